@@ -367,9 +367,7 @@ class VoteQuorum:
 
     def statements(self) -> tuple[Statement, ...]:
         return tuple(
-            Statement(
-                self.kind, self.config_digest, self.instance, self.round, self.value, signer, signature=signature
-            )
+            Statement(self.kind, self.config_digest, self.instance, self.round, self.value, signer, signature=signature)
             for signer, signature in self.signatures
         )
 
