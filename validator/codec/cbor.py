@@ -14,7 +14,7 @@ import cbor2
 
 from validator.errors import MalformedInput
 
-Cbor: TypeAlias = "int | bytes | str | bool | None | list[Any] | tuple[Any, ...]"
+Cbor: TypeAlias = "int | bytes | str | bool | list[Any] | tuple[Any, ...] | None"
 
 MAX_DEPTH = 8
 
@@ -145,3 +145,17 @@ def _check_types(value: Cbor) -> None:
             raise TypeError(f"integer of {value.bit_length()} bits does not fit 64")
     elif value is not None and not isinstance(value, (bytes, str)):
         raise TypeError(f"{type(value).__name__} has no canonical encoding")
+
+
+def pack_amount(amount: int) -> bytes:
+    """An amount or price of up to 256 bits as the shortest big-endian byte string (0 is empty)."""
+    if not 0 <= amount < 1 << 256:
+        raise TypeError(f"amount of {amount.bit_length()} bits, or negative")
+    return amount.to_bytes((amount.bit_length() + 7) // 8, "big")
+
+
+def unpack_amount(data: Any, what: str) -> int:
+    """Inverse of ``pack_amount``. Raises MalformedInput unless minimal and at most 32 bytes."""
+    if not isinstance(data, bytes) or len(data) > 32 or data[:1] == b"\0":
+        raise MalformedInput(what, "not a minimal big-endian amount of at most 32 bytes")
+    return int.from_bytes(data, "big")
