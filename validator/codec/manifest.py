@@ -1,0 +1,166 @@
+"""The manifest: canonical description of a bundle; and the bundle root.
+
+    header     ["header/1", config_digest, number, previous_root, first_ms, last_ms]
+    certified  [outcome bytes, certificate bytes]
+    manifest   ["manifest/1", header bytes, config preimage, [certified…], certified (late), ledger bytes, [codec versions]]
+    ledger     ["ledger/1", [[number, [[stream, amount]…], [[consumer, amount]…], [[node, amount]…]]…],
+                [[stream, amount]…], [[consumer, broker, bytes]…]]
+
+Bundle root = RFC 9162 root over: header, the windows' outcome digests in order, the late set's outcome digest; each
+leaf is H(0x00 || data). ``ledger`` is the one *before* this bundle's report (the previous report's ledger root covers it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from validator.codec import cbor
+from validator.codec.outcome import decode_outcome, encode_outcome
+from validator.codec.statement import decode_quorum, encode_quorum
+from validator.errors import MalformedInput
+from validator.hashing import hash_leaf, hash_object
+from validator.merkle import compute_root
+from validator.model import Address, BundleHeader, Certified, Digest, InFlight, Ledger, Manifest, Root
+
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_LEDGER_BYTES = 8 << 20
+
+
+def encode_header(h: BundleHeader) -> bytes:
+    return cbor.encode_object("header/1", h.config_digest, h.number, h.previous_root, h.first_ms, h.last_ms)
+
+
+def decode_header(data: bytes) -> BundleHeader:
+    """Inverse of ``encode_header``. Raises MalformedInput."""
+    f = cbor.decode_object(data, "header/1", 5, max_bytes=256)
+    for value, what in ((f[0], "config_digest"), (f[2], "previous_root")):
+        if not isinstance(value, bytes) or len(value) != 32:
+            raise MalformedInput(f"header.{what}", "not 32 bytes")
+    for value, what in ((f[1], "number"), (f[3], "first_ms"), (f[4], "last_ms")):
+        if type(value) is not int or value < 0:
+            raise MalformedInput(f"header.{what}", "not an unsigned integer")
+    return BundleHeader(Digest(f[0]), f[1], Root(f[2]), f[3], f[4])
+
+
+def bundle_leaves(header: BundleHeader, windows: Sequence[Digest], late: Digest) -> list[Digest]:
+    """Leaf hashes of the bundle root's tree; ``windows`` and ``late`` are outcome digests."""
+    return [hash_leaf(encode_header(header)), *(hash_leaf(d) for d in windows), hash_leaf(late)]
+
+
+def bundle_root(header: BundleHeader, windows: Sequence[Digest], late: Digest) -> Root:
+    return compute_root(bundle_leaves(header, windows, late))
+
+
+def manifest_root(manifest: Manifest) -> Root:
+    """The bundle root that a manifest implies, all digests recomputed."""
+    digests = [hash_object(encode_outcome(c.outcome)) for c in manifest.windows]
+    return bundle_root(manifest.header, digests, hash_object(encode_outcome(manifest.late.outcome)))
+
+
+def encode_manifest(m: Manifest) -> bytes:
+    return cbor.encode_object(
+        "manifest/1",
+        encode_header(m.header),
+        m.config_preimage,
+        [_encode_certified(c) for c in m.windows],
+        _encode_certified(m.late),
+        m.ledger,
+        list(m.codec_versions),
+    )
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Inverse of ``encode_manifest``; roots and certificates are not checked here. Raises MalformedInput."""
+    f = cbor.decode_object(data, "manifest/1", 6, max_bytes=MAX_MANIFEST_BYTES)
+    if not isinstance(f[1], bytes) or not isinstance(f[4], bytes):
+        raise MalformedInput("manifest", "config preimage and ledger must be byte strings")
+    if not isinstance(f[2], list) or not f[2]:
+        raise MalformedInput("manifest.windows", "no windows")
+    if not isinstance(f[5], list) or any(type(v) is not int for v in f[5]):
+        raise MalformedInput("manifest.codec_versions", "not a list of integers")
+    return Manifest(
+        header=decode_header(_bytes(f[0], "manifest.header")),
+        config_preimage=f[1],
+        windows=tuple(_decode_certified(c) for c in f[2]),
+        late=_decode_certified(f[3]),
+        ledger=f[4],
+        codec_versions=tuple(f[5]),
+    )
+
+
+def encode_ledger(ledger: Ledger) -> bytes:
+    """Canonical bytes of a ledger: three sorted maps, zero values left out."""
+    return cbor.encode_object(
+        "ledger/1",
+        [
+            [r.number, _encode_amounts(r.streams), _encode_amounts(r.consumers), _encode_amounts(r.nodes)]
+            for r in sorted(ledger.in_flight, key=lambda r: r.number)
+        ],
+        _encode_amounts(ledger.owed or {}),
+        [[consumer, broker, n] for (consumer, broker), n in sorted((ledger.cumulative or {}).items()) if n],
+    )
+
+
+def ledger_root(ledger: Ledger) -> Digest:
+    return hash_object(encode_ledger(ledger))
+
+
+def decode_ledger(data: bytes) -> Ledger:
+    """Inverse of ``encode_ledger``. Raises MalformedInput."""
+    f = cbor.decode_object(data, "ledger/1", 3, max_bytes=MAX_LEDGER_BYTES)
+    try:
+        ledger = Ledger(
+            in_flight=tuple(
+                InFlight(
+                    number,
+                    {_text(k): cbor.unpack_amount(v, "ledger") for k, v in streams},
+                    {_address(k): cbor.unpack_amount(v, "ledger") for k, v in consumers},
+                    {_address(k): cbor.unpack_amount(v, "ledger") for k, v in nodes},
+                )
+                for number, streams, consumers, nodes in f[0]
+            ),
+            owed={_text(k): cbor.unpack_amount(v, "ledger") for k, v in f[1]},
+            cumulative={(_address(c), _address(b)): n for c, b, n in f[2]},
+        )
+        again = encode_ledger(ledger)
+    except (TypeError, ValueError) as error:
+        raise MalformedInput("ledger", f"fields do not fit: {error}") from error
+    if again != data:
+        raise MalformedInput("ledger", "not sorted, or with zero values")
+    return ledger
+
+
+def _encode_amounts(amounts: Any) -> list[Any]:
+    key = (lambda item: item[0].encode()) if all(isinstance(k, str) for k in amounts) else (lambda item: item[0])
+    return [[k, cbor.pack_amount(v)] for k, v in sorted(amounts.items(), key=key) if v]
+
+
+def _encode_certified(c: Certified) -> list[Any]:
+    return [encode_outcome(c.outcome), encode_quorum(c.certificate)]
+
+
+def _decode_certified(item: Any) -> Certified:
+    if not isinstance(item, list) or len(item) != 2:
+        raise MalformedInput("manifest.windows", "not pairs of outcome and certificate")
+    return Certified(
+        decode_outcome(_bytes(item[0], "manifest.outcome")), decode_quorum(_bytes(item[1], "manifest.certificate"))
+    )
+
+
+def _bytes(value: Any, what: str) -> bytes:
+    if not isinstance(value, bytes):
+        raise MalformedInput(what, "not a byte string")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise MalformedInput("ledger", "stream id is not text")
+    return value
+
+
+def _address(value: Any) -> Address:
+    if not isinstance(value, bytes) or len(value) != 20:
+        raise MalformedInput("ledger", "address is not 20 bytes")
+    return Address(value)
