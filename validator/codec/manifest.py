@@ -2,12 +2,13 @@
 
     header     ["header/1", config_digest, number, previous_root, first_ms, last_ms]
     certified  [outcome bytes, certificate bytes]
-    manifest   ["manifest/1", header bytes, config preimage, [certified…], certified (late), ledger bytes, [codec versions]]
+    manifest   ["manifest/1", header bytes, config preimage, [certified…], certified (late), ledger bytes,
+                [codec versions]]
     ledger     ["ledger/1", [[number, [[stream, amount]…], [[consumer, amount]…], [[node, amount]…]]…],
                 [[stream, amount]…], [[consumer, broker, bytes]…]]
 
 Bundle root = RFC 9162 root over: header, the windows' outcome digests in order, the late set's outcome digest; each
-leaf is H(0x00 || data). ``ledger`` is the one *before* this bundle's report (the previous report's ledger root covers it).
+leaf is H(0x00 || data). ``ledger`` is the one before this bundle's report: the previous report's ledger root covers it.
 """
 
 from __future__ import annotations

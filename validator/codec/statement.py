@@ -4,7 +4,8 @@ Each kind has its own domain name, so a signature over one can never be shown as
 digest and the instance. Domain: (name, "1", chain id, ReportManager).
 
     LogStoreObservation   Observation(bytes32 configDigest,uint8 kind,uint64 number,bytes32 value)
-    LogStoreProposal      Proposal(bytes32 configDigest,uint8 kind,uint64 number,uint32 round,uint32 validRound,bytes32 value)
+    LogStoreProposal      Proposal(bytes32 configDigest,uint8 kind,uint64 number,uint32 round,uint32 validRound,
+                                   bytes32 value)
     LogStorePrevote       Prevote(bytes32 configDigest,uint8 kind,uint64 number,uint32 round,bytes32 value)
     LogStorePrecommit     Precommit(…)
     LogStoreUpload        Upload(bytes32 configDigest,uint64 number,bytes32 bundleRoot,bytes32 storageId,bytes32 owner)
