@@ -86,7 +86,7 @@ class MessageSource(Protocol):
         etags: Mapping[tuple[Address, StreamPart], str],
         deadline_ms: int,
     ) -> list[Pull]:
-        """Pull [start, end) of every part from every broker at once; one Pull per (broker, part), never raises for one."""
+        """Pull [start, end) of every part from every broker at once: one Pull per (broker, part); never raises for one."""
 
 
 # --- peers ----------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ class ReportSender(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepResult:
     """How a step ended, for Flower and logs: a name such as "agreed", "not yet", "already done", and a detail."""
 
     name: str
