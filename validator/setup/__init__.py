@@ -1,0 +1,14 @@
+"""First run: from a fresh checkout and one Python to the devnet or the tests.
+
+Standard library only; imports nothing of ours, so it runs before anything is installed.
+
+  __main__      picks an interpreter (3.11 to 3.13); old syntax, so that any Python 3 can say what is wrong
+  command       devnet, test, ci-stages, install: what the words do
+  environment   .venv, packages by hash, redis-server, anvil, and the stamp that makes the second start short
+  binaries      where redis-server, anvil, node and npm are found; versions and SHA-256 of what is fetched
+  stages        the test stages: limits, two at a time, logs, the closing table
+  console       one line per step, one line per failure, children that do not outlive us
+
+Decided against: conda and docker (not on every machine), a lock with addresses (a mirror must do),
+downloads of our own (pip, uv and npm already know proxies, mirrors and certificates).
+"""

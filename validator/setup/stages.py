@@ -1,0 +1,277 @@
+"""The test stages: what each runs, how long it may take, and the table at the end.
+
+Stages start in the order of the table, two one-core stages at a time; a two-core stage has the machine to
+itself. Each writes its own log below build/test-logs; of a failed one the end of the log is shown.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from validator.setup.binaries import ROOT, VENV
+from validator.setup.console import SetupError, die_with_parent, stop_group
+
+CORES = 2
+LOGS = ROOT / "build" / "test-logs"
+SHOWN_LINES = 120
+"""Of a failed stage's log, from its end."""
+
+PACKAGES_READY = "LOGSTORE_PACKAGES_READY"
+"""Names a file that appears once the system's packages are installed; stages that want them wait for it."""
+PACKAGES_WAIT_S = 300.0
+
+
+class Kind(enum.Enum):
+    """How a stage's tests are counted."""
+
+    PYTEST = "pytest"
+    PROGRAM = "program"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage. `words` hold programs of `.venv/bin` first; all of them run, and all must end with status 0."""
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    limit_s: float
+    kind: Kind = Kind.PROGRAM
+    cores: int = 1
+    wants_packages: bool = False
+    """Starts when redis-server, PostgreSQL and Chromium are installed, where `.ci/run` installs them."""
+    needs: tuple[str, ...] = ()
+    """Paths that must be there, else the stage fails: a renamed folder must not silence its tests."""
+
+
+def _folders(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in names if (ROOT / name).is_dir())
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "style",
+        (
+            ("ruff", "check", "--no-cache", "."),
+            ("ruff", "format", "--check", "--no-cache", "."),
+            ("lint-imports",),
+            ("mypy", *_folders("validator", "tasks", "tests")),
+        ),
+        limit_s=240,
+    ),
+    Stage(
+        "unit, property",
+        (("pytest", "tests/unit", "tests/property", "-n", "2"),),
+        limit_s=360,
+        kind=Kind.PYTEST,
+        needs=("tests/unit", "tests/property"),
+    ),
+    Stage(
+        "integration",
+        (("pytest", "tests/integration", "--ignore", "tests/integration/contracts"),),
+        limit_s=300,
+        kind=Kind.PYTEST,
+        wants_packages=True,
+        needs=("tests/integration",),
+    ),
+)
+"""In the order in which they start. A stage is added here when its folder is."""
+
+PYTEST_FOLDERS = ("tests/unit", "tests/property", "tests/integration", "tests/e2e")
+
+
+def pytest_words() -> list[str]:
+    """Words that start pytest over all its folders."""
+    return [str(VENV / "bin" / "pytest"), *_folders(*PYTEST_FOLDERS)]
+
+
+def choose_stages(names: Sequence[str]) -> tuple[Stage, ...]:
+    """Return the stages of these names, all of them for none. Raises: SetupError for an unknown name."""
+    known = {stage.name: stage for stage in STAGES}
+    for name in names:
+        if name not in known:
+            raise SetupError(f"unknown stage {name!r}", f"one of {', '.join(map(repr, known))}")
+    return tuple(stage for stage in STAGES if not names or stage.name in names)
+
+
+def describe_stages() -> str:
+    """The table of stages as text, with the sum of their limits."""
+    lines = [f"{stage.name:<16} {stage.limit_s:>5.0f} s  {' '.join(stage.commands[-1])}" for stage in STAGES]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(slots=True)
+class Run:
+    """One stage under way or finished."""
+
+    stage: Stage
+    log: Path
+    child: subprocess.Popen[bytes] | None = None
+    sink: IO[bytes] | None = None
+    step: int = 0
+    begun: float = 0.0
+    seconds: float = 0.0
+    result: str = ""
+    passed: int = 0
+    failed: int = 0
+    statuses: list[int] = field(default_factory=list)
+
+
+def run_stages(chosen: Sequence[Stage]) -> int:
+    """Run stages to their end, print table and sum, return 0 only if something ran and all of it passed."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    waiting = [Run(stage, LOGS / f"{re.sub('[^a-z0-9]+', '-', stage.name)}.log") for stage in chosen]
+    order = list(waiting)
+    running: list[Run] = []
+    begun = time.monotonic()
+    try:
+        while waiting or running:
+            while waiting and _may_start(waiting[0], running, begun):
+                run = waiting.pop(0)
+                _start(run)
+                if not run.result:
+                    running.append(run)
+            for run in list(running):
+                _advance(run)
+                if run.result:
+                    running.remove(run)
+                    _show_end(run)
+            time.sleep(0.1)
+    finally:
+        for run in running:
+            if run.child is not None:
+                stop_group(run.child)
+    return _show_table(order, time.monotonic() - begun)
+
+
+def _may_start(run: Run, running: Sequence[Run], begun: float) -> bool:
+    if sum(other.stage.cores for other in running) + run.stage.cores > CORES:
+        return False
+    ready = os.environ.get(PACKAGES_READY)
+    if not run.stage.wants_packages or not ready or Path(ready).exists():
+        return True
+    return time.monotonic() - begun > PACKAGES_WAIT_S
+
+
+def _start(run: Run) -> None:
+    run.begun = time.monotonic()
+    missing = [path for path in run.stage.needs if not (ROOT / path).exists()]
+    if missing:
+        run.log.write_text(f"{', '.join(missing)} not found\n", encoding="utf-8")
+        run.result, run.failed = "failed: nothing to run", 1
+        _show_end(run)
+        return
+    _say(f"{run.stage.name}: started")
+    run.sink = run.log.open("wb")
+    _next_command(run)
+
+
+def _next_command(run: Run) -> None:
+    assert run.sink is not None
+    words = list(run.stage.commands[run.step])
+    run.sink.write(f"$ {' '.join(words)}\n".encode())
+    if run.stage.kind is Kind.PYTEST:
+        report = _report_path(run)
+        report.unlink(missing_ok=True)
+        words.append(f"--junitxml={report}")
+    run.sink.flush()
+    words[0] = str(VENV / "bin" / words[0])
+    run.child = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=run.sink,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+
+
+def _advance(run: Run) -> None:
+    """Look at one stage: next command, over, or out of time."""
+    assert run.child is not None
+    assert run.sink is not None
+    run.seconds = time.monotonic() - run.begun
+    status = run.child.poll()
+    if status is None:
+        if run.seconds > run.stage.limit_s:
+            stop_group(run.child)
+            _finish(run, f"failed: over {run.stage.limit_s:.0f} s")
+        return
+    run.statuses.append(status)
+    run.step += 1
+    if run.step < len(run.stage.commands):
+        _next_command(run)
+        return
+    bad = [number for number in run.statuses if number]
+    _finish(run, f"failed: status {bad[0]}" if bad else "passed")
+
+
+def _finish(run: Run, result: str) -> None:
+    assert run.sink is not None
+    run.sink.close()
+    run.result = result
+    good = result == "passed"
+    if run.stage.kind is Kind.PYTEST:
+        run.passed, run.failed = _count_tests(_report_path(run))
+        if good and run.passed == 0:
+            run.result, good = "failed: no test ran", False
+    elif good:
+        run.passed = 1
+    if not good and run.failed == 0:
+        run.failed = 1
+
+
+def _report_path(run: Run) -> Path:
+    return run.log.with_suffix(".xml")
+
+
+def _count_tests(report: Path) -> tuple[int, int]:
+    """Passed and failed tests of one pytest report; a skipped test counts as failed, we have none."""
+    try:
+        suites = ElementTree.parse(report).getroot().iter("testsuite")
+        totals = [
+            {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")} for suite in suites
+        ]
+    except (OSError, ElementTree.ParseError):
+        return 0, 0
+    failed = sum(total["failures"] + total["errors"] + total["skipped"] for total in totals)
+    return sum(total["tests"] for total in totals) - failed, failed
+
+
+def _show_end(run: Run) -> None:
+    _say(f"{run.stage.name}: {run.result} after {run.seconds:.0f} s")
+    if run.result != "passed":
+        lines = run.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        shown = lines[-SHOWN_LINES:]
+        _say("\n".join([f"--- {run.log} (last {len(shown)} of {len(lines)} lines)", *shown, "---"]))
+
+
+def _show_table(order: Sequence[Run], seconds: float) -> int:
+    passed, failed = sum(run.passed for run in order), sum(run.failed for run in order)
+    width = max(len(run.stage.name) for run in order)
+    lines = [f"{'stage':<{width}}  seconds  limit  tests  result"]
+    for run in order:
+        tests = run.passed + run.failed if run.stage.kind is Kind.PYTEST else "-"
+        lines.append(
+            f"{run.stage.name:<{width}}  {run.seconds:>7.1f}  {run.stage.limit_s:>5.0f}  {tests:>5}  {run.result}"
+        )
+    lines.append(f"{'all':<{width}}  {seconds:>7.1f}")
+    _say("\n".join(["", *lines, ""]))
+    _say(f"{passed} passed, {failed} failed")
+    good = passed > 0 and failed == 0 and all(run.result == "passed" for run in order)
+    return 0 if good else 1
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
