@@ -6,7 +6,7 @@ Old syntax on purpose, and no import of ours before the check: Python 3.6 must s
 import os
 import sys
 import time
-from typing import Optional, Sequence
+from typing import Optional, Tuple
 
 STARTED_MS = int(time.time() * 1000)
 OLDEST = (3, 11)
@@ -16,9 +16,9 @@ PICKED = "LOGSTORE_SETUP_PICKED"  # process id of the run that was re-executed: 
 STARTED = "LOGSTORE_STARTED_MS"
 
 
-def is_supported(version: Sequence[int]) -> bool:
+def is_supported(version: Tuple[int, ...]) -> bool:
     """Tell whether a (major, minor) version is one of those we run on."""
-    return OLDEST <= (version[0], version[1]) <= NEWEST
+    return OLDEST <= version <= NEWEST
 
 
 def find_interpreter() -> Optional[str]:
@@ -50,7 +50,7 @@ def main() -> int:
     os.environ.pop(PICKED, None)
     os.environ[STARTED] = str(started_ms)
     here = ".".join(str(part) for part in sys.version_info[:3])
-    if not is_supported(sys.version_info):
+    if not is_supported(sys.version_info[:2]):
         other = find_interpreter()
         if other is None:
             sys.stderr.write(

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from validator.setup import environment, stages
+from validator.setup.binaries import ROOT
 from validator.setup.console import SetupError, say
 
 USAGE = """\
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str], started_ms: int) -> int:
         if word == "devnet":
             _become([str(environment.SCRIPT), "devnet", *rest], started_ms)
         if word == "test" and rest:
-            _become([*stages.pytest_words(), *rest], started_ms, folder=str(environment.ROOT))
+            _become([*stages.pytest_words(), *rest], started_ms, folder=str(ROOT))
         if word == "install":
             return 0
         return stages.run_stages(chosen)

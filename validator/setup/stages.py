@@ -238,14 +238,11 @@ def _report_path(run: Run) -> Path:
 def _count_tests(report: Path) -> tuple[int, int]:
     """Passed and failed tests of one pytest report; a skipped test counts as failed, we have none."""
     try:
-        suites = ElementTree.parse(report).getroot().iter("testsuite")
-        totals = [
-            {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")} for suite in suites
-        ]
+        suites = list(ElementTree.parse(report).getroot().iter("testsuite"))
     except (OSError, ElementTree.ParseError):
         return 0, 0
-    failed = sum(total["failures"] + total["errors"] + total["skipped"] for total in totals)
-    return sum(total["tests"] for total in totals) - failed, failed
+    failed = sum(int(suite.get(kind, 0)) for suite in suites for kind in ("failures", "errors", "skipped"))
+    return sum(int(suite.get("tests", 0)) for suite in suites) - failed, failed
 
 
 def _show_end(run: Run) -> None:
