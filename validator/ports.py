@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from validator.errors import TransientError
 from validator.model import (
     Address,
     Block,
     ChainState,
     Digest,
+    Identity,
     InstanceId,
     PartitionEntry,
+    Record,
     Report,
     Root,
     Statement,
@@ -339,3 +342,314 @@ class StepResult:
     name: str
     detail: str = ""
     fields: Mapping[str, object] = field(default_factory=dict)
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+class Tasks(Protocol):
+    """The queue: a message only says "look again", its arguments are ids."""
+
+    def enqueue(self, task: str, key: str, eta_ms: int | None = None) -> None:
+        """Queue ``task`` for ``key``, now or at a time at most 60 s ahead. Never raises: beat repairs what is lost."""
+
+
+# --- our own database -----------------------------------------------------------------------------
+
+
+class StaleState(TransientError):
+    """Another worker saved this instance first; load it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWindow:
+    """A window as this validator has it. ``state``: "open", "collected", "agreed" (its outcome is certain), "held" (its
+    messages are here too)."""
+
+    window: Window
+    epoch: int
+    state: str
+    observation: Digest | None = None
+    bundle: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRound:
+    """Everything of one instance that the core needs: its progress and all statements held."""
+
+    instance: InstanceId
+    config_digest: Digest
+    version: int
+    progress: bytes | None
+    own: tuple[Statement, ...]
+    statements: tuple[Statement, ...]
+    proofs: tuple[VoteQuorum, ...]
+    certificate: VoteQuorum | None
+    wake_ms: int | None
+    opened_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBundle:
+    """A bundle on its way: "open" (late set undecided), "sealed", then the ladder of uploads; ``final`` when settled."""
+
+    number: int
+    config_digest: Digest
+    epoch: int
+    first_ms: int
+    last_ms: int
+    end_ms: int
+    state: str
+    previous_root: Root | None = None
+    root: Root | None = None
+    path: str = ""
+    size: int = 0
+    sha256: Digest | None = None
+    manifest: bytes = b""
+    sealed_ms: int = 0
+    messages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUpload:
+    """Own upload of a bundle. ``state``: "prepared", "posted", "seeded", "confirmed", "dropped"."""
+
+    number: int
+    attempt: int
+    prepared: PreparedUpload
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeardUpload:
+    """An announced upload. ``state``: "heard", "verified" (read back whole), "refused" (with the reason)."""
+
+    announcement: UploadAnnouncement
+    state: str
+    reason: str = ""
+    heard_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """A report with one storage id. ``state``: "drafted", "attested", "submitted", "final"."""
+
+    number: int
+    storage_id: StorageId
+    digest: Digest
+    body: bytes
+    ledger: bytes
+    state: str
+    transaction: Digest | None = None
+
+
+class Due(Protocol):
+    """What is to be looked at again, and when: one row per (task, key)."""
+
+    def schedule(self, task: str, key: str, wake_ms: int) -> None:
+        """Set the wake time; an earlier one already there stands."""
+
+    def postpone(self, task: str, key: str, wake_ms: int) -> None:
+        """Set the wake time, whatever stands."""
+
+    def done(self, task: str, key: str) -> None: ...
+
+    def claim(self, now_ms: int, limit: int, lease_ms: int) -> list[tuple[str, str]]:
+        """Rows whose time has passed, oldest first; their wake time moves to now + lease, so a lost task comes again."""
+
+
+class Windows(Protocol):
+    def open_window(self, window: Window, epoch: int) -> bool:
+        """False if it is there already."""
+
+    def load_window(self, start_ms: int) -> StoredWindow | None: ...
+
+    def last_opened(self) -> int | None:
+        """Start of the newest window in the database."""
+
+    def load_windows(self, first_ms: int, until_ms: int) -> list[StoredWindow]:
+        """Windows with first_ms <= start < until_ms, in order."""
+
+    def save_collected(
+        self, start_ms: int, observation: bytes, record_shas: Sequence[tuple[bytes, str, Address, str]]
+    ) -> None:
+        """The own observation's body, once; later calls for the same window change nothing."""
+
+    def save_state(self, start_ms: int, state: str) -> None: ...
+
+    def load_etags(self, start_ms: int) -> Mapping[tuple[Address, StreamPart], str]: ...
+
+    def save_etags(self, start_ms: int, etags: Mapping[tuple[Address, StreamPart], str]) -> None: ...
+
+    def save_rejections(self, start_ms: int, rejections: Sequence[tuple[bytes, str, Address, str]]) -> None:
+        """(SHA-256 of the record, reason, broker, detail): distinct records are counted once per reason."""
+
+
+class Rounds(Protocol):
+    """Instances, statements and the vote journal (design: persist, then speak)."""
+
+    def create_round(self, instance: InstanceId, config_digest: Digest, now_ms: int) -> bool: ...
+
+    def load_round(self, instance: InstanceId) -> StoredRound | None: ...
+
+    def save_round(
+        self,
+        stored: StoredRound,
+        progress: bytes,
+        *,
+        said: Sequence[Statement],
+        proofs: Sequence[VoteQuorum],
+        certificate: VoteQuorum | None,
+        evidence: Sequence[tuple[Statement, Statement]],
+        wake_ms: int | None,
+        round: int,
+        step: str,
+        leader: Address | None,
+        waits_for: str,
+        now_ms: int,
+    ) -> None:
+        """One transaction: own votes into the journal, state on condition of ``stored.version``.
+
+        Raises:
+            StaleState: another worker was first.
+            InvariantError: the journal holds another vote under the same key.
+        """
+
+    def save_statements(self, statements: Sequence[Statement]) -> int:
+        """How many were new."""
+
+    def save_proof(self, proof: VoteQuorum) -> bool: ...
+
+    def save_body(self, body: bytes) -> Digest: ...
+
+    def load_body(self, digest: Digest) -> bytes | None: ...
+
+    def mark_queued(self, instance: InstanceId) -> bool:
+        """Set the flag of a queued ``round.advance``; False if it was set already."""
+
+    def clear_queued(self, instance: InstanceId) -> None: ...
+
+    def load_certificate(self, instance: InstanceId) -> VoteQuorum | None: ...
+
+    def undecided(self, limit: int) -> list[InstanceId]:
+        """Oldest first."""
+
+
+class Sets(Protocol):
+    """Sets of messages: files of canonical bytes, named by their root."""
+
+    def save_set(self, set_root: Root, records: Sequence[Record]) -> None:
+        """Durable before it returns; saving one that is there changes nothing."""
+
+    def has_set(self, set_root: Root) -> bool: ...
+
+    def load_records(self, set_root: Root) -> list[Record]: ...
+
+    def load_entries(self, set_root: Root) -> tuple[PartitionEntry, ...] | None: ...
+
+    def load_index(self, set_root: Root) -> Mapping[StreamPart, Sequence[tuple[int, Digest]]] | None:
+        """(timestamp_ms, leaf) of every record by partition, sorted."""
+
+    def load_messages(self, set_root: Root, leaves: Sequence[Digest]) -> list[bytes] | None: ...
+
+
+class Archive(Protocol):
+    """What is already in agreed sets, and what came too late for its window."""
+
+    def save_identities(self, instance: InstanceId, identities: Sequence[Identity]) -> None: ...
+
+    def stored_identities(self, identities: Sequence[Identity]) -> set[Identity]: ...
+
+    def save_late(self, records: Sequence[Record], now_ms: int) -> list[Record]:
+        """Candidates of late sets; returns those that were new."""
+
+    def load_late(self, from_ms: int, until_ms: int) -> list[Record]:
+        """Candidates with from_ms <= timestamp < until_ms that no agreed set holds."""
+
+
+class Bundles(Protocol):
+    def load_bundle(self, number: int) -> StoredBundle | None: ...
+
+    def last_bundle(self) -> StoredBundle | None: ...
+
+    def create_bundle(self, bundle: StoredBundle) -> bool: ...
+
+    def save_sealed(self, bundle: StoredBundle) -> None: ...
+
+    def save_bundle_state(self, number: int, state: str) -> None: ...
+
+    def load_uploads(self, number: int) -> list[StoredUpload]: ...
+
+    def save_upload(self, upload: StoredUpload) -> None:
+        """Unique by (number, attempt): a second prepared upload of one attempt is refused with AlreadyDone."""
+
+    def save_upload_state(self, number: int, attempt: int, state: str) -> None: ...
+
+    def save_heard(self, announcement: UploadAnnouncement, now_ms: int) -> bool: ...
+
+    def save_heard_state(self, number: int, storage_id: StorageId, state: str, reason: str) -> None: ...
+
+    def load_heard(self, number: int) -> list[HeardUpload]: ...
+
+
+class Reports(Protocol):
+    def load_reports(self, number: int) -> list[StoredReport]: ...
+
+    def save_report(self, report: StoredReport) -> None: ...
+
+    def save_report_state(self, number: int, storage_id: StorageId, state: str) -> None: ...
+
+    def save_attestation(self, attestation: Attestation) -> bool: ...
+
+    def load_attestations(self, report_digest: Digest) -> list[Attestation]: ...
+
+    def save_transaction(self, number: int, storage_id: StorageId, transaction: PreparedTransaction) -> None: ...
+
+    def load_transaction(self, number: int) -> PreparedTransaction | None: ...
+
+    def save_final(self, number: int, storage_id: StorageId, transaction: Digest, gas_used: int) -> None: ...
+
+    def load_ledger(self, number: int) -> bytes | None:
+        """The ledger after report ``number``."""
+
+
+class ChainCache(Protocol):
+    """Blocks and states by the time they are for, stored when first read; and the newest heads."""
+
+    def load_block(self, timestamp_s: int) -> Block | None: ...
+
+    def save_block(self, timestamp_s: int, block: Block) -> None: ...
+
+    def load_state(self, block_hash: Digest) -> ChainState | None: ...
+
+    def save_state(self, state: ChainState) -> None: ...
+
+    def load_head(self) -> tuple[Block, Block] | None:
+        """(head, newest finalised) as the head watcher saw them last."""
+
+    def save_head(self, head: Block, finalised: Block) -> None: ...
+
+    def load_permission(self, block_hash: Digest, stream_id: str, publisher: bytes) -> bool | None: ...
+
+    def save_permissions(self, block_hash: Digest, answers: Mapping[tuple[str, bytes], bool]) -> None: ...
+
+
+class Store(Protocol):
+    """The whole database of one validator, by room."""
+
+    @property
+    def due(self) -> Due: ...
+    @property
+    def windows(self) -> Windows: ...
+    @property
+    def rounds(self) -> Rounds: ...
+    @property
+    def sets(self) -> Sets: ...
+    @property
+    def archive(self) -> Archive: ...
+    @property
+    def bundles(self) -> Bundles: ...
+    @property
+    def reports(self) -> Reports: ...
+    @property
+    def chain(self) -> ChainCache: ...
