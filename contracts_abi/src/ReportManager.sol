@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.28;
+
+import {
+    ConsumerLine,
+    INodeManager,
+    IQueryManager,
+    IStoreManager,
+    MAX_AMOUNT,
+    MAX_LINES,
+    MAX_STREAM_ID,
+    NodeLine,
+    Report,
+    StreamLine
+} from "./Types.sol";
+import {Owned} from "./Owned.sol";
+
+/// Accepts one report per bundle, in order, signed by a quorum of the committee, and settles it in the same call.
+///
+/// The committee is kept as the code of an otherwise empty contract: reading n addresses costs one cold account access
+/// instead of one cold storage slot each. Signatures are compact (EIP-2098), 64 bytes, in ascending order of the
+/// signers' index; the bitmap says whose they are.
+contract ReportManager is Owned {
+    /// n, so that a bitmap shares a slot with the block number.
+    uint256 public constant MAX_COMMITTEE = 128;
+
+    struct Accepted {
+        bytes32 bundleRoot;
+        bytes32 storageId;
+        bytes32 reportDigest;
+        uint64 lastMs;
+        uint64 blockNumber;
+        uint128 signerBitmap;
+    }
+
+    bytes32 private constant DOMAIN_TYPE =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    bytes32 private constant STREAM_TYPE = keccak256("StreamLine(string id,uint256 capture,uint64 byteCount)");
+    bytes32 private constant CONSUMER_TYPE =
+        keccak256("ConsumerLine(address consumer,uint256 capture,uint64 byteCount)");
+    bytes32 private constant NODE_TYPE = keccak256("NodeLine(address node,int256 amount)");
+    bytes32 private constant REPORT_TYPE = keccak256(
+        "Report(bytes32 configDigest,uint64 number,uint64 height,bytes32 blockHash,uint64 firstMs,uint64 lastMs,"
+        "bytes32 previousRoot,bytes32 bundleRoot,bytes32 storageId,address uploader,bytes32 ledgerRoot,"
+        "StreamLine[] streams,ConsumerLine[] consumers,NodeLine[] nodes,uint256 treasury,address[] nextCommittee,"
+        "bytes32 nextConfigDigest)"
+        "ConsumerLine(address consumer,uint256 capture,uint64 byteCount)" "NodeLine(address node,int256 amount)"
+        "StreamLine(string id,uint256 capture,uint64 byteCount)"
+    );
+    uint256 private constant HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
+
+    INodeManager public immutable nodeManager;
+    IStoreManager public immutable storeManager;
+    IQueryManager public immutable queryManager;
+    uint256 private immutable _domainChainId;
+    bytes32 private immutable _domainSeparator;
+
+    address private _committeeCode;
+    uint64 public nextNumber;
+    uint32 public configCount;
+    bytes32 public configDigest;
+    mapping(uint64 number => Accepted) private _reports;
+
+    event ReportAccepted(
+        uint64 indexed number,
+        bytes32 bundleRoot,
+        bytes32 storageId,
+        uint256 signerBitmap,
+        uint256 captured,
+        uint256 treasury
+    );
+    event CommitteeChanged(bytes32 indexed configDigest, uint32 configCount, address[] members);
+
+    error WrongNumber(uint64 expected);
+    error WrongPreviousRoot(bytes32 expected);
+    error WrongConfigDigest(bytes32 expected);
+    error WrongSpan();
+    error WrongCalldataLength();
+    error BadBitmap();
+    error WrongSignatureCount(uint256 expected);
+    error BadSignature(uint256 index);
+    error TooManyLines();
+    error BadStreamId(uint256 line);
+    error StreamsNotSorted(uint256 line);
+    error ConsumersNotSorted(uint256 line);
+    error NodesNotSorted(uint256 line);
+    error AmountTooLarge();
+    error NotConserved();
+    error UnknownBlock();
+    error EmptyRoot();
+    error BadCommittee();
+    error BadConfigDigest();
+    error CommitteeAlreadySet();
+    error NoCommittee();
+    error NotWired();
+    error NoSuchReport();
+
+    constructor(INodeManager nodeManager_, IStoreManager storeManager_, IQueryManager queryManager_) {
+        if (
+            nodeManager_.reportManager() != address(this) || storeManager_.reportManager() != address(this)
+                || queryManager_.reportManager() != address(this)
+        ) revert NotWired();
+        nodeManager = nodeManager_;
+        storeManager = storeManager_;
+        queryManager = queryManager_;
+        _domainChainId = block.chainid;
+        _domainSeparator = _computeDomainSeparator();
+    }
+
+    // --- committee -------------------------------------------------------------------------------------------------
+
+    /// Sets the committee and config digest of the first epoch, once.
+    function setCommittee(address[] calldata members, bytes32 digest) external onlyOwner {
+        if (_committeeCode != address(0)) revert CommitteeAlreadySet();
+        _changeCommittee(members, digest);
+    }
+
+    /// Re-opens what is stuck: everything after the last accepted report is agreed anew under the new digest.
+    function raiseConfigCount(address[] calldata members, bytes32 digest) external onlyOwner {
+        if (_committeeCode == address(0)) revert NoCommittee();
+        if (digest == configDigest) revert BadConfigDigest();
+        ++configCount;
+        _changeCommittee(members, digest);
+    }
+
+    /// The members, ascending.
+    function committee() public view returns (address[] memory members) {
+        bytes memory packed = _loadCommittee();
+        uint256 n = packed.length / 20;
+        members = new address[](n);
+        for (uint256 i = 0; i < n; ++i) {
+            members[i] = _memberAt(packed, i);
+        }
+    }
+
+    function isMember(address node) external view returns (bool) {
+        bytes memory packed = _loadCommittee();
+        uint256 n = packed.length / 20;
+        for (uint256 i = 0; i < n; ++i) {
+            if (_memberAt(packed, i) == node) return true;
+        }
+        return false;
+    }
+
+    /// Signatures a report needs: n - f, where f = (n - 1) / 3 rounded down.
+    function quorum() external view returns (uint256) {
+        return _quorum(_loadCommittee().length / 20);
+    }
+
+    // --- reports ---------------------------------------------------------------------------------------------------
+
+    /// Checks, accepts and settles one report. Anybody may send it: only the signatures count.
+    function submitReport(Report calldata report, uint256 signerBitmap, bytes calldata signatures) external {
+        uint64 number = nextNumber;
+        if (report.number != number) revert WrongNumber(number);
+        if (number == 0) {
+            if (report.previousRoot != 0) revert WrongPreviousRoot(0);
+        } else {
+            Accepted storage previous = _reports[number - 1];
+            if (report.previousRoot != previous.bundleRoot) revert WrongPreviousRoot(previous.bundleRoot);
+            if (report.firstMs <= previous.lastMs) revert WrongSpan();
+        }
+        if (report.lastMs < report.firstMs) revert WrongSpan();
+        if (report.configDigest != configDigest) revert WrongConfigDigest(configDigest);
+        if (report.bundleRoot == 0) revert EmptyRoot();
+
+        bytes32 digest = _checkContent(report, signatures.length);
+        _checkSignatures(digest, signerBitmap, signatures);
+        _checkBlock(report.height, report.blockHash);
+
+        _reports[number] = Accepted(
+            report.bundleRoot, report.storageId, digest, report.lastMs, uint64(block.number), uint128(signerBitmap)
+        );
+        nextNumber = number + 1;
+        if (report.nextCommittee.length > 0) {
+            _changeCommittee(report.nextCommittee, report.nextConfigDigest);
+        } else if (report.nextConfigDigest != 0) {
+            revert BadConfigDigest();
+        }
+
+        uint256 captured;
+        if (report.streams.length > 0) captured += storeManager.capture(report.streams);
+        if (report.consumers.length > 0) captured += queryManager.capture(report.consumers);
+        uint256 treasury;
+        if (report.nodes.length > 0 || captured > 0) treasury = nodeManager.settle(report.nodes, captured);
+        emit ReportAccepted(number, report.bundleRoot, report.storageId, signerBitmap, captured, treasury);
+    }
+
+    /// What members sign for this report: EIP-712 in the domain (LogStoreReport, 1, chain id, this contract).
+    function reportDigest(Report calldata report) external view returns (bytes32) {
+        return _digest(report);
+    }
+
+    function domainSeparator() public view returns (bytes32) {
+        return block.chainid == _domainChainId ? _domainSeparator : _computeDomainSeparator();
+    }
+
+    function reportOf(uint64 number)
+        public
+        view
+        returns (
+            bytes32 bundleRoot,
+            bytes32 storageId,
+            bytes32 digest,
+            uint64 lastMs,
+            uint64 blockNumber,
+            uint256 signerBitmap
+        )
+    {
+        if (number >= nextNumber) revert NoSuchReport();
+        Accepted memory a = _reports[number];
+        return (a.bundleRoot, a.storageId, a.reportDigest, a.lastMs, a.blockNumber, a.signerBitmap);
+    }
+
+    /// The newest report; `exists` is false, and all else zero, before the first.
+    function lastReport()
+        external
+        view
+        returns (
+            bool exists,
+            uint64 number,
+            bytes32 bundleRoot,
+            bytes32 storageId,
+            bytes32 digest,
+            uint64 lastMs,
+            uint64 blockNumber,
+            uint256 signerBitmap
+        )
+    {
+        if (nextNumber == 0) return (false, 0, 0, 0, 0, 0, 0, 0);
+        number = nextNumber - 1;
+        Accepted memory a = _reports[number];
+        return (true, number, a.bundleRoot, a.storageId, a.reportDigest, a.lastMs, a.blockNumber, a.signerBitmap);
+    }
+
+    // --- inclusion -------------------------------------------------------------------------------------------------
+
+    /// Is `leaf` (its bytes, not its hash) the `index`-th of `size` leaves below the bundle root of report `number`?
+    /// RFC 9162, section 2.1.3.2. The tree's leaves are the header, the outcome digests of the windows in order, and
+    /// that of the late set.
+    function verifyInclusion(uint64 number, bytes calldata leaf, uint256 index, uint256 size, bytes32[] calldata path)
+        external
+        view
+        returns (bool)
+    {
+        if (number >= nextNumber) revert NoSuchReport();
+        (bool fits, bytes32 root) = rootFrom(leaf, index, size, path);
+        return fits && root == _reports[number].bundleRoot;
+    }
+
+    /// The root that a leaf and its inclusion path lead to; `fits` is false where index, size and path do not belong
+    /// together. Chain calls to prove what lies further down: a message in a partition, a partition in a window.
+    function rootFrom(bytes calldata leaf, uint256 index, uint256 size, bytes32[] calldata path)
+        public
+        pure
+        returns (bool fits, bytes32 root)
+    {
+        if (index >= size) return (false, 0);
+        uint256 last = size - 1;
+        root = sha256(abi.encodePacked(bytes1(0x00), leaf));
+        for (uint256 i = 0; i < path.length; ++i) {
+            if (last == 0) return (false, 0);
+            if (index & 1 == 1 || index == last) {
+                root = sha256(abi.encodePacked(bytes1(0x01), path[i], root));
+                while (index & 1 == 0 && index != 0) {
+                    index >>= 1;
+                    last >>= 1;
+                }
+            } else {
+                root = sha256(abi.encodePacked(bytes1(0x01), root, path[i]));
+            }
+            index >>= 1;
+            last >>= 1;
+        }
+        fits = last == 0;
+    }
+
+    // --- inside ----------------------------------------------------------------------------------------------------
+
+    /// Bounds, order, conservation and exact calldata length; returns the digest to be signed.
+    function _checkContent(Report calldata report, uint256 signatureBytes) private view returns (bytes32) {
+        uint256 streams = report.streams.length;
+        uint256 consumers = report.consumers.length;
+        uint256 nodes = report.nodes.length;
+        if (streams > MAX_LINES || consumers > MAX_LINES || nodes > MAX_LINES) revert TooManyLines();
+        if (report.nextCommittee.length > MAX_COMMITTEE) revert BadCommittee();
+        if (report.treasury > MAX_AMOUNT) revert AmountTooLarge();
+
+        // Selector, three head words, the report's 17, five length words, then 32 bytes per word of each list.
+        uint256 length = 4 + 32 * (3 + 17 + 5) + 96 * consumers + 64 * nodes + 32 * report.nextCommittee.length
+            + ((signatureBytes + 31) & ~uint256(31));
+        uint256 captured;
+        for (uint256 i = 0; i < streams; ++i) {
+            StreamLine calldata line = report.streams[i];
+            uint256 size = bytes(line.id).length;
+            if (size == 0 || size > MAX_STREAM_ID) revert BadStreamId(i);
+            if (i > 0 && !_less(report.streams[i - 1].id, line.id)) revert StreamsNotSorted(i);
+            if (line.capture > MAX_AMOUNT) revert AmountTooLarge();
+            unchecked {
+                captured += line.capture;
+                length += 32 * 5 + ((size + 31) & ~uint256(31));
+            }
+        }
+        if (msg.data.length != length) revert WrongCalldataLength();
+        for (uint256 i = 0; i < consumers; ++i) {
+            ConsumerLine calldata line = report.consumers[i];
+            if (i > 0 && report.consumers[i - 1].consumer >= line.consumer) revert ConsumersNotSorted(i);
+            if (line.capture > MAX_AMOUNT) revert AmountTooLarge();
+            unchecked {
+                captured += line.capture;
+            }
+        }
+        int256 given = int256(report.treasury);
+        for (uint256 i = 0; i < nodes; ++i) {
+            NodeLine calldata line = report.nodes[i];
+            if (i > 0 && report.nodes[i - 1].node >= line.node) revert NodesNotSorted(i);
+            if (line.amount > int256(MAX_AMOUNT) || line.amount < -int256(MAX_AMOUNT)) revert AmountTooLarge();
+            unchecked {
+                given += line.amount;
+            }
+        }
+        if (given != int256(captured)) revert NotConserved();
+        return _digest(report);
+    }
+
+    function _checkSignatures(bytes32 digest, uint256 bitmap, bytes calldata signatures) private view {
+        bytes memory packed = _loadCommittee();
+        uint256 n = packed.length / 20;
+        if (n == 0) revert NoCommittee();
+        uint256 needed = _quorum(n);
+        if (bitmap >> n != 0) revert BadBitmap();
+        if (signatures.length != 64 * needed) revert WrongSignatureCount(needed);
+        uint256 seen = 0;
+        for (uint256 i = 0; i < n; ++i) {
+            if (bitmap >> i & 1 == 0) continue;
+            if (seen == needed) revert WrongSignatureCount(needed);
+            bytes32 r = bytes32(signatures[64 * seen:]);
+            uint256 vs = uint256(bytes32(signatures[64 * seen + 32:]));
+            uint256 s = vs & (type(uint256).max >> 1);
+            address signer = s > HALF_ORDER ? address(0) : ecrecover(digest, uint8(27 + (vs >> 255)), r, bytes32(s));
+            if (signer == address(0) || signer != _memberAt(packed, i)) revert BadSignature(i);
+            unchecked {
+                ++seen;
+            }
+        }
+        if (seen != needed) revert WrongSignatureCount(needed);
+    }
+
+    /// The report's block lies in the past; where the chain still knows its hash, it is that hash.
+    function _checkBlock(uint64 height, bytes32 hash) private view {
+        if (height >= block.number || hash == 0) revert UnknownBlock();
+        if (block.number - height <= 256 && blockhash(height) != hash) revert UnknownBlock();
+    }
+
+    function _changeCommittee(address[] calldata members, bytes32 digest) private {
+        uint256 n = members.length;
+        if (n == 0 || n > MAX_COMMITTEE) revert BadCommittee();
+        if (digest == 0) revert BadConfigDigest();
+        // Code that copies the rest of itself: PUSH2 size, DUP1, PUSH1 10, PUSH0, CODECOPY, PUSH0, RETURN, STOP.
+        bytes memory code = new bytes(11 + 20 * n + 12); // 12 to spare: members are written as whole words
+        uint256 header = uint256(0x61) << 80 | (20 * n + 1) << 64 | 0x80600a5f395ff300;
+        address last;
+        assembly ("memory-safe") {
+            mstore(add(code, 32), shl(168, header))
+        }
+        for (uint256 i = 0; i < n; ++i) {
+            address member = members[i];
+            if (member <= last) revert BadCommittee();
+            last = member;
+            assembly ("memory-safe") {
+                mstore(add(add(code, 43), mul(i, 20)), shl(96, member))
+            }
+        }
+        address stored;
+        assembly ("memory-safe") {
+            stored := create(0, add(code, 32), add(11, mul(20, n)))
+        }
+        if (stored == address(0)) revert BadCommittee();
+        _committeeCode = stored;
+        configDigest = digest;
+        emit CommitteeChanged(digest, configCount, members);
+    }
+
+    /// Packed addresses, 20 bytes each; empty before the first committee.
+    function _loadCommittee() private view returns (bytes memory packed) {
+        address stored = _committeeCode;
+        if (stored == address(0)) return packed;
+        uint256 size = stored.code.length - 1;
+        packed = new bytes(size);
+        assembly ("memory-safe") {
+            extcodecopy(stored, add(packed, 32), 1, size)
+        }
+    }
+
+    function _memberAt(bytes memory packed, uint256 index) private pure returns (address member) {
+        assembly ("memory-safe") {
+            member := shr(96, mload(add(add(packed, 32), mul(index, 20))))
+        }
+    }
+
+    function _quorum(uint256 n) private pure returns (uint256) {
+        return n == 0 ? 0 : n - (n - 1) / 3;
+    }
+
+    /// Compares two texts byte by byte, a word at a time.
+    function _less(string calldata left, string calldata right) private pure returns (bool) {
+        uint256 a = bytes(left).length;
+        uint256 b = bytes(right).length;
+        uint256 shorter = a < b ? a : b;
+        for (uint256 offset = 0; offset < shorter; offset += 32) {
+            uint256 x;
+            uint256 y;
+            assembly ("memory-safe") {
+                x := calldataload(add(left.offset, offset))
+                y := calldataload(add(right.offset, offset))
+            }
+            if (shorter - offset < 32) {
+                uint256 unused = 8 * (32 - (shorter - offset));
+                x >>= unused;
+                y >>= unused;
+            }
+            if (x != y) return x < y;
+        }
+        return a < b;
+    }
+
+    function _digest(Report calldata report) private view returns (bytes32) {
+        bytes32[] memory streams = new bytes32[](report.streams.length);
+        for (uint256 i = 0; i < streams.length; ++i) {
+            StreamLine calldata line = report.streams[i];
+            streams[i] = keccak256(abi.encode(STREAM_TYPE, keccak256(bytes(line.id)), line.capture, line.byteCount));
+        }
+        bytes32[] memory consumers = new bytes32[](report.consumers.length);
+        for (uint256 i = 0; i < consumers.length; ++i) {
+            ConsumerLine calldata line = report.consumers[i];
+            consumers[i] = keccak256(abi.encode(CONSUMER_TYPE, line.consumer, line.capture, line.byteCount));
+        }
+        bytes32[] memory nodes = new bytes32[](report.nodes.length);
+        for (uint256 i = 0; i < nodes.length; ++i) {
+            NodeLine calldata line = report.nodes[i];
+            nodes[i] = keccak256(abi.encode(NODE_TYPE, line.node, line.amount));
+        }
+        bytes memory head = abi.encode(
+            REPORT_TYPE,
+            report.configDigest,
+            report.number,
+            report.height,
+            report.blockHash,
+            report.firstMs,
+            report.lastMs,
+            report.previousRoot,
+            report.bundleRoot,
+            report.storageId,
+            report.uploader,
+            report.ledgerRoot
+        );
+        bytes memory tail = abi.encode(
+            keccak256(abi.encodePacked(streams)),
+            keccak256(abi.encodePacked(consumers)),
+            keccak256(abi.encodePacked(nodes)),
+            report.treasury,
+            keccak256(abi.encodePacked(report.nextCommittee)),
+            report.nextConfigDigest
+        );
+        bytes32 structHash = keccak256(bytes.concat(head, tail));
+        return keccak256(abi.encodePacked(hex"1901", domainSeparator(), structHash));
+    }
+
+    function _computeDomainSeparator() private view returns (bytes32) {
+        return keccak256(
+            abi.encode(DOMAIN_TYPE, keccak256("LogStoreReport"), keccak256("1"), block.chainid, address(this))
+        );
+    }
+}
