@@ -1,0 +1,139 @@
+"""As much GraphQL as look-ups on Arweave gateways use: one query, arguments, variables, nested fields.
+
+No fragments, directives or mutations. ``parse`` gives the selected fields, ``project`` picks them from plain data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_QUERY_CHARACTERS = 16 * 1024
+MAX_DEPTH = 12
+_TOKEN = re.compile(r"""[\s,]+|\#[^\n]*|(?P<token>"(?:[^"\\\n]|\\.)*"|-?\d+|[A-Za-z_]\w*|[{}()\[\]:$!=])""")
+
+
+class QueryError(ValueError):
+    """The query is outside of what is understood here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A selected field: the name in the answer, the name in the schema, its arguments, what is selected of it."""
+
+    key: str
+    name: str
+    arguments: Mapping[str, Any]
+    fields: tuple[Field, ...]
+
+
+def parse(query: str, variables: Mapping[str, Any]) -> tuple[Field, ...]:
+    """Fields of the one query in ``query``, variables filled in. Raises QueryError."""
+    if len(query) > MAX_QUERY_CHARACTERS:
+        raise QueryError("the query is too long")
+    return _Parser(_split(query), variables).parse_query()
+
+
+def _split(query: str) -> list[str]:
+    tokens: list[str] = []
+    position = 0
+    while position < len(query):
+        match = _TOKEN.match(query, position)
+        if match is None:
+            raise QueryError(f"unexpected character at {position}")
+        if match["token"] is not None:
+            tokens.append(match["token"])
+        position = match.end()
+    return tokens
+
+
+class _Parser:
+    def __init__(self, tokens: list[str], variables: Mapping[str, Any]) -> None:
+        self.tokens = [*tokens, ""]
+        self.variables = variables
+        self.at = 0
+
+    def take(self, expected: str | None = None) -> str:
+        token = self.tokens[self.at]
+        if token == "" or (expected is not None and token != expected):
+            raise QueryError(f"expected {expected or 'more'} at token {self.at}, found {token or 'the end'}")
+        self.at += 1
+        return token
+
+    def peek(self) -> str:
+        return self.tokens[self.at]
+
+    def parse_query(self) -> tuple[Field, ...]:
+        if self.peek() == "query":
+            self.take()
+            while self.peek() != "{":  # a name and declarations of variables: types are not checked
+                self.take()
+        fields = self.parse_selection(0)
+        if self.peek():
+            raise QueryError("one query only")
+        return fields
+
+    def parse_selection(self, depth: int) -> tuple[Field, ...]:
+        if depth > MAX_DEPTH:
+            raise QueryError("nested too deeply")
+        self.take("{")
+        fields: list[Field] = []
+        while self.peek() != "}":
+            fields.append(self.parse_field(depth))
+        self.take("}")
+        return tuple(fields)
+
+    def parse_field(self, depth: int) -> Field:
+        key = name = self.take()
+        if not name.isidentifier():
+            raise QueryError(f"{name} is no field")
+        if self.peek() == ":":
+            self.take()
+            name = self.take()
+        arguments = self.parse_pairs("(", ")", depth) if self.peek() == "(" else {}
+        fields = self.parse_selection(depth + 1) if self.peek() == "{" else ()
+        return Field(key, name, arguments, fields)
+
+    def parse_pairs(self, opening: str, closing: str, depth: int) -> dict[str, Any]:
+        self.take(opening)
+        pairs: dict[str, Any] = {}
+        while self.peek() != closing:
+            name = self.take()
+            self.take(":")
+            pairs[name] = self.parse_value(depth + 1)
+        self.take(closing)
+        return pairs
+
+    def parse_value(self, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise QueryError("nested too deeply")
+        word = self.peek()
+        if word == "{":
+            return self.parse_pairs("{", "}", depth)
+        self.take()
+        if word == "[":
+            values: list[Any] = []
+            while self.peek() != "]":
+                values.append(self.parse_value(depth + 1))
+            self.take("]")
+            return values
+        if word == "$":
+            return self.variables.get(self.take())
+        if word[0] == '"' or word.lstrip("-").isdigit() or word in ("true", "false", "null"):
+            return json.loads(word)
+        return word  # a name of an enumeration
+
+
+def project(value: Any, fields: tuple[Field, ...]) -> Any:
+    """What ``fields`` select of plain data. Raises QueryError for a name that is not there."""
+    if not fields or value is None:
+        return value
+    if isinstance(value, list):
+        return [project(element, fields) for element in value]
+    unknown = [f.name for f in fields if f.name not in value]
+    if unknown:
+        raise QueryError(f"no field {unknown[0]}")
+    return {f.key: project(value[f.name], f.fields) for f in fields}
