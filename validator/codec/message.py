@@ -14,7 +14,6 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import cbor2
 import msgspec
 
 from validator.codec import cbor, group_key
@@ -112,9 +111,10 @@ def decode_message(data: bytes) -> Message:
     Raises:
         MalformedInput: not canonical CBOR, or a field out of range; names the field.
     """
-    values = cbor.decode_object(data, KIND, FIELDS, max_bytes=MAX_CANONICAL_BYTES)
-    message = _from_fields(values)
+    message = _from_fields(_read_fields(data))
     check_message(message)
+    if _encode(message) != data:
+        raise MalformedInput(KIND, "not the canonical encoding")
     return message
 
 
@@ -413,30 +413,122 @@ def _signed_part(m: Message) -> bytes:
 # --- bytes ----------------------------------------------------------------------------------------
 
 
+_TEXT_HEADS = tuple(cbor.encode("x" * size)[: -size or None] for size in range(MAX_ID_BYTES + 1))
+_BYTES_HEADS = tuple(cbor.encode(bytes(size))[: -size or None] for size in range(MAX_ID_BYTES + 1))
+_INTEGERS = tuple(cbor.encode(number) for number in range(MAX_ID_BYTES + 1))
+_PREFIX = bytes([0x80 + FIELDS + 1]) + cbor.encode(KIND)
+_NULL = b"\xf6"
+_PAIR = b"\x82"
+_ENUMERATIONS = {
+    (message, content, encryption): bytes((message, content, encryption))
+    for message in MessageType
+    for content in ContentType
+    for encryption in EncryptionType
+}
+
+
 def _encode(m: Message) -> bytes:
-    """The array of a checked message; its types are known, so the encoder's own check is skipped."""
-    prev = m.prev
-    key = m.new_group_key
-    return cbor2.dumps(
+    """The array of a checked message, put together from ready-made heads: a third of a general encoder's time."""
+    stream_id = m.stream_id.encode()
+    chain_id = m.msg_chain_id.encode()
+    group_key_id = m.group_key_id
+    signature = m.signature
+    return b"".join(
         (
-            KIND,
-            m.stream_id,
-            m.partition,
-            m.timestamp_ms,
-            m.sequence_number,
-            m.publisher_id,
-            m.msg_chain_id,
-            None if prev is None else (prev.timestamp_ms, prev.sequence_number),
-            int(m.message_type),
-            int(m.content_type),
-            int(m.encryption_type),
-            m.group_key_id,
-            None if key is None else (key.id, key.data),
-            m.content,
-            int(m.signature_type),
-            m.signature,
+            _PREFIX,
+            _TEXT_HEADS[len(stream_id)],
+            stream_id,
+            _INTEGERS[m.partition],
+            _integer(m.timestamp_ms),
+            _integer(m.sequence_number),
+            _bytes(m.publisher_id),
+            _TEXT_HEADS[len(chain_id)],
+            chain_id,
+            _NULL if m.prev is None else _PAIR + _integer(m.prev.timestamp_ms) + _integer(m.prev.sequence_number),
+            _ENUMERATIONS[m.message_type, m.content_type, m.encryption_type],
+            _NULL if group_key_id is None else _text(group_key_id),
+            _NULL if m.new_group_key is None else _PAIR + _text(m.new_group_key.id) + _bytes(m.new_group_key.data),
+            _bytes(m.content),
+            _INTEGERS[m.signature_type],
+            _bytes(signature),
         )
     )
+
+
+def _integer(number: int) -> bytes:
+    if number <= MAX_ID_BYTES:
+        return _INTEGERS[number]
+    if number >= 1 << 32:
+        return b"\x1b" + number.to_bytes(8, "big")
+    return b"\x19" + number.to_bytes(2, "big") if number < 1 << 16 else b"\x1a" + number.to_bytes(4, "big")
+
+
+def _text(text: str) -> bytes:
+    value = text.encode()
+    return _TEXT_HEADS[len(value)] + value
+
+
+def _bytes(value: bytes) -> bytes:
+    size = len(value)
+    if size <= MAX_ID_BYTES:
+        return _BYTES_HEADS[size] + value
+    return (b"\x59" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x5a" + size.to_bytes(4, "big")) + value
+
+
+def _read_item(data: bytes, at: int) -> tuple[Any, int]:
+    """One item of those that a message holds. Lenient: the caller encodes again and compares.
+
+    Raises:
+        ValueError, IndexError: not such an item.
+    """
+    first = data[at]
+    at += 1
+    argument = first & 31
+    if argument >= 24:
+        if argument == 24:
+            argument = data[at]
+            at += 1
+        else:
+            width = 1 << (argument - 24)
+            if width > 8:
+                raise ValueError("indefinite length")
+            argument = int.from_bytes(data[at : at + width], "big")
+            at += width
+    major = first >> 5
+    if major == 0:
+        return argument, at
+    if major == 2:
+        return data[at : at + argument], at + argument
+    if major == 3:
+        return data[at : at + argument].decode(), at + argument
+    if first == 0xF6:
+        return None, at
+    if first == 0x82:
+        if data[at] == first:
+            raise ValueError("nested")
+        one, at = _read_item(data, at)
+        if data[at] == first:
+            raise ValueError("nested")
+        two, at = _read_item(data, at)
+        return [one, two], at
+    raise ValueError("outside the subset")
+
+
+def _read_fields(data: bytes) -> list[Any]:
+    """The fields of canonical-looking bytes; of any others the general decoder's answer, and its refusal."""
+    if len(data) <= MAX_CANONICAL_BYTES and data.startswith(_PREFIX):
+        values = []
+        at = len(_PREFIX)
+        try:
+            for _ in range(FIELDS):
+                value, at = _read_item(data, at)
+                values.append(value)
+        except (ValueError, IndexError):
+            pass
+        else:
+            if at == len(data):
+                return values
+    return cbor.decode_object(data, KIND, FIELDS, max_bytes=MAX_CANONICAL_BYTES)
 
 
 def _record(message: Message, canonical: bytes) -> Record:
