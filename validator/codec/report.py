@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from validator.codec import cbor
@@ -254,7 +255,7 @@ def decode_report(data: bytes) -> Report:
     )
     for name in ("streams", "consumers", "nodes", "next_committee"):
         keys = [_key(x) for x in getattr(report, name)]
-        if any(low >= high for low, high in zip(keys, keys[1:], strict=False)):
+        if any(low >= high for low, high in pairwise(keys)):
             raise MalformedInput(name, "not strictly ascending")
     if len(report.next_committee) > MAX_COMMITTEE:
         raise MalformedInput("next_committee", f"more than {MAX_COMMITTEE} members")

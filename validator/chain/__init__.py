@@ -1,0 +1,17 @@
+"""Chain adapter: reads the contracts by block hash from several sources that are compared, and sends transactions.
+
+    rpc.py       bounded JSON-RPC over HTTP: one batch to all sources at once, the majority's answer wins
+    abi.py       calls, results, events and errors of our contracts as bytes (eth-abi)
+    metadata.py  what strangers wrote on chain: node and stream metadata, parsed under fixed rules
+    blocks.py    head, finalised block, and B(t), the cut points
+    reader.py    ``ChainReader``, the port ``Chain``
+    sender.py    ``ChainSender``, the port ``ReportSender``; the only module that signs
+
+Comparing comes first: a block is what a majority of sources call by one hash, and all state is read at that hash
+(EIP-1898), so two validators that name the same block have read the same state. With two sources both must agree;
+while they do not, the answer is *not yet*. A source that errs, lags or lies is outvoted and shown in ``health``.
+
+Decided against: web3.py's providers. They read answers of any size for any time, and importing web3 takes 1.7 s and
+65 MB; a process that only serves never loads it. Transactions are signed with eth-account, web3's own signer, imported
+when the first one is built.
+"""
