@@ -18,7 +18,7 @@ PAUSES_S = (1.0, 3.0)
 
 NETWORK_REMEDY = (
     "check the network; behind a proxy set HTTPS_PROXY, with a mirror of your own set PIP_INDEX_URL (Python) "
-    "or npm_config_registry (npm), with a company certificate set SSL_CERT_FILE"
+    "or npm_config_registry (npm), with a company's certificate set SSL_CERT_FILE and NODE_EXTRA_CA_CERTS"
 )
 
 
@@ -34,10 +34,11 @@ class SetupError(Exception):
 class ChildFailed(Exception):
     """A child ended with another status than 0; `said` is its last line that tells something."""
 
-    def __init__(self, name: str, said: str) -> None:
+    def __init__(self, name: str, said: str, *, was_stopped: bool = False) -> None:
         super().__init__(f"{name}: {said}")
         self.name = name
         self.said = said
+        self.was_stopped = was_stopped
 
 
 def say(text: str) -> None:
@@ -97,7 +98,7 @@ def run_child(
             status = child.wait(limit_s)
         except subprocess.TimeoutExpired as error:
             stop_group(child)
-            raise ChildFailed(name, f"no end after {limit_s:.0f} s") from error
+            raise ChildFailed(name, f"no end after {limit_s:.0f} s", was_stopped=True) from error
         except BaseException:  # Ctrl-C, SIGTERM: the child must not go on alone
             stop_group(child)
             raise

