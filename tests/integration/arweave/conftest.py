@@ -1,0 +1,200 @@
+"""A development gateway as a real process, and a storage over it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from validator.arweave.gateway import Limits
+from validator.arweave.storage import ArweaveStorage
+from validator.arweave.wallet import ArweaveWallet
+from validator.codec.arweave import encode_base64url
+
+VECTORS = Path(__file__).parents[2] / "vectors" / "arweave.json"
+FAST = Limits(connect_s=2, read_s=3, request_s=4, call_s=8, download_s=6, attempts=3, first_wait_s=0.01, open_s=0.2)
+AR = 10**12
+
+
+@dataclass(frozen=True)
+class GatewayProcess:
+    """The running gateway: its port and its controls."""
+
+    port: int
+    client: httpx.Client
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def same_under_another_name(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    def control(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> httpx.Response:
+        answer = self.client.request(method, f"{self.url}/devnet/{path}", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    def fail(self, kind: str, path: str, **rule: Any) -> None:
+        self.control("faults", {"kind": kind, "path": path, **rule})
+
+    def faults_left(self) -> int:
+        return sum(int(rule["times"]) for rule in self.control("faults", method="GET").json())
+
+    def mine(self, blocks: int = 1) -> None:
+        self.control(f"mine/{blocks}")
+
+    def stats(self) -> dict[str, Any]:
+        return dict(self.control("stats", method="GET").json())
+
+    def paid(self, bundle_root: str) -> int:
+        return sum(self.stats()["paid"].get(bundle_root, {}).values())
+
+
+@pytest.fixture(scope="session")
+def gateway_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    folder = tmp_path_factory.mktemp("gateway")
+    port_file = folder / "port"
+    command = [sys.executable, "-m", "validator.devnet.gateway", "--port-file", str(port_file), "--mine-ms", "0"]
+    process = subprocess.Popen(
+        [*command, "--data", str(folder / "data"), "--log", str(folder / "log")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        for _ in range(200):
+            if port_file.exists() or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        with httpx.Client(timeout=10, trust_env=False) as client:
+            yield GatewayProcess(int(port_file.read_text()), client)
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=10)
+    assert output == b"", "the gateway prints nothing"
+
+
+@pytest.fixture
+def gateway(gateway_process: GatewayProcess) -> Iterator[GatewayProcess]:
+    """The gateway, with no faults before and after."""
+    gateway_process.control("faults", method="DELETE")
+    yield gateway_process
+    gateway_process.control("faults", method="DELETE")
+
+
+@pytest.fixture(scope="session")
+def wallet() -> ArweaveWallet:
+    return ArweaveWallet.from_jwk(json.loads(VECTORS.read_text())["keys"]["rsa"])
+
+
+@pytest.fixture
+def funded(gateway: GatewayProcess, wallet: ArweaveWallet) -> GatewayProcess:
+    gateway.control(f"mint/{encode_base64url(wallet.address)}/{AR}")
+    return gateway
+
+
+@pytest.fixture
+def build_storage(wallet: ArweaveWallet) -> Iterator[Callable[..., ArweaveStorage]]:
+    built: list[ArweaveStorage] = []
+
+    def build(*urls: str, **options: Any) -> ArweaveStorage:
+        settings = {"reward_cap": AR, "limits": FAST, "root_wait_s": 0.01, "wallet": wallet, **options}
+        storage = ArweaveStorage(urls, **settings)
+        built.append(storage)
+        return storage
+
+    yield build
+    for storage in built:
+        storage.close()
+
+
+@pytest.fixture
+def storage(funded: GatewayProcess, build_storage: Callable[..., ArweaveStorage]) -> ArweaveStorage:
+    return build_storage(funded.url)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A file of random bytes and the tags it goes under; the root is as good as unique."""
+
+    path: Path
+    root: str
+    content: bytes
+
+    @property
+    def tags(self) -> list[tuple[str, str]]:
+        return [
+            ("App-Name", "LogStore"),
+            ("Content-Type", "application/vnd.apache.parquet"),
+            ("Bundle-Root", self.root),
+        ]
+
+
+@pytest.fixture
+def build_bundle(tmp_path: Path) -> Callable[[int], Bundle]:
+    def build(size: int) -> Bundle:
+        root = os.urandom(32).hex()
+        path = tmp_path / f"{root}.parquet"
+        content = os.urandom(size)
+        path.write_bytes(content)
+        return Bundle(path, root, content)
+
+    return build
+
+
+@pytest.fixture
+def bundle(build_bundle: Callable[[int], Bundle]) -> Bundle:
+    return build_bundle(600_000)
+
+
+class QuietServer(http.server.ThreadingHTTPServer):
+    """Its clients hang up on it, which is what the tests want."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing."""
+
+
+Handler = Callable[[http.server.BaseHTTPRequestHandler], None]
+
+
+@pytest.fixture
+def serve_lies() -> Iterator[Callable[[Handler], str]]:
+    """Start a server that answers every request by the given function; its URL."""
+    servers: list[http.server.ThreadingHTTPServer] = []
+
+    def start(answer: Handler) -> str:
+        class Liar(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answer(self)
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("content-length", "0")))
+                answer(self)
+
+            def log_message(self, *args: Any) -> None:
+                """Say nothing."""
+
+        server = QuietServer(("127.0.0.1", 0), Liar)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

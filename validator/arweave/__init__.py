@@ -1,0 +1,14 @@
+"""Arweave: where bundles are kept for ever.
+
+Owns: the wallet that pays (``wallet``), requests to a gateway (``gateway``), and the ``BundleStorage`` port over
+all configured gateways (``storage``). Formats and proofs are pure and live in ``codec.arweave``.
+
+Flow: prepare (price, balance, anchor; cut, sign, verify our own work) → the caller saves → post the saved header →
+seed every chunk to every gateway → ask for the status until enough confirmations → read back and check. Everything
+after the saving may be repeated at any time and pays nothing again.
+
+Decided against: the networking of arweave-python-client (no timeouts, rejections that look like success, an import
+that changes signal handlers), which stays in as a second opinion on signed bytes (``client``); data inside POST /tx,
+since chunks work for every size; anchors by the wallet's last transaction, since they void each other; random salt,
+since a salt-free signature makes signing again harmless.
+"""
