@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from validator.codec.message import make_record, signature_payload
+from validator.codec.message import make_record, normalise_signature, signature_payload
 from validator.codec.secp256k1 import SigningKey
 from validator.codec.signatures import publish_message
 from validator.model import (
@@ -65,13 +65,18 @@ def a_p256_key(number: int = 1) -> ec.EllipticCurvePrivateKey:
     return ec.derive_private_key(number, ec.SECP256R1())
 
 
-def a_p256_message(number: int = 1, *, compressed: bool = True, **fields: Any) -> Message:
-    """Signed with P-256: 64 bytes r, s; the publisher is the public key."""
+def a_p256_message(
+    number: int = 1, *, compressed: bool = True, publisher_id: bytes | None = None, **fields: Any
+) -> Message:
+    """Signed with P-256: 64 bytes r, s, low s; the publisher is the public key."""
     key = a_p256_key(number)
     form = PublicFormat.CompressedPoint if compressed else PublicFormat.UncompressedPoint
-    unsigned = _unsigned(SignatureType.ECDSA_SECP256R1, key.public_key().public_bytes(Encoding.X962, form), **fields)
+    unsigned = _unsigned(
+        SignatureType.ECDSA_SECP256R1, publisher_id or key.public_key().public_bytes(Encoding.X962, form), **fields
+    )
     r, s = decode_dss_signature(key.sign(signature_payload(unsigned), ec.ECDSA(hashes.SHA256())))
-    return replace(unsigned, signature=r.to_bytes(32, "big") + s.to_bytes(32, "big"))
+    signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    return replace(unsigned, signature=normalise_signature(unsigned.signature_type, signature))
 
 
 @cache

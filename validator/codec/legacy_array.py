@@ -96,6 +96,7 @@ _decode_32: Final = msgspec.json.Decoder(_Array32).decode
 _decode_31: Final = msgspec.json.Decoder(_Array31).decode
 _decode_30: Final = msgspec.json.Decoder(_Array30).decode
 _VERSION = re.compile(rb"\s*\[\s*(\d{1,9})\s*[,\]]")
+_FIELD_BY_LENGTH = {"2": "prev", "6": "message_id"}
 _PATH = re.compile(r"`\$((?:\[\d+\])*)`")
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
@@ -318,7 +319,8 @@ def _refuse(error: Exception, shape: type[msgspec.Struct]) -> NoReturn:
     path = _PATH.search(text)
     reason = text.split(" - at ")[0]
     if path is None or not path[1]:
-        raise MalformedInput("array", reason) from error
+        # too long an array is reported without a path; its due length tells which one it is
+        raise MalformedInput(_FIELD_BY_LENGTH.get(reason.rpartition(" ")[2], "array"), reason) from error
     steps = [int(step) for step in re.findall(r"\d+", path[1])]
     fields = shape.__struct_fields__
     name = fields[steps[0]] if steps[0] < len(fields) else "array"

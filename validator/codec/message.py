@@ -14,8 +14,6 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from validator.codec import cbor, group_key
 from validator.errors import MalformedInput
 from validator.hashing import hash_body, hash_leaf, keccak256
@@ -91,8 +89,8 @@ _HALF_K1 = (SECP256K1_N // 2).to_bytes(32, "big")
 _HALF_R1 = (SECP256R1_N // 2).to_bytes(32, "big")
 _BOM = b"\xef\xbb\xbf"
 _LOWER_HEX = re.compile(rb"(?:[0-9a-f]{2})+")
+_LOWER_HEX_TEXT = re.compile(r"(?:[0-9a-f]{2})*")
 _ADDRESS_DOMAIN = re.compile(r"0x[0-9a-fA-F]{40}")
-_KEY_TEXT = msgspec.json.Decoder(tuple[str, str])
 
 
 def encode_message(message: Message) -> bytes:
@@ -312,10 +310,12 @@ def compact_key_text(key: NewGroupKey) -> str:
 def read_key_text(text: bytes) -> tuple[str, str]:
     """Id and hex of an array's new group key text. Raises MalformedInput unless it is a JSON array of two texts."""
     try:
-        key_id, ciphertext = _KEY_TEXT.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedInput("new_group_key", "not a JSON array of two texts") from error
-    return key_id, ciphertext
+        value = json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise MalformedInput("new_group_key", "not JSON") from error
+    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(item, str) for item in value):
+        raise MalformedInput("new_group_key", "not a JSON array of two texts")
+    return value[0], value[1]
 
 
 def convert_exactly(
@@ -332,10 +332,10 @@ def convert_exactly(
     key = None
     if key_text is not None:
         key_id, ciphertext = read_key_text(key_text)
-        if ciphertext and not _LOWER_HEX.fullmatch(ciphertext.encode()):
+        if not _LOWER_HEX_TEXT.fullmatch(ciphertext):
             return None
         key = NewGroupKey(key_id, binascii.unhexlify(ciphertext))
-        if compact_key_text(key).encode() != key_text:
+        if compact_key_text(key).encode("utf-8", "surrogatepass") != key_text:
             return None
     if message_type is not _STORED:
         return None

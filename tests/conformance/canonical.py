@@ -1,0 +1,296 @@
+"""Our own vectors of messages and trees: canonical bytes, leaves, partition and window roots, proofs.
+
+    python -m tests.conformance canonical FILE            judge a file as below
+    python -m tests.conformance canonical --write FOLDER  make canonical.json and merkle.json anew
+
+canonical.json   [{name, fields, payload, signed_digest, canonical, leaf, verdict}]; bytes as hex
+merkle.json      trees: [{size, root, inclusion: [{index, proof}], consistency: [{first, proof}]}], leaf number i
+                 being H(0x00 || decimal text of i); windows: [{messages: [canonical], entries: [{stream_id,
+                 partition, root, count, signed_bytes, canonical_bytes, flags, entry, leaf}], root}]
+
+Published bytes never change; a change of format is a new kind and a new file beside these.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tests.builders import a_key, a_message, a_stream_id
+from tests.conformance.streamr import read
+from validator.codec.message import (
+    encode_message,
+    make_record,
+    record_from_canonical,
+    signature_payload,
+    signed_digest,
+)
+from validator.codec.outcome import encode_entry, entries_root
+from validator.codec.signatures import VALID, verify_message
+from validator.errors import MalformedInput
+from validator.hashing import hash_leaf
+from validator.merkle import (
+    compute_root,
+    consistency_proof,
+    inclusion_proof,
+    verify_consistency,
+    verify_inclusion,
+)
+from validator.model import (
+    ContentType,
+    EncryptionType,
+    Flag,
+    Message,
+    MessageRef,
+    MessageType,
+    NewGroupKey,
+    PartitionEntry,
+    Record,
+    Root,
+    SignatureType,
+)
+
+AGREED, DIFFERED, USAGE = 0, 1, 2
+TREE_SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 255, 256, 257)
+WINDOW_SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17)
+_FROM_STREAMR = {
+    "P-256": "V034",
+    "P-256, uncompressed key": "V035",
+    "ML-DSA-87": "V036",
+    "ERC-1271": "V033",
+    "array: byte order mark": "V043",
+    "array: new group key with white space": "V042",
+    "array: type 1 of version 30": "V039",
+    "array: key request": "V020",
+    "protobuf: key request": "V029",
+    "protobuf: key response": "V030",
+    "array: lone surrogate in the chain id": "V048",
+    "array: high s": "V045",
+}
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) == 2 and arguments[0] == "--write":
+        folder = Path(arguments[1])
+        for name, made in (("canonical.json", make_canonical()), ("merkle.json", make_merkle())):
+            (folder / name).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+        return AGREED
+    if len(arguments) != 1:
+        print("usage: python -m tests.conformance canonical FILE | --write FOLDER", file=sys.stderr)
+        return USAGE
+    try:
+        vectors = json.loads(Path(arguments[0]).read_bytes())
+    except (OSError, ValueError) as error:
+        print(f"{arguments[0]}: {error}", file=sys.stderr)
+        return USAGE
+    differences = judge_messages(vectors) if isinstance(vectors, list) else judge_merkle(vectors)
+    count = len(vectors) if isinstance(vectors, list) else len(vectors["trees"]) + len(vectors["windows"])
+    differing = set()
+    for name, difference in differences:
+        differing.add(name)
+        print(f"{name}: {difference}")
+    print(f"{count - len(differing)} of {count} agree")
+    return DIFFERED if differing or not count else AGREED
+
+
+# --- judging --------------------------------------------------------------------------------------
+
+
+def judge_messages(vectors: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for vector in vectors:
+        name, canonical = vector["name"], bytes.fromhex(vector["canonical"])
+        try:
+            record = record_from_canonical(canonical)
+        except MalformedInput as refusal:
+            yield name, f"refused: {refusal}"
+            continue
+        if _fields_of(record.message) != vector["fields"]:
+            yield name, "fields differ"
+        if encode_message(record.message) != canonical:
+            yield name, "canonical bytes differ"
+        if record.leaf.hex() != vector["leaf"]:
+            yield name, "leaf differs"
+        if signature_payload(record.message).hex() != vector["payload"]:
+            yield name, "payload differs"
+        if signed_digest(record.message).hex() != vector["signed_digest"]:
+            yield name, "signed digest differs"
+        if verify_message(record.message).value != vector["verdict"]:
+            yield name, "verdict differs"
+
+
+def judge_merkle(vectors: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for tree in vectors["trees"]:
+        size, root = tree["size"], Root(bytes.fromhex(tree["root"]))
+        name, leaves = f"tree of {size}", _leaves(size)
+        if compute_root(leaves) != root:
+            yield name, "root differs"
+        for item in tree["inclusion"]:
+            proof = tuple(map(bytes.fromhex, item["proof"]))
+            index = item["index"]
+            if inclusion_proof(leaves, index) != proof or not verify_inclusion(leaves[index], index, size, proof, root):
+                yield name, f"inclusion of {index} differs"
+        for item in tree["consistency"]:
+            proof, first = tuple(map(bytes.fromhex, item["proof"])), item["first"]
+            good = verify_consistency(first, size, proof, compute_root(leaves[:first]), root)
+            if consistency_proof(leaves, first) != proof or not good:
+                yield name, f"consistency with {first} differs"
+    for number, window in enumerate(vectors["windows"]):
+        name = f"window {number}"
+        records = [record_from_canonical(bytes.fromhex(item)) for item in window["messages"]]
+        if sorted(records, key=lambda record: record.order) != records:
+            yield name, "messages are not in canonical order"
+        if _window(records, _empty_parts(window)) != window:
+            yield name, "entries or root differ"
+
+
+# --- making ---------------------------------------------------------------------------------------
+
+
+def make_canonical() -> list[dict[str, Any]]:
+    aes: dict[str, Any] = {
+        "encryption_type": EncryptionType.AES,
+        "group_key_id": "key-1",
+        "content": bytes(range(16, 48)),
+    }
+    evm: dict[str, Any] = {"signature_type": SignatureType.ECDSA_SECP256K1_EVM}
+    cases = {
+        "type 0, plain": a_message(),
+        "type 0, previous reference": a_message(prev=MessageRef(1_699_999_999_999, 3), sequence_number=7),
+        "type 0, ciphertext signed as hex": a_message(**aes),
+        "type 0, rotated key": a_message(**aes, new_group_key=NewGroupKey('key "2"', bytes(range(48)))),
+        "type 1, plain": a_message(**evm),
+        "type 1, binary that is not UTF-8": a_message(**evm, content=b"\xff\x00\xfe", content_type=ContentType.BINARY),
+        "type 1, empty content": a_message(**evm, content=b"", content_type=ContentType.BINARY),
+        "type 1, ciphertext and rotated key": a_message(**evm, **aes, new_group_key=NewGroupKey("k", b"\x01" * 48)),
+        "smallest numbers": a_message(**evm, timestamp_ms=0, stream_id="a", msg_chain_id="", content=b""),
+        "largest numbers": a_message(
+            **evm,
+            partition=99,
+            timestamp_ms=2**53 - 1,
+            sequence_number=2**31 - 1,
+            prev=MessageRef(2**53 - 2, 2**31 - 1),
+        ),
+        "ids of 256 bytes": a_message(**evm, stream_id="ä" * 128, msg_chain_id="c" * 256, group_key_id="k" * 256),
+        "key id on a plain message": a_message(group_key_id=""),
+    }
+    streamr = Path(__file__).parent.parent / "vectors" / "streamr.jsonl"
+    by_id = {vector["id"]: vector for vector in map(json.loads, streamr.read_bytes().splitlines())}
+    cases |= {name: make_record(read(by_id[line])).message for name, line in _FROM_STREAMR.items()}
+    return [_message_vector(name, message) for name, message in cases.items()]
+
+
+def make_merkle() -> dict[str, Any]:
+    return {
+        "trees": [_tree(size) for size in TREE_SIZES],
+        "windows": [
+            *(_window(_records(size), [(a_stream_id(), 0)] if not size else []) for size in WINDOW_SIZES),
+            _window([], []),
+            _window(
+                sorted([*_records(3), *_records(2, partition=1), *_records(1, number=2)], key=lambda r: r.order),
+                [(a_stream_id(), 2), ("zeta.eth/empty", 0)],
+            ),
+        ],
+    }
+
+
+def _message_vector(name: str, message: Message) -> dict[str, Any]:
+    record = make_record(message)
+    verdict = verify_message(message)
+    return {
+        "name": name,
+        "fields": _fields_of(message),
+        "payload": signature_payload(message).hex(),
+        "signed_digest": record.signed_digest.hex(),
+        "canonical": record.canonical.hex(),
+        "leaf": record.leaf.hex(),
+        "verdict": "valid" if verdict is VALID else verdict.value,
+    }
+
+
+def _fields_of(message: Message) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, bytes):
+            return value.hex()
+        if isinstance(value, SignatureType | MessageType | ContentType | EncryptionType):
+            return int(value)
+        return {name: plain(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+    fields: dict[str, Any] = plain(asdict(message))
+    return fields
+
+
+def _leaves(size: int) -> list[bytes]:
+    return [hash_leaf(str(number).encode()) for number in range(size)]
+
+
+def _tree(size: int) -> dict[str, Any]:
+    leaves = _leaves(size)
+    some = sorted({index for index in (0, 1, size // 2, size - 2, size - 1) if 0 <= index < size})
+    return {
+        "size": size,
+        "root": compute_root(leaves).hex(),
+        "inclusion": [{"index": i, "proof": [node.hex() for node in inclusion_proof(leaves, i)]} for i in some],
+        "consistency": [
+            {"first": i, "proof": [node.hex() for node in consistency_proof(leaves, i)]} for i in [*some, size]
+        ],
+    }
+
+
+def _records(count: int, *, partition: int = 0, number: int = 1) -> list[Record]:
+    start = 1_700_000_000_000
+    return [
+        make_record(
+            a_message(
+                a_key(number),
+                stream_id=a_stream_id(number),
+                partition=partition,
+                timestamp_ms=start + i,
+                content=b'{"i":%d}' % i,
+            )
+        )
+        for i in range(count)
+    ]
+
+
+def _empty_parts(window: dict[str, Any]) -> list[tuple[str, int]]:
+    return [(entry["stream_id"], entry["partition"]) for entry in window["entries"] if not entry["count"]]
+
+
+def _window(records: list[Record], empty: list[tuple[str, int]]) -> dict[str, Any]:
+    parts: dict[tuple[str, int], list[Record]] = {part: [] for part in empty}
+    for record in records:
+        parts.setdefault(record.message.stream_part, []).append(record)
+    entries = [
+        PartitionEntry(
+            stream_id,
+            partition,
+            compute_root([record.leaf for record in members]),
+            len(members),
+            sum(record.signed_bytes for record in members),
+            sum(len(record.canonical) for record in members),
+            Flag(0),
+        )
+        for (stream_id, partition), members in sorted(parts.items(), key=lambda item: (item[0][0].encode(), item[0][1]))
+    ]
+    return {
+        "messages": [record.canonical.hex() for record in records],
+        "entries": [
+            {
+                "stream_id": entry.stream_id,
+                "partition": entry.partition,
+                "root": entry.root.hex(),
+                "count": entry.count,
+                "signed_bytes": entry.signed_bytes,
+                "canonical_bytes": entry.canonical_bytes,
+                "flags": int(entry.flags),
+                "entry": encode_entry(entry).hex(),
+                "leaf": hash_leaf(encode_entry(entry)).hex(),
+            }
+            for entry in entries
+        ],
+        "root": entries_root(entries).hex(),
+    }
