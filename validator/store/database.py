@@ -1,0 +1,266 @@
+"""One database, two engines: a writer whose transactions are serialised, and a reader that cannot write.
+
+SQLite: the driver opens no transaction before the first write and would lose updates without an error, so the
+writer begins with BEGIN IMMEDIATE; synchronous=FULL makes a commit durable before a vote is heard. WAL mode and
+incremental vacuum are set once, by the migration. PostgreSQL: synchronous_commit=on and a lock timeout for each
+transaction, set with SET LOCAL so that a transaction pooler in between does no harm; no prepared statements for the
+same reason. Local file systems only for SQLite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from alembic.command import downgrade as alembic_downgrade
+from alembic.command import upgrade as alembic_upgrade
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from validator.errors import ConfigError, TransientError
+
+BUSY_TIMEOUT_MS = 5_000
+"""How long a writer waits for another one before it gives up and is tried again."""
+WAL_LIMIT_BYTES = 64 << 20
+MIGRATION_LOCK = 0x6C6F6773
+"""Key of the advisory lock under which PostgreSQL is migrated."""
+
+
+class Database:
+    """Writer and reader of one database. Thread-safe; after a fork call ``forget_connections``."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.writer = _create_engine(url, writes=True)
+        self.reader = _create_engine(url, writes=False)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One serialised transaction: committed at the end of the block, rolled back if it raises.
+
+        Raises:
+            TransientError: the database is locked, unreachable or gave up.
+        """
+        with _translated("write"), self.writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read-only snapshot for milliseconds; a long one keeps SQLite's WAL from shrinking.
+
+        Raises:
+            TransientError: the database is unreachable or gave up.
+        """
+        with _translated("read"), self.reader.begin() as connection:
+            yield connection
+
+    def forget_connections(self) -> None:
+        """Drop inherited connections without closing them: for the child after a fork."""
+        self.writer.dispose(close=False)
+        self.reader.dispose(close=False)
+
+    def close(self) -> None:
+        self.writer.dispose()
+        self.reader.dispose()
+
+
+def open_database(url: str) -> Database:
+    """The database behind a SQLAlchemy URL; connects when first used.
+
+    Raises:
+        ConfigError: not a URL of SQLite (a file) or PostgreSQL (psycopg).
+    """
+    return Database(_parse_url(url))
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the schema to ``revision``, from any working directory; safe to run twice and at the same time.
+
+    Raises:
+        ConfigError: the URL is wrong or the folder cannot be written.
+        TransientError: the database is locked or unreachable.
+    """
+    with _migration(url) as config:
+        alembic_upgrade(config, revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take migrations back down to ``revision`` ("base" removes every table)."""
+    with _migration(url) as config:
+        alembic_downgrade(config, revision)
+
+
+def load_revision(connection: Connection) -> str | None:
+    """The revision that the database is at; None before the first migration."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def head_revision() -> str:
+    """The revision that this release needs."""
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    if head is None:
+        raise ConfigError("alembic: no migration found beside this installation", field="alembic")
+    return head
+
+
+def require_head(database: Database) -> None:
+    """Refuse to start on another schema than this release's.
+
+    Raises:
+        ConfigError: names both revisions and the remedy.
+    """
+    if database.is_sqlite and not Path(database.url.database or "").exists():
+        raise ConfigError(
+            f"LOGSTORE_DATABASE_URL: {database.url.database} does not exist; run logstore-validator init",
+            field="LOGSTORE_DATABASE_URL",
+        )
+    with database.read() as connection:
+        current = load_revision(connection)
+    head = head_revision()
+    if current != head:
+        raise ConfigError(
+            f"LOGSTORE_DATABASE_URL: schema is at {current or 'nothing'}, this release needs {head}; "
+            "run logstore-validator init",
+            field="LOGSTORE_DATABASE_URL",
+            current=current,
+            head=head,
+        )
+
+
+def alembic_config() -> Config:
+    """Alembic's settings for the migrations of this installation, wherever it lies."""
+    config = Config()
+    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    return config
+
+
+def prepare_sqlite(engine: Engine) -> None:
+    """WAL and incremental vacuum: kept in the file, and settable only outside a transaction, before the first table."""
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        row = cursor.fetchone()
+        cursor.close()
+    finally:
+        connection.close()
+    if row is None or row[0] != "wal":
+        raise ConfigError(
+            f"LOGSTORE_DATABASE_URL: SQLite refuses WAL mode here (it says {row}); use a local file system",
+            field="LOGSTORE_DATABASE_URL",
+        )
+
+
+@contextmanager
+def _migration(url: str) -> Iterator[Config]:
+    database = Database(_parse_url(url))
+    config = alembic_config()
+    try:
+        if database.is_sqlite:
+            _make_folder(database.url)
+            with _translated("migrate"):
+                prepare_sqlite(database.writer)
+        with database.write() as connection:
+            if not database.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            yield config
+    finally:
+        database.close()
+
+
+def _scripts() -> Path:
+    """Folder of the migrations: inside an installed package, or at the root of a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parents[1] / "alembic"
+
+
+def _make_folder(url: URL) -> None:
+    path = Path(url.database or "")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"LOGSTORE_DATABASE_URL: cannot create {path.parent}: {error.strerror}", field="LOGSTORE_DATABASE_URL"
+        ) from error
+
+
+def _parse_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError("LOGSTORE_DATABASE_URL: not a database URL", field="LOGSTORE_DATABASE_URL") from error
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        if parsed.database in (None, "", ":memory:") or "mode=memory" in url:
+            raise ConfigError(
+                "LOGSTORE_DATABASE_URL: SQLite must be a file, e.g. sqlite:///data/validator.sqlite",
+                field="LOGSTORE_DATABASE_URL",
+            )
+        return parsed
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    raise ConfigError(
+        f"LOGSTORE_DATABASE_URL: {backend} is not supported; use sqlite:///… or postgresql+psycopg://…",
+        field="LOGSTORE_DATABASE_URL",
+    )
+
+
+def _create_engine(url: URL, *, writes: bool) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = sqlalchemy.create_engine(url, pool_size=8, max_overflow=8, pool_timeout=30)
+
+        @event.listens_for(engine, "connect")
+        def set_pragmas(connection: Any, _record: Any) -> None:
+            connection.isolation_level = None  # the driver must not begin transactions on its own
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            cursor.execute("PRAGMA foreign_keys=ON")
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+            if not writes:
+                cursor.execute("PRAGMA query_only=ON")
+            cursor.close()
+
+        begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+    else:
+        engine = sqlalchemy.create_engine(
+            url,
+            pool_size=8,
+            max_overflow=8,
+            pool_timeout=30,
+            pool_pre_ping=True,
+            connect_args={"prepare_threshold": None, "connect_timeout": 10},
+        )
+        begin = f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}; SET LOCAL statement_timeout = 60000; " + (
+            "SET LOCAL synchronous_commit = on" if writes else "SET TRANSACTION READ ONLY"
+        )
+
+    @event.listens_for(engine, "begin")
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise TransientError(f"database {what}: {cause}", what=what) from error

@@ -1,0 +1,103 @@
+"""What this database is: its random id, the block of its creation, its network; and named cursors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from validator.codec import cbor
+from validator.errors import ConfigError
+from validator.model import Address, Digest
+from validator.parameters import Contracts
+from validator.store import schema
+from validator.store.rows import as_row, change_row, from_row, insert_all_new, insert_new, insert_or_replace
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Written once, when the database is created; a fresh one votes late (design: agreement, persist then speak).
+
+    ``database_id``: 32 random bytes, also written beside the key. ``created_block_s``: time of the newest block at
+    creation. ``config_count``: the newest that was seen final. ``retired_ms``: votes were exported, never vote again.
+    """
+
+    database_id: bytes
+    created_ms: int
+    created_block_number: int
+    created_block_s: int
+    chain_id: int
+    parent_hash: Digest
+    contracts: bytes
+    config_count: int = 0
+    retired_ms: int | None = None
+
+
+def encode_contracts(contracts: Contracts) -> bytes:
+    """The contracts' addresses, as the database keeps them."""
+    c = contracts
+    return cbor.encode_object(
+        "contracts/1", c.token, c.node_manager, c.store_manager, c.query_manager, c.report_manager, c.stream_registry
+    )
+
+
+def decode_contracts(data: bytes) -> Contracts:
+    """Inverse of ``encode_contracts``. Raises MalformedInput."""
+    return Contracts(*(Address(f) for f in cbor.decode_object(data, "contracts/1", 6, max_bytes=256)))
+
+
+def load_meta(connection: Connection) -> Meta | None:
+    """None until the first start has written it."""
+    columns = [c for c in schema.meta.c if c.name != "id"]
+    row = connection.execute(select(*columns).where(schema.meta.c.id == 1)).one_or_none()
+    return None if row is None else from_row(Meta, row)
+
+
+def create_meta(connection: Connection, meta: Meta) -> Meta:
+    """Write it if nobody has; returns what the database holds.
+
+    Raises:
+        ConfigError: the database belongs to another network.
+    """
+    insert_new(connection, schema.meta, {"id": 1, **as_row(meta)})
+    held = load_meta(connection)
+    assert held is not None
+    for name in ("chain_id", "parent_hash", "contracts"):
+        if getattr(held, name) != getattr(meta, name):
+            raise ConfigError(
+                f"LOGSTORE_DATABASE_URL: this database belongs to another network ({name} differs); "
+                "name another database",
+                field="LOGSTORE_DATABASE_URL",
+                differs=name,
+            )
+    return held
+
+
+def save_config_count(connection: Connection, config_count: int) -> None:
+    """Remember the newest config count that is final."""
+    change_row(connection, schema.meta, {"id": 1}, {"config_count": config_count})
+
+
+def save_retired(connection: Connection, now_ms: int) -> None:
+    """After an export of votes: this database never votes again."""
+    change_row(connection, schema.meta, {"id": 1}, {"retired_ms": now_ms})
+
+
+def load_cursor(connection: Connection, name: str) -> int | None:
+    """A named number, e.g. the block up to which stores are indexed."""
+    return connection.scalar(select(schema.cursors.c.value).where(schema.cursors.c.name == name))
+
+
+def save_cursor(connection: Connection, name: str, value: int, now_ms: int) -> None:
+    insert_or_replace(connection, schema.cursors, {"name": name, "value": value, "changed_ms": now_ms})
+
+
+def load_store_index(connection: Connection) -> list[str]:
+    """Ids of all streams that were ever stored, sorted."""
+    return list(connection.scalars(select(schema.store_index.c.stream_id).order_by(schema.store_index.c.stream_id)))
+
+
+def save_store_index(connection: Connection, stores: Iterable[tuple[str, int]]) -> None:
+    """Add (stream id, block of its first StoreUpdated)."""
+    insert_all_new(connection, schema.store_index, ({"stream_id": s, "first_block": b} for s, b in stores))

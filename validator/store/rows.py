@@ -1,0 +1,107 @@
+"""Rows to values and back: frozen dataclasses whose fields are named like the columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from validator.errors import InvariantError
+from validator.model import InstanceId, InstanceKind
+
+T = TypeVar("T")
+
+CHUNK = 500
+"""Values per IN list and rows per statement: below every engine's limit of bound parameters."""
+
+
+def from_row(kind: type[T], row: Row[*tuple[Any, ...]]) -> T:
+    """Build a dataclass from a row with its columns; instance_kind and instance_number become ``instance``."""
+    values = dict(row._mapping)
+    if "instance_kind" in values:
+        values["instance"] = InstanceId(InstanceKind(values.pop("instance_kind")), values.pop("instance_number"))
+    return kind(**values)
+
+
+def as_row(value: Any) -> dict[str, Any]:
+    """Column values of a dataclass; the inverse of ``from_row``."""
+    row = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    instance = row.pop("instance", None)
+    if instance is not None:
+        row["instance_kind"] = int(instance.kind)
+        row["instance_number"] = instance.number
+    return row
+
+
+def is_instance(table: Table, instance: InstanceId, config_digest: bytes | None = None) -> ColumnElement[bool]:
+    """Condition: the row belongs to this instance (of this config, where the table names one)."""
+    conditions = [table.c.instance_kind == int(instance.kind), table.c.instance_number == instance.number]
+    if config_digest is not None:
+        conditions.append(table.c.config_digest == config_digest)
+    return and_(*conditions)
+
+
+def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Insert one row; False if one with the same key is there already (it stays as it is)."""
+    return connection.execute(_insert(connection, table).on_conflict_do_nothing(), row).rowcount == 1
+
+
+def insert_all_new(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert rows; those whose key is there already stay as they are."""
+    statement = _insert(connection, table).on_conflict_do_nothing()
+    for chunk in chunks(rows):
+        connection.execute(statement, chunk)
+
+
+def insert_or_replace(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+    """Insert one row, or give the one with the same primary key these values."""
+    keys = [column.name for column in table.primary_key]
+    statement = _insert(connection, table).values(**row)
+    changes = {name: statement.excluded[name] for name in row if name not in keys}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changes))
+
+
+def change_row(connection: Connection, table: Table, key: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """Change named columns of the one row with this key.
+
+    Raises:
+        InvariantError: a column that the table does not have, or no such row.
+    """
+    unknown = set(changes) - set(table.c.keys())
+    if unknown or not changes:
+        raise InvariantError(f"{table.name}: no column {sorted(unknown)}" if unknown else f"{table.name}: no change")
+    condition = and_(*(table.c[name] == value for name, value in key.items()))
+    if connection.execute(table.update().where(condition).values(**changes)).rowcount != 1:
+        raise InvariantError(f"{table.name}: no row {dict(key)}")
+
+
+def count_by(connection: Connection, column: Column[Any]) -> dict[str, int]:
+    """Rows of the column's table per value."""
+    rows = connection.execute(select(column, func.count()).group_by(column)).tuples()
+    return dict(rows.all())
+
+
+def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+    """Cut into lists of at most ``size``."""
+    chunk: list[T] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def require_word(value: str, words: Sequence[str], what: str) -> None:
+    """A state's name must be one of the ladder's. Raises InvariantError."""
+    if value not in words:
+        raise InvariantError(f"{what}: {value!r} is none of {', '.join(words)}")
+
+
+def _insert(connection: Connection, table: Table) -> Any:
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table)

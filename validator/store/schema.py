@@ -1,0 +1,480 @@
+"""Tables. Times are BIGINT Unix milliseconds unless the name ends in _s; digests and addresses are raw bytes.
+
+The schema is created and changed by the migrations in alembic/ only; a test compares the two. Amounts of up to 256
+bits are NUMERIC(78) on PostgreSQL and decimal text on SQLite, whose numbers would become floats.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Amount(TypeDecorator[int]):
+    """An integer of up to 256 bits: NUMERIC(78, 0) on PostgreSQL, text on SQLite."""
+
+    impl = Numeric(78, 0)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        kind: TypeEngine[Any] = String(78) if dialect.name == "sqlite" else Numeric(78, 0)
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        return str(value) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002
+        return None if value is None else int(value)
+
+
+Serial = BigInteger().with_variant(Integer, "sqlite")
+"""Type of a counting key: SQLite counts up INTEGER only."""
+
+
+def _instance_columns() -> list[Column[Any]]:
+    return [
+        Column("config_digest", LargeBinary(32), nullable=False),
+        Column("instance_kind", Integer, nullable=False),
+        Column("instance_number", BigInteger, nullable=False),
+    ]
+
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("database_id", LargeBinary(32), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("created_block_number", BigInteger, nullable=False),
+    Column("created_block_s", BigInteger, nullable=False),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("parent_hash", LargeBinary(32), nullable=False),
+    Column("contracts", LargeBinary, nullable=False),
+    Column("config_count", Integer, nullable=False),
+    Column("retired_ms", BigInteger),
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("block_number", BigInteger),
+    Column("block_hash", LargeBinary(32)),
+    Column("set_root", LargeBinary(32)),
+    Column("observation_digest", LargeBinary(32)),
+    Column("cutoff_done_ms", BigInteger),
+    Column("bundle_done_ms", BigInteger),
+    Column("horizon_done_ms", BigInteger),
+    Column("wake_ms", BigInteger),
+    Column("bundle_number", BigInteger),
+    Column("collected_count", BigInteger, nullable=False),
+    Column("collected_bytes", BigInteger, nullable=False),
+    Column("rejected_count", BigInteger, nullable=False),
+    Column("waits_for", Text, nullable=False),
+    Index(None, "state"),
+    Index(None, "wake_ms"),
+    Index(None, "bundle_number"),
+)
+
+pulls = Table(
+    "pulls",
+    metadata,
+    Column(
+        "window_start",
+        BigInteger,
+        ForeignKey("windows.start_ms", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("broker", LargeBinary(20), primary_key=True),
+    Column("stream_id", String(256), primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("etag", Text),
+    Column("complete", Boolean, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("error", Text, nullable=False),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("config_digest", LargeBinary(32), primary_key=True),
+    Column("instance_kind", Integer, primary_key=True, autoincrement=False),
+    Column("instance_number", BigInteger, primary_key=True, autoincrement=False),
+    Column("order_ms", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("progress", LargeBinary),
+    Column("state", String(16), nullable=False),
+    Column("round", BigInteger, nullable=False),
+    Column("leader", LargeBinary(20)),
+    Column("waits_for", Text, nullable=False),
+    Column("barred", Text, nullable=False),
+    Column("wake_ms", BigInteger),
+    Column("queued", Boolean, nullable=False),
+    Column("opened_ms", BigInteger, nullable=False),
+    Column("decided_value", LargeBinary(32)),
+    Column("decided_round", BigInteger),
+    Column("certificate", LargeBinary),
+    Column("decided_ms", BigInteger),
+    Index(None, "wake_ms"),
+    Index(None, "state", "order_ms"),
+    Index(None, "instance_kind", "instance_number"),
+)
+
+statements = Table(
+    "statements",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    *_instance_columns(),
+    Column("statement_kind", Integer, nullable=False),
+    Column("round", BigInteger, nullable=False),
+    Column("signer", LargeBinary(20), nullable=False),
+    Column("value", LargeBinary(32), nullable=False),
+    Column("valid_round", BigInteger, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    UniqueConstraint(
+        "config_digest",
+        "instance_kind",
+        "instance_number",
+        "signer",
+        "statement_kind",
+        "round",
+        "value",
+        "valid_round",
+        name="uq_statements_content",
+    ),
+)
+
+proofs = Table(
+    "proofs",
+    metadata,
+    Column("config_digest", LargeBinary(32), primary_key=True),
+    Column("instance_kind", Integer, primary_key=True, autoincrement=False),
+    Column("instance_number", BigInteger, primary_key=True, autoincrement=False),
+    Column("statement_kind", Integer, primary_key=True, autoincrement=False),
+    Column("round", BigInteger, primary_key=True, autoincrement=False),
+    Column("value", LargeBinary(32), primary_key=True),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    *_instance_columns(),
+    Column("round", BigInteger, nullable=False),
+    Column("statement_kind", Integer, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    Column("journaled_ms", BigInteger, nullable=False),
+    UniqueConstraint(
+        "config_digest", "instance_kind", "instance_number", "round", "statement_kind", name="uq_journal_place"
+    ),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    *_instance_columns(),
+    Column("round", BigInteger, nullable=False),
+    Column("statement_kind", Integer, nullable=False),
+    Column("signer", LargeBinary(20), nullable=False),
+    Column("first", LargeBinary, nullable=False),
+    Column("second", LargeBinary, nullable=False),
+    Column("noticed_ms", BigInteger, nullable=False),
+    UniqueConstraint(
+        "config_digest",
+        "instance_kind",
+        "instance_number",
+        "signer",
+        "statement_kind",
+        "round",
+        name="uq_evidence_place",
+    ),
+)
+
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("instance_kind", Integer, nullable=False),
+    Column("instance_number", BigInteger, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    Column("saved_ms", BigInteger, nullable=False),
+    Index(None, "instance_kind", "instance_number"),
+)
+
+sets = Table(
+    "sets",
+    metadata,
+    Column("set_root", LargeBinary(32), primary_key=True),
+    Column("instance_kind", Integer, nullable=False),
+    Column("instance_number", BigInteger, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("signed_bytes", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Index(None, "instance_kind", "instance_number"),
+)
+
+rejections = Table(
+    "rejections",
+    metadata,
+    Column("record_sha256", LargeBinary(32), primary_key=True),
+    Column("reason", String(32), primary_key=True),
+    Column("broker", LargeBinary(20), nullable=False),
+    Column("window_start", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("detail", Text, nullable=False),
+    Index(None, "broker", "window_start"),
+)
+
+rejection_overflows = Table(
+    "rejection_overflows",
+    metadata,
+    Column("broker", LargeBinary(20), primary_key=True),
+    Column("window_start", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", String(32), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("identity", LargeBinary(32), primary_key=True),
+    Column("instance_kind", Integer, nullable=False),
+    Column("instance_number", BigInteger, nullable=False),
+    Column("window_start", BigInteger, nullable=False),
+    Index(None, "window_start"),
+    Index(None, "instance_kind", "instance_number"),
+)
+
+late_candidates = Table(
+    "late_candidates",
+    metadata,
+    Column("identity", LargeBinary(32), primary_key=True),
+    Column("leaf", LargeBinary(32), nullable=False),
+    Column("window_start", BigInteger, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    Column("source", LargeBinary(20), nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("pushed", Boolean, nullable=False),
+    Index(None, "window_start"),
+    Index(None, "pushed"),
+)
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("config_digest", LargeBinary(32), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("previous_root", LargeBinary(32), nullable=False),
+    Column("root", LargeBinary(32)),
+    Column("late_value", LargeBinary(32)),
+    Column("state", String(16), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", LargeBinary(32)),
+    Column("message_count", BigInteger, nullable=False),
+    Column("manifest", LargeBinary),
+    Column("ledger_before", LargeBinary, nullable=False),
+    Column("storage_id", LargeBinary(32)),
+    Column("wake_ms", BigInteger),
+    Column("waits_for", Text, nullable=False),
+    Column("opened_ms", BigInteger, nullable=False),
+    Column("sealed_ms", BigInteger),
+    Column("verified_ms", BigInteger),
+    Index(None, "state"),
+    Index(None, "wake_ms"),
+    UniqueConstraint("first_ms"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("bundle_root", LargeBinary(32), primary_key=True),
+    Column("signer", LargeBinary(20), primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    Column("storage_id", LargeBinary(32), nullable=False),
+    Column("owner", LargeBinary, nullable=False),
+    Column("header", Text, nullable=False),
+    Column("reward", Amount, nullable=False),
+    Column("anchor_height", BigInteger, nullable=False),
+    Column("data_size", BigInteger, nullable=False),
+    Column("data_sha256", LargeBinary(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("posted_ms", BigInteger),
+    Column("confirmations", BigInteger, nullable=False),
+    Column("wake_ms", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("prepared_ms", BigInteger, nullable=False),
+    UniqueConstraint("storage_id"),
+    Index(None, "number"),
+    Index(None, "state"),
+)
+
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("storage_id", LargeBinary(32), primary_key=True),
+    Column("signer", LargeBinary(20), primary_key=True),
+    Column("bundle_root", LargeBinary(32), nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("heard_ms", BigInteger, nullable=False),
+    Column("checked_ms", BigInteger),
+    Column("wake_ms", BigInteger),
+    Column("reason", Text, nullable=False),
+    Index(None, "state"),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("storage_id", LargeBinary(32), primary_key=True),
+    Column("report_digest", LargeBinary(32), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("signers", Integer, nullable=False),
+    Column("tx_hash", LargeBinary(32)),
+    Column("gas_used", BigInteger),
+    Column("block_number", BigInteger),
+    Column("ledger_after", LargeBinary, nullable=False),
+    Column("drafted_ms", BigInteger, nullable=False),
+    Column("attested_ms", BigInteger),
+    Column("final_ms", BigInteger),
+    Column("wake_ms", BigInteger),
+    Column("waits_for", Text, nullable=False),
+    Index(None, "state"),
+    Index(None, "wake_ms"),
+    UniqueConstraint("report_digest"),
+)
+
+attestations = Table(
+    "attestations",
+    metadata,
+    Column("report_digest", LargeBinary(32), primary_key=True),
+    Column("signer", LargeBinary(20), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("signature", LargeBinary(65), nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Index(None, "number"),
+)
+
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("nonce", BigInteger, nullable=False),
+    Column("max_fee_per_gas", Amount, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("prepared_ms", BigInteger, nullable=False),
+    Column("sent_ms", BigInteger),
+    Index(None, "number"),
+    Index(None, "nonce"),
+)
+
+ledgers = Table(
+    "ledgers",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+chain_blocks = Table(
+    "chain_blocks",
+    metadata,
+    Column("at_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("timestamp_s", BigInteger, nullable=False),
+)
+
+chain_states = Table(
+    "chain_states",
+    metadata,
+    Column("block_hash", LargeBinary(32), primary_key=True),
+    Column("block_number", BigInteger, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    Index(None, "block_number"),
+)
+
+permissions = Table(
+    "permissions",
+    metadata,
+    Column("block_hash", LargeBinary(32), primary_key=True),
+    Column("stream_id", String(256), primary_key=True),
+    Column("publisher", LargeBinary(20), primary_key=True),
+    Column("allowed", Boolean, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Index(None, "block_number"),
+)
+
+store_index = Table(
+    "store_index",
+    metadata,
+    Column("stream_id", String(256), primary_key=True),
+    Column("first_block", BigInteger, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("level", String(8), nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("fields", Text, nullable=False),
+)

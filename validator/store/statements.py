@@ -1,0 +1,241 @@
+"""Signed statements: the journal of own votes, what was received, proofs, and evidence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, select
+
+from validator.codec.statement import decode_quorum, decode_statement, encode_quorum, encode_statement
+from validator.errors import InvariantError
+from validator.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.store import schema
+from validator.store.errors import DoubleVote
+from validator.store.rows import insert_new, is_instance
+
+MAX_PER_SIGNER = 512
+"""Rows kept per signer and instance: 85 rounds of two different votes of each kind; then the newest rounds stay."""
+MAX_PER_PLACE = 2
+"""Different statements kept per signer, round and kind: both count, a third adds nothing."""
+
+
+# --- the journal of own votes -----------------------------------------------------------------------
+
+
+def journal_vote(connection: Connection, statement: Statement, now_ms: int) -> Statement:
+    """Write an own signed statement before it is heard, in the transaction of the state it follows from.
+
+    Returns the journaled statement, which is the one to send: if the same content is there already, its stored
+    signature, for nothing is signed twice.
+
+    Raises:
+        DoubleVote: another content is journaled for this config, instance, round and kind, or a higher round is.
+        InvariantError: it is not signed.
+    """
+    if len(statement.signature) != 65:
+        raise InvariantError("only a signed statement is journaled")
+    place = _place(statement)
+    if insert_new(connection, schema.journal, {**place, "bytes": encode_statement(statement), "journaled_ms": now_ms}):
+        _require_no_higher_round(connection, statement)
+        return statement
+    t = schema.journal
+    query = select(t.c.bytes).where(*(t.c[name] == value for name, value in place.items()))
+    held = decode_statement(connection.execute(query).scalar_one())
+    if held.content != statement.content or held.signer != statement.signer:
+        raise DoubleVote(
+            f"{statement.instance} round {statement.round}: the journal holds another {statement.kind.name.lower()}",
+            instance=str(statement.instance),
+            round=statement.round,
+            kind=statement.kind.name.lower(),
+            held=held.value.hex(),
+            refused=statement.value.hex(),
+        )
+    return held
+
+
+def load_journal(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[Statement]:
+    """Own statements of an instance, by round and kind: the lock is rebuilt from them before anything is said."""
+    t = schema.journal
+    query = select(t.c.bytes).where(is_instance(t, instance, config_digest)).order_by(t.c.round, t.c.statement_kind)
+    return [decode_statement(data) for data in connection.scalars(query)]
+
+
+def load_whole_journal(connection: Connection) -> list[Statement]:
+    """All own statements under all config digests, in the order they were written: for an export."""
+    return [decode_statement(data) for data in connection.scalars(select(schema.journal.c.bytes).order_by("id"))]
+
+
+def _require_no_higher_round(connection: Connection, statement: Statement) -> None:
+    if statement.kind is StatementKind.OBSERVATION:
+        return
+    t = schema.journal
+    query = select(func.max(t.c.round)).where(is_instance(t, statement.instance, statement.config_digest))
+    highest = connection.scalar(query)
+    if highest is not None and highest > statement.round:
+        raise DoubleVote(
+            f"{statement.instance} round {statement.round}: the journal has reached round {highest}",
+            instance=str(statement.instance),
+            round=statement.round,
+            kind=statement.kind.name.lower(),
+            highest=highest,
+        )
+
+
+# --- received (and own) statements ------------------------------------------------------------------
+
+
+def save_statements(connection: Connection, statements: Iterable[Statement], now_ms: int) -> list[Statement]:
+    """Keep statements whose signatures are verified; returns those that were news.
+
+    At most two different ones per signer, round and kind, and ``MAX_PER_SIGNER`` per signer and instance, of which
+    the newest rounds stay: a flood costs its sender, nobody else.
+    """
+    fresh = []
+    for statement in statements:
+        if _count_at_place(connection, statement) >= MAX_PER_PLACE:
+            continue
+        row = {
+            **_place(statement),
+            "signer": statement.signer,
+            "value": statement.value,
+            "valid_round": statement.valid_round,
+            "bytes": encode_statement(statement),
+            "received_ms": now_ms,
+        }
+        if insert_new(connection, schema.statements, row):
+            fresh.append(statement)
+    for config_digest, instance, signer in {(s.config_digest, s.instance, s.signer) for s in fresh}:
+        _prune_signer(connection, config_digest, instance, signer)
+    return fresh
+
+
+def load_statements(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[Statement]:
+    """All kept statements of an instance, in the order they came."""
+    t = schema.statements
+    query = select(t.c.bytes).where(is_instance(t, instance, config_digest)).order_by(t.c.id)
+    return [decode_statement(data) for data in connection.scalars(query)]
+
+
+def delete_statements(connection: Connection, config_digest: Digest, instance: InstanceId) -> None:
+    """Drop received statements and proofs of an instance; the journal is never dropped here."""
+    for table in (schema.statements, schema.proofs):
+        connection.execute(delete(table).where(is_instance(table, instance, config_digest)))
+
+
+def count_votes(connection: Connection, config_digest: Digest, instance: InstanceId, round_: int) -> dict[str, int]:
+    """Signers per kind of statement in one round (observations have none): for the operator's screen."""
+    t = schema.statements
+    query = (
+        select(t.c.statement_kind, func.count(t.c.signer.distinct()))
+        .where(is_instance(t, instance, config_digest), t.c.round.in_((0, round_)))
+        .where((t.c.round == round_) | (t.c.statement_kind == int(StatementKind.OBSERVATION)))
+        .group_by(t.c.statement_kind)
+    )
+    counted = Counter({StatementKind(kind).name.lower(): count for kind, count in connection.execute(query)})
+    return {kind.name.lower(): counted[kind.name.lower()] for kind in StatementKind}
+
+
+def _count_at_place(connection: Connection, statement: Statement) -> int:
+    t = schema.statements
+    query = select(func.count()).where(
+        is_instance(t, statement.instance, statement.config_digest),
+        t.c.signer == statement.signer,
+        t.c.statement_kind == int(statement.kind),
+        t.c.round == statement.round,
+    )
+    return connection.execute(query).scalar_one()
+
+
+def _prune_signer(connection: Connection, config_digest: Digest, instance: InstanceId, signer: Address) -> None:
+    t = schema.statements
+    mine = (is_instance(t, instance, config_digest), t.c.signer == signer)
+    kept = select(t.c.round).where(*mine).order_by(t.c.round.desc()).offset(MAX_PER_SIGNER - 1).limit(1)
+    oldest = connection.scalar(kept)
+    if oldest is None:
+        return
+    observation = int(StatementKind.OBSERVATION)
+    connection.execute(delete(t).where(*mine, t.c.round < oldest, t.c.statement_kind != observation))
+
+
+# --- proofs -----------------------------------------------------------------------------------------
+
+
+def save_proof(connection: Connection, proof: VoteQuorum) -> bool:
+    """Keep a verified quorum of prevotes or precommits; False if one for the same votes is there."""
+    row = {
+        "config_digest": proof.config_digest,
+        "instance_kind": int(proof.instance.kind),
+        "instance_number": proof.instance.number,
+        "statement_kind": int(proof.kind),
+        "round": proof.round,
+        "value": proof.value,
+        "bytes": encode_quorum(proof),
+    }
+    return insert_new(connection, schema.proofs, row)
+
+
+def load_proofs(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[VoteQuorum]:
+    """Proofs of an instance by round."""
+    t = schema.proofs
+    query = select(t.c.bytes).where(is_instance(t, instance, config_digest)).order_by(t.c.round, t.c.statement_kind)
+    return [decode_quorum(data) for data in connection.scalars(query)]
+
+
+# --- evidence ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Two statements of one signer with different content where only one is allowed."""
+
+    first: Statement
+    second: Statement
+    noticed_ms: int
+
+
+def save_evidence(connection: Connection, first: Statement, second: Statement, now_ms: int) -> bool:
+    """Keep one pair per signer, instance, round and kind; False if one is there. Raises InvariantError: no evidence."""
+    if _place(first) != _place(second) or first.signer != second.signer or first.content == second.content:
+        raise InvariantError("these two statements are no evidence")
+    low, high = sorted((encode_statement(first), encode_statement(second)))
+    row = {**_place(first), "signer": first.signer, "first": low, "second": high, "noticed_ms": now_ms}
+    return insert_new(connection, schema.evidence, row)
+
+
+def load_evidence(connection: Connection, limit: int = 1000) -> list[Evidence]:
+    """Newest first."""
+    t = schema.evidence
+    rows = connection.execute(select(t.c.first, t.c.second, t.c.noticed_ms).order_by(t.c.id.desc()).limit(limit))
+    return [Evidence(decode_statement(a), decode_statement(b), at) for a, b, at in rows]
+
+
+def count_evidence(connection: Connection) -> dict[Address, int]:
+    """Pieces of evidence per signer."""
+    t = schema.evidence
+    rows = connection.execute(select(t.c.signer, func.count()).group_by(t.c.signer))
+    return {Address(signer): count for signer, count in rows}
+
+
+def load_statement_instances(connection: Connection, kind: InstanceKind, limit: int) -> list[tuple[Digest, int]]:
+    """(config digest, number) of instances that statements were received for, newest first."""
+    t = schema.statements
+    query = (
+        select(t.c.config_digest, t.c.instance_number)
+        .where(t.c.instance_kind == int(kind))
+        .group_by(t.c.config_digest, t.c.instance_number)
+        .order_by(t.c.instance_number.desc())
+        .limit(limit)
+    )
+    return [(Digest(config_digest), number) for config_digest, number in connection.execute(query)]
+
+
+def _place(statement: Statement) -> dict[str, object]:
+    return {
+        "config_digest": statement.config_digest,
+        "instance_kind": int(statement.instance.kind),
+        "instance_number": statement.instance.number,
+        "round": statement.round,
+        "statement_kind": int(statement.kind),
+    }
