@@ -1,0 +1,140 @@
+"""The network between publishers and brokers: loses, repeats, reorders and delays, for each broker on its own.
+
+``Treatment`` says how badly. What becomes of one message at one broker is drawn when it is sent, from a seeded
+generator; deliveries that are due are handed over in batches by ``POST /ingest``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from random import Random
+
+import httpx
+
+from validator.devnet.process import LineLog, now_ms
+
+MAX_BATCH_BYTES = 4 << 20
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """Probabilities per message and broker, times in ms.
+
+    ``late_everywhere`` is drawn once per message: then it is late at each broker it reaches, which is how messages come
+    to miss their window. No delivery is due later than ``max_delay_ms`` after the message was sent, less the time of
+    two batches.
+    """
+
+    loss: float = 0.05
+    duplicates: float = 0.03
+    reordered: float = 0.2
+    reorder_ms: int = 400
+    late: float = 0.02
+    late_everywhere: float = 0.01
+    max_delay_ms: int = 16_000
+
+    def draw(self, chance: Random, batch_ms: int, late_everywhere: bool) -> list[int]:
+        """Delays of the deliveries of one message to one broker: none if it is lost, two if it is repeated."""
+        if chance.random() < self.loss:
+            return []
+        longest = max(0, self.max_delay_ms - 2 * batch_ms)
+        copies = 2 if chance.random() < self.duplicates else 1
+        delays = []
+        for _ in range(copies):
+            if late_everywhere or chance.random() < self.late:
+                delay = chance.randint(longest // 4, longest)
+            elif chance.random() < self.reordered:
+                delay = chance.randint(0, self.reorder_ms)
+            else:
+                delay = chance.randint(0, 20)
+            delays.append(min(delay, longest))
+        return delays
+
+
+@dataclass(slots=True)
+class _Route:
+    """Deliveries on their way to one broker, by (due ms, number)."""
+
+    url: str
+    due: list[tuple[int, int, bytes]] = field(default_factory=list)
+    under_way: int = 0
+
+
+class Network:
+    """Takes lines from publishers and brings them to brokers, or not. Lives in one event loop."""
+
+    def __init__(
+        self, brokers: Sequence[str], treatment: Treatment, seed: str, *, batch_ms: int = 70, log: LineLog | None = None
+    ) -> None:
+        self._routes = [_Route(url.rstrip("/")) for url in brokers]
+        self._treatment = treatment
+        self._chance = Random(seed)
+        self._batch_ms = batch_ms
+        self._log = log
+        self._number = 0
+        self.sent = 0
+        self.dropped = 0
+        """Deliveries given up because a broker did not take them."""
+
+    @property
+    def pending(self) -> int:
+        return sum(len(route.due) + route.under_way for route in self._routes)
+
+    def send(self, line: bytes, sent_ms: int) -> None:
+        """Decide what becomes of a line at each broker."""
+        self.sent += 1
+        late = self._chance.random() < self._treatment.late_everywhere
+        for route in self._routes:
+            for delay in self._treatment.draw(self._chance, self._batch_ms, late):
+                self._number += 1
+                heappush(route.due, (sent_ms + delay, self._number, line))
+
+    async def deliver(self) -> None:
+        """Bring due lines to their brokers until cancelled."""
+        limits = httpx.Limits(max_connections=len(self._routes) + 1, max_keepalive_connections=len(self._routes))
+        async with (
+            httpx.AsyncClient(timeout=5.0, trust_env=False, limits=limits) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for route in self._routes:
+                group.create_task(self._serve(route, client))
+
+    async def _serve(self, route: _Route, client: httpx.AsyncClient) -> None:
+        while True:
+            await asyncio.sleep(self._batch_ms / 1000)
+            while batch := _take_due(route, now_ms()):
+                await self._post(route, batch, client)
+
+    async def _post(self, route: _Route, batch: list[bytes], client: httpx.AsyncClient) -> None:
+        reason = ""
+        for _ in range(ATTEMPTS):
+            try:
+                answer = await client.post(route.url + "/ingest", content=b"\n".join(batch))
+                if answer.status_code == 200:
+                    route.under_way = 0
+                    return
+                reason = f"status {answer.status_code}"
+            except httpx.HTTPError as error:
+                reason = type(error).__name__
+            await asyncio.sleep(self._batch_ms / 1000)
+        route.under_way = 0
+        self.dropped += len(batch)
+        if self._log is not None:
+            self._log.write(
+                {"time_ms": now_ms(), "event": "dropped", "broker": route.url, "lines": len(batch), "reason": reason}
+            )
+
+
+def _take_due(route: _Route, until_ms: int) -> list[bytes]:
+    batch: list[bytes] = []
+    size = 0
+    while route.due and route.due[0][0] <= until_ms and size < MAX_BATCH_BYTES:
+        line = heappop(route.due)[2]
+        batch.append(line)
+        size += len(line)
+    route.under_way = len(batch)
+    return batch

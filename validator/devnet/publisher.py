@@ -1,0 +1,346 @@
+"""All publishers of the development network, and the lossy network that carries their messages to the brokers.
+
+``python -m validator.devnet.publisher --config FILE.json`` signs real Streamr messages (legacy array, version 32) at
+``rate`` a second in total, with timestamps in [start_ms, end_ms), and slips forged ones in between. It stops
+publishing at ``end_ms``, brings what is under way to its end, and listens until SIGTERM:
+
+    POST /publish    lines from elsewhere (brokers' receipts), treated like all others
+    GET  /health     {"published", "forged", "pending", "dropped", "done"}
+
+Files, JSON lines: ``published_log`` {"time_ms", "kind": "message", "stream", "partition", "line"} per valid message
+signed, before it is sent; ``forged_log`` {"time_ms", "kind", "stream", "partition", "line"} per forged one:
+
+    wrong_signature     a true message with the signature of a stranger: one message id, one signed text
+    altered_content     a true message with another content and the true signature: one message id
+    unknown_publisher   validly signed by a key that may not publish on the stream
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import string
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from validator.codec.legacy_array import write_legacy_array
+from validator.codec.message import digest_of_payload
+from validator.codec.secp256k1 import SigningKey
+from validator.codec.signatures import publish_message, sign_message
+from validator.devnet.network import Network, Treatment
+from validator.devnet.process import LineLog, listen, now_ms, read_config, read_key, run, serve
+from validator.errors import ConfigError
+from validator.hashing import hash_labelled
+from validator.model import Digest, Message, MessageRef, SignatureType
+
+FORGED_KINDS = ("wrong_signature", "altered_content", "unknown_publisher")
+MAX_PUBLISH_BYTES = 8 << 20
+MIN_CONTENT_BYTES = 200
+MAX_CONTENT_BYTES = 1500
+MAX_BEHIND_MS = 2_000
+"""Messages that are overdue longer (the machine was busy, or the start is past) are left out, not sent in a burst."""
+_WORDS = (
+    *("temperature", "Straße", "humidité", "東京", "датчик", "ορόσημο", "wind", "☂", "rain", "😀", "pressure", "naïve"),
+    *(
+        "Łódź",
+        "कश्मीर",
+        "سلام",
+        "עולם",
+        "line\u2028break",
+        'quote"',
+        "back\\slash",
+        "tab\t",
+        "<b>html</b>",
+        "100%",
+        "null",
+    ),
+)
+
+
+class StreamConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One stream: its partitions, and the private keys (0x hex) that may publish on it."""
+
+    id: str
+    partitions: int
+    publishers: list[str]
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The config file of publishers and network. Probabilities as in ``network.Treatment``; ``forged`` per message."""
+
+    port_file: Path
+    published_log: Path
+    forged_log: Path
+    streams: list[StreamConfig]
+    brokers: list[str]
+    start_ms: int
+    end_ms: int
+    rate: float = 50.0
+    seed: int = 0
+    loss: float = 0.05
+    duplicates: float = 0.03
+    reordered: float = 0.2
+    reorder_ms: int = 400
+    late: float = 0.02
+    late_everywhere: float = 0.01
+    max_delay_ms: int = 16_000
+    forged: float = 0.02
+    batch_ms: int = 70
+    network_log: Path | None = None
+    port: int = 0
+
+
+def personal_digest(text: bytes) -> Digest:
+    """EIP-191 digest of a personal message."""
+    return digest_of_payload(SignatureType.ECDSA_SECP256K1_EVM, text)
+
+
+def basic_login(key: SigningKey) -> str:
+    """Authorization header for the old brokers: lower-case address, and its signature as 0x hex."""
+    user = "0x" + key.address.hex()
+    password = "0x" + key.sign(personal_digest(user.encode())).hex()
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+class MessageChain:
+    """One chain of one publisher on one stream partition: each message refers to its predecessor."""
+
+    def __init__(self, key: SigningKey, stream_id: str, partition: int, msg_chain_id: str) -> None:
+        self.key = key
+        self.stream_id = stream_id
+        self.partition = partition
+        self.msg_chain_id = msg_chain_id
+        self._last: MessageRef | None = None
+
+    def next(self, timestamp_ms: int, content: bytes) -> Message:
+        """The next message; never older than the last one, numbered where the time is the same."""
+        last = self._last
+        if last is not None and timestamp_ms <= last.timestamp_ms:
+            ref = MessageRef(last.timestamp_ms, last.sequence_number + 1)
+        else:
+            ref = MessageRef(timestamp_ms, 0)
+        message = publish_message(
+            self.key,
+            stream_id=self.stream_id,
+            partition=self.partition,
+            timestamp_ms=ref.timestamp_ms,
+            sequence_number=ref.sequence_number,
+            msg_chain_id=self.msg_chain_id,
+            prev=last,
+            content=content,
+        )
+        self._last = ref
+        return message
+
+    def sign(self, timestamp_ms: int, content: bytes) -> bytes:
+        """The next message as the line that goes over the wire."""
+        return write_legacy_array(self.next(timestamp_ms, content))
+
+
+class Publishers:
+    """Every publisher's chains, drawn from by a seeded generator."""
+
+    def __init__(self, streams: list[StreamConfig], seed: int) -> None:
+        """Raises ConfigError for a stream without publishers or a key that is none."""
+        self._chance = Random(f"{seed}/publishers")
+        self._chains: list[MessageChain] = []
+        self._strangers: list[MessageChain] = []
+        stranger = SigningKey(hash_labelled("logstore/devnet/stranger", str(seed).encode()))
+        for stream in streams:
+            if not stream.publishers or not 1 <= stream.partitions <= 100:
+                raise ConfigError(f"streams: {stream.id}: needs publishers and 1 to 100 partitions", field="streams")
+            keys = [read_key(key, "publishers") for key in stream.publishers]
+            for partition in range(stream.partitions):
+                self._chains += [MessageChain(key, stream.id, partition, self._chain_id()) for key in keys]
+                self._strangers.append(MessageChain(stranger, stream.id, partition, self._chain_id()))
+        self._stranger = stranger
+        self._number = 0
+        self._kinds = self._chance.sample(FORGED_KINDS, len(FORGED_KINDS))
+        self._forged = 0
+
+    def next(self, timestamp_ms: int) -> Message:
+        """A message of one of the publishers."""
+        chain = self._chance.choice(self._chains)
+        self._number += 1
+        return chain.next(timestamp_ms, self._content(chain, self._number))
+
+    def forge(self, original: Message) -> tuple[str, Message]:
+        """A forged message beside a true one, and its kind; the kinds take turns."""
+        kind = self._kinds[self._forged % len(self._kinds)]
+        self._forged += 1
+        if kind == "wrong_signature":
+            return kind, sign_message(self._stranger, original)
+        if kind == "altered_content":
+            body = json.loads(original.content)
+            body["value"] = body["value"] + 1
+            return kind, replace(original, content=_json(body))
+        chain = self._chance.choice(self._strangers)
+        return kind, chain.next(original.timestamp_ms, self._content(chain, self._forged))
+
+    def _content(self, chain: MessageChain, number: int) -> bytes:
+        """JSON of 200 to 1500 bytes, with text in several scripts."""
+        chance = self._chance
+        body: dict[str, object] = {
+            "device": f"{chain.stream_id.rpartition('/')[2]}-{chain.partition}",
+            "number": number,
+            "value": round(chance.uniform(-40, 60), 3),
+            "text": "",
+        }
+        size = chance.randint(MIN_CONTENT_BYTES, MAX_CONTENT_BYTES - 100)
+        words = []
+        length = len(_json(body))
+        while length < size:
+            word = chance.choice(_WORDS)
+            words.append(word)
+            length += len(_json(word)) - 1
+        body["text"] = " ".join(words)
+        return _json(body)
+
+    def _chain_id(self) -> str:
+        return "".join(self._chance.choices(string.ascii_letters + string.digits, k=20))
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class PublisherProcess:
+    """Publishers, network and their logs, served by ``build_app``."""
+
+    def __init__(self, config: Config) -> None:
+        if not 0 <= config.loss < 1 or config.rate < 0 or config.end_ms < config.start_ms:
+            raise ConfigError("loss must be in [0, 1), rate not negative, end_ms not before start_ms", field="loss")
+        self.config = config
+        self.publishers = Publishers(config.streams, config.seed)
+        treatment = Treatment(
+            config.loss,
+            config.duplicates,
+            config.reordered,
+            config.reorder_ms,
+            config.late,
+            config.late_everywhere,
+            config.max_delay_ms,
+        )
+        self._log = LineLog(config.network_log) if config.network_log is not None else None
+        self.network = Network(
+            config.brokers, treatment, f"{config.seed}/network", batch_ms=config.batch_ms, log=self._log
+        )
+        self._forging = Random(f"{config.seed}/forged")
+        self._published = LineLog(config.published_log)
+        self._forged = LineLog(config.forged_log)
+        self.counts = {"published": 0, "forged": 0}
+        self.done = False
+
+    async def publish(self) -> None:
+        """Sign and send from start_ms to end_ms at the given rate, then say so in ``done``."""
+        config = self.config
+        for due_ms in _due_times(config.start_ms, config.end_ms, config.rate):
+            ahead = due_ms - now_ms()
+            if ahead > 0:
+                await asyncio.sleep(ahead / 1000)
+            elif ahead < -MAX_BEHIND_MS:
+                continue
+            elif self.counts["published"] % 16 == 0:
+                await asyncio.sleep(0)
+            time_ms = now_ms()
+            if time_ms >= config.end_ms:
+                break
+            self._send_one(max(time_ms, config.start_ms))
+        self.done = True
+
+    def _send_one(self, time_ms: int) -> None:
+        message = self.publishers.next(time_ms)
+        if message.timestamp_ms >= self.config.end_ms:
+            return
+        line = write_legacy_array(message)
+        self._published.write(_entry(message, "message", line))
+        self.counts["published"] += 1
+        self.network.send(line, time_ms)
+        if self._forging.random() < self.config.forged:
+            kind, forged = self.publishers.forge(message)
+            line = write_legacy_array(forged)
+            self._forged.write(_entry(forged, kind, line))
+            self.counts["forged"] += 1
+            self.network.send(line, time_ms)
+
+    def build_app(self) -> Starlette:
+        async def publish(request: Request) -> Response:
+            pieces = []
+            size = 0
+            async for piece in request.stream():
+                size += len(piece)
+                if size > MAX_PUBLISH_BYTES:
+                    return JSONResponse({"error": f"more than {MAX_PUBLISH_BYTES} bytes"}, 413)
+                pieces.append(piece)
+            lines = [line for line in b"".join(pieces).split(b"\n") if line]
+            for line in lines:
+                self.network.send(line, now_ms())
+            return JSONResponse({"sent": len(lines)})
+
+        async def health(_request: Request) -> Response:
+            network = self.network
+            state = {**self.counts, "pending": network.pending, "dropped": network.dropped, "done": self.done}
+            return JSONResponse(state)
+
+        @asynccontextmanager
+        async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+            tasks = [asyncio.create_task(self.network.deliver()), asyncio.create_task(self.publish())]
+            for task in tasks:
+                task.add_done_callback(_end_process_on_failure)
+            yield
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for log in (self._published, self._forged, self._log):
+                if log is not None:
+                    log.close()
+
+        return Starlette(
+            routes=[Route("/publish", publish, methods=["POST"]), Route("/health", health)], lifespan=lifespan
+        )
+
+
+def _due_times(start_ms: int, end_ms: int, rate: float) -> Iterator[float]:
+    """When the messages are due, in Unix ms."""
+    count = int((end_ms - start_ms) * rate / 1000)
+    return (start_ms + number * 1000 / rate for number in range(count))
+
+
+def _entry(message: Message, kind: str, line: bytes) -> dict[str, object]:
+    return {
+        "time_ms": message.timestamp_ms,
+        "kind": kind,
+        "stream": message.stream_id,
+        "partition": message.partition,
+        "line": line.decode(),
+    }
+
+
+def _end_process_on_failure(task: asyncio.Task[None]) -> None:
+    """A publisher that has silently stopped would look like a quiet network: fail in the open."""
+    if not task.cancelled() and task.exception() is not None:
+        error = task.exception()
+        sys.stderr.write(f"publisher: {type(error).__name__}: {error}\n")
+        sys.stderr.flush()
+        raise SystemExit(1)
+
+
+def main(config_file: Path) -> None:
+    """Publish and serve until SIGTERM. Raises ConfigError before the first message."""
+    config = read_config(Config, config_file)
+    serve(PublisherProcess(config).build_app(), listen(config.port), config.port_file)
+
+
+if __name__ == "__main__":
+    sys.exit(run("publisher", main, sys.argv[1:]))
