@@ -216,7 +216,7 @@ class ChainSender:
         return PreparedTransaction(keccak256(raw), raw, nonce, fees.max_fee)
 
     def _parse_raw(self, raw: bytes) -> dict[str, Any]:
-        from eth_account.typed_transactions import TypedTransaction
+        from eth_account.typed_transactions.typed_transaction import TypedTransaction
         from hexbytes import HexBytes
 
         fields: dict[str, Any] = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
@@ -224,7 +224,7 @@ class ChainSender:
 
 
 def sign_transaction(fields: dict[str, Any], key: SigningKey) -> bytes:
-    """Raw bytes of a transaction with these fields, signed by ``key``. Raises RemoteFault if they are no transaction."""
+    """Raw bytes of a signed transaction. Raises RemoteFault if the fields are none."""
     from eth_account import Account
 
     try:
