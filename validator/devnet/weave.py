@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -348,7 +347,7 @@ class Weave:
 
     def _describe(self, entry: Entry) -> dict[str, object]:
         tx = entry.tx
-        tags = dict(_text_tags(tx))
+        tags = dict(text_tags(tx))
         stored = self.find_data(tx)
         return {
             "id": encode_base64url(tx.id),
@@ -362,5 +361,6 @@ class Weave:
         }
 
 
-def _text_tags(tx: Transaction) -> Iterator[tuple[str, str]]:
-    return ((name.decode(errors="replace"), value.decode(errors="replace")) for name, value in tx.tags)
+def text_tags(tx: Transaction) -> list[tuple[str, str]]:
+    """Tags as text; bytes that are none are replaced, since anybody may post anything."""
+    return [(name.decode(errors="replace"), value.decode(errors="replace")) for name, value in tx.tags]

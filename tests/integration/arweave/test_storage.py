@@ -120,6 +120,16 @@ def test_server_errors_and_limits_are_waited_out(funded: Any, build_storage: Bui
     assert funded.faults_left() == 0
 
 
+def test_a_stalled_or_flooding_gateway_is_asked_again(storage: ArweaveStorage, funded: Any, bundle: Any) -> None:
+    funded.fail("slow", "/price/", seconds=5)
+    funded.fail("answer", "/tx_anchor", status=502)
+    prepared = storage.prepare(bundle.path, bundle.tags)
+    funded.fail("endless", "/tx/")
+    assert storage.fetch_status(prepared.storage_id).state == "unknown"
+    assert storage.fetch_status(prepared.storage_id).state == "missing"
+    assert funded.faults_left() == 0
+
+
 def test_a_header_without_money_behind_it_is_never_signed(storage: ArweaveStorage, bundle: Any) -> None:
     with pytest.raises(TransientError, match="balance"):
         storage.prepare(bundle.path, bundle.tags, open_uploads=10**6)

@@ -1,0 +1,115 @@
+"""The wallet: a strict reader of JWK files, and signatures that come out the same every time."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from validator.arweave.client import compute_client_signature_data
+from validator.arweave.wallet import ArweaveWallet, generate_wallet
+from validator.codec import arweave
+from validator.codec.arweave import Transaction, decode_base64url, encode_base64url
+from validator.errors import ConfigError, InvariantError, MalformedInput
+
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "arweave.json").read_text())
+JWK: dict[str, str] = VECTORS["keys"]["rsa"]
+
+
+@pytest.fixture(scope="module")
+def wallet() -> ArweaveWallet:
+    return ArweaveWallet.from_jwk(JWK)
+
+
+def transaction_of(case: dict[str, Any]) -> Transaction:
+    tags = [
+        {"name": encode_base64url(t["name"].encode()), "value": encode_base64url(t["value"].encode())}
+        for t in case["tags"]
+    ]
+    return arweave.decode_transaction({**case["fields"], "tags": tags, **case["signatures"]["salt0"]})
+
+
+@pytest.mark.parametrize("case", VECTORS["transactions"], ids=lambda c: str(c["name"]))
+def test_signatures_and_ids_are_reproduced(case: dict[str, Any], wallet: ArweaveWallet) -> None:
+    tx = transaction_of(case)
+    signature = wallet.sign(bytes.fromhex(case["signature_data"]))
+    assert arweave.attach_signature(tx, signature) == tx
+    assert wallet.owner == tx.owner
+
+
+@pytest.mark.parametrize("case", VECTORS["transactions"], ids=lambda c: str(c["name"]))
+def test_the_client_would_sign_the_same_bytes(case: dict[str, Any], wallet: ArweaveWallet) -> None:
+    jwk = wallet.public_jwk
+    assert compute_client_signature_data(transaction_of(case), jwk).hex() == case["signature_data"]
+    assert jwk == wallet.public_jwk
+
+
+def test_the_client_refuses_a_key_that_is_not_the_owners(wallet: ArweaveWallet) -> None:
+    tx = Transaction(owner=bytes(512), last_tx=b"", reward=1)
+    with pytest.raises(InvariantError, match="address"):
+        compute_client_signature_data(tx, wallet.public_jwk)
+
+
+def flip(text: str) -> str:
+    data = bytearray(decode_base64url(text, "x", max_bytes=512))
+    data[len(data) // 2] ^= 1
+    return encode_base64url(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"kty": "EC"}, "kty: not RSA"),
+        ({"kty": None}, "kty: not RSA"),
+        ({"e": "Aw"}, "e: not 65537"),
+        ({"n": JWK["n"] + "="}, "n: "),
+        ({"n": JWK["n"][:680]}, "n: not 4096 bits"),
+        ({"n": "A" + JWK["n"][1:]}, "n: not 4096 bits"),
+        ({"n": flip(JWK["n"])}, "wallet: the numbers are no RSA key"),
+        ({"d": flip(JWK["d"])}, "wallet: the numbers are no RSA key"),
+        ({"p": JWK["q"]}, "wallet: the numbers are no RSA key"),
+        ({"qi": None}, "qi: NoneType where"),
+        ({"d": 5}, "d: int where"),
+    ],
+)
+def test_a_jwk_that_is_no_wallet_is_refused_and_named(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(MalformedInput, match=reason):
+        ArweaveWallet.from_jwk({**JWK, **change})
+
+
+def test_a_wallet_file_that_does_not_work_is_a_setting_to_mend(tmp_path: Path) -> None:
+    path = tmp_path / "wallet.json"
+    with pytest.raises(ConfigError, match=r"wallet\.json: No such file"):
+        ArweaveWallet.from_file(path)
+    for text in ("", "[]", "x" * 20_000, json.dumps({**JWK, "kty": "oct"})):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match="RSA-4096 JWK belongs here"):
+            ArweaveWallet.from_file(path)
+    path.write_text(json.dumps(JWK))
+    assert encode_base64url(ArweaveWallet.from_file(path).address) == VECTORS["addresses"][0]["address"]
+
+
+def test_no_secret_is_in_an_error_or_text(wallet: ArweaveWallet, tmp_path: Path) -> None:
+    assert repr(wallet) == f"ArweaveWallet({VECTORS['addresses'][0]['address']})"
+    path = tmp_path / "wallet.json"
+    path.write_text(json.dumps({**JWK, "d": JWK["d"] + "=="}))
+    with pytest.raises(ConfigError) as caught:
+        ArweaveWallet.from_file(path)
+    assert JWK["d"][:20] not in f"{caught.value!r} {caught.value.fields}"
+
+
+def test_a_wallet_is_never_copied_or_sent(wallet: ArweaveWallet) -> None:
+    with pytest.raises(TypeError):
+        pickle.dumps(wallet)
+    with pytest.raises(TypeError):
+        copy.copy(wallet)
+
+
+def test_a_generated_wallet_signs_what_verifies() -> None:
+    wallet = ArweaveWallet.from_jwk(generate_wallet())
+    assert arweave.is_signature_valid(wallet.owner, b"text", wallet.sign(b"text"))
+    assert not arweave.is_signature_valid(wallet.owner, b"other", wallet.sign(b"text"))
