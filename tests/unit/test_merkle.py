@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from tests import rfc9162
+from validator.hashing import EMPTY_ROOT, hash_leaf, hash_node
+from validator.merkle import (
+    compute_root,
+    consistency_proof,
+    inclusion_proof,
+    verify_consistency,
+    verify_inclusion,
+)
+
+# The test tree of certificate-transparency-go and its siblings: seven roots that RFC 6962/9162 readers share.
+KNOWN_LEAVES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
+KNOWN_ROOTS = [
+    "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+    "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+    "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+    "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+]
+SIZES = range(1, 34)
+
+
+def leaves_of(size: int) -> list[bytes]:
+    return [hash_leaf(str(number).encode()) for number in range(size)]
+
+
+def test_the_roots_that_certificate_transparency_publishes_are_ours() -> None:
+    leaves = [hash_leaf(bytes.fromhex(leaf)) for leaf in KNOWN_LEAVES]
+    assert [compute_root(leaves[: i + 1]).hex() for i in range(8)] == KNOWN_ROOTS
+
+
+def test_the_tree_of_nothing_is_the_hash_of_nothing() -> None:
+    assert compute_root([]) == EMPTY_ROOT == hashlib.sha256(b"").digest()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_roots_and_proofs_are_those_of_the_definitions(size: int) -> None:
+    leaves = leaves_of(size)
+    assert compute_root(leaves) == rfc9162.tree_hash(leaves)
+    for index in range(size):
+        assert list(inclusion_proof(leaves, index)) == rfc9162.path(index, leaves)
+    for first in range(1, size + 1):
+        assert list(consistency_proof(leaves, first)) == rfc9162.proof(first, leaves)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_inclusion_proof_holds_for_its_leaf_place_and_size_only(size: int) -> None:
+    leaves = leaves_of(size)
+    root = compute_root(leaves)
+    for index in range(size):
+        proof = inclusion_proof(leaves, index)
+        assert verify_inclusion(leaves[index], index, size, proof, root)
+        assert not verify_inclusion(hash_leaf(b"other"), index, size, proof, root)
+        assert not verify_inclusion(leaves[index], index, size, (*proof, root), root)
+        assert not verify_inclusion(leaves[index], index, size, proof, hash_leaf(b"other"))
+        if proof:
+            assert not verify_inclusion(leaves[index], index, size, proof[:-1], root)
+            assert not verify_inclusion(leaves[index], index ^ 1, size, proof, root)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_consistency_proof_holds_for_its_two_trees_only(size: int) -> None:
+    leaves = leaves_of(size)
+    root = compute_root(leaves)
+    for first in range(size + 1):
+        old = compute_root(leaves[:first])
+        proof = consistency_proof(leaves, first)
+        assert verify_consistency(first, size, proof, old, root)
+        assert not verify_consistency(first, size, (*proof, root), old, root)
+        assert not verify_consistency(first, size, proof, hash_leaf(b"other"), root)
+        if first:
+            assert not verify_consistency(first, size, proof, old, hash_leaf(b"other"))
+        for at in range(len(proof)):
+            forged = (*proof[:at], hash_leaf(b"other"), *proof[at + 1 :])
+            assert not verify_consistency(first, size, forged, old, root)
+            assert not verify_consistency(first, size, proof[:at], old, root)
+
+
+def test_a_node_is_no_leaf() -> None:
+    leaves = leaves_of(4)
+    root = compute_root(leaves)
+    left, right = hash_node(*leaves[:2]), hash_node(*leaves[2:])
+    assert verify_inclusion(left, 0, 2, (right,), root)  # which is why the size must come from elsewhere
+    assert not verify_inclusion(left, 0, 4, (right,), root)
+
+
+def test_an_index_outside_the_tree_has_no_proof() -> None:
+    for index in (-1, 3):
+        with pytest.raises(IndexError):
+            inclusion_proof(leaves_of(3), index)
+        assert not verify_inclusion(leaves_of(3)[0], index, 3, (), compute_root(leaves_of(3)))
+    for first in (-1, 4):
+        with pytest.raises(IndexError):
+            consistency_proof(leaves_of(3), first)
+        assert not verify_consistency(first, 3, (), EMPTY_ROOT, compute_root(leaves_of(3)))
+
+
+def test_the_empty_tree_holds_nothing_and_is_a_prefix_of_all() -> None:
+    assert not verify_inclusion(EMPTY_ROOT, 0, 0, (), EMPTY_ROOT)
+    assert verify_consistency(0, 0, (), EMPTY_ROOT, EMPTY_ROOT)
+    assert verify_consistency(0, 5, (), EMPTY_ROOT, compute_root(leaves_of(5)))
+    assert not verify_consistency(0, 5, (EMPTY_ROOT,), EMPTY_ROOT, compute_root(leaves_of(5)))
+    assert not verify_consistency(0, 5, (), compute_root(leaves_of(1)), compute_root(leaves_of(5)))
