@@ -1,0 +1,135 @@
+"""Bodies of brokers' answers, split into records while they arrive. Nothing is parsed but what paging needs.
+
+Two raw formats (reference: Log Store broker layer, HTTP API): lines of JSON arrays whose last line is a metadata
+object, and since April 2024 frames of a 4-byte big-endian length and a protobuf message, without metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from validator.codec.legacy_array import MAX_LINE_BYTES
+from validator.codec.protobuf import MAX_BODY_BYTES, read_protobuf
+from validator.errors import MalformedInput
+
+ARRAY = "array"
+PROTOBUF = "protobuf"
+MAX_METADATA_BYTES = 64 << 10
+MAX_RECORD_BYTES = MAX_LINE_BYTES + 1
+"""Of a longer line only so much is kept: enough for the codec to refuse it as too large."""
+
+Sink = Callable[[bytes, str], None]
+"""Takes one record and its form; raises to stop the reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Where the next page begins."""
+
+    timestamp_ms: int
+    sequence_number: int
+
+
+class _Metadata(msgspec.Struct):
+    """The last line; other members are the broker's affair."""
+
+    has_next: bool = msgspec.field(name="hasNext")
+    type: str
+    next_timestamp: int | None = msgspec.field(name="nextTimestamp", default=None)
+    next_sequence_number: int | None = msgspec.field(name="nextSequenceNumber", default=None)
+
+
+_decode_metadata = msgspec.json.Decoder(_Metadata).decode
+
+
+def read_lines(chunks: Iterable[bytes], sink: Sink) -> Next | None:
+    """Hand each line but the last to ``sink``; the last line says whether a page follows.
+
+    Lines end at byte 0x0A only; empty ones are skipped.
+
+    Raises:
+        MalformedInput: "metadata": the last line is not a metadata object, so the answer may be cut.
+    """
+    parts: list[bytes] = []
+    size = 0
+    held: bytes | None = None
+    """A whole line that is the metadata if nothing follows it."""
+    for chunk in chunks:
+        *ended, rest = chunk.split(b"\n")
+        for piece in ended:
+            if size:
+                if size < MAX_RECORD_BYTES:
+                    parts.append(piece[: MAX_RECORD_BYTES - size])
+                line = b"".join(parts)
+                parts, size = [], 0
+            else:
+                line = piece[:MAX_RECORD_BYTES]
+            if not line:
+                continue
+            if held is not None:
+                sink(held, ARRAY)
+            held = line
+        if rest and size < MAX_RECORD_BYTES:
+            parts.append(rest[: MAX_RECORD_BYTES - size])
+            size += len(parts[-1])
+    if size:
+        if held is not None:
+            sink(held, ARRAY)
+        held = b"".join(parts)
+    return _read_metadata(held, sink)
+
+
+def _read_metadata(line: bytes | None, sink: Sink) -> Next | None:
+    if line is None:
+        raise MalformedInput("metadata", "the answer is empty")
+    if line.startswith(b"["):
+        sink(line, ARRAY)
+        raise MalformedInput("metadata", "the last line is a message: the answer is cut")
+    if len(line) > MAX_METADATA_BYTES:
+        raise MalformedInput("metadata", f"{len(line)} bytes exceed the limit of {MAX_METADATA_BYTES}")
+    try:
+        metadata = _decode_metadata(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedInput("metadata", f"the last line is none: {str(error)[:200]}") from error
+    if metadata.type != "metadata":
+        raise MalformedInput("metadata", f"type {metadata.type[:40]!r} is not metadata")
+    if not metadata.has_next:
+        return None
+    if metadata.next_timestamp is None or metadata.next_sequence_number is None:
+        raise MalformedInput("metadata", "says that more follows, but not where")
+    return Next(metadata.next_timestamp, metadata.next_sequence_number)
+
+
+def read_frames(chunks: Iterable[bytes], sink: Sink) -> None:
+    """Hand each frame's body to ``sink``.
+
+    Raises:
+        MalformedInput: "frame": longer than any message, or cut short.
+    """
+    buffer = bytearray()
+    for chunk in chunks:
+        buffer += chunk
+        at = 0
+        while len(buffer) - at >= 4:
+            length = int.from_bytes(buffer[at : at + 4], "big")
+            if length > MAX_BODY_BYTES:
+                raise MalformedInput("frame", f"{length} bytes exceed the limit of {MAX_BODY_BYTES}")
+            if len(buffer) - at - 4 < length:
+                break
+            sink(bytes(buffer[at + 4 : at + 4 + length]), PROTOBUF)
+            at += 4 + length
+        del buffer[:at]
+    if buffer:
+        raise MalformedInput("frame", "the last one is cut short")
+
+
+def position_of_frame(body: bytes) -> Next | None:
+    """Time and sequence number of a protobuf message; None if it cannot be read."""
+    try:
+        message = read_protobuf(body)
+    except MalformedInput:
+        return None
+    return Next(message.timestamp_ms, message.sequence_number)
