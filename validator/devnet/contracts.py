@@ -88,7 +88,7 @@ class DevChain:
     """An anvil node whose contracts belong to ``owner``. One thread at a time."""
 
     def __init__(self, url: str, owner: SigningKey) -> None:
-        self._rpc = Rpc([url], deadline_s=30.0, batch_limit=500)
+        self.rpc = Rpc([url], deadline_s=30.0, batch_limit=500)
         self._owner = owner
         self._nonces: dict[Address, int] = {}
         self._by_hand = False
@@ -96,7 +96,7 @@ class DevChain:
         self.chain_id: int = self._ask("eth_chainId", parse=parse_quantity)
 
     def close(self) -> None:
-        self._rpc.close()
+        self.rpc.close()
 
     @property
     def deployment(self) -> Deployment:
@@ -145,7 +145,7 @@ class DevChain:
 
     def fund(self, accounts: Sequence[Address], wei: int = 10_000 * WEI) -> None:
         """Set the native balance of accounts (anvil_setBalance)."""
-        self._rpc.agree([_request("anvil_setBalance", _hex(account), hex(wei)) for account in accounts])
+        self.rpc.agree([_request("anvil_setBalance", _hex(account), hex(wei)) for account in accounts])
 
     def register_nodes(self, nodes: Sequence[NodeSetup]) -> None:
         """Each node's key registers its metadata; then its stake account, given the tokens, stakes and delegates."""
@@ -244,15 +244,23 @@ class DevChain:
         ]
         return self._run_receipts(built)
 
-    def call(self, contract: str, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Values of a view at the newest block. Raises RemoteFault with the decoded error if it reverts."""
+    def call(self, contract: str, function: str, *arguments: Any, sender: Address | None = None) -> tuple[Any, ...]:
+        """Values of a call on the newest state. Raises RemoteFault with the decoded error if it reverts."""
         entry = self._function(contract, function)
-        request = _call_request(self.address_of(contract), entry.encode(arguments))
-        answer = self._rpc.agree([request])[0]
+        request = _call_request(self.address_of(contract), entry.encode(arguments), sender=sender)
+        answer = self.rpc.agree([request])[0]
         if isinstance(answer, Reverted):
             reason = explain_revert(answer.data)
             raise RemoteFault(f"{contract}.{function}: {reason}", revert=reason)
         return entry.decode(answer)
+
+    def forget_nonces(self) -> None:
+        """Ask the node again, after its state was set back."""
+        self._nonces.clear()
+
+    def call_rpc(self, method: str, *params: Any) -> Any:
+        """Result of any JSON-RPC method of the node, anvil's own included."""
+        return json.loads(self._ask(method, *params))
 
     def address_of(self, contract: str) -> Address:
         """Address of "NodeManager", "Token", …"""
@@ -286,13 +294,13 @@ class DevChain:
         if not calls:
             return []
         raws = [self._sign(call) for call in calls]
-        sent = self._rpc.agree([_request("eth_sendRawTransaction", "0x" + raw.hex()) for raw in raws])
+        sent = self.rpc.agree([_request("eth_sendRawTransaction", "0x" + raw.hex()) for raw in raws])
         until = time.monotonic() + RECEIPT_WAIT_S
         while True:
             if self._by_hand:
                 self._ask("evm_mine")
             requests = [Request("eth_getTransactionReceipt", (tx,), json.dumps) for tx in sent]
-            receipts = [json.loads(receipt) for receipt in self._rpc.agree(requests)]
+            receipts = [json.loads(receipt) for receipt in self.rpc.agree(requests)]
             if all(receipts):
                 break
             if time.monotonic() > until:
@@ -308,7 +316,7 @@ class DevChain:
         if call.to is None:
             return "constructor"
         request = _call_request(call.to, call.data, sender=call.key.address, block=hex(block))
-        answer = self._rpc.agree([request])[0]
+        answer = self.rpc.agree([request])[0]
         return explain_revert(answer.data) if isinstance(answer, Reverted) else "only at that moment"
 
     def _sign(self, call: _Call) -> bytes:
@@ -334,7 +342,7 @@ class DevChain:
         return self._nonces[account]
 
     def _ask(self, method: str, *params: Any, parse: Any = json.dumps) -> Any:
-        return self._rpc.agree([Request(method, params, parse)])[0]
+        return self.rpc.agree([Request(method, params, parse)])[0]
 
 
 def create_address(sender: Address, nonce: int) -> Address:

@@ -1,0 +1,155 @@
+"""Our contracts on an anvil of the test's own, with a committee, and reports that they accept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.builders import a_key
+from validator.codec.report import pack_signatures, quorum_size, report_digest, report_values
+from validator.codec.secp256k1 import SigningKey
+from validator.devnet.contracts import WEI, DevChain, NodeSetup, StreamSetup
+from validator.errors import RemoteFault
+from validator.model import (
+    NIL,
+    Address,
+    ConsumerLine,
+    Digest,
+    NodeLine,
+    Report,
+    Root,
+    StorageId,
+    StreamLine,
+)
+
+CONFIG = Digest(b"\x0c" * 32)
+BROKER_STAKE = 100 * WEI
+
+
+def a_report(**changes: Any) -> Report:
+    """A report that is sorted and conserved; any field may be changed."""
+    values: dict[str, Any] = {
+        "config_digest": CONFIG,
+        "number": 0,
+        "height": 7,
+        "block_hash": Digest(b"\x07" * 32),
+        "first_ms": 1_700_000_000_000,
+        "last_ms": 1_700_000_180_000,
+        "previous_root": Root(NIL),
+        "bundle_root": Root(b"\xb0" * 32),
+        "storage_id": StorageId(b"\x5a" * 32),
+        "uploader": a_key(100).address,
+        "ledger_root": Digest(b"\x1e" * 32),
+        "streams": (StreamLine("0xabc/a", 700, 7_000), StreamLine("0xabc/b", 300, 3_000)),
+        "consumers": (ConsumerLine(a_key(400).address, 50, 500),),
+        "nodes": tuple(sorted((NodeLine(a_key(200 + i).address, 300) for i in range(3)), key=lambda x: x.node)),
+        "treasury": 150,
+    }
+    return Report(**{**values, **changes})
+
+
+@dataclass(slots=True)
+class ContractNetwork:
+    """``members`` validators (keys 100…), 3 brokers (keys 200…), ``streams`` stores, 3 consumers (keys 400…)."""
+
+    chain: DevChain
+    validators: list[SigningKey]
+    brokers: list[SigningKey]
+    streams: list[str]
+    consumers: list[Address]
+    last_root: Root = field(default_factory=lambda: Root(NIL))
+    number: int = 0
+    last_ms: int = 1_000
+
+    @classmethod
+    def create(
+        cls, url: str, *, members: int = 4, streams: int = 3, balance: int = 1_000 * WEI, owner: int = 1
+    ) -> ContractNetwork:
+        chain = DevChain(url, a_key(owner))
+        chain.deploy()
+        validators = [a_key(100 + i) for i in range(members)]
+        brokers = [a_key(200 + i) for i in range(3)]
+        stream_ids = sorted(f"0x{a_key(300).address.hex()}/stream-{i:03}" for i in range(streams))
+        consumers = sorted(a_key(400 + i).address for i in range(3))
+        chain.register_nodes(
+            [
+                NodeSetup(k, a_key(1000 + i), BROKER_STAKE, None, f"http://127.0.0.1:{7000 + i}")
+                for i, k in enumerate(validators)
+            ]
+            + [
+                NodeSetup(k, a_key(2000 + i), BROKER_STAKE, f"http://127.0.0.1:{8000 + i}")
+                for i, k in enumerate(brokers)
+            ]
+        )
+        chain.create_streams([StreamSetup(s, balance, publishers=(a_key(300).address,)) for s in stream_ids])
+        chain.stake_consumers(dict.fromkeys(consumers, balance))
+        chain.set_committee([k.address for k in validators], CONFIG)
+        return cls(chain, validators, brokers, stream_ids, consumers)
+
+    def next_report(
+        self,
+        streams: Mapping[str, int] | None = None,
+        consumers: Mapping[Address, int] | None = None,
+        nodes: Mapping[Address, int] | None = None,
+        **changes: Any,
+    ) -> Report:
+        """The next report in order, treasury taking what the given lines leave; any field may be changed."""
+        block = self.chain.call_rpc("eth_getBlockByNumber", "latest", False)
+        taken = streams if streams is not None else dict.fromkeys(self.streams, WEI)
+        paid = consumers if consumers is not None else {self.consumers[0]: WEI}
+        given = nodes if nodes is not None else {k.address: WEI for k in self.brokers}
+        treasury = sum(taken.values()) + sum(paid.values()) - sum(given.values())
+        report = a_report(
+            number=self.number,
+            height=int(block["number"], 16),
+            block_hash=Digest(bytes.fromhex(block["hash"][2:])),
+            first_ms=self.last_ms + 1_000,
+            last_ms=self.last_ms + 4_000,
+            previous_root=self.last_root,
+            bundle_root=Root(bytes([self.number + 1]) * 32),
+            uploader=self.validators[0].address,
+            streams=tuple(StreamLine(s, taken[s], 1 << 20) for s in sorted(taken)),
+            consumers=tuple(ConsumerLine(c, paid[c], 1 << 20) for c in sorted(paid)),
+            nodes=tuple(NodeLine(n, given[n]) for n in sorted(given)),
+            treasury=treasury,
+        )
+        return replace(report, **changes)
+
+    def digest(self, report: Report) -> Digest:
+        return report_digest(report, self.chain.chain_id, self.chain.deployment.contracts.report_manager)
+
+    def sign(self, report: Report, signers: Sequence[SigningKey] | None = None) -> tuple[int, bytes]:
+        """(bitmap, signatures) of a quorum of ``signers`` (all validators)."""
+        digest = self.digest(report)
+        keys = self.validators if signers is None else signers
+        return pack_signatures([k.address for k in self.validators], {k.address: k.sign(digest) for k in keys})
+
+    def arguments(self, report: Report, bitmap: int | None = None, signatures: bytes | None = None) -> tuple[Any, ...]:
+        if bitmap is None or signatures is None:
+            own_bitmap, own_signatures = self.sign(report)
+            bitmap = own_bitmap if bitmap is None else bitmap
+            signatures = own_signatures if signatures is None else signatures
+        return (report_values(report), bitmap, signatures)
+
+    def submit(self, report: Report) -> dict[str, Any]:
+        """Submit with everybody's signatures; afterwards ``next_report`` follows on this one."""
+        self.chain.mine()
+        receipt = self.chain.transact(a_key(1), "ReportManager", "submitReport", *self.arguments(report))
+        self.number, self.last_root, self.last_ms = report.number + 1, report.bundle_root, report.last_ms
+        return receipt
+
+    def refusal(self, report: Report, bitmap: int | None = None, signatures: bytes | None = None) -> str:
+        """What the contract says to this report without anything being changed; "" if it would accept it."""
+        return self.refusal_of("ReportManager", "submitReport", *self.arguments(report, bitmap, signatures))
+
+    def refusal_of(self, contract: str, function: str, *arguments: Any, sender: SigningKey | None = None) -> str:
+        try:
+            self.chain.call(contract, function, *arguments, sender=sender.address if sender else None)
+        except RemoteFault as error:
+            return str(error.revert)
+        return ""
+
+    @property
+    def quorum(self) -> int:
+        return quorum_size(len(self.validators))

@@ -1,0 +1,352 @@
+"""What ReportManager accepts, and the name of every refusal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.builders import a_key
+from tests.contract_network import CONFIG, ContractNetwork, a_report
+from validator.codec.report import MAX_AMOUNT, compact_signature, report_values
+from validator.codec.secp256k1 import SigningKey
+from validator.devnet.contracts import WEI
+from validator.errors import RemoteFault
+from validator.hashing import hash_leaf, hash_node
+from validator.model import NIL, ConsumerLine, Digest, NodeLine, Report, Root, StreamLine
+
+ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+LOW, HIGH = sorted([a_key(200).address, a_key(201).address])
+
+Change = Callable[[ContractNetwork, Report], Report]
+
+
+def _moved(report: Report, by: int) -> Report:
+    return replace(report, treasury=report.treasury + by)
+
+
+REFUSED: list[tuple[str, Change, str]] = [
+    ("a number ahead", lambda _, r: replace(r, number=1), "WrongNumber(0)"),
+    ("a previous root before the first", lambda _, r: replace(r, previous_root=Root(b"\1" * 32)), "WrongPreviousRoot"),
+    ("another config digest", lambda _, r: replace(r, config_digest=Digest(b"\1" * 32)), "WrongConfigDigest"),
+    ("a last window before the first", lambda _, r: replace(r, last_ms=r.first_ms - 1), "WrongSpan"),
+    ("no bundle root", lambda _, r: replace(r, bundle_root=Root(NIL)), "EmptyRoot"),
+    ("a treasury one too high", lambda _, r: _moved(r, 1), "NotConserved"),
+    ("a treasury one too low", lambda _, r: _moved(r, -1), "NotConserved"),
+    ("a block to come", lambda _, r: replace(r, height=r.height + 1000), "UnknownBlock"),
+    ("a block hash that is not the chain's", lambda _, r: replace(r, block_hash=Digest(b"\1" * 32)), "UnknownBlock"),
+    ("no block hash", lambda _, r: replace(r, block_hash=NIL), "UnknownBlock"),
+    ("a next digest without a committee", lambda _, r: replace(r, next_config_digest=CONFIG), "BadConfigDigest"),
+    ("a committee without a digest", lambda _, r: replace(r, next_committee=(LOW,)), "BadConfigDigest"),
+    (
+        "the zero address in the next committee",
+        lambda _, r: replace(r, next_committee=(bytes(20),), next_config_digest=CONFIG),
+        "BadCommittee",
+    ),
+    (
+        "129 members in the next committee",
+        lambda _, r: replace(
+            r, next_committee=tuple(i.to_bytes(20, "big") for i in range(1, 130)), next_config_digest=CONFIG
+        ),
+        "BadCommittee",
+    ),
+    ("an empty stream id", lambda _, r: replace(r, streams=(StreamLine("", 0, 0), *r.streams)), "BadStreamId(0)"),
+    (
+        "a stream id of 257 bytes",
+        lambda _, r: replace(r, streams=(*r.streams, StreamLine("z" * 257, 0, 0))),
+        "BadStreamId",
+    ),
+    (
+        "a capture beyond 2^96",
+        lambda n, r: _moved(replace(r, streams=(StreamLine("z", MAX_AMOUNT + 1, 0), *r.streams)), MAX_AMOUNT + 1),
+        "AmountTooLarge",
+    ),
+    (
+        "a consumer's capture beyond 2^96",
+        lambda _, r: replace(r, consumers=(ConsumerLine(LOW, MAX_AMOUNT + 1, 0),)),
+        "AmountTooLarge",
+    ),
+    ("a penalty beyond 2^96", lambda _, r: replace(r, nodes=(NodeLine(LOW, -MAX_AMOUNT - 1),)), "AmountTooLarge"),
+    (
+        "1025 lines",
+        lambda _, r: replace(r, streams=tuple(StreamLine(f"{i:05}", 0, 0) for i in range(1025))),
+        "TooManyLines",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "error"), [c[1:] for c in REFUSED], ids=[c[0] for c in REFUSED])
+def test_a_report_is_refused_for_one_wrong_thing(network: ContractNetwork, change: Change, error: str):
+    report = network.next_report()
+    network.chain.mine()
+    assert network.refusal(report) == ""
+    assert network.refusal(change(network, report)).startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("at", "lines", "error"),
+    [
+        (11, [("b", 0, 0), ("a", 0, 0)], "StreamsNotSorted(1)"),
+        (11, [("a", 0, 0), ("a", 0, 0)], "StreamsNotSorted(1)"),
+        (11, [("ab", 0, 0), ("a", 0, 0)], "StreamsNotSorted(1)"),
+        (11, [("a" * 32 + "b", 0, 0), ("a" * 32 + "a", 0, 0)], "StreamsNotSorted(1)"),
+        (11, [("é", 0, 0), ("z", 0, 0)], "StreamsNotSorted(1)"),
+        (11, [("a", 0, 0), ("ab", 0, 0), ("a" * 40, 0, 0)], "StreamsNotSorted(2)"),
+        (12, [("0x" + HIGH.hex(), 0, 0), ("0x" + LOW.hex(), 0, 0)], "ConsumersNotSorted(1)"),
+        (12, [("0x" + LOW.hex(), 0, 0), ("0x" + LOW.hex(), 0, 0)], "ConsumersNotSorted(1)"),
+        (13, [("0x" + HIGH.hex(), 0), ("0x" + LOW.hex(), 0)], "NodesNotSorted(1)"),
+        (13, [("0x" + LOW.hex(), 0), ("0x" + LOW.hex(), 0)], "NodesNotSorted(1)"),
+    ],
+)
+def test_lines_that_are_not_strictly_ascending_are_refused(
+    network: ContractNetwork, at: int, lines: list[tuple[object, ...]], error: str
+):
+    report = network.next_report({}, {}, {})
+    network.chain.mine()
+    values = list(report_values(report))
+    values[at] = lines
+    bitmap, signatures = network.sign(report)
+    assert network.refusal_of("ReportManager", "submitReport", tuple(values), bitmap, signatures) == error
+
+
+def test_ids_of_every_length_in_the_order_of_their_bytes_are_accepted(network: ContractNetwork):
+    ids = ["a", "a" * 31, "a" * 32, "a" * 33, "a" * 64, "a" * 64 + "b", "a" * 64 + "c", "b", "z" * 256, "é"]
+    report = network.next_report(dict.fromkeys(ids, 0), {}, {})
+    network.chain.mine()
+    assert network.refusal(report) == ""
+
+
+# --- signatures -----------------------------------------------------------------------------------
+
+
+def test_exactly_a_quorum_signs_and_any_quorum_will_do(network: ContractNetwork):
+    report = network.next_report()
+    network.chain.mine()
+    for absent in network.validators:
+        signers = [k for k in network.validators if k is not absent]
+        bitmap, signatures = network.sign(report, signers)
+        assert bitmap.bit_count() == network.quorum == 3
+        assert network.refusal(report, bitmap, signatures) == ""
+
+
+def _all_four(network: ContractNetwork, report: Report) -> tuple[list[SigningKey], list[bytes]]:
+    members = sorted(network.validators, key=lambda k: k.address)
+    return members, [compact_signature(k.sign(network.digest(report))) for k in members]
+
+
+def test_signatures_are_refused_by_name(network: ContractNetwork):
+    report = network.next_report()
+    network.chain.mine()
+    _, s = _all_four(network, report)
+    stranger = compact_signature(a_key(900).sign(network.digest(report)))
+    foreign = compact_signature(a_key(100).sign(Digest(b"\1" * 32)))
+    high = s[0][:32] + (ORDER - (int.from_bytes(s[0][32:], "big") & (1 << 255) - 1)).to_bytes(32, "big")
+    assert network.refusal(report, 0b0111, s[0] + s[1] + s[2]) == ""
+    refusals = {
+        "WrongSignatureCount(3)": [
+            (0b0011, s[0] + s[1]),
+            (0b1111, s[0] + s[1] + s[2] + s[3]),
+            (0b0111, s[0] + s[1] + s[2] + b"\0"),
+            (0b0011, s[0] + s[1] + s[2]),
+            (0b1111, s[0] + s[1] + s[2]),
+            (0, b""),
+        ],
+        "BadBitmap": [(0b10011, s[0] + s[1] + s[2]), (1 << 255 | 3, s[0] + s[1] + s[2])],
+        "BadSignature(0)": [
+            (0b0111, s[1] + s[0] + s[2]),
+            (0b0111, stranger + s[1] + s[2]),
+            (0b0111, foreign + s[1] + s[2]),
+            (0b0111, high + s[1] + s[2]),
+            (0b0111, bytes(64) + s[1] + s[2]),
+            (0b0111, b"\xff" * 64 + s[1] + s[2]),
+        ],
+        "BadSignature(1)": [(0b0111, s[0] + s[0] + s[2]), (0b0111, s[0] + s[1][:63] + bytes([s[1][63] ^ 1]) + s[2])],
+        "BadSignature(3)": [(0b1011, s[0] + s[1] + s[2])],
+    }
+    got = {error: {network.refusal(report, *case) for case in cases} for error, cases in refusals.items()}
+    assert got == {error: {error} for error in refusals}
+
+
+def test_a_signature_for_another_deployment_is_refused(network: ContractNetwork):
+    report = network.next_report()
+    network.chain.mine()
+    contracts = network.chain.deployment.contracts
+    from validator.codec.report import pack_signatures, report_digest
+
+    for chain_id, manager in ((1, contracts.report_manager), (network.chain.chain_id, contracts.node_manager)):
+        digest = report_digest(report, chain_id, manager)
+        packed = pack_signatures(
+            [k.address for k in network.validators], {k.address: k.sign(digest) for k in network.validators}
+        )
+        assert network.refusal(report, *packed) == "BadSignature(0)"
+
+
+def test_bytes_behind_the_arguments_are_refused(network: ContractNetwork):
+    from validator.chain.abi import interface
+    from validator.chain.rpc import Request, Reverted, Rpc, parse_bytes
+
+    report = network.next_report()
+    network.chain.mine()
+    data = interface("ReportManager").function("submitReport").encode(network.arguments(report))
+    to = "0x" + network.chain.address_of("ReportManager").hex()
+
+    def call(payload: bytes) -> object:
+        request = Request("eth_call", ({"to": to, "data": "0x" + payload.hex()}, "latest"), parse_bytes)
+        return network.chain.rpc.agree([request])[0]
+
+    assert isinstance(network.chain.rpc, Rpc)
+    assert call(data) == b""
+    refused = call(data + bytes(32))
+    assert isinstance(refused, Reverted)
+    assert interface("ReportManager").explain_revert(refused.data) == "WrongCalldataLength"
+
+
+# --- order ----------------------------------------------------------------------------------------
+
+
+def test_reports_follow_each_other(network: ContractNetwork):
+    first = network.next_report()
+    receipt = network.submit(first)
+    assert int(receipt["status"], 16) == 1
+    assert network.refusal(first) == "WrongNumber(1)"
+    second = network.next_report()
+    network.chain.mine()
+    assert network.refusal(replace(second, previous_root=Root(b"\7" * 32))).startswith("WrongPreviousRoot(0x0101")
+    assert network.refusal(replace(second, first_ms=first.last_ms)) == "WrongSpan"
+    network.submit(second)
+    kept = network.chain.call("ReportManager", "reportOf", 1)
+    assert kept[:4] == (second.bundle_root, second.storage_id, network.digest(second), second.last_ms)
+    assert kept[5] == network.sign(second)[0]
+    assert network.chain.call("ReportManager", "lastReport")[:2] == (True, 1)
+    assert network.refusal_of("ReportManager", "reportOf", 2) == "NoSuchReport"
+
+
+def test_the_last_report_of_an_epoch_hands_over_to_the_next_committee(network: ContractNetwork):
+    digest = Digest(b"\x0d" * 32)
+    following = tuple(sorted(a_key(600 + i).address for i in range(7)))
+    network.submit(network.next_report(next_committee=following, next_config_digest=digest))
+    assert network.chain.call("ReportManager", "committee")[0] == following
+    assert network.chain.call("ReportManager", "configDigest")[0] == digest
+    report = network.next_report()
+    network.chain.mine()
+    assert network.refusal(report).startswith("WrongConfigDigest(0x0d0d")
+    late = replace(report, config_digest=digest)
+    assert network.refusal(late).startswith("WrongSignatureCount(5)")
+    network.validators = [a_key(600 + i) for i in range(7)]
+    try:
+        assert network.refusal(late) == ""
+    finally:
+        network.validators = [a_key(100 + i) for i in range(4)]
+
+
+def test_a_raised_config_count_opens_what_is_stuck_and_keeps_the_last_report(network: ContractNetwork):
+    first = network.next_report()
+    network.submit(first)
+    digest = Digest(b"\x0e" * 32)
+    network.chain.raise_config_count([k.address for k in network.validators[:1]], digest)
+    assert network.chain.call("ReportManager", "configCount")[0] == 1
+    assert network.chain.call("ReportManager", "reportOf", 0)[0] == first.bundle_root
+    report = network.next_report(config_digest=digest)
+    network.chain.mine()
+    bitmap, signature = 1, compact_signature(network.validators[0].sign(network.digest(report)))
+    assert network.refusal(report, bitmap, signature) == ""
+    assert network.refusal(network.next_report()).startswith("WrongConfigDigest")
+
+
+@pytest.mark.parametrize(("members", "quorum"), [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (7, 5), (13, 9), (128, 86)])
+def test_every_committee_size_has_its_quorum_and_f_of_zero_is_accepted(
+    network: ContractNetwork, members: int, quorum: int
+):
+    keys = [a_key(3000 + i) for i in range(members)]
+    digest = Digest(b"\x0f" * 32)
+    network.chain.raise_config_count([k.address for k in keys], digest)
+    assert network.chain.call("ReportManager", "quorum")[0] == quorum
+    assert network.chain.call("ReportManager", "committee")[0] == tuple(sorted(k.address for k in keys))
+    report = network.next_report(config_digest=digest)
+    network.chain.mine()
+    network.validators, before = keys, network.validators
+    try:
+        assert network.refusal(report) == ""
+    finally:
+        network.validators = before
+
+
+def test_only_the_owner_sets_committees(network: ContractNetwork):
+    members = ["0x" + k.address.hex() for k in sorted(network.validators, key=lambda k: k.address)]
+    digest = Digest(b"\1" * 32)
+    owner, stranger = a_key(1), a_key(900)
+    for function in ("setCommittee", "raiseConfigCount"):
+        assert network.refusal_of("ReportManager", function, members, digest, sender=stranger) == "NotOwner"
+    assert network.refusal_of("ReportManager", "setCommittee", members, digest, sender=owner) == "CommitteeAlreadySet"
+    cases = [([], digest), (members[::-1], digest), (members[:1] * 2, digest)]
+    for case in cases:
+        assert network.refusal_of("ReportManager", "raiseConfigCount", *case, sender=owner) == "BadCommittee"
+    assert network.refusal_of("ReportManager", "raiseConfigCount", members, CONFIG, sender=owner) == "BadConfigDigest"
+    assert network.refusal_of("ReportManager", "raiseConfigCount", members, NIL, sender=owner) == "BadConfigDigest"
+
+
+# --- digest and inclusion -------------------------------------------------------------------------
+
+
+def test_the_contract_computes_the_digest_that_members_sign(network: ContractNetwork):
+    reports = [
+        a_report(),
+        a_report(streams=(), consumers=(), nodes=(), treasury=0),
+        a_report(
+            nodes=(NodeLine(a_key(1).address, -(1 << 95)),),
+            next_committee=tuple(sorted(a_key(i).address for i in range(1, 40))),
+            next_config_digest=Digest(b"\x99" * 32),
+        ),
+        a_report(streams=tuple(StreamLine(f"{'ü' * (i % 9)}{i:04}", i * WEI, i) for i in range(60))),
+    ]
+    for report in reports:
+        said = network.chain.call("ReportManager", "reportDigest", report_values(report))[0]
+        assert said == network.digest(report)
+
+
+def _tree(leaves: list[bytes]) -> bytes:
+    if len(leaves) == 1:
+        return hash_leaf(leaves[0])
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    return hash_node(_tree(leaves[:split]), _tree(leaves[split:]))
+
+
+def _path(leaves: list[bytes], index: int) -> list[bytes]:
+    if len(leaves) == 1:
+        return []
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    if index < split:
+        return [*_path(leaves[:split], index), _tree(leaves[split:])]
+    return [*_path(leaves[split:], index - split), _tree(leaves[:split])]
+
+
+def test_a_contract_can_check_what_lies_below_an_accepted_bundle_root(network: ContractNetwork):
+    leaves = [b"header", *(hashlib.sha256(bytes([i])).digest() for i in range(5))]
+    network.submit(network.next_report(bundle_root=Root(_tree(leaves))))
+    verify = network.chain.call
+    for index, leaf in enumerate(leaves):
+        path = _path(leaves, index)
+        assert verify("ReportManager", "verifyInclusion", 0, leaf, index, 6, path)[0] is True
+        assert verify("ReportManager", "verifyInclusion", 0, leaf + b"x", index, 6, path)[0] is False
+        assert verify("ReportManager", "verifyInclusion", 0, leaf, (index + 1) % 6, 6, path)[0] is False
+        assert verify("ReportManager", "verifyInclusion", 0, leaf, index, 6, path[:-1])[0] is False
+        assert verify("ReportManager", "verifyInclusion", 0, leaf, index, 6, [*path, bytes(32)])[0] is False
+    assert verify("ReportManager", "verifyInclusion", 0, leaves[0], 6, 6, _path(leaves, 0))[0] is False
+    assert verify("ReportManager", "verifyInclusion", 0, leaves[0], 0, 0, [])[0] is False
+    inner = _tree(leaves[:2])[:32]
+    assert (
+        verify("ReportManager", "verifyInclusion", 0, inner, 0, 3, [_tree(leaves[2:4]), _tree(leaves[4:])])[0] is False
+    )
+    with pytest.raises(RemoteFault, match="NoSuchReport"):
+        verify("ReportManager", "verifyInclusion", 1, leaves[0], 0, 6, _path(leaves, 0))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9])
+def test_inclusion_paths_of_trees_of_every_shape(network: ContractNetwork, size: int):
+    leaves = [bytes([i]) for i in range(size)]
+    for index in range(size):
+        path = _path(leaves, index)
+        found = network.chain.call("ReportManager", "rootFrom", leaves[index], index, size, path)
+        assert found == (True, _tree(leaves))
