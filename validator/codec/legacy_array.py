@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -210,8 +211,6 @@ def _widen(old: Any, encryption_type: int) -> _Array32:
 
 def _build(a: _Array32) -> Message:
     i = a.message_id
-    if not _ADDRESS.fullmatch(i.publisher_id):
-        raise MalformedInput("publisher_id", "not 0x and 40 hex digits")
     message_type = _MESSAGE_TYPES.get(a.message_type)
     if message_type is None:
         raise MalformedInput("message_type", f"{a.message_type} is unknown", verdict=Reason.UNSUPPORTED_MESSAGE_TYPE)
@@ -237,7 +236,7 @@ def _build(a: _Array32) -> Message:
         i.partition,
         i.timestamp,
         i.sequence_number,
-        binascii.unhexlify(i.publisher_id[2:]),
+        _address(i.publisher_id),
         i.msg_chain_id,
         None if a.prev is None else MessageRef(a.prev.timestamp, a.prev.sequence_number),
         message_type,
@@ -251,6 +250,14 @@ def _build(a: _Array32) -> Message:
     )
     check_message(message)
     return message
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> bytes:
+    """A window has few publishers and many messages, so the answer is remembered."""
+    if not _ADDRESS.fullmatch(text):
+        raise MalformedInput("publisher_id", "not 0x and 40 hex digits")
+    return binascii.unhexlify(text[2:])
 
 
 def _signature(a: _Array32) -> tuple[SignatureType, bytes]:
