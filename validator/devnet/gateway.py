@@ -624,4 +624,5 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the server raises the signal again when it has ended
     sys.exit(main(sys.argv[1:]))

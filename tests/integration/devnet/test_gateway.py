@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -404,3 +407,22 @@ def test_a_folder_or_port_that_can_not_be_had_is_one_line(tmp_path: Path, capfd:
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("gateway: ") for line in lines)
+
+
+def test_the_process_tells_its_port_mines_by_itself_and_ends_on_request(tmp_path: Path) -> None:
+    options = ["--port-file", tmp_path / "port", "--data", tmp_path / "data", "--log", tmp_path / "log"]
+    command = [sys.executable, "-m", "validator.devnet.gateway", *map(str, options), "--mine-ms", "20"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        while not (tmp_path / "port").exists() and process.poll() is None:
+            time.sleep(0.05)
+        url = f"http://127.0.0.1:{int((tmp_path / 'port').read_text())}"
+        start = int(httpx.get(f"{url}/height").text)
+        while int(httpx.get(f"{url}/height").text) < start + 3:
+            time.sleep(0.02)
+        assert httpx.post(f"{url}/devnet/mint/{encode_base64url(bytes(32))}/5").text == "5"
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=10)
+    assert (process.returncode, output) == (0, b"")
+    assert json.loads((tmp_path / "log").read_text().splitlines()[0])["event"] == "mint"
