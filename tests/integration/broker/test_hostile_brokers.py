@@ -1,0 +1,384 @@
+"""Brokers that lie, stall, flood and lead astray: each survived, each named, none at another broker's cost."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import time
+import tracemalloc
+from collections.abc import Callable
+from contextlib import ExitStack
+from ipaddress import ip_network
+
+import pytest
+import zstandard
+
+from tests.fakes.hostile_http import Answer, fixed, hostile_server, http
+from validator.broker.client import BrokerClient, Limits, PullFault
+from validator.broker.pages import MAX_METADATA_BYTES, MAX_RECORD_BYTES
+from validator.codec.protobuf import read_protobuf, write_protobuf
+from validator.codec.secp256k1 import SigningKey
+from validator.codec.signatures import publish_message
+from validator.fetching import BoundedClient
+from validator.model import MIB, Address, SignatureType, Window
+from validator.ports import Broker, Pull
+
+KEY = SigningKey(b"\x21" * 32)
+PART = ("stream/a", 0)
+WINDOW = Window(1_700_000_000_000, 1_700_000_004_000)
+END = json.dumps({"hasNext": False, "totalMessages": 0, "type": "metadata"}).encode()
+LINE = b'[32,["stream/a",0,1700000000001,0,"0xabc","c"],null]'
+ADDRESS = Address(b"\x07" * 20)
+SMALL = Limits(page_bytes=4 * MIB, broker_bytes=8 * MIB, total_bytes=16 * MIB, pages=20)
+
+
+def pull_from(url: str, seconds: float = 5.0, limits: Limits = SMALL, etag: str | None = None) -> Pull:
+    client = BrokerClient(KEY, allow_http=True, allow_nets=(ip_network("127.0.0.0/8"),), limits=limits)
+    etags = {} if etag is None else {(ADDRESS, PART): etag}
+    deadline_ms = int((time.time() + seconds) * 1000)
+    (pull,) = client.fetch_window([Broker(ADDRESS, url)], [PART], WINDOW, etags=etags, deadline_ms=deadline_ms)
+    client.close()
+    assert pull.complete is (pull.error == "")
+    return pull
+
+
+def pull_of(answer: Answer, seconds: float = 5.0, limits: Limits = SMALL, etag: str | None = None) -> Pull:
+    with hostile_server(answer) as url:
+        return pull_from(url, seconds, limits, etag)
+
+
+def slowly(connection: socket.socket, body: bytes, pause_s: float) -> None:
+    for byte in body:
+        connection.sendall(bytes([byte]))
+        time.sleep(pause_s)
+
+
+def chunked(connection: socket.socket, *headers: str) -> Callable[[bytes], None]:
+    """Begin a chunked answer; what comes back sends one chunk."""
+    head = ["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", "Content-Type: text/plain", *headers]
+    connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n")
+    return lambda piece: connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+
+def test_one_byte_a_second_ends_with_the_deadline_and_keeps_what_came() -> None:
+    def answer(_head: bytes, connection: socket.socket) -> None:
+        send = chunked(connection)
+        send(LINE + b"\n" + LINE + b"\n" + b"[")
+        for _ in range(30):
+            send(b"3")
+            time.sleep(0.2)
+
+    pull = pull_of(answer, seconds=1.5)
+    assert pull.error.startswith(PullFault.DEADLINE)
+    assert [record.data for record in pull.records] == [LINE]  # the second might have been the metadata line
+
+
+def test_a_head_that_never_ends_ends_with_the_deadline() -> None:
+    pull = pull_of(lambda _head, connection: slowly(connection, b"HTTP/1.1 200 OK\r\nX: " + b"y" * 30, 0.1), 1.0)
+    assert pull.error.startswith(PullFault.DEADLINE)
+
+
+def test_a_slow_broker_costs_its_own_pulls_only() -> None:
+    with ExitStack() as stack:
+        slow = stack.enter_context(hostile_server(lambda _head, connection: slowly(connection, b"H" * 40, 0.1)))
+        good = stack.enter_context(hostile_server(fixed(http(LINE + b"\n" + END))))
+        client = BrokerClient(KEY, allow_http=True, allow_nets=(ip_network("127.0.0.0/8"),))
+        brokers = [Broker(ADDRESS, slow), Broker(Address(b"\x08" * 20), good)]
+        parts = [("stream/a", number) for number in range(4)]
+        pulls = client.fetch_window(brokers, parts, WINDOW, etags={}, deadline_ms=int(time.time() * 1000) + 1500)
+        client.close()
+    assert [pull.error.partition(":")[0] for pull in pulls[:4]] == [PullFault.DEADLINE] * 4
+    assert all(pull.complete and len(pull.records) == 1 for pull in pulls[4:])
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["between two lines", "inside a line"])
+def test_a_cut_body_is_incomplete_and_keeps_its_whole_lines(whole: bool) -> None:
+    body = LINE + b"\n" + LINE + b"\n" + (b"" if whole else b"[32,[")
+    pull = pull_of(fixed(http(body, length=len(body) + 500)))
+    assert pull.error.startswith(PullFault.CUT)
+    assert pull.records[0].data == LINE
+    assert pull.etag is None
+
+
+def test_a_body_without_its_metadata_line_is_incomplete_although_http_saw_its_end() -> None:
+    pull = pull_of(fixed(http(LINE + b"\n" + LINE, 'ETag: "1"')))
+    assert pull.error.startswith(PullFault.SHAPE)
+    assert [record.data for record in pull.records] == [LINE, LINE]
+    assert pull.etag is None
+
+
+@pytest.mark.parametrize(
+    "following",
+    [
+        (WINDOW.start_ms, 0),
+        (WINDOW.start_ms - 1, 5),
+        (-1, 0),
+        (WINDOW.end_ms, 0),
+        (2**70, 0),
+        (WINDOW.start_ms + 1, -1),
+        (WINDOW.start_ms + 1, 2**31),
+    ],
+)
+def test_paging_that_does_not_advance_inside_the_window_is_refused(following: tuple[int, int]) -> None:
+    metadata = {"hasNext": True, "nextTimestamp": following[0], "nextSequenceNumber": following[1], "type": "metadata"}
+    pull = pull_of(fixed(http(LINE + b"\n" + json.dumps(metadata).encode())))
+    assert pull.error.partition(":")[0] in (PullFault.PAGING, PullFault.SHAPE)
+    assert [record.data for record in pull.records] == [LINE]
+
+
+def test_pages_that_go_on_and_on_end_at_the_limit() -> None:
+    def answer(head: bytes, connection: socket.socket) -> None:
+        start = int(head.split(b"fromTimestamp=")[1].split(b"&")[0])
+        metadata = {"hasNext": True, "nextTimestamp": start + 1, "nextSequenceNumber": 0, "type": "metadata"}
+        connection.sendall(http(LINE + b"\n" + json.dumps(metadata).encode()))
+
+    pull = pull_of(answer)
+    assert pull.error.startswith(PullFault.PAGING)
+    assert len(pull.records) == SMALL.pages
+
+
+def test_messages_of_another_stream_are_handed_over_as_they_came() -> None:
+    other = LINE.replace(b"stream/a", b"stream/b")
+    pull = pull_of(fixed(http(other + b"\n" + END)))
+    assert pull.complete
+    assert [record.data for record in pull.records] == [other]
+
+
+def test_an_announced_gigabyte_is_refused_before_it_is_read() -> None:
+    pull = pull_of(fixed(http(LINE, length=1 << 30)))
+    assert pull.error.startswith(PullFault.BODY)
+    assert pull.records == ()
+
+
+def test_an_endless_body_ends_at_the_limit_of_bytes() -> None:
+    def answer(_head: bytes, connection: socket.socket) -> None:
+        send = chunked(connection)
+        piece = (LINE + b"\n") * 1000
+        while True:
+            send(piece)
+
+    pull = pull_of(answer, seconds=20)
+    assert pull.error.partition(":")[0] in (PullFault.BODY, PullFault.LIMIT)
+    assert sum(len(record.data) for record in pull.records) <= SMALL.page_bytes
+
+
+def test_an_endless_line_is_cut_to_what_the_codec_refuses_as_too_large() -> None:
+    limits = Limits(page_bytes=16 * MIB, broker_bytes=16 * MIB, total_bytes=16 * MIB)
+    body = LINE + b"\n" + b"[" + b"1" * (MAX_RECORD_BYTES + 3 * MIB) + b"\n" + END
+    pull = pull_of(fixed(http(body)), seconds=20, limits=limits)
+    assert pull.complete
+    assert [len(record.data) for record in pull.records] == [len(LINE), MAX_RECORD_BYTES]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_compression_bomb_ends_at_the_limit_without_filling_memory(encoding: str) -> None:
+    zeros = b"0" * (256 * MIB)
+    bomb = gzip.compress(zeros, 9) if encoding == "gzip" else zstandard.ZstdCompressor(3).compress(zeros)
+    del zeros
+    tracemalloc.start()
+    pull = pull_of(fixed(http(bomb, f"Content-Encoding: {encoding}")), seconds=20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert pull.error.startswith(PullFault.BODY)
+    assert pull.records == ()
+    assert peak < 32 * MIB
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_an_honestly_compressed_answer_is_read(encoding: str) -> None:
+    body = (LINE + b"\n") * 50 + END
+    packed = gzip.compress(body) if encoding == "gzip" else zstandard.ZstdCompressor().compress(body)
+    pull = pull_of(fixed(http(packed, f"Content-Encoding: {encoding}")))
+    assert pull.complete
+    assert len(pull.records) == 50
+
+
+def test_an_encoding_nobody_asked_for_is_refused() -> None:
+    pull = pull_of(fixed(http(LINE + b"\n" + END, "Content-Encoding: br")))
+    assert pull.error.startswith(PullFault.BODY)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b"null",
+        b"17",
+        b'"text"',
+        b'{"messages":[],"metadata":{"hasNext":false}}',
+        b'{"hasNext":"no","type":"metadata"}',
+        b'{"hasNext":false,"type":"message"}',
+        b'{"hasNext":true,"type":"metadata"}',
+        b'{"hasNext":true,"nextTimestamp":"1","nextSequenceNumber":0,"type":"metadata"}',
+        b'{"hasNext":false,"type":"metadata","more":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+        b'{"hasNext":false,"type":"metadata","more":"' + b"x" * MAX_METADATA_BYTES + b'"}',
+        b"\xff\xfe",
+        b"",
+        b"\n\n\n",
+    ],
+    ids=lambda body: body[:30].decode("ascii", "replace"),
+)
+def test_valid_json_of_the_wrong_shape_is_no_answer(body: bytes) -> None:
+    pull = pull_of(fixed(http(body, 'ETag: "x"')))
+    assert pull.error.startswith(PullFault.SHAPE)
+    assert pull.records == ()
+    assert pull.etag is None
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with hostile_server(fixed(http(LINE + b"\n" + END))) as elsewhere:
+        pull = pull_of(fixed(http(b"", f"Location: {elsewhere}/x", status="302 Found")))
+    assert pull.error.startswith(PullFault.REDIRECT)
+    assert pull.records == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "fault"),
+    [
+        ("401 Unauthorized", b"", PullFault.LOGIN),
+        ("403 Forbidden", b"", PullFault.LOGIN),
+        ("404 Not Found", b"<html>", PullFault.STATUS),
+        ("400 Bad Request", b'{"error":"Not enough balance"}', PullFault.BALANCE),
+        ("400 Bad Request", b'{"error":"\x1b[31mred"}', PullFault.STATUS),
+        ("500 Internal Server Error", b'{"error":"Failed to fetch data!"}', PullFault.STATUS),
+        ("304 Not Modified", b"", PullFault.STATUS),
+    ],
+)
+def test_a_refusal_is_named(status: str, body: bytes, fault: PullFault) -> None:
+    pull = pull_of(fixed(http(body, status=status)))
+    assert pull.error.startswith(fault)
+    assert "\x1b" not in pull.error
+
+
+def test_an_answer_that_is_not_http_is_refused() -> None:
+    pull = pull_of(fixed(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"))
+    assert pull.error.partition(":")[0] in (PullFault.CUT, PullFault.CONNECTION)
+
+
+@pytest.mark.parametrize("tag", ['"' + "x" * 300 + '"', "no quotes", '"a b"', '"a\x80"', ""])
+def test_an_entity_tag_that_cannot_be_sent_back_is_not_kept(tag: str) -> None:
+    whole = http(LINE + b"\n" + END)
+    head, _, body = whole.partition(b"\r\n\r\n")
+    pull = pull_of(fixed(head + b"\r\nETag: " + tag.encode("latin-1") + b"\r\n\r\n" + body))
+    assert pull.etag is None
+    assert len(pull.records) == 1
+
+
+# --- the newer brokers' form
+
+
+def frames(*bodies: bytes) -> bytes:
+    return b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
+
+
+def a_message(offset_ms: int, sequence: int = 0) -> bytes:
+    message = publish_message(
+        KEY,
+        stream_id="stream/a",
+        timestamp_ms=WINDOW.start_ms + offset_ms,
+        sequence_number=sequence,
+        content=b'{"a":1}',
+        signature_type=SignatureType.ECDSA_SECP256K1_EVM,
+    )
+    return write_protobuf(message)
+
+
+OCTETS = "Content-Type: application/octet-stream"
+
+
+def test_a_newer_broker_is_found_by_its_path_and_login_and_asked_that_way_from_then_on() -> None:
+    asked: list[bytes] = []
+    body = a_message(1)
+
+    def answer(head: bytes, connection: socket.socket) -> None:
+        asked.append(head)
+        if head.startswith(b"GET /stores/"):
+            connection.sendall(http(frames(body), OCTETS))
+        else:
+            connection.sendall(http(b"Not Found", status="404 Not Found"))
+
+    client = BrokerClient(KEY, allow_http=True, allow_nets=(ip_network("127.0.0.0/8"),))
+    with hostile_server(answer) as url:
+        for _ in range(2):
+            (pull,) = client.fetch_window(
+                [Broker(ADDRESS, url)], [PART], WINDOW, etags={}, deadline_ms=int(time.time() * 1000) + 5000
+            )
+            assert pull.complete
+            assert [(record.data, record.form) for record in pull.records] == [(body, "protobuf")]
+    client.close()
+    assert [head.split(b"/")[1] for head in asked] == [b"streams", b"stores", b"stores"]
+    assert b"GET /stores/stream%2Fa/data/partitions/0/range?" in asked[1]
+
+
+def test_a_full_page_of_frames_is_followed_by_another_from_its_last_message() -> None:
+    first = [a_message(number // 10, number % 10) for number in range(5000)]
+    second = [first[-1], a_message(600), a_message(700)]
+
+    def answer(head: bytes, connection: socket.socket) -> None:
+        last = read_protobuf(first[-1])
+        again = b"fromTimestamp=%d&fromSequenceNumber=%d&" % (last.timestamp_ms, last.sequence_number) in head
+        connection.sendall(http(frames(*(second if again else first)), OCTETS))
+
+    pull = pull_of(answer, seconds=20)
+    assert pull.complete
+    assert {record.data for record in pull.records} == {*first, *second}
+
+
+def test_a_full_page_of_frames_that_stands_still_is_refused() -> None:
+    pull = pull_of(fixed(http(frames(*[a_message(0)] * 5000), OCTETS)))
+    assert pull.error.startswith(PullFault.PAGING)
+
+
+@pytest.mark.parametrize(
+    "body", [b"\x00", frames(b"abc")[:-1], b"\xff\xff\xff\xff" + b"x" * 100, frames(b"abc") + b"\x00\x00"]
+)
+def test_a_frame_that_is_cut_or_longer_than_any_message_is_refused(body: bytes) -> None:
+    pull = pull_of(fixed(http(body, OCTETS)))
+    assert pull.error.startswith(PullFault.SHAPE)
+
+
+# --- URLs
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254",
+        "http://[64:ff9b::a9fe:a9fe]",
+        "http://[::ffff:10.0.0.1]:8080",
+        "http://10.0.0.1:8080",
+        "http://user:word@127.0.0.1:8080",
+        "http://127.0.0.1:22",
+        "ftp://127.0.0.1",
+        "http://127.0.0.1:8080/?q=1",
+        "",
+        "http://" + "a" * 300,
+    ],
+)
+def test_a_url_that_breaks_a_rule_is_never_asked(url: str) -> None:
+    assert pull_from(url).error.startswith(PullFault.URL)
+
+
+def test_plain_http_needs_a_development_network() -> None:
+    client = BrokerClient(KEY, allow_nets=(ip_network("127.0.0.0/8"),))
+    (pull,) = client.fetch_window(
+        [Broker(ADDRESS, "http://127.0.0.1:8080")], [PART], WINDOW, etags={}, deadline_ms=int(time.time() * 1000) + 5000
+    )
+    client.close()
+    assert pull.error.startswith(PullFault.URL)
+
+
+def test_a_name_whose_second_lookup_answers_another_address_is_refused_then() -> None:
+    answers = iter(["127.0.0.1", "169.254.169.254"])
+    http_client = BoundedClient(allow_nets=(ip_network("127.0.0.0/8"),), resolver=lambda _host, _port: [next(answers)])
+    client = BrokerClient(KEY, http=http_client, allow_http=True, allow_nets=(ip_network("127.0.0.0/8"),))
+    with hostile_server(fixed(http(LINE + b"\n" + END))) as url:
+        named = [Broker(ADDRESS, url.replace("127.0.0.1", "broker.example"))]
+        errors = []
+        for _ in range(2):
+            deadline_ms = int(time.time() * 1000) + 5000
+            (pull,) = client.fetch_window(named, [PART], WINDOW, etags={}, deadline_ms=deadline_ms)
+            errors.append(pull.error.partition(":")[0])
+    client.close()
+    assert errors == ["", PullFault.URL]
