@@ -15,7 +15,7 @@ from validator.codec.secp256k1 import SigningKey
 from validator.devnet.contracts import WEI
 from validator.errors import RemoteFault
 from validator.hashing import hash_leaf, hash_node
-from validator.model import NIL, ConsumerLine, Digest, NodeLine, Report, Root, StreamLine
+from validator.model import NIL, Address, ConsumerLine, Digest, NodeLine, Report, Root, StreamLine
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 LOW, HIGH = sorted([a_key(200).address, a_key(201).address])
@@ -42,13 +42,13 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("a committee without a digest", lambda _, r: replace(r, next_committee=(LOW,)), "BadConfigDigest"),
     (
         "the zero address in the next committee",
-        lambda _, r: replace(r, next_committee=(bytes(20),), next_config_digest=CONFIG),
+        lambda _, r: replace(r, next_committee=(Address(bytes(20)),), next_config_digest=CONFIG),
         "BadCommittee",
     ),
     (
         "129 members in the next committee",
         lambda _, r: replace(
-            r, next_committee=tuple(i.to_bytes(20, "big") for i in range(1, 130)), next_config_digest=CONFIG
+            r, next_committee=tuple(Address(i.to_bytes(20, "big")) for i in range(1, 130)), next_config_digest=CONFIG
         ),
         "BadCommittee",
     ),
@@ -78,7 +78,7 @@ REFUSED: list[tuple[str, Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "error"), [c[1:] for c in REFUSED], ids=[c[0] for c in REFUSED])
-def test_a_report_is_refused_for_one_wrong_thing(network: ContractNetwork, change: Change, error: str):
+def test_a_report_is_refused_for_one_wrong_thing(network: ContractNetwork, change: Change, error: str) -> None:
     report = network.next_report()
     network.chain.mine()
     assert network.refusal(report) == ""
@@ -102,7 +102,7 @@ def test_a_report_is_refused_for_one_wrong_thing(network: ContractNetwork, chang
 )
 def test_lines_that_are_not_strictly_ascending_are_refused(
     network: ContractNetwork, at: int, lines: list[tuple[object, ...]], error: str
-):
+) -> None:
     report = network.next_report({}, {}, {})
     network.chain.mine()
     values = list(report_values(report))
@@ -111,7 +111,7 @@ def test_lines_that_are_not_strictly_ascending_are_refused(
     assert network.refusal_of("ReportManager", "submitReport", tuple(values), bitmap, signatures) == error
 
 
-def test_ids_of_every_length_in_the_order_of_their_bytes_are_accepted(network: ContractNetwork):
+def test_ids_of_every_length_in_the_order_of_their_bytes_are_accepted(network: ContractNetwork) -> None:
     ids = ["a", "a" * 31, "a" * 32, "a" * 33, "a" * 64, "a" * 64 + "b", "a" * 64 + "c", "b", "z" * 256, "é"]
     report = network.next_report(dict.fromkeys(ids, 0), {}, {})
     network.chain.mine()
@@ -121,7 +121,7 @@ def test_ids_of_every_length_in_the_order_of_their_bytes_are_accepted(network: C
 # --- signatures -----------------------------------------------------------------------------------
 
 
-def test_exactly_a_quorum_signs_and_any_quorum_will_do(network: ContractNetwork):
+def test_exactly_a_quorum_signs_and_any_quorum_will_do(network: ContractNetwork) -> None:
     report = network.next_report()
     network.chain.mine()
     for absent in network.validators:
@@ -136,7 +136,7 @@ def _all_four(network: ContractNetwork, report: Report) -> tuple[list[SigningKey
     return members, [compact_signature(k.sign(network.digest(report))) for k in members]
 
 
-def test_signatures_are_refused_by_name(network: ContractNetwork):
+def test_signatures_are_refused_by_name(network: ContractNetwork) -> None:
     report = network.next_report()
     network.chain.mine()
     _, s = _all_four(network, report)
@@ -169,7 +169,7 @@ def test_signatures_are_refused_by_name(network: ContractNetwork):
     assert got == {error: {error} for error in refusals}
 
 
-def test_a_signature_for_another_deployment_is_refused(network: ContractNetwork):
+def test_a_signature_for_another_deployment_is_refused(network: ContractNetwork) -> None:
     report = network.next_report()
     network.chain.mine()
     contracts = network.chain.deployment.contracts
@@ -183,7 +183,7 @@ def test_a_signature_for_another_deployment_is_refused(network: ContractNetwork)
         assert network.refusal(report, *packed) == "BadSignature(0)"
 
 
-def test_bytes_behind_the_arguments_are_refused(network: ContractNetwork):
+def test_bytes_behind_the_arguments_are_refused(network: ContractNetwork) -> None:
     from validator.chain.abi import interface
     from validator.chain.rpc import Request, Reverted, Rpc, parse_bytes
 
@@ -206,7 +206,7 @@ def test_bytes_behind_the_arguments_are_refused(network: ContractNetwork):
 # --- order ----------------------------------------------------------------------------------------
 
 
-def test_reports_follow_each_other(network: ContractNetwork):
+def test_reports_follow_each_other(network: ContractNetwork) -> None:
     first = network.next_report()
     receipt = network.submit(first)
     assert int(receipt["status"], 16) == 1
@@ -223,7 +223,7 @@ def test_reports_follow_each_other(network: ContractNetwork):
     assert network.refusal_of("ReportManager", "reportOf", 2) == "NoSuchReport"
 
 
-def test_the_last_report_of_an_epoch_hands_over_to_the_next_committee(network: ContractNetwork):
+def test_the_last_report_of_an_epoch_hands_over_to_the_next_committee(network: ContractNetwork) -> None:
     digest = Digest(b"\x0d" * 32)
     following = tuple(sorted(a_key(600 + i).address for i in range(7)))
     network.submit(network.next_report(next_committee=following, next_config_digest=digest))
@@ -241,7 +241,7 @@ def test_the_last_report_of_an_epoch_hands_over_to_the_next_committee(network: C
         network.validators = [a_key(100 + i) for i in range(4)]
 
 
-def test_a_raised_config_count_opens_what_is_stuck_and_keeps_the_last_report(network: ContractNetwork):
+def test_a_raised_config_count_opens_what_is_stuck_and_keeps_the_last_report(network: ContractNetwork) -> None:
     first = network.next_report()
     network.submit(first)
     digest = Digest(b"\x0e" * 32)
@@ -258,7 +258,7 @@ def test_a_raised_config_count_opens_what_is_stuck_and_keeps_the_last_report(net
 @pytest.mark.parametrize(("members", "quorum"), [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (7, 5), (13, 9), (128, 86)])
 def test_every_committee_size_has_its_quorum_and_f_of_zero_is_accepted(
     network: ContractNetwork, members: int, quorum: int
-):
+) -> None:
     keys = [a_key(3000 + i) for i in range(members)]
     digest = Digest(b"\x0f" * 32)
     network.chain.raise_config_count([k.address for k in keys], digest)
@@ -273,7 +273,7 @@ def test_every_committee_size_has_its_quorum_and_f_of_zero_is_accepted(
         network.validators = before
 
 
-def test_only_the_owner_sets_committees(network: ContractNetwork):
+def test_only_the_owner_sets_committees(network: ContractNetwork) -> None:
     members = ["0x" + k.address.hex() for k in sorted(network.validators, key=lambda k: k.address)]
     digest = Digest(b"\1" * 32)
     owner, stranger = a_key(1), a_key(900)
@@ -290,7 +290,7 @@ def test_only_the_owner_sets_committees(network: ContractNetwork):
 # --- digest and inclusion -------------------------------------------------------------------------
 
 
-def test_the_contract_computes_the_digest_that_members_sign(network: ContractNetwork):
+def test_the_contract_computes_the_digest_that_members_sign(network: ContractNetwork) -> None:
     reports = [
         a_report(),
         a_report(streams=(), consumers=(), nodes=(), treasury=0),
@@ -322,7 +322,7 @@ def _path(leaves: list[bytes], index: int) -> list[bytes]:
     return [*_path(leaves[split:], index - split), _tree(leaves[:split])]
 
 
-def test_a_contract_can_check_what_lies_below_an_accepted_bundle_root(network: ContractNetwork):
+def test_a_contract_can_check_what_lies_below_an_accepted_bundle_root(network: ContractNetwork) -> None:
     leaves = [b"header", *(hashlib.sha256(bytes([i])).digest() for i in range(5))]
     network.submit(network.next_report(bundle_root=Root(_tree(leaves))))
     verify = network.chain.call
@@ -344,7 +344,7 @@ def test_a_contract_can_check_what_lies_below_an_accepted_bundle_root(network: C
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9])
-def test_inclusion_paths_of_trees_of_every_shape(network: ContractNetwork, size: int):
+def test_inclusion_paths_of_trees_of_every_shape(network: ContractNetwork, size: int) -> None:
     leaves = [bytes([i]) for i in range(size)]
     for index in range(size):
         path = _path(leaves, index)
