@@ -20,17 +20,13 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("storage_id", sa.LargeBinary(length=32), nullable=False),
         sa.Column("signer", sa.LargeBinary(length=20), nullable=False),
-        sa.Column("bundle_root", sa.LargeBinary(length=32), nullable=False),
         sa.Column("bytes", sa.LargeBinary(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("heard_ms", sa.BigInteger(), nullable=False),
         sa.Column("checked_ms", sa.BigInteger(), nullable=True),
-        sa.Column("wake_ms", sa.BigInteger(), nullable=True),
-        sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("number", "storage_id", "signer", name=op.f("pk_announcements")),
     )
-    op.create_index(op.f("ix_announcements_state"), "announcements", ["state"])
-
     op.create_table(
         "attestations",
         sa.Column("report_digest", sa.LargeBinary(length=32), nullable=False),
@@ -62,27 +58,20 @@ def upgrade() -> None:
         sa.Column("first_ms", sa.BigInteger(), nullable=False),
         sa.Column("last_ms", sa.BigInteger(), nullable=False),
         sa.Column("end_ms", sa.BigInteger(), nullable=False),
-        sa.Column("previous_root", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("root", sa.LargeBinary(length=32), nullable=True),
-        sa.Column("late_value", sa.LargeBinary(length=32), nullable=True),
         sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("previous_root", sa.LargeBinary(length=32), nullable=True),
+        sa.Column("root", sa.LargeBinary(length=32), nullable=True),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.LargeBinary(length=32), nullable=True),
-        sa.Column("message_count", sa.BigInteger(), nullable=False),
-        sa.Column("manifest", sa.LargeBinary(), nullable=True),
-        sa.Column("ledger_before", sa.LargeBinary(), nullable=False),
-        sa.Column("storage_id", sa.LargeBinary(length=32), nullable=True),
-        sa.Column("wake_ms", sa.BigInteger(), nullable=True),
-        sa.Column("waits_for", sa.Text(), nullable=False),
+        sa.Column("manifest", sa.LargeBinary(), nullable=False),
+        sa.Column("messages", sa.BigInteger(), nullable=False),
         sa.Column("opened_ms", sa.BigInteger(), nullable=False),
-        sa.Column("sealed_ms", sa.BigInteger(), nullable=True),
-        sa.Column("verified_ms", sa.BigInteger(), nullable=True),
+        sa.Column("sealed_ms", sa.BigInteger(), nullable=False),
+        sa.Column("changed_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_bundles")),
-        sa.UniqueConstraint("first_ms", name=op.f("uq_bundles_first_ms")),
     )
     op.create_index(op.f("ix_bundles_state"), "bundles", ["state"])
-    op.create_index(op.f("ix_bundles_wake_ms"), "bundles", ["wake_ms"])
 
     op.create_table(
         "chain_blocks",
@@ -93,13 +82,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("at_s", name=op.f("pk_chain_blocks")),
     )
     op.create_table(
+        "chain_heads",
+        sa.Column("name", sa.String(length=16), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("timestamp_s", sa.BigInteger(), nullable=False),
+        sa.Column("seen_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_chain_heads")),
+    )
+    op.create_table(
         "chain_states",
         sa.Column("block_hash", sa.LargeBinary(length=32), nullable=False),
         sa.Column("block_number", sa.BigInteger(), nullable=False),
         sa.Column("bytes", sa.LargeBinary(), nullable=False),
+        sa.Column("saved_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("block_hash", name=op.f("pk_chain_states")),
     )
-    op.create_index(op.f("ix_chain_states_block_number"), "chain_states", ["block_number"])
+    op.create_index(op.f("ix_chain_states_saved_ms"), "chain_states", ["saved_ms"])
 
     op.create_table(
         "cursors",
@@ -108,6 +107,15 @@ def upgrade() -> None:
         sa.Column("changed_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_cursors")),
     )
+    op.create_table(
+        "due",
+        sa.Column("task", sa.String(length=32), nullable=False),
+        sa.Column("key", sa.String(length=128), nullable=False),
+        sa.Column("wake_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("task", "key", name=op.f("pk_due")),
+    )
+    op.create_index(op.f("ix_due_wake_ms"), "due", ["wake_ms"])
+
     op.create_table(
         "events",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -145,41 +153,13 @@ def upgrade() -> None:
         sa.Column("identity", sa.LargeBinary(length=32), nullable=False),
         sa.Column("instance_kind", sa.Integer(), nullable=False),
         sa.Column("instance_number", sa.BigInteger(), nullable=False),
-        sa.Column("window_start", sa.BigInteger(), nullable=False),
+        sa.Column("timestamp_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("identity", name=op.f("pk_identities")),
     )
     op.create_index(
         op.f("ix_identities_instance_kind_instance_number"), "identities", ["instance_kind", "instance_number"]
     )
-    op.create_index(op.f("ix_identities_window_start"), "identities", ["window_start"])
-
-    op.create_table(
-        "instances",
-        sa.Column("config_digest", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("instance_kind", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("instance_number", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("order_ms", sa.BigInteger(), nullable=False),
-        sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("progress", sa.LargeBinary(), nullable=True),
-        sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("round", sa.BigInteger(), nullable=False),
-        sa.Column("leader", sa.LargeBinary(length=20), nullable=True),
-        sa.Column("waits_for", sa.Text(), nullable=False),
-        sa.Column("barred", sa.Text(), nullable=False),
-        sa.Column("wake_ms", sa.BigInteger(), nullable=True),
-        sa.Column("queued", sa.Boolean(), nullable=False),
-        sa.Column("opened_ms", sa.BigInteger(), nullable=False),
-        sa.Column("decided_value", sa.LargeBinary(length=32), nullable=True),
-        sa.Column("decided_round", sa.BigInteger(), nullable=True),
-        sa.Column("certificate", sa.LargeBinary(), nullable=True),
-        sa.Column("decided_ms", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("config_digest", "instance_kind", "instance_number", name=op.f("pk_instances")),
-    )
-    op.create_index(
-        op.f("ix_instances_instance_kind_instance_number"), "instances", ["instance_kind", "instance_number"]
-    )
-    op.create_index(op.f("ix_instances_state_order_ms"), "instances", ["state", "order_ms"])
-    op.create_index(op.f("ix_instances_wake_ms"), "instances", ["wake_ms"])
+    op.create_index(op.f("ix_identities_timestamp_ms"), "identities", ["timestamp_ms"])
 
     op.create_table(
         "journal",
@@ -199,23 +179,13 @@ def upgrade() -> None:
     op.create_table(
         "late_candidates",
         sa.Column("identity", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("leaf", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("window_start", sa.BigInteger(), nullable=False),
+        sa.Column("timestamp_ms", sa.BigInteger(), nullable=False),
         sa.Column("bytes", sa.LargeBinary(), nullable=False),
-        sa.Column("source", sa.LargeBinary(length=20), nullable=False),
         sa.Column("first_ms", sa.BigInteger(), nullable=False),
-        sa.Column("pushed", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("identity", name=op.f("pk_late_candidates")),
     )
-    op.create_index(op.f("ix_late_candidates_pushed"), "late_candidates", ["pushed"])
-    op.create_index(op.f("ix_late_candidates_window_start"), "late_candidates", ["window_start"])
+    op.create_index(op.f("ix_late_candidates_timestamp_ms"), "late_candidates", ["timestamp_ms"])
 
-    op.create_table(
-        "ledgers",
-        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("bytes", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("number", name=op.f("pk_ledgers")),
-    )
     op.create_table(
         "meta",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -226,20 +196,19 @@ def upgrade() -> None:
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
         sa.Column("parent_hash", sa.LargeBinary(length=32), nullable=False),
         sa.Column("contracts", sa.LargeBinary(), nullable=False),
-        sa.Column("config_count", sa.Integer(), nullable=False),
+        sa.Column("config_count", sa.BigInteger(), nullable=False),
         sa.Column("retired_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_meta")),
     )
     op.create_table(
         "permissions",
         sa.Column("block_hash", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("stream_id", sa.String(length=256), nullable=False),
-        sa.Column("publisher", sa.LargeBinary(length=20), nullable=False),
+        sa.Column("subject", sa.LargeBinary(length=32), nullable=False),
         sa.Column("allowed", sa.Boolean(), nullable=False),
-        sa.Column("block_number", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("block_hash", "stream_id", "publisher", name=op.f("pk_permissions")),
+        sa.Column("saved_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("block_hash", "subject", name=op.f("pk_permissions")),
     )
-    op.create_index(op.f("ix_permissions_block_number"), "permissions", ["block_number"])
+    op.create_index(op.f("ix_permissions_saved_ms"), "permissions", ["saved_ms"])
 
     op.create_table(
         "proofs",
@@ -262,59 +231,76 @@ def upgrade() -> None:
     )
     op.create_table(
         "rejection_overflows",
-        sa.Column("broker", sa.LargeBinary(length=20), nullable=False),
+        sa.Column("source", sa.LargeBinary(length=20), nullable=False),
         sa.Column("window_start", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("reason", sa.String(length=32), nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("broker", "window_start", "reason", name=op.f("pk_rejection_overflows")),
+        sa.PrimaryKeyConstraint("source", "window_start", "reason", name=op.f("pk_rejection_overflows")),
     )
     op.create_table(
         "rejections",
         sa.Column("record_sha256", sa.LargeBinary(length=32), nullable=False),
         sa.Column("reason", sa.String(length=32), nullable=False),
-        sa.Column("broker", sa.LargeBinary(length=20), nullable=False),
+        sa.Column("source", sa.LargeBinary(length=20), nullable=False),
         sa.Column("window_start", sa.BigInteger(), nullable=False),
         sa.Column("first_ms", sa.BigInteger(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("record_sha256", "reason", name=op.f("pk_rejections")),
     )
-    op.create_index(op.f("ix_rejections_broker_window_start"), "rejections", ["broker", "window_start"])
+    op.create_index(op.f("ix_rejections_source_window_start"), "rejections", ["source", "window_start"])
 
     op.create_table(
         "reports",
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("storage_id", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("report_digest", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("digest", sa.LargeBinary(length=32), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("ledger", sa.LargeBinary(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("signers", sa.Integer(), nullable=False),
-        sa.Column("tx_hash", sa.LargeBinary(length=32), nullable=True),
+        sa.Column("transaction", sa.LargeBinary(length=32), nullable=True),
         sa.Column("gas_used", sa.BigInteger(), nullable=True),
-        sa.Column("block_number", sa.BigInteger(), nullable=True),
-        sa.Column("ledger_after", sa.LargeBinary(), nullable=False),
         sa.Column("drafted_ms", sa.BigInteger(), nullable=False),
-        sa.Column("attested_ms", sa.BigInteger(), nullable=True),
-        sa.Column("final_ms", sa.BigInteger(), nullable=True),
-        sa.Column("wake_ms", sa.BigInteger(), nullable=True),
-        sa.Column("waits_for", sa.Text(), nullable=False),
+        sa.Column("changed_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("number", "storage_id", name=op.f("pk_reports")),
-        sa.UniqueConstraint("report_digest", name=op.f("uq_reports_report_digest")),
     )
     op.create_index(op.f("ix_reports_state"), "reports", ["state"])
-    op.create_index(op.f("ix_reports_wake_ms"), "reports", ["wake_ms"])
+
+    op.create_table(
+        "rounds",
+        sa.Column("config_digest", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("instance_kind", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("instance_number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("order_ms", sa.BigInteger(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("progress", sa.LargeBinary(), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("round", sa.BigInteger(), nullable=False),
+        sa.Column("step", sa.String(length=32), nullable=False),
+        sa.Column("leader", sa.LargeBinary(length=20), nullable=True),
+        sa.Column("waits_for", sa.Text(), nullable=False),
+        sa.Column("wake_ms", sa.BigInteger(), nullable=True),
+        sa.Column("queued", sa.Boolean(), nullable=False),
+        sa.Column("opened_ms", sa.BigInteger(), nullable=False),
+        sa.Column("decided_value", sa.LargeBinary(length=32), nullable=True),
+        sa.Column("decided_round", sa.BigInteger(), nullable=True),
+        sa.Column("certificate", sa.LargeBinary(), nullable=True),
+        sa.Column("decided_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("config_digest", "instance_kind", "instance_number", name=op.f("pk_rounds")),
+    )
+    op.create_index(op.f("ix_rounds_instance_kind_instance_number"), "rounds", ["instance_kind", "instance_number"])
+    op.create_index(op.f("ix_rounds_state_order_ms"), "rounds", ["state", "order_ms"])
 
     op.create_table(
         "sets",
         sa.Column("set_root", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("instance_kind", sa.Integer(), nullable=False),
-        sa.Column("instance_number", sa.BigInteger(), nullable=False),
-        sa.Column("path", sa.Text(), nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
         sa.Column("signed_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("newest_ms", sa.BigInteger(), nullable=False),
+        sa.Column("saved_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("set_root", name=op.f("pk_sets")),
     )
-    op.create_index(op.f("ix_sets_instance_kind_instance_number"), "sets", ["instance_kind", "instance_number"])
+    op.create_index(op.f("ix_sets_newest_ms"), "sets", ["newest_ms"])
 
     op.create_table(
         "statements",
@@ -345,30 +331,27 @@ def upgrade() -> None:
     op.create_table(
         "store_index",
         sa.Column("stream_id", sa.String(length=256), nullable=False),
-        sa.Column("first_block", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("stream_id", name=op.f("pk_store_index")),
     )
     op.create_table(
         "transactions",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("hash", sa.LargeBinary(length=32), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("storage_id", sa.LargeBinary(length=32), nullable=False),
         sa.Column("raw", sa.LargeBinary(), nullable=False),
         sa.Column("nonce", sa.BigInteger(), nullable=False),
         sa.Column("max_fee_per_gas", sa.Numeric(78, 0).with_variant(sa.String(78), "sqlite"), nullable=False),
-        sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("prepared_ms", sa.BigInteger(), nullable=False),
-        sa.Column("sent_ms", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("hash", name=op.f("pk_transactions")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_transactions")),
+        sa.UniqueConstraint("hash", name=op.f("uq_transactions_hash")),
     )
-    op.create_index(op.f("ix_transactions_nonce"), "transactions", ["nonce"])
     op.create_index(op.f("ix_transactions_number"), "transactions", ["number"])
 
     op.create_table(
         "uploads",
-        sa.Column("bundle_root", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("signer", sa.LargeBinary(length=20), nullable=False),
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("attempt", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("storage_id", sa.LargeBinary(length=32), nullable=False),
         sa.Column("owner", sa.LargeBinary(), nullable=False),
         sa.Column("header", sa.Text(), nullable=False),
@@ -377,83 +360,64 @@ def upgrade() -> None:
         sa.Column("data_size", sa.BigInteger(), nullable=False),
         sa.Column("data_sha256", sa.LargeBinary(length=32), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("posted_ms", sa.BigInteger(), nullable=True),
-        sa.Column("confirmations", sa.BigInteger(), nullable=False),
-        sa.Column("wake_ms", sa.BigInteger(), nullable=True),
-        sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("prepared_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("bundle_root", "signer", "attempt", name=op.f("pk_uploads")),
+        sa.Column("changed_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("number", "attempt", name=op.f("pk_uploads")),
         sa.UniqueConstraint("storage_id", name=op.f("uq_uploads_storage_id")),
     )
-    op.create_index(op.f("ix_uploads_number"), "uploads", ["number"])
-    op.create_index(op.f("ix_uploads_state"), "uploads", ["state"])
-
     op.create_table(
         "windows",
         sa.Column("start_ms", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("end_ms", sa.BigInteger(), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("block_number", sa.BigInteger(), nullable=True),
-        sa.Column("block_hash", sa.LargeBinary(length=32), nullable=True),
-        sa.Column("set_root", sa.LargeBinary(length=32), nullable=True),
-        sa.Column("observation_digest", sa.LargeBinary(length=32), nullable=True),
-        sa.Column("cutoff_done_ms", sa.BigInteger(), nullable=True),
-        sa.Column("bundle_done_ms", sa.BigInteger(), nullable=True),
-        sa.Column("horizon_done_ms", sa.BigInteger(), nullable=True),
-        sa.Column("wake_ms", sa.BigInteger(), nullable=True),
-        sa.Column("bundle_number", sa.BigInteger(), nullable=True),
-        sa.Column("collected_count", sa.BigInteger(), nullable=False),
-        sa.Column("collected_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("rejected_count", sa.BigInteger(), nullable=False),
-        sa.Column("waits_for", sa.Text(), nullable=False),
+        sa.Column("observation", sa.LargeBinary(length=32), nullable=True),
+        sa.Column("bundle", sa.BigInteger(), nullable=True),
+        sa.Column("opened_ms", sa.BigInteger(), nullable=False),
+        sa.Column("collected_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("start_ms", name=op.f("pk_windows")),
     )
-    op.create_index(op.f("ix_windows_bundle_number"), "windows", ["bundle_number"])
+    op.create_index(op.f("ix_windows_bundle"), "windows", ["bundle"])
     op.create_index(op.f("ix_windows_state"), "windows", ["state"])
-    op.create_index(op.f("ix_windows_wake_ms"), "windows", ["wake_ms"])
 
     op.create_table(
-        "pulls",
+        "etags",
         sa.Column("window_start", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("broker", sa.LargeBinary(length=20), nullable=False),
         sa.Column("stream_id", sa.String(length=256), nullable=False),
         sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("etag", sa.Text(), nullable=True),
-        sa.Column("complete", sa.Boolean(), nullable=False),
-        sa.Column("records", sa.BigInteger(), nullable=False),
-        sa.Column("last_ms", sa.BigInteger(), nullable=False),
-        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("etag", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["window_start"], ["windows.start_ms"], name=op.f("fk_pulls_window_start"), ondelete="CASCADE"
+            ["window_start"], ["windows.start_ms"], name=op.f("fk_etags_window_start"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("window_start", "broker", "stream_id", "partition", name=op.f("pk_pulls")),
+        sa.PrimaryKeyConstraint("window_start", "broker", "stream_id", "partition", name=op.f("pk_etags")),
     )
 
 
 def downgrade() -> None:
-    op.drop_table("pulls")
+    op.drop_table("etags")
     op.drop_table("windows")
     op.drop_table("uploads")
     op.drop_table("transactions")
     op.drop_table("store_index")
     op.drop_table("statements")
     op.drop_table("sets")
+    op.drop_table("rounds")
     op.drop_table("reports")
     op.drop_table("rejections")
     op.drop_table("rejection_overflows")
     op.drop_table("proofs")
     op.drop_table("permissions")
     op.drop_table("meta")
-    op.drop_table("ledgers")
     op.drop_table("late_candidates")
     op.drop_table("journal")
-    op.drop_table("instances")
     op.drop_table("identities")
     op.drop_table("evidence")
     op.drop_table("events")
+    op.drop_table("due")
     op.drop_table("cursors")
     op.drop_table("chain_states")
+    op.drop_table("chain_heads")
     op.drop_table("chain_blocks")
     op.drop_table("bundles")
     op.drop_table("bodies")

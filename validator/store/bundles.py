@@ -1,221 +1,165 @@
-"""Bundles, own uploads, and what peers announced."""
+"""Bundles, own uploads, and what members announced."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import func, select, update
 
 from validator.codec.statement import decode_upload, encode_upload
-from validator.model import Address, Digest, Root, StorageId, UploadAnnouncement
-from validator.ports import PreparedUpload
+from validator.errors import AlreadyDone, InvariantError
+from validator.model import StorageId, UploadAnnouncement
+from validator.ports import Clock, HeardUpload, PreparedUpload, StoredBundle, StoredUpload
 from validator.store import schema
-from validator.store.rows import as_row, change_row, count_by, from_row, insert_new, require_word
+from validator.store.database import Database
+from validator.store.rows import as_row, from_row, insert_new, require_word, states_below
 
-BUNDLE_STATES = ("open", "sealed", "posted", "confirmed", "verified", "settled")
+BUNDLE_STATES = ("open", "sealed", "verified", "final")
 UPLOAD_STATES = ("prepared", "posted", "seeded", "confirmed", "verified", "dropped")
-ANNOUNCEMENT_STATES = ("heard", "verified", "refused")
+HEARD_STATES = ("heard", "verified", "refused")
+MAX_HEARD = 16
+"""Announcements kept per bundle and member: an honest one signs anew only when an upload can no longer be mined."""
 
 
-@dataclass(frozen=True, slots=True)
-class BundleRow:
-    """One bundle from its first agreed window on.
+class BundleRows:
+    """The port ``Bundles``."""
 
-    ``first_ms``/``last_ms``: starts of its first and last window; ``end_ms``: end of the last. ``late_value``: digest
-    of the late outcome. ``ledger_before``: canonical bytes of the ledger in the manifest. ``storage_id``: the upload
-    that this validator has read back whole.
-    """
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
 
-    number: int
-    config_digest: Digest
-    epoch: int
-    first_ms: int
-    last_ms: int
-    end_ms: int
-    previous_root: Root
-    opened_ms: int
-    root: Root | None = None
-    late_value: Digest | None = None
-    state: str = "open"
-    path: str = ""
-    size: int = 0
-    sha256: Digest | None = None
-    message_count: int = 0
-    manifest: bytes | None = None
-    ledger_before: bytes = b""
-    storage_id: StorageId | None = None
-    wake_ms: int | None = None
-    waits_for: str = ""
-    sealed_ms: int | None = None
-    verified_ms: int | None = None
+    # --- bundles ---
 
+    def load_bundle(self, number: int) -> StoredBundle | None:
+        with self._database.read() as connection:
+            row = connection.execute(_BUNDLE.where(schema.bundles.c.number == number)).one_or_none()
+        return None if row is None else from_row(StoredBundle, row)
 
-@dataclass(frozen=True, slots=True)
-class UploadRow:
-    """An own upload, saved before its first byte leaves; ``attempt`` counts re-signed ones from 0."""
+    def last_bundle(self) -> StoredBundle | None:
+        """The bundle with the highest number."""
+        with self._database.read() as connection:
+            row = connection.execute(_BUNDLE.order_by(schema.bundles.c.number.desc()).limit(1)).one_or_none()
+        return None if row is None else from_row(StoredBundle, row)
 
-    bundle_root: Root
-    signer: Address
-    attempt: int
-    number: int
-    storage_id: StorageId
-    owner: bytes
-    header: str
-    reward: int
-    anchor_height: int
-    data_size: int
-    data_sha256: Digest
-    prepared_ms: int
-    state: str = "prepared"
-    posted_ms: int | None = None
-    confirmations: int = 0
-    wake_ms: int | None = None
-    reason: str = ""
+    def create_bundle(self, bundle: StoredBundle) -> bool:
+        """Open a bundle and put its windows into it; False if its number is taken."""
+        require_word(bundle.state, BUNDLE_STATES, "bundle.state")
+        now_ms = self._clock.now_ms()
+        t = schema.windows
+        with self._database.write() as connection:
+            row = as_row(bundle) | {"opened_ms": now_ms, "changed_ms": now_ms}
+            if not insert_new(connection, schema.bundles, row):
+                return False
+            windows = update(t).where(t.c.start_ms.between(bundle.first_ms, bundle.last_ms))
+            connection.execute(windows.values(bundle=bundle.number))
+        return True
 
-    @property
-    def prepared(self) -> PreparedUpload:
-        return PreparedUpload(
-            self.storage_id,
-            self.owner,
-            self.header,
-            self.reward,
-            self.anchor_height,
-            self.data_size,
-            self.data_sha256,
-        )
+    def save_sealed(self, bundle: StoredBundle) -> None:
+        """The sealed file and manifest of an open bundle; sealing the same root again changes nothing.
 
+        Raises:
+            InvariantError: never opened, or sealed before with another root.
+        """
+        t = schema.bundles
+        names = ("previous_root", "root", "path", "size", "sha256", "manifest", "sealed_ms", "messages")
+        changes = {name: getattr(bundle, name) for name in names}
+        changes |= {"state": "sealed", "changed_ms": self._clock.now_ms()}
+        with self._database.write() as connection:
+            change = update(t).where(t.c.number == bundle.number, t.c.state == "open").values(**changes)
+            if connection.execute(change).rowcount == 1:
+                return
+            held = connection.execute(select(t.c.root).where(t.c.number == bundle.number)).one_or_none()
+        if held is None or held.root != bundle.root:
+            raise InvariantError(f"bundle {bundle.number} was never opened, or is sealed with another root")
 
-@dataclass(frozen=True, slots=True)
-class AnnouncementRow:
-    """A member's signed word that a bundle is posted, and what reading it back has shown."""
+    def save_bundle_state(self, number: int, state: str) -> None:
+        """Climb the ladder open, sealed, verified, final; a bundle that stands there or higher stays."""
+        t = schema.bundles
+        below = states_below(BUNDLE_STATES, state)
+        with self._database.write() as connection:
+            change = update(t).where(t.c.number == number, t.c.state.in_(below))
+            connection.execute(change.values(state=state, changed_ms=self._clock.now_ms()))
 
-    announcement: UploadAnnouncement
-    state: str
-    heard_ms: int
-    checked_ms: int | None
-    wake_ms: int | None
-    reason: str
+    # --- own uploads ---
 
+    def load_uploads(self, number: int) -> list[StoredUpload]:
+        """Own uploads of a bundle, by attempt."""
+        t = schema.uploads
+        with self._database.read() as connection:
+            rows = connection.execute(select(t).where(t.c.number == number).order_by(t.c.attempt))
+            return [StoredUpload(number, row.attempt, _prepared(row), row.state) for row in rows]
 
-# --- bundles ----------------------------------------------------------------------------------------
+    def save_upload(self, upload: StoredUpload) -> None:
+        """Save a signed transaction before its first byte leaves.
 
+        Raises:
+            AlreadyDone: this attempt is saved; load it and go on with that one.
+        """
+        require_word(upload.state, UPLOAD_STATES, "upload.state")
+        now_ms = self._clock.now_ms()
+        row = as_row(upload.prepared) | {
+            "number": upload.number,
+            "attempt": upload.attempt,
+            "state": upload.state,
+            "prepared_ms": now_ms,
+            "changed_ms": now_ms,
+        }
+        with self._database.write() as connection:
+            saved = insert_new(connection, schema.uploads, row)
+        if not saved:
+            raise AlreadyDone(
+                f"bundle {upload.number}: upload attempt {upload.attempt} is saved already",
+                number=upload.number,
+                attempt=upload.attempt,
+            )
 
-def create_bundle(connection: Connection, row: BundleRow) -> bool:
-    """Open a bundle; False if its number or first window is taken."""
-    require_word(row.state, BUNDLE_STATES, "bundle.state")
-    return insert_new(connection, schema.bundles, as_row(row))
+    def save_upload_state(self, number: int, attempt: int, state: str) -> None:
+        """Any state of the ladder: a posted upload may be dropped, one thought missing may be posted again."""
+        require_word(state, UPLOAD_STATES, "upload.state")
+        t = schema.uploads
+        with self._database.write() as connection:
+            change = update(t).where(t.c.number == number, t.c.attempt == attempt)
+            connection.execute(change.values(state=state, changed_ms=self._clock.now_ms()))
 
+    # --- announcements ---
 
-def load_bundle(connection: Connection, number: int, *, lock: bool = False) -> BundleRow | None:
-    query = select(schema.bundles).where(schema.bundles.c.number == number)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    return None if row is None else from_row(BundleRow, row)
+    def save_heard(self, announcement: UploadAnnouncement, now_ms: int) -> bool:
+        """Keep a verified announcement; False if it is known, or its signer has announced ``MAX_HEARD`` already."""
+        a, t = announcement, schema.announcements
+        row = {
+            "number": a.number,
+            "storage_id": a.storage_id,
+            "signer": a.signer,
+            "bytes": encode_upload(a),
+            "state": "heard",
+            "reason": "",
+            "heard_ms": now_ms,
+        }
+        with self._database.write() as connection:
+            query = select(func.count()).where(t.c.number == a.number, t.c.signer == a.signer)
+            if connection.execute(query).scalar_one() >= MAX_HEARD:
+                return False
+            return insert_new(connection, t, row)
 
+    def save_heard_state(self, number: int, storage_id: StorageId, state: str, reason: str) -> None:
+        """What reading the upload back has shown, for everyone who announced it."""
+        require_word(state, HEARD_STATES, "announcement.state")
+        t = schema.announcements
+        with self._database.write() as connection:
+            change = update(t).where(t.c.number == number, t.c.storage_id == storage_id)
+            connection.execute(change.values(state=state, reason=reason, checked_ms=self._clock.now_ms()))
 
-def load_newest_bundle(connection: Connection) -> BundleRow | None:
-    row = connection.execute(select(schema.bundles).order_by(schema.bundles.c.number.desc()).limit(1)).one_or_none()
-    return None if row is None else from_row(BundleRow, row)
-
-
-def load_bundles(
-    connection: Connection, *, states: tuple[str, ...] | None = None, limit: int = 1000
-) -> list[BundleRow]:
-    """The oldest ``limit`` bundles in these states (all if None), in order."""
-    query = select(schema.bundles).order_by(schema.bundles.c.number).limit(limit)
-    if states is not None:
-        query = query.where(schema.bundles.c.state.in_(states))
-    return [from_row(BundleRow, row) for row in connection.execute(query)]
-
-
-def due_bundles(connection: Connection, now_ms: int, limit: int = 100) -> list[BundleRow]:
-    """Bundles whose wake time has passed, oldest first."""
-    t = schema.bundles
-    rows = connection.execute(select(t).where(t.c.wake_ms <= now_ms).order_by(t.c.number).limit(limit))
-    return [from_row(BundleRow, row) for row in rows]
-
-
-def save_bundle(connection: Connection, number: int, **changes: Any) -> None:
-    """Change named columns. Raises InvariantError: unknown column, state or bundle."""
-    if "state" in changes:
-        require_word(changes["state"], BUNDLE_STATES, "bundle.state")
-    change_row(connection, schema.bundles, {"number": number}, changes)
-
-
-def count_bundles(connection: Connection) -> dict[str, int]:
-    return dict.fromkeys(BUNDLE_STATES, 0) | count_by(connection, schema.bundles.c.state)
-
-
-# --- own uploads --------------------------------------------------------------------------------------
-
-
-def save_upload(connection: Connection, row: UploadRow) -> bool:
-    """Save a signed transaction before its first byte leaves; False if this attempt is there: use that one."""
-    require_word(row.state, UPLOAD_STATES, "upload.state")
-    return insert_new(connection, schema.uploads, as_row(row))
-
-
-def load_uploads(connection: Connection, number: int) -> list[UploadRow]:
-    """Own uploads of a bundle, by attempt."""
-    t = schema.uploads
-    rows = connection.execute(select(t).where(t.c.number == number).order_by(t.c.bundle_root, t.c.attempt))
-    return [from_row(UploadRow, row) for row in rows]
+    def load_heard(self, number: int) -> list[HeardUpload]:
+        """Announcements of a bundle in the order they were heard."""
+        t = schema.announcements
+        query = select(t).where(t.c.number == number).order_by(t.c.heard_ms, t.c.storage_id, t.c.signer)
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return [HeardUpload(decode_upload(row.bytes), row.state, row.reason, row.heard_ms) for row in rows]
 
 
-def load_unfinished_uploads(connection: Connection) -> list[UploadRow]:
-    """Own uploads that are neither verified nor dropped, oldest first."""
-    t = schema.uploads
-    query = select(t).where(t.c.state.not_in(("verified", "dropped"))).order_by(t.c.number, t.c.attempt)
-    return [from_row(UploadRow, row) for row in connection.execute(query)]
+_BUNDLE = select(*(schema.bundles.c[name] for name in StoredBundle.__dataclass_fields__))
 
 
-def change_upload(connection: Connection, storage_id: StorageId, **changes: Any) -> None:
-    """Change named columns. Raises InvariantError: unknown column, state or upload."""
-    if "state" in changes:
-        require_word(changes["state"], UPLOAD_STATES, "upload.state")
-    change_row(connection, schema.uploads, {"storage_id": storage_id}, changes)
-
-
-# --- announcements ------------------------------------------------------------------------------------
-
-
-def save_announcement(connection: Connection, announcement: UploadAnnouncement, now_ms: int) -> bool:
-    """Keep a verified announcement (own ones too); False if it is known."""
-    a = announcement
-    row = {
-        "number": a.number,
-        "storage_id": a.storage_id,
-        "signer": a.signer,
-        "bundle_root": a.bundle_root,
-        "bytes": encode_upload(a),
-        "state": "heard",
-        "heard_ms": now_ms,
-        "reason": "",
-    }
-    return insert_new(connection, schema.announcements, row)
-
-
-def load_announcements(
-    connection: Connection, number: int | None = None, *, states: tuple[str, ...] | None = None
-) -> list[AnnouncementRow]:
-    """Announcements of a bundle (of all if None), in the order they were heard."""
-    t = schema.announcements
-    query = select(t).order_by(t.c.number, t.c.heard_ms, t.c.storage_id)
-    if number is not None:
-        query = query.where(t.c.number == number)
-    if states is not None:
-        query = query.where(t.c.state.in_(states))
-    return [
-        AnnouncementRow(decode_upload(r.bytes), r.state, r.heard_ms, r.checked_ms, r.wake_ms, r.reason)
-        for r in connection.execute(query)
-    ]
-
-
-def change_announcement(
-    connection: Connection, number: int, storage_id: StorageId, signer: Address, **changes: Any
-) -> None:
-    """Change named columns. Raises InvariantError: unknown column, state or announcement."""
-    if "state" in changes:
-        require_word(changes["state"], ANNOUNCEMENT_STATES, "announcement.state")
-    key = {"number": number, "storage_id": storage_id, "signer": signer}
-    change_row(connection, schema.announcements, key, changes)
+def _prepared(row: Any) -> PreparedUpload:
+    return PreparedUpload(**{name: getattr(row, name) for name in PreparedUpload.__dataclass_fields__})

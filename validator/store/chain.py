@@ -1,4 +1,4 @@
-"""What was read from the chain, kept by block: cut points, states, permissions.
+"""What was read from the chain, kept by block when first read: heads, cut points, states, permissions.
 
 chain state ["chain-state/1", number, hash, timestamp_s, [[address, stake, http, validator]…],
              [[stream, balance, partitions]…], system stream, [[consumer, balance]…]]
@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import select
 
 from validator.codec import cbor
 from validator.errors import MalformedInput
+from validator.hashing import hash_labelled
 from validator.model import Address, Block, ChainState, Digest, Node, Store
+from validator.ports import Clock
 from validator.store import schema
-from validator.store.rows import insert_all_new, insert_new
+from validator.store.database import Database
+from validator.store.rows import insert_all_new, insert_new, insert_or_replace
 
 MAX_STATE_BYTES = 64 << 20
+STORES = "stores"
+"""Name of the cursor of the list of stores."""
 
 
 def encode_state(state: ChainState) -> bytes:
@@ -59,44 +64,81 @@ def _node(address: Any, stake: Any, http_url: Any, validator_url: Any) -> Node:
     return Node(Address(address), cbor.unpack_amount(stake, "stake"), http_url, validator_url)
 
 
-def save_block_at(connection: Connection, at_s: int, block: Block) -> bool:
-    """Keep B for a time (seconds); False if it is known."""
-    row = {"at_s": at_s, "number": block.number, "hash": block.hash, "timestamp_s": block.timestamp_s}
-    return insert_new(connection, schema.chain_blocks, row)
+class ChainRows:
+    """The port ``ChainCache``."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def load_block(self, timestamp_s: int) -> Block | None:
+        """The cut point for a time."""
+        t = schema.chain_blocks
+        query = select(t.c.number, t.c.hash, t.c.timestamp_s).where(t.c.at_s == timestamp_s)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Block(*row)
+
+    def save_block(self, timestamp_s: int, block: Block) -> None:
+        """Keep a final cut point; the first one stays."""
+        row = {"at_s": timestamp_s, "number": block.number, "hash": block.hash, "timestamp_s": block.timestamp_s}
+        with self._database.write() as connection:
+            insert_new(connection, schema.chain_blocks, row)
+
+    def load_state(self, block_hash: Digest) -> ChainState | None:
+        t = schema.chain_states
+        with self._database.read() as connection:
+            data = connection.scalar(select(t.c.bytes).where(t.c.block_hash == block_hash))
+        return None if data is None else decode_state(data)
+
+    def save_state(self, state: ChainState) -> None:
+        """Keep a state; consumers' balances that were read later are not added to one that is there."""
+        row = {"block_hash": state.block.hash, "block_number": state.block.number, "bytes": encode_state(state)}
+        with self._database.write() as connection:
+            insert_new(connection, schema.chain_states, row | {"saved_ms": self._clock.now_ms()})
+
+    def load_head(self) -> tuple[Block, Block] | None:
+        """(head, newest finalised) as the head watcher saw them last."""
+        t = schema.chain_heads
+        with self._database.read() as connection:
+            rows = {row.name: Block(row.number, row.hash, row.timestamp_s) for row in connection.execute(select(t))}
+        return (rows["head"], rows["finalised"]) if len(rows) == 2 else None
+
+    def save_head(self, head: Block, finalised: Block) -> None:
+        with self._database.write() as connection:
+            for name, block in (("head", head), ("finalised", finalised)):
+                row = {"name": name, "number": block.number, "hash": block.hash, "timestamp_s": block.timestamp_s}
+                insert_or_replace(connection, schema.chain_heads, row | {"seen_ms": self._clock.now_ms()})
+
+    def load_permission(self, block_hash: Digest, stream_id: str, publisher: bytes) -> bool | None:
+        """Whether the publisher might publish at that block; None if it was never asked."""
+        t = schema.permissions
+        query = select(t.c.allowed).where(t.c.block_hash == block_hash, t.c.subject == _subject(stream_id, publisher))
+        with self._database.read() as connection:
+            return connection.scalar(query)
+
+    def save_permissions(self, block_hash: Digest, answers: Mapping[tuple[str, bytes], bool]) -> None:
+        place = {"block_hash": block_hash, "saved_ms": self._clock.now_ms()}
+        rows = [{**place, "subject": _subject(*subject), "allowed": allowed} for subject, allowed in answers.items()]
+        with self._database.write() as connection:
+            insert_all_new(connection, schema.permissions, rows)
+
+    def load_stores(self) -> tuple[int, frozenset[str]] | None:
+        """(block up to which events were read, streams that they named); None before the first read."""
+        with self._database.read() as connection:
+            upto = connection.scalar(select(schema.cursors.c.value).where(schema.cursors.c.name == STORES))
+            if upto is None:
+                return None
+            return upto, frozenset(connection.scalars(select(schema.store_index.c.stream_id)))
+
+    def save_stores(self, upto: int, stream_ids: frozenset[str]) -> None:
+        """The index only grows."""
+        with self._database.write() as connection:
+            insert_all_new(connection, schema.store_index, ({"stream_id": s} for s in sorted(stream_ids)))
+            row = {"name": STORES, "value": upto, "changed_ms": self._clock.now_ms()}
+            insert_or_replace(connection, schema.cursors, row)
 
 
-def load_block_at(connection: Connection, at_s: int) -> Block | None:
-    t = schema.chain_blocks
-    row = connection.execute(select(t.c.number, t.c.hash, t.c.timestamp_s).where(t.c.at_s == at_s)).one_or_none()
-    return None if row is None else Block(*row)
-
-
-def save_state(connection: Connection, state: ChainState) -> bool:
-    """Keep the state of a block when it is first read; False if it is known."""
-    row = {"block_hash": state.block.hash, "block_number": state.block.number, "bytes": encode_state(state)}
-    return insert_new(connection, schema.chain_states, row)
-
-
-def load_state(connection: Connection, block_hash: Digest) -> ChainState | None:
-    t = schema.chain_states
-    data = connection.scalar(select(t.c.bytes).where(t.c.block_hash == block_hash))
-    return None if data is None else decode_state(data)
-
-
-def save_permissions(connection: Connection, block: Block, allowed: Mapping[tuple[str, Address], bool]) -> None:
-    """Keep who may publish where at a block, as first read."""
-    place = {"block_hash": block.hash, "block_number": block.number}
-    rows = ({**place, "stream_id": s, "publisher": p, "allowed": a} for (s, p), a in allowed.items())
-    insert_all_new(connection, schema.permissions, rows)
-
-
-def load_permissions(connection: Connection, block_hash: Digest) -> dict[tuple[str, Address], bool]:
-    t = schema.permissions
-    rows = connection.execute(select(t.c.stream_id, t.c.publisher, t.c.allowed).where(t.c.block_hash == block_hash))
-    return {(stream_id, Address(publisher)): allowed for stream_id, publisher, allowed in rows}
-
-
-def delete_states(connection: Connection, before_block: int) -> None:
-    """Drop states and permissions of older blocks."""
-    for table in (schema.chain_states, schema.permissions):
-        connection.execute(delete(table).where(table.c.block_number < before_block))
+def _subject(stream_id: str, publisher: bytes) -> Digest:
+    """Key of a permission: a publisher's public key may be longer than an index entry can be."""
+    return hash_labelled("permission", stream_id.encode(), publisher)

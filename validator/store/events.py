@@ -1,4 +1,4 @@
-"""A short log for the operator's screen: the newest events, with their fields. Not the log of record."""
+"""A short log for the operator's screen: the newest warnings and alarms, with their fields. Not the log of record."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import delete, insert, select
 
+from validator.ports import Clock
 from validator.store import schema
+from validator.store.database import Database
 from validator.store.rows import require_word
 
 LEVELS = ("info", "warning", "error")
@@ -20,7 +22,7 @@ MAX_FIELDS = 4_000
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened; an alarm is an event of level "error"."""
+    """One thing that happened. Level "error" is an alarm: a human must act."""
 
     at_ms: int
     level: str
@@ -28,21 +30,29 @@ class Event:
     fields: Mapping[str, Any]
 
 
-def save_event(connection: Connection, at_ms: int, level: str, event: str, fields: Mapping[str, Any]) -> None:
-    """Add an event and drop the oldest beyond ``MAX_EVENTS``."""
-    require_word(level, LEVELS, "event.level")
-    text = json.dumps(fields, default=str, sort_keys=True)
-    if len(text) > MAX_FIELDS:
-        text = json.dumps({"cut": text[: MAX_FIELDS // 2]})
-    t = schema.events
-    row = {"at_ms": at_ms, "level": level, "event": event[:64], "fields": text}
-    key = connection.execute(insert(t).values(**row)).inserted_primary_key
-    assert key is not None
-    connection.execute(delete(t).where(t.c.id <= key[0] - MAX_EVENTS))
+class EventRows:
+    """What log.py hands over, newest kept."""
 
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
 
-def load_events(connection: Connection, *, levels: tuple[str, ...] = LEVELS, limit: int = 100) -> list[Event]:
-    """Newest first."""
-    t = schema.events
-    query = select(t).where(t.c.level.in_(levels)).order_by(t.c.id.desc()).limit(limit)
-    return [Event(r.at_ms, r.level, r.event, json.loads(r.fields)) for r in connection.execute(query)]
+    def save_event(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+        """Add an event and drop the oldest beyond ``MAX_EVENTS``."""
+        require_word(level, LEVELS, "event.level")
+        text = json.dumps(fields, default=str, sort_keys=True)
+        if len(text) > MAX_FIELDS:
+            text = json.dumps({"cut": text[: MAX_FIELDS // 2]})
+        row = {"at_ms": self._clock.now_ms(), "level": level, "event": event[:64], "fields": text}
+        t = schema.events
+        with self._database.write() as connection:
+            key = connection.execute(insert(t).values(**row).returning(t.c.id)).scalar_one()
+            connection.execute(delete(t).where(t.c.id <= key - MAX_EVENTS))
+
+    def load_events(self, *, levels: tuple[str, ...] = LEVELS, limit: int = 100) -> list[Event]:
+        """Newest first."""
+        t = schema.events
+        query = select(t).where(t.c.level.in_(levels)).order_by(t.c.id.desc()).limit(limit)
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return [Event(row.at_ms, row.level, row.event, json.loads(row.fields)) for row in rows]

@@ -1,18 +1,17 @@
-"""What this database is: its random id, the block of its creation, its network; and named cursors."""
+"""What this database is: its random id, the block of its creation, its network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from validator.codec import cbor
 from validator.errors import ConfigError
 from validator.model import Address, Digest
 from validator.parameters import Contracts
 from validator.store import schema
-from validator.store.rows import as_row, change_row, from_row, insert_all_new, insert_new, insert_or_replace
+from validator.store.rows import as_row, from_row, insert_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,7 @@ class Meta:
     """Written once, when the database is created; a fresh one votes late (design: agreement, persist then speak).
 
     ``database_id``: 32 random bytes, also written beside the key. ``created_block_s``: time of the newest block at
-    creation. ``config_count``: the newest that was seen final. ``retired_ms``: votes were exported, never vote again.
+    creation; ``config_count``: the count then. ``retired_ms``: votes were exported, never vote again.
     """
 
     database_id: bytes
@@ -30,7 +29,7 @@ class Meta:
     chain_id: int
     parent_hash: Digest
     contracts: bytes
-    config_count: int = 0
+    config_count: int
     retired_ms: int | None = None
 
 
@@ -74,30 +73,6 @@ def create_meta(connection: Connection, meta: Meta) -> Meta:
     return held
 
 
-def save_config_count(connection: Connection, config_count: int) -> None:
-    """Remember the newest config count that is final."""
-    change_row(connection, schema.meta, {"id": 1}, {"config_count": config_count})
-
-
 def save_retired(connection: Connection, now_ms: int) -> None:
     """After an export of votes: this database never votes again."""
-    change_row(connection, schema.meta, {"id": 1}, {"retired_ms": now_ms})
-
-
-def load_cursor(connection: Connection, name: str) -> int | None:
-    """A named number, e.g. the block up to which stores are indexed."""
-    return connection.scalar(select(schema.cursors.c.value).where(schema.cursors.c.name == name))
-
-
-def save_cursor(connection: Connection, name: str, value: int, now_ms: int) -> None:
-    insert_or_replace(connection, schema.cursors, {"name": name, "value": value, "changed_ms": now_ms})
-
-
-def load_store_index(connection: Connection) -> list[str]:
-    """Ids of all streams that were ever stored, sorted."""
-    return list(connection.scalars(select(schema.store_index.c.stream_id).order_by(schema.store_index.c.stream_id)))
-
-
-def save_store_index(connection: Connection, stores: Iterable[tuple[str, int]]) -> None:
-    """Add (stream id, block of its first StoreUpdated)."""
-    insert_all_new(connection, schema.store_index, ({"stream_id": s, "first_block": b} for s, b in stores))
+    connection.execute(update(schema.meta).values(retired_ms=now_ms))

@@ -64,20 +64,6 @@ def insert_or_replace(connection: Connection, table: Table, row: Mapping[str, An
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changes))
 
 
-def change_row(connection: Connection, table: Table, key: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
-    """Change named columns of the one row with this key.
-
-    Raises:
-        InvariantError: a column that the table does not have, or no such row.
-    """
-    unknown = set(changes) - set(table.c.keys())
-    if unknown or not changes:
-        raise InvariantError(f"{table.name}: no column {sorted(unknown)}" if unknown else f"{table.name}: no change")
-    condition = and_(*(table.c[name] == value for name, value in key.items()))
-    if connection.execute(table.update().where(condition).values(**changes)).rowcount != 1:
-        raise InvariantError(f"{table.name}: no row {dict(key)}")
-
-
 def count_by(connection: Connection, column: Column[Any]) -> dict[str, int]:
     """Rows of the column's table per value."""
     rows = connection.execute(select(column, func.count()).group_by(column)).tuples()
@@ -94,6 +80,12 @@ def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
             chunk = []
     if chunk:
         yield chunk
+
+
+def states_below(ladder: Sequence[str], state: str) -> Sequence[str]:
+    """The rungs below ``state``: only from these does a row climb to it. Raises InvariantError: no such rung."""
+    require_word(state, ladder, "state")
+    return ladder[: ladder.index(state)]
 
 
 def require_word(value: str, words: Sequence[str], what: str) -> None:

@@ -79,7 +79,7 @@ meta = Table(
     Column("chain_id", BigInteger, nullable=False),
     Column("parent_hash", LargeBinary(32), nullable=False),
     Column("contracts", LargeBinary, nullable=False),
-    Column("config_count", Integer, nullable=False),
+    Column("config_count", BigInteger, nullable=False),
     Column("retired_ms", BigInteger),
 )
 
@@ -89,77 +89,6 @@ cursors = Table(
     Column("name", String(64), primary_key=True),
     Column("value", BigInteger, nullable=False),
     Column("changed_ms", BigInteger, nullable=False),
-)
-
-windows = Table(
-    "windows",
-    metadata,
-    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
-    Column("end_ms", BigInteger, nullable=False),
-    Column("epoch", BigInteger, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("block_number", BigInteger),
-    Column("block_hash", LargeBinary(32)),
-    Column("set_root", LargeBinary(32)),
-    Column("observation_digest", LargeBinary(32)),
-    Column("cutoff_done_ms", BigInteger),
-    Column("bundle_done_ms", BigInteger),
-    Column("horizon_done_ms", BigInteger),
-    Column("wake_ms", BigInteger),
-    Column("bundle_number", BigInteger),
-    Column("collected_count", BigInteger, nullable=False),
-    Column("collected_bytes", BigInteger, nullable=False),
-    Column("rejected_count", BigInteger, nullable=False),
-    Column("waits_for", Text, nullable=False),
-    Index(None, "state"),
-    Index(None, "wake_ms"),
-    Index(None, "bundle_number"),
-)
-
-pulls = Table(
-    "pulls",
-    metadata,
-    Column(
-        "window_start",
-        BigInteger,
-        ForeignKey("windows.start_ms", ondelete="CASCADE"),
-        primary_key=True,
-        autoincrement=False,
-    ),
-    Column("broker", LargeBinary(20), primary_key=True),
-    Column("stream_id", String(256), primary_key=True),
-    Column("partition", Integer, primary_key=True, autoincrement=False),
-    Column("etag", Text),
-    Column("complete", Boolean, nullable=False),
-    Column("records", BigInteger, nullable=False),
-    Column("last_ms", BigInteger, nullable=False),
-    Column("error", Text, nullable=False),
-)
-
-instances = Table(
-    "instances",
-    metadata,
-    Column("config_digest", LargeBinary(32), primary_key=True),
-    Column("instance_kind", Integer, primary_key=True, autoincrement=False),
-    Column("instance_number", BigInteger, primary_key=True, autoincrement=False),
-    Column("order_ms", BigInteger, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("progress", LargeBinary),
-    Column("state", String(16), nullable=False),
-    Column("round", BigInteger, nullable=False),
-    Column("leader", LargeBinary(20)),
-    Column("waits_for", Text, nullable=False),
-    Column("barred", Text, nullable=False),
-    Column("wake_ms", BigInteger),
-    Column("queued", Boolean, nullable=False),
-    Column("opened_ms", BigInteger, nullable=False),
-    Column("decided_value", LargeBinary(32)),
-    Column("decided_round", BigInteger),
-    Column("certificate", LargeBinary),
-    Column("decided_ms", BigInteger),
-    Index(None, "wake_ms"),
-    Index(None, "state", "order_ms"),
-    Index(None, "instance_kind", "instance_number"),
 )
 
 statements = Table(
@@ -235,6 +164,128 @@ evidence = Table(
     ),
 )
 
+attestations = Table(
+    "attestations",
+    metadata,
+    Column("report_digest", LargeBinary(32), primary_key=True),
+    Column("signer", LargeBinary(20), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("signature", LargeBinary(65), nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Index(None, "number"),
+)
+
+chain_blocks = Table(
+    "chain_blocks",
+    metadata,
+    Column("at_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("timestamp_s", BigInteger, nullable=False),
+)
+
+store_index = Table(
+    "store_index",
+    metadata,
+    Column("stream_id", String(256), primary_key=True),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("level", String(8), nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("fields", Text, nullable=False),
+)
+
+due = Table(
+    "due",
+    metadata,
+    Column("task", String(32), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("wake_ms", BigInteger, nullable=False),
+    Index(None, "wake_ms"),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("observation", LargeBinary(32)),
+    Column("bundle", BigInteger),
+    Column("opened_ms", BigInteger, nullable=False),
+    Column("collected_ms", BigInteger),
+    Index(None, "state"),
+    Index(None, "bundle"),
+)
+
+etags = Table(
+    "etags",
+    metadata,
+    Column(
+        "window_start",
+        BigInteger,
+        ForeignKey("windows.start_ms", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("broker", LargeBinary(20), primary_key=True),
+    Column("stream_id", String(256), primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("etag", Text, nullable=False),
+)
+
+rejections = Table(
+    "rejections",
+    metadata,
+    Column("record_sha256", LargeBinary(32), primary_key=True),
+    Column("reason", String(32), primary_key=True),
+    Column("source", LargeBinary(20), nullable=False),
+    Column("window_start", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("detail", Text, nullable=False),
+    Index(None, "source", "window_start"),
+)
+
+rejection_overflows = Table(
+    "rejection_overflows",
+    metadata,
+    Column("source", LargeBinary(20), primary_key=True),
+    Column("window_start", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", String(32), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("config_digest", LargeBinary(32), primary_key=True),
+    Column("instance_kind", Integer, primary_key=True, autoincrement=False),
+    Column("instance_number", BigInteger, primary_key=True, autoincrement=False),
+    Column("order_ms", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("progress", LargeBinary),
+    Column("state", String(16), nullable=False),
+    Column("round", BigInteger, nullable=False),
+    Column("step", String(32), nullable=False),
+    Column("leader", LargeBinary(20)),
+    Column("waits_for", Text, nullable=False),
+    Column("wake_ms", BigInteger),
+    Column("queued", Boolean, nullable=False),
+    Column("opened_ms", BigInteger, nullable=False),
+    Column("decided_value", LargeBinary(32)),
+    Column("decided_round", BigInteger),
+    Column("certificate", LargeBinary),
+    Column("decided_ms", BigInteger),
+    Index(None, "state", "order_ms"),
+    Index(None, "instance_kind", "instance_number"),
+)
+
 bodies = Table(
     "bodies",
     metadata,
@@ -251,34 +302,12 @@ sets = Table(
     "sets",
     metadata,
     Column("set_root", LargeBinary(32), primary_key=True),
-    Column("instance_kind", Integer, nullable=False),
-    Column("instance_number", BigInteger, nullable=False),
-    Column("path", Text, nullable=False),
     Column("count", BigInteger, nullable=False),
     Column("signed_bytes", BigInteger, nullable=False),
-    Column("created_ms", BigInteger, nullable=False),
-    Index(None, "instance_kind", "instance_number"),
-)
-
-rejections = Table(
-    "rejections",
-    metadata,
-    Column("record_sha256", LargeBinary(32), primary_key=True),
-    Column("reason", String(32), primary_key=True),
-    Column("broker", LargeBinary(20), nullable=False),
-    Column("window_start", BigInteger, nullable=False),
-    Column("first_ms", BigInteger, nullable=False),
-    Column("detail", Text, nullable=False),
-    Index(None, "broker", "window_start"),
-)
-
-rejection_overflows = Table(
-    "rejection_overflows",
-    metadata,
-    Column("broker", LargeBinary(20), primary_key=True),
-    Column("window_start", BigInteger, primary_key=True, autoincrement=False),
-    Column("reason", String(32), primary_key=True),
-    Column("count", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("newest_ms", BigInteger, nullable=False),
+    Column("saved_ms", BigInteger, nullable=False),
+    Index(None, "newest_ms"),
 )
 
 identities = Table(
@@ -287,8 +316,8 @@ identities = Table(
     Column("identity", LargeBinary(32), primary_key=True),
     Column("instance_kind", Integer, nullable=False),
     Column("instance_number", BigInteger, nullable=False),
-    Column("window_start", BigInteger, nullable=False),
-    Index(None, "window_start"),
+    Column("timestamp_ms", BigInteger, nullable=False),
+    Index(None, "timestamp_ms"),
     Index(None, "instance_kind", "instance_number"),
 )
 
@@ -296,14 +325,10 @@ late_candidates = Table(
     "late_candidates",
     metadata,
     Column("identity", LargeBinary(32), primary_key=True),
-    Column("leaf", LargeBinary(32), nullable=False),
-    Column("window_start", BigInteger, nullable=False),
+    Column("timestamp_ms", BigInteger, nullable=False),
     Column("bytes", LargeBinary, nullable=False),
-    Column("source", LargeBinary(20), nullable=False),
     Column("first_ms", BigInteger, nullable=False),
-    Column("pushed", Boolean, nullable=False),
-    Index(None, "window_start"),
-    Index(None, "pushed"),
+    Index(None, "timestamp_ms"),
 )
 
 bundles = Table(
@@ -315,34 +340,25 @@ bundles = Table(
     Column("first_ms", BigInteger, nullable=False),
     Column("last_ms", BigInteger, nullable=False),
     Column("end_ms", BigInteger, nullable=False),
-    Column("previous_root", LargeBinary(32), nullable=False),
-    Column("root", LargeBinary(32)),
-    Column("late_value", LargeBinary(32)),
     Column("state", String(16), nullable=False),
+    Column("previous_root", LargeBinary(32)),
+    Column("root", LargeBinary(32)),
     Column("path", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("sha256", LargeBinary(32)),
-    Column("message_count", BigInteger, nullable=False),
-    Column("manifest", LargeBinary),
-    Column("ledger_before", LargeBinary, nullable=False),
-    Column("storage_id", LargeBinary(32)),
-    Column("wake_ms", BigInteger),
-    Column("waits_for", Text, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("messages", BigInteger, nullable=False),
     Column("opened_ms", BigInteger, nullable=False),
-    Column("sealed_ms", BigInteger),
-    Column("verified_ms", BigInteger),
+    Column("sealed_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
     Index(None, "state"),
-    Index(None, "wake_ms"),
-    UniqueConstraint("first_ms"),
 )
 
 uploads = Table(
     "uploads",
     metadata,
-    Column("bundle_root", LargeBinary(32), primary_key=True),
-    Column("signer", LargeBinary(20), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("attempt", Integer, primary_key=True, autoincrement=False),
-    Column("number", BigInteger, nullable=False),
     Column("storage_id", LargeBinary(32), nullable=False),
     Column("owner", LargeBinary, nullable=False),
     Column("header", Text, nullable=False),
@@ -351,14 +367,9 @@ uploads = Table(
     Column("data_size", BigInteger, nullable=False),
     Column("data_sha256", LargeBinary(32), nullable=False),
     Column("state", String(16), nullable=False),
-    Column("posted_ms", BigInteger),
-    Column("confirmations", BigInteger, nullable=False),
-    Column("wake_ms", BigInteger),
-    Column("reason", Text, nullable=False),
     Column("prepared_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
     UniqueConstraint("storage_id"),
-    Index(None, "number"),
-    Index(None, "state"),
 )
 
 announcements = Table(
@@ -367,14 +378,11 @@ announcements = Table(
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("storage_id", LargeBinary(32), primary_key=True),
     Column("signer", LargeBinary(20), primary_key=True),
-    Column("bundle_root", LargeBinary(32), nullable=False),
     Column("bytes", LargeBinary, nullable=False),
     Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
     Column("heard_ms", BigInteger, nullable=False),
     Column("checked_ms", BigInteger),
-    Column("wake_ms", BigInteger),
-    Column("reason", Text, nullable=False),
-    Index(None, "state"),
 )
 
 reports = Table(
@@ -382,64 +390,40 @@ reports = Table(
     metadata,
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("storage_id", LargeBinary(32), primary_key=True),
-    Column("report_digest", LargeBinary(32), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
     Column("body", LargeBinary, nullable=False),
+    Column("ledger", LargeBinary, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("signers", Integer, nullable=False),
-    Column("tx_hash", LargeBinary(32)),
+    Column("transaction", LargeBinary(32)),
     Column("gas_used", BigInteger),
-    Column("block_number", BigInteger),
-    Column("ledger_after", LargeBinary, nullable=False),
     Column("drafted_ms", BigInteger, nullable=False),
-    Column("attested_ms", BigInteger),
-    Column("final_ms", BigInteger),
-    Column("wake_ms", BigInteger),
-    Column("waits_for", Text, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
     Index(None, "state"),
-    Index(None, "wake_ms"),
-    UniqueConstraint("report_digest"),
-)
-
-attestations = Table(
-    "attestations",
-    metadata,
-    Column("report_digest", LargeBinary(32), primary_key=True),
-    Column("signer", LargeBinary(20), primary_key=True),
-    Column("number", BigInteger, nullable=False),
-    Column("signature", LargeBinary(65), nullable=False),
-    Column("received_ms", BigInteger, nullable=False),
-    Index(None, "number"),
 )
 
 transactions = Table(
     "transactions",
     metadata,
-    Column("hash", LargeBinary(32), primary_key=True),
+    Column("id", Serial, primary_key=True),
+    Column("hash", LargeBinary(32), nullable=False),
     Column("number", BigInteger, nullable=False),
+    Column("storage_id", LargeBinary(32), nullable=False),
     Column("raw", LargeBinary, nullable=False),
     Column("nonce", BigInteger, nullable=False),
     Column("max_fee_per_gas", Amount, nullable=False),
-    Column("state", String(16), nullable=False),
     Column("prepared_ms", BigInteger, nullable=False),
-    Column("sent_ms", BigInteger),
+    UniqueConstraint("hash"),
     Index(None, "number"),
-    Index(None, "nonce"),
 )
 
-ledgers = Table(
-    "ledgers",
+chain_heads = Table(
+    "chain_heads",
     metadata,
-    Column("number", BigInteger, primary_key=True, autoincrement=False),
-    Column("bytes", LargeBinary, nullable=False),
-)
-
-chain_blocks = Table(
-    "chain_blocks",
-    metadata,
-    Column("at_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String(16), primary_key=True),
     Column("number", BigInteger, nullable=False),
     Column("hash", LargeBinary(32), nullable=False),
     Column("timestamp_s", BigInteger, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
 )
 
 chain_states = Table(
@@ -448,33 +432,16 @@ chain_states = Table(
     Column("block_hash", LargeBinary(32), primary_key=True),
     Column("block_number", BigInteger, nullable=False),
     Column("bytes", LargeBinary, nullable=False),
-    Index(None, "block_number"),
+    Column("saved_ms", BigInteger, nullable=False),
+    Index(None, "saved_ms"),
 )
 
 permissions = Table(
     "permissions",
     metadata,
     Column("block_hash", LargeBinary(32), primary_key=True),
-    Column("stream_id", String(256), primary_key=True),
-    Column("publisher", LargeBinary(20), primary_key=True),
+    Column("subject", LargeBinary(32), primary_key=True),
     Column("allowed", Boolean, nullable=False),
-    Column("block_number", BigInteger, nullable=False),
-    Index(None, "block_number"),
-)
-
-store_index = Table(
-    "store_index",
-    metadata,
-    Column("stream_id", String(256), primary_key=True),
-    Column("first_block", BigInteger, nullable=False),
-)
-
-events = Table(
-    "events",
-    metadata,
-    Column("id", Serial, primary_key=True),
-    Column("at_ms", BigInteger, nullable=False),
-    Column("level", String(8), nullable=False),
-    Column("event", String(64), nullable=False),
-    Column("fields", Text, nullable=False),
+    Column("saved_ms", BigInteger, nullable=False),
+    Index(None, "saved_ms"),
 )

@@ -1,4 +1,7 @@
-"""Signed statements: the journal of own votes, what was received, proofs, and evidence."""
+"""Signed statements: the journal of own votes, what was received, proofs, and evidence.
+
+Functions on an open connection: a vote belongs in one transaction with the state it follows from (rounds.py).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,14 @@ from sqlalchemy import Connection, delete, func, select
 
 from validator.codec.statement import decode_quorum, decode_statement, encode_quorum, encode_statement
 from validator.errors import InvariantError
-from validator.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.model import Address, Digest, InstanceId, Statement, StatementKind, VoteQuorum
 from validator.store import schema
-from validator.store.errors import DoubleVote
 from validator.store.rows import insert_new, is_instance
+
+
+class DoubleVote(InvariantError):
+    """The journal holds another vote for this place, or one of a higher round: nothing may be signed or sent."""
+
 
 MAX_PER_SIGNER = 512
 """Rows kept per signer and instance: 85 rounds of two different votes of each kind; then the newest rounds stay."""
@@ -45,12 +52,8 @@ def journal_vote(connection: Connection, statement: Statement, now_ms: int) -> S
     held = decode_statement(connection.execute(query).scalar_one())
     if held.content != statement.content or held.signer != statement.signer:
         raise DoubleVote(
-            f"{statement.instance} round {statement.round}: the journal holds another {statement.kind.name.lower()}",
-            instance=str(statement.instance),
-            round=statement.round,
-            kind=statement.kind.name.lower(),
-            held=held.value.hex(),
-            refused=statement.value.hex(),
+            f"{statement.instance} round {statement.round}: the journal holds another {statement.kind.name.lower()}, "
+            f"for {held.value.hex()}, not for {statement.value.hex()}"
         )
     return held
 
@@ -75,11 +78,8 @@ def _require_no_higher_round(connection: Connection, statement: Statement) -> No
     highest = connection.scalar(query)
     if highest is not None and highest > statement.round:
         raise DoubleVote(
-            f"{statement.instance} round {statement.round}: the journal has reached round {highest}",
-            instance=str(statement.instance),
-            round=statement.round,
-            kind=statement.kind.name.lower(),
-            highest=highest,
+            f"{statement.instance}: no {statement.kind.name.lower()} for round {statement.round}, "
+            f"the journal has reached round {highest}"
         )
 
 
@@ -116,12 +116,6 @@ def load_statements(connection: Connection, config_digest: Digest, instance: Ins
     t = schema.statements
     query = select(t.c.bytes).where(is_instance(t, instance, config_digest)).order_by(t.c.id)
     return [decode_statement(data) for data in connection.scalars(query)]
-
-
-def delete_statements(connection: Connection, config_digest: Digest, instance: InstanceId) -> None:
-    """Drop received statements and proofs of an instance; the journal is never dropped here."""
-    for table in (schema.statements, schema.proofs):
-        connection.execute(delete(table).where(is_instance(table, instance, config_digest)))
 
 
 def count_votes(connection: Connection, config_digest: Digest, instance: InstanceId, round_: int) -> dict[str, int]:
@@ -216,19 +210,6 @@ def count_evidence(connection: Connection) -> dict[Address, int]:
     t = schema.evidence
     rows = connection.execute(select(t.c.signer, func.count()).group_by(t.c.signer))
     return {Address(signer): count for signer, count in rows}
-
-
-def load_statement_instances(connection: Connection, kind: InstanceKind, limit: int) -> list[tuple[Digest, int]]:
-    """(config digest, number) of instances that statements were received for, newest first."""
-    t = schema.statements
-    query = (
-        select(t.c.config_digest, t.c.instance_number)
-        .where(t.c.instance_kind == int(kind))
-        .group_by(t.c.config_digest, t.c.instance_number)
-        .order_by(t.c.instance_number.desc())
-        .limit(limit)
-    )
-    return [(Digest(config_digest), number) for config_digest, number in connection.execute(query)]
 
 
 def _place(statement: Statement) -> dict[str, object]:

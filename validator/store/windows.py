@@ -1,159 +1,151 @@
-"""Windows and their pulls: where each window stands, and what each broker answered."""
+"""Windows: where each stands, what brokers answered unchanged, and what was refused."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
-from validator.errors import AlreadyDone, InvariantError
-from validator.model import Address, Digest, Root, StreamPart, Window
+from validator.errors import InvariantError
+from validator.model import Address, StreamPart, Window
+from validator.ports import Clock, StoredWindow
 from validator.store import schema
-from validator.store.rows import as_row, change_row, count_by, from_row, insert_new, insert_or_replace, require_word
+from validator.store.bodies import save_body
+from validator.store.database import Database
+from validator.store.rows import insert_new, insert_or_replace, states_below
 
-STATES = ("open", "collected", "observed", "agreed", "bundled")
-PURPOSES = ("cutoff", "bundle", "horizon")
+STATES = ("open", "collected", "agreed", "held")
+MAX_REJECTIONS = 10_000
+"""Rows kept per source and window; what comes after is only counted."""
+MAX_DETAIL = 300
+"""Characters kept of a refusal's detail."""
 
-
-@dataclass(frozen=True, slots=True)
-class WindowRow:
-    """One window. ``state`` climbs the ladder open, collected, observed, agreed, bundled.
-
-    ``block_*`` is B of the window; ``set_root`` names the observed set; ``*_done_ms`` say when the three pulls ended.
-    ``waits_for``: why it does not move, for the operator.
-    """
-
-    start_ms: int
-    end_ms: int
-    epoch: int
-    state: str = "open"
-    block_number: int | None = None
-    block_hash: Digest | None = None
-    set_root: Root | None = None
-    observation_digest: Digest | None = None
-    cutoff_done_ms: int | None = None
-    bundle_done_ms: int | None = None
-    horizon_done_ms: int | None = None
-    wake_ms: int | None = None
-    bundle_number: int | None = None
-    collected_count: int = 0
-    collected_bytes: int = 0
-    rejected_count: int = 0
-    waits_for: str = ""
-
-    @property
-    def window(self) -> Window:
-        return Window(self.start_ms, self.end_ms)
+Rejection = tuple[bytes, str, Address, str]
+"""(SHA-256 of the record, reason, broker or peer, detail)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PullRow:
-    """The newest answer of one broker for one stream partition of a window."""
+class WindowRows:
+    """The port ``Windows``."""
 
-    window_start: int
-    broker: Address
-    stream_id: str
-    partition: int
-    etag: str | None
-    complete: bool
-    records: int
-    last_ms: int
-    error: str = ""
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def open_window(self, window: Window, epoch: int) -> bool:
+        """False if it is there already."""
+        row = {
+            "start_ms": window.start_ms,
+            "end_ms": window.end_ms,
+            "epoch": epoch,
+            "state": "open",
+            "opened_ms": self._clock.now_ms(),
+        }
+        with self._database.write() as connection:
+            return insert_new(connection, schema.windows, row)
+
+    def load_window(self, start_ms: int) -> StoredWindow | None:
+        with self._database.read() as connection:
+            row = connection.execute(_WINDOW.where(schema.windows.c.start_ms == start_ms)).one_or_none()
+        return None if row is None else _window(row)
+
+    def last_opened(self) -> int | None:
+        """Start of the newest window in the database."""
+        with self._database.read() as connection:
+            newest: int | None = connection.scalar(select(func.max(schema.windows.c.start_ms)))
+        return newest
+
+    def load_windows(self, first_ms: int, until_ms: int) -> list[StoredWindow]:
+        """Windows with first_ms <= start < until_ms, in order."""
+        t = schema.windows
+        query = _WINDOW.where(t.c.start_ms >= first_ms, t.c.start_ms < until_ms).order_by(t.c.start_ms)
+        with self._database.read() as connection:
+            return [_window(row) for row in connection.execute(query)]
+
+    def save_collected(self, start_ms: int, observation: bytes, record_shas: Sequence[Rejection]) -> None:
+        """The own observation's body and what was refused, once: a frozen observation never changes."""
+        t = schema.windows
+        now_ms = self._clock.now_ms()
+        with self._database.write() as connection:
+            held = select(t.c.observation).where(t.c.start_ms == start_ms).with_for_update()
+            if connection.scalar(held) is not None:
+                return
+            _raise_state(connection, start_ms, "collected")
+            digest = save_body(connection, observation, now_ms)
+            change = update(t).where(t.c.start_ms == start_ms)
+            connection.execute(change.values(observation=digest, collected_ms=now_ms))
+            save_rejections(connection, start_ms, record_shas, now_ms)
+
+    def save_state(self, start_ms: int, state: str) -> None:
+        """Climb the ladder open, collected, agreed, held; a window that stands there or higher stays where it is."""
+        with self._database.write() as connection:
+            _raise_state(connection, start_ms, state)
+
+    def load_etags(self, start_ms: int) -> Mapping[tuple[Address, StreamPart], str]:
+        """Etags of complete answers: sent again, an unchanged answer costs a 304."""
+        t = schema.etags
+        query = select(t.c.broker, t.c.stream_id, t.c.partition, t.c.etag).where(t.c.window_start == start_ms)
+        with self._database.read() as connection:
+            return {(Address(b), (s, p)): etag for b, s, p, etag in connection.execute(query)}
+
+    def save_etags(self, start_ms: int, etags: Mapping[tuple[Address, StreamPart], str]) -> None:
+        """Keep the newest etag per broker and partition."""
+        with self._database.write() as connection:
+            for (broker, (stream_id, partition)), etag in etags.items():
+                row = {"window_start": start_ms, "broker": broker, "stream_id": stream_id, "partition": partition}
+                insert_or_replace(connection, schema.etags, {**row, "etag": etag})
+
+    def save_rejections(self, start_ms: int, rejections: Sequence[Rejection]) -> None:
+        """Distinct records are counted once per reason."""
+        if not rejections:
+            return
+        with self._database.write() as connection:
+            save_rejections(connection, start_ms, rejections, self._clock.now_ms())
 
 
-def create_window(connection: Connection, row: WindowRow) -> bool:
-    """Add a window; False if it is there already (it stays as it is)."""
-    require_word(row.state, STATES, "window.state")
-    return insert_new(connection, schema.windows, as_row(row))
+_WINDOW = select(
+    *(schema.windows.c[name] for name in ("start_ms", "end_ms", "epoch", "state", "observation", "bundle"))
+)
 
 
-def load_window(connection: Connection, start_ms: int, *, lock: bool = False) -> WindowRow | None:
-    """``lock``: other writers of this row wait until this transaction ends."""
-    query = select(schema.windows).where(schema.windows.c.start_ms == start_ms)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    return None if row is None else from_row(WindowRow, row)
+def _window(row: Any) -> StoredWindow:
+    return StoredWindow(Window(row.start_ms, row.end_ms), row.epoch, row.state, row.observation, row.bundle)
 
 
-def save_window(connection: Connection, start_ms: int, **changes: Any) -> None:
-    """Change named columns; ``state`` has its own function. Raises InvariantError: unknown column or window."""
-    if "state" in changes:
-        raise InvariantError("a window's state is changed by save_window_state")
-    change_row(connection, schema.windows, {"start_ms": start_ms}, changes)
-
-
-def save_window_state(connection: Connection, start_ms: int, state: str) -> None:
-    """Climb the ladder to ``state``; a rung may be left out.
-
-    Raises:
-        AlreadyDone: the window stands there or higher.
-    """
-    require_word(state, STATES, "window.state")
-    below = STATES[: STATES.index(state)]
-    statement = update(schema.windows).where(schema.windows.c.start_ms == start_ms, schema.windows.c.state.in_(below))
-    if connection.execute(statement.values(state=state)).rowcount != 1:
-        raise AlreadyDone(f"window {start_ms} is {state} or further already", window=start_ms, state=state)
-
-
-def reopen_windows(connection: Connection, from_start_ms: int) -> int:
-    """After a raised config count: what was agreed from here on is agreed anew; returns how many windows."""
+def _raise_state(connection: Connection, start_ms: int, state: str) -> None:
     t = schema.windows
-    statement = update(t).where(t.c.start_ms >= from_start_ms, t.c.state.in_(("agreed", "bundled")))
-    return connection.execute(statement.values(state="collected", bundle_number=None)).rowcount
+    change = update(t).where(t.c.start_ms == start_ms, t.c.state.in_(states_below(STATES, state)))
+    if connection.execute(change.values(state=state)).rowcount != 1:
+        known = connection.scalar(select(t.c.state).where(t.c.start_ms == start_ms))
+        if known is None:
+            raise InvariantError(f"window {start_ms} was never opened")
 
 
-def load_windows(connection: Connection, *, states: Sequence[str] | None = None, limit: int = 1000) -> list[WindowRow]:
-    """The oldest ``limit`` windows in these states (all if None), in order."""
-    query = select(schema.windows).order_by(schema.windows.c.start_ms).limit(limit)
-    if states is not None:
-        query = query.where(schema.windows.c.state.in_(states))
-    return [from_row(WindowRow, row) for row in connection.execute(query)]
+def save_rejections(connection: Connection, start_ms: int, rejections: Iterable[Rejection], now_ms: int) -> None:
+    """Keep each distinct (record, reason) once; beyond ``MAX_REJECTIONS`` per source and window, count only."""
+    t = schema.rejections
+    held: dict[Address, int] = {}
+    for sha, reason, source, detail in rejections:
+        if source not in held:
+            query = select(func.count()).where(t.c.source == source, t.c.window_start == start_ms)
+            held[source] = connection.execute(query).scalar_one()
+        if held[source] >= MAX_REJECTIONS:
+            _count_overflow(connection, source, start_ms, reason)
+            continue
+        row = {
+            "record_sha256": sha,
+            "reason": reason,
+            "source": source,
+            "window_start": start_ms,
+            "first_ms": now_ms,
+            "detail": detail[:MAX_DETAIL].replace("\0", "\\x00"),
+        }
+        held[source] += insert_new(connection, t, row)
 
 
-def load_window_range(connection: Connection, first_ms: int, last_ms: int) -> list[WindowRow]:
-    """Windows with first_ms <= start_ms <= last_ms, in order."""
-    t = schema.windows
-    query = select(t).where(t.c.start_ms.between(first_ms, last_ms)).order_by(t.c.start_ms)
-    return [from_row(WindowRow, row) for row in connection.execute(query)]
-
-
-def load_newest_window(connection: Connection) -> WindowRow | None:
-    query = select(schema.windows).order_by(schema.windows.c.start_ms.desc()).limit(1)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else from_row(WindowRow, row)
-
-
-def due_windows(connection: Connection, now_ms: int, limit: int = 100) -> list[WindowRow]:
-    """Windows whose wake time has passed, oldest first."""
-    t = schema.windows
-    query = select(t).where(t.c.wake_ms <= now_ms).order_by(t.c.start_ms).limit(limit)
-    return [from_row(WindowRow, row) for row in connection.execute(query)]
-
-
-def count_windows(connection: Connection) -> dict[str, int]:
-    """Windows by state; states without windows are 0."""
-    return dict.fromkeys(STATES, 0) | count_by(connection, schema.windows.c.state)
-
-
-# --- pulls ----------------------------------------------------------------------------------------
-
-
-def save_pulls(connection: Connection, pulls: Iterable[PullRow]) -> None:
-    """Keep the newest answer per broker and partition."""
-    for pull in pulls:
-        insert_or_replace(connection, schema.pulls, as_row(pull))
-
-
-def load_pulls(connection: Connection, window_start: int) -> list[PullRow]:
-    query = select(schema.pulls).where(schema.pulls.c.window_start == window_start)
-    return [from_row(PullRow, row) for row in connection.execute(query)]
-
-
-def load_etags(connection: Connection, window_start: int) -> Mapping[tuple[Address, StreamPart], str]:
-    """Etags of the complete answers of a window: sent again, an unchanged answer costs a 304."""
-    return {
-        (pull.broker, (pull.stream_id, pull.partition)): pull.etag
-        for pull in load_pulls(connection, window_start)
-        if pull.complete and pull.etag is not None
-    }
+def _count_overflow(connection: Connection, source: Address, start_ms: int, reason: str) -> None:
+    t = schema.rejection_overflows
+    place = {"source": source, "window_start": start_ms, "reason": reason}
+    if not insert_new(connection, t, {**place, "count": 1}):
+        condition = (t.c[name] == value for name, value in place.items())
+        connection.execute(update(t).where(*condition).values(count=t.c.count + 1))

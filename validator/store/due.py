@@ -1,0 +1,67 @@
+"""What is to be looked at again, and when. Beat claims what has passed, so what Redis or a worker lost comes again."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, case, delete, select, update
+
+from validator.ports import Clock
+from validator.store import schema
+from validator.store.database import Database
+from validator.store.rows import insert_new, insert_or_replace
+
+
+class DueRows:
+    """The port ``Due``."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def schedule(self, task: str, key: str, wake_ms: int) -> None:
+        """Set the wake time; an earlier one already there stands."""
+        with self._database.write() as connection:
+            schedule(connection, task, key, wake_ms)
+
+    def postpone(self, task: str, key: str, wake_ms: int) -> None:
+        """Set the wake time, whatever stands."""
+        with self._database.write() as connection:
+            postpone(connection, task, key, wake_ms)
+
+    def done(self, task: str, key: str) -> None:
+        """Nothing is due any more."""
+        with self._database.write() as connection:
+            drop(connection, task, key)
+
+    def claim(self, now_ms: int, limit: int, lease_ms: int) -> list[tuple[str, str]]:
+        """Rows whose time has passed, oldest first; each comes again after the lease unless its task sets another time.
+
+        Two that claim at the same time share the rows: a row goes to one of them.
+        """
+        t = schema.due
+        with self._database.read() as connection:  # most looks find nothing: they must not wait for writers
+            if connection.scalar(select(t.c.key).where(t.c.wake_ms <= now_ms).limit(1)) is None:
+                return []
+        with self._database.write() as connection:
+            query = select(t.c.task, t.c.key).where(t.c.wake_ms <= now_ms).order_by(t.c.wake_ms, t.c.task, t.c.key)
+            rows = connection.execute(query.limit(limit).with_for_update(skip_locked=True)).tuples().all()
+            for task, key in rows:
+                row = update(t).where(t.c.task == task, t.c.key == key)
+                connection.execute(row.values(wake_ms=now_ms + lease_ms))
+        return list(rows)
+
+
+def schedule(connection: Connection, task: str, key: str, wake_ms: int) -> None:
+    """Set the wake time; an earlier one already there stands."""
+    t = schema.due
+    if not insert_new(connection, t, {"task": task, "key": key, "wake_ms": wake_ms}):
+        earlier = case((t.c.wake_ms < wake_ms, t.c.wake_ms), else_=wake_ms)
+        connection.execute(update(t).where(t.c.task == task, t.c.key == key).values(wake_ms=earlier))
+
+
+def postpone(connection: Connection, task: str, key: str, wake_ms: int) -> None:
+    """Set the wake time, whatever stands."""
+    insert_or_replace(connection, schema.due, {"task": task, "key": key, "wake_ms": wake_ms})
+
+
+def drop(connection: Connection, task: str, key: str) -> None:
+    connection.execute(delete(schema.due).where(schema.due.c.task == task, schema.due.c.key == key))

@@ -1,0 +1,218 @@
+"""Instances of agreement, and the one transaction in which a vote is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from validator.codec.statement import decode_quorum, encode_quorum
+from validator.errors import InvariantError
+from validator.model import Address, Digest, InstanceId, InstanceKind, Statement, VoteQuorum
+from validator.ports import Clock, StaleState, StoredRound
+from validator.store import due, schema
+from validator.store.bodies import load_body, save_body
+from validator.store.database import Database
+from validator.store.rows import insert_new, is_instance
+from validator.store.statements import (
+    journal_vote,
+    load_journal,
+    load_proofs,
+    load_statements,
+    save_evidence,
+    save_proof,
+    save_statements,
+)
+
+ADVANCE = "round.advance"
+"""The task that is due at a round's wake time, with the instance as its key."""
+
+
+class RoundRows:
+    """The port ``Rounds``. An instance means its newest round, should a raised config count have opened another."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def create_round(self, instance: InstanceId, config_digest: Digest, now_ms: int) -> bool:
+        """Open the instance under this config; False if it is open already."""
+        with self._database.write() as connection:
+            row = {
+                "config_digest": config_digest,
+                "instance_kind": int(instance.kind),
+                "instance_number": instance.number,
+                "order_ms": _order(connection, instance, now_ms),
+                "version": 0,
+                "state": "open",
+                "round": 0,
+                "step": "",
+                "waits_for": "",
+                "queued": False,
+                "opened_ms": now_ms,
+            }
+            return insert_new(connection, schema.rounds, row)
+
+    def load_round(self, instance: InstanceId) -> StoredRound | None:
+        """Progress, own votes from the journal, and every statement and proof held, as of one moment."""
+        with self._database.read() as connection:
+            row = _newest(connection, instance)
+            if row is None:
+                return None
+            config_digest = Digest(row.config_digest)
+            return StoredRound(
+                instance=instance,
+                config_digest=config_digest,
+                version=row.version,
+                progress=row.progress,
+                own=tuple(load_journal(connection, config_digest, instance)),
+                statements=tuple(load_statements(connection, config_digest, instance)),
+                proofs=tuple(load_proofs(connection, config_digest, instance)),
+                certificate=None if row.certificate is None else decode_quorum(row.certificate),
+                wake_ms=row.wake_ms,
+                opened_ms=row.opened_ms,
+            )
+
+    def save_round(
+        self,
+        stored: StoredRound,
+        progress: bytes,
+        *,
+        said: Sequence[Statement],
+        proofs: Sequence[VoteQuorum],
+        certificate: VoteQuorum | None,
+        evidence: Sequence[tuple[Statement, Statement]],
+        wake_ms: int | None,
+        round: int,
+        step: str,
+        leader: Address | None,
+        waits_for: str,
+        now_ms: int,
+    ) -> None:
+        """One transaction: state on condition of ``stored.version``, own votes into the journal, when to look again.
+
+        Only when it has returned may anything of it be heard. A decision, once saved, stays.
+
+        Raises:
+            StaleState: another worker was first; nothing is kept.
+            DoubleVote: the journal holds another vote under the same key (an InvariantError); nothing is kept.
+        """
+        changes: dict[str, Any] = {
+            "version": stored.version + 1,
+            "progress": progress,
+            "wake_ms": wake_ms,
+            "round": round,
+            "step": step,
+            "leader": leader,
+            "waits_for": waits_for,
+        }
+        with self._database.write() as connection:
+            _change(connection, stored, changes)
+            for statement in said:
+                if (statement.instance, statement.config_digest) != (stored.instance, stored.config_digest):
+                    raise InvariantError(f"a vote for {statement.instance} does not belong to {stored.instance}")
+                journal_vote(connection, statement, now_ms)
+            save_statements(connection, said, now_ms)
+            for proof in proofs:
+                save_proof(connection, proof)
+            for first, second in evidence:
+                save_evidence(connection, first, second, now_ms)
+            if certificate is not None:
+                _decide(connection, stored, certificate, now_ms)
+            if wake_ms is None:
+                due.drop(connection, ADVANCE, str(stored.instance))
+            else:
+                due.postpone(connection, ADVANCE, str(stored.instance), wake_ms)
+
+    def save_statements(self, statements: Sequence[Statement]) -> int:
+        """Keep statements whose signatures are verified, for instances known or not; how many were new."""
+        if not statements:
+            return 0
+        with self._database.write() as connection:
+            return len(save_statements(connection, statements, self._clock.now_ms()))
+
+    def save_proof(self, proof: VoteQuorum) -> bool:
+        """Keep a verified proof or certificate; False if one for the same votes is there."""
+        with self._database.write() as connection:
+            return save_proof(connection, proof)
+
+    def save_body(self, body: bytes) -> Digest:
+        """Keep canonical bytes of an observation or outcome under their digest."""
+        with self._database.write() as connection:
+            return save_body(connection, body, self._clock.now_ms())
+
+    def load_body(self, digest: Digest) -> bytes | None:
+        with self._database.read() as connection:
+            return load_body(connection, digest)
+
+    def mark_queued(self, instance: InstanceId) -> bool:
+        """True: the flag was free and is set now; False: it was set, or the instance is not open here."""
+        t = schema.rounds
+        with self._database.write() as connection:
+            row = _newest(connection, instance)
+            if row is None:
+                return False
+            free = update(t).where(is_instance(t, instance, row.config_digest), t.c.queued.is_(False))
+            return connection.execute(free.values(queued=True)).rowcount == 1
+
+    def clear_queued(self, instance: InstanceId) -> None:
+        """At the start of every advance, before the state is loaded."""
+        t = schema.rounds
+        with self._database.write() as connection:
+            connection.execute(update(t).where(is_instance(t, instance), t.c.queued.is_(True)).values(queued=False))
+
+    def load_certificate(self, instance: InstanceId) -> VoteQuorum | None:
+        with self._database.read() as connection:
+            row = _newest(connection, instance)
+        return None if row is None or row.certificate is None else decode_quorum(row.certificate)
+
+    def undecided(self, limit: int) -> list[InstanceId]:
+        """Oldest first; a late set is as old as the end of its bundle."""
+        t = schema.rounds
+        query = select(t.c.instance_kind, t.c.instance_number).where(t.c.state == "open")
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(t.c.order_ms, t.c.instance_kind).limit(limit))
+            return [InstanceId(InstanceKind(kind), number) for kind, number in rows]
+
+
+def _newest(connection: Connection, instance: InstanceId) -> Any:
+    t = schema.rounds
+    query = select(t).where(is_instance(t, instance)).order_by(t.c.opened_ms.desc(), t.c.config_digest).limit(1)
+    return connection.execute(query).one_or_none()
+
+
+def _order(connection: Connection, instance: InstanceId, now_ms: int) -> int:
+    if instance.kind is InstanceKind.WINDOW:
+        return instance.number
+    end_ms = connection.scalar(select(schema.bundles.c.end_ms).where(schema.bundles.c.number == instance.number))
+    return now_ms if end_ms is None else end_ms
+
+
+def _change(connection: Connection, stored: StoredRound, changes: dict[str, Any]) -> None:
+    """Write on top of the loaded version; the row is locked from here to the end of the transaction."""
+    t = schema.rounds
+    row = is_instance(t, stored.instance, stored.config_digest)
+    if connection.execute(update(t).where(row, t.c.version == stored.version).values(**changes)).rowcount != 1:
+        raise StaleState(
+            f"{stored.instance} has left version {stored.version}",
+            instance=str(stored.instance),
+            version=stored.version,
+        )
+
+
+def _decide(connection: Connection, stored: StoredRound, certificate: VoteQuorum, now_ms: int) -> None:
+    t = schema.rounds
+    row = connection.execute(select(t).where(is_instance(t, stored.instance, stored.config_digest))).one()
+    if row.decided_value is not None:
+        if row.decided_value != certificate.value:
+            raise InvariantError(f"{stored.instance} was decided for {row.decided_value.hex()} before")
+        return
+    values = {
+        "state": "decided",
+        "decided_value": certificate.value,
+        "decided_round": certificate.round,
+        "certificate": encode_quorum(certificate),
+        "decided_ms": now_ms,
+    }
+    connection.execute(update(t).where(is_instance(t, stored.instance, stored.config_digest)).values(**values))
