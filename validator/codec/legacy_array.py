@@ -22,6 +22,7 @@ import msgspec
 from validator.codec.message import (
     MAX_CONTENT_BYTES,
     MAX_NEW_KEY_BYTES,
+    build_message,
     check_message,
     compact_key_text,
     convert_exactly,
@@ -231,7 +232,7 @@ def _build(a: _Array32) -> Message:
     if exact is not None and signature_type is SignatureType.ARRAY_ETH:
         content, key = exact
         signature_type = SignatureType.ECDSA_SECP256K1_LEGACY
-    message = Message(
+    message = build_message(
         normalise_stream_id(i.stream_id),
         i.partition,
         i.timestamp,

@@ -428,6 +428,124 @@ def _signed_part(m: Message) -> bytes:
     return group_key.read_response(m.content).signed_part()
 
 
+# --- many at a time -------------------------------------------------------------------------------
+
+
+class _MessageDraft:
+    """A message while it is filled. Has the slots of ``Message``, so that it can become one.
+
+    A frozen dataclass fills each field through ``object.__setattr__``: 1.4 us for a message, 0.3 us this way,
+    where the whole of reading one takes 5.
+    """
+
+    __slots__ = (
+        "content",
+        "content_type",
+        "encryption_type",
+        "group_key_id",
+        "message_type",
+        "msg_chain_id",
+        "new_group_key",
+        "partition",
+        "prev",
+        "publisher_id",
+        "sequence_number",
+        "signature",
+        "signature_type",
+        "stream_id",
+        "timestamp_ms",
+    )
+
+    def __init__(
+        self,
+        stream_id: str,
+        partition: int,
+        timestamp_ms: int,
+        sequence_number: int,
+        publisher_id: bytes,
+        msg_chain_id: str,
+        prev: MessageRef | None,
+        message_type: MessageType,
+        content_type: ContentType,
+        encryption_type: EncryptionType,
+        group_key_id: str | None,
+        new_group_key: NewGroupKey | None,
+        content: bytes,
+        signature_type: SignatureType,
+        signature: bytes,
+    ) -> None:
+        self.stream_id = stream_id
+        self.partition = partition
+        self.timestamp_ms = timestamp_ms
+        self.sequence_number = sequence_number
+        self.publisher_id = publisher_id
+        self.msg_chain_id = msg_chain_id
+        self.prev = prev
+        self.message_type = message_type
+        self.content_type = content_type
+        self.encryption_type = encryption_type
+        self.group_key_id = group_key_id
+        self.new_group_key = new_group_key
+        self.content = content
+        self.signature_type = signature_type
+        self.signature = signature
+
+
+class _RecordDraft:
+    """The same for ``Record``."""
+
+    __slots__ = ("canonical", "leaf", "message", "signed_bytes", "signed_digest")
+
+    def __init__(
+        self, message: Message, canonical: bytes, leaf: Digest, signed_digest: Digest, signed_bytes: int
+    ) -> None:
+        self.message = message
+        self.canonical = canonical
+        self.leaf = leaf
+        self.signed_digest = signed_digest
+        self.signed_bytes = signed_bytes
+
+
+def build_message(
+    stream_id: str,
+    partition: int,
+    timestamp_ms: int,
+    sequence_number: int,
+    publisher_id: bytes,
+    msg_chain_id: str,
+    prev: MessageRef | None,
+    message_type: MessageType,
+    content_type: ContentType,
+    encryption_type: EncryptionType,
+    group_key_id: str | None,
+    new_group_key: NewGroupKey | None,
+    content: bytes,
+    signature_type: SignatureType,
+    signature: bytes,
+) -> Message:
+    """``Message(...)``, quicker."""
+    draft: Any = _MessageDraft(
+        stream_id,
+        partition,
+        timestamp_ms,
+        sequence_number,
+        publisher_id,
+        msg_chain_id,
+        prev,
+        message_type,
+        content_type,
+        encryption_type,
+        group_key_id,
+        new_group_key,
+        content,
+        signature_type,
+        signature,
+    )
+    draft.__class__ = Message
+    built: Message = draft
+    return built
+
+
 # --- bytes ----------------------------------------------------------------------------------------
 
 
@@ -585,7 +703,7 @@ def _read_quickly(data: bytes) -> Message | None:
         return None
     if at != len(data):
         return None
-    return Message(
+    return build_message(
         stream_id,
         partition,
         timestamp_ms,
@@ -607,7 +725,10 @@ def _read_quickly(data: bytes) -> Message | None:
 def _record(message: Message, canonical: bytes) -> Record:
     payload = signature_payload(message)
     digest = digest_of_payload(message.signature_type, payload)
-    return Record(message, canonical, hash_leaf(canonical), digest, len(payload))
+    draft: Any = _RecordDraft(message, canonical, hash_leaf(canonical), digest, len(payload))
+    draft.__class__ = Record
+    record: Record = draft
+    return record
 
 
 _FIELD_TYPES: tuple[tuple[str, type], ...] = (

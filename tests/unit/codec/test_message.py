@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import hashlib
-from dataclasses import replace
+import pickle
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from validator.model import (
     MessageType,
     NewGroupKey,
     Reason,
+    Record,
     SignatureType,
 )
 
@@ -107,6 +110,19 @@ def test_a_record_holds_what_is_computed_from_the_message() -> None:
     assert record.signed_digest == keccak256(b"\x19Ethereum Signed Message:\n%d" % len(payload) + payload)
     assert record.signed_bytes == len(payload)
     assert record_from_canonical(record.canonical) == record
+
+
+def test_a_message_that_was_read_is_like_any_other() -> None:
+    made = a_message(prev=MessageRef(1, 1))
+    record = make_record(made)
+    read = record_from_canonical(record.canonical)
+    assert (type(read), type(read.message)) == (Record, Message)
+    assert (read, hash(read), repr(read)) == (record, hash(record), repr(record))
+    assert read.message == Message(**{name: getattr(made, name) for name in Message.__slots__})
+    assert pickle.loads(pickle.dumps(read)) == copy.deepcopy(read) == replace(read) == record
+    for frozen, name in ((read, "leaf"), (read.message, "content")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(frozen, name, b"")
 
 
 def test_the_payload_has_no_separators_and_counts_bytes() -> None:
