@@ -221,7 +221,15 @@ class _Installer:
     def _pip(self, *words: str) -> None:
         assert self.pip is not None
         run_child(
-            [*self.pip, "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", *words],
+            [
+                *self.pip,
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--retries=1",
+                "--only-binary=:all:",
+                *words,
+            ],
             LOG,
             limit_s=PACKAGES_LIMIT_S,
             cwd=ROOT,

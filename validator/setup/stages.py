@@ -57,7 +57,7 @@ def _folders(*names: str) -> tuple[str, ...]:
     return tuple(name for name in names if (ROOT / name).is_dir())
 
 
-STAGES: tuple[Stage, ...] = (
+ALL_STAGES: tuple[Stage, ...] = (
     Stage(
         "style",
         (
@@ -76,6 +76,20 @@ STAGES: tuple[Stage, ...] = (
         needs=("tests/unit", "tests/property"),
     ),
     Stage(
+        "conformance",
+        (("python", "-m", "tests.conformance", "streamr", "tests/vectors/streamr.jsonl"),),
+        limit_s=120,
+        needs=("tests/conformance", "tests/vectors/streamr.jsonl"),
+    ),
+    Stage("simulator", (("python", "-m", "tests.simulator"),), limit_s=240, needs=("tests/simulator",)),
+    Stage(
+        "contracts",
+        (("pytest", "tests/integration/contracts"),),
+        limit_s=180,
+        kind=Kind.PYTEST,
+        needs=("tests/integration/contracts",),
+    ),
+    Stage(
         "integration",
         (("pytest", "tests/integration", "--ignore", "tests/integration/contracts"),),
         limit_s=300,
@@ -83,8 +97,22 @@ STAGES: tuple[Stage, ...] = (
         wants_packages=True,
         needs=("tests/integration",),
     ),
+    Stage(
+        "end to end",
+        (("pytest", "tests/e2e"),),
+        limit_s=300,
+        kind=Kind.PYTEST,
+        cores=2,
+        wants_packages=True,
+        needs=("tests/e2e",),
+    ),
 )
-"""In the order in which they start. A stage is added here when its folder is."""
+"""In the order in which they start."""
+
+NOT_YET = frozenset({"simulator", "end to end"})
+"""Stages whose folders are still to come; a test sees to it that a name is taken off when its folder is there."""
+
+STAGES = tuple(stage for stage in ALL_STAGES if stage.name not in NOT_YET)
 
 PYTEST_FOLDERS = ("tests/unit", "tests/property", "tests/integration", "tests/e2e")
 

@@ -1,0 +1,25 @@
+"""No test lies where no stage looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from validator.setup import stages
+from validator.setup.binaries import ROOT
+
+TESTS = ROOT / "tests"
+
+
+def test_every_folder_with_tests_belongs_to_a_stage() -> None:
+    words = {word for stage in stages.STAGES for command in stage.commands for word in command}
+    folders = {Path("tests", path.relative_to(TESTS).parts[0]) for path in TESTS.rglob("test_*.py")}
+    assert {str(folder) for folder in folders} <= words
+
+
+def test_a_stage_is_left_out_only_as_long_as_its_folder_is_missing() -> None:
+    there = {stage.name for stage in stages.ALL_STAGES if all((ROOT / path).exists() for path in stage.needs)}
+    assert not stages.NOT_YET & there
+
+
+def test_the_limits_of_all_stages_leave_ci_below_its_twenty_minutes_twice_over() -> None:
+    assert sum(stage.limit_s for stage in stages.ALL_STAGES) <= 2 * 20 * 60
