@@ -1,0 +1,859 @@
+"""The machine, one event at a time and in small committees without loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from validator.consensus.certificate import build_quorum
+from validator.consensus.events import (
+    Arrived,
+    AskOwn,
+    Bar,
+    Build,
+    Candidate,
+    Compare,
+    Decide,
+    Effect,
+    Event,
+    Ignore,
+    Judge,
+    Judged,
+    KeepEvidence,
+    KeepQuorum,
+    Observed,
+    Obtain,
+    Recalled,
+    Received,
+    ReceivedQuorum,
+    Resend,
+    Resume,
+    Say,
+    SendQuorum,
+    SetsHeld,
+    Start,
+    Tick,
+)
+from validator.consensus.proposal import Answer
+from validator.consensus.round import advance, describe_wait, missing_for, on_event, summarise, worth_keeping
+from validator.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress, restore
+from validator.errors import InvariantError
+from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+
+OBSERVATION, PROPOSAL = StatementKind.OBSERVATION, StatementKind.PROPOSAL
+PREVOTE, PRECOMMIT = StatementKind.PREVOTE, StatementKind.PRECOMMIT
+CONFIG = Digest(b"c" * 32)
+INSTANCE = InstanceId(InstanceKind.WINDOW, 60_000)
+V, W, U = Digest(b"v" * 32), Digest(b"w" * 32), Digest(b"u" * 32)
+T0 = 1_000_000
+YES, NO, NOT_YET = Answer.YES, Answer.NO, Answer.NOT_YET
+
+
+def member(i: int) -> Address:
+    return Address(bytes([i + 1]) * 20)
+
+
+def sign(s: Statement) -> Statement:
+    return replace(s, signature=s.signer + bytes(45))
+
+
+def some_rules(n: int = 4, own: int | None = 0, **timeouts: int) -> Rules:
+    committee = [member(i) for i in range(n)]
+    return Rules.of(INSTANCE, CONFIG, committee, None if own is None else member(own), Timeouts(**timeouts))
+
+
+class Seat:
+    """One member's machine with what it did; ``seat`` counts along the leaders' order, so seat r leads round r."""
+
+    def __init__(self, n: int = 4, seat: int | None = 0, **timeouts: int) -> None:
+        leaders = some_rules(n).leaders
+        own = None if seat is None else leaders[seat]
+        self.leaders = leaders
+        self.a = Agreement(replace(some_rules(n, 0, **timeouts), own=own))
+        self.now = T0
+        self.done: list[Effect] = []
+
+    def tell(self, *events: Event) -> list[Effect]:
+        new: list[Effect] = []
+        for event in events:
+            self.a, effects = advance(self.a, event, self.now, sign)
+            new += effects
+        self.done += new
+        return new
+
+    def wait(self, ms: int) -> list[Effect]:
+        self.now += ms
+        return self.tell(Tick())
+
+    def begin(self, observed: bool = True) -> list[Effect]:
+        """Past the cut-off, own statements recalled, observed."""
+        effects = self.tell(Resume(), *(Recalled(m) for m in self.leaders if m != self.a.rules.own), Start())
+        return effects + (self.tell(Observed(U)) if observed else [])
+
+    def vote(self, seat: int, kind: StatementKind, value: Digest, round: int = 0, valid_round: int = -1) -> Statement:
+        return sign(Statement(kind, CONFIG, INSTANCE, round, value, self.leaders[seat], valid_round=valid_round))
+
+    def hear(self, seats: str, kind: StatementKind, value: Digest, round: int = 0) -> list[Effect]:
+        """Votes of the seats named by digits."""
+        return self.tell(*(Received(self.vote(int(i), kind, value, round)) for i in seats))
+
+    def hear_proposal(self, value: Digest, round: int = 0, valid_round: int = -1) -> list[Effect]:
+        seat = round % len(self.leaders)
+        return self.tell(Received(self.vote(seat, PROPOSAL, value, round, valid_round)))
+
+    def quorum(self, seats: str, kind: StatementKind, value: Digest, round: int = 0) -> VoteQuorum:
+        return build_quorum([self.vote(int(i), kind, value, round) for i in seats])
+
+    def judge(self, value: Digest, validity: Answer = YES, acceptable: Answer = YES) -> list[Effect]:
+        return self.tell(Judged(value, self.a.round, validity, acceptable))
+
+    def said(self, kind: StatementKind, round: int = 0) -> list[Digest]:
+        return [
+            e.statement.value
+            for e in self.done
+            if isinstance(e, Say) and e.statement.kind is kind and e.statement.round == round
+        ]
+
+    def lock_on(self, value: Digest, round: int = 0) -> None:
+        """A proof of the current round for ``value``, judged valid."""
+        others = "".join(str(i) for i, m in enumerate(self.leaders) if m != self.a.rules.own)
+        self.hear(others, PREVOTE, value, round)
+        self.judge(value)
+
+
+def reasons(effects: list[Effect]) -> list[str]:
+    return [e.reason for e in effects if isinstance(e, Ignore)]
+
+
+def kinds(effects: list[Effect]) -> list[str]:
+    return [type(e).__name__ for e in effects]
+
+
+class Table:
+    """n members, every effect performed at once, everybody holds everything."""
+
+    def __init__(self, n: int) -> None:
+        self.seats = {m: Seat(n, i) for i, m in enumerate(some_rules(n).leaders)}
+        self.decided: dict[Address, VoteQuorum] = {}
+
+    def run(self, alive: Callable[[Address], bool] = lambda m: True) -> None:
+        inbox: list[tuple[Address, Event]] = []
+        names = [m for m in self.seats if alive(m)]
+        for m in names:
+            inbox += [(m, Resume()), (m, Start()), (m, Observed(Digest(m + bytes(12))))]
+        for _ in range(200):
+            while inbox:
+                m, event = inbox.pop(0)
+                seat = self.seats[m]
+                for effect in seat.tell(event):
+                    inbox += self.perform(m, effect, names)
+            if len(self.decided) == len(names):
+                return
+            for m in names:
+                self.seats[m].now += 100
+                inbox.append((m, Tick()))
+
+    def perform(self, m: Address, effect: Effect, names: list[Address]) -> list[tuple[Address, Event]]:
+        others = [o for o in names if o != m]
+        if isinstance(effect, Say):
+            heard: list[tuple[Address, Event]] = [(o, Received(effect.statement)) for o in others]
+            if effect.statement.kind is OBSERVATION:
+                told = SetsHeld(frozenset([m]), frozenset([m]))
+                heard += [(o, told) for o in names]
+            return heard
+        if isinstance(effect, SendQuorum):
+            return [(o, ReceivedQuorum(effect.quorum)) for o in others]
+        if isinstance(effect, AskOwn):
+            return [(m, Recalled(o)) for o in others]
+        if isinstance(effect, Build):
+            return [(m, Candidate(effect.round, V))]
+        if isinstance(effect, Judge):
+            return [(m, Judged(effect.value, effect.round, YES, YES))]
+        if isinstance(effect, Decide):
+            self.decided[m] = effect.certificate
+        return []
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 13])
+def test_a_committee_without_faults_decides_in_round_0_at_once(n: int) -> None:
+    table = Table(n)
+    table.run()
+    assert {(c.value, c.round) for c in table.decided.values()} == {(V, 0)}
+    assert len(table.decided) == n
+    assert {s.now for s in table.seats.values()} == {T0}
+
+
+def test_with_the_first_leader_down_round_1_decides() -> None:
+    table = Table(4)
+    down = some_rules(4).leaders[0]
+    table.run(lambda m: m != down)
+    assert {(c.value, c.round) for c in table.decided.values()} == {(V, 1)}
+
+
+def test_an_empty_committee_decides_nothing_and_breaks_nothing() -> None:
+    a = Agreement(Rules.of(INSTANCE, CONFIG, [], None, Timeouts()))
+    for event in (Resume(), Start(), Observed(U), Tick(), Arrived()):
+        a, _ = on_event(a, event, T0)
+    assert a.decided is None
+    assert a.leader is None
+
+
+# --- observation, start -----------------------------------------------------------------------------
+
+
+def test_nothing_is_said_before_the_cut_off() -> None:
+    seat = Seat(seat=1)
+    seat.tell(Resume(), Recalled(seat.leaders[2]), Observed(U))
+    seat.hear_proposal(V)
+    seat.hear("023", PREVOTE, V)
+    assert not any(isinstance(e, Say) for e in seat.done)
+    seat.tell(Start())
+    assert seat.said(OBSERVATION) == [U]
+
+
+def test_nothing_is_said_before_peers_told_what_they_know_of_us() -> None:
+    seat = Seat()
+    effects = seat.tell(Resume(), Start(), Observed(U))
+    assert any(isinstance(e, AskOwn) for e in effects)
+    assert not any(isinstance(e, Say) for e in effects)
+    assert seat.said(OBSERVATION) == []
+    seat.tell(Recalled(seat.leaders[1]))
+    assert seat.said(OBSERVATION) == [U]
+
+
+def test_after_five_seconds_without_an_answer_we_speak() -> None:
+    seat = Seat()
+    seat.tell(Resume(), Start(), Observed(U))
+    assert seat.a.wake_ms == T0 + 5_000
+    seat.wait(4_999)
+    assert seat.said(OBSERVATION) == []
+    seat.wait(1)
+    assert seat.said(OBSERVATION) == [U]
+
+
+def test_an_own_statement_that_the_journal_lacks_bars_us() -> None:
+    seat = Seat(seat=1)
+    seat.tell(Resume())
+    unknown = seat.vote(1, PREVOTE, W)
+    effects = seat.tell(Received(unknown))
+    assert Bar(unknown) in effects
+    seat.tell(Recalled(seat.leaders[2]), Start(), Observed(U))
+    seat.wait(60_000)
+    assert not any(isinstance(e, Say) for e in seat.done)
+    assert seat.a.standing.barred
+
+
+def test_a_barred_member_still_follows_to_the_decision() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.tell(Received(seat.vote(1, PRECOMMIT, W, round=2)))
+    effects = seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V)))
+    assert any(isinstance(e, Decide) for e in effects)
+
+
+def test_an_observation_is_frozen_once() -> None:
+    seat = Seat()
+    seat.begin()
+    assert reasons(seat.tell(Observed(V))) == ["observed something else before"]
+    assert seat.said(OBSERVATION) == [U]
+
+
+# --- leader -----------------------------------------------------------------------------------------
+
+
+def sets_of(seat: Seat, seats: str, reproduced: str | None = None) -> SetsHeld:
+    names = frozenset(seat.leaders[int(i)] for i in seats)
+    return SetsHeld(names, names if reproduced is None else frozenset(seat.leaders[int(i)] for i in reproduced))
+
+
+def test_the_leader_builds_at_once_with_the_sets_of_all() -> None:
+    seat = Seat()
+    seat.begin()
+    assert not any(isinstance(e, Build) for e in seat.tell(sets_of(seat, "012")))
+    assert Build(0) in seat.tell(sets_of(seat, "0123"))
+
+
+def test_the_leader_waits_a_third_of_the_timeout_for_a_silent_observer() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.tell(sets_of(seat, "012"))
+    assert Build(0) not in seat.wait(499)
+    assert Build(0) in seat.wait(1)
+
+
+def test_the_leader_waits_half_the_timeout_for_sets_that_do_not_come() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.tell(sets_of(seat, "0123", reproduced="01"))
+    assert Build(0) not in seat.wait(749)
+    assert Build(0) in seat.wait(1)
+
+
+def test_the_leader_never_builds_from_less_than_a_quorum_of_observations() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.tell(sets_of(seat, "01"))
+    seat.wait(500)
+    seat.wait(250)
+    seat.wait(749)
+    assert not any(isinstance(e, Build) for e in seat.done)
+
+
+def test_the_leader_proposes_once_per_round() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.tell(sets_of(seat, "0123"), Candidate(0, V))
+    assert reasons(seat.tell(Candidate(0, W))) == ["not our turn to propose, or proposed already"]
+    assert seat.said(PROPOSAL) == [V]
+
+
+def test_a_member_that_does_not_lead_proposes_nothing() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.tell(sets_of(seat, "0123"), Candidate(0, V))
+    assert seat.said(PROPOSAL) == []
+    assert not any(isinstance(e, Build) for e in seat.done)
+
+
+def test_a_leader_without_own_observation_builds_nothing() -> None:
+    seat = Seat()
+    seat.begin(observed=False)
+    seat.tell(sets_of(seat, "0123"), Candidate(0, V))
+    seat.wait(1_000)
+    assert seat.said(PROPOSAL) == []
+
+
+def test_a_leader_that_holds_a_proof_proposes_its_value_again_with_it() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    proof = seat.quorum("023", PREVOTE, V)
+    seat.tell(ReceivedQuorum(proof))
+    seat.hear("023", PRECOMMIT, NIL)
+    assert seat.a.round == 1
+    said = [e.statement for e in seat.done if isinstance(e, Say) and e.statement.kind is PROPOSAL]
+    assert [(s.value, s.valid_round) for s in said] == [(V, 0)]
+    assert SendQuorum(proof) in seat.done
+
+
+# --- prevote ----------------------------------------------------------------------------------------
+
+
+def test_a_fresh_proposal_is_prevoted_when_valid_and_acceptable() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    assert Judge(V, 0, fresh=True) in seat.hear_proposal(V)
+    seat.judge(V)
+    assert seat.said(PREVOTE) == [V]
+
+
+@pytest.mark.parametrize(("validity", "acceptable"), [(NO, YES), (YES, NO), (NOT_YET, NO), (NO, NOT_YET)])
+def test_a_no_is_a_prevote_for_nil_at_once(validity: Answer, acceptable: Answer) -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V, validity, acceptable)
+    assert seat.said(PREVOTE) == [NIL]
+
+
+@pytest.mark.parametrize(("validity", "acceptable"), [(NOT_YET, YES), (YES, NOT_YET), (NOT_YET, NOT_YET)])
+def test_not_yet_is_asked_again_when_data_arrives_and_nil_at_the_timeout(validity: Answer, acceptable: Answer) -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    effects = seat.judge(V, validity, acceptable)
+    assert any(isinstance(e, Obtain) and e.sources == (seat.leaders[0],) for e in effects) == (validity is NOT_YET)
+    assert seat.said(PREVOTE) == []
+    assert Judge(V, 0, fresh=True) in seat.tell(Arrived())
+    seat.wait(1_499)
+    assert seat.said(PREVOTE) == []
+    seat.wait(1)
+    assert seat.said(PREVOTE) == [NIL]
+
+
+def test_a_validity_once_given_stays() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V, YES, NOT_YET)
+    seat.judge(V, NOT_YET, YES)
+    assert seat.said(PREVOTE) == [V]
+
+
+def test_a_fresh_proposal_waits_for_the_own_observation() -> None:
+    seat = Seat(seat=1)
+    seat.begin(observed=False)
+    assert not any(isinstance(e, Judge) for e in seat.hear_proposal(V))
+    assert Judge(V, 0, fresh=True) in seat.tell(Observed(U))
+
+
+def test_an_answer_nobody_asked_for_is_ignored() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    assert reasons(seat.judge(V)) == ["not asked"]
+
+
+def test_acceptability_is_asked_anew_in_every_round() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V, YES, NO)
+    seat.hear("012", PREVOTE, NIL)
+    seat.hear("012", PRECOMMIT, NIL)
+    assert Judge(V, 1, fresh=True) in seat.hear_proposal(V, round=1)
+    seat.tell(Judged(V, 0, YES, YES))
+    assert seat.said(PREVOTE, 1) == []
+    seat.tell(Judged(V, 1, YES, YES))
+    assert seat.said(PREVOTE, 1) == [V]
+
+
+def test_a_proposal_with_a_proof_is_not_asked_for_acceptability() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, V)))
+    seat.hear("012", PRECOMMIT, NIL)
+    seat.hear_proposal(V, round=1, valid_round=0)
+    asked = [e for e in seat.done if isinstance(e, Judge)]
+    assert asked
+    assert not any(e.fresh for e in asked)
+    seat.tell(Judged(V, 1, YES, NO))
+    assert seat.said(PREVOTE, 1) == [V]
+
+
+def test_a_reproposal_waits_for_its_proof() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.hear("012", PRECOMMIT, NIL)
+    seat.hear_proposal(V, round=1, valid_round=0)
+    assert seat.said(PREVOTE, 1) == []
+    seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, V)))
+    seat.judge(V)
+    assert seat.said(PREVOTE, 1) == [V]
+
+
+def test_a_locked_member_refuses_a_fresh_other_value() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.lock_on(V)
+    assert seat.a.place.locked_round == 0
+    seat.hear("012", PRECOMMIT, NIL)
+    seat.hear_proposal(W, round=1)
+    assert seat.said(PREVOTE, 1) == [NIL]
+
+
+def test_a_locked_member_takes_its_own_value_back() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.lock_on(V)
+    seat.hear("012", PRECOMMIT, NIL)
+    seat.hear_proposal(V, round=1, valid_round=0)
+    assert seat.said(PREVOTE, 1) == [V]
+
+
+def test_a_proof_as_new_as_the_lock_frees_a_locked_member_and_an_older_one_does_not() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, W)))  # a proof that this member did not lock on
+    seat.hear("012", PRECOMMIT, NIL)
+    seat.hear("012", PREVOTE, V, round=1)
+    seat.judge(V)
+    assert (seat.a.place.locked_value, seat.a.place.locked_round) == (V, 1)
+    seat.hear("012", PRECOMMIT, NIL, round=1)
+    seat.hear_proposal(W, round=2, valid_round=0)
+    assert seat.said(PREVOTE, 2) == [NIL]
+
+
+def test_two_proposals_of_a_lying_leader_are_both_considered_and_kept_as_evidence() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    effects = seat.hear_proposal(W)
+    assert any(isinstance(e, KeepEvidence) for e in effects)
+    seat.judge(V, NO)
+    assert seat.said(PREVOTE) == []
+    seat.judge(W)
+    assert seat.said(PREVOTE) == [W]
+
+
+# --- precommit --------------------------------------------------------------------------------------
+
+
+def test_a_proof_locks_and_precommits() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V)
+    effects = seat.hear("02", PREVOTE, V)
+    proof = next(e.quorum for e in effects if isinstance(e, SendQuorum))
+    assert (proof.kind, proof.value, proof.round) == (PREVOTE, V, 0)
+    assert KeepQuorum(proof) in effects
+    assert seat.said(PRECOMMIT) == [V]
+    assert (seat.a.place.locked_value, seat.a.place.locked_round) == (V, 0)
+    assert (seat.a.place.valid_value, seat.a.place.valid_round) == (V, 0)
+
+
+def test_a_proof_for_a_value_that_is_not_here_is_fetched_from_its_signers() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    effects = seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V)))
+    assert Judge(V, 0, fresh=False) in effects
+    assert seat.said(PREVOTE) == [NIL]
+    assert Obtain(V, tuple(sorted(seat.leaders[i] for i in (0, 2, 3)))) in seat.judge(V, NOT_YET)
+    assert seat.said(PRECOMMIT) == []
+    seat.judge(V)
+    assert seat.said(PRECOMMIT) == [V]
+
+
+def test_prevotes_for_nothing_in_common_end_in_nil_after_the_timeout() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V)
+    seat.hear("0", PREVOTE, W)
+    seat.hear("2", PREVOTE, NIL)
+    seat.wait(999)
+    assert seat.said(PRECOMMIT) == []
+    seat.wait(1)
+    assert seat.said(PRECOMMIT) == [NIL]
+
+
+def test_a_quorum_of_nil_precommits_ends_the_round_at_once() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("023", PRECOMMIT, NIL)
+    assert (seat.a.round, seat.a.step) == (1, Step.PROPOSE)
+
+
+def test_mixed_precommits_end_the_round_after_the_timeout() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("02", PRECOMMIT, V)
+    seat.hear("3", PRECOMMIT, NIL)
+    seat.wait(999)
+    assert seat.a.round == 0
+    seat.wait(1)
+    assert seat.a.round == 1
+
+
+def test_timeouts_grow_up_to_their_maximum() -> None:
+    seat = Seat(seat=1, max_ms=2_200)
+    seat.begin()
+    for round, timeout in [(0, 1_500), (1, 2_000), (2, 2_200), (3, 2_200)]:
+        assert seat.a.round == round
+        began = seat.now
+        while not seat.said(PREVOTE, round):
+            assert seat.a.wake_ms is not None
+            seat.wait(seat.a.wake_ms - seat.now)
+        assert seat.now - began == timeout
+        seat.hear("023", PRECOMMIT, NIL, round)
+
+
+# --- rounds -----------------------------------------------------------------------------------------
+
+
+def test_messages_of_f_plus_one_members_of_a_higher_round_pull_us_there() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("2", PREVOTE, NIL, round=7)
+    assert seat.a.round == 0
+    seat.hear("3", PREVOTE, NIL, round=5)
+    assert seat.a.round == 5
+
+
+def test_a_flood_of_rounds_keeps_one_statement_per_signer() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    for round in range(10, 500):
+        seat.hear("2", PREVOTE, V, round)
+    assert seat.a.round == 0
+    assert len(seat.a.votes.statements()) <= 3
+    assert reasons(seat.hear("2", PREVOTE, W, round=498)) == ["round far ahead and not the signer's newest"]
+
+
+def test_what_was_ahead_counts_once_we_are_there() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("2", PREVOTE, V, round=9)
+    seat.hear("3", PREVOTE, V, round=9)
+    assert seat.a.round == 9
+    assert seat.a.votes.count(PREVOTE, 9, V) == 2
+
+
+def test_old_rounds_are_forgotten_but_for_the_newest_proof() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    proof = seat.quorum("012", PREVOTE, V)
+    seat.tell(ReceivedQuorum(proof))
+    for round in range(60):
+        seat.hear("012", PRECOMMIT, NIL, round)
+    assert seat.a.round == 60
+    assert seat.a.votes.proof(0, V) == proof
+    assert min(round for kind, round in seat.a.votes.said if kind != OBSERVATION) >= 60 - 16
+    assert reasons(seat.hear("2", PREVOTE, W, round=3)) == ["round long past"]
+
+
+# --- decision ---------------------------------------------------------------------------------------
+
+
+def test_a_certificate_decides_before_the_cut_off_and_before_the_value_is_here() -> None:
+    seat = Seat(seat=1)
+    certificate = seat.quorum("023", PRECOMMIT, V, round=4)
+    effects = seat.tell(ReceivedQuorum(certificate))
+    assert Decide(certificate, tuple(sorted(seat.leaders[i] for i in (0, 2, 3)))) in effects
+    assert seat.a.wake_ms is None
+
+
+def test_precommits_of_a_round_long_left_still_decide() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("02", PRECOMMIT, V)
+    seat.hear("02", PREVOTE, NIL, round=3)
+    assert seat.a.round == 3
+    seat.hear("3", PRECOMMIT, V)
+    assert seat.a.decided is not None
+    assert seat.a.decided.round == 0
+
+
+def test_precommits_of_different_rounds_decide_nothing() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    for i, round in (("0", 0), ("2", 1), ("3", 2)):
+        seat.hear(i, PRECOMMIT, V, round)
+    assert seat.a.decided is None
+
+
+def test_nil_is_not_an_outcome() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("023", PRECOMMIT, NIL)
+    assert seat.a.decided is None
+    seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, NIL, round=1)))
+    assert seat.a.decided is None
+
+
+def test_both_votes_of_a_liar_count_and_a_third_is_ignored() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("0", PREVOTE, W)
+    assert any(isinstance(e, KeepEvidence) for e in seat.hear("0", PREVOTE, V))
+    assert reasons(seat.hear("0", PREVOTE, NIL)) == ["two kept already"]
+    seat.hear("23", PREVOTE, V)
+    assert seat.a.votes.proof(0, V) is not None
+
+
+def test_a_proof_counts_as_a_whole_although_its_signers_third_vote_is_not_kept() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("0", PREVOTE, W)
+    seat.hear("0", PREVOTE, NIL)
+    seat.hear("2", PREVOTE, V)
+    seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V)))
+    seat.judge(V)
+    assert seat.said(PRECOMMIT) == [V]
+
+
+def test_a_resend_changes_nothing() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    before = seat.a
+    assert seat.hear_proposal(V) == []
+    assert seat.a is before
+
+
+def test_after_the_decision_everything_is_ignored_with_a_reason() -> None:
+    seat = Seat(seat=1)
+    seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V)))
+    for event in (Start(), Observed(U), Arrived(), Candidate(0, V), Judged(V, 0, YES, YES), sets_of(seat, "0")):
+        assert reasons(seat.tell(event)) == ["decided"]
+    assert reasons(seat.hear("0", PREVOTE, W)) == ["decided"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"config_digest": Digest(b"d" * 32)}, "another config digest"),
+        ({"instance": InstanceId(InstanceKind.LATE, 60_000)}, "another instance"),
+        ({"signer": Address(b"x" * 20)}, "not in the committee"),
+        ({"round": -1}, "no such round"),
+        ({"round": 1 << 31}, "no such round"),
+        ({"valid_round": 0}, "a vote has no valid round"),
+        ({"kind": OBSERVATION, "round": 1}, "not an observation"),
+        ({"kind": OBSERVATION, "value": NIL}, "not an observation"),
+        ({"kind": PROPOSAL, "value": NIL}, "nil proposed"),
+        ({"kind": PROPOSAL, "round": 1}, "not the leader of its round"),
+        ({"kind": PROPOSAL, "valid_round": 0}, "valid round not below the round"),
+    ],
+)
+def test_a_foreign_or_impossible_statement_is_ignored_with_its_reason(change: dict[str, object], reason: str) -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    bad = replace(seat.vote(0, PREVOTE, V), **change)  # type: ignore[arg-type]
+    assert worth_keeping(seat.a, bad) == reason
+    before = seat.a
+    assert reasons(seat.tell(Received(bad))) == [reason]
+    assert seat.a == before
+
+
+def test_a_quorum_too_small_is_ignored() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    small = seat.quorum("02", PRECOMMIT, V)
+    assert reasons(seat.tell(ReceivedQuorum(small))) == ["quorum.signatures: 2 signers where 3 are needed"]
+    assert seat.a.decided is None
+
+
+def test_an_observer_without_a_seat_decides_and_says_nothing() -> None:
+    seat = Seat(seat=None)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V)
+    seat.hear("012", PREVOTE, V)
+    seat.hear("012", PRECOMMIT, V)
+    assert seat.a.decided is not None
+    assert not any(isinstance(e, Say) for e in seat.done)
+
+
+# --- relay ------------------------------------------------------------------------------------------
+
+
+def test_relay_gives_what_the_other_lacks_whoever_signed_it() -> None:
+    one, other = Seat(seat=1), Seat(seat=2)
+    one.begin()
+    other.begin()
+    one.hear("03", PREVOTE, W)
+    statements, quorums = missing_for(one.a, summarise(other.a))
+    assert not quorums
+    assert {(s.signer, s.value) for s in statements} >= {(one.leaders[0], W), (one.leaders[3], W)}
+    other.tell(*(Received(s) for s in statements))
+    one.tell(*(Received(s) for s in missing_for(other.a, summarise(one.a))[0]))
+    assert missing_for(one.a, summarise(other.a)) == ((), ())
+
+
+def test_relay_gives_a_proof_as_a_whole() -> None:
+    one, other = Seat(seat=1), Seat(seat=2)
+    proof = one.quorum("013", PREVOTE, V)
+    one.begin(observed=False)
+    one.tell(ReceivedQuorum(proof))
+    other.begin(observed=False)
+    statements, quorums = missing_for(one.a, summarise(other.a))
+    assert quorums == (proof,)
+    assert not [s for s in statements if s.value == V]
+
+
+def test_the_decided_give_the_certificate_only() -> None:
+    one, other = Seat(seat=1), Seat(seat=2)
+    certificate = one.quorum("013", PRECOMMIT, V)
+    one.tell(ReceivedQuorum(certificate))
+    assert missing_for(one.a, summarise(other.a)) == ((), (certificate,))
+
+
+def test_votes_are_compared_at_a_steady_pace_while_undecided() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    assert [Compare() in seat.wait(250) for _ in range(6)] == [False, True] * 3
+
+
+# --- restart ----------------------------------------------------------------------------------------
+
+
+def reload(seat: Seat, *, progress: bool = True) -> None:
+    """As a new worker would: from rows."""
+    rows, quorums = seat.a.votes.statements(), tuple(seat.a.votes.quorums.values())
+    seat.a = restore(seat.a.rules, encode_progress(seat.a) if progress else None, rows, quorums)
+
+
+def test_saved_and_restored_state_is_the_same_state() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V)
+    seat.hear("03", PREVOTE, V)
+    seat.hear("2", PREVOTE, W, round=9)
+    before = replace(seat.a, loaded=True)
+    reload(seat)
+    assert seat.a == before
+    assert not any(isinstance(e, Say) for e in seat.tell(Tick()))
+
+
+def test_the_lock_is_rebuilt_from_the_journal_alone() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.lock_on(V)
+    reload(seat, progress=False)
+    place = seat.a.place
+    assert (place.locked_value, place.locked_round, place.round, place.step) == (V, 0, 0, Step.PRECOMMIT)
+    seat.begin()
+    seat.hear("012", PRECOMMIT, NIL)
+    seat.hear_proposal(W, round=1)
+    assert seat.said(PREVOTE, 1) == [NIL]
+
+
+def test_no_vote_below_the_highest_journaled_round() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.hear("12", PREVOTE, NIL, round=6)
+    seat.wait(10_000)
+    assert seat.said(PREVOTE, 6) == [NIL]
+    reload(seat, progress=False)
+    seat.begin()
+    assert seat.a.round == 6
+    seat.hear_proposal(V, round=6)
+    assert len(seat.said(PREVOTE, 6)) == 1
+
+
+def test_resume_says_again_what_was_said_and_nothing_new() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V)
+    reload(seat)
+    effects = seat.tell(Resume())
+    resent = next(e.statements for e in effects if isinstance(e, Resend))
+    assert [(s.kind, s.value) for s in resent] == [(OBSERVATION, U), (PREVOTE, V)]
+    assert AskOwn() in effects
+    assert not any(isinstance(e, Say) for e in effects)
+
+
+def test_statements_that_came_while_nobody_looked_are_looked_at() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    rows = [*seat.a.votes.statements(), *(seat.vote(i, PRECOMMIT, V) for i in (0, 2, 3))]
+    rows += [seat.vote(0, PREVOTE, V), seat.vote(0, PREVOTE, W)]
+    seat.a = restore(seat.a.rules, encode_progress(seat.a), rows, ())
+    effects = seat.tell(Tick())
+    assert any(isinstance(e, Decide) for e in effects)
+    assert any(isinstance(e, KeepEvidence) for e in effects)
+
+
+def test_state_with_an_unsigned_statement_cannot_be_saved() -> None:
+    seat = Seat(n=1)
+    a, effects = on_event(seat.a, Start(), T0)
+    a, effects = on_event(a, Observed(U), T0)
+    assert kinds(list(effects))[0] == "Say"
+    with pytest.raises(InvariantError, match="sign, then save"):
+        encode_progress(a)
+
+
+def test_a_clock_set_back_does_not_stretch_a_timeout() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.now -= 3_600_000
+    seat.tell(Tick())
+    seat.wait(1_500)
+    assert seat.said(PREVOTE) == [NIL]
+
+
+def test_the_status_page_can_tell_what_an_instance_waits_for() -> None:
+    seat = Seat(seat=1)
+    assert describe_wait(seat.a) == "cut-off"
+    seat.tell(Resume(), Start())
+    assert describe_wait(seat.a) == "peers' word on own statements"
+    seat.begin()
+    assert describe_wait(seat.a) == "a proposal, or data to judge it"
+    seat.hear_proposal(V)
+    seat.judge(V)
+    assert describe_wait(seat.a) == "1/3 prevotes of round 0"
+    seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V)))
+    assert describe_wait(seat.a) == "decided"

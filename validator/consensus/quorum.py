@@ -1,0 +1,23 @@
+"""How many of n members are enough for what. Each function is named by its guarantee.
+
+At most f = floor((n - 1) / 3) members are faulty. Two quorums of n - f share n - 2f >= f + 1 members, so at least
+one honest one, also where n is not 3f + 1. Nobody agrees on anything in an empty committee: one vote is asked of
+it, and it has none.
+"""
+
+from __future__ import annotations
+
+
+def faulty(n: int) -> int:
+    """f: the number of faulty members that n members survive."""
+    return max(0, (n - 1) // 3)
+
+
+def quorum(n: int) -> int:
+    """Votes that decide: any two sets of this size share an honest member."""
+    return max(1, n - faulty(n))
+
+
+def one_honest(n: int) -> int:
+    """Members of whom at least one is honest."""
+    return faulty(n) + 1

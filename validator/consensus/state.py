@@ -1,0 +1,329 @@
+"""The state of one instance, and how it is saved and rebuilt.
+
+What is scalar travels as one row of progress; statements, quorums and the decision have rows of their own, the own
+statements among them being the journal. Where the journal is ahead of the progress, the journal counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+from validator.codec import cbor
+from validator.codec.statement import MAX_ROUND, decode_statement, encode_statement
+from validator.consensus.proposal import Answer
+from validator.consensus.quorum import one_honest, quorum
+from validator.consensus.votes import AHEAD, BEHIND, EMPTY, Votes, add, add_quorum, refusal
+from validator.errors import InvariantError, MalformedInput
+from validator.hashing import instance_subject, order_committee
+from validator.model import NIL, Address, Digest, InstanceId, Statement, StatementKind, VoteQuorum
+from validator.parameters import ParameterSet
+
+OBSERVATION = StatementKind.OBSERVATION
+PROPOSAL = StatementKind.PROPOSAL
+PREVOTE = StatementKind.PREVOTE
+PRECOMMIT = StatementKind.PRECOMMIT
+MAX_PROGRESS_BYTES = 256 << 10
+
+# --- what does not change during an instance --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Milliseconds. Each of the three grows by ``delta_ms`` per round, up to ``max_ms``.
+
+    ``relay_ms``: how often votes are compared with peers while undecided. ``recall_ms``: how long to wait for
+    peers' word on our own statements.
+    """
+
+    propose_ms: int = 1_500
+    prevote_ms: int = 1_000
+    precommit_ms: int = 1_000
+    delta_ms: int = 500
+    max_ms: int = 60_000
+    relay_ms: int = 500
+    recall_ms: int = 5_000
+
+    @classmethod
+    def of(cls, p: ParameterSet) -> Timeouts:
+        return cls(
+            p.timeout_propose_ms, p.timeout_prevote_ms, p.timeout_precommit_ms, p.timeout_delta_ms, p.timeout_max_ms
+        )
+
+    def grown(self, base_ms: int, round: int) -> int:
+        """base + delta x round, at most max_ms."""
+        return min(base_ms + self.delta_ms * round, max(base_ms, self.max_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Who agrees on what. ``own`` is None for an observer without a seat, who follows and says nothing."""
+
+    instance: InstanceId
+    config_digest: Digest
+    committee: tuple[Address, ...]
+    own: Address | None
+    timeouts: Timeouts
+    members: frozenset[Address]
+    leaders: tuple[Address, ...]
+    quorum: int
+    one_honest: int
+
+    @classmethod
+    def of(
+        cls,
+        instance: InstanceId,
+        config_digest: Digest,
+        committee: Sequence[Address],
+        own: Address | None,
+        timeouts: Timeouts,
+    ) -> Rules:
+        """``own`` outside the committee counts as an observer."""
+        members = frozenset(committee)
+        if len(members) != len(committee):
+            raise InvariantError("a member stands twice in the committee")
+        return cls(
+            instance=instance,
+            config_digest=config_digest,
+            committee=tuple(sorted(members)),
+            own=own if own in members else None,
+            timeouts=timeouts,
+            members=members,
+            leaders=order_committee(sorted(members), config_digest, instance_subject(instance)),
+            quorum=quorum(len(members)),
+            one_honest=one_honest(len(members)),
+        )
+
+    def leader(self, round: int) -> Address | None:
+        """proposer(h, round); None in an empty committee."""
+        return self.leaders[round % len(self.leaders)] if self.leaders else None
+
+
+# --- state ------------------------------------------------------------------------------------------
+
+
+class Step(IntEnum):
+    WAITING = 0
+    PROPOSE = 1
+    PREVOTE = 2
+    PRECOMMIT = 3
+    DECIDED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the paper's machine we are. Times are absolute; None: not scheduled."""
+
+    round: int = 0
+    step: Step = Step.WAITING
+    locked_value: Digest = NIL
+    locked_round: int = -1
+    valid_value: Digest = NIL
+    valid_round: int = -1
+    started_ms: int = 0
+    prevote_at: int | None = None
+    precommit_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What this member may do and has been told.
+
+    ``observation``: own, frozen. ``observed``/``reproduced``: members whose observation, and whose set with these
+    digests, is here. ``unsigned``: said, not yet back with a signature; empty whenever state is saved.
+    """
+
+    started: bool = False
+    recalled: bool = False
+    answers: frozenset[Address] = frozenset()
+    barred: bool = False
+    observation: Digest | None = None
+    observed: frozenset[Address] = frozenset()
+    reproduced: frozenset[Address] = frozenset()
+    build_asked: int = -1
+    recall_at: int | None = None
+    relay_at: int | None = None
+    wake_ms: int | None = None
+    unsigned: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the shell said of a value. ``acceptable`` is for one round, that of the last fresh question."""
+
+    validity: Answer
+    acceptable: Answer
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """The whole state of one instance. ``loaded``: statements came from the store and were not looked at yet."""
+
+    rules: Rules
+    votes: Votes = EMPTY
+    place: Place = Place()
+    standing: Standing = Standing()
+    judgements: Mapping[Digest, Judgement] | None = None
+    decided: VoteQuorum | None = None
+    loaded: bool = True
+
+    @property
+    def round(self) -> int:
+        return self.place.round
+
+    @property
+    def step(self) -> Step:
+        return self.place.step
+
+    @property
+    def wake_ms(self) -> int | None:
+        """When ``Tick`` is due next; None: only another event helps."""
+        return self.standing.wake_ms
+
+    @property
+    def leader(self) -> Address | None:
+        return self.rules.leader(self.place.round)
+
+
+def unfit(rules: Rules, s: Statement) -> str:
+    """Why a statement does not belong to this instance at all; "" if it does."""
+    if s.config_digest != rules.config_digest:
+        return "another config digest"
+    if s.instance != rules.instance:
+        return "another instance"
+    if s.signer not in rules.members:
+        return "not in the committee"
+    if not 0 <= s.round <= MAX_ROUND:
+        return "no such round"
+    if s.kind is OBSERVATION:
+        if s.round or s.value == NIL or s.valid_round != -1:
+            return "not an observation"
+    elif s.kind is PROPOSAL:
+        if s.value == NIL:
+            return "nil proposed"
+        if not -1 <= s.valid_round < s.round:
+            return "valid round not below the round"  # line 28
+        if rules.leader(s.round) != s.signer:
+            return "not the leader of its round"
+    elif s.valid_round != -1:
+        return "a vote has no valid round"
+    return ""
+
+
+# --- persistence ------------------------------------------------------------------------------------
+
+
+def encode_progress(a: Agreement) -> bytes:
+    """Canonical bytes of everything but the statements, quorums and decision, which have rows of their own."""
+    if a.standing.unsigned:
+        raise InvariantError("a statement is not signed yet: sign, then save")
+    p, s = a.place, a.standing
+    judgements = a.judgements or {}
+    return cbor.encode_object(
+        "progress/1",
+        [p.round, int(p.step), p.locked_value, p.locked_round, p.valid_value, p.valid_round],
+        [p.started_ms, p.prevote_at, p.precommit_at, s.recall_at, s.relay_at, s.wake_ms],
+        [s.started, s.recalled, s.barred, s.observation, s.build_asked],
+        [sorted(s.answers), sorted(s.observed), sorted(s.reproduced)],
+        [[v, _ANSWERS.index(j.validity), _ANSWERS.index(j.acceptable), j.round] for v, j in sorted(judgements.items())],
+        [encode_statement(a.votes.ahead[signer]) for signer in sorted(a.votes.ahead)],
+    )
+
+
+_ANSWERS = (Answer.YES, Answer.NO, Answer.NOT_YET)
+
+
+def restore(
+    rules: Rules, progress: bytes | None, statements: Sequence[Statement], quorums: Sequence[VoteQuorum]
+) -> Agreement:
+    """State from the store: progress, all statements held (own ones included), all proofs and certificates.
+
+    Round, step and lock are rebuilt from the own statements where these are ahead of the progress (an imported
+    journal has no progress). The first event looks at the statements; nothing is lost between saving and looking.
+
+    Raises:
+        MalformedInput: the progress is not of this form.
+    """
+    place, standing, judgements, ahead = _NEW if progress is None else _decode_progress(progress)
+    own = [s for s in statements if s.signer == rules.own]
+    place = _rebuild(place, own)
+    for s in own:
+        if s.kind is OBSERVATION:
+            standing = replace(standing, observation=s.value)
+    floor, ceiling = place.round - BEHIND, place.round + AHEAD
+    votes = EMPTY
+    for s in (*own, *statements, *ahead):
+        if not unfit(rules, s) and not refusal(votes, s, floor, ceiling):
+            votes = add(votes, s, ceiling)
+    for q in quorums:
+        votes = add_quorum(votes, q)
+    decision = next((q for q in quorums if q.kind is PRECOMMIT and place.step is Step.DECIDED), None)
+    return Agreement(rules, votes, place, standing, judgements, decision)
+
+
+def _rebuild(place: Place, own: Sequence[Statement]) -> Place:
+    """Never below what the journal says: highest round spoken in, its step, the lock of the newest own precommit."""
+    spoken = [s for s in own if s.kind is not OBSERVATION]
+    if not spoken:
+        return place
+    last = max(s.round for s in spoken)
+    if last >= place.round and place.step is not Step.DECIDED:
+        kinds = {s.kind for s in spoken if s.round == last}
+        step = Step.PRECOMMIT if PRECOMMIT in kinds else Step.PREVOTE if PREVOTE in kinds else Step.PROPOSE
+        if last > place.round:
+            place = replace(place, round=last, step=step, prevote_at=None, precommit_at=None)
+        else:
+            place = replace(place, step=max(place.step, step))
+    locks = [s for s in spoken if s.kind is PRECOMMIT and s.value != NIL]
+    newest = max(locks, key=lambda s: s.round, default=None)
+    if newest is not None and newest.round > place.locked_round:
+        place = replace(place, locked_value=newest.value, locked_round=newest.round)
+    return place
+
+
+_Progress = tuple[Place, Standing, Mapping[Digest, Judgement], tuple[Statement, ...]]
+_NEW: _Progress = (Place(), Standing(), {}, ())
+
+
+def _decode_progress(data: bytes) -> _Progress:
+    where, times, flags, members, judged, ahead = cbor.decode_object(
+        data, "progress/1", 6, max_bytes=MAX_PROGRESS_BYTES
+    )
+    try:
+        return (
+            Place(
+                round=where[0],
+                step=Step(where[1]),
+                locked_value=Digest(where[2]),
+                locked_round=where[3],
+                valid_value=Digest(where[4]),
+                valid_round=where[5],
+                started_ms=times[0],
+                prevote_at=times[1],
+                precommit_at=times[2],
+            ),
+            Standing(
+                started=flags[0],
+                recalled=flags[1],
+                barred=flags[2],
+                observation=flags[3],
+                build_asked=flags[4],
+                answers=_members(members[0]),
+                observed=_members(members[1]),
+                reproduced=_members(members[2]),
+                recall_at=times[3],
+                relay_at=times[4],
+                wake_ms=times[5],
+            ),
+            {Digest(v): Judgement(_ANSWERS[valid], _ANSWERS[accepted], r) for v, valid, accepted, r in judged},
+            tuple(decode_statement(s) for s in ahead),
+        )
+    except (TypeError, ValueError, IndexError) as error:
+        raise MalformedInput("progress", f"fields do not fit: {error}") from error
+
+
+def _members(items: Any) -> frozenset[Address]:
+    return frozenset(Address(item) for item in items)
