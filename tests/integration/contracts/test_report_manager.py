@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.builders import a_key
 from tests.contract_network import CONFIG, ContractNetwork, a_report
-from validator.codec.report import MAX_AMOUNT, compact_signature, report_values
+from validator.codec.report import MAX_AMOUNT, compact_signature, decode_report, report_values
 from validator.codec.secp256k1 import SigningKey
 from validator.devnet.contracts import WEI
 from validator.errors import RemoteFault
@@ -350,3 +353,15 @@ def test_inclusion_paths_of_trees_of_every_shape(network: ContractNetwork, size:
         path = _path(leaves, index)
         found = network.chain.call("ReportManager", "rootFrom", leaves[index], index, size, path)
         assert found == (True, _tree(leaves))
+
+
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "report.json").read_text())["reports"]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=[v["name"] for v in VECTORS])
+def test_the_contract_agrees_with_the_vectors(network: ContractNetwork, vector: dict[str, Any]) -> None:
+    assert network.chain.deployment.contracts.report_manager.hex() == vector["report_manager"]
+    assert network.chain.chain_id == vector["chain_id"]
+    report = decode_report(bytes.fromhex(vector["canonical"]))
+    said = network.chain.call("ReportManager", "reportDigest", report_values(report))[0]
+    assert said.hex() == vector["digest"]
