@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import certifi
 import httpcore
 import zstandard
 
@@ -476,6 +477,7 @@ class _Connection:
     address: IPAddress
     budget: _Budget
     http: httpcore.HTTPConnection
+    used: bool = False
     idle_since: float = 0.0
 
     @property
@@ -487,7 +489,7 @@ class _Connections:
     """Open connections of a client: reused while fresh, and counted per (address, port) and per address."""
 
     def __init__(self, ssl_context: ssl.SSLContext | None, allow_nets: Sequence[IPNetwork]) -> None:
-        self._ssl = ssl_context
+        self._ssl = ssl_context or ssl.create_default_context(cafile=certifi.where())
         self._allow_nets = allow_nets
         self._change = threading.Condition()
         self._open: list[_Connection] = []
@@ -496,21 +498,23 @@ class _Connections:
     def take_idle(self, base: tuple[str, str, int]) -> _Connection | None:
         """An idle connection to the same scheme, name and port that is still good."""
         with self._change:
-            self._sweep()
-            for connection in reversed(self._idle):
-                if connection.base == base:
-                    self._idle.remove(connection)
-                    return connection
-        return None
+            return self._find_idle(base)
 
-    def open(self, base: tuple[str, str, int], address: IPAddress, until: float) -> _Connection:
+    def open(self, base: tuple[str, str, int], address: IPAddress, until: float, *, fresh: bool = False) -> _Connection:
         """Count a new connection in, waiting for a free place; it connects with its first request.
+
+        While waiting, an idle one to the same base will do, unless ``fresh``.
 
         Raises:
             TransientError: no place became free in time.
         """
         with self._change:
-            while not self._has_room(address, base[2]):
+            while True:
+                idle = None if fresh else self._find_idle(base)
+                if idle is not None:
+                    return idle
+                if self._has_room(address, base[2]):
+                    break
                 left = until - time.monotonic()
                 if left <= 0:
                     raise TransientError(f"{address}: all connections to this address are in use", address=str(address))
@@ -524,6 +528,14 @@ class _Connections:
             connection = _Connection(base, address, budget, http)
             self._open.append(connection)
             return connection
+
+    def _find_idle(self, base: tuple[str, str, int]) -> _Connection | None:
+        self._sweep()
+        for connection in reversed(self._idle):
+            if connection.base == base:
+                self._idle.remove(connection)
+                return connection
+        return None
 
     def give_back(self, connection: _Connection) -> None:
         with self._change:
@@ -614,6 +626,7 @@ class BoundedClient:
         allow_nets: Sequence[IPNetwork] = (),
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 10.0,
+        floor_after_s: float = FLOOR_AFTER_S,
         resolver: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
         user_agent: str = "logstore-validator",
@@ -621,6 +634,7 @@ class BoundedClient:
         self._allow_nets = tuple(allow_nets)
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
+        self._floor_after_s = floor_after_s
         self._resolver = resolver
         self._user_agent = user_agent
         self._connections = _Connections(ssl_context, self._allow_nets)
@@ -709,34 +723,49 @@ class BoundedClient:
         key = (base.scheme, base.host, base.port)
         connection = self._connections.take_idle(key)
         if connection is not None:
-            connection.budget.until = until
-            try:
-                return connection, connection.http.handle_request(request)
-            except (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError):
-                self._connections.discard(connection)  # closed by the other side while idle: a new one may do better
-            except _HTTPCORE_ERRORS as error:
-                self._connections.discard(connection)
-                raise _translate(base, error) from error
-            except BaseException:
-                self._connections.discard(connection)
-                raise
+            response = self._try_used(base, connection, request, until)
+            if response is not None:
+                return connection, response
         timeout_s = min(self._connect_timeout_s, until - time.monotonic())
         addresses = resolve(base, allow_nets=self._allow_nets, timeout_s=timeout_s, resolver=self._resolver)
-        failure: ValidatorError | None = None
+        failure: Exception | None = None
         for address in addresses:
             connection = self._connections.open(key, address, until)
+            if connection.used:
+                response = self._try_used(base, connection, request, until)
+                if response is not None:
+                    return connection, response
+                connection = self._connections.open(key, address, until, fresh=True)
             try:
-                return connection, connection.http.handle_request(request)
+                return connection, self._exchange(connection, request, until)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                self._connections.discard(connection)
-                failure = _translate(base, error)
+                failure = error
             except _HTTPCORE_ERRORS as error:
-                self._connections.discard(connection)
                 raise _translate(base, error) from error
-            except BaseException:
-                self._connections.discard(connection)
-                raise
-        raise failure or TransientError(f"{base}: no address", url=str(base))
+        if failure is None:
+            raise TransientError(f"{base}: no address", url=str(base))
+        raise _translate(base, failure) from failure
+
+    def _try_used(
+        self, base: ParsedUrl, connection: _Connection, request: httpcore.Request, until: float
+    ) -> httpcore.Response | None:
+        """None if the other side closed the connection while it was idle: a new one may do better."""
+        try:
+            return self._exchange(connection, request, until)
+        except (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError):
+            return None
+        except _HTTPCORE_ERRORS as error:
+            raise _translate(base, error) from error
+
+    def _exchange(self, connection: _Connection, request: httpcore.Request, until: float) -> httpcore.Response:
+        """Send and read the head of the answer; the connection is gone where that fails."""
+        connection.budget.until = until
+        connection.used = True
+        try:
+            return connection.http.handle_request(request)
+        except BaseException:
+            self._connections.discard(connection)
+            raise
 
     def _open(self, base: ParsedUrl, response: httpcore.Response, max_bytes: int) -> OpenAnswer:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
@@ -745,7 +774,7 @@ class BoundedClient:
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 18 or int(length) > max_bytes):
             raise MalformedInput("body", f"{length[:20]} bytes announced, {max_bytes} allowed", url=str(base))
-        raw = _bounded(base, response.iter_stream(), max_bytes)
+        raw = _bounded(base, response.iter_stream(), max_bytes, self._floor_after_s)
         return OpenAnswer(
             response.status, headers, decompress_bounded(raw, headers.get("content-encoding", ""), max_bytes)
         )
@@ -759,7 +788,7 @@ class BoundedClient:
         self._connections.give_back(connection)
 
 
-def _bounded(base: ParsedUrl, raw: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
+def _bounded(base: ParsedUrl, raw: Iterable[bytes], max_bytes: int, floor_after_s: float) -> Iterator[bytes]:
     """Raw bytes of a body with the limits that hold before decompression: size, and the floor of speed."""
     started = time.monotonic()
     total = 0
@@ -768,7 +797,7 @@ def _bounded(base: ParsedUrl, raw: Iterable[bytes], max_bytes: int) -> Iterator[
         if total > max_bytes + _STEP:  # a compressed body may be a little larger than what it holds, not more
             raise MalformedInput("body", f"more than {max_bytes} bytes", url=str(base))
         took = time.monotonic() - started
-        if took > FLOOR_AFTER_S and total < took * FLOOR_BYTES_PER_S:
+        if took > floor_after_s and total < took * FLOOR_BYTES_PER_S:
             raise RemoteFault(
                 f"{base}: {total} bytes in {took:.0f} s are below the floor of 64 KiB/s", url=str(base), bytes=total
             )
