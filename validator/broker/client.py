@@ -29,6 +29,7 @@ MAX_SEQUENCE = 2**31 - 1
 PAGE_ROWS = 5000
 """A broker's answer holds at most so many messages; one of frames that has as many may be followed by another."""
 MAX_ERROR_BYTES = 4 << 10
+MAX_DIALECTS = 1000
 THREADS_PER_BROKER = 2
 """As many as ``validator.fetching`` opens connections to one address and port."""
 MIN_S = 0.05
@@ -172,7 +173,11 @@ class _Job:
 
 
 class BrokerClient:
-    """Fulfils ``ports.MessageSource``. Thread-safe; threads are made when first needed, never at construction."""
+    """Fulfils ``ports.MessageSource``. Thread-safe.
+
+    Each call has threads of its own, two per broker: a slow broker keeps nobody else's pulls waiting, nor the next
+    call's, and nothing is left behind in a process that forks.
+    """
 
     def __init__(
         self,
@@ -193,16 +198,10 @@ class BrokerClient:
         self._on_pull = on_pull
         self._accept_encoding = accept_encoding
         self._logins = {hex_password: _basic_login(query_key, hex_password) for hex_password in (True, False)}
-        self._lock = threading.Lock()
-        self._lanes: dict[str, ThreadPoolExecutor] = {}
         self._dialects: dict[str, _Dialect] = {}
 
     def close(self) -> None:
-        """End the threads; pulls under way end with their deadlines."""
-        with self._lock:
-            for lane in self._lanes.values():
-                lane.shutdown(wait=False, cancel_futures=True)
-            self._lanes.clear()
+        """Close idle connections; pulls under way end with their deadlines."""
         self._http.close()
 
     def fetch_window(
@@ -224,6 +223,7 @@ class BrokerClient:
         known: dict[bytes, bytes] = {}
         jobs: list[_Job] = []
         futures: list[Future[None]] = []
+        lanes: list[ThreadPoolExecutor] = []
         for broker in brokers:
             own = _Budget("one broker", self._limits.broker_bytes, self._limits.broker_rows, total)
             ends = min(until, started + self._limits.broker_s)
@@ -231,11 +231,12 @@ class BrokerClient:
             jobs += mine
             url = self._checked(broker, mine)
             if url is not None:
-                lane = self._lane(broker.url)
+                lane = ThreadPoolExecutor(THREADS_PER_BROKER, thread_name_prefix="broker")
+                lanes.append(lane)
                 futures += [lane.submit(self._run, job, url) for job in mine]
         wait(futures, max(0.0, until - time.monotonic()) + LINGER_S)
-        for future in futures:
-            future.cancel()
+        for lane in lanes:
+            lane.shutdown(wait=False, cancel_futures=True)
         return [self._close(job, started) for job in jobs]
 
     def _close(self, job: _Job, started: float) -> Pull:
@@ -254,15 +255,6 @@ class BrokerClient:
                 job.fail(PullFault.URL, error.reason)
                 self._report(job, 0.0)
             return None
-
-    def _lane(self, url: str) -> ThreadPoolExecutor:
-        """The broker's own threads: a slow one keeps nobody else's pulls waiting."""
-        with self._lock:
-            lane = self._lanes.get(url)
-            if lane is None:
-                lane = ThreadPoolExecutor(THREADS_PER_BROKER, thread_name_prefix="broker")
-                self._lanes[url] = lane
-            return lane
 
     # --- one pull, in a thread of its broker
 
@@ -322,6 +314,8 @@ class BrokerClient:
             except _OtherDialect as error:
                 failed = _Failed(error.fault, error.reason)
                 continue
+            if len(self._dialects) >= MAX_DIALECTS:
+                self._dialects.clear()
             self._dialects[job.broker.url] = dialect
             return following
         self._dialects.pop(job.broker.url, None)

@@ -151,8 +151,8 @@ class Broker:
         lines = [line for line in body.split(b"\n") if line]
         for line in lines:
             try:
-                digest, is_new = self.cache.add(line)
                 text = line.decode()
+                digest, is_new = self.cache.add(line)
             except (MalformedInput, UnicodeDecodeError):
                 refused += 1
                 continue
@@ -392,7 +392,9 @@ def _object(line: bytes) -> Any:
     return {
         "metadata": {
             "id": dict(zip(names, array[1], strict=False)),
-            "prevMsgRef": None if not prev else dict(zip(("timestamp", "sequenceNumber"), prev, strict=False)),
+            "prevMsgRef": None
+            if not isinstance(prev, list)
+            else dict(zip(("timestamp", "sequenceNumber"), prev, strict=False)),
             "messageType": array[3],
             "contentType": array[4],
             "encryptionType": array[5],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,16 @@ def test_a_passed_deadline_is_said_without_a_request(tmp_path: Path) -> None:
     (got,) = pull(client, [Broker(broker_address("x"), "http://127.0.0.1:1025")], deadline_ms=soon(-5))
     client.close()
     assert got.error.startswith(PullFault.DEADLINE)
+
+
+def test_several_threads_pull_with_one_client(cast: Cast) -> None:
+    brokers = [Broker(broker_address(name), cast.url(name)) for name in ("wide", "narrow")]
+    parts = [(f"threads.eth/{number}", number) for number in range(4)]
+    for broker in brokers:
+        for part in parts:
+            deliver(broker.url, messages("t" * 20, 9, part=part))
+    client = a_client()
+    with ThreadPoolExecutor(5) as pool:
+        results = list(pool.map(lambda _: pull(client, brokers, parts=parts), range(5)))
+    client.close()
+    assert all(got.complete and len(got.records) >= 9 for pulls in results for got in pulls)

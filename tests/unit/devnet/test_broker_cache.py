@@ -92,6 +92,13 @@ def test_a_line_that_cannot_be_placed_is_refused(bad: bytes) -> None:
     assert cache.count() == 0
 
 
+def test_a_lone_surrogate_is_no_reason_to_refuse_a_line() -> None:
+    cache = MessageCache()
+    odd = line(7).replace(b'"x"', b'"\\ud800"')
+    assert cache.add(odd)[1]
+    assert held(cache) == [odd]
+
+
 def test_the_last_records_come_oldest_first() -> None:
     cache = MessageCache()
     for ms in (3, 1, 2):
