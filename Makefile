@@ -1,4 +1,4 @@
-# `make devnet`, `make test`: the logic is in validator/setup; options go in ARGS="…".
-.PHONY: devnet test install
-devnet test install:
+# The logic is in validator/setup; options go in ARGS="…", as in: make devnet ARGS="--windows 2"
+.PHONY: help devnet test install
+help devnet test install:
 	@python3 -m validator.setup $@ $(ARGS)
