@@ -206,7 +206,7 @@ class _Installer:
         own = VENV / "bin" / "uv"
         if own.exists():
             return str(own)
-        if self.pip is not None and importlib.util.find_spec("ensurepip") is not None:
+        if self.pip is not None:
             wanted = VENV / "uv.lock.txt"
             wanted.write_text(cut_from_lock("uv", LOCK.read_text(encoding="utf-8")), encoding="utf-8")
             say("fetching uv")
