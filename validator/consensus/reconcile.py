@@ -303,15 +303,17 @@ def _shortest_bound(before: tuple[int, bytes], after: tuple[int, bytes]) -> Boun
 
 
 class _Reader:
-    """A hostile message: every length is checked against the bytes that are there, bounds never go back."""
+    """A hostile message: every length is checked against the bytes that are there, bounds never go back.
 
-    __slots__ = ("_at", "_ended", "_last", "_message")
+    Ranges behind infinity are empty and allowed: at its frame limit the reference itself sends one.
+    """
+
+    __slots__ = ("_at", "_last", "_message")
 
     def __init__(self, message: bytes) -> None:
         self._message = message
         self._at = 0
         self._last = 0
-        self._ended = False
 
     @property
     def at_end(self) -> bool:
@@ -343,8 +345,6 @@ class _Reader:
         raise MalformedInput("negentropy", "a number beyond 64 bits")
 
     def read_bound(self, previous: Bound) -> Bound:
-        if self._ended:
-            raise MalformedInput("negentropy", "a range behind infinity")
         delta = self.read_varint()
         timestamp = INFINITY if delta == 0 else min(self._last + delta - 1, INFINITY)
         self._last = timestamp
@@ -354,7 +354,6 @@ class _Reader:
         bound = Bound(timestamp, self.read(size))
         if bound.padded < previous.padded:
             raise MalformedInput("negentropy", "bounds are not in order")
-        self._ended = timestamp == INFINITY
         return bound
 
     def read_ids(self) -> list[Digest]:
