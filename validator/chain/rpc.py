@@ -297,7 +297,7 @@ class Rpc:
             raise self._undecided(requests[number].method, votes[number], failures)
         return [decided[number] for number in range(len(requests))]
 
-    def each(self, request: Request[T]) -> list[tuple[str, T | Reverted | Failed]]:
+    def each(self, request: Request[Any]) -> list[tuple[str, Any]]:
         """(host, answer) of every source that was heard before the deadline; all of them are waited for."""
         return [(source.host, answers[0]) for source, answers in self._gather([request])]
 

@@ -2,11 +2,14 @@
 
 A transaction is prepared (simulated, priced, signed), saved by the caller, then sent as it is; sending it again is
 harmless. Fees are EIP-1559: twice the base fee plus the node's suggestion, under the operator's cap; a replacement
-raises both by a quarter. eth-account, web3.py's signer, is imported when the first transaction is built.
+raises both by a quarter. eth-account, web3.py's signer, is imported when the first transaction is built. That import
+sets the interpreter's recursion limit to 100 000 (py_ecc does), where nested JSON from a stranger would overflow the
+C stack of a thread and end the process; so the limit is put back.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -216,6 +219,7 @@ class ChainSender:
         return PreparedTransaction(keccak256(raw), raw, nonce, fees.max_fee)
 
     def _parse_raw(self, raw: bytes) -> dict[str, Any]:
+        _import_eth_account()
         from eth_account.typed_transactions.typed_transaction import TypedTransaction
         from hexbytes import HexBytes
 
@@ -225,6 +229,7 @@ class ChainSender:
 
 def sign_transaction(fields: dict[str, Any], key: SigningKey) -> bytes:
     """Raw bytes of a signed transaction. Raises RemoteFault if the fields are none."""
+    _import_eth_account()
     from eth_account import Account
 
     try:
@@ -232,6 +237,16 @@ def sign_transaction(fields: dict[str, Any], key: SigningKey) -> bytes:
     except (TypeError, ValueError) as error:
         raise RemoteFault(f"cannot build the transaction: {error}") from error
     return bytes(signed.raw_transaction)
+
+
+def _import_eth_account() -> None:
+    if "eth_account" in sys.modules:
+        return
+    limit = sys.getrecursionlimit()
+    try:
+        import eth_account  # noqa: F401
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _lower_median(values: Sequence[int]) -> int:

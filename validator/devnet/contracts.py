@@ -244,6 +244,10 @@ class DevChain:
         ]
         return self._run_receipts(built)
 
+    def transact_raw(self, key: SigningKey, contract: str, data: bytes) -> dict[str, Any]:
+        """As ``transact`` with call data as it is, for what an honest encoder would never write."""
+        return self._run_receipts([_Call(key, self.address_of(contract), data, f"{contract} 0x{data[:4].hex()}")])[0]
+
     def call(self, contract: str, function: str, *arguments: Any, sender: Address | None = None) -> tuple[Any, ...]:
         """Values of a call on the newest state. Raises RemoteFault with the decoded error if it reverts."""
         entry = self._function(contract, function)

@@ -1,0 +1,276 @@
+"""What a validator reads of the contracts: by block hash, from a real node."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from tests import servers
+from tests.builders import a_key
+from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
+from validator.chain.reader import ChainReader, MemoryIndex, StoreList
+from validator.devnet.contracts import WEI, NodeSetup, StreamSetup
+from validator.errors import ConfigError, RemoteFault, TransientError
+from validator.model import Address, Block, Digest
+from validator.ports import Chain
+
+
+def test_the_reader_fulfils_the_port(reader: ChainReader) -> None:
+    port: Chain = reader
+    assert port.fetch_head().number >= port.fetch_finalised().number + 2
+
+
+def test_a_state_holds_staked_nodes_and_funded_stores(network: ContractNetwork, reader: ChainReader) -> None:
+    state = reader.fetch_state(reader.fetch_head())
+    assert [n.address for n in state.nodes] == sorted(k.address for k in network.validators + network.brokers)
+    assert {n.stake for n in state.nodes} == {BROKER_STAKE}
+    assert {n.address for n in state.brokers} == {k.address for k in network.brokers}
+    assert sum(n.validator_url is not None for n in state.nodes) == 4
+    assert [s.stream_id for s in state.stores] == network.streams
+    assert {s.balance for s in state.stores} == {1_000 * WEI}
+    assert state.system_stream == f"0x{network.chain.address_of('NodeManager').hex()}/system"
+
+
+def test_a_state_is_that_of_its_block_whatever_came_after(network: ContractNetwork, reader: ChainReader) -> None:
+    before = reader.fetch_head()
+    first = reader.fetch_state(before)
+    stream = f"{network.streams[0]}-later"
+    network.chain.create_streams([StreamSetup(stream, 7, partitions=9)])
+    network.chain.register_nodes([NodeSetup(a_key(800), a_key(801), WEI, "http://127.0.0.1:9000")])
+    network.chain.register_nodes([NodeSetup(a_key(802), a_key(803), WEI - 1, "http://127.0.0.1:9001")])
+    after = reader.fetch_state(reader.fetch_head())
+    assert next(s for s in after.stores if s.stream_id == stream).partitions == 9
+    added = {n.address for n in after.nodes} - {n.address for n in first.nodes}
+    assert added == {a_key(800).address}  # 802 is below the stake that is required
+    assert reader.fetch_state(before) == first
+
+
+def test_more_nodes_and_stores_than_fit_one_page_are_all_read(chain_url: str, network: ContractNetwork) -> None:
+    snapshot = network.chain.call_rpc("evm_snapshot")
+    prefix = f"0x{a_key(301).address.hex()}/many"
+    network.chain.create_streams([StreamSetup(f"{prefix}-{i:03}", i + 1, partitions=i % 7 + 1) for i in range(230)])
+    network.chain.register_nodes([NodeSetup(a_key(10_000 + i), a_key(1), WEI, f"http://h{i}") for i in range(110)])
+    deployment = network.chain.deployment
+    reader = ChainReader([chain_url], deployment.contracts, deployment_block=deployment.block, log_range=2)
+    state = reader.fetch_state(reader.fetch_head())
+    assert len([n for n in state.nodes if n.http_url and n.http_url.startswith("http://h")]) == 110
+    many = [s for s in state.stores if s.stream_id.startswith(prefix)]
+    assert [(s.balance, s.partitions) for s in many] == [(i + 1, i % 7 + 1) for i in range(230)]
+    reader.close()
+    network.chain.call_rpc("evm_revert", snapshot)
+    network.chain.forget_nonces()
+
+
+def test_hostile_metadata_and_stream_ids_hide_nothing_else(chain_url: str, network: ContractNetwork) -> None:
+    from validator.chain.abi import interface
+
+    snapshot = network.chain.call_rpc("evm_snapshot")
+    key = a_key(820)
+    network.chain.register_nodes([NodeSetup(key, a_key(821), WEI, "http://x")])
+    upsert, create, stake = (
+        interface(c).function(f)
+        for c, f in (("NodeManager", "upsertNode"), ("StreamRegistry", "createStream"), ("StoreManager", "stake"))
+    )
+
+    def text(raw: bytes) -> bytes:
+        return len(raw).to_bytes(32, "big") + raw.ljust((len(raw) + 31) // 32 * 32, b"\0")
+
+    def word(number: int) -> bytes:
+        return number.to_bytes(32, "big")
+
+    broken = b"\xff\xfe"
+    network.chain.transact_raw(key, "NodeManager", upsert.selector + word(32) + text(broken))
+    owner = a_key(1)
+    network.chain.transact_raw(
+        owner, "StreamRegistry", create.selector + word(64) + word(128) + text(broken) + text(broken)
+    )
+    network.chain.transact_raw(owner, "StoreManager", stake.selector + word(64) + word(5) + text(broken))
+    deployment = network.chain.deployment
+    reader = ChainReader([chain_url], deployment.contracts, deployment_block=deployment.block)
+    state = reader.fetch_state(reader.fetch_head())
+    node = next(n for n in state.nodes if n.address == key.address)
+    assert (node.http_url, node.validator_url) == (None, None)
+    assert set(network.streams) <= {s.stream_id for s in state.stores}
+    reader.close()
+    network.chain.call_rpc("evm_revert", snapshot)
+    network.chain.forget_nonces()
+
+
+def test_the_store_index_keeps_what_lies_in_final_blocks(chain_url: str, network: ContractNetwork) -> None:
+    deployment = network.chain.deployment
+    index = MemoryIndex()
+    reader = ChainReader([chain_url], deployment.contracts, deployment_block=deployment.block, index=index)
+    head = reader.fetch_head()
+    reader.fetch_state(head)
+    kept = index.load()
+    assert kept is not None
+    assert kept.upto == reader.fetch_finalised().number < head.number
+    assert set(network.streams) <= kept.stream_ids
+    index.save(StoreList(kept.upto, kept.stream_ids | {"never stored"}))
+    assert "never stored" not in {s.stream_id for s in reader.fetch_state(head).stores}
+    reader.close()
+
+
+def test_stores_below_the_smallest_balance_are_left_out(chain_url: str, network: ContractNetwork) -> None:
+    deployment = network.chain.deployment
+    reader = ChainReader(
+        [chain_url], deployment.contracts, deployment_block=deployment.block, min_balance=1_000 * WEI + 1
+    )
+    assert reader.fetch_state(reader.fetch_head()).stores == ()
+    reader.close()
+
+
+def test_publish_permission_is_the_registrys(network: ContractNetwork, reader: ChainReader) -> None:
+    public = f"{network.streams[0]}-public"
+    network.chain.create_streams([StreamSetup(public, 1, public=True)])
+    head = reader.fetch_head()
+    publisher, stranger = a_key(300).address, a_key(999).address
+    assert reader.fetch_publish_permission(network.streams[0], publisher, head) is True
+    assert reader.fetch_publish_permission(network.streams[0], stranger, head) is False
+    assert reader.fetch_publish_permission(public, stranger, head) is True
+    assert reader.fetch_publish_permission("no such stream", publisher, head) is False
+    pairs = [(s, a) for s in (*network.streams, public) for a in (publisher, stranger)]
+    assert list(reader.fetch_publish_permissions(pairs, head).values()).count(True) == 5
+
+
+def test_consumer_balances_are_those_of_the_block(network: ContractNetwork, reader: ChainReader) -> None:
+    head = reader.fetch_head()
+    unknown = a_key(998).address
+    asked = [*network.consumers, unknown]
+    assert reader.fetch_consumer_balances(asked, head) == {**dict.fromkeys(network.consumers, 1_000 * WEI), unknown: 0}
+    assert reader.fetch_consumer_balances([], head) == {}
+    network.chain.stake_consumers({unknown: 5})
+    assert reader.fetch_consumer_balances([unknown], head) == {unknown: 0}
+    assert reader.fetch_query_balance(unknown) == 5
+    assert reader.fetch_native_balance(a_key(1).address) > 0
+
+
+def test_accepted_reports_and_the_config_are_read(network: ContractNetwork, reader: ChainReader) -> None:
+    before = reader.fetch_head()
+    assert reader.fetch_last_report() is None
+    assert reader.fetch_report(0) is None
+    report = network.next_report()
+    network.submit(report)
+    accepted = reader.fetch_last_report()
+    assert accepted is not None
+    assert (accepted.number, accepted.bundle_root, accepted.storage_id) == (0, report.bundle_root, report.storage_id)
+    assert (accepted.report_digest, accepted.last_ms) == (network.digest(report), report.last_ms)
+    assert accepted.block_number == reader.fetch_head().number
+    assert reader.fetch_report(0) == accepted
+    assert reader.fetch_report(1) is None
+    assert reader.fetch_last_report(before) is None
+    config = reader.fetch_config()
+    assert (config.config_digest, config.config_count, config.next_number) == (CONFIG, 0, 1)
+    assert config.committee == reader.fetch_committee() == tuple(sorted(k.address for k in network.validators))
+
+
+def test_cut_points_follow_the_chains_own_time(network: ContractNetwork, reader: ChainReader) -> None:
+    start = reader.fetch_head()
+    for _ in range(6):
+        network.chain.call_rpc("evm_increaseTime", 10)
+        network.chain.mine()
+    final, head = reader.fetch_finalised(), reader.fetch_head()
+    assert (head.number - final.number, head.timestamp_s - final.timestamp_s >= 20) == (2, True)
+    assert reader.fetch_block_at(start.timestamp_s) == start
+    assert reader.fetch_block_at(start.timestamp_s + 9) == start
+    later = reader.fetch_block_at(final.timestamp_s - 1)
+    assert later is not None
+    assert later.number == final.number - 1
+    assert reader.fetch_block_at(final.timestamp_s) is None
+    network.chain.mine()
+    assert reader.fetch_block_at(final.timestamp_s) == final
+
+
+def test_a_block_that_was_replaced_cannot_be_read(network: ContractNetwork, reader: ChainReader) -> None:
+    network.chain.mine()
+    head = reader.fetch_head()
+    network.chain.call_rpc("anvil_reorg", 1, [])
+    network.chain.forget_nonces()
+    with pytest.raises(TransientError):
+        reader.fetch_state(head)
+    with pytest.raises(TransientError):
+        reader.fetch_state(Block(head.number, Digest(b"\1" * 32), head.timestamp_s))
+
+
+def test_the_deployments_parent_names_the_network(network: ContractNetwork, reader: ChainReader) -> None:
+    deployment = network.chain.deployment
+    assert reader.fetch_parent_hash_of_deployment(deployment.block) == deployment.parent_hash
+
+
+def _wallet_code() -> bytes:
+    """Runtime: return the magic word for …01, revert for …02, loop for …03, return 32 zero bytes otherwise."""
+    magic = bytes.fromhex("1626ba7e") + bytes(28)
+    load = bytes.fromhex("60043560ff16")
+    body_at = len(load) + 3 * 8 + 6
+    code = bytearray(load)
+    targets = {1: body_at, 2: body_at + 1 + 33 + 8, 3: body_at + 1 + 33 + 8 + 6}
+    for value, target in targets.items():
+        code += bytes([0x80, 0x60, value, 0x14, 0x60, target, 0x57, 0x5B])
+    code += bytes.fromhex("60205ff35b5b")
+    assert len(code) == body_at
+    code += b"\x5b\x7f" + magic + bytes.fromhex("5f5260205ff35b5b")
+    code += bytes.fromhex("5b5f5ffd5b5b")
+    code += bytes([0x5B, 0x60, targets[3], 0x56])
+    return bytes(code)
+
+
+def test_contract_signatures_are_valid_only_by_the_magic_word(network: ContractNetwork, reader: ChainReader) -> None:
+    wallet = Address(b"\x77" * 20)
+    network.chain.call_rpc("anvil_setCode", "0x" + wallet.hex(), "0x" + _wallet_code().hex())
+    network.chain.mine()
+    head = reader.fetch_head()
+
+    def valid(last: int, at: Address = wallet) -> bool:
+        return reader.fetch_is_valid_signature(at, Digest(bytes(31) + bytes([last])), b"signature", head)
+
+    assert [valid(last) for last in (1, 0, 2, 3)] == [True, False, False, False]
+    assert valid(1, Address(b"\x78" * 20)) is False  # no code
+    assert valid(1, network.chain.address_of("Token")) is False  # no such function
+
+
+def test_check_finds_what_is_wrong(chain_url: str, network: ContractNetwork, reader: ChainReader) -> None:
+    now = reader.fetch_head().timestamp_s
+    assert reader.check(now) == [
+        "rpc_urls: one source only, its word is taken; three of different operators are advised"
+    ]
+    assert any("apart" in warning for warning in reader.check(now + 100))
+    contracts = network.chain.deployment.contracts
+    with pytest.raises(ConfigError, match="the sources are chain 31337, the network 137"):
+        ChainReader([chain_url], contracts, chain_id=137).check()
+    with pytest.raises(ConfigError, match=r"contracts\.query_manager: no code"):
+        ChainReader([chain_url], replace(contracts, query_manager=Address(b"\1" * 20))).check()
+
+
+def test_another_contract_at_the_address_is_a_fault(chain_url: str, network: ContractNetwork) -> None:
+    contracts = network.chain.deployment.contracts
+    wrong = ChainReader([chain_url], replace(contracts, report_manager=contracts.token))
+    with pytest.raises(RemoteFault, match="no contract of ours"):
+        wrong.fetch_config()
+    wrong.close()
+
+
+def test_sources_on_different_chains_mean_not_yet_and_a_majority_decides(
+    chain_url: str, network: ContractNetwork
+) -> None:
+    contracts = network.chain.deployment.contracts
+    with servers.run_anvil("--timestamp", str(int(time.time()) + 5)) as other:
+        for _ in range(3):
+            _mine(other)
+        two = ChainReader([chain_url, other], contracts)
+        with pytest.raises(TransientError) as caught:
+            two.fetch_head()
+        assert caught.value.reason == "disagreement"
+        three = ChainReader([chain_url, other, chain_url + "/"], contracts)
+        head = three.fetch_head()
+        assert head == ChainReader([chain_url], contracts).fetch_head()
+        assert len(three.fetch_state(head).nodes) >= 7
+
+
+def _mine(url: str) -> None:
+    from validator.chain.rpc import Request, Rpc
+
+    rpc = Rpc([url])
+    rpc.agree([Request("anvil_mine", ("0x1",), str)])
+    rpc.close()

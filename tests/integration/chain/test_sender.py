@@ -1,0 +1,164 @@
+"""Transactions on a real node: simulated, saved, sent, replaced, watched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.builders import a_key
+from tests.contract_network import ContractNetwork
+from validator.chain.sender import ChainSender
+from validator.devnet.contracts import WEI
+from validator.errors import AlreadyDone, RemoteFault, TransientError, UnknownOutcome
+from validator.hashing import keccak256
+from validator.model import Digest
+from validator.ports import ReportSender
+
+GAS_KEY = a_key(700)
+
+
+@pytest.fixture
+def sender(chain_url: str, network: ContractNetwork) -> Iterator[ChainSender]:
+    network.chain.fund([GAS_KEY.address], WEI)
+    sender = ChainSender([chain_url], network.chain.deployment.contracts, GAS_KEY, chain_id=31337)
+    yield sender
+    sender.close()
+
+
+def accepted(network: ContractNetwork) -> None:
+    """What ``network.submit`` would note."""
+    values = network.chain.call("ReportManager", "lastReport")
+    network.number, network.last_root, network.last_ms = values[1] + 1, values[2], values[5]
+
+
+def test_a_report_is_simulated_signed_sent_and_mined(network: ContractNetwork, sender: ChainSender) -> None:
+    port: ReportSender = sender
+    report = network.next_report()
+    network.chain.mine()
+    prepared = port.prepare(report, *network.sign(report))
+    assert prepared.hash == keccak256(prepared.raw)
+    assert port.fetch_status(prepared.hash).state == "missing"
+    port.send(prepared)
+    assert port.fetch_status(prepared.hash).state == "pending"
+    port.send(prepared)  # known already: harmless
+    network.chain.mine()
+    status = port.fetch_status(prepared.hash)
+    assert (status.state, status.success) == ("mined", True)
+    assert 100_000 < status.gas_used < 500_000
+    with pytest.raises(AlreadyDone):
+        port.send(prepared)
+    with pytest.raises(AlreadyDone):
+        port.replace(prepared)
+    accepted(network)
+
+
+def test_a_report_that_the_contract_would_refuse_is_named_and_not_sent(
+    network: ContractNetwork, sender: ChainSender
+) -> None:
+    report = replace(network.next_report(), number=99)
+    with pytest.raises(RemoteFault, match=r"WrongNumber\(\d+\)") as caught:
+        sender.prepare(report, *network.sign(report))
+    assert caught.value.reason == "revert"
+
+
+def test_a_stuck_transaction_is_replaced_by_one_that_pays_more(network: ContractNetwork, sender: ChainSender) -> None:
+    report = network.next_report()
+    network.chain.mine()
+    first = sender.prepare(report, *network.sign(report))
+    sender.send(first)
+    second = sender.replace(first)
+    assert second.nonce == first.nonce
+    assert second.max_fee_per_gas * 4 >= first.max_fee_per_gas * 5
+    sender.send(second)
+    network.chain.mine()
+    assert sender.fetch_status(first.hash).state == "missing"
+    assert sender.fetch_status(second.hash).success is True
+    accepted(network)
+
+
+def test_the_second_of_two_reports_for_one_bundle_fails_on_chain(network: ContractNetwork, sender: ChainSender) -> None:
+    report = network.next_report()
+    network.chain.mine()
+    signed = network.sign(report)
+    first, other = sender.prepare(report, *signed), a_key(701)
+    network.chain.fund([other.address])
+    network.chain.transact(other, "ReportManager", "submitReport", *network.arguments(report))
+    sender.send(first)
+    network.chain.mine()
+    status = sender.fetch_status(first.hash)
+    assert (status.state, status.success) == ("mined", False)
+    accepted(network)
+
+
+def test_the_fee_cap_holds_for_replacements(chain_url: str, network: ContractNetwork, sender: ChainSender) -> None:
+    report = network.next_report()
+    network.chain.mine()
+    prepared = sender.prepare(report, *network.sign(report))
+    low = ChainSender(
+        [chain_url],
+        network.chain.deployment.contracts,
+        GAS_KEY,
+        chain_id=31337,
+        max_fee_wei=prepared.max_fee_per_gas,
+    )
+    assert low.prepare(report, *network.sign(report)).max_fee_per_gas <= prepared.max_fee_per_gas
+    with pytest.raises(RemoteFault) as caught:
+        low.replace(prepared)
+    assert caught.value.reason == "fee cap"
+    low.close()
+
+
+def test_a_key_without_funds_is_refused_by_name(chain_url: str, network: ContractNetwork) -> None:
+    poor = ChainSender([chain_url], network.chain.deployment.contracts, a_key(702), chain_id=31337)
+    assert poor.fetch_balance() == 0
+    report = network.next_report()
+    network.chain.mine()
+    with pytest.raises(RemoteFault) as caught:
+        poor.send(poor.prepare(report, *network.sign(report)))
+    assert caught.value.reason == "funds"
+    poor.close()
+
+
+def test_without_an_answer_the_outcome_is_unknown(network: ContractNetwork, sender: ChainSender) -> None:
+    report = network.next_report()
+    network.chain.mine()
+    prepared = sender.prepare(report, *network.sign(report))
+    gone = ChainSender(
+        ["http://127.0.0.1:1"], network.chain.deployment.contracts, GAS_KEY, chain_id=31337, deadline_s=2.0
+    )
+    with pytest.raises(UnknownOutcome):
+        gone.send(prepared)
+    with pytest.raises(TransientError):
+        gone.fetch_status(Digest(b"\1" * 32))
+    with pytest.raises(TransientError):
+        gone.prepare(report, *network.sign(report))
+    gone.close()
+
+
+def test_any_call_of_our_contracts_can_be_sent(network: ContractNetwork, sender: ChainSender) -> None:
+    manager = network.chain.address_of("NodeManager")
+    sent = sender.transact("NodeManager", "upsertNode", ("{}",), to=manager)
+    network.chain.mine()
+    assert sender.fetch_status(sent.hash).success is True
+    with pytest.raises(RemoteFault, match="NotOwner"):
+        sender.transact("NodeManager", "treasuryWithdraw", (0,), to=manager)
+
+
+def test_signing_leaves_the_recursion_limit_alone_and_reading_needs_no_web3() -> None:
+    program = """
+import sys
+before = sys.getrecursionlimit()
+import validator.chain.reader, validator.chain.sender
+assert not {"web3", "eth_account"} & set(sys.modules), "imported too early"
+from validator.codec.secp256k1 import SigningKey
+fields = {"type": 2, "chainId": 1, "nonce": 0, "to": bytes(20), "data": b"", "value": 0, "gas": 21000,
+          "maxFeePerGas": 1, "maxPriorityFeePerGas": 1}
+assert validator.chain.sender.sign_transaction(fields, SigningKey(bytes(31) + bytes([1])))
+assert "eth_account" in sys.modules and sys.getrecursionlimit() == before, sys.getrecursionlimit()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
