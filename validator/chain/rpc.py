@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -26,6 +26,8 @@ BATCH_LIMIT = 50
 """Requests per HTTP body; common limit of public nodes."""
 DEADLINE_S = 15.0
 CONNECT_S = 4.0
+PATIENCE_S = 0.5
+"""How long slower sources are waited for where an answer is there, and theirs would only make it better."""
 
 T = TypeVar("T")
 
@@ -298,39 +300,48 @@ class Rpc:
         return [decided[number] for number in range(len(requests))]
 
     def each(self, request: Request[Any]) -> list[tuple[str, Any]]:
-        """(host, answer) of every source that was heard before the deadline; all of them are waited for."""
-        return [(source.host, answers[0]) for source, answers in self._gather([request])]
+        """(host, answer) per source; once one has given a value, the others get ``PATIENCE_S`` more."""
+        heard: list[tuple[str, Any]] = []
+        for source, answers in self._gather([request], lambda: any(_is_value(answer) for _, answer in heard)):
+            heard.append((source.host, answers[0]))
+        return heard
 
     def each_at_least(self, request: Request[T], enough: int) -> list[T]:
-        """Values of sources, failures left out; returns once ``enough`` have answered.
+        """Values of sources, failures left out; once ``enough`` have answered, the others get ``PATIENCE_S`` more.
 
         Raises:
             TransientError: fewer than ``enough`` answered.
         """
         values: list[T] = []
         failures: dict[str, Failed] = {}
-        for source, answers in self._gather([request]):
+        for source, answers in self._gather([request], lambda: len(values) >= enough):
             if isinstance(answers[0], Failed):
                 failures[source.host] = answers[0]
             elif not isinstance(answers[0], Reverted):
                 values.append(answers[0])
-            if len(values) >= enough and len(values) + len(failures) == len(self._sources):
-                break
         if len(values) < enough:
             raise self._undecided(request.method, {}, failures)
         return values
 
-    def _gather(self, requests: Sequence[Request[Any]]) -> Any:
-        """Yield (source, answers) as they come in, until all have answered or the deadline has passed."""
+    def _gather(
+        self, requests: Sequence[Request[Any]], satisfied: Callable[[], bool] | None = None
+    ) -> Iterator[tuple[Source, list[Any]]]:
+        """Yield (source, answers) as they come in, until all have answered or the deadline has passed.
+
+        Once ``satisfied`` says so, the deadline is ``PATIENCE_S`` away: a source that hangs delays nobody for long.
+        """
         inbox: queue.SimpleQueue[tuple[Source, list[Any]]] = queue.SimpleQueue()
         until = time.monotonic() + self._deadline_s
+        patient = True
         for source in self._sources:
             source.start(requests, lambda who, answers: inbox.put((who, answers)))
         waiting = set(self._sources)
         while waiting:
-            left = until - time.monotonic()
+            if patient and satisfied is not None and satisfied():
+                patient = False
+                until = min(until, time.monotonic() + PATIENCE_S)
             try:
-                source, answers = inbox.get(timeout=max(left, 0.0))
+                source, answers = inbox.get(timeout=max(until - time.monotonic(), 0.0))
             except queue.Empty:
                 for source in waiting:
                     source.health.last_error = "timed out"
@@ -349,6 +360,10 @@ class Rpc:
         reason = "pruned" if any(failure.pruned for failure in failures.values()) else "unavailable"
         detail = "; ".join(f"{host}: {text}" for host, text in sorted(said.items()))
         return TransientError(f"RPC sources do not answer {method}: {detail}", reason=reason, sources=said)
+
+
+def _is_value(answer: Any) -> bool:
+    return not isinstance(answer, Failed | Reverted)
 
 
 # --- parsing --------------------------------------------------------------------------------------

@@ -137,6 +137,12 @@ def test_a_source_that_hangs_does_not_keep_a_majority_waiting() -> None:
         assert rpc.agree([CHAIN_ID]) == [137]
 
 
+def test_a_source_that_hangs_delays_nobody_for_long_where_all_are_asked() -> None:
+    with sources(silent, result("0x1"), result("0x2"), deadline_s=60.0) as rpc:
+        assert sorted(rpc.each_at_least(CHAIN_ID, 2)) == [1, 2]
+        assert sorted(v for _, v in rpc.each(CHAIN_ID) if isinstance(v, int)) == [1, 2]
+
+
 def test_two_sources_that_differ_mean_not_yet() -> None:
     with sources(result("0x1"), result("0x89")) as rpc:
         with pytest.raises(TransientError, match="not yet: RPC sources disagree on eth_chainId") as caught:
