@@ -81,7 +81,7 @@ ALL_STAGES: tuple[Stage, ...] = (
         limit_s=120,
         needs=("tests/conformance", "tests/vectors/streamr.jsonl"),
     ),
-    Stage("simulator", (("python", "-m", "tests.simulator"),), limit_s=240, needs=("tests/simulator",)),
+    Stage("simulator", (("python", "-m", "tests.simulator"),), limit_s=240, needs=("tests/simulator/__main__.py",)),
     Stage(
         "contracts",
         (("pytest", "tests/integration/contracts"),),
