@@ -10,7 +10,8 @@ Where it says 2f + 1 of 3f + 1, this says a quorum of n - f. What is added, and 
 - A proof sets the valid value in whatever round it arrives, and before the value itself is here: f + 1 honest members
   found it valid and hold it, and ``Obtain`` asks them. Precommits still wait for the own judgement (line 36).
 - A proof of the current round ends the wait for a proposal: prevoting nil is always safe, and the precommit is due.
-- A quorum of nil precommits ends the round at once: no certificate of that round can form any more.
+- Every proof and certificate is passed on once by everybody, so that the next leader knows of a lock. The wait of
+  line 47 gives it the time, also where a quorum of nil precommits shows that the round is lost.
 - A certificate decides in any step, before the value is here, and for those who were away.
 
 Events come in with the time; effects go out in order, what is persisted before what others can see. ``on_event`` says
@@ -341,10 +342,9 @@ class _Turn:
                 self.form(*key)
 
     def form(self, kind: StatementKind, round: int, value: Digest) -> None:
-        """A quorum is complete in single votes: keep it as a whole and send it to all."""
+        """A quorum is complete in single votes."""
         q = form_quorum(self.votes, kind, round, value)
         self.hold_quorum(q)
-        self.do(SendQuorum(q))
         self.follow_quorum(q)
 
     def accept_quorum(self, q: VoteQuorum) -> None:
@@ -360,9 +360,11 @@ class _Turn:
         self.follow_quorum(q)
 
     def hold_quorum(self, q: VoteQuorum) -> None:
+        """Keep it as a whole, and send it to all, once."""
         self.touched = True
         self.votes = add_quorum(self.votes, q)
         self.do(KeepQuorum(q))
+        self.do(SendQuorum(q))
 
     def follow_quorum(self, q: VoteQuorum) -> None:
         if q.kind is PRECOMMIT:
@@ -628,9 +630,6 @@ class _Turn:
         place = self.place
         if len(self.votes.of(PRECOMMIT, place.round)) < self.rules.quorum:
             return False
-        if self.votes.count(PRECOMMIT, place.round, NIL) >= self.rules.quorum:
-            self.start_round(place.round + 1)
-            return True
         if place.precommit_at is None:
             timeout = self.rules.timeouts.grown(self.rules.timeouts.precommit_ms, place.round)
             self.place = place = replace(place, precommit_at=self.now_ms + timeout)  # lines 47-48

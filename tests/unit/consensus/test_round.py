@@ -109,6 +109,10 @@ class Seat:
     def judge(self, value: Digest, validity: Answer = YES, acceptable: Answer = YES) -> list[Effect]:
         return self.tell(Judged(value, self.a.round, validity, acceptable))
 
+    def lose_round(self, seats: str, round: int = 0) -> list[Effect]:
+        """A quorum precommits nil and the wait for more passes."""
+        return self.hear(seats, PRECOMMIT, NIL, round) + self.wait(1_000 + 500 * round)
+
     def said(self, kind: StatementKind, round: int = 0) -> list[Digest]:
         return [
             e.statement.value
@@ -330,7 +334,7 @@ def test_a_leader_that_holds_a_proof_proposes_its_value_again_with_it() -> None:
     seat.begin()
     proof = seat.quorum("023", PREVOTE, V)
     seat.tell(ReceivedQuorum(proof))
-    seat.hear("023", PRECOMMIT, NIL)
+    seat.lose_round("023")
     assert seat.a.round == 1
     said = [e.statement for e in seat.done if isinstance(e, Say) and e.statement.kind is PROPOSAL]
     assert [(s.value, s.valid_round) for s in said] == [(V, 0)]
@@ -400,7 +404,7 @@ def test_acceptability_is_asked_anew_in_every_round() -> None:
     seat.hear_proposal(V)
     seat.judge(V, YES, NO)
     seat.hear("012", PREVOTE, NIL)
-    seat.hear("012", PRECOMMIT, NIL)
+    seat.lose_round("012")
     assert Judge(V, 1, fresh=True) in seat.hear_proposal(V, round=1)
     seat.tell(Judged(V, 0, YES, YES))
     assert seat.said(PREVOTE, 1) == []
@@ -412,7 +416,7 @@ def test_a_proposal_with_a_proof_is_not_asked_for_acceptability() -> None:
     seat = Seat(seat=3)
     seat.begin()
     seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, V)))
-    seat.hear("012", PRECOMMIT, NIL)
+    seat.lose_round("012")
     seat.hear_proposal(V, round=1, valid_round=0)
     asked = [e for e in seat.done if isinstance(e, Judge)]
     assert asked
@@ -424,7 +428,7 @@ def test_a_proposal_with_a_proof_is_not_asked_for_acceptability() -> None:
 def test_a_reproposal_waits_for_its_proof() -> None:
     seat = Seat(seat=3)
     seat.begin()
-    seat.hear("012", PRECOMMIT, NIL)
+    seat.lose_round("012")
     seat.hear_proposal(V, round=1, valid_round=0)
     assert seat.said(PREVOTE, 1) == []
     seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, V)))
@@ -437,7 +441,7 @@ def test_a_locked_member_refuses_a_fresh_other_value() -> None:
     seat.begin()
     seat.lock_on(V)
     assert seat.a.place.locked_round == 0
-    seat.hear("012", PRECOMMIT, NIL)
+    seat.lose_round("012")
     seat.hear_proposal(W, round=1)
     assert seat.said(PREVOTE, 1) == [NIL]
 
@@ -446,7 +450,7 @@ def test_a_locked_member_takes_its_own_value_back() -> None:
     seat = Seat(seat=3)
     seat.begin()
     seat.lock_on(V)
-    seat.hear("012", PRECOMMIT, NIL)
+    seat.lose_round("012")
     seat.hear_proposal(V, round=1, valid_round=0)
     assert seat.said(PREVOTE, 1) == [V]
 
@@ -455,11 +459,11 @@ def test_a_proof_as_new_as_the_lock_frees_a_locked_member_and_an_older_one_does_
     seat = Seat(seat=3)
     seat.begin()
     seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, W)))  # a proof that this member did not lock on
-    seat.hear("012", PRECOMMIT, NIL)
+    seat.lose_round("012")
     seat.hear("012", PREVOTE, V, round=1)
     seat.judge(V)
     assert (seat.a.place.locked_value, seat.a.place.locked_round) == (V, 1)
-    seat.hear("012", PRECOMMIT, NIL, round=1)
+    seat.lose_round("012", 1)
     seat.hear_proposal(W, round=2, valid_round=0)
     assert seat.said(PREVOTE, 2) == [NIL]
 
@@ -518,10 +522,13 @@ def test_prevotes_for_nothing_in_common_end_in_nil_after_the_timeout() -> None:
     assert seat.said(PRECOMMIT) == [NIL]
 
 
-def test_a_quorum_of_nil_precommits_ends_the_round_at_once() -> None:
+def test_a_lost_round_gives_proofs_time_to_spread_before_the_next_begins() -> None:
     seat = Seat(seat=1)
     seat.begin()
     seat.hear("023", PRECOMMIT, NIL)
+    seat.wait(999)
+    assert seat.a.round == 0
+    seat.wait(1)
     assert (seat.a.round, seat.a.step) == (1, Step.PROPOSE)
 
 
@@ -547,6 +554,7 @@ def test_timeouts_grow_up_to_their_maximum() -> None:
             seat.wait(seat.a.wake_ms - seat.now)
         assert seat.now - began == timeout
         seat.hear("023", PRECOMMIT, NIL, round)
+        seat.wait(min(1_000 + 500 * round, 2_200))
 
 
 # --- rounds -----------------------------------------------------------------------------------------
@@ -586,7 +594,7 @@ def test_old_rounds_are_forgotten_but_for_the_newest_proof() -> None:
     proof = seat.quorum("012", PREVOTE, V)
     seat.tell(ReceivedQuorum(proof))
     for round in range(60):
-        seat.hear("012", PRECOMMIT, NIL, round)
+        seat.lose_round("012", round)
     assert seat.a.round == 60
     assert seat.a.votes.proof(0, V) == proof
     assert min(round for kind, round in seat.a.votes.said if kind != OBSERVATION) >= 60 - 16
@@ -785,7 +793,7 @@ def test_the_lock_is_rebuilt_from_the_journal_alone() -> None:
     place = seat.a.place
     assert (place.locked_value, place.locked_round, place.round, place.step) == (V, 0, 0, Step.PRECOMMIT)
     seat.begin()
-    seat.hear("012", PRECOMMIT, NIL)
+    seat.lose_round("012")
     seat.hear_proposal(W, round=1)
     assert seat.said(PREVOTE, 1) == [NIL]
 
