@@ -66,6 +66,7 @@ def upgrade() -> None:
         sa.Column("sha256", sa.LargeBinary(length=32), nullable=True),
         sa.Column("manifest", sa.LargeBinary(), nullable=False),
         sa.Column("messages", sa.BigInteger(), nullable=False),
+        sa.Column("late_observation", sa.LargeBinary(length=32), nullable=True),
         sa.Column("opened_ms", sa.BigInteger(), nullable=False),
         sa.Column("sealed_ms", sa.BigInteger(), nullable=False),
         sa.Column("changed_ms", sa.BigInteger(), nullable=False),
@@ -392,9 +393,19 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("window_start", "broker", "stream_id", "partition", name=op.f("pk_etags")),
     )
+    op.create_table(
+        "sightings",
+        sa.Column("window_start", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("bytes", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["window_start"], ["windows.start_ms"], name=op.f("fk_sightings_window_start"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("window_start", name=op.f("pk_sightings")),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("sightings")
     op.drop_table("etags")
     op.drop_table("windows")
     op.drop_table("uploads")

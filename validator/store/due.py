@@ -32,6 +32,12 @@ class DueRows:
         with self._database.write() as connection:
             drop(connection, task, key)
 
+    def overdue(self, task: str, now_ms: int) -> list[str]:
+        """Keys of a task that should have run by now: not those whose lease is the only reason to wait."""
+        t = schema.due
+        with self._database.read() as connection:
+            return list(connection.scalars(select(t.c.key).where(t.c.task == task, t.c.wake_ms <= now_ms)))
+
     def claim(self, now_ms: int, limit: int, lease_ms: int) -> list[tuple[str, str]]:
         """Rows whose time has passed, oldest first; each comes again after the lease unless its task sets another time.
 
@@ -43,11 +49,11 @@ class DueRows:
                 return []
         with self._database.write() as connection:
             query = select(t.c.task, t.c.key).where(t.c.wake_ms <= now_ms).order_by(t.c.wake_ms, t.c.task, t.c.key)
-            rows = connection.execute(query.limit(limit).with_for_update(skip_locked=True)).tuples().all()
+            rows = connection.execute(query.limit(limit).with_for_update(skip_locked=True)).all()
             for task, key in rows:
                 row = update(t).where(t.c.task == task, t.c.key == key)
                 connection.execute(row.values(wake_ms=now_ms + lease_ms))
-        return list(rows)
+            return [(row.task, row.key) for row in rows]
 
 
 def schedule(connection: Connection, task: str, key: str, wake_ms: int) -> None:

@@ -120,7 +120,9 @@ class RoundRows:
                 save_evidence(connection, first, second, now_ms)
             if certificate is not None:
                 _decide(connection, stored, certificate, now_ms)
-            if wake_ms is None:
+            if certificate is not None:  # what follows a decision is owed, even if this process dies now
+                due.postpone(connection, ADVANCE, str(stored.instance), now_ms)
+            elif wake_ms is None:
                 due.drop(connection, ADVANCE, str(stored.instance))
             else:
                 due.postpone(connection, ADVANCE, str(stored.instance), wake_ms)

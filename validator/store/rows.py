@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from validator.errors import InvariantError
@@ -46,7 +46,8 @@ def is_instance(table: Table, instance: InstanceId, config_digest: bytes | None 
 
 def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert one row; False if one with the same key is there already (it stays as it is)."""
-    return connection.execute(_insert(connection, table).on_conflict_do_nothing(), row).rowcount == 1
+    statement = _insert(connection, table).values(**row).on_conflict_do_nothing().returning(literal(1))
+    return connection.execute(statement).first() is not None  # a row count is not to be had from every driver
 
 
 def insert_all_new(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -66,8 +67,7 @@ def insert_or_replace(connection: Connection, table: Table, row: Mapping[str, An
 
 def count_by(connection: Connection, column: Column[Any]) -> dict[str, int]:
     """Rows of the column's table per value."""
-    rows = connection.execute(select(column, func.count()).group_by(column)).tuples()
-    return dict(rows.all())
+    return dict(connection.execute(select(column, func.count()).group_by(column)).all())
 
 
 def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:

@@ -240,6 +240,19 @@ etags = Table(
     Column("etag", Text, nullable=False),
 )
 
+sightings = Table(
+    "sightings",
+    metadata,
+    Column(
+        "window_start",
+        BigInteger,
+        ForeignKey("windows.start_ms", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
 rejections = Table(
     "rejections",
     metadata,
@@ -348,6 +361,7 @@ bundles = Table(
     Column("sha256", LargeBinary(32)),
     Column("manifest", LargeBinary, nullable=False),
     Column("messages", BigInteger, nullable=False),
+    Column("late_observation", LargeBinary(32)),
     Column("opened_ms", BigInteger, nullable=False),
     Column("sealed_ms", BigInteger, nullable=False),
     Column("changed_ms", BigInteger, nullable=False),

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 
 from validator.errors import InvariantError
-from validator.model import Address, StreamPart, Window
+from validator.model import Address, Digest, StreamPart, Window
 from validator.ports import Clock, StoredWindow
 from validator.store import schema
 from validator.store.bodies import save_body
@@ -62,8 +62,13 @@ class WindowRows:
         with self._database.read() as connection:
             return [_window(row) for row in connection.execute(query)]
 
-    def save_collected(self, start_ms: int, observation: bytes, record_shas: Sequence[Rejection]) -> None:
-        """The own observation's body and what was refused, once: a frozen observation never changes."""
+    def save_collected(
+        self, start_ms: int, observation: bytes, record_shas: Sequence[Rejection], sightings: bytes = b""
+    ) -> None:
+        """The own observation's body, how often each record was seen, and what was refused, once.
+
+        A frozen observation never changes, and neither does what it rests on.
+        """
         t = schema.windows
         now_ms = self._clock.now_ms()
         with self._database.write() as connection:
@@ -74,7 +79,35 @@ class WindowRows:
             digest = save_body(connection, observation, now_ms)
             change = update(t).where(t.c.start_ms == start_ms)
             connection.execute(change.values(observation=digest, collected_ms=now_ms))
+            insert_new(connection, schema.sightings, {"window_start": start_ms, "bytes": sightings})
             save_rejections(connection, start_ms, record_shas, now_ms)
+
+    def load_sightings(self, start_ms: int) -> bytes | None:
+        """What was saved with the observation; None before the cut-off."""
+        t = schema.sightings
+        with self._database.read() as connection:
+            data: bytes | None = connection.scalar(select(t.c.bytes).where(t.c.window_start == start_ms))
+        return data
+
+    def save_late_observation(self, number: int, observation: bytes) -> None:
+        """The own observation of a bundle's late set, once. Raises InvariantError: no such bundle."""
+        t = schema.bundles
+        now_ms = self._clock.now_ms()
+        with self._database.write() as connection:
+            held = connection.execute(select(t.c.late_observation).where(t.c.number == number).with_for_update())
+            row = held.one_or_none()
+            if row is None:
+                raise InvariantError(f"bundle {number} was never opened")
+            if row.late_observation is None:
+                digest = save_body(connection, observation, now_ms)
+                connection.execute(update(t).where(t.c.number == number).values(late_observation=digest))
+
+    def load_late_observation(self, number: int) -> Digest | None:
+        """Digest of the own observation of a bundle's late set."""
+        t = schema.bundles
+        with self._database.read() as connection:
+            digest: Digest | None = connection.scalar(select(t.c.late_observation).where(t.c.number == number))
+        return digest
 
     def save_state(self, start_ms: int, state: str) -> None:
         """Climb the ladder open, collected, agreed, held; a window that stands there or higher stays where it is."""

@@ -1,0 +1,49 @@
+"""For any set of messages: the file gives back exactly them, and any subset by leaf."""
+
+from __future__ import annotations
+
+import tempfile
+from unittest.mock import patch
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.builders import GENESIS_MS, a_record, a_stream_id
+from validator.codec.outcome import set_root
+from validator.hashing import hash_leaf
+from validator.store import segments
+from validator.store.segments import SegmentStore
+
+POOL = [
+    a_record(
+        stream_id=a_stream_id(path="ab"[n % 2]),
+        partition=n % 3,
+        timestamp_ms=GENESIS_MS + n // 4,
+        sequence_number=n % 5,
+        content=b"x" * (n * 7 % 90),
+    )
+    for n in range(40)
+]
+
+
+@given(
+    chosen=st.lists(st.sampled_from(range(40)), unique=True),
+    asked=st.lists(st.sampled_from(range(40))),
+    block=st.integers(1, 2_000),
+)
+def test_what_is_saved_is_what_is_loaded(chosen: list[int], asked: list[int], block: int) -> None:
+    records = [POOL[n] for n in chosen]
+    ordered = sorted(records, key=lambda record: record.order)
+    with patch.object(segments, "BLOCK_BYTES", block), tempfile.TemporaryDirectory() as folder:
+        parts, _ = segments._lay_out(ordered)
+        root = set_root([part.entry for part in parts])
+        SegmentStore(folder).save(root, records)
+        store = SegmentStore(folder)
+        assert list(store.load_set(root)) == [record.canonical for record in ordered]
+        wanted = [POOL[n].leaf for n in asked]
+        assert [hash_leaf(m) for m in store.load_messages(root, wanted)] == [
+            POOL[n].leaf for n in asked if n in set(chosen)
+        ]
+        index = store.load_index(root)
+    assert sum(map(len, index.values())) == len(records)
+    assert all(ids == sorted(ids) for ids in map(list, index.values()))
