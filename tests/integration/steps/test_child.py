@@ -1,0 +1,92 @@
+"""Bundle files are read in a process of their own: its verdict comes back, its troubles stay there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.builders import some_records
+from tests.bundle_builder import a_manifest
+from validator.codec.bundle_columns import SCHEMA
+from validator.codec.bundle_file import MANIFEST_KEY, verify_bundle_file, write_bundle
+from validator.errors import MalformedInput, TransientError
+from validator.model import Manifest, Record
+from validator.steps.child import verify_in_child
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return some_records(5)
+
+
+@pytest.fixture(scope="module")
+def manifest(records: list[Record]) -> Manifest:
+    return a_manifest([records])
+
+
+@pytest.fixture
+def path(tmp_path: Path, records: list[Record], manifest: Manifest) -> Path:
+    write_bundle(tmp_path / "bundle", manifest, [records], [])
+    return tmp_path / "bundle"
+
+
+def test_the_childs_verdict_is_that_of_a_reading_in_this_process(path: Path, manifest: Manifest) -> None:
+    assert verify_in_child(path, 30, 512 << 20, manifest) == verify_bundle_file(path)
+
+
+def test_what_the_child_finds_wrong_is_named_here(path: Path, manifest: Manifest) -> None:
+    with pytest.raises(MalformedInput, match=r"manifest\.header: not the one that is agreed"):
+        verify_in_child(path, expected=replace(manifest, header=replace(manifest.header, number=3)))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(MalformedInput, match="bundle: cut short"):
+        verify_in_child(path)
+
+
+def write_huge_content(path: Path, size: int) -> None:
+    """The file again with a first content of ``size`` zeros: a few kilobytes of zstd."""
+    keys = pq.ParquetFile(path).metadata.metadata
+    table = pq.read_table(path)
+    contents = [bytes(size), *table.column("content").to_pylist()[1:]]
+    at = SCHEMA.get_field_index("content")
+    table = table.set_column(at, SCHEMA.field(at), pa.array(contents, type=pa.binary())).cast(SCHEMA)
+    options = {"use_dictionary": False, "store_schema": False, "write_statistics": False}
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd", **options) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({MANIFEST_KEY: keys[MANIFEST_KEY]})
+
+
+def varint(number: int) -> bytes:
+    """A thrift compact integer: zigzag, seven bits a byte."""
+    number <<= 1
+    pieces = []
+    while number >= 0x80:
+        pieces.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*pieces, number])
+
+
+def test_a_content_larger_than_the_outcomes_is_refused_by_the_footer(path: Path) -> None:
+    write_huge_content(path, 1 << 20)
+    with pytest.raises(MalformedInput, match="more bytes than the outcomes have"):
+        verify_in_child(path)
+
+
+def test_a_page_far_larger_than_its_footer_says_ends_in_the_child(path: Path) -> None:
+    write_huge_content(path, 512 << 20)
+    claimed = pq.ParquetFile(path).metadata.row_group(0).column(SCHEMA.get_field_index("content"))
+    honest = varint(claimed.total_uncompressed_size)
+    data = path.read_bytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    assert data[footer:].count(honest) == 1
+    path.write_bytes(data[:footer] + data[footer:].replace(honest, b"\x80" * (len(honest) - 1) + b"\x00"))
+    with pytest.raises(MalformedInput, match="needs more memory than is allowed"):
+        verify_in_child(path, memory_bytes=128 << 20)
+
+
+def test_a_reading_that_outlasts_its_deadline_is_tried_again_later(path: Path) -> None:
+    with pytest.raises(TransientError, match="not read within"):
+        verify_in_child(path, timeout_s=0.001)

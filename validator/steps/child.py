@@ -1,0 +1,77 @@
+"""Reading foreign bundle files in a child process, with a limit on memory and a deadline.
+
+A Parquet page of a few kilobytes can expand to gigabytes whatever its footer says, and the library that reads it is
+large: what goes wrong there ends the child, not the worker.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from validator.codec.bundle_file import VerifiedBundle, check_same_manifest
+from validator.codec.manifest import decode_manifest, manifest_root
+from validator.errors import MalformedInput, TransientError
+from validator.model import Manifest
+
+DEFAULT_TIMEOUT_S = 300.0
+DEFAULT_MEMORY_BYTES = 1 << 30
+MAX_STDERR_BYTES = 2_000
+_PROGRAM = "validator.codec.bundle_file"
+
+
+def verify_in_child(
+    path: Path,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    expected: Manifest | None = None,
+) -> VerifiedBundle:
+    """``verify_bundle_file`` in a process of its own.
+
+    ``memory_bytes``: what reading may map, beside interpreter and libraries.
+
+    Raises:
+        MalformedInput: the file is not a bundle, or not the expected one, or needs more memory; names what differs.
+        TransientError: not done within ``timeout_s``, or the child could not do its work.
+    """
+    command = [sys.executable, "-P", "-m", _PROGRAM, "--manifest", "--memory", str(memory_bytes)]
+    command += ["--seconds", str(int(timeout_s) + 1), str(path.resolve())]
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaint:
+        try:
+            status = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=complaint,
+                env=_environment(),
+                timeout=timeout_s,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired as error:
+            raise TransientError(f"bundle: not read within {timeout_s} s", path=str(path)) from error
+        output.seek(0)
+        complaint.seek(0)
+        answer = output.read()
+        said = complaint.read(MAX_STDERR_BYTES).decode(errors="replace")
+    if status < 0:
+        raise MalformedInput("bundle", f"its reader ended by signal {-status}")
+    if status not in (0, 1) or not answer:
+        raise TransientError(f"bundle: its reader ended with status {status}: {said.strip()[-300:]}", path=str(path))
+    values = json.loads(answer)
+    if "error" in values:
+        raise MalformedInput(str(values["error"]["field"]), str(values["error"]["reason"]))
+    manifest = decode_manifest(base64.b64decode(values["manifest"]))
+    if expected is not None:
+        check_same_manifest(manifest, expected)
+    return VerifiedBundle(manifest, manifest_root(manifest), values["rows"])
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours but where modules lie; one malloc arena, since each maps 64 MiB ahead."""
+    paths = os.pathsep.join(p for p in sys.path if p)
+    return {"PYTHONPATH": paths, "MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
