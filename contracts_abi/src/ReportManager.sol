@@ -24,6 +24,15 @@ contract ReportManager is Owned {
     /// n, so that a bitmap shares a slot with the block number.
     uint256 public constant MAX_COMMITTEE = 128;
 
+    /// What one pass over the stream lines yields.
+    struct Streams {
+        bytes32 hash;
+        bytes32[] keys;
+        uint256[] amounts;
+        uint256 captured;
+        uint256 length;
+    }
+
     struct Accepted {
         bytes32 bundleRoot;
         bytes32 storageId;
@@ -164,7 +173,12 @@ contract ReportManager is Owned {
         if (report.configDigest != configDigest) revert WrongConfigDigest(configDigest);
         if (report.bundleRoot == 0) revert EmptyRoot();
 
-        bytes32 digest = _checkContent(report, signatures.length);
+        (bytes32 digest, Streams memory streams) = _readContent(report);
+        // Selector, three head words, the report's 17, five length words, then the lists.
+        uint256 length = 4 + 32 * (3 + 17 + 5) + streams.length + 96 * report.consumers.length
+            + 64 * report.nodes.length + 32 * report.nextCommittee.length
+            + ((signatures.length + 31) & ~uint256(31));
+        if (msg.data.length != length) revert WrongCalldataLength();
         _checkSignatures(digest, signerBitmap, signatures);
         _checkBlock(report.height, report.blockHash);
 
@@ -179,16 +193,17 @@ contract ReportManager is Owned {
         }
 
         uint256 captured;
-        if (report.streams.length > 0) captured += storeManager.capture(report.streams);
+        if (streams.keys.length > 0) captured += storeManager.capture(streams.keys, streams.amounts);
         if (report.consumers.length > 0) captured += queryManager.capture(report.consumers);
         uint256 treasury;
         if (report.nodes.length > 0 || captured > 0) treasury = nodeManager.settle(report.nodes, captured);
         emit ReportAccepted(number, report.bundleRoot, report.storageId, signerBitmap, captured, treasury);
     }
 
-    /// What members sign for this report: EIP-712 in the domain (LogStoreReport, 1, chain id, this contract).
-    function reportDigest(Report calldata report) external view returns (bytes32) {
-        return _digest(report);
+    /// What members sign for this report: EIP-712 in the domain (LogStoreReport, 1, chain id, this contract). Reverts
+    /// where submitReport would for sizes, order or conservation.
+    function reportDigest(Report calldata report) external view returns (bytes32 digest) {
+        (digest,) = _readContent(report);
     }
 
     function domainSeparator() public view returns (bytes32) {
@@ -277,50 +292,125 @@ contract ReportManager is Owned {
 
     // --- inside ----------------------------------------------------------------------------------------------------
 
-    /// Bounds, order, conservation and exact calldata length; returns the digest to be signed.
-    function _checkContent(Report calldata report, uint256 signatureBytes) private view returns (bytes32) {
-        uint256 streams = report.streams.length;
-        uint256 consumers = report.consumers.length;
-        uint256 nodes = report.nodes.length;
-        if (streams > MAX_LINES || consumers > MAX_LINES || nodes > MAX_LINES) revert TooManyLines();
+    /// Bounds, order and conservation, and what members sign, in one pass over each list.
+    function _readContent(Report calldata report) private view returns (bytes32 digest, Streams memory streams) {
         if (report.nextCommittee.length > MAX_COMMITTEE) revert BadCommittee();
         if (report.treasury > MAX_AMOUNT) revert AmountTooLarge();
+        streams = _readStreams(report.streams);
+        (bytes32 consumersHash, uint256 paid) = _readConsumers(report.consumers);
+        (bytes32 nodesHash, int256 given) = _readNodes(report.nodes);
+        if (given + int256(report.treasury) != int256(streams.captured + paid)) revert NotConserved();
 
-        // Selector, three head words, the report's 17, five length words, then 32 bytes per word of each list.
-        uint256 length = 4 + 32 * (3 + 17 + 5) + 96 * consumers + 64 * nodes + 32 * report.nextCommittee.length
-            + ((signatureBytes + 31) & ~uint256(31));
+        bytes memory head = abi.encode(
+            REPORT_TYPE,
+            report.configDigest,
+            report.number,
+            report.height,
+            report.blockHash,
+            report.firstMs,
+            report.lastMs,
+            report.previousRoot,
+            report.bundleRoot,
+            report.storageId,
+            report.uploader,
+            report.ledgerRoot
+        );
+        bytes memory tail = abi.encode(
+            streams.hash,
+            consumersHash,
+            nodesHash,
+            report.treasury,
+            keccak256(abi.encodePacked(report.nextCommittee)),
+            report.nextConfigDigest
+        );
+        digest = keccak256(abi.encodePacked(hex"1901", domainSeparator(), keccak256(bytes.concat(head, tail))));
+    }
+
+    function _readStreams(StreamLine[] calldata lines) private pure returns (Streams memory result) {
+        uint256 count = lines.length;
+        if (count > MAX_LINES) revert TooManyLines();
+        bytes32[] memory hashes = new bytes32[](count);
+        bytes32[] memory keys = new bytes32[](count);
+        uint256[] memory amounts = new uint256[](count);
         uint256 captured;
-        for (uint256 i = 0; i < streams; ++i) {
-            StreamLine calldata line = report.streams[i];
-            uint256 size = bytes(line.id).length;
+        uint256 length = 160 * count;
+        string calldata previous = string(msg.data[:0]);
+        for (uint256 i = 0; i < count; ++i) {
+            StreamLine calldata line = lines[i];
+            string calldata id = line.id;
+            uint256 size = bytes(id).length;
             if (size == 0 || size > MAX_STREAM_ID) revert BadStreamId(i);
-            if (i > 0 && !_less(report.streams[i - 1].id, line.id)) revert StreamsNotSorted(i);
-            if (line.capture > MAX_AMOUNT) revert AmountTooLarge();
+            if (i > 0 && !_less(previous, id)) revert StreamsNotSorted(i);
+            previous = id;
+            uint256 amount = line.capture;
+            if (amount > MAX_AMOUNT) revert AmountTooLarge();
+            bytes32 key = keccak256(bytes(id));
+            hashes[i] = _hash4(STREAM_TYPE, key, amount, line.byteCount);
+            keys[i] = key;
+            amounts[i] = amount;
             unchecked {
-                captured += line.capture;
-                length += 32 * 5 + ((size + 31) & ~uint256(31));
+                captured += amount;
+                length += (size + 31) & ~uint256(31);
             }
         }
-        if (msg.data.length != length) revert WrongCalldataLength();
-        for (uint256 i = 0; i < consumers; ++i) {
-            ConsumerLine calldata line = report.consumers[i];
-            if (i > 0 && report.consumers[i - 1].consumer >= line.consumer) revert ConsumersNotSorted(i);
-            if (line.capture > MAX_AMOUNT) revert AmountTooLarge();
+        return Streams(_hashAll(hashes), keys, amounts, captured, length);
+    }
+
+    function _readConsumers(ConsumerLine[] calldata lines) private pure returns (bytes32, uint256 captured) {
+        uint256 count = lines.length;
+        if (count > MAX_LINES) revert TooManyLines();
+        bytes32[] memory hashes = new bytes32[](count);
+        address previous;
+        for (uint256 i = 0; i < count; ++i) {
+            ConsumerLine calldata line = lines[i];
+            address consumer = line.consumer;
+            if (i > 0 && consumer <= previous) revert ConsumersNotSorted(i);
+            previous = consumer;
+            uint256 amount = line.capture;
+            if (amount > MAX_AMOUNT) revert AmountTooLarge();
+            hashes[i] = _hash4(CONSUMER_TYPE, bytes32(uint256(uint160(consumer))), amount, line.byteCount);
             unchecked {
-                captured += line.capture;
+                captured += amount;
             }
         }
-        int256 given = int256(report.treasury);
-        for (uint256 i = 0; i < nodes; ++i) {
-            NodeLine calldata line = report.nodes[i];
-            if (i > 0 && report.nodes[i - 1].node >= line.node) revert NodesNotSorted(i);
-            if (line.amount > int256(MAX_AMOUNT) || line.amount < -int256(MAX_AMOUNT)) revert AmountTooLarge();
+        return (_hashAll(hashes), captured);
+    }
+
+    function _readNodes(NodeLine[] calldata lines) private pure returns (bytes32, int256 given) {
+        uint256 count = lines.length;
+        if (count > MAX_LINES) revert TooManyLines();
+        bytes32[] memory hashes = new bytes32[](count);
+        address previous;
+        for (uint256 i = 0; i < count; ++i) {
+            NodeLine calldata line = lines[i];
+            address node = line.node;
+            if (i > 0 && node <= previous) revert NodesNotSorted(i);
+            previous = node;
+            int256 amount = line.amount;
+            if (amount > int256(MAX_AMOUNT) || amount < -int256(MAX_AMOUNT)) revert AmountTooLarge();
+            hashes[i] = keccak256(abi.encode(NODE_TYPE, node, amount));
             unchecked {
-                given += line.amount;
+                given += amount;
             }
         }
-        if (given != int256(captured)) revert NotConserved();
-        return _digest(report);
+        return (_hashAll(hashes), given);
+    }
+
+    function _hash4(bytes32 a, bytes32 b, uint256 c, uint256 d) private pure returns (bytes32 result) {
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            mstore(free, a)
+            mstore(add(free, 32), b)
+            mstore(add(free, 64), c)
+            mstore(add(free, 96), d)
+            result := keccak256(free, 128)
+        }
+    }
+
+    function _hashAll(bytes32[] memory hashes) private pure returns (bytes32 result) {
+        assembly ("memory-safe") {
+            result := keccak256(add(hashes, 32), mul(mload(hashes), 32))
+        }
     }
 
     function _checkSignatures(bytes32 digest, uint256 bitmap, bytes calldata signatures) private view {
@@ -422,48 +512,6 @@ contract ReportManager is Owned {
             if (x != y) return x < y;
         }
         return a < b;
-    }
-
-    function _digest(Report calldata report) private view returns (bytes32) {
-        bytes32[] memory streams = new bytes32[](report.streams.length);
-        for (uint256 i = 0; i < streams.length; ++i) {
-            StreamLine calldata line = report.streams[i];
-            streams[i] = keccak256(abi.encode(STREAM_TYPE, keccak256(bytes(line.id)), line.capture, line.byteCount));
-        }
-        bytes32[] memory consumers = new bytes32[](report.consumers.length);
-        for (uint256 i = 0; i < consumers.length; ++i) {
-            ConsumerLine calldata line = report.consumers[i];
-            consumers[i] = keccak256(abi.encode(CONSUMER_TYPE, line.consumer, line.capture, line.byteCount));
-        }
-        bytes32[] memory nodes = new bytes32[](report.nodes.length);
-        for (uint256 i = 0; i < nodes.length; ++i) {
-            NodeLine calldata line = report.nodes[i];
-            nodes[i] = keccak256(abi.encode(NODE_TYPE, line.node, line.amount));
-        }
-        bytes memory head = abi.encode(
-            REPORT_TYPE,
-            report.configDigest,
-            report.number,
-            report.height,
-            report.blockHash,
-            report.firstMs,
-            report.lastMs,
-            report.previousRoot,
-            report.bundleRoot,
-            report.storageId,
-            report.uploader,
-            report.ledgerRoot
-        );
-        bytes memory tail = abi.encode(
-            keccak256(abi.encodePacked(streams)),
-            keccak256(abi.encodePacked(consumers)),
-            keccak256(abi.encodePacked(nodes)),
-            report.treasury,
-            keccak256(abi.encodePacked(report.nextCommittee)),
-            report.nextConfigDigest
-        );
-        bytes32 structHash = keccak256(bytes.concat(head, tail));
-        return keccak256(abi.encodePacked(hex"1901", domainSeparator(), structHash));
     }
 
     function _computeDomainSeparator() private view returns (bytes32) {

@@ -71,7 +71,7 @@ interface INodeManager {
 
 interface IStoreManager {
     function reportManager() external view returns (address);
-    function capture(StreamLine[] calldata lines) external returns (uint256 captured);
+    function capture(bytes32[] calldata keys, uint256[] calldata amounts) external returns (uint256 captured);
 }
 
 interface IQueryManager {

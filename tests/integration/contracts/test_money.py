@@ -273,7 +273,7 @@ def test_join_and_leave_return_what_was_brought(network: ContractNetwork) -> Non
 @pytest.mark.parametrize(
     ("contract", "function", "arguments", "error"),
     [
-        ("StoreManager", "capture", [[]], "OnlyReportManager"),
+        ("StoreManager", "capture", [[], []], "OnlyReportManager"),
         ("QueryManager", "capture", [[]], "OnlyReportManager"),
         ("NodeManager", "settle", [[], 5], "OnlyReportManager"),
         ("NodeManager", "treasuryWithdraw", [0], "NotOwner"),

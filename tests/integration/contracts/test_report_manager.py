@@ -299,10 +299,14 @@ def test_the_contract_computes_the_digest_that_members_sign(network: ContractNet
         a_report(streams=(), consumers=(), nodes=(), treasury=0),
         a_report(
             nodes=(NodeLine(a_key(1).address, -(1 << 95)),),
+            treasury=(1 << 95) + 1_050,
             next_committee=tuple(sorted(a_key(i).address for i in range(1, 40))),
             next_config_digest=Digest(b"\x99" * 32),
         ),
-        a_report(streams=tuple(StreamLine(f"{'ü' * (i % 9)}{i:04}", i * WEI, i) for i in range(60))),
+        a_report(
+            streams=tuple(StreamLine(f"{'ü' * (i % 9)}{i:04}", i * WEI, i) for i in range(60)),
+            treasury=1_770 * WEI - 850,
+        ),
     ]
     for report in reports:
         said = network.chain.call("ReportManager", "reportDigest", report_values(report))[0]
