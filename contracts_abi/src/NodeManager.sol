@@ -6,10 +6,12 @@ import {Owned} from "./Owned.sol";
 
 /// Nodes, their stakes, and the treasury. A delegation is a number of *shares* of a node's stake: a reward or penalty
 /// changes the stake, hence every delegation in proportion, in one write. All tokens here belong to somebody:
-/// balance of tokens = sum of balanceOf + sum of stakes + treasurySupply (plus what was sent here by mistake).
+/// balance of tokens = sum of balanceOf + sum of exits + sum of stakes + treasurySupply (plus what was sent here by
+/// mistake).
 ///
-/// The stake of a member of the current committee is locked: it leaves once a report has rotated the committee and the
-/// node is no member any more. A node that wants to go first drops the validator URL from its metadata.
+/// What is undelegated counts no longer as stake, but stays here until the committee has changed twice. A committee is
+/// chosen from the stakes at its epoch's start, a little before the last report of the epoch before makes it the
+/// contract's; so whoever was chosen with a stake has it here until the last report of that epoch is accepted.
 contract NodeManager is Owned {
     uint256 public constant MAX_METADATA = 4096;
 
@@ -20,6 +22,12 @@ contract NodeManager is Owned {
         uint32 generation;
     }
 
+    /// Undelegated tokens, free once ReportManager counts `readyAt` rotations. Undelegating again renews the wait.
+    struct Exit {
+        uint96 amount;
+        uint64 readyAt;
+    }
+
     IToken public immutable stakeToken;
     uint256 public immutable stakeRequiredAmount;
     address public immutable reportManager;
@@ -27,6 +35,7 @@ contract NodeManager is Owned {
     uint256 public treasurySupply;
     uint256 public startBlockNumber;
     mapping(address account => uint256) public balanceOf;
+    mapping(address account => Exit) public exitOf;
 
     address[] private _nodes;
     address[] private _staked;
@@ -53,7 +62,7 @@ contract NodeManager is Owned {
     error NotRegistered();
     error MetadataTooLong();
     error DelegationsRemain();
-    error StakeLocked(address node);
+    error IsMember(address node);
     error ZeroAmount();
     error AmountTooSmall();
     error InsufficientBalance(uint256 available, uint256 wanted);
@@ -85,11 +94,12 @@ contract NodeManager is Owned {
         _remove();
     }
 
-    /// Pays the caller all it has delegated to itself and holds here, and takes it off the list.
+    /// Undelegates all the caller has delegated to itself, takes it off the list, and pays what is free already.
     function leave() external {
         uint256 shares = _shares[msg.sender][_pools[msg.sender].generation][msg.sender];
         if (shares > 0) _burn(msg.sender, shares, delegatesOf(msg.sender, msg.sender));
         _remove();
+        _release();
         uint256 amount = balanceOf[msg.sender];
         if (amount > 0) withdraw(amount);
     }
@@ -156,6 +166,7 @@ contract NodeManager is Owned {
     function delegate(uint256 amount, address node) public {
         if (amount == 0) revert ZeroAmount();
         if (_position[node] == 0) revert NotRegistered();
+        _release();
         uint256 available = balanceOf[msg.sender];
         if (available < amount) revert InsufficientBalance(available, amount);
         balanceOf[msg.sender] = available - amount;
@@ -185,8 +196,8 @@ contract NodeManager is Owned {
         delegate(amount, node);
     }
 
-    /// Turns `amount` of the caller's delegation back into balance. Refused while the node is in the committee.
-    function undelegate(uint256 amount, address node) public {
+    /// Takes `amount` of the caller's delegation out of the node's stake; it is free after two rotations.
+    function undelegate(uint256 amount, address node) external {
         if (amount == 0) revert ZeroAmount();
         uint256 delegated = delegatesOf(msg.sender, node);
         if (delegated < amount) revert InsufficientBalance(delegated, amount);
@@ -199,13 +210,9 @@ contract NodeManager is Owned {
         _burn(node, shares, amount);
     }
 
-    function undelegateWithdraw(uint256 amount, address node) external {
-        undelegate(amount, node);
-        withdraw(amount);
-    }
-
-    /// Pays `amount` of the caller's undelegated balance out.
+    /// Pays `amount` of what is free of the caller's out.
     function withdraw(uint256 amount) public {
+        _release();
         uint256 available = balanceOf[msg.sender];
         if (available < amount) revert InsufficientBalance(available, amount);
         balanceOf[msg.sender] = available - amount;
@@ -291,7 +298,7 @@ contract NodeManager is Owned {
 
     function _remove() private {
         if (_position[msg.sender] == 0) revert NotRegistered();
-        if (IReportManager(reportManager).isMember(msg.sender)) revert StakeLocked(msg.sender);
+        if (IReportManager(reportManager).isMember(msg.sender)) revert IsMember(msg.sender);
         Pool storage pool = _pools[msg.sender];
         if (pool.stake != 0) revert DelegationsRemain();
         // A stake that penalties have used up: its shares are void, and stay so if the node comes back.
@@ -307,7 +314,6 @@ contract NodeManager is Owned {
     }
 
     function _burn(address node, uint256 shares, uint256 amount) private {
-        if (IReportManager(reportManager).isMember(node)) revert StakeLocked(node);
         Pool memory pool = _pools[node];
         _shares[node][pool.generation][msg.sender] -= shares;
         pool.shares -= uint128(shares);
@@ -318,9 +324,20 @@ contract NodeManager is Owned {
             pool.stake = 0;
         }
         _pools[node] = pool;
-        balanceOf[msg.sender] += amount;
+        _release();
+        Exit storage leaving = exitOf[msg.sender];
+        leaving.amount += uint96(amount);
+        leaving.readyAt = IReportManager(reportManager).rotations() + 2;
         _updateStaked(node, pool.stake);
         emit StakeDelegateUpdated(msg.sender, node, amount, pool.stake, delegatesOf(msg.sender, node), false);
+    }
+
+    /// Adds the caller's exit to its balance, if the committee has changed often enough since.
+    function _release() private {
+        Exit memory leaving = exitOf[msg.sender];
+        if (leaving.amount == 0 || leaving.readyAt > IReportManager(reportManager).rotations()) return;
+        delete exitOf[msg.sender];
+        balanceOf[msg.sender] += leaving.amount;
     }
 
     function _updateStaked(address node, uint256 total) private {

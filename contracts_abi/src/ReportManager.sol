@@ -68,6 +68,8 @@ contract ReportManager is Owned {
     uint64 public nextNumber;
     uint32 public configCount;
     bytes32 public configDigest;
+    /// How often a committee has been set, by the owner or by a report.
+    uint64 public rotations;
     mapping(uint64 number => Accepted) private _reports;
 
     event ReportAccepted(
@@ -468,6 +470,7 @@ contract ReportManager is Owned {
         if (stored == address(0)) revert BadCommittee();
         _committeeCode = stored;
         configDigest = digest;
+        ++rotations;
         emit CommitteeChanged(digest, configCount, members);
     }
 

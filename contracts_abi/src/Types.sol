@@ -62,6 +62,7 @@ interface IStreamRegistry {
 
 interface IReportManager {
     function isMember(address node) external view returns (bool);
+    function rotations() external view returns (uint64);
 }
 
 interface INodeManager {

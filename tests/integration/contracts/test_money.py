@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
 from tests.builders import a_key
-from tests.contract_network import BROKER_STAKE, ContractNetwork
+from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
 from validator.devnet.contracts import WEI
 from validator.errors import RemoteFault
 from validator.model import NIL, Address, Digest
@@ -35,6 +36,7 @@ class Books:
         self.consumers = call("QueryManager", "balancesOf", [hexed(c) for c in network.consumers])[0]
         self.stakes = {node: int(call("NodeManager", "nodeStake", hexed(node))[0]) for node in nodes}
         self.balances = {h: int(call("NodeManager", "balanceOf", hexed(h))[0]) for h in holders}
+        self.exits = {h: int(call("NodeManager", "exitOf", hexed(h))[0]) for h in holders}
         self.treasury = int(call("NodeManager", "treasurySupply")[0])
         self.held = {
             name: int(call("Token", "balanceOf", hexed(network.chain.address_of(name)))[0])
@@ -45,7 +47,8 @@ class Books:
         call = self.network.chain.call
         assert self.held["StoreManager"] == sum(self.stores) == call("StoreManager", "totalSupply")[0]
         assert self.held["QueryManager"] == sum(self.consumers) == call("QueryManager", "totalSupply")[0]
-        assert self.held["NodeManager"] == sum(self.stakes.values()) + sum(self.balances.values()) + self.treasury
+        owed = sum(self.stakes.values()) + sum(self.balances.values()) + sum(self.exits.values())
+        assert self.held["NodeManager"] == owed + self.treasury
         for node, stake in self.stakes.items():
             claims = [call("NodeManager", "delegatesOf", hexed(d), hexed(node))[0] for d in self.balances]
             assert stake - len(claims) <= sum(claims) <= stake or (sum(claims) == 0 and stake == 0)
@@ -93,7 +96,11 @@ def _random_report(network: ContractNetwork, books: Books, chance: Random) -> di
     for node in [n for n in everybody if n not in nodes]:
         nodes[node] = chance.randint(0, total)
         total -= nodes[node]
-    network.submit(network.next_report(streams, consumers, nodes))
+    changes: dict[str, Any] = {}
+    if chance.random() < 0.3:
+        members = tuple(sorted(k.address for k in network.validators))
+        changes = {"next_committee": members, "next_config_digest": CONFIG}
+    network.submit(network.next_report(streams, consumers, nodes, **changes))
     return nodes
 
 
@@ -235,19 +242,51 @@ def test_a_stake_that_penalties_used_up_leaves_nothing_and_starts_again(network:
 # --- membership and the lock ----------------------------------------------------------------------
 
 
-def test_the_stake_of_a_committee_member_stays_until_its_last_report(network: ContractNetwork) -> None:
-    member, stake_key = network.validators[0], a_key(1000)
-    manager, node = "NodeManager", hexed(network.validators[0].address)
-    locked = f"StakeLocked({node})"
-    assert network.refusal_of(manager, "undelegate", WEI, node, sender=stake_key) == locked
-    assert network.refusal_of(manager, "undelegateWithdraw", WEI, node, sender=stake_key) == locked
-    assert network.refusal_of(manager, "removeNode", sender=member) == locked
-    assert network.refusal_of(manager, "leave", sender=member) == locked
+def rotate(network: ContractNetwork) -> None:
+    """A report that is the last of its epoch; the committee stays."""
+    members = tuple(sorted(k.address for k in network.validators))
+    network.submit(network.next_report(next_committee=members, next_config_digest=CONFIG))
+
+
+def test_what_is_undelegated_counts_no_longer_and_leaves_after_two_rotations(network: ContractNetwork) -> None:
+    stake_key, manager, node = a_key(1000), "NodeManager", hexed(network.validators[0].address)
+    network.chain.transact(stake_key, manager, "undelegate", BROKER_STAKE, node)
+    assert network.chain.call(manager, "nodeStake", node)[0] == 0
+    assert network.chain.call(manager, "isStaked", node)[0] is False
+    refused = f"InsufficientBalance(0, {BROKER_STAKE})"
+    for _ in range(2):
+        assert network.refusal_of(manager, "withdraw", BROKER_STAKE, sender=stake_key) == refused
+        assert network.refusal_of(manager, "delegate", 1, node, sender=stake_key) == "InsufficientBalance(0, 1)"
+        network.submit(network.next_report())
+        assert network.refusal_of(manager, "withdraw", BROKER_STAKE, sender=stake_key) == refused
+        rotate(network)
+    network.chain.transact(stake_key, manager, "withdraw", BROKER_STAKE)
+    assert network.chain.call("Token", "balanceOf", hexed(stake_key.address))[0] == BROKER_STAKE
+    assert network.chain.call(manager, "exitOf", hexed(stake_key.address)) == (0, 0)
+
+
+def test_undelegating_again_renews_the_wait_but_not_of_what_is_free(network: ContractNetwork) -> None:
+    stake_key, manager, node = a_key(2000), "NodeManager", hexed(network.brokers[0].address)
+    network.chain.transact(stake_key, manager, "undelegate", 10, node)
+    rotate(network)
+    network.chain.transact(stake_key, manager, "undelegate", 5, node)
+    rotate(network)
+    assert network.refusal_of(manager, "withdraw", 1, sender=stake_key) == "InsufficientBalance(0, 1)"
+    rotate(network)
+    network.chain.transact(stake_key, manager, "undelegate", 3, node)
+    assert network.chain.call(manager, "balanceOf", hexed(stake_key.address))[0] == 15
+    assert network.chain.call(manager, "exitOf", hexed(stake_key.address))[0] == 3
+
+
+def test_a_member_of_the_committee_cannot_be_removed(network: ContractNetwork) -> None:
+    member, stake_key, manager = network.validators[0], a_key(1000), "NodeManager"
+    network.chain.transact(stake_key, manager, "undelegate", BROKER_STAKE, hexed(member.address))
+    refused = f"IsMember({hexed(member.address)})"
+    assert network.refusal_of(manager, "removeNode", sender=member) == refused
+    assert network.refusal_of(manager, "leave", sender=member) == refused
     others = tuple(sorted(k.address for k in network.validators[1:]))
     network.submit(network.next_report(next_committee=others, next_config_digest=Digest(b"\x0d" * 32)))
-    network.chain.transact(stake_key, manager, "undelegateWithdraw", BROKER_STAKE, node)
     network.chain.transact(member, manager, "removeNode")
-    assert network.chain.call("Token", "balanceOf", hexed(stake_key.address))[0] == BROKER_STAKE
     assert member.address not in network.chain.call(manager, "nodeAddresses")[0]
 
 
@@ -267,6 +306,9 @@ def test_join_and_leave_return_what_was_brought(network: ContractNetwork) -> Non
     assert network.chain.call("NodeManager", "nodes", hexed(key.address))[2] == 5 * WEI
     network.chain.transact(key, "NodeManager", "leave")
     assert network.chain.call("NodeManager", "nodeAddresses")[0] == before
+    rotate(network)
+    rotate(network)
+    network.chain.transact(key, "NodeManager", "withdraw", 5 * WEI)
     assert network.chain.call("Token", "balanceOf", hexed(key.address))[0] == 5 * WEI
 
 
