@@ -89,7 +89,7 @@ class MessageSource(Protocol):
         etags: Mapping[tuple[Address, StreamPart], str],
         deadline_ms: int,
     ) -> list[Pull]:
-        """Pull [start, end) of every part from every broker at once: one Pull per (broker, part); never raises for one."""
+        """Pull [start, end) of every part from every broker at once; one Pull per pair, never raises for one."""
 
 
 # --- peers ----------------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ class StoredRound:
 
 @dataclass(frozen=True, slots=True)
 class StoredBundle:
-    """A bundle on its way: "open" (late set undecided), "sealed", then the ladder of uploads; ``final`` when settled."""
+    """A bundle on its way: "open" (late set undecided), "sealed", "verified" (read back), "final" (settled)."""
 
     number: int
     config_digest: Digest
@@ -454,8 +454,11 @@ class Due(Protocol):
 
     def done(self, task: str, key: str) -> None: ...
 
+    def pending(self, task: str) -> list[str]:
+        """Keys of a task that are not done, whenever they are due."""
+
     def claim(self, now_ms: int, limit: int, lease_ms: int) -> list[tuple[str, str]]:
-        """Rows whose time has passed, oldest first; their wake time moves to now + lease, so a lost task comes again."""
+        """Rows whose time has passed, oldest first; their wake time moves to now + lease, so a lost one returns."""
 
 
 class Windows(Protocol):
@@ -471,9 +474,20 @@ class Windows(Protocol):
         """Windows with first_ms <= start < until_ms, in order."""
 
     def save_collected(
-        self, start_ms: int, observation: bytes, record_shas: Sequence[tuple[bytes, str, Address, str]]
+        self,
+        start_ms: int,
+        observation: bytes,
+        record_shas: Sequence[tuple[bytes, str, Address, str]],
+        sightings: bytes = b"",
     ) -> None:
-        """The own observation's body, once; later calls for the same window change nothing."""
+        """The own observation's body and how often each record was seen, once; later calls change nothing."""
+
+    def load_sightings(self, start_ms: int) -> bytes | None: ...
+
+    def save_late_observation(self, number: int, observation: bytes) -> None:
+        """The own observation of a bundle's late set, once."""
+
+    def load_late_observation(self, number: int) -> Digest | None: ...
 
     def save_state(self, start_ms: int, state: str) -> None: ...
 

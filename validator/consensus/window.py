@@ -15,6 +15,7 @@ from validator.codec.variants import Sighting, choose_variant
 from validator.merkle import compute_root
 from validator.model import (
     MIB,
+    Digest,
     Equivocation,
     Flag,
     Identity,
@@ -27,7 +28,7 @@ from validator.parameters import ParameterSet
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many signed bytes an entry may hold; ``per_publisher`` for the system stream, whose limit is per publisher."""
+    """How many signed bytes an entry may hold; ``per_publisher`` for the system stream's limit."""
 
     limit: int
     per_publisher: bool = False
@@ -60,7 +61,7 @@ class Union:
     varied: frozenset[Identity]
 
 
-def unite(records: Iterable[Record], sightings: Mapping[bytes, Sighting]) -> Union:
+def unite(records: Iterable[Record], sightings: Mapping[Digest, Sighting]) -> Union:
     """One record per identity. ``sightings`` by leaf hash says how many brokers and observers had a variant."""
     by_identity: dict[Identity, dict[bytes, Record]] = defaultdict(dict)
     for record in records:

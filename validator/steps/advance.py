@@ -1,0 +1,461 @@
+"""Advance: one instance, one look. Load its state, tell the core what is new, save, then speak.
+
+Three callers, safe at any time: the listener after a peer's statement, the instance's own wake time, and beat. The
+state, own votes, proofs and decision are saved in one transaction on condition of the state's version; a worker that
+was overtaken starts again from what is stored. Only then is anything heard by others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from validator.codec.outcome import decode_observation, decode_outcome, encode_outcome, set_root
+from validator.codec.statement import sign_statement
+from validator.codec.variants import Sighting, ranks_worse
+from validator.consensus import round as core
+from validator.consensus.events import (
+    Arrived,
+    AskOwn,
+    Bar,
+    Build,
+    Candidate,
+    Compare,
+    Decide,
+    Effect,
+    Event,
+    Ignore,
+    Judge,
+    Judged,
+    Keep,
+    KeepEvidence,
+    KeepQuorum,
+    Observed,
+    Obtain,
+    Recalled,
+    Received,
+    ReceivedQuorum,
+    Resend,
+    Resume,
+    Say,
+    SendQuorum,
+    SetsHeld,
+    Start,
+    Tick,
+)
+from validator.consensus.proposal import (
+    Answer,
+    Span,
+    Verdict,
+    build_outcome,
+    judge_acceptability,
+    judge_validity,
+    not_yet,
+)
+from validator.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress, restore
+from validator.consensus.window import unite
+from validator.errors import MalformedInput, TransientError, ValidatorError
+from validator.log import get_logger
+from validator.model import (
+    Address,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Observation,
+    Outcome,
+    Record,
+    Statement,
+    StatementKind,
+    VoteQuorum,
+)
+from validator.ports import Gossip, HeldVotes, StaleState, StepResult, StoredRound
+from validator.steps.collect import sightings_of
+from validator.steps.context import Context, EpochConfig, instance_config, require_bundle, scope_of
+from validator.steps.late import behind_full_entry
+from validator.steps.records import load_records
+from validator.steps.settle import settle
+
+log = get_logger(__name__)
+
+MAX_TURNS = 12
+"""Times one task looks at one instance before it lets others go first; the wake time brings it back."""
+
+
+def advance(context: Context, instance: InstanceId, wake_ms: int | None = None) -> StepResult:
+    """Move one instance as far as it goes now. ``wake_ms``: the wake time that this call was queued for."""
+    context.store.rounds.clear_queued(instance)
+    stored = context.store.rounds.load_round(instance)
+    if stored is None:
+        return StepResult("not opened yet")
+    if stored.certificate is not None:
+        return settle(context, instance)
+    if wake_ms is not None and stored.wake_ms is not None and wake_ms < stored.wake_ms:
+        return StepResult("superseded")
+    turn = _Instance(context, stored)
+    try:
+        turn.run()
+    except StaleState:
+        context.tasks.enqueue("round.advance", str(instance))
+        return StepResult("overtaken", "another worker was first")
+    if turn.decided:
+        return settle(context, instance)
+    return StepResult(turn.agreement.step.name.lower(), turn.waits_for(), {"round": turn.agreement.round})
+
+
+class _Instance:
+    """One instance while a task works on it."""
+
+    def __init__(self, context: Context, stored: StoredRound) -> None:
+        self.context = context
+        self.stored = stored
+        self.instance = stored.instance
+        self.config: EpochConfig = instance_config(context, stored.instance)
+        own = context.address if context.may_vote else None
+        rules = Rules.of(
+            stored.instance, stored.config_digest, self.config.committee, own, Timeouts.of(self.config.parameters)
+        )
+        self.rules = rules
+        statements = {(s.content, s.signer): s for s in (*stored.own, *stored.statements)}
+        self.agreement: Agreement = restore(rules, stored.progress, list(statements.values()), stored.proofs)
+        self.decided = False
+        self.observation: bytes | None = None
+
+    def waits_for(self) -> str:
+        return core.describe_wait(self.agreement)
+
+    def run(self) -> None:
+        events = self._first_events()
+        for _ in range(MAX_TURNS):
+            effects = self._apply(events)
+            events = self._perform(effects)
+            if not events or self.decided:
+                return
+
+    def _first_events(self) -> list[Event]:
+        events: list[Event] = []
+        key = (self.instance, self.rules.config_digest)
+        if key not in self.context.resumed:
+            self.context.resumed.add(key)
+            events.append(Resume())
+        standing = self.agreement.standing
+        if not standing.started:
+            events.append(Start())
+        if standing.observation is None:
+            digest = self._own_observation()
+            if digest is not None:
+                events.append(Observed(digest))
+        events += [ReceivedQuorum(q) for q in self.stored.proofs]
+        if self._leads():
+            events.append(self._sets_held())
+        events += [Arrived(), Tick()]
+        return events
+
+    def _own_observation(self) -> Digest | None:
+        """Digest of what was frozen at the cut-off; its body is stored already."""
+        if self.instance.kind is InstanceKind.WINDOW:
+            window = self.context.store.windows.load_window(self.instance.number)
+            return window.observation if window is not None else None
+        return self.context.store.windows.load_late_observation(self.instance.number)
+
+    # --- apply, save ---
+
+    def _apply(self, events: Sequence[Event]) -> list[Effect]:
+        """Tell the core, save what it wants saved in one transaction; returns the effects still to be performed."""
+        now_ms = self.context.clock.now_ms()
+        before = self.agreement
+        effects: list[Effect] = []
+        for event in events:
+            self.agreement, more = core.advance(self.agreement, event, now_ms, self._sign)
+            effects += more
+        said = [e.statement for e in effects if isinstance(e, Say)]
+        kept = [e.statement for e in effects if isinstance(e, Keep)]
+        proofs = [e.quorum for e in effects if isinstance(e, KeepQuorum)]
+        evidence = [(e.evidence.first, e.evidence.second) for e in effects if isinstance(e, KeepEvidence)]
+        certificate = next((e.certificate for e in effects if isinstance(e, Decide)), None)
+        if self.agreement is before and not (said or kept or proofs or evidence or certificate):
+            return effects
+        if kept:
+            self.context.store.rounds.save_statements(kept)
+        self.context.store.rounds.save_round(
+            self.stored,
+            encode_progress(self.agreement),
+            said=said,
+            proofs=proofs,
+            certificate=certificate,
+            evidence=evidence,
+            wake_ms=self.agreement.wake_ms,
+            round=self.agreement.round,
+            step=self.agreement.step.name.lower(),
+            leader=self.agreement.leader,
+            waits_for=self.waits_for(),
+            now_ms=now_ms,
+        )
+        self.stored = replace(self.stored, version=self.stored.version + 1, wake_ms=self.agreement.wake_ms)
+        if self.agreement.wake_ms is not None:
+            self.context.tasks.enqueue("round.advance", str(self.instance), self.agreement.wake_ms)
+        return effects
+
+    def _sign(self, statement: Statement) -> Statement:
+        key = self.context.voting_key
+        assert key is not None  # rules.own is None without a key, and then nothing is said
+        return sign_statement(statement, key, self.context.signing)
+
+    # --- perform ---
+
+    def _perform(self, effects: Sequence[Effect]) -> list[Event]:
+        """Speak and ask, in order; the answers are the next events."""
+        answers: list[Event] = []
+        outgoing: list[Statement] = []
+        quorums: list[VoteQuorum] = []
+        for effect in effects:
+            if isinstance(effect, Say):
+                outgoing.append(effect.statement)
+            elif isinstance(effect, Resend):
+                outgoing += effect.statements
+            elif isinstance(effect, SendQuorum):
+                quorums.append(effect.quorum)
+            elif isinstance(effect, Judge):
+                answers.append(self._judge(effect))
+            elif isinstance(effect, Build):
+                answers += self._build(effect)
+            elif isinstance(effect, Obtain):
+                self._ask_for(effect)
+            elif isinstance(effect, Decide):
+                self.decided = True
+                log.info(
+                    "round.agreed",
+                    instance=str(self.instance),
+                    round=effect.certificate.round,
+                    votes=len(effect.certificate.signatures),
+                    took_ms=self.context.clock.now_ms() - self.stored.opened_ms,
+                )
+            elif isinstance(effect, KeepEvidence):
+                log.warning("evidence.kept", instance=str(self.instance), signer=effect.evidence.first.signer.hex())
+            elif isinstance(effect, Bar):
+                log.error("journal.unknown_statement", instance=str(self.instance), round=effect.statement.round)
+            elif isinstance(effect, Ignore):
+                log.debug("event.ignored", instance=str(self.instance), reason=effect.reason)
+        if outgoing or quorums:
+            self._speak(outgoing, quorums)
+        if any(isinstance(e, AskOwn) for e in effects):
+            answers += self._compare(recall=True)
+        elif any(isinstance(e, Compare) for e in effects):
+            answers += self._compare(recall=False)
+        return answers
+
+    def _others(self) -> list[Address]:
+        return [m for m in self.rules.committee if m != self.context.address]
+
+    def _speak(self, statements: Sequence[Statement], quorums: Sequence[VoteQuorum]) -> None:
+        """Broadcast without waiting: what is lost is relayed."""
+        bodies = []
+        for statement in statements:
+            if statement.kind in (StatementKind.OBSERVATION, StatementKind.PROPOSAL):
+                body = self.context.store.rounds.load_body(statement.value)
+                if body is not None:
+                    bodies.append(body)
+        gossip = Gossip(statements=tuple(statements), quorums=tuple(quorums), bodies=tuple(bodies))
+        self.context.background(self.context.peers.broadcast, gossip, self._others())
+
+    def _compare(self, *, recall: bool) -> list[Event]:
+        """Tell every peer which votes we hold and take what we lack; their knowledge of our own words comes with it."""
+        held = HeldVotes(self.rules.config_digest, self.instance, core.summarise(self.agreement))
+        events: list[Event] = []
+
+        def ask(member: Address) -> Gossip:
+            return self.context.peers.fetch_missing(member, held)
+
+        for member, answer in self.context.gather(ask, self._others()):
+            if isinstance(answer, ValidatorError):
+                log.debug("peer.silent", member=member.hex(), reason=str(answer))
+                continue
+            statements, quorums = self.context.verify_gossip(self.config, answer, self.instance)
+            events += [Received(s) for s in statements]
+            events += [ReceivedQuorum(q) for q in quorums]
+            if recall:
+                events.append(Recalled(member))
+        return events
+
+    # --- leading ---
+
+    def _leads(self) -> bool:
+        a = self.agreement
+        return self.rules.own is not None and a.step in (Step.WAITING, Step.PROPOSE) and a.leader == self.rules.own
+
+    def _observations(self) -> dict[Address, tuple[Digest, Observation]]:
+        """The first observation of every member whose body is here."""
+        held: dict[Address, tuple[Digest, Observation]] = {}
+        for statement in self.agreement.votes.statements():
+            if statement.kind is not StatementKind.OBSERVATION or statement.signer in held:
+                continue
+            body = self.context.store.rounds.load_body(statement.value)
+            if body is None:
+                continue
+            try:
+                observation = decode_observation(body)
+            except MalformedInput as error:
+                log.debug("observation.malformed", signer=statement.signer.hex(), reason=str(error))
+                continue
+            if observation.instance == self.instance:
+                held[statement.signer] = (statement.value, observation)
+        return held
+
+    def _sets_held(self) -> SetsHeld:
+        """Whose set is here; what is not is fetched, from each observer independently."""
+        observations = self._observations()
+        reproduced = set()
+        for member, (_, observation) in observations.items():
+            if self.context.store.sets.has_set(observation.set_root):
+                reproduced.add(member)
+            elif member != self.context.address:
+                self.context.obtain(self.instance, "set", observation.set_root, [member])
+        return SetsHeld(frozenset(observations), frozenset(reproduced))
+
+    def _build(self, effect: Build) -> list[Event]:
+        observations = self._observations()
+        if len(observations) < self.rules.quorum:
+            return []
+        try:
+            scope = scope_of(self.context, self.instance)
+        except TransientError as error:
+            log.info("proposal.not_yet", instance=str(self.instance), reason=str(error))
+            return []
+        sightings = self._sightings()
+        records: dict[bytes, Record] = {}
+        holders: dict[bytes, int] = {}
+        for _, observation in observations.values():
+            if self.context.store.sets.has_set(observation.set_root):
+                for record in load_records(self.context, observation.set_root):
+                    records[record.leaf] = record
+                    holders[record.leaf] = holders.get(record.leaf, 0) + 1
+        ranked = {
+            leaf: replace(sightings[leaf], observers=n) if leaf in sightings else Sighting(0, n)
+            for leaf, n in holders.items()
+        }
+        late = self.instance.kind is InstanceKind.LATE
+        candidates = list(records.values())
+        if late:
+            stored = self.context.store.archive.stored_identities([r.identity for r in candidates])
+            candidates = [r for r in candidates if r.identity not in stored]
+        outcome, kept = build_outcome(
+            self.instance,
+            scope,
+            unite(candidates, ranked),
+            dict(observations.values()),
+            len(self.rules.committee),
+            self.config.parameters,
+            behind_full_entry(self.context) if late else None,
+        )
+        body = encode_outcome(outcome)
+        self.context.store.sets.save_set(set_root(outcome.entries), kept)
+        digest = self.context.store.rounds.save_body(body)
+        log.info(
+            "round.proposed",
+            instance=str(self.instance),
+            round=effect.round,
+            messages=outcome.count,
+            observations=len(observations),
+        )
+        return [Candidate(effect.round, digest)]
+
+    def _sightings(self) -> dict[bytes, Sighting]:
+        return sightings_of(self.context, self.instance.number) if self.instance.kind is InstanceKind.WINDOW else {}
+
+    # --- judging ---
+
+    def _judge(self, effect: Judge) -> Judged:
+        outcome, validity = self._judge_validity(effect.value)
+        acceptable = not_yet("validity is not known")
+        if effect.fresh and validity.answer is Answer.YES and outcome is not None:
+            acceptable = self._judge_acceptability(outcome, effect.round)
+        for verdict, what in ((validity, "invalid"), (acceptable, "unacceptable")):
+            if verdict.answer is Answer.NO:
+                log.warning(f"proposal.{what}", instance=str(self.instance), round=effect.round, reason=verdict.reason)
+        return Judged(effect.value, effect.round, validity.answer, acceptable.answer)
+
+    def _judge_validity(self, value: Digest) -> tuple[Outcome | None, Verdict]:
+        body = self.context.store.rounds.load_body(value)
+        if body is None:
+            return None, not_yet("the outcome is not here")
+        try:
+            outcome = decode_outcome(body)
+        except MalformedInput as error:
+            return None, Verdict(Answer.NO, str(error))
+        if outcome.instance != self.instance:
+            return None, Verdict(Answer.NO, "an outcome of another instance")
+        root = set_root(outcome.entries)
+        if not self.context.store.sets.has_set(root):
+            return outcome, not_yet("messages are missing")
+        used: dict[Digest, Observation] = {}
+        for digest, observation in self._named_observations():
+            used[digest] = observation
+        span = self._span()
+        records = load_records(self.context, root)
+        verdict = judge_validity(
+            outcome,
+            {d: o for d, o in used.items() if d in outcome.observations},
+            records,
+            span,
+            len(self.rules.committee),
+            self.config.parameters,
+        )
+        return outcome, verdict
+
+    def _named_observations(self) -> list[tuple[Digest, Observation]]:
+        """Every genuine observation held, one per member and digest (an equivocator may have two)."""
+        result = []
+        for statement in self.agreement.votes.statements():
+            if statement.kind is StatementKind.OBSERVATION:
+                body = self.context.store.rounds.load_body(statement.value)
+                if body is not None:
+                    try:
+                        result.append((statement.value, decode_observation(body)))
+                    except MalformedInput:
+                        log.debug("observation.malformed", signer=statement.signer.hex())
+        return result
+
+    def _judge_acceptability(self, outcome: Outcome, round: int) -> Verdict:
+        try:
+            scope = scope_of(self.context, self.instance)
+        except TransientError:
+            scope = None
+        records = load_records(self.context, set_root(outcome.entries))
+        sightings = self._sightings()
+        worse = None
+        if round < len(self.rules.committee):
+
+            def worse(theirs: Record, ours: Record) -> bool:
+                return ranks_worse(
+                    (theirs, sightings.get(theirs.leaf, Sighting())), (ours, sightings.get(ours.leaf, Sighting()))
+                )
+
+        if self.instance.kind is InstanceKind.WINDOW:
+            own = self._own_records()
+            return judge_acceptability(outcome, records, scope, own, worse_variant=worse)
+        return judge_acceptability(
+            outcome,
+            records,
+            scope,
+            self._own_records(),
+            worse_variant=worse,
+            stored=self.context.store.archive.stored_identities([r.identity for r in records]),
+            behind_full=behind_full_entry(self.context),
+        )
+
+    def _own_records(self) -> list[Record]:
+        digest = self._own_observation()
+        if digest is None:
+            return []
+        body = self.context.store.rounds.load_body(digest)
+        assert body is not None  # saved in the transaction that froze it
+        return load_records(self.context, decode_observation(body).set_root)
+
+    def _span(self) -> Span:
+        if self.instance.kind is InstanceKind.WINDOW:
+            window = self.context.network.window(self.instance.number)
+            assert window is not None
+            return Span.of_window(window)
+        return Span.of_late_set(require_bundle(self.context, self.instance.number).end_ms, self.config.parameters)
+
+    def _ask_for(self, effect: Obtain) -> None:
+        self.context.obtain(self.instance, "value", effect.value, list(effect.sources))

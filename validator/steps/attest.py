@@ -1,0 +1,114 @@
+"""Attest: build the report for each upload read back whole, sign it, tell the committee.
+
+The report is a pure function of agreed data and chain state; only what was checked here is signed. Attestation is not
+exclusive in the storage id: the contract accepts the first that reaches a quorum.
+"""
+
+from __future__ import annotations
+
+from validator.codec.manifest import encode_ledger
+from validator.codec.report import decode_report, encode_report, pack_signatures, report_digest
+from validator.codec.secp256k1 import recover_address
+from validator.consensus.quorum import quorum
+from validator.errors import MalformedInput
+from validator.hashing import order_committee
+from validator.log import get_logger
+from validator.model import Address
+from validator.ports import Attestation, Gossip, StepResult, StoredBundle, StoredReport
+from validator.steps.context import Context, EpochConfig, epoch_config, require_bundle
+from validator.steps.seal import draft_report
+from validator.steps.verify import confirmed_uploads
+
+log = get_logger(__name__)
+
+AGAIN_MS = 2_000
+
+
+def attest(context: Context, number: int) -> StepResult:
+    """Sign the report of each confirmed upload and repeat the signatures until the report is final."""
+    bundle = require_bundle(context, number)
+    task, key = "report.attest", str(number)
+    if bundle.state == "final":
+        context.store.due.done(task, key)
+        return StepResult("already done")
+    config = epoch_config(context, bundle.epoch)
+    context.store.due.postpone(task, key, context.clock.now_ms() + AGAIN_MS)
+    known = {r.storage_id: r for r in context.store.reports.load_reports(number)}
+    for heard in confirmed_uploads(context, bundle):
+        announcement = heard.announcement
+        if announcement.storage_id not in known:
+            report, ledger = draft_report(context, bundle, announcement.storage_id, announcement.signer)
+            digest = report_digest(report, context.network.chain_id, context.network.contracts.report_manager)
+            stored = StoredReport(
+                number, announcement.storage_id, digest, encode_report(report), encode_ledger(ledger), "drafted"
+            )
+            context.store.reports.save_report(stored)
+            known[announcement.storage_id] = stored
+            log.info("report.drafted", report=number, storage_id=announcement.storage_id.hex(), digest=digest.hex())
+    own = [_sign(context, stored) for stored in known.values()] if context.voting_key is not None else []
+    if own:
+        others = [m for m in config.committee if m != context.address]
+        context.background(context.peers.broadcast, Gossip(attestations=tuple(own)), others)
+    attested = [s for s in known.values() if _promote(context, config, s)]
+    if attested:
+        _schedule_turn(context, bundle, config)
+        return StepResult("attested", f"{len(attested)} of {len(known)} storage ids")
+    return StepResult("signed", f"{len(own)} reports")
+
+
+def valid_signatures(context: Context, config: EpochConfig, stored: StoredReport) -> dict[Address, bytes]:
+    """Attestations by members whose signature over this very report holds."""
+    found: dict[Address, bytes] = {}
+    for attestation in context.store.reports.load_attestations(stored.digest):
+        if attestation.signer not in config.committee:
+            continue
+        try:
+            if recover_address(stored.digest, attestation.signature) == attestation.signer:
+                found[attestation.signer] = attestation.signature
+        except MalformedInput as error:
+            log.debug("attestation.refused", report=stored.number, reason=str(error))
+    return found
+
+
+def packed_signatures(config: EpochConfig, signatures: dict[Address, bytes]) -> tuple[int, bytes]:
+    """Exactly a quorum of signatures as the contract takes them: bitmap and compact signatures in committee order."""
+    needed = quorum(len(config.committee))
+    chosen = {member: signatures[member] for member in [m for m in config.committee if m in signatures][:needed]}
+    return pack_signatures(config.committee, chosen)
+
+
+def transmit_subject(number: int) -> bytes:
+    """What the transmitters' permutation is keyed by, beside the config digest."""
+    return b"transmit" + number.to_bytes(8, "big")
+
+
+def _sign(context: Context, stored: StoredReport) -> Attestation:
+    key = context.voting_key
+    assert key is not None
+    attestation = Attestation(stored.number, stored.digest, key.address, key.sign(stored.digest))
+    context.store.reports.save_attestation(attestation)
+    return attestation
+
+
+def _promote(context: Context, config: EpochConfig, stored: StoredReport) -> bool:
+    if len(valid_signatures(context, config, stored)) < quorum(len(config.committee)):
+        return False
+    if stored.state == "drafted":
+        context.store.reports.save_report_state(stored.number, stored.storage_id, "attested")
+        report = decode_report(stored.body)
+        log.info("report.attested", report=stored.number, treasury=report.treasury, streams=len(report.streams))
+    return True
+
+
+def _schedule_turn(context: Context, bundle: StoredBundle, config: EpochConfig) -> None:
+    """Staged transmission: our place in the permutation says when we send if nobody else has."""
+    task, key = "report.submit", str(bundle.number)
+    if key in context.store.due.pending(task):
+        return
+    order = order_committee(config.committee, config.digest, transmit_subject(bundle.number))
+    place = order.index(context.address) if context.address in order else len(order)
+    turn_ms = context.clock.now_ms() + place * config.parameters.transmit_stage_ms
+    context.store.due.schedule(task, key, turn_ms)
+    context.store.due.schedule("report.watch", key, context.clock.now_ms())
+    if place == 0:
+        context.tasks.enqueue(task, key)

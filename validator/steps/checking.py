@@ -1,0 +1,193 @@
+"""Checks on entry: bytes from brokers and peers become records, or a reason. Each check has its own name.
+
+The same bytes from several brokers are parsed and verified once; signatures are checked in one batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from validator.codec.legacy_array import read_legacy_array
+from validator.codec.message import make_record, reason_of, record_from_canonical
+from validator.codec.protobuf import read_protobuf
+from validator.codec.signatures import VALID, verify_batch
+from validator.consensus.proposal import Span
+from validator.errors import MalformedInput
+from validator.model import (
+    Address,
+    BrokerShare,
+    Digest,
+    Identity,
+    MessageType,
+    Reason,
+    Record,
+    StreamPart,
+)
+from validator.ports import Pull, PulledRecord
+
+Permission = Callable[[str, bytes], bool]
+"""(stream id, publisher) -> may publish at B."""
+ContractCheck = Callable[[Record], bool]
+"""ERC-1271: is the signature valid at B; raises TransientError if it could not be asked."""
+
+Rejection = tuple[bytes, str, Address, str]
+"""(SHA-256 of the record, reason, broker or peer, detail)."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What is left of a pull: records by leaf, who served which, and what was refused."""
+
+    records: dict[Digest, Record] = field(default_factory=dict)
+    served: dict[Digest, set[Address]] = field(default_factory=lambda: defaultdict(set))
+    rejections: list[Rejection] = field(default_factory=list)
+    contract_signed: set[Digest] = field(default_factory=set)
+
+
+def check_pulls(
+    pulls: Iterable[Pull],
+    span: Span,
+    permitted: Permission,
+    contract_check: ContractCheck,
+    *,
+    message_limit: int,
+) -> Checked:
+    """Check everything that brokers served for one window."""
+    sources: dict[tuple[StreamPart, str, bytes], list[PulledRecord]] = defaultdict(list)
+    for pull in pulls:
+        for pulled in pull.records:
+            sources[(pull.stream_part, pulled.form, pulled.data)].append(pulled)
+    checked = Checked()
+    pending: list[tuple[Record, list[PulledRecord]]] = []
+    for (part, form, data), served_as in sources.items():
+        try:
+            record = _read(part, form, data, span, message_limit)
+        except _Refused as refusal:
+            _reject(checked, served_as, refusal.reason, refusal.detail)
+            continue
+        pending.append((record, served_as))
+    _check_signatures(checked, pending, permitted, contract_check)
+    return checked
+
+
+def check_canonical(
+    items: Sequence[bytes],
+    sender: Address,
+    accepts: Callable[[Record], bool],
+    permitted: Permission,
+    contract_check: ContractCheck,
+    *,
+    message_limit: int,
+) -> Checked:
+    """Check canonical messages from a peer; ``accepts`` is the window or late-set rule for timestamps and scope."""
+    checked = Checked()
+    pending = []
+    for position, data in enumerate(items):
+        pulled = [PulledRecord(sender, position, data, "canonical")]
+        try:
+            if len(data) > message_limit:
+                raise _Refused(Reason.TOO_LARGE, f"{len(data)} bytes")
+            record = record_from_canonical(data)
+        except MalformedInput as error:
+            _reject(checked, pulled, reason_of(error), error.message)
+            continue
+        except _Refused as refusal:
+            _reject(checked, pulled, refusal.reason, refusal.detail)
+            continue
+        if not accepts(record):
+            _reject(checked, pulled, Reason.OUTSIDE_WINDOW, str(record.message.timestamp_ms))
+            continue
+        pending.append((record, pulled))
+    _check_signatures(checked, pending, permitted, contract_check)
+    return checked
+
+
+def broker_shares(
+    records: Iterable[Record], checked: Checked, pulls: Sequence[Pull], brokers: Sequence[Address]
+) -> tuple[BrokerShare, ...]:
+    """Per broker the signed bytes of distinct messages it served, and of those it missed.
+
+    Missed: more than half of the brokers that answered completely for the partition served the message and it did
+    not; one that did not answer completely missed all that the others agree on.
+    """
+    complete: dict[StreamPart, set[Address]] = defaultdict(set)
+    for pull in pulls:
+        if pull.complete:
+            complete[pull.stream_part].add(pull.broker)
+    holders: dict[Identity, set[Address]] = defaultdict(set)
+    sizes: dict[Identity, int] = {}
+    for record in checked.records.values():
+        holders[record.identity] |= checked.served[record.leaf]
+    for record in records:
+        sizes[record.identity] = record.signed_bytes
+    served = dict.fromkeys(brokers, 0)
+    missed = dict.fromkeys(brokers, 0)
+    for identity, size in sizes.items():
+        who = holders[identity]
+        answered = complete[(identity[0], identity[1])]
+        common = 2 * len(who & answered) > len(answered)
+        for broker in brokers:
+            if broker in who:
+                served[broker] += size
+            elif common:
+                missed[broker] += size
+    return tuple(BrokerShare(b, served[b], missed[b]) for b in sorted(brokers) if served[b] or missed[b])
+
+
+class _Refused(Exception):
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def _read(part: StreamPart, form: str, data: bytes, span: Span, message_limit: int) -> Record:
+    if len(data) > 2 * message_limit:
+        raise _Refused(Reason.TOO_LARGE, f"{len(data)} bytes")
+    try:
+        message = read_legacy_array(data) if form == "array" else read_protobuf(data)
+        record = make_record(message)
+    except MalformedInput as error:
+        raise _Refused(reason_of(error), error.message) from error
+    if message.message_type is not MessageType.MESSAGE:
+        raise _Refused(Reason.UNSUPPORTED_MESSAGE_TYPE, message.message_type.name)
+    if message.stream_part != part:
+        raise _Refused(Reason.WRONG_STREAM, f"{message.stream_id}#{message.partition}")
+    if message.timestamp_ms not in span:
+        raise _Refused(Reason.OUTSIDE_WINDOW, str(message.timestamp_ms))
+    if len(record.canonical) > message_limit:
+        raise _Refused(Reason.TOO_LARGE, f"{len(record.canonical)} canonical bytes")
+    return record
+
+
+def _check_signatures(
+    checked: Checked,
+    pending: Sequence[tuple[Record, list[PulledRecord]]],
+    permitted: Permission,
+    contract_check: ContractCheck,
+) -> None:
+    verdicts = verify_batch([record for record, _ in pending])
+    for (record, served_as), verdict in zip(pending, verdicts, strict=True):
+        contract_signed = False
+        if verdict is not VALID:
+            contract_signed = verdict is Reason.ERC1271_UNKNOWN and contract_check(record)
+            if not contract_signed:
+                reason = Reason.BAD_SIGNATURE if verdict is Reason.ERC1271_UNKNOWN else verdict
+                _reject(checked, served_as, reason, f"publisher 0x{record.message.publisher_id.hex()[:80]}")
+                continue
+        if not permitted(record.message.stream_id, record.message.publisher_id):
+            _reject(checked, served_as, Reason.NOT_PERMITTED, f"publisher 0x{record.message.publisher_id.hex()[:80]}")
+            continue
+        if contract_signed:
+            checked.contract_signed.add(record.signed_digest)
+        checked.records[record.leaf] = record
+        checked.served[record.leaf].update(pulled.broker for pulled in served_as)
+
+
+def _reject(checked: Checked, served_as: Sequence[PulledRecord], reason: Reason, detail: str) -> None:
+    sha = hashlib.sha256(served_as[0].data).digest()
+    for pulled in served_as:
+        checked.rejections.append((sha, reason.value, pulled.broker, f"position {pulled.position}: {detail}"[:300]))

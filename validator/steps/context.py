@@ -1,0 +1,272 @@
+"""What every step is given: network, keys, adapters behind ports; and what is read of the chain, cached."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from validator.codec.config import config_digest, encode_config
+from validator.codec.secp256k1 import SigningKey
+from validator.codec.statement import SigningContext, verify_quorum, verify_statement
+from validator.consensus.proposal import Scope
+from validator.consensus.quorum import quorum
+from validator.consensus.window import Budget, partition_budget
+from validator.errors import ConfigError, MalformedInput, TransientError, ValidatorError
+from validator.log import get_logger
+from validator.model import (
+    Address,
+    Block,
+    ChainState,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Record,
+    Root,
+    Statement,
+    StreamPart,
+    VoteQuorum,
+    Window,
+)
+from validator.parameters import Config, Epoch, Network, ParameterSet
+from validator.ports import (
+    BundleStorage,
+    Chain,
+    Clock,
+    Gossip,
+    MessageSource,
+    Peers,
+    ReportSender,
+    Store,
+    StoredBundle,
+    Tasks,
+)
+
+log = get_logger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class EpochConfig:
+    """An epoch with its committee and the digest that names both."""
+
+    epoch: Epoch
+    config: Config
+    digest: Digest
+    preimage: bytes
+
+    @property
+    def committee(self) -> tuple[Address, ...]:
+        return self.config.committee
+
+    @property
+    def parameters(self) -> ParameterSet:
+        return self.epoch.parameters
+
+
+@dataclass(slots=True)
+class Context:
+    """Adapters and identity of one validator. ``voting_key`` is None for an observer and in workers that never vote."""
+
+    network: Network
+    clock: Clock
+    store: Store
+    tasks: Tasks
+    chain: Chain
+    source: MessageSource
+    peers: Peers
+    storage: BundleStorage
+    sender: ReportSender
+    voting_key: SigningKey | None
+    data_dir: Path
+    may_vote: bool = True
+    workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="steps"))
+    resumed: set[tuple[InstanceId, Digest]] = field(default_factory=set)
+    records: OrderedDict[Root, list[Record]] = field(default_factory=OrderedDict)
+    in_flight: dict[str, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def signing(self) -> SigningContext:
+        return SigningContext(self.network.chain_id, self.network.contracts.report_manager)
+
+    @property
+    def address(self) -> Address | None:
+        return self.voting_key.address if self.voting_key is not None else None
+
+    def background(self, call: Callable[..., object], *arguments: object) -> None:
+        """Run a call whose result nobody waits for; its failure is logged."""
+
+        def run() -> None:
+            try:
+                call(*arguments)
+            except ValidatorError as error:
+                log.debug("background.failed", call=getattr(call, "__name__", "call"), reason=str(error))
+
+        self.workers.submit(run)
+
+    def gather(
+        self, ask: Callable[[Address], T], members: Sequence[Address]
+    ) -> list[tuple[Address, T | ValidatorError]]:
+        """Ask all members at once; per member the answer, or the error."""
+
+        def run(member: Address) -> T | ValidatorError:
+            try:
+                return ask(member)
+            except ValidatorError as error:
+                return error
+
+        return list(zip(members, self.workers.map(run, members), strict=True))
+
+    def obtain(self, instance: InstanceId, what: str, digest: Digest | Root, sources: Sequence[Address]) -> None:
+        """Queue ``round.obtain`` for a set or value, once per second and source list at most."""
+        key = f"{instance}/{what}/{digest.hex()}/{','.join(m.hex() for m in sources)}"
+        now_ms = self.clock.now_ms()
+        with self.lock:
+            if self.in_flight.get(key, 0) > now_ms:
+                return
+            if len(self.in_flight) > 4096:
+                self.in_flight = {k: t for k, t in self.in_flight.items() if t > now_ms}
+            self.in_flight[key] = now_ms + 1_000
+        self.tasks.enqueue("round.obtain", key)
+
+    def verify_gossip(
+        self, config: EpochConfig, gossip: Gossip, instance: InstanceId
+    ) -> tuple[list[Statement], list[VoteQuorum]]:
+        """Statements and quorums of one instance whose signatures hold; the others are dropped and logged."""
+        statements, quorums = [], []
+        for statement in gossip.statements:
+            if (statement.instance, statement.config_digest) != (instance, config.digest):
+                continue
+            try:
+                verify_statement(statement, self.signing)
+            except MalformedInput as error:
+                log.debug("statement.refused", instance=str(instance), reason=str(error))
+                continue
+            statements.append(statement)
+        for votes in gossip.quorums:
+            if (votes.instance, votes.config_digest) != (instance, config.digest):
+                continue
+            try:
+                verify_quorum(votes, config.committee, quorum(len(config.committee)), self.signing)
+            except MalformedInput as error:
+                log.debug("quorum.refused", instance=str(instance), reason=str(error))
+                continue
+            quorums.append(votes)
+        return statements, quorums
+
+
+class NotYet(TransientError):
+    """Something the step needs is not there yet; the row's wake time brings it back."""
+
+
+# --- cut points (design: they come from the chain, never from a clock) ------------------------------
+
+
+def block_for(context: Context, ms: int, parameters: ParameterSet) -> Block:
+    """``B(t)``: highest block with timestamp <= t - lag, known once a later finalised block exists.
+
+    Raises:
+        NotYet: not finalised yet.
+    """
+    timestamp_s = ms // 1000 - parameters.lag_s
+    block = context.store.chain.load_block(timestamp_s)
+    if block is None:
+        block = context.chain.fetch_block_at(timestamp_s)
+        if block is None:
+            raise NotYet(f"no finalised block after {timestamp_s}", timestamp_s=timestamp_s)
+        context.store.chain.save_block(timestamp_s, block)
+    return block
+
+
+def state_at(context: Context, block: Block) -> ChainState:
+    """Chain state at a block, stored when first read."""
+    state = context.store.chain.load_state(block.hash)
+    if state is None:
+        state = context.chain.fetch_state(block)
+        context.store.chain.save_state(state)
+    return state
+
+
+def epoch_config(context: Context, number: int) -> EpochConfig:
+    """Committee and config digest of an epoch, read at ``B``(epoch start).
+
+    Raises:
+        NotYet: that block is not finalised yet.
+        ConfigError: the network has no such epoch.
+    """
+    epoch = context.network.epoch(number)
+    if epoch is None:
+        raise ConfigError(f"the network has no epoch {number}", field="epoch")
+    state = state_at(context, block_for(context, epoch.start_ms, epoch.parameters))
+    config = Config(
+        chain_id=context.network.chain_id,
+        deployment_parent_hash=context.network.deployment_parent_hash,
+        contracts=context.network.contracts,
+        parameters=epoch.parameters,
+        epoch=number,
+        config_count=context.network.config_count,
+        committee=tuple(sorted(node.address for node in state.nodes if node.validator_url)),
+    )
+    return EpochConfig(epoch, config, config_digest(config), encode_config(config))
+
+
+def window_epoch(context: Context, window: Window) -> Epoch:
+    epoch = context.network.epoch_at(window.start_ms)
+    if epoch is None:
+        raise ConfigError(f"window {window.start_ms} lies in no epoch", field="window")
+    return epoch
+
+
+def instance_config(context: Context, instance: InstanceId) -> EpochConfig:
+    """The epoch config that an instance belongs to. Raises NotYet if its bundle is not known yet."""
+    if instance.kind is InstanceKind.WINDOW:
+        window = context.network.window(instance.number)
+        if window is None:
+            raise ConfigError(f"no window starts at {instance.number}", field="window")
+        return epoch_config(context, window_epoch(context, window).number)
+    return epoch_config(context, require_bundle(context, instance.number).epoch)
+
+
+def require_bundle(context: Context, number: int) -> StoredBundle:
+    bundle = context.store.bundles.load_bundle(number)
+    if bundle is None:
+        raise NotYet(f"bundle {number} is not known yet", number=number)
+    return bundle
+
+
+def system_stream(network: Network) -> str:
+    """The network's own stream: always in scope, pays nothing, published to by nodes with an http URL."""
+    return f"0x{network.contracts.node_manager.hex()}/system"
+
+
+def budgets_of(network: Network, state: ChainState, parameters: ParameterSet) -> Mapping[StreamPart, Budget]:
+    """The partitions in scope at a block, each with its budget."""
+    budgets: dict[StreamPart, Budget] = {}
+    system = system_stream(network)
+    for store in state.stores:
+        if store.stream_id == system or store.balance < max(1, parameters.scope_floor * store.partitions):
+            continue
+        limit = partition_budget(parameters, store.balance, store.partitions)
+        for partition in range(store.partitions):
+            budgets[(store.stream_id, partition)] = Budget(limit)
+    budgets[(system, 0)] = Budget(parameters.partition_limit, per_publisher=True)
+    return budgets
+
+
+def scope_of(context: Context, instance: InstanceId) -> Scope:
+    """Block and budgets of an instance: ``B``(window start), for a late set that of the bundle's last window."""
+    if instance.kind is InstanceKind.WINDOW:
+        start_ms = instance.number
+    else:
+        start_ms = require_bundle(context, instance.number).last_ms
+    epoch = context.network.epoch_at(start_ms)
+    if epoch is None:
+        raise ConfigError(f"{instance} lies in no epoch", field="instance")
+    block = block_for(context, start_ms, epoch.parameters)
+    state = state_at(context, block)
+    return Scope(block, budgets_of(context.network, state, epoch.parameters))

@@ -1,0 +1,53 @@
+"""Beat's step: open windows that have begun, and queue every row whose wake time has passed.
+
+It finds in the database what is due, so whatever Redis, a worker or a lost message dropped comes again.
+"""
+
+from __future__ import annotations
+
+from validator.log import get_logger
+from validator.ports import StepResult
+from validator.steps.collect import CUT_OFF, task_name
+from validator.steps.context import Context, window_epoch
+
+log = get_logger(__name__)
+
+LEASE_MS = 5_000
+"""A claimed row comes again after this time unless its task has set another."""
+MAX_ROWS = 64
+MAX_WINDOWS = 256
+"""Windows opened by one call: after a long absence the next calls go on."""
+
+
+def look_around(context: Context) -> StepResult:
+    """Open windows, queue what is due. Safe to run at any time and twice at once."""
+    now_ms = context.clock.now_ms()
+    opened = open_windows(context, now_ms)
+    rows = context.store.due.claim(now_ms, MAX_ROWS, LEASE_MS)
+    for task, key in rows:
+        context.tasks.enqueue(task, key)
+    return StepResult("looked", f"{opened} windows opened, {len(rows)} rows due")
+
+
+def open_windows(context: Context, now_ms: int) -> int:
+    """Rows for all windows that have begun; each is to be collected at its cut-off."""
+    last = context.store.windows.last_opened()
+    start_ms = context.network.genesis_ms if last is None else last
+    opened = 0
+    for window in context.network.windows_from(start_ms):
+        if window.start_ms > now_ms or opened == MAX_WINDOWS:
+            break
+        epoch = window_epoch(context, window)
+        if context.store.windows.open_window(window, epoch.number):
+            opened += 1
+            cut_off_ms = window.end_ms + epoch.parameters.grace_ms
+            context.store.due.schedule(task_name(CUT_OFF), str(window.start_ms), cut_off_ms)
+            if cut_off_ms - now_ms <= 60_000:
+                context.tasks.enqueue(task_name(CUT_OFF), str(window.start_ms), cut_off_ms)
+    return opened
+
+
+def watch_head(context: Context) -> None:
+    """The head watcher's look: newest block, and the state at ``B`` of the coming windows while it is recent."""
+    head, finalised = context.chain.fetch_head(), context.chain.fetch_finalised()
+    context.store.chain.save_head(head, finalised)

@@ -1,0 +1,118 @@
+"""Late sets: one instance per bundle, for what its windows missed.
+
+Begun when the bundle's windows and the previous late set are held here, and the pulls that were due by then have
+ended. What is observed are the candidates: valid, in no agreed set, inside the bundle's reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from validator.codec.outcome import decode_outcome, encode_observation, set_root
+from validator.consensus.proposal import Span
+from validator.consensus.window import make_entries, unite
+from validator.log import get_logger
+from validator.model import Flag, InstanceId, InstanceKind, Observation, Outcome, Record
+from validator.ports import StepResult
+from validator.steps.collect import BUNDLE, HORIZON, collect_window, task_name
+from validator.steps.context import Context, NotYet, epoch_config, require_bundle, scope_of
+from validator.steps.records import load_records
+
+log = get_logger(__name__)
+
+
+def collect_late(context: Context, number: int) -> StepResult:
+    """Freeze the late observation of a bundle and open its instance.
+
+    Raises:
+        NotYet: an earlier late set is not held, or a pull is under way.
+    """
+    bundle = require_bundle(context, number)
+    if context.store.windows.load_late_observation(number) is None:
+        _require_predecessor(context, number)
+        for stored in context.store.windows.load_windows(bundle.first_ms, bundle.end_ms):
+            collect_window(context, stored.window.start_ms, BUNDLE)
+        _require_horizon_pulls(context)
+        _freeze(context, number)
+    config = epoch_config(context, bundle.epoch)
+    instance = InstanceId(InstanceKind.LATE, number)
+    context.store.rounds.create_round(instance, config.digest, context.clock.now_ms())
+    context.store.due.schedule("round.advance", str(instance), context.clock.now_ms())
+    context.tasks.enqueue("round.advance", str(instance))
+    context.store.due.done("late.collect", str(number))
+    return StepResult("collected")
+
+
+def late_candidates(context: Context, number: int) -> list[Record]:
+    """What the late set of a bundle may hold of what we have: one variant per identity."""
+    bundle = require_bundle(context, number)
+    config = epoch_config(context, bundle.epoch)
+    span = Span.of_late_set(bundle.end_ms, config.parameters)
+    instance = InstanceId(InstanceKind.LATE, number)
+    scope = scope_of(context, instance)
+    behind = behind_full_entry(context)
+    records = context.store.archive.load_late(span.from_ms, span.until_ms)
+    union = unite([r for r in records if r.message.stream_part in scope.budgets], {})
+    return [r for r in union.records if not behind(r)]
+
+
+def behind_full_entry(context: Context) -> Callable[[Record], bool]:
+    """Whether a record sorts after the end of a full entry of its own window (then the window has cut it)."""
+    outcomes: dict[int, Outcome | None] = {}
+
+    def behind(record: Record) -> bool:
+        window = context.network.window_at(record.message.timestamp_ms)
+        if window is None:
+            return False
+        if window.start_ms not in outcomes:
+            outcomes[window.start_ms] = load_outcome(context, InstanceId(InstanceKind.WINDOW, window.start_ms))
+        outcome = outcomes[window.start_ms]
+        if outcome is None:
+            return False
+        part = record.message.stream_part
+        if not any(e.stream_part == part and Flag.FULL in e.flags for e in outcome.entries):
+            return False
+        members = [r for r in load_records(context, set_root(outcome.entries)) if r.message.stream_part == part]
+        return not members or record.order > members[-1].order
+
+    return behind
+
+
+def load_outcome(context: Context, instance: InstanceId) -> Outcome | None:
+    """The decided outcome of an instance; None while undecided or not here."""
+    certificate = context.store.rounds.load_certificate(instance)
+    body = context.store.rounds.load_body(certificate.value) if certificate is not None else None
+    return decode_outcome(body) if body is not None else None
+
+
+def _require_predecessor(context: Context, number: int) -> None:
+    if number == 0:
+        return
+    outcome = load_outcome(context, InstanceId(InstanceKind.LATE, number - 1))
+    if outcome is None or not context.store.sets.has_set(set_root(outcome.entries)):
+        raise NotYet(f"the late set of bundle {number - 1} is not held")
+
+
+def _require_horizon_pulls(context: Context) -> None:
+    """Pulls at the horizon that are due by now have ended."""
+    now_ms = context.clock.now_ms()
+    for key in context.store.due.pending(task_name(HORIZON)):
+        window = context.network.window(int(key))
+        epoch = context.network.epoch_at(int(key))
+        if window is not None and epoch is not None and window.end_ms + epoch.parameters.horizon_ms <= now_ms:
+            raise NotYet(f"the pull at the horizon of window {key} is under way")
+
+
+def _freeze(context: Context, number: int) -> None:
+    records = late_candidates(context, number)
+    entries = make_entries(records)
+    root = set_root(entries)
+    observation = Observation(
+        instance=InstanceId(InstanceKind.LATE, number),
+        set_root=root,
+        count=len(records),
+        signed_bytes=sum(r.signed_bytes for r in records),
+    )
+    context.store.sets.save_set(root, records)
+    context.store.windows.save_late_observation(number, encode_observation(observation))
+    log.info("late.collected", bundle=number, messages=len(records))

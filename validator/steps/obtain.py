@@ -1,0 +1,161 @@
+"""Obtain: fetch a set or an outcome that a statement names, moving only what is missing.
+
+The set behind a root is compared with our own by one reconciliation session over the partitions that differ; what is
+missing is fetched in pages, passes the same checks as broker data, and the result must have the root asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from validator.codec.outcome import decode_observation, decode_outcome, set_root
+from validator.consensus.window import group_by_part, make_entries, make_entry
+from validator.errors import Disagreement, MalformedInput, ValidatorError
+from validator.log import get_logger
+from validator.model import Address, Digest, InstanceId, InstanceKind, Record, Root
+from validator.ports import StepResult
+from validator.steps.checking import check_canonical
+from validator.steps.collect import contract_check_at, permission_at
+from validator.steps.context import Context, NotYet, instance_config, require_bundle, scope_of, state_at
+from validator.steps.reconcile import difference
+from validator.steps.records import load_records
+
+log = get_logger(__name__)
+
+
+def obtain(context: Context, key: str) -> StepResult:
+    """Fetch what ``key`` names ("instance/what/digest/sources") from the first source that has it."""
+    name, what, digest_hex, members = key.split("/")
+    instance = InstanceId.parse(name)
+    digest = bytes.fromhex(digest_hex)
+    sources = [Address(bytes.fromhex(m)) for m in members.split(",") if m]
+    if what == "set":
+        return _finish(context, instance, _obtain_set(context, instance, Root(digest), sources))
+    return _finish(context, instance, _obtain_value(context, instance, Digest(digest), sources))
+
+
+def _finish(context: Context, instance: InstanceId, result: StepResult) -> StepResult:
+    if result.name in ("obtained", "already here"):
+        context.tasks.enqueue("round.advance", str(instance))
+    return result
+
+
+def _obtain_value(context: Context, instance: InstanceId, value: Digest, sources: Sequence[Address]) -> StepResult:
+    """The outcome's body, the observations it names, and the set behind it."""
+    body = context.store.rounds.load_body(value)
+    for member in sources:
+        if body is not None:
+            break
+        try:
+            body = context.peers.fetch_body(member, value)
+            context.store.rounds.save_body(body)
+        except ValidatorError as error:
+            log.debug("body.not_fetched", member=member.hex(), reason=str(error))
+    if body is None:
+        return StepResult("not yet", "no source has the outcome")
+    try:
+        outcome = decode_outcome(body)
+    except MalformedInput as error:
+        return StepResult("malformed", str(error))
+    for digest in outcome.observations:
+        _obtain_observation(context, digest, sources)
+    root = set_root(outcome.entries)
+    return _obtain_set(context, instance, root, sources)
+
+
+def _obtain_observation(context: Context, digest: Digest, sources: Sequence[Address]) -> None:
+    if context.store.rounds.load_body(digest) is not None:
+        return
+    for member in sources:
+        try:
+            context.store.rounds.save_body(context.peers.fetch_body(member, digest))
+            return
+        except ValidatorError as error:
+            log.debug("observation.not_fetched", member=member.hex(), reason=str(error))
+
+
+def _obtain_set(context: Context, instance: InstanceId, root: Root, sources: Sequence[Address]) -> StepResult:
+    if context.store.sets.has_set(root):
+        return StepResult("already here")
+    own = _own_records(context, instance)
+    reasons = []
+    for member in sources:
+        try:
+            records = fetch_set(context, instance, root, member, own)
+        except ValidatorError as error:
+            log.info("set.not_fetched", instance=str(instance), member=member.hex(), reason=str(error))
+            reasons.append(str(error))
+            continue
+        context.store.sets.save_set(root, records)
+        return StepResult("obtained", f"{len(records)} messages")
+    return StepResult("not yet", "; ".join(reasons)[:300])
+
+
+def fetch_set(
+    context: Context, instance: InstanceId, root: Root, member: Address, own: Sequence[Record]
+) -> list[Record]:
+    """One member's set, from what is ours and what it has more.
+
+    Raises:
+        Disagreement: what the member sent does not give the root, or does not pass our checks.
+    """
+    parts = group_by_part(own)
+    index = {
+        part: (make_entry(part, members), [(r.message.timestamp_ms, r.leaf) for r in members])
+        for part, members in parts.items()
+    }
+    for strong in (False, True):
+        found = difference(context.peers, member, root, index, strong=strong)
+        fetched = context.peers.fetch_messages(member, root, found.need) if found.need else []
+        records = _check(context, instance, member, fetched)
+        have = set(found.have)
+        merged = [r for r in own if r.leaf not in have] + records
+        merged.sort(key=lambda r: r.order)
+        if set_root(make_entries(merged)) == root:
+            log.info("set.obtained", instance=str(instance), member=member.hex(), fetched=len(fetched), of=len(merged))
+            return merged
+    raise Disagreement(f"the set of 0x{member.hex()} does not give its root", member=member, root=root)
+
+
+def _check(context: Context, instance: InstanceId, member: Address, items: Sequence[bytes]) -> list[Record]:
+    """The checks of broker data, by the rules of the instance's scope."""
+    if not items:
+        return []
+    scope = scope_of(context, instance)
+    state = state_at(context, scope.block)
+    config = instance_config(context, instance)
+    from_ms, until_ms = _bounds(context, instance)
+    checked = check_canonical(
+        items,
+        member,
+        lambda r: from_ms <= r.message.timestamp_ms < until_ms and r.message.stream_part in scope.budgets,
+        permission_at(context, state),
+        contract_check_at(context, scope.block),
+        message_limit=config.parameters.message_limit,
+    )
+    if checked.rejections:
+        window_ms = instance.number if instance.kind is InstanceKind.WINDOW else from_ms
+        context.store.windows.save_rejections(window_ms, checked.rejections)
+    return list(checked.records.values())
+
+
+def _bounds(context: Context, instance: InstanceId) -> tuple[int, int]:
+    if instance.kind is InstanceKind.WINDOW:
+        window = context.network.window(instance.number)
+        if window is None:
+            raise NotYet(f"no window starts at {instance.number}")
+        return window.start_ms, window.end_ms
+    bundle = require_bundle(context, instance.number)
+    reach = instance_config(context, instance).parameters.late_reach_ms
+    return max(0, bundle.end_ms - reach), bundle.end_ms
+
+
+def _own_records(context: Context, instance: InstanceId) -> list[Record]:
+    """What we observed of the instance: the start of every comparison."""
+    if instance.kind is InstanceKind.WINDOW:
+        window = context.store.windows.load_window(instance.number)
+        digest = window.observation if window is not None else None
+    else:
+        digest = context.store.windows.load_late_observation(instance.number)
+    body = context.store.rounds.load_body(digest) if digest is not None else None
+    return load_records(context, decode_observation(body).set_root) if body is not None else []

@@ -1,0 +1,227 @@
+"""Seal: the next bundle is complete; write its file, and compute the ledger that its report leaves."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from validator.codec.bundle_file import write_bundle
+from validator.codec.manifest import decode_ledger, encode_ledger, encode_manifest, manifest_root
+from validator.codec.outcome import set_root
+from validator.codec.receipt import Receipt
+from validator.errors import InvariantError
+from validator.hashing import order_committee
+from validator.log import get_logger
+from validator.model import (
+    NIL,
+    Address,
+    BundleHeader,
+    Certified,
+    ChainState,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Ledger,
+    Manifest,
+    Outcome,
+    Record,
+    Report,
+    Root,
+    StorageId,
+)
+from validator.ports import StepResult, StoredBundle
+from validator.settlement import build_report, bundle_receipts
+from validator.steps.context import (
+    Context,
+    EpochConfig,
+    NotYet,
+    block_for,
+    epoch_config,
+    require_bundle,
+    state_at,
+    system_stream,
+)
+from validator.steps.late import load_outcome
+from validator.steps.records import load_records
+
+log = get_logger(__name__)
+
+FIRST_PREVIOUS_ROOT = Root(NIL)
+"""What stands for the previous bundle's root in the first bundle."""
+
+
+def seal(context: Context, number: int) -> StepResult:
+    """Write the bundle's file once everything of it is held. Safe to run twice: the root decides, not the file.
+
+    Raises:
+        NotYet: an outcome or set is still missing, or the previous bundle is not sealed.
+    """
+    bundle = require_bundle(context, number)
+    if bundle.state != "open":
+        context.store.due.done("bundle.seal", str(number))
+        schedule_upload(context, bundle)
+        return StepResult("already done")
+    config = epoch_config(context, bundle.epoch)
+    manifest = build_manifest(context, bundle, config)
+    path = context.data_dir / "bundles" / f"{number}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = write_bundle(path, manifest, bundle_records(context, manifest))
+    root = manifest_root(manifest)
+    now_ms = context.clock.now_ms()
+    sealed = replace(
+        bundle,
+        state="sealed",
+        previous_root=manifest.header.previous_root,
+        root=root,
+        path=str(path),
+        size=file.size,
+        sha256=file.sha256,
+        manifest=encode_manifest(manifest),
+        sealed_ms=now_ms,
+        messages=file.rows,
+    )
+    context.store.bundles.save_sealed(sealed)
+    log.info("bundle.sealed", bundle=number, messages=file.rows, bytes=file.size, root=root.hex())
+    context.store.due.done("bundle.seal", str(number))
+    schedule_upload(context, sealed)
+    if context.store.bundles.load_bundle(number + 1) is not None:
+        context.store.due.schedule("bundle.seal", str(number + 1), now_ms)
+    return StepResult("sealed", f"{file.rows} messages, {file.size} bytes")
+
+
+def schedule_upload(context: Context, bundle: StoredBundle) -> None:
+    """Our turn as uploader, and the first look at what others upload."""
+    config = epoch_config(context, bundle.epoch)
+    order = order_committee(config.committee, config.digest, upload_subject(bundle.number))
+    now_ms = context.clock.now_ms()
+    if context.address in order:
+        turn_ms = bundle.sealed_ms + order.index(context.address) * config.parameters.upload_stage_ms
+        context.store.due.schedule("bundle.upload", str(bundle.number), turn_ms)
+        if turn_ms <= now_ms:
+            context.tasks.enqueue("bundle.upload", str(bundle.number))
+    context.store.due.schedule("bundle.verify", str(bundle.number), now_ms)
+
+
+def upload_subject(number: int) -> bytes:
+    """What the uploaders' permutation is keyed by, beside the config digest."""
+    return b"upload" + number.to_bytes(8, "big")
+
+
+def build_manifest(context: Context, bundle: StoredBundle, config: EpochConfig) -> Manifest:
+    """The bundle's manifest from agreed data. Raises NotYet if some of it is not here."""
+    previous = FIRST_PREVIOUS_ROOT
+    if bundle.number:
+        before = require_bundle(context, bundle.number - 1)
+        if before.root is None:
+            raise NotYet(f"bundle {bundle.number - 1} is not sealed")
+        previous = before.root
+    windows = [
+        load_certified(context, InstanceId(InstanceKind.WINDOW, stored.window.start_ms))
+        for stored in context.store.windows.load_windows(bundle.first_ms, bundle.end_ms)
+    ]
+    return Manifest(
+        header=BundleHeader(config.digest, bundle.number, previous, bundle.first_ms, bundle.last_ms),
+        config_preimage=config.preimage,
+        windows=tuple(windows),
+        late=load_certified(context, InstanceId(InstanceKind.LATE, bundle.number)),
+        ledger=encode_ledger(ledger_after(context, bundle.number - 1)),
+    )
+
+
+def load_certified(context: Context, instance: InstanceId) -> Certified:
+    """A decided outcome with its certificate. Raises NotYet."""
+    certificate = context.store.rounds.load_certificate(instance)
+    outcome = load_outcome(context, instance)
+    if certificate is None or outcome is None:
+        raise NotYet(f"{instance} is not held")
+    return Certified(outcome, certificate)
+
+
+def bundle_records(context: Context, manifest: Manifest) -> Iterator[tuple[InstanceId, Record]]:
+    """All records of a bundle in canonical order, each with the instance it belongs to."""
+    streams = []
+    for certified in (*manifest.windows, manifest.late):
+        records = load_records(context, set_root(certified.outcome.entries))
+        streams.append([(certified.outcome.instance, record) for record in records])
+    return heapq.merge(*streams, key=lambda item: item[1].order)
+
+
+# --- the report that follows -----------------------------------------------------------------------
+
+
+def ledger_after(context: Context, number: int) -> Ledger:
+    """The ledger that report ``number`` leaves; empty before the first."""
+    if number < 0:
+        return Ledger()
+    saved = context.store.reports.load_ledger(number)
+    if saved is not None:
+        return decode_ledger(saved)
+    bundle = require_bundle(context, number)
+    if bundle.root is None:
+        raise NotYet(f"bundle {number} is not sealed")
+    _, ledger = draft_report(context, bundle, StorageId(NIL), Address(bytes(20)))
+    context.store.reports.save_ledger(number, encode_ledger(ledger))
+    return ledger
+
+
+def draft_report(
+    context: Context, bundle: StoredBundle, storage_id: StorageId, uploader: Address
+) -> tuple[Report, Ledger]:
+    """The report of a sealed bundle: a pure function of agreed data and chain state at ``B`` of its last window."""
+    config = epoch_config(context, bundle.epoch)
+    ledger = ledger_after(context, bundle.number - 1)
+    windows = [
+        load_certified(context, InstanceId(InstanceKind.WINDOW, stored.window.start_ms)).outcome
+        for stored in context.store.windows.load_windows(bundle.first_ms, bundle.end_ms)
+    ]
+    late = load_certified(context, InstanceId(InstanceKind.LATE, bundle.number)).outcome
+    if bundle.root is None or bundle.previous_root is None:
+        raise InvariantError(f"bundle {bundle.number} has no root")
+    block = block_for(context, bundle.last_ms, config.parameters)
+    state = state_at(context, block)
+    receipts = _receipts(context, (*windows, late))
+    consumers = {r.consumer for r in receipts} | {c for c, _ in (ledger.cumulative or {})}
+    state = _with_consumers(context, state, sorted(consumers))
+    last = context.chain.fetch_last_report(block)
+    processed = range(0 if last is None else last.number + 1)
+    committee, digest = _next_epoch(context, bundle, config)
+    return build_report(
+        ledger,
+        BundleHeader(config.digest, bundle.number, bundle.previous_root, bundle.first_ms, bundle.last_ms),
+        bundle.root,
+        windows,
+        late,
+        receipts,
+        state,
+        processed,
+        config.parameters,
+        storage_id=storage_id,
+        uploader=uploader,
+        system_stream=system_stream(context.network),
+        next_committee=committee,
+        next_config_digest=digest,
+    )
+
+
+def _receipts(context: Context, outcomes: Sequence[Outcome]) -> tuple[Receipt, ...]:
+    records: list[Record] = []
+    system = system_stream(context.network)
+    for outcome in outcomes:
+        records += [r for r in load_records(context, set_root(outcome.entries)) if r.message.stream_id == system]
+    records.sort(key=lambda r: r.order)
+    return bundle_receipts(records, system, context.network.chain_id, context.network.contracts.query_manager)
+
+
+def _with_consumers(context: Context, state: ChainState, consumers: list[Address]) -> ChainState:
+    return replace(state, consumers=context.chain.fetch_consumer_balances(consumers, state.block))
+
+
+def _next_epoch(context: Context, bundle: StoredBundle, config: EpochConfig) -> tuple[tuple[Address, ...], Digest]:
+    """Committee and digest of the next epoch in an epoch's last report; the network's last repeats its own."""
+    if bundle.end_ms != config.epoch.end_ms:
+        return (), NIL
+    if config.epoch.last:
+        return config.committee, config.digest
+    following = epoch_config(context, config.epoch.number + 1)
+    return following.committee, following.digest

@@ -1,0 +1,110 @@
+"""Settle: after a decision, hold what was decided, remember its identities, and find where the bundle ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from validator.codec.outcome import decode_observation, decode_outcome, set_root
+from validator.consensus.boundary import AgreedWindow, bundle_length
+from validator.errors import InvariantError
+from validator.log import get_logger
+from validator.model import Address, InstanceId, InstanceKind, Outcome, Record, VoteQuorum
+from validator.ports import StepResult, StoredBundle
+from validator.steps.collect import keep_late
+from validator.steps.context import Context, epoch_config
+from validator.steps.late import load_outcome
+from validator.steps.records import load_records
+
+log = get_logger(__name__)
+
+RETRY_MS = 1_000
+
+
+def settle(context: Context, instance: InstanceId) -> StepResult:
+    """Make a decision's value durable here. Safe to run twice."""
+    certificate = context.store.rounds.load_certificate(instance)
+    if certificate is None:
+        return StepResult("undecided")
+    task, key = "round.advance", str(instance)
+    if instance.kind is InstanceKind.WINDOW:
+        context.store.windows.save_state(instance.number, "agreed")
+        stored = context.store.windows.load_window(instance.number)
+        if stored is not None and stored.state == "held":
+            context.store.due.done(task, key)
+            return StepResult("already done")
+    outcome = _hold(context, instance, certificate)
+    if outcome is None:
+        context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
+        return StepResult("agreed", "the value is being fetched")
+    records = load_records(context, set_root(outcome.entries))
+    context.store.archive.save_identities(instance, [r.identity for r in records])
+    if instance.kind is InstanceKind.WINDOW:
+        _keep_left_out(context, instance, records)
+        context.store.windows.save_state(instance.number, "held")
+        close_bundles(context)
+    else:
+        context.store.due.schedule("bundle.seal", str(instance.number), context.clock.now_ms())
+        context.tasks.enqueue("bundle.seal", str(instance.number))
+    context.store.due.done(task, key)
+    return StepResult("agreed", f"{outcome.count} messages")
+
+
+def close_bundles(context: Context) -> None:
+    """Create every bundle whose end is certain, and have its late set collected."""
+    while True:
+        last = context.store.bundles.last_bundle()
+        start_ms = context.network.genesis_ms if last is None else last.end_ms
+        epoch = context.network.epoch_at(start_ms)
+        if epoch is None:
+            return
+        agreed = []
+        for stored in context.store.windows.load_windows(start_ms, epoch.end_ms):
+            if stored.state != "held":
+                break
+            outcome = load_outcome(context, InstanceId(InstanceKind.WINDOW, stored.window.start_ms))
+            if outcome is None:
+                raise InvariantError(f"window {stored.window.start_ms} is held without its outcome")
+            agreed.append(AgreedWindow(stored.window.start_ms, stored.window.end_ms, outcome.canonical_bytes))
+        length = bundle_length(agreed, epoch.end_ms, epoch.parameters)
+        if length is None:
+            return
+        number = 0 if last is None else last.number + 1
+        bundle = StoredBundle(
+            number=number,
+            config_digest=epoch_config(context, epoch.number).digest,
+            epoch=epoch.number,
+            first_ms=agreed[0].start_ms,
+            last_ms=agreed[length - 1].start_ms,
+            end_ms=agreed[length - 1].end_ms,
+            state="open",
+        )
+        if context.store.bundles.create_bundle(bundle):
+            log.info("bundle.opened", bundle=number, windows=length)
+        context.store.due.schedule("late.collect", str(number), context.clock.now_ms())
+        context.tasks.enqueue("late.collect", str(number))
+
+
+def _hold(context: Context, instance: InstanceId, certificate: VoteQuorum) -> Outcome | None:
+    """The decided outcome with its set here, or None while it is being fetched from the certificate's signers."""
+    sources: list[Address] = [s for s, _ in certificate.signatures if s != context.address]
+    body = context.store.rounds.load_body(certificate.value)
+    outcome = decode_outcome(body) if body is not None else None
+    if outcome is None or not context.store.sets.has_set(set_root(outcome.entries)):
+        context.obtain(instance, "value", certificate.value, sources)
+        return None
+    return outcome
+
+
+def _keep_left_out(context: Context, instance: InstanceId, records: Sequence[Record]) -> None:
+    """What we observed and the outcome does not hold is a candidate for the late set."""
+    stored = context.store.windows.load_window(instance.number)
+    if stored is None or stored.observation is None:
+        return
+    body = context.store.rounds.load_body(stored.observation)
+    if body is None:
+        return
+    held = {r.identity for r in records}
+    left = [r for r in load_records(context, decode_observation(body).set_root) if r.identity not in held]
+    if left:
+        log.info("window.left_out", window=instance.number, messages=len(left))
+        keep_late(context, left)
