@@ -150,3 +150,12 @@ def with_certificate(manifest: Manifest, index: int, certified: Certified) -> Ma
     windows = list(manifest.windows)
     windows[index] = certified
     return replace(manifest, windows=tuple(windows))
+
+
+def rows_of(
+    manifest: Manifest, windows: Sequence[Iterable[Record]], late: Iterable[Record] = ()
+) -> list[tuple[InstanceId, Record]]:
+    """What a bundle's file is written from: all records in canonical order, each with its instance."""
+    sets = zip((*manifest.windows, manifest.late), (*windows, late), strict=True)
+    rows = [(certified.outcome.instance, record) for certified, records in sets for record in records]
+    return sorted(rows, key=lambda row: row[1].order)

@@ -15,7 +15,6 @@ import base64
 import binascii
 import bisect
 import hashlib
-import heapq
 import json
 import os
 import resource
@@ -116,27 +115,18 @@ class VerifiedBundle:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def write_bundle(
-    path: Path, manifest: Manifest, windows: Sequence[Iterable[Record]], late: Iterable[Record]
-) -> BundleFile:
-    """Write a bundle's file: the records of each window and of the late set, each in canonical order.
+def write_bundle(path: Path, manifest: Manifest, records: Iterable[tuple[InstanceId, Record]]) -> BundleFile:
+    """Write a bundle's file from its records, in canonical order over the whole bundle, each with its instance.
 
-    They are merged as they stream, and recounted: a file that would not verify is never finished. ``path`` appears
-    complete and synced, or not at all.
+    They are recounted as they stream, so a file that would not verify is never finished. ``path`` appears complete
+    and synced, or not at all.
 
     Raises:
         InvariantError: records do not give the manifest's entries, or are not in canonical order.
     """
-    if len(windows) != len(manifest.windows):
-        raise InvariantError(f"{len(windows)} sets for {len(manifest.windows)} windows")
     level = 19 if _canonical_bytes(manifest) <= SMALL_BYTES else 9
     recount = _Recount(manifest)
     unfinished = path.with_name(path.name + ".part")
-    merged = heapq.merge(
-        *(((False, record) for record in records) for records in windows),
-        ((True, record) for record in late),
-        key=lambda row: row[1].order,
-    )
     try:
         with (
             unfinished.open("wb") as file,
@@ -152,7 +142,7 @@ def write_bundle(
                 store_schema=False,
             ) as writer,
         ):
-            for group in _cut_groups(merged):
+            for group in _cut_groups(_mark_late(records, manifest)):
                 for is_late, record in group:
                     recount.add(is_late, record)
                 writer.write_table(make_table(group), row_group_size=len(group))
@@ -168,6 +158,15 @@ def write_bundle(
     finally:
         unfinished.unlink(missing_ok=True)
     return BundleFile(path, size, digest, recount.rows)
+
+
+def _mark_late(records: Iterable[tuple[InstanceId, Record]], manifest: Manifest) -> Iterator[Row]:
+    """Rows of the records; a reader must find the instance that was given."""
+    sets = _Sets(manifest)
+    for instance, record in records:
+        late = instance.kind is InstanceKind.LATE
+        _require(sets.instance_of(late, record) == instance, "rows", f"a message of another time than {instance}")
+        yield late, record
 
 
 def _cut_groups(rows: Iterable[Row]) -> Iterator[list[Row]]:

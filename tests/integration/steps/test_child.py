@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.builders import some_records
-from tests.bundle_builder import a_manifest
+from tests.bundle_builder import a_manifest, rows_of
 from validator.codec.bundle_columns import SCHEMA
 from validator.codec.bundle_file import MANIFEST_KEY, verify_bundle_file, write_bundle
 from validator.errors import MalformedInput, TransientError
@@ -30,7 +30,7 @@ def manifest(records: list[Record]) -> Manifest:
 
 @pytest.fixture
 def path(tmp_path: Path, records: list[Record], manifest: Manifest) -> Path:
-    write_bundle(tmp_path / "bundle", manifest, [records], [])
+    write_bundle(tmp_path / "bundle", manifest, rows_of(manifest, [records]))
     return tmp_path / "bundle"
 
 

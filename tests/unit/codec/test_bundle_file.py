@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_p256_message, a_record, a_stream_id, an_ml_dsa_message
-from tests.bundle_builder import CONTEXT, MEMBERS, WINDOW_MS, a_manifest, an_outcome, certify, with_certificate
+from tests.bundle_builder import CONTEXT, MEMBERS, WINDOW_MS, a_manifest, an_outcome, certify, rows_of, with_certificate
 from validator.codec import bundle_file
 from validator.codec.bundle_columns import SCHEMA
 from validator.codec.bundle_file import (
@@ -78,7 +78,7 @@ def manifest(windows: list[list[Record]]) -> Manifest:
 
 @pytest.fixture
 def path(tmp_path: Path, windows: list[list[Record]], manifest: Manifest) -> Path:
-    write_bundle(tmp_path / "bundle.parquet", manifest, windows, [LATE])
+    write_bundle(tmp_path / "bundle.parquet", manifest, rows_of(manifest, windows, [LATE]))
     return tmp_path / "bundle.parquet"
 
 
@@ -102,7 +102,7 @@ def test_a_file_gives_back_every_record_with_the_instance_it_belongs_to(
 def test_a_written_file_verifies_and_says_what_it_is(
     tmp_path: Path, windows: list[list[Record]], manifest: Manifest
 ) -> None:
-    written = write_bundle(tmp_path / "b", manifest, windows, [LATE])
+    written = write_bundle(tmp_path / "b", manifest, rows_of(manifest, windows, [LATE]))
     bundle = verify_bundle_file(tmp_path / "b", manifest)
     assert (bundle.root, bundle.rows, bundle.manifest) == (manifest_root(manifest), 44, manifest)
     data = (tmp_path / "b").read_bytes()
@@ -116,7 +116,7 @@ def test_the_manifest_is_read_without_any_row(path: Path, manifest: Manifest) ->
 
 def test_an_empty_bundle_is_a_small_file(tmp_path: Path) -> None:
     manifest = a_manifest([[], [], [], []])
-    written = write_bundle(tmp_path / "b", manifest, [[], [], [], []], [])
+    written = write_bundle(tmp_path / "b", manifest, [])
     assert verify_bundle_file(tmp_path / "b").rows == 0
     assert written.size < len(encode_manifest(manifest)) * 4 / 3 + 1_000
 
@@ -131,9 +131,14 @@ def test_any_reader_of_parquet_sees_plain_columns(path: Path) -> None:
 def test_records_that_do_not_give_the_manifests_roots_are_never_written(
     tmp_path: Path, windows: list[list[Record]], manifest: Manifest
 ) -> None:
-    for wrong in ([windows[0][1:], windows[1]], [windows[0], windows[1][:-1]], [windows[0], [*windows[1], LATE]]):
+    for wrong in (
+        [windows[0][1:], windows[1]],
+        [windows[1], windows[0]],
+        [windows[0], windows[1][:-1]],
+        [[*windows[0], LATE], windows[1]],
+    ):
         with pytest.raises(InvariantError):
-            write_bundle(tmp_path / "b", manifest, wrong, [LATE])
+            write_bundle(tmp_path / "b", manifest, rows_of(manifest, wrong, [LATE]))
     assert not list(tmp_path.iterdir())
 
 
