@@ -32,11 +32,11 @@ class DueRows:
         with self._database.write() as connection:
             drop(connection, task, key)
 
-    def overdue(self, task: str, now_ms: int) -> list[str]:
-        """Keys of a task that should have run by now: not those whose lease is the only reason to wait."""
+    def pending(self, task: str) -> list[str]:
+        """Keys of a task that are not done, whenever they are due."""
         t = schema.due
         with self._database.read() as connection:
-            return list(connection.scalars(select(t.c.key).where(t.c.task == task, t.c.wake_ms <= now_ms)))
+            return list(connection.scalars(select(t.c.key).where(t.c.task == task)))
 
     def claim(self, now_ms: int, limit: int, lease_ms: int) -> list[tuple[str, str]]:
         """Rows whose time has passed, oldest first; each comes again after the lease unless its task sets another time.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy.exc import DBAPIError
 
 from validator.codec.outcome import decode_observation
 from validator.codec.statement import decode_quorum, decode_upload, encode_statement
@@ -292,6 +293,8 @@ class SqlView:
             return Check(name, True, ask())
         except ValidatorError as error:
             return Check(name, False, error.message)
+        except DBAPIError as error:  # such as a table that is not there
+            return Check(name, False, str(error.orig).partition("\n")[0])
 
     def _write_once(self) -> str:
         now_ms = self._clock.now_ms()
@@ -323,6 +326,26 @@ class SqlView:
         if age_ms > HEAD_AGE_MS:
             raise ConfigError(text)
         return text
+
+
+def shown_state(window: WindowView) -> str:
+    """The window's rung, a decided or observed round being higher than a window that was only collected."""
+    round_ = window.round
+    if window.state in ("open", "collected") and round_ is not None:
+        if round_.state == "decided":
+            return "agreed"
+        if window.state == "collected" and round_.step not in ("", "waiting"):
+            return "observed"
+    return window.state
+
+
+def waits_for(window: WindowView, now_ms: int) -> str:
+    """Why a window does not move; "" once it is agreed."""
+    if window.round is not None and window.state != "open":
+        return window.round.waits_for
+    if window.state != "open":
+        return ""
+    return "its end" if now_ms < window.end_ms else "its cut-off: clock, chain and brokers"
 
 
 def count_rejections(connection: Connection) -> dict[str, int]:

@@ -1,0 +1,194 @@
+"""The read side over a database in which something has happened, and the listener on top of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.asgi import AsgiClient
+from tests.builders import a_key
+from tests.integration.store.conftest import NOW_MS, HandClock
+from tests.integration.store.test_rounds import V, W, a_quorum, a_statement, loaded, opened, save
+from tests.integration.store.worker import CONFIG, INSTANCE
+from validator.codec.outcome import encode_observation
+from validator.codec.statement import decode_statement, encode_statement
+from validator.errors import ConfigError
+from validator.hashing import EMPTY_ROOT, hash_body
+from validator.model import (
+    NIL,
+    Block,
+    BrokerShare,
+    InstanceId,
+    InstanceKind,
+    Observation,
+    Root,
+    StatementKind,
+    StorageId,
+    UploadAnnouncement,
+    Window,
+)
+from validator.ports import Attestation, PreparedUpload, StoredBundle, StoredReport, StoredUpload
+from validator.server.operator import create_app
+from validator.store.database import downgrade
+from validator.store.disk import Disk, floor_bytes, measure_disk
+from validator.store.sql import SqlStore
+from validator.store.view import SqlView
+
+BROKER = a_key(8).address
+START = INSTANCE.number
+
+
+@pytest.fixture
+def view(store: SqlStore, clock: HandClock, tmp_path: Path) -> SqlView:
+    return SqlView(store.database, clock, address=a_key().address, network="test", data_dir=tmp_path, disk_floor="1")
+
+
+def fill(store: SqlStore) -> None:
+    """Two windows, one of them decided; a late set, a bundle with uploads, a report; refusals, evidence, events."""
+    for start in (START, START + 1_000):
+        store.windows.open_window(Window(start, start + 1_000), 0)
+    shares = (BrokerShare(BROKER, 100, 7),)
+    observation = encode_observation(Observation(INSTANCE, EMPTY_ROOT, 0, 0, shares=shares))
+    store.windows.save_collected(START, observation, [(hash_body(b"r"), "bad_signature", BROKER, "")], b"")
+    store.rounds.save_statements(
+        [a_statement(StatementKind.OBSERVATION, V, member=m) for m in (1, 2, 3, 4)]
+        + [a_statement(StatementKind.PREVOTE, V, 1, member=m) for m in (1, 2, 3)]
+        + [a_statement(StatementKind.PREVOTE, W, 1, member=3), a_statement(StatementKind.PREVOTE, W, 0, member=2)]
+    )
+    pair = (a_statement(StatementKind.PREVOTE, V, 1, member=3), a_statement(StatementKind.PREVOTE, W, 1, member=3))
+    stored = opened(store)
+    save(
+        store,
+        stored,
+        said=[a_statement(StatementKind.PRECOMMIT, V, 1)],
+        evidence=[pair],
+        round=1,
+        step="precommit",
+        leader=a_key(2).address,
+        waits_for="1/3 precommits of round 1",
+        wake_ms=NOW_MS + 500,
+    )
+    store.bundles.create_bundle(StoredBundle(4, CONFIG, 0, START, START, START + 1_000, "open"))
+    late = InstanceId(InstanceKind.LATE, 4)
+    store.rounds.create_round(late, CONFIG, 8)
+    prepared = PreparedUpload(StorageId(hash_body(b"id")), b"o" * 32, "{}", 1, 7, 8, hash_body(b"d"))
+    store.bundles.save_upload(StoredUpload(4, 0, prepared, "posted"))
+    for n, signer in enumerate((a_key(1).address, a_key(2).address)):
+        storage_id = prepared.storage_id if n == 0 else StorageId(hash_body(b"id2"))
+        store.bundles.save_heard(
+            UploadAnnouncement(CONFIG, 4, Root(NIL), storage_id, b"o" * 32, signer, bytes(65)), 5 + n
+        )
+    store.reports.save_report(StoredReport(4, prepared.storage_id, hash_body(b"rep"), b"b", b"l", "drafted"))
+    store.reports.save_attestation(Attestation(4, hash_body(b"rep"), a_key(2).address, bytes(65)))
+    store.chain.save_head(Block(12, NIL, 9), Block(11, NIL, 8))
+    store.events.save_event("error", "journal.unknown_statement", {"round": 1})
+    store.events.save_event("info", "window.collected", {})
+
+
+def test_one_screen_tells_what_happened(store: SqlStore, view: SqlView) -> None:
+    fill(store)
+    status = view.load_status()
+    first, second = status.windows
+    assert (first.start_ms, first.state, second.state, second.round) == (START, "collected", "open", None)
+    round_ = first.round
+    assert round_ is not None
+    assert (round_.round, round_.step, round_.leader) == (1, "precommit", a_key(2).address)
+    assert round_.votes == {"observation": 4, "proposal": 0, "prevote": 3, "precommit": 1}  # signers, in this round
+    assert round_.waits_for == "1/3 precommits of round 1"
+    assert [r.instance.number for r in status.late] == [4]
+    assert status.window_counts == {"open": 1, "collected": 1, "agreed": 0, "held": 0}
+    assert status.invalid_rejected == {"bad_signature": 1}
+    (broker,) = status.brokers
+    assert (broker.address, broker.served, broker.missed, broker.invalid) == (BROKER, 100, 7, {"bad_signature": 1})
+    members = {m.address: m for m in status.members}
+    assert members[a_key(3).address].statements["prevote"] == 2
+    assert members[a_key(3).address].evidence == 1
+    assert status.evidence_count == len(status.evidence) == 1
+    (bundle,) = status.bundles
+    assert [(u.own, u.state, u.by) for u in bundle.uploads] == [
+        (True, "posted", a_key(1).address),
+        (False, "heard", a_key(2).address),
+    ]
+    (report,) = status.reports
+    assert report.signers == (a_key(2).address,)
+    assert [event.event for event in status.events] == ["journal.unknown_statement"]
+    assert status.head is not None
+    assert (status.head.number, status.head.seen_ms) == (12, NOW_MS)
+    assert status.certificates == ()
+
+
+def test_a_decision_shows_its_certificate_and_signers(store: SqlStore, view: SqlView) -> None:
+    fill(store)
+    save(store, loaded(store), certificate=a_quorum(round_=1), round=3)
+    store.windows.save_state(START, "held")
+    status = view.load_status()
+    (certificate,) = status.certificates
+    assert (certificate.instance, certificate.round, certificate.value) == (INSTANCE, 1, V)
+    assert set(certificate.signers) == {a_key(m).address for m in (1, 2, 3)}
+    round_ = status.windows[0].round
+    assert round_ is not None
+    assert (round_.round, round_.waits_for) == (1, "")
+
+
+def test_old_windows_are_shown_only_while_they_wait(store: SqlStore, view: SqlView) -> None:
+    for number in range(10):
+        store.windows.open_window(Window(number * 1_000, number * 1_000 + 1_000), 0)
+        if number % 4:
+            store.windows.save_state(number * 1_000, "held")
+    shown = [w.start_ms // 1_000 for w in view.load_status(3).windows]
+    assert shown == [0, 4, 7, 8, 9]
+
+
+def test_the_listener_serves_the_database(store: SqlStore, view: SqlView) -> None:
+    fill(store)
+    client = AsgiClient(create_app(view))
+    data = client.get("/status.json").json()
+    assert data["windows"][0]["votes"] == {"observation": 4, "proposal": 0, "prevote": 3, "precommit": 1}
+    assert data["windows"][0]["state"] == "observed"
+    assert "1/3 precommits of round 1" in client.get("/").text
+    assert 'logstore_rejected_records{reason="bad_signature"} 1.0' in client.get("/metrics").text
+    answer = client.get("/statements.json", params={"instance": str(INSTANCE)}).json()
+    own = a_statement(StatementKind.PRECOMMIT, V, 1)
+    assert answer["statements"] == [encode_statement(own).hex()]
+    assert decode_statement(bytes.fromhex(answer["statements"][0])) == own
+    assert client.get("/readyz").status_code == 200
+
+
+def test_an_empty_database_has_a_page_too(view: SqlView) -> None:
+    client = AsgiClient(create_app(view))
+    assert client.get("/").status_code == 200
+    assert client.get("/status.json").json()["windows"] == []
+    assert client.get("/metrics").status_code == 200
+
+
+def test_readiness_follows_database_schema_disk_and_chain(
+    store: SqlStore, view: SqlView, clock: HandClock, tmp_path: Path, url: str
+) -> None:
+    def failing(of: SqlView) -> set[str]:
+        return {check.name for check in of.check_ready() if not check.ok}
+
+    assert failing(view) == {"chain"}  # no block seen yet
+    store.chain.save_head(Block(1, NIL, 1), Block(1, NIL, 1))
+    assert failing(view) == set()
+    clock.at_ms += 61_000
+    assert failing(view) == {"chain"}
+    full = SqlView(store.database, clock, address=None, network="t", data_dir=tmp_path, disk_floor="100%")
+    assert failing(full) == {"chain", "disk"}
+    odd = SqlView(store.database, clock, address=None, network="t", data_dir=tmp_path, disk_floor="lots")
+    assert failing(odd) == {"chain", "disk"}
+    store.database.close()
+    downgrade(url, "base")
+    assert {"database", "migrations"} <= failing(view)
+
+
+def test_the_floor_is_bytes_percent_or_the_smaller_default(tmp_path: Path) -> None:
+    assert floor_bytes("", 1_000) == 100
+    assert floor_bytes("", 1 << 50) == 5 << 30
+    assert floor_bytes("12345", 1_000) == 12_345
+    assert floor_bytes("7 %", 1_000) == 70
+    for bad in ("-1", "101%", "5GiB", "%"):
+        with pytest.raises(ConfigError, match="LOGSTORE_DISK_FLOOR"):
+            floor_bytes(bad, 1_000)
+    assert not measure_disk(tmp_path / "not" / "there", "0").is_full
+    assert Disk(5, 10, 6).is_full

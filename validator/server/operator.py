@@ -1,0 +1,229 @@
+"""The operator listener: status page, the same as data, metrics, health. Reads only; on loopback unless told otherwise.
+
+    GET /                 one screen of HTML that refreshes itself
+    GET /status.json      the same as data; ``limit``: how many windows, at most 10 000
+    GET /statements.json  own vote statements of ``instance`` (such as window:1700000000000), canonical bytes in hex
+    GET /metrics          Prometheus
+    GET /healthz          the process answers
+    GET /readyz           database writable, schema at head, disk above its floor, head of the chain fresh; 503 if not
+
+In JSON, addresses, digests and roots are 0x-hex, storage ids base64url as Arweave writes them, times Unix ms.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from validator.errors import TransientError
+from validator.metrics import CONTENT_TYPE, Sample, render_metrics
+from validator.model import InstanceId
+from validator.server.pages.status import render_problem, render_status
+from validator.store.view import Check, RoundView, Status, WindowView, shown_state, waits_for
+
+MAX_LIMIT = 10_000
+DEFAULT_LIMIT = 100
+
+_HEADERS = {
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
+    b"form-action 'none'; frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+}
+
+
+class OperatorView(Protocol):
+    """What the listener shows; ``validator.store.view.SqlView`` fulfils it."""
+
+    def load_status(self, limit: int = DEFAULT_LIMIT) -> Status: ...
+
+    def load_own_statements(self, instance: InstanceId) -> list[bytes]: ...
+
+    def check_ready(self) -> list[Check]: ...
+
+
+def create_app(view: OperatorView) -> Starlette:
+    """ASGI application of one validator's operator listener. Requests change nothing but the readiness probe's row."""
+
+    def page(request: Request) -> Response:
+        return HTMLResponse(render_status(view.load_status(_limit(request)), view.check_ready()))
+
+    def status(request: Request) -> Response:
+        return JSONResponse(status_data(view.load_status(_limit(request))))
+
+    def statements(request: Request) -> Response:
+        try:
+            instance = InstanceId.parse(request.query_params.get("instance", ""))
+            if not 0 <= instance.number < 1 << 63:
+                raise ValueError("the number is out of range")
+        except ValueError as error:
+            raise _BadParameter("instance", str(error)) from error
+        return JSONResponse(
+            {"instance": str(instance), "statements": [data.hex() for data in view.load_own_statements(instance)]}
+        )
+
+    def metrics(_request: Request) -> Response:
+        return Response(render_metrics(lambda: samples(view)), media_type=CONTENT_TYPE)
+
+    def healthz(_request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    def readyz(_request: Request) -> Response:
+        checks = view.check_ready()
+        ready = all(check.ok for check in checks)
+        data = {"ready": ready, "checks": [dataclasses.asdict(check) for check in checks]}
+        return JSONResponse(data, status_code=200 if ready else 503)
+
+    routes = {
+        "/": page,
+        "/status.json": status,
+        "/statements.json": statements,
+        "/metrics": metrics,
+        "/healthz": healthz,
+        "/readyz": readyz,
+    }
+    return Starlette(
+        routes=[Route(path, handler, methods=["GET"]) for path, handler in routes.items()],
+        middleware=[Middleware(_SafeHeaders)],
+        exception_handlers={_BadParameter: _bad_parameter, TransientError: _not_now},
+    )
+
+
+class _BadParameter(Exception):
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+
+
+def _bad_parameter(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, status_code=400)
+
+
+def _not_now(request: Request, error: Exception) -> Response:
+    if request.url.path == "/":
+        return HTMLResponse(render_problem(str(error)), status_code=503)
+    return JSONResponse({"error": str(error)}, status_code=503)
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", str(DEFAULT_LIMIT))
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:9]) <= MAX_LIMIT:
+        raise _BadParameter("limit", f"must be a number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+class _SafeHeaders:
+    """Headers on every answer: nothing is cached, framed, or loaded from elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_HEADERS.items()]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+# --- the same as data -----------------------------------------------------------------------------------
+
+
+def status_data(status: Status) -> dict[str, Any]:
+    """JSON form of a status; each window carries its round's fields, so a reader needs one loop."""
+    data = {field.name: _plain(field.name, getattr(status, field.name)) for field in dataclasses.fields(status)}
+    data["windows"] = [_window_data(window, status.now_ms) for window in status.windows]
+    data["late"] = [{"number": view.instance.number, **_round_data(view)} for view in status.late]
+    return data
+
+
+def _window_data(window: WindowView, now_ms: int) -> dict[str, Any]:
+    return {
+        "start_ms": window.start_ms,
+        "end_ms": window.end_ms,
+        "epoch": window.epoch,
+        "bundle": window.bundle,
+        **_round_data(window.round),
+        "state": shown_state(window),
+        "waits_for": waits_for(window, now_ms),
+    }
+
+
+def _round_data(view: RoundView | None) -> dict[str, Any]:
+    return {
+        "state": "" if view is None else view.state,
+        "round": 0 if view is None else view.round,
+        "step": "" if view is None else view.step,
+        "leader": None if view is None or view.leader is None else "0x" + view.leader.hex(),
+        "votes": {} if view is None else dict(view.votes),
+        "waits_for": "" if view is None else view.waits_for,
+        "opened_ms": None if view is None else view.opened_ms,
+        "decided_ms": None if view is None else view.decided_ms,
+    }
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, bytes):
+        if name == "storage_id":
+            return base64.urlsafe_b64encode(value).decode().rstrip("=")
+        return "0x" + value.hex()
+    if isinstance(value, InstanceId):
+        return str(value)
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain("", item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain("", item) for item in value]
+    return value
+
+
+# --- metrics --------------------------------------------------------------------------------------------
+
+
+def samples(view: OperatorView) -> Iterator[Sample]:
+    """Gauges of one moment. ``logstore_up`` is 0, and alone, while the database does not answer."""
+    try:
+        status = view.load_status(1)
+    except TransientError:
+        yield Sample("logstore_up", "1 if the database answers", 0)
+        return
+    yield Sample("logstore_up", "1 if the database answers", 1)
+    for name, text, counts in (
+        ("logstore_windows", "Windows by state", status.window_counts),
+        ("logstore_bundles", "Bundles by state", status.bundle_counts),
+        ("logstore_reports", "Reports by state", status.report_counts),
+    ):
+        for state, count in counts.items():
+            yield Sample(name, text, count, {"state": state})
+    for reason, count in status.invalid_rejected.items():
+        yield Sample("logstore_rejected_records", "Distinct records refused, by reason", count, {"reason": reason})
+    for broker in status.brokers:
+        labels = {"broker": "0x" + broker.address.hex()}
+        yield Sample("logstore_broker_served_bytes", "Signed bytes served, newest windows", broker.served, labels)
+        yield Sample("logstore_broker_missed_bytes", "Signed bytes missed, newest windows", broker.missed, labels)
+    yield Sample("logstore_evidence", "Double votes noticed", status.evidence_count)
+    yield Sample("logstore_due", "Rows whose wake time has passed", status.due)
+    yield Sample("logstore_late_candidates", "Valid messages in no agreed set yet", status.late_candidates)
+    yield Sample("logstore_sets", "Sets of messages on disk", status.sets)
+    yield Sample("logstore_set_bytes", "Bytes of the sets on disk", status.set_bytes)
+    waiting = [w for w in status.windows if shown_state(w) not in ("agreed", "held") and w.end_ms < status.now_ms]
+    oldest = max((status.now_ms - w.end_ms for w in waiting), default=0)
+    yield Sample("logstore_oldest_waiting_seconds", "Time since the end of the oldest undecided window", oldest / 1000)
+    for name, head in (("head", status.head), ("finalised", status.finalised)):
+        if head is not None:
+            yield Sample("logstore_block", "Newest block seen", head.number, {"kind": name})
+            age = (status.now_ms - head.seen_ms) / 1000
+            yield Sample("logstore_block_age_seconds", "Time since a block was seen", age, {"kind": name})
+    for check in view.check_ready():
+        yield Sample("logstore_ready", "1 if a condition of readiness holds", int(check.ok), {"check": check.name})
