@@ -46,6 +46,7 @@ from validator.model import (
     InstanceId,
     InstanceKind,
     Ledger,
+    Report,
 )
 from validator.settlement import build_report, bundle_receipts, split_by_remainder
 
@@ -442,18 +443,14 @@ def test_an_empty_bundle_settles_nothing_and_still_counts() -> None:
 
 
 def test_the_last_report_of_an_epoch_carries_the_next_committee_in_ascending_order() -> None:
-    positional, fixed = Bundle().arguments()
     digest = Digest(b"\x77" * 32)
-    report, _ = build_report(
-        Ledger(),
-        *positional,
-        (),
-        the_parameters(),
-        **fixed,
-        next_committee=(TWO, ONE),
-        next_config_digest=digest,
-    )
+
+    def last_of_epoch(*arguments: Any, **named: Any) -> tuple[Report, Ledger]:
+        return build_report(*arguments, **named, next_committee=(TWO, ONE), next_config_digest=digest)
+
+    report, ledger = settle(Bundle(), build=last_of_epoch)
     assert (report.next_committee, report.next_config_digest) == ((ONE, TWO), digest)
+    assert encode_ledger(ledger) == encode_ledger(settle(Bundle())[1])
 
 
 def test_arguments_that_do_not_belong_together_are_our_own_mistake() -> None:
