@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,6 +130,9 @@ class GuardedProtocol(H11Protocol):
         self._timer = None
         if self._is_waiting() and not self._has_partial_head and not self.transport.get_write_buffer_size():
             return  # the answer went out in time; idle connections are uvicorn's to close
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:  # reset at once, or the kernel keeps what it could not send
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
 
