@@ -1,0 +1,90 @@
+"""Reads tests/vectors/settlement.json: the arguments of each worked example, and its ledgers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.settlement_network import BUNDLE_WINDOWS, WINDOW_MS, a_block, an_entry, an_outcome, the_parameters
+from validator.codec.receipt import Receipt
+from validator.model import (
+    Address,
+    BrokerShare,
+    BundleHeader,
+    ChainState,
+    Digest,
+    InFlight,
+    InstanceId,
+    InstanceKind,
+    Ledger,
+    Node,
+    Report,
+    Root,
+    StorageId,
+    Store,
+)
+from validator.settlement import build_report
+
+
+def read_address(text: str) -> Address:
+    return Address(bytes.fromhex(text[2:]))
+
+
+def read_ledger(data: Mapping[str, Any]) -> Ledger:
+    def amounts(values: Mapping[str, str]) -> dict[Address, int]:
+        return {read_address(who): int(amount) for who, amount in values.items()}
+
+    return Ledger(
+        in_flight=tuple(
+            InFlight(
+                r["number"],
+                {stream: int(amount) for stream, amount in r["streams"].items()},
+                amounts(r["consumers"]),
+                amounts(r["nodes"]),
+            )
+            for r in data["in_flight"]
+        ),
+        owed={stream: int(amount) for stream, amount in data["owed"].items()},
+        cumulative={(read_address(c), read_address(b)): int(n) for c, b, n in data["cumulative"]},
+    )
+
+
+def run(case: Mapping[str, Any], system_stream: str) -> tuple[Report, Ledger]:
+    """What ``build_report`` answers to a worked example."""
+    number = case["number"]
+    block = a_block(100 + number)
+    starts = [(number * BUNDLE_WINDOWS + i) * WINDOW_MS for i in range(len(case["windows"]))]
+    windows = [
+        an_outcome(
+            InstanceId(InstanceKind.WINDOW, start),
+            [an_entry(stream, size, partition) for stream, partition, size in window["entries"]],
+            price=int(window["price"]),
+            shares=[BrokerShare(read_address(b), served, missed) for b, served, missed in window["shares"]],
+            block=block,
+        )
+        for start, window in zip(starts, case["windows"], strict=True)
+    ]
+    late = an_outcome(
+        InstanceId(InstanceKind.LATE, number), [an_entry(s, size, p) for s, p, size in case["late"]], block=block
+    )
+    state = ChainState(
+        block,
+        tuple(Node(read_address(a), int(stake), "https://node.example", None) for a, stake in case["state"]["nodes"]),
+        tuple(Store(stream, int(balance), 1) for stream, balance in case["state"]["stores"].items()),
+        system_stream,
+        {read_address(c): int(balance) for c, balance in case["state"]["consumers"].items()},
+    )
+    return build_report(
+        read_ledger(case["ledger_before"]),
+        BundleHeader(Digest(b"\xcd" * 32), number, Root(b"\x11" * 32), starts[0], starts[-1]),
+        Root(b"\x22" * 32),
+        windows,
+        late,
+        [Receipt(read_address(c), read_address(b), int(n), int(price)) for c, b, n, price in case["receipts"]],
+        state,
+        case["processed"],
+        the_parameters(**{name: int(value) for name, value in case["parameters"].items()}),
+        storage_id=StorageId(b"\x51" * 32),
+        uploader=read_address(case["uploader"]),
+        system_stream=system_stream,
+    )
