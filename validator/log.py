@@ -1,47 +1,82 @@
 """Logs are events with fields: JSON lines for machines, or a console form for people.
 
 ERROR: a human must act. WARNING: degraded, still moving. INFO: one per state change. DEBUG: dropped input and why.
-URLs lose paths and credentials.
+URLs lose paths and credentials wherever they stand, tracebacks and libraries' own messages included; bytes are hex;
+control characters are spelt out, so that no message from outside can steer a terminal.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import queue
 import re
 import sys
-from collections.abc import Iterator, MutableMapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
 import structlog
 
-_URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)(?:[^/@\s]*@)?([^/\s?#'\"]+)[^\s'\"]*")
+from validator.errors import ConfigError, ValidatorError
+
+_URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)(?:[^/\s'\"]*@)?([^/\s?#'\"<>]*)[^\s'\"<>]*", re.IGNORECASE)
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_WAITING_WARNINGS = 1_000
+
+WarningSink = Callable[[str, str, Mapping[str, Any]], None]
+"""(level, event, fields) of a warning or error."""
 
 
 def configure(level: str = "INFO", form: str = "json") -> None:
-    """Set up logging for this process: structlog and the standard library's loggers, to standard error."""
+    """Set up logging for this process: structlog and the standard library's loggers, to standard error.
+
+    Raises:
+        ConfigError: no such level.
+    """
+    threshold = logging.getLevelNamesMapping().get(level.upper())
+    if threshold is None:
+        raise ConfigError(
+            f"LOGSTORE_LOG_LEVEL: {level!r} is none of DEBUG, INFO, WARNING, ERROR", field="LOGSTORE_LOG_LEVEL"
+        )
     renderer: Any = (
-        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     )
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _trim_urls,
+        structlog.processors.format_exc_info,
+        _make_presentable,
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        processors=[*shared, _offer_warning, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=max(logging.getLevelName(level.upper()), logging.WARNING), stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared[:3], structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _make_presentable,
+                renderer,
+            ],
+        )
+    )
+    logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it prints whole URLs
 
 
 def get_logger(name: str) -> Any:
-    """A bound logger; ``name`` is the module's."""
-    return structlog.get_logger(logger=name.removeprefix("validator."))
+    """A bound logger; ``name`` is the module's, shown as ``part``."""
+    return structlog.get_logger(part=name.removeprefix("validator."))
 
 
 @contextmanager
@@ -56,8 +91,94 @@ def trim_urls(text: str) -> str:
     return _URL.sub(r"\1\2", text)
 
 
-def _trim_urls(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def spell_controls(text: str) -> str:
+    r"""Control characters as \x1b or \u202e; tab and newline stay."""
+    return _CONTROL.sub(lambda found: _spell(ord(found.group())), text)
+
+
+def _spell(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _make_presentable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if isinstance(value, str) and "://" in value:
-            event[key] = trim_urls(value)
+        event[key] = _present(value)
+    return event
+
+
+def _present(value: Any) -> Any:
+    if isinstance(value, str):
+        text = trim_urls(value) if "://" in value else value
+        return spell_controls(text)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, Mapping):
+        return {str(key): _present(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_present(item) for item in value]
+    if isinstance(value, Exception):
+        return _present(str(value))
+    return value
+
+
+# --- the operator's screen ------------------------------------------------------------------------------
+
+
+class _Warnings:
+    """Hands warnings to a sink from a thread of its own: whoever logs may hold a database transaction."""
+
+    def __init__(self) -> None:
+        self.sink: WarningSink | None = None
+        self._queue: queue.Queue[tuple[str, str, Mapping[str, Any]]] = queue.Queue(_WAITING_WARNINGS)
+        self._process = 0
+        self._lock = threading.Lock()
+
+    def offer(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+        if self.sink is None:
+            return
+        with self._lock:
+            if self._process != os.getpid():  # first use, or first use after a fork
+                self._process = os.getpid()
+                self._queue = queue.Queue(_WAITING_WARNINGS)
+                threading.Thread(target=self._work, args=(self._queue,), name="warnings", daemon=True).start()
+        try:
+            self._queue.put_nowait((level, event, fields))
+        except queue.Full:
+            return  # the log has it; the screen shows the newest that fit
+
+    def flush(self) -> None:
+        """Wait until all that was offered was handed over."""
+        self._queue.join()
+
+    def _work(self, waiting: queue.Queue[tuple[str, str, Mapping[str, Any]]]) -> None:
+        while True:
+            level, event, fields = waiting.get()
+            sink = self.sink
+            try:
+                if sink is not None:
+                    sink(level, event, fields)
+            except ValidatorError as error:  # must not log: that would come back here
+                print(f"warning not shown on the status page: {error}", file=sys.stderr)  # noqa: T201
+            finally:
+                waiting.task_done()
+
+
+_warnings = _Warnings()
+
+
+def show_warnings(sink: WarningSink | None) -> None:
+    """Hand every warning and error of this process to ``sink`` too, such as the store's ``events.save_event``."""
+    _warnings.sink = sink
+
+
+def flush_warnings() -> None:
+    """Wait until the sink has all warnings; for tests and an orderly end."""
+    _warnings.flush()
+
+
+def _offer_warning(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    level = event.get("level")
+    if level in ("warning", "error", "critical"):
+        fields = {key: value for key, value in event.items() if key not in ("event", "level", "timestamp")}
+        _warnings.offer("warning" if level == "warning" else "error", str(event.get("event")), fields)
     return event
