@@ -38,6 +38,12 @@ class DueRows:
         with self._database.read() as connection:
             return list(connection.scalars(select(t.c.key).where(t.c.task == task)))
 
+    def pending(self, task: str) -> list[str]:
+        """Keys of a task that are not done, whenever they are due; the earliest first."""
+        t = schema.due
+        with self._database.read() as connection:
+            return list(connection.scalars(select(t.c.key).where(t.c.task == task).order_by(t.c.wake_ms, t.c.key)))
+
     def claim(self, now_ms: int, limit: int, lease_ms: int) -> list[tuple[str, str]]:
         """Rows whose time has passed, oldest first; each comes again after the lease unless its task sets another time.
 

@@ -127,6 +127,8 @@ def test_an_earlier_wake_time_stands_unless_postponed(store: SqlStore) -> None:
     store.due.schedule("bundle.seal", "1", 100)
     store.due.schedule("bundle.seal", "0", 99)
     assert store.due.claim(200, 10, 10) == [("bundle.seal", "0"), ("bundle.seal", "1")]
+    assert store.due.pending("bundle.seal") == ["0", "1"]
+    assert store.due.pending("bundle.verify") == []
     store.due.done("bundle.seal", "1")
     assert store.due.claim(1_000, 1, 10) == [("bundle.seal", "0")]
 
