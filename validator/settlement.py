@@ -41,7 +41,7 @@ from typing import TypeVar
 from validator.codec.manifest import ledger_root
 from validator.codec.receipt import Receipt, receipt_of
 from validator.codec.report import MAX_AMOUNT, MAX_LINES, is_conserved, sort_report
-from validator.errors import ConfigError, InvariantError
+from validator.errors import ConfigError, Disagreement, InvariantError
 from validator.model import (
     MIB,
     NIL,
@@ -103,6 +103,7 @@ def build_report(
 
     Raises:
         InvariantError: the arguments do not belong together.
+        Disagreement: the block that was agreed for the bundle's end is not the one of ``state``.
         ConfigError: report mode legacy, whose reports have delegate lines.
     """
     if parameters.report_mode != "attested":
@@ -366,7 +367,7 @@ def _subtract(balances: Mapping[Key, int], in_flight: Sequence[Mapping[Key, int]
 
 
 def _require_one_bundle(header: BundleHeader, windows: Sequence[Outcome], late: Outcome, state: ChainState) -> None:
-    """Raises InvariantError unless header, outcomes and chain state are of one bundle."""
+    """Raises InvariantError unless header and outcomes are of one bundle, Disagreement for a state at another block."""
     starts = [w.instance.number for w in windows]
     if not starts or any(w.instance.kind is not InstanceKind.WINDOW for w in windows):
         raise InvariantError(f"bundle {header.number} has no windows, or others among them")
@@ -377,4 +378,8 @@ def _require_one_bundle(header: BundleHeader, windows: Sequence[Outcome], late: 
     if late.instance != InstanceId(InstanceKind.LATE, header.number):
         raise InvariantError(f"bundle {header.number}: {late.instance} is not its late set")
     if not windows[-1].block_hash == late.block_hash == state.block.hash:
-        raise InvariantError(f"bundle {header.number}: chain state is not at the block of its last window")
+        raise Disagreement(
+            f"bundle {header.number}: the chain state is at another block than its last window and late set",
+            number=header.number,
+            block_hash=state.block.hash,
+        )
