@@ -62,7 +62,10 @@ class Settings(BaseSettings):
     peers_port: int = Field(default=7180, ge=0, le=65535)
     operator_host: str = "127.0.0.1"
     operator_port: int = Field(default=7181, ge=0, le=65535)
-    port_file: Path | None = Field(default=None, description="JSON file that gets the chosen ports when they are 0")
+    peers_fd: int | None = Field(default=None, description="inherited listening socket instead of peers_host and port")
+    operator_fd: int | None = Field(
+        default=None, description="inherited listening socket instead of operator_host and port"
+    )
 
     # limits of this machine
     allow_nets: Words = Field(

@@ -321,8 +321,8 @@ class _Instance:
             log.info("proposal.not_yet", instance=str(self.instance), reason=str(error))
             return []
         sightings = self._sightings()
-        records: dict[bytes, Record] = {}
-        holders: dict[bytes, int] = {}
+        records: dict[Digest, Record] = {}
+        holders: dict[Digest, int] = {}
         for _, observation in observations.values():
             if self.context.store.sets.has_set(observation.set_root):
                 for record in load_records(self.context, observation.set_root):
@@ -358,7 +358,7 @@ class _Instance:
         )
         return [Candidate(effect.round, digest)]
 
-    def _sightings(self) -> dict[bytes, Sighting]:
+    def _sightings(self) -> dict[Digest, Sighting]:
         return sightings_of(self.context, self.instance.number) if self.instance.kind is InstanceKind.WINDOW else {}
 
     # --- judging ---

@@ -16,7 +16,7 @@ from validator.consensus.proposal import Span
 from validator.consensus.window import make_entries, unite
 from validator.errors import ValidatorError
 from validator.log import get_logger
-from validator.model import Address, Block, ChainState, InstanceId, InstanceKind, Observation, Record, Window
+from validator.model import Address, Block, ChainState, Digest, InstanceId, InstanceKind, Observation, Record, Window
 from validator.parameters import Epoch, ParameterSet
 from validator.ports import Broker, Pull, StepResult
 from validator.steps.checking import Checked, ContractCheck, Permission, broker_shares, check_pulls
@@ -149,13 +149,13 @@ def push_late(context: Context, records: Sequence[Record]) -> None:
             log.debug("late.push_failed", member=member.hex(), reason=str(error))
 
 
-def sightings_of(context: Context, start_ms: int) -> dict[bytes, Sighting]:
+def sightings_of(context: Context, start_ms: int) -> dict[Digest, Sighting]:
     """How many of the own brokers served each record of a window, by leaf hash."""
     data = context.store.windows.load_sightings(start_ms)
     if data is None:
         return {}
     (pairs,) = cbor.decode_object(data, "sightings/1", 1, max_bytes=1 << 30)
-    return {leaf: Sighting(served, 0) for leaf, served in pairs}
+    return {Digest(leaf): Sighting(served, 0) for leaf, served in pairs}
 
 
 def _pull(context: Context, state: ChainState, window: Window, parameters: ParameterSet, purpose: str) -> list[Pull]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -49,6 +49,10 @@ from validator.ports import (
 log = get_logger(__name__)
 T = TypeVar("T")
 
+GATHER_S = 0.5
+KEPT_STATES = 32
+WORKERS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class EpochConfig:
@@ -84,9 +88,11 @@ class Context:
     voting_key: SigningKey | None
     data_dir: Path
     may_vote: bool = True
-    workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="steps"))
+    workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(WORKERS, thread_name_prefix="steps"))
     resumed: set[tuple[InstanceId, Digest]] = field(default_factory=set)
     records: OrderedDict[Root, list[Record]] = field(default_factory=OrderedDict)
+    configs: dict[int, EpochConfig] = field(default_factory=dict)
+    states: OrderedDict[Digest, ChainState] = field(default_factory=OrderedDict)
     in_flight: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -112,7 +118,7 @@ class Context:
     def gather(
         self, ask: Callable[[Address], T], members: Sequence[Address]
     ) -> list[tuple[Address, T | ValidatorError]]:
-        """Ask all members at once; per member the answer, or the error."""
+        """Ask all members at once; what came within ``GATHER_S``, answer or error: nobody waits for the silent."""
 
         def run(member: Address) -> T | ValidatorError:
             try:
@@ -120,7 +126,9 @@ class Context:
             except ValidatorError as error:
                 return error
 
-        return list(zip(members, self.workers.map(run, members), strict=True))
+        asked = {member: self.workers.submit(run, member) for member in members}
+        wait(asked.values(), timeout=GATHER_S)
+        return [(member, future.result()) for member, future in asked.items() if future.done()]
 
     def obtain(self, instance: InstanceId, what: str, digest: Digest | Root, sources: Sequence[Address]) -> None:
         """Queue ``round.obtain`` for a set or value, once per second and source list at most."""
@@ -184,11 +192,19 @@ def block_for(context: Context, ms: int, parameters: ParameterSet) -> Block:
 
 
 def state_at(context: Context, block: Block) -> ChainState:
-    """Chain state at a block, stored when first read."""
+    """Chain state at a block, stored when first read; the newest few stay in memory."""
+    with context.lock:
+        state = context.states.get(block.hash)
+    if state is not None:
+        return state
     state = context.store.chain.load_state(block.hash)
     if state is None:
         state = context.chain.fetch_state(block)
         context.store.chain.save_state(state)
+    with context.lock:
+        context.states[block.hash] = state
+        while len(context.states) > KEPT_STATES:
+            context.states.popitem(last=False)
     return state
 
 
@@ -199,6 +215,9 @@ def epoch_config(context: Context, number: int) -> EpochConfig:
         NotYet: that block is not finalised yet.
         ConfigError: the network has no such epoch.
     """
+    known = context.configs.get(number)
+    if known is not None:
+        return known
     epoch = context.network.epoch(number)
     if epoch is None:
         raise ConfigError(f"the network has no epoch {number}", field="epoch")
@@ -212,7 +231,9 @@ def epoch_config(context: Context, number: int) -> EpochConfig:
         config_count=context.network.config_count,
         committee=tuple(sorted(node.address for node in state.nodes if node.validator_url)),
     )
-    return EpochConfig(epoch, config, config_digest(config), encode_config(config))
+    found = EpochConfig(epoch, config, config_digest(config), encode_config(config))
+    context.configs[number] = found
+    return found
 
 
 def window_epoch(context: Context, window: Window) -> Epoch:

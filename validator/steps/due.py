@@ -8,7 +8,7 @@ from __future__ import annotations
 from validator.log import get_logger
 from validator.ports import StepResult
 from validator.steps.collect import CUT_OFF, task_name
-from validator.steps.context import Context, window_epoch
+from validator.steps.context import Context, NotYet, block_for, state_at, window_epoch
 
 log = get_logger(__name__)
 
@@ -47,7 +47,18 @@ def open_windows(context: Context, now_ms: int) -> int:
     return opened
 
 
+def prefetch_states(context: Context) -> None:
+    """Chain state at ``B`` of the running window, read while it is recent, whether or not workers run."""
+    window = context.network.window_at(context.clock.now_ms())
+    if window is None:
+        return
+    try:
+        state_at(context, block_for(context, window.start_ms, window_epoch(context, window).parameters))
+    except NotYet:
+        return  # not finalised yet; the next look has it
+
+
 def watch_head(context: Context) -> None:
-    """The head watcher's look: newest block, and the state at ``B`` of the coming windows while it is recent."""
+    """The head watcher's look: newest block and newest finalised block."""
     head, finalised = context.chain.fetch_head(), context.chain.fetch_finalised()
     context.store.chain.save_head(head, finalised)

@@ -59,7 +59,8 @@ def upload(context: Context, number: int) -> StepResult:
 def announce(context: Context, bundle: StoredBundle, own: StoredUpload) -> None:
     """Tell the committee, and ourselves, under our voting key: an upload exists only through its announcement."""
     key = context.voting_key
-    assert key is not None and bundle.root is not None
+    assert key is not None
+    assert bundle.root is not None
     config = epoch_config(context, bundle.epoch)
     announcement = sign_upload(
         UploadAnnouncement(

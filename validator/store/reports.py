@@ -72,7 +72,7 @@ class ReportRows:
             row = connection.execute(query).one_or_none()
         return None if row is None else from_row(PreparedTransaction, row)
 
-    def save_final(self, number: int, storage_id: StorageId, transaction: Digest, gas_used: int) -> None:
+    def save_final(self, number: int, storage_id: StorageId, transaction: Digest | None, gas_used: int) -> None:
         """The contract holds this report in a final block."""
         t = schema.reports
         changes = {"state": "final", "transaction": transaction, "gas_used": gas_used}

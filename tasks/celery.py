@@ -1,0 +1,135 @@
+"""The Celery app of one validator: ``celery -A tasks.celery worker|beat|flower``.
+
+Acknowledged late and rejected on a lost worker, so a killed worker's task runs again elsewhere; nothing is stored in
+Redis that the database does not know better.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_process_init
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+
+from tasks.schedule import EmbeddedBeat, beat_schedule
+from validator import log as logs
+from validator.errors import ConfigError
+from validator.settings import Settings, load_settings
+from validator.wiring import Node
+
+log = logs.get_logger("tasks")
+
+QUEUES = ("collect", "round", "bundle", "report")
+VISIBILITY_S = 300
+"""Far above any task's time, and above the 60 s that an ETA may lie ahead."""
+ROUTES = {
+    "window.*": {"queue": "collect"},
+    "late.*": {"queue": "collect"},
+    "round.*": {"queue": "round"},
+    "bundle.*": {"queue": "bundle"},
+    "report.*": {"queue": "report"},
+}
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    try:
+        return load_settings()
+    except ConfigError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def make_app() -> Celery:
+    """The configured app; reads the settings, so a wrong one is one line at start."""
+    transport = {
+        "visibility_timeout": VISIBILITY_S,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+    }
+    app = Celery("logstore", broker=settings().redis_url, include=[f"tasks.{name}" for name in TASK_MODULES])
+    app.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        task_time_limit=120,
+        task_soft_time_limit=100,
+        broker_transport_options=transport,
+        result_backend_transport_options={"visibility_timeout": VISIBILITY_S},
+        visibility_timeout=VISIBILITY_S,
+        worker_soft_shutdown_timeout=5,
+        worker_enable_soft_shutdown_on_idle=False,
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+        broker_connection_retry_on_startup=True,
+        task_track_started=True,
+        task_ignore_result=True,
+        task_create_missing_queues=False,
+        task_default_queue="round",
+        task_queues=[Queue(name) for name in QUEUES],
+        task_routes=ROUTES,
+        worker_send_task_events=True,
+        task_send_sent_event=False,
+        worker_hijack_root_logger=False,
+        enable_utc=True,
+        timezone="UTC",
+        beat_schedule=beat_schedule(settings().tick_s),
+    )
+    if os.environ.get("LOGSTORE_EMBED_BEAT") == "1":
+        app.steps["worker"].add(EmbeddedBeat)
+    return app
+
+
+TASK_MODULES = ("collect", "rounds", "bundles", "reports")
+
+
+class CeleryTasks:
+    """The port ``Tasks``: a message that says "look again". What cannot be queued is found again by beat."""
+
+    def enqueue(self, task: str, key: str, eta_ms: int | None = None) -> None:
+        options: dict[str, Any] = {}
+        arguments: list[Any] = [key]
+        if eta_ms is not None:
+            options["eta"] = datetime.fromtimestamp(eta_ms / 1000, UTC)
+            if task == "round.advance":
+                arguments.append(eta_ms)
+        try:
+            app.send_task(task, args=arguments, ignore_result=True, **options)
+        except OperationalError as error:
+            log.warning("task.not_queued", task=task, key=key, reason=str(error))
+
+
+_node: Node | None = None
+_node_lock = threading.Lock()
+
+
+def node() -> Node:
+    """This process's node, made at its first task."""
+    global _node
+    with _node_lock:
+        if _node is None:
+            _node = Node(settings(), CeleryTasks(), uploads=True)
+        return _node
+
+
+@setup_logging.connect
+def _configure_logging(**_kwargs: Any) -> None:
+    logs.configure(settings().log_level, settings().log_format)
+
+
+@worker_process_init.connect
+def _forget_node(**_kwargs: Any) -> None:
+    """After a fork nothing of the parent's connections may be used."""
+    global _node
+    if _node is not None:
+        _node.database.forget_connections()
+    _node = None
+
+
+app = make_app()

@@ -1,0 +1,113 @@
+"""``logstore-validator serve``: both listeners and the head watcher in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from validator import log as logs
+from validator.errors import ConfigError, TransientError, ValidatorError
+from validator.peers.signing import network_digest
+from validator.ports import Tasks
+from validator.server import operator, peers
+from validator.server.listening import listener_config
+from validator.settings import Settings
+from validator.steps.due import prefetch_states, watch_head
+from validator.wiring import Node
+
+log = logs.get_logger(__name__)
+
+WATCH_S = 0.5
+
+
+def serve(settings: Settings, tasks: Tasks) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError where a listener or the database cannot be opened."""
+    node = Node(settings, tasks)
+    node.store.due.pending("round.advance")  # fails here, in one line, where the database is not at head
+    sockets = {
+        "peers": _listener(settings.peers_fd, settings.peers_host, settings.peers_port, "LOGSTORE_PEERS_PORT"),
+        "operator": _listener(
+            settings.operator_fd, settings.operator_host, settings.operator_port, "LOGSTORE_OPERATOR_PORT"
+        ),
+    }
+    limits = peers.PeerLimits(allow_nets=settings.nets)
+    apps = {
+        "peers": peers.create_app(
+            node.service, node.voting_key, node.signing, network_digest(node.network), limits, now_ms=node.clock.now_ms
+        ),
+        "operator": operator.create_app(node.view),
+    }
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(node, stop), name="head-watcher", daemon=True)
+    watcher.start()
+    log.info("serve.started", address=node.address.hex(), network=node.network.name)
+    try:
+        asyncio.run(_run(apps, sockets, settings))
+    finally:
+        stop.set()
+        watcher.join(timeout=5)
+        node.peers.close()
+    log.info("serve.stopped")
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are handled once for both listeners."""
+        yield
+
+
+async def _run(apps: dict[str, Any], sockets: dict[str, socket.socket], settings: Settings) -> None:
+    servers = {}
+    for name, app in apps.items():
+        host, port = sockets[name].getsockname()[:2]
+        servers[name] = _Server(listener_config(app, host, port, allow_nets=settings.nets))
+        log.info("listening", listener=name, host=host, port=port)
+
+    def stop() -> None:
+        for server in servers.values():
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await asyncio.gather(*(server.serve(sockets=[sockets[name]]) for name, server in servers.items()))
+
+
+def _listener(fd: int | None, host: str, port: int, variable: str) -> socket.socket:
+    if fd is not None:
+        return socket.socket(fileno=fd)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"{variable}: cannot listen on {host}:{port}: {error.strerror}", field=variable) from error
+    listener.listen(128)
+    return listener
+
+
+def _watch(node: Node, stop: threading.Event) -> None:
+    """Store the newest blocks, and the state at ``B`` of coming windows while it is recent."""
+    reason = ""
+    while not stop.wait(WATCH_S):
+        try:
+            watch_head(node.context)
+            prefetch_states(node.context)
+        except TransientError as error:
+            if str(error) != reason:
+                log.warning("chain.not_read", reason=str(error))
+            reason = str(error)
+        except ValidatorError as error:
+            log.error("chain.fault", reason=str(error))  # noqa: TRY400  (a named fault needs no trace)
+        else:
+            reason = ""

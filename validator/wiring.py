@@ -1,0 +1,218 @@
+"""The composition root: settings in, adapters out. The only module that knows everything.
+
+Each process makes one ``Node`` and keeps it. Adapters are made lazily, so a listener never loads what only a worker
+needs; after a fork everything is made anew.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from pathlib import Path
+
+from validator import log as logs
+from validator.arweave.gateway import Limits as GatewayLimits
+from validator.arweave.storage import ArweaveStorage
+from validator.arweave.wallet import ArweaveWallet
+from validator.broker.client import BrokerClient
+from validator.chain.reader import ChainReader, StoreList
+from validator.codec.secp256k1 import SigningKey
+from validator.codec.statement import SigningContext
+from validator.errors import ConfigError
+from validator.fetching import BoundedClient, ParsedUrl, check_url
+from validator.model import Address, Digest, Report
+from validator.parameters import Network, parse_network
+from validator.peers.client import HttpPeers
+from validator.peers.signing import network_digest
+from validator.ports import PreparedTransaction, ReportSender, Tasks, TransactionStatus
+from validator.settings import Settings
+from validator.steps.context import Context
+from validator.steps.serve import Service
+from validator.store.database import Database, open_database, require_head
+from validator.store.segments import SegmentStore
+from validator.store.sql import SqlStore
+from validator.store.view import SqlView
+
+log = logs.get_logger(__name__)
+
+UPLOAD_CALL_S = 60.0
+
+
+class SystemClock:
+    """The port ``Clock``."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class Node:
+    """One validator in one process: settings, and every adapter made from them when first needed.
+
+    ``uploads``: whether this process may pay for uploads; only then the Arweave wallet is read.
+    """
+
+    def __init__(self, settings: Settings, tasks: Tasks, *, uploads: bool = False) -> None:
+        self.settings = settings
+        self.tasks = tasks
+        self.uploads = uploads
+        self.clock = SystemClock()
+
+    # --- identity ---
+
+    @cached_property
+    def network(self) -> Network:
+        return load_network(self.settings.network_file)
+
+    @cached_property
+    def signing(self) -> SigningContext:
+        return SigningContext(self.network.chain_id, self.network.contracts.report_manager)
+
+    @cached_property
+    def voting_key(self) -> SigningKey:
+        return SigningKey(self.settings.secret("voting"))
+
+    @cached_property
+    def address(self) -> Address:
+        return self.voting_key.address
+
+    # --- adapters ---
+
+    @cached_property
+    def database(self) -> Database:
+        database = open_database(self.settings.database_url)
+        require_head(database)
+        return database
+
+    @cached_property
+    def store(self) -> SqlStore:
+        return SqlStore(self.database, SegmentStore(self.settings.sets_url), self.clock)
+
+    @cached_property
+    def http(self) -> BoundedClient:
+        """The one client for strangers' URLs, so that its limits per address hold for brokers and peers together."""
+        return BoundedClient(allow_nets=self.settings.nets)
+
+    @cached_property
+    def chain(self) -> ChainReader:
+        network = self.network
+        return ChainReader(
+            self.settings.rpc_urls,
+            network.contracts,
+            deployment_block=network.deployment_block,
+            finality=network.sets[0].finality,
+            chain_id=network.chain_id,
+            index=_StoreIndex(self.store),
+        )
+
+    @cached_property
+    def peers(self) -> HttpPeers:
+        return HttpPeers(
+            key=self.voting_key,
+            context=self.signing,
+            network=network_digest(self.network),
+            endpoints=lambda: self.service.members(),
+            client=self.http,
+            check=self._check_url,
+            now_ms=self.clock.now_ms,
+        )
+
+    @cached_property
+    def service(self) -> Service:
+        return Service(self.context)
+
+    @cached_property
+    def context(self) -> Context:
+        settings = self.settings
+        return Context(
+            network=self.network,
+            clock=self.clock,
+            store=self.store,
+            tasks=self.tasks,
+            chain=self.chain,
+            source=BrokerClient(
+                SigningKey(settings.secret("query")),
+                http=self.http,
+                allow_http=settings.allow_http,
+                allow_nets=settings.nets,
+            ),
+            peers=self.peers,
+            storage=self._storage(),
+            sender=_LateSender(self),
+            voting_key=None if settings.observer else self.voting_key,
+            data_dir=settings.data_dir,
+            may_vote=not settings.observer,
+        )
+
+    @cached_property
+    def view(self) -> SqlView:
+        return SqlView(
+            self.database,
+            self.clock,
+            address=self.address,
+            network=self.network.name,
+            data_dir=self.settings.data_dir,
+            disk_floor=self.settings.disk_floor,
+            observer=self.settings.observer,
+        )
+
+    def _storage(self) -> ArweaveStorage:
+        settings = self.settings
+        wallet = None
+        if self.uploads and settings.wallet_file is not None:
+            wallet = ArweaveWallet.from_file(settings.wallet_file)
+        limits = GatewayLimits(seed_s=UPLOAD_CALL_S, download_s=UPLOAD_CALL_S)
+        return ArweaveStorage(settings.gateway_urls, wallet, reward_cap=settings.max_reward_winston, limits=limits)
+
+    def _check_url(self, url: str) -> ParsedUrl:
+        return check_url(url, allow_http=self.settings.allow_http, allow_nets=self.settings.nets)
+
+
+class _LateSender:
+    """The report sender, made at its first use: only a worker that sends needs the gas key and the signing library."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @cached_property
+    def _sender(self) -> ReportSender:
+        from validator.chain.sender import ChainSender
+
+        node = self._node
+        key = SigningKey(node.settings.secret("gas"))
+        return ChainSender(node.settings.rpc_urls, node.network.contracts, key, chain_id=node.network.chain_id)
+
+    def prepare(self, report: Report, bitmap: int, signatures: bytes) -> PreparedTransaction:
+        return self._sender.prepare(report, bitmap, signatures)
+
+    def replace(self, transaction: PreparedTransaction) -> PreparedTransaction:
+        return self._sender.replace(transaction)
+
+    def send(self, transaction: PreparedTransaction) -> None:
+        self._sender.send(transaction)
+
+    def fetch_status(self, transaction_hash: Digest) -> TransactionStatus:
+        return self._sender.fetch_status(transaction_hash)
+
+
+class _StoreIndex:
+    """The chain reader's list of stores, kept in the database."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._rows = store.chain
+
+    def load(self) -> StoreList | None:
+        found = self._rows.load_stores()
+        return None if found is None else StoreList(*found)
+
+    def save(self, stores: StoreList) -> None:
+        self._rows.save_stores(stores.upto, stores.stream_ids)
+
+
+def load_network(path: Path) -> Network:
+    """The network of a file. Raises ConfigError naming the setting, or the field in the file."""
+    try:
+        return parse_network(path.read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"LOGSTORE_NETWORK_FILE: cannot read {path}: {error.strerror}", field="LOGSTORE_NETWORK_FILE"
+        ) from error
