@@ -46,7 +46,8 @@ class Settings(BaseSettings):
         default="", description="fsspec URL for sets shared by several machines; empty: data_dir/sets"
     )
 
-    # keys: hex private keys, and the Arweave JWK. Only the worker of queue `round` needs the voting key
+    # keys: hex private keys, and the Arweave JWK. Whoever speaks to peers signs with the voting key; the others
+    # are needed by one queue each: gas by `report`, query by `collect`, the wallet by `bundle`
     voting_key: SecretStr | None = Field(default=None, description="signs statements and reports; the node's address")
     voting_key_file: Path | None = None
     gas_key: SecretStr | None = Field(default=None, description="pays for transactions; any funded account")

@@ -7,6 +7,7 @@ needs; after a fork everything is made anew.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -20,11 +21,11 @@ from validator.codec.secp256k1 import SigningKey
 from validator.codec.statement import SigningContext
 from validator.errors import ConfigError
 from validator.fetching import BoundedClient, ParsedUrl, check_url
-from validator.model import Address, Digest, Report
+from validator.model import Address, Digest, Report, StreamPart, Window
 from validator.parameters import Network, parse_network
 from validator.peers.client import HttpPeers
 from validator.peers.signing import network_digest
-from validator.ports import PreparedTransaction, ReportSender, Tasks, TransactionStatus
+from validator.ports import Broker, PreparedTransaction, Pull, ReportSender, Tasks, TransactionStatus
 from validator.settings import Settings
 from validator.steps.context import Context
 from validator.steps.serve import Service
@@ -129,12 +130,7 @@ class Node:
             store=self.store,
             tasks=self.tasks,
             chain=self.chain,
-            source=BrokerClient(
-                SigningKey(settings.secret("query")),
-                http=self.http,
-                allow_http=settings.allow_http,
-                allow_nets=settings.nets,
-            ),
+            source=_LateSource(self),
             peers=self.peers,
             storage=self._storage(),
             sender=_LateSender(self),
@@ -165,6 +161,34 @@ class Node:
 
     def _check_url(self, url: str) -> ParsedUrl:
         return check_url(url, allow_http=self.settings.allow_http, allow_nets=self.settings.nets)
+
+
+class _LateSource:
+    """The broker client, made at its first use: only a worker that collects needs the query key."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @cached_property
+    def _client(self) -> BrokerClient:
+        node = self._node
+        return BrokerClient(
+            SigningKey(node.settings.secret("query")),
+            http=node.http,
+            allow_http=node.settings.allow_http,
+            allow_nets=node.settings.nets,
+        )
+
+    def fetch_window(
+        self,
+        brokers: Sequence[Broker],
+        parts: Sequence[StreamPart],
+        window: Window,
+        *,
+        etags: Mapping[tuple[Address, StreamPart], str],
+        deadline_ms: int,
+    ) -> list[Pull]:
+        return self._client.fetch_window(brokers, parts, window, etags=etags, deadline_ms=deadline_ms)
 
 
 class _LateSender:

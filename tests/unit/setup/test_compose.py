@@ -52,12 +52,18 @@ def test_only_the_peers_port_is_public() -> None:
     assert public == [("serve", "${PEERS_PORT:-7180}:7180")]
 
 
-def test_each_key_is_given_to_one_worker() -> None:
+def test_each_key_is_given_to_those_who_need_it_and_nobody_else() -> None:
     holders = {
         secret: [name for name, service in SERVICES.items() if secret in service.get("secrets", ())]
         for secret in COMPOSE["secrets"]
     }
-    assert holders == {"voting_key": ["round"], "gas_key": ["report"], "query_key": ["collect"], "wallet": ["bundle"]}
+    speaks_to_peers = ["serve", "collect", "round", "bundle", "report"]
+    assert holders == {
+        "voting_key": speaks_to_peers,
+        "gas_key": ["report"],
+        "query_key": ["collect"],
+        "wallet": ["bundle"],
+    }
 
 
 def test_nothing_starts_before_the_database_is_migrated() -> None:
