@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import BinaryIO
 
@@ -159,8 +160,13 @@ def test_a_block_that_holds_more_than_the_index_names_is_not_unpacked(tmp_path: 
     )
     tail = fields + struct.pack(">Q8s", len(fields), b"LSINDEX1")
     path.write_bytes(bomb + struct.pack("<II", 0x184D2A50, len(tail)) + tail)
-    with pytest.raises(DamagedSegment, match="not the size"):
-        list(SegmentStore(str(tmp_path)).load_set(root))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedSegment, match="not the size"):
+            list(SegmentStore(str(tmp_path)).load_set(root))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_index_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
