@@ -1,0 +1,78 @@
+"""What was collected from the validators themselves: refused records, and the return of one that was killed.
+
+It can only make the check fail: counts must reach what the publishers' log says, votes must carry valid signatures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from tests.verifier.bundles import Archived, signing_context
+from tests.verifier.findings import Findings
+from tests.verifier.folder import Run
+from tests.verifier.messages import Truth
+from validator.codec.statement import decode_statement, verify_statement
+from validator.model import InstanceKind, StatementKind
+
+REASON_OF = {
+    "wrong_signature": "bad_signature",
+    "altered_content": "bad_signature",
+    "unknown_publisher": "not_permitted",
+}
+"""Under which reason validators count each kind of forged message."""
+
+
+def check_rejections(run: Run, truth: Truth, collected: dict[str, Any], findings: Findings) -> None:
+    """Each validator that was not killed refused every forged message that reached a broker, by its reason."""
+    expected: Counter[str] = Counter()
+    for kind, lines in truth.forged_delivered.items():
+        if kind not in REASON_OF:
+            findings.fail(f"forged messages of kind {kind}", "have no known reason")
+            continue
+        expected[REASON_OF[kind]] += len(lines)
+    rejected: dict[str, dict[str, int]] = collected["invalid_rejected"]
+    for member in run.validators:
+        if member.name == run.killed:
+            continue
+        counts = rejected.get(member.name, {})
+        for reason, least in sorted(expected.items()):
+            count = counts.get(reason, 0)
+            findings.expect(
+                count >= least, f"{member.name}, refused messages", f"{count} as {reason}, at least {least} were there"
+            )
+
+
+def check_killed(run: Run, collected: dict[str, Any], bundles: list[Archived], findings: Findings) -> None:
+    """The killed validator was away for two windows at least and voted in a window that began after its return.
+
+    ``back_at_window`` is the start of the first window that began after its return, Unix ms.
+    """
+    killed = collected.get("killed")
+    if run.killed is None:
+        findings.expect(not killed, "killed", "a validator was killed although none should have been")
+        return
+    claim = f"killed {run.killed}"
+    if not findings.expect(isinstance(killed, dict), claim, "nothing was collected about it"):
+        return
+    assert isinstance(killed, dict)
+    findings.expect(killed["validator"] == run.killed, claim, f"another one was killed: {killed['validator']}")
+    away = int(killed["windows_away"])
+    findings.expect(away >= 2, claim, f"was away for {away} windows, not at least 2")
+    address = next(member.address for member in run.validators if member.name == run.killed)
+    digests = {b.manifest.header.config_digest for b in bundles}
+    voted = []
+    for text in collected.get("statements", {}).get(run.killed, ()):
+        statement = decode_statement(bytes.fromhex(text.removeprefix("0x")))
+        verify_statement(statement, signing_context(run))
+        own = statement.signer == address and statement.config_digest in digests
+        vote = statement.kind in (StatementKind.PREVOTE, StatementKind.PRECOMMIT)
+        if own and vote and statement.instance.kind is InstanceKind.WINDOW:
+            voted.append(statement.instance.number)
+    back = int(killed["back_at_window"])
+    findings.expect(any(start >= back for start in voted), claim, f"shows no vote in a window from {back} on")
+    if "certificates" in killed:
+        held = set(killed["certificates"])
+        agreed = {str(c.outcome.instance) for b in bundles for c in (*b.manifest.windows, b.manifest.late)}
+        for instance in sorted(agreed - held):
+            findings.fail(claim, f"has no certificate of {instance}")
