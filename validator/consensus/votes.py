@@ -160,17 +160,16 @@ def summarise_votes(votes: Votes) -> Held:
 def votes_missing(votes: Votes, held: Held, needed: int) -> tuple[tuple[Statement, ...], tuple[VoteQuorum, ...]]:
     """What a peer that holds ``held`` lacks, whoever signed it: single statements, and whole quorums.
 
-    A statement that a sent quorum contains is not sent again, and none that the peer's own bounds would refuse.
+    A statement that a sent quorum contains is not sent again. The rounds that the peer names say nothing about what
+    it would keep: a liar's vote of a round far ahead is among them.
     """
     theirs: dict[QuorumKey, frozenset[Address]] = {(k, r, v): frozenset(signers) for k, r, v, signers in held}
-    floor = max((r for _, r, _, _ in held), default=0) - BEHIND
     quorums = {key: q for key, q in sorted(votes.quorums.items()) if len(theirs.get(key, frozenset())) < needed}
     covered = {(key, signer) for key, q in quorums.items() for signer, _ in q.signatures}
     statements = []
     for s in votes.statements():
         key: QuorumKey = (s.kind, s.round, s.value)
-        old = s.kind is not StatementKind.OBSERVATION and s.round < floor
-        if not old and s.signer not in theirs.get(key, frozenset()) and (key, s.signer) not in covered:
+        if s.signer not in theirs.get(key, frozenset()) and (key, s.signer) not in covered:
             statements.append(s)
     return _ordered(statements), tuple(quorums.values())
 

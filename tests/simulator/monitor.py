@@ -1,0 +1,428 @@
+"""The invariants, checked from outside with own arithmetic: nothing here calls the code under test to judge it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulator.content import (
+    BAD_LEAVES,
+    FORGED,
+    IDENTITY,
+    PARTS,
+    RECORD_BYTES,
+    RECORDS,
+    Leaves,
+    Value,
+    end_of,
+    late_instance,
+    window_instance,
+    window_of,
+)
+from validator.consensus.evidence import Evidence
+from validator.consensus.state import Agreement
+from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+
+if TYPE_CHECKING:
+    from tests.simulator.node import Cell, Key, Node
+    from tests.simulator.world import World
+
+PREVOTE, PRECOMMIT = StatementKind.PREVOTE, StatementKind.PRECOMMIT
+
+
+class Violation(Exception):
+    """An invariant does not hold; its text begins with the invariant's name."""
+
+
+class Ballot:
+    """What all honest members ever signed in one instance, and what liars can add."""
+
+    def __init__(self, committee: tuple[Address, ...], faulty: set[Address]) -> None:
+        n = len(committee)
+        self.quorum = n - (n - 1) // 3
+        self.committee = frozenset(committee)
+        self.faulty = faulty
+        self.votes: dict[tuple[int, int, Digest], set[Address]] = {}
+        self.slots: dict[tuple[Address, int, int], Statement] = {}
+        self.locks: dict[Address, tuple[int, Digest]] = {}
+        self.state_locks: dict[Address, int] = {}
+        self.last_round: dict[Address, int] = {}
+        self.outcomes: set[Digest] = set()
+        self.decided: dict[Address, Digest] = {}
+        self.rounds: dict[Address, int] = {}
+        self.settled_round: int | None = None
+
+    def can_be_shown(self, kind: StatementKind, round: int, value: Digest) -> bool:
+        """Whether a quorum can be assembled from all signatures, those of liars included."""
+        honest = self.votes.get((kind, round, value), set()) - self.faulty
+        return len(honest) + len(self.faulty & self.committee) >= self.quorum
+
+
+class Monitor:
+    """Watches one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.violations: list[str] = []
+        self.counts = {"barred": 0, "evidence": 0, "proofs": 0, "repeated": 0}
+        self.ballots: dict[Key, Ballot] = {}
+        self.excused: set[Address] = set()
+        self.frozen: dict[Key, dict[Address, Leaves]] = {}
+        self.obtained: dict[bytes, int] = {}
+        self.outcomes: dict[InstanceId, Value] = {}
+        self.holders: dict[InstanceId, set[Address]] = {}
+        self.all_done = False
+        self.faulty = {a for a in (bytes_to_address(i) for i in world.scenario.liars)}
+        self.expected: set[Address] | None = None
+
+    def ballot(self, key: Key) -> Ballot:
+        ballot = self.ballots.get(key)
+        if ballot is None:
+            ballot = self.ballots[key] = Ballot(self.world.committee(key), self.faulty)
+        return ballot
+
+    def excuse(self, node: Node) -> None:
+        """From here on a member without its disk, or with an old one, counts as faulty."""
+        self.faulty.add(node.address)
+        self.excused.add(node.address)
+
+    def fail(self, name: str, text: str) -> None:
+        raise Violation(f"{name}: {text}")
+
+    # --- after every step ---
+
+    def on_said(self, node: Node, cell: Cell, s: Statement) -> None:
+        ballot = self.ballot(cell.key)
+        who = f"member {node.index}, {s.instance} round {s.round} {s.kind.name}"
+        if s.config_digest != cell.key[0] or s.instance != cell.key[1]:
+            self.fail("epoch-right", f"{who}: another digest or instance than its own")
+        if s.kind is StatementKind.OBSERVATION and self.world.now < self.world_head(cell):
+            self.fail("no-future", f"{who}: observed before the chain reached the window's end")
+        if node.address in self.excused:
+            ballot.votes.setdefault((s.kind, s.round, s.value), set())
+            return
+        row = cell.journal.get((s.kind, s.round))
+        if not self.world.switches.speak_first and (row is None or row.signature != s.signature):
+            self.fail("said-is-stored", f"{who}: no row")
+        slot = (node.address, s.kind, s.round)
+        earlier = ballot.slots.setdefault(slot, s)
+        if earlier.content != s.content:
+            self.fail("never-guilty", f"{who}: {earlier.value.hex()[:6]} and {s.value.hex()[:6]}")
+        if s.kind is not StatementKind.OBSERVATION:
+            if s.round < ballot.last_round.get(node.address, 0):
+                self.fail("no-lower-round", f"{who}: was in round {ballot.last_round[node.address]} before")
+            ballot.last_round[node.address] = s.round
+        if s.kind in (PREVOTE, PRECOMMIT) and s.value != NIL:
+            self.on_vote(node, cell, ballot, s)
+
+    def on_vote(self, node: Node, cell: Cell, ballot: Ballot, s: Statement) -> None:
+        who = f"member {node.index}, {s.instance} round {s.round}"
+        ballot.votes.setdefault((s.kind, s.round, s.value), set()).add(node.address)
+        lock_round, lock_value = ballot.locks.get(node.address, (-1, NIL))
+        if s.kind is PREVOTE:
+            in_memory = self.world.switches.data_in_memory
+            if s.value not in node.disk.durable and not in_memory:
+                self.fail("said-is-stored", f"{who}: the data behind a prevote is not durable")
+            freed = any(
+                ballot.can_be_shown(PREVOTE, round, s.value) for round in range(max(lock_round, 0), s.round)
+            )
+            if lock_round >= 0 and s.value != lock_value and not freed:
+                self.fail("lock-kept", f"{who}: prevote against the lock of round {lock_round} without a proof")
+            return
+        if not ballot.can_be_shown(PREVOTE, s.round, s.value):
+            self.fail("lock-kept", f"{who}: precommit without a proof")
+        ballot.locks[node.address] = max((lock_round, lock_value), (s.round, s.value))
+        if ballot.can_be_shown(PRECOMMIT, s.round, s.value):
+            ballot.outcomes.add(s.value)
+            if len(ballot.outcomes) > 1:
+                self.fail("one-outcome", f"{s.instance}: certificates for two outcomes can be assembled")
+
+    def on_state(self, node: Node, cell: Cell, after: Agreement) -> None:
+        before = cell.agreement
+        if after.place is before.place and after.votes is before.votes:
+            return
+        ballot = self.ballot(cell.key)
+        if after.place is not before.place and node.address not in self.excused:
+            lock = after.place.locked_round
+            if lock < ballot.state_locks.get(node.address, -1):
+                self.fail("lock-kept", f"member {node.index}, {cell.instance}: lock fell to round {lock}")
+            ballot.state_locks[node.address] = lock
+            if after.place.round > ballot.rounds.get(node.address, -1):
+                ballot.rounds[node.address] = after.place.round
+                self.on_round(node, cell, ballot, after.place.round)
+        if after.votes is not before.votes and len(after.votes.said) > 8:
+            self.on_size(node, cell, after)
+
+    def on_size(self, node: Node, cell: Cell, after: Agreement) -> None:
+        n = len(ballot_committee(cell))
+        held = len(after.votes.statements())
+        rounds = 16 + 2 + 1
+        most = 2 * n + rounds * (2 * 2 * n + 2) + n
+        if held > most or len(after.votes.quorums) > 3 * (rounds + 2) or len(after.judgements or ()) > 6 * n * rounds:
+            self.fail("bounded", f"member {node.index}, {cell.instance}: {held} statements held, {most} allowed")
+
+    def on_round(self, node: Node, cell: Cell, ballot: Ballot, round: int) -> None:
+        """After healing a bounded number of rounds is enough, whatever liars do."""
+        world = self.world
+        if world.now < self.settled_ms(cell):
+            ballot.settled_round = None
+            return
+        if ballot.settled_round is None:
+            others = [r for a, r in ballot.rounds.items() if a != node.address]
+            ballot.settled_round = max([*others, 0])
+        allowed = ballot.settled_round + 2 * len(ballot.committee) + self.growth()
+        if round > max(allowed, 1):
+            self.fail("decides", f"member {node.index}, {cell.instance}: round {round} where {allowed} are enough")
+
+    def growth(self) -> int:
+        """Rounds until timeouts exceed what an exchange over the healed network takes."""
+        t, needed = self.world.scenario.timeouts, 10 * self.world.scenario.bound_ms
+        return max(0, -((t.propose_ms - needed) // t.delta_ms)) + 1
+
+    def settled_ms(self, cell: Cell) -> int:
+        """When network, machines, pulls and chain are all well for this instance."""
+        s, window = self.world.scenario, window_of(cell.instance)
+        late = max(s.pull_ms, default=0) + max(s.block_late_ms, default=0) + s.head_late_ms
+        spread = max(s.skew_ms, default=0) - min(s.skew_ms, default=0)
+        settled = max(s.heal_ms + 8_000, end_of(window) + 300) + late + spread
+        if s.reopen and window == 1:
+            settled = max(settled, end_of(1) + 23_000 + late)
+        if cell.instance.kind is InstanceKind.LATE:
+            held = self.holders.get(window_instance(window), set())
+            if len(held) < len(self.honest_alive()):
+                return self.world.now + 1
+        return settled
+
+    def world_head(self, cell: Cell) -> int:
+        """When the chain's newest block reaches the end of the instance's windows."""
+        return end_of(window_of(cell.instance)) + self.world.scenario.head_late_ms
+
+    def on_proposed_again(self, node: Node, s: Statement, quorums: list[VoteQuorum]) -> None:
+        self.counts["repeated"] += 1
+        with_it = any(q.round == s.valid_round and q.value == s.value and q.kind is PREVOTE for q in quorums)
+        if node.address not in self.excused and not with_it and s.round > 0:
+            self.fail("proof-travels", f"member {node.index}, {s.instance} round {s.round}: re-proposal without proof")
+
+    def on_quorum(self, node: Node, cell: Cell, q: VoteQuorum) -> None:
+        ballot = self.ballot(cell.key)
+        self.counts["proofs"] += 1
+        if q.config_digest != cell.key[0]:
+            self.fail("epoch-right", f"member {node.index}, {cell.instance}: a quorum of another config digest")
+        if q.value == NIL:
+            self.fail("all-valid", f"member {node.index}, {cell.instance}: a quorum for nil")
+        if not ballot.can_be_shown(q.kind, q.round, q.value):
+            self.fail("one-outcome", f"member {node.index}, {cell.instance}: took {q.kind.name}s nobody signed")
+        if q.kind is PREVOTE:
+            self.on_proof(cell, q)
+
+    def on_proof(self, cell: Cell, q: VoteQuorum) -> None:
+        """data-reachable: an honest signer has the data durably."""
+        nodes = self.world.nodes
+        honest = [nodes[a] for a, _ in q.signatures if a not in self.faulty]
+        if honest and not any(q.value in node.disk.durable for node in honest):
+            self.fail("data-reachable", f"{cell.instance}: no honest prevoter holds the proven set")
+
+    def on_evidence(self, node: Node, cell: Cell, pair: Evidence) -> None:
+        self.counts["evidence"] += 1
+        if pair.first.content == pair.second.content:
+            self.fail("never-guilty", f"member {node.index}: two signatures over one content reported")
+        guilty = pair.first.signer
+        if guilty not in self.faulty:
+            self.fail("never-guilty", f"member {node.index} holds evidence against honest member {guilty[0] - 1}")
+
+    def on_barred(self, node: Node, cell: Cell) -> None:
+        self.counts["barred"] += 1
+        self.world.tell(f"{node.index} is barred from {cell.instance}")
+        if node.address not in self.faulty:
+            self.fail("never-guilty", f"member {node.index}, {cell.instance}: honest, yet barred")
+
+    def on_boot(self, node: Node) -> None:
+        """said-is-stored: what was ever sent has its row, and data behind prevotes is there."""
+        if node.address in self.excused:
+            return
+        for key, ballot in self.ballots.items():
+            cell = node.disk.cells.get(key)
+            for (signer, kind, round), s in ballot.slots.items():
+                if signer != node.address:
+                    continue
+                row = cell.journal.get((StatementKind(kind), round)) if cell is not None else None
+                if row is None or row.content != s.content:
+                    self.fail("said-is-stored", f"member {node.index}: {s.kind.name} of round {round} was sent, not stored")
+                if kind == PREVOTE and s.value != NIL and s.value not in node.disk.durable:
+                    self.fail("said-is-stored", f"member {node.index}: data behind its prevote did not survive")
+
+    # --- decisions ---
+
+    def on_frozen(self, node: Node, cell: Cell) -> None:
+        if cell.frozen is not None:
+            self.frozen.setdefault(cell.key, {})[node.address] = cell.frozen
+
+    def on_obtained_late(self, node: Node, leaf: bytes) -> None:
+        if node.address not in self.faulty:
+            self.obtained.setdefault(leaf, self.world.now)
+
+    def on_decided(self, node: Node, cell: Cell, certificate: VoteQuorum) -> None:
+        ballot, value = self.ballot(cell.key), certificate.value
+        who = f"member {node.index}, {cell.instance}"
+        self.world.tell(f"{node.index} decides {cell.instance} {value.hex()[:6]} round {certificate.round}")
+        if certificate.config_digest != cell.key[0]:
+            self.fail("epoch-right", f"{who}: decided by a certificate of another config digest")
+        if value == NIL:
+            self.fail("all-valid", f"{who}: nil decided")
+        if not ballot.can_be_shown(PRECOMMIT, certificate.round, value):
+            self.fail("one-outcome", f"{who}: decided without a certificate")
+        ballot.decided[node.address] = value
+        if len(set(ballot.decided.values())) > 1:
+            self.fail("one-outcome", f"{who}: two outcomes decided")
+        if self.world.scenario.is_calm and certificate.round > 0:
+            self.fail("prompt", f"{who}: round {certificate.round} in a network without faults")
+        self.on_outcome(cell, self.world.values[value], certificate.round)
+
+    def on_outcome(self, cell: Cell, value: Value, round: int) -> None:
+        where = str(cell.instance)
+        if value.leaves & BAD_LEAVES:
+            self.fail("all-valid", f"{where}: a message with a wrong signature")
+        if value.outcome.block_hash != self.world.block.hash:
+            self.fail("all-valid", f"{where}: a block that was reverted")
+        self.check_entries(where, value)
+        self.check_price(cell, value)
+        self.check_complete(cell, value)
+        if round < len(self.ballot(cell.key).committee):
+            self.check_variants(cell, value)
+
+    def check_entries(self, where: str, value: Value) -> None:
+        identities = [IDENTITY[leaf] for leaf in value.leaves]
+        if len(set(identities)) != len(identities):
+            self.fail("stored-once", f"{where}: an identity twice")
+        names = [e.stream_part for e in value.outcome.entries]
+        if names != sorted(set(names)):
+            self.fail("all-valid", f"{where}: entries not sorted and unique")
+        late = value.outcome.instance.kind is InstanceKind.LATE
+        end = end_of(window_of(value.outcome.instance))
+        for leaf in value.leaves:
+            ts = RECORDS[leaf].message.timestamp_ms
+            if ts >= end or (not late and ts < end - 60_000):
+                self.fail("all-valid", f"{where}: a message outside its window")
+        in_limited = sum(1 for leaf in value.leaves if RECORDS[leaf].message.stream_part == PARTS[0])
+        if in_limited * RECORD_BYTES > self.world.scenario.budget:
+            self.fail("all-valid", f"{where}: an entry beyond its budget")
+
+    def check_price(self, cell: Cell, value: Value) -> None:
+        """The median lies among what honest members read, whichever observations the leader picked."""
+        if cell.instance.kind is InstanceKind.LATE:
+            return
+        s = self.world.scenario
+        honest = [
+            s.prices[window_of(cell.instance)][node.index]
+            for node in self.world.nodes.values()
+            if node.address in self.ballot(cell.key).committee
+        ]
+        read = [p for p in honest if p is not None]
+        price = value.outcome.price
+        if price != 500 and not (read and min(read) <= price <= max(read)):
+            self.fail("all-valid", f"{cell.instance}: price {price} outside what honest members read")
+
+    def check_complete(self, cell: Cell, value: Value) -> None:
+        """complete-f+1: what f + 1 honest members froze is in, or behind the end of a full entry."""
+        ballot = self.ballot(cell.key)
+        f = (len(ballot.committee) - 1) // 3
+        agreed = {IDENTITY[leaf] for leaf in value.leaves}
+        seen: dict[object, set[Address]] = {}
+        for address, leaves in self.frozen.get(cell.key, {}).items():
+            if address in ballot.committee and address not in self.faulty:
+                for leaf in leaves:
+                    seen.setdefault(IDENTITY[leaf], set()).add(address)
+        for identity, observers in seen.items():
+            if len(observers) > f and identity not in agreed and not self.is_behind(value, identity):
+                self.fail("complete-f+1", f"{cell.instance}: a message that {len(observers)} honest members observed is out")
+
+    def is_behind(self, value: Value, identity: object) -> bool:
+        record = next(r for r in RECORDS.values() if r.identity == identity)
+        part = record.message.stream_part
+        entry = next((e for e in value.outcome.entries if e.stream_part == part), None)
+        inside = [RECORDS[leaf].order for leaf in value.leaves if RECORDS[leaf].message.stream_part == part]
+        full = entry is not None and bool(entry.flags & 1)
+        return full and all(order < record.order for order in inside)
+
+    def check_variants(self, cell: Cell, value: Value) -> None:
+        """Where honest brokers outnumber the liar at every honest member, the publisher's own record is kept."""
+        if cell.instance.kind is InstanceKind.LATE:
+            return
+        ballot = self.ballot(cell.key)
+        honest = [n for n in self.world.nodes.values() if n.address in ballot.committee - self.faulty]
+        for leaf in value.leaves & FORGED:
+            true = [r.leaf for r in RECORDS.values() if r.identity == IDENTITY[leaf] and r.leaf not in FORGED]
+            frozen = self.frozen.get(cell.key, {})
+            holders = [n for n in honest if true[0] in frozen.get(n.address, frozenset())]
+            if len(holders) > (len(ballot.committee) - 1) // 3:
+                self.fail("variant-kept", f"{cell.instance}: a forged variant of what {len(holders)} members hold")
+
+    def on_held(self, node: Node, cell: Cell, value: Value) -> None:
+        """A member holds the outcome's data. stored-once over everything it holds."""
+        instance = cell.key[1]
+        if self.world.switches.late_under_window:
+            instance = cell.instance
+        known = self.outcomes.get(instance)
+        if not self.is_void(cell):
+            self.outcomes[instance] = value
+            self.holders.setdefault(instance, set()).add(node.address)
+        if known is not None and known.digest != value.digest and not self.world.scenario.reopen:
+            self.fail("same-bundles", f"{instance}: members hold different outcomes")
+        if instance.kind is InstanceKind.LATE and known is None:
+            for other, earlier in self.outcomes.items():
+                if other != instance:
+                    twice = {IDENTITY[leaf] for leaf in earlier.leaves} & {IDENTITY[leaf] for leaf in value.leaves}
+                    if twice:
+                        self.fail("stored-once", f"{instance}: {len(twice)} messages are in {other} too")
+        self.check_done()
+
+    def is_void(self, cell: Cell) -> bool:
+        return self.world.scenario.reopen and window_of(cell.instance) == 1 and cell.key[0] != self.world.new_digest
+
+    # --- the end ---
+
+    def honest_alive(self) -> set[Address]:
+        if self.expected is None:
+            gone = self.world.scenario.gone
+            self.expected = {n.address for n in self.world.nodes.values() if n.index not in gone}
+        return self.expected
+
+    def check_done(self) -> None:
+        alive = self.honest_alive()
+        self.all_done = all(alive <= self.holders.get(i, set()) for i in self.world.instances)
+
+    def at_end(self) -> None:
+        world = self.world
+        if not self.all_done:
+            missing = {
+                str(i): sorted(a[0] - 1 for a in self.honest_alive() - self.holders.get(i, set()))
+                for i in world.instances
+            }
+            missing = {i: who for i, who in missing.items() if who}
+            self.fail("decides", f"undecided or not held at the end: {missing} after {world.steps} steps")
+        if world.scenario.windows == 2:
+            self.check_late()
+
+    def check_late(self) -> None:
+        """complete-late: what one honest member obtained well before the last late set began is in exactly one set."""
+        world = self.world
+        last = late_instance(1)
+        times = [at for met in world.met.values() for instance, at in met.items() if instance == last]
+        starts = min(times, default=0)
+        stored = [IDENTITY[leaf] for value in self.outcomes.values() for leaf in value.leaves]
+        for leaf, at in self.obtained.items():
+            soon = max(at, world.scenario.heal_ms)
+            reached = at >= world.scenario.heal_ms and soon + 3 * world.scenario.bound_ms + 6_000 < starts
+            if not reached or RECORDS[leaf].message.timestamp_ms >= end_of(1):
+                continue
+            count = stored.count(IDENTITY[leaf])
+            behind = any(self.is_behind(v, IDENTITY[leaf]) for v in self.outcomes.values())
+            if count != 1 and not (count == 0 and behind):
+                self.fail("complete-late", f"a message obtained {starts - at} ms before is in {count} sets")
+
+
+def bytes_to_address(index: int) -> Address:
+    return Address(bytes([index + 1]) * 20)
+
+
+def ballot_committee(cell: Cell) -> tuple[Address, ...]:
+    return cell.agreement.rules.committee
