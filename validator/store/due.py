@@ -33,12 +33,6 @@ class DueRows:
             drop(connection, task, key)
 
     def pending(self, task: str) -> list[str]:
-        """Keys of a task that are not done, whenever they are due."""
-        t = schema.due
-        with self._database.read() as connection:
-            return list(connection.scalars(select(t.c.key).where(t.c.task == task)))
-
-    def pending(self, task: str) -> list[str]:
         """Keys of a task that are not done, whenever they are due; the earliest first."""
         t = schema.due
         with self._database.read() as connection:

@@ -21,7 +21,8 @@ _STYLE = """
 h1{font-size:1.2em;margin:0 0 .4em}h2{font-size:1em;margin:.2em 0}main{display:flex;flex-wrap:wrap;gap:.8em 2.4em;
 align-items:start}section{max-width:100%;overflow-x:auto}section.wide{flex-basis:100%}
 table{border-collapse:collapse}td,th{padding:.1em 1em .1em 0;text-align:left;vertical-align:top;
-border-bottom:1px solid #8883;white-space:nowrap}td.text{white-space:normal;overflow-wrap:anywhere;min-width:12em;max-width:60em}
+border-bottom:1px solid #8883;white-space:nowrap}td.text{white-space:normal;overflow-wrap:anywhere;
+min-width:12em;max-width:60em}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}code{font:12px ui-monospace,monospace}
 .good{color:#197a3a}.warn{color:#a15c00}.bad{color:#c22}.dim{opacity:.65}b.chip{margin-right:1em}
 """
