@@ -21,6 +21,7 @@ from validator.consensus.window import (
     find_equivocations,
     group_by_part,
     make_entry,
+    may_be_full,
 )
 from validator.model import (
     Address,
@@ -323,6 +324,8 @@ def _judge_entry(
     kept, _ = cut_to_budget(members, budget)
     if len(kept) != len(members):
         return no(f"{where} exceeds its budget")
+    if full and not may_be_full(members, budget):
+        return no(f"{where} is marked full, yet any message would fit")
     held = {r.identity: r for r in members}
     missing = [r for r in own if r.identity not in held]
     if full:

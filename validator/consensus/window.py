@@ -28,10 +28,14 @@ from validator.parameters import ParameterSet
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many signed bytes an entry may hold; ``per_publisher`` for the system stream's limit."""
+    """How many signed bytes an entry may hold; ``per_publisher`` for the system stream's limit.
+
+    ``message_limit``: the largest message there can be; an entry with room for one is not *full*.
+    """
 
     limit: int
     per_publisher: bool = False
+    message_limit: int = 1 << 20
 
 
 def partition_budget(parameters: ParameterSet, balance: int, partitions: int) -> int:
@@ -63,7 +67,7 @@ class Union:
 
 def unite(records: Iterable[Record], sightings: Mapping[Digest, Sighting]) -> Union:
     """One record per identity. ``sightings`` by leaf hash says how many brokers and observers had a variant."""
-    by_identity: dict[Identity, dict[bytes, Record]] = defaultdict(dict)
+    by_identity: dict[Identity, dict[Digest, Record]] = defaultdict(dict)
     for record in records:
         by_identity[record.identity][record.leaf] = record
     nothing = Sighting(0, 0)
@@ -103,6 +107,17 @@ def cut_to_budget(records: Sequence[Record], budget: Budget) -> tuple[list[Recor
             return list(records[:index]), True
         total += record.signed_bytes
     return list(records), False
+
+
+def may_be_full(records: Sequence[Record], budget: Budget) -> bool:
+    """Whether a message can have been cut: one of the largest would not fit (any more, of some publisher).
+
+    A *full* mark without it would keep late messages out for ever on one leader's word.
+    """
+    spent: dict[bytes, int] = defaultdict(int)
+    for record in records:
+        spent[record.message.publisher_id if budget.per_publisher else b""] += record.signed_bytes
+    return max(spent.values(), default=0) + budget.message_limit > budget.limit
 
 
 def make_entry(part: StreamPart, records: Sequence[Record], flags: Flag = Flag(0)) -> PartitionEntry:

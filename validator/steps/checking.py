@@ -91,6 +91,7 @@ def check_canonical(
             if len(data) > message_limit:
                 raise _Refused(Reason.TOO_LARGE, f"{len(data)} bytes")
             record = record_from_canonical(data)
+            _check_size(record, message_limit)
         except MalformedInput as error:
             _reject(checked, pulled, reason_of(error), error.message)
             continue
@@ -158,9 +159,15 @@ def _read(part: StreamPart, form: str, data: bytes, span: Span, message_limit: i
         raise _Refused(Reason.WRONG_STREAM, f"{message.stream_id}#{message.partition}")
     if message.timestamp_ms not in span:
         raise _Refused(Reason.OUTSIDE_WINDOW, str(message.timestamp_ms))
-    if len(record.canonical) > message_limit:
-        raise _Refused(Reason.TOO_LARGE, f"{len(record.canonical)} canonical bytes")
+    _check_size(record, message_limit)
     return record
+
+
+def _check_size(record: Record, message_limit: int) -> None:
+    """Both sizes count: canonical bytes are stored, signed bytes are paid for and fill budgets."""
+    size = max(len(record.canonical), record.signed_bytes)
+    if size > message_limit:
+        raise _Refused(Reason.TOO_LARGE, f"{size} canonical or signed bytes")
 
 
 def _check_signatures(

@@ -274,8 +274,10 @@ def budgets_of(network: Network, state: ChainState, parameters: ParameterSet) ->
             continue
         limit = partition_budget(parameters, store.balance, store.partitions)
         for partition in range(store.partitions):
-            budgets[(store.stream_id, partition)] = Budget(limit)
-    budgets[(system, 0)] = Budget(parameters.partition_limit, per_publisher=True)
+            budgets[(store.stream_id, partition)] = Budget(limit, message_limit=parameters.message_limit)
+    budgets[(system, 0)] = Budget(
+        parameters.partition_limit, per_publisher=True, message_limit=parameters.message_limit
+    )
     return budgets
 
 

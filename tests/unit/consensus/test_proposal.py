@@ -1,0 +1,418 @@
+"""What a leader proposes, and what the others hold against it: medians, flags, validity, acceptability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from tests.builders import GENESIS_MS, a_key, a_p256_message, a_record, a_stream_id, some_records
+from validator.codec.message import make_record
+from validator.codec.outcome import decode_outcome, encode_outcome, entries_root, observation_digest, set_root
+from validator.consensus.proposal import (
+    YES,
+    Answer,
+    Scope,
+    Span,
+    Verdict,
+    build_outcome,
+    contract_signed,
+    incomplete_parts,
+    judge_acceptability,
+    judge_validity,
+    lower_median,
+    median_price,
+    median_shares,
+    no,
+    not_yet,
+)
+from validator.consensus.window import Budget, make_entries, make_entry, unite
+from validator.model import (
+    MIB,
+    Address,
+    Block,
+    BrokerShare,
+    Digest,
+    EncryptionType,
+    Equivocation,
+    Flag,
+    InstanceId,
+    InstanceKind,
+    Observation,
+    Outcome,
+    Record,
+    SignatureType,
+    StreamPart,
+    Window,
+)
+from validator.parameters import ParameterSet
+
+N = 4
+PARAMETERS = ParameterSet(
+    first_epoch=0, epoch_windows=100, window_ms=1_000, price_min=10, price_max=1_000, price_default=100
+)
+WINDOW = Window(GENESIS_MS, GENESIS_MS + 1_000)
+INSTANCE = InstanceId(InstanceKind.WINDOW, GENESIS_MS)
+LATE = InstanceId(InstanceKind.LATE, 3)
+BLOCK = Block(9, Digest(b"\x09" * 32), 1)
+PART: StreamPart = (a_stream_id(), 0)
+EMPTY_PART: StreamPart = (a_stream_id(), 1)
+SPAN = Span.of_window(WINDOW)
+ONE, TWO = Address(b"\x01" * 20), Address(b"\x02" * 20)
+
+
+def an_observation(number: int, records: Sequence[Record] = (), **fields: Any) -> Observation:
+    """Distinct for distinct numbers: the price tells them apart."""
+    values: dict[str, Any] = {
+        "instance": INSTANCE,
+        "set_root": set_root(make_entries(records)),
+        "count": len(records),
+        "signed_bytes": sum(r.signed_bytes for r in records),
+        "price": 100 + number,
+    }
+    return Observation(**{**values, **fields})
+
+
+def named(observations: Sequence[Observation]) -> dict[Digest, Observation]:
+    return {observation_digest(o): o for o in observations}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A proposal as its leader built it, and what everybody else needs to judge it."""
+
+    outcome: Outcome
+    records: tuple[Record, ...]
+    used: Mapping[Digest, Observation]
+    scope: Scope
+    span: Span = SPAN
+
+    def validity(self, **changed: Any) -> Verdict:
+        arguments = {"outcome": self.outcome, "used": self.used, "records": self.records, "span": self.span, **changed}
+        return judge_validity(**arguments, n=N, parameters=PARAMETERS)
+
+    def acceptability(self, own: Sequence[Record] | None = None, **changed: Any) -> Verdict:
+        late = self.outcome.instance.kind is InstanceKind.LATE
+        arguments: dict[str, Any] = {
+            "outcome": self.outcome,
+            "records": self.records,
+            "scope": self.scope,
+            "own": self.records if own is None else own,
+            "worse_variant": None,
+            "stored": set() if late else None,
+        }
+        return judge_acceptability(**{**arguments, **changed})
+
+
+def a_case(
+    records: Sequence[Record] | None = None,
+    *,
+    budget: Budget = Budget(MIB, message_limit=1_000),
+    observations: Sequence[Observation] | None = None,
+    instance: InstanceId = INSTANCE,
+    full_ends: Callable[[Record], bool] | None = None,
+) -> Case:
+    members = some_records(3) if records is None else list(records)
+    seen = [an_observation(i, members, instance=instance) for i in range(3)] if observations is None else observations
+    scope = Scope(BLOCK, {PART: budget, EMPTY_PART: budget})
+    outcome, kept = build_outcome(instance, scope, unite(members, {}), named(seen), N, PARAMETERS, full_ends)
+    return Case(outcome, kept, named(seen), scope)
+
+
+def rebuilt(outcome: Outcome, entries: Sequence[Any]) -> Outcome:
+    return replace(outcome, entries=tuple(entries), root=entries_root(entries))
+
+
+# --- medians --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([5], 5), ([9, 1], 1), ([3, 1, 2], 2), ([4, 1, 3, 2], 2), ([1, 1, 100], 1)]
+)
+def test_the_lower_median_is_an_element_never_a_mean(values: list[int], expected: int) -> None:
+    assert lower_median(values) == expected
+
+
+@pytest.mark.parametrize(
+    ("prices", "expected"),
+    [
+        ([100, 200, 300], 200),
+        ([100, 200, 300, 400], 200),
+        ([200, 300, None], 100),  # fewer than 2f + 1 readings: the default
+        ([None, None, None], 100),
+        ([1, 2, 3], 10),
+        ([5_000, 6_000, 7_000], 1_000),
+    ],
+)
+def test_a_price_needs_two_f_plus_one_readings_and_stays_in_bounds(prices: list[int | None], expected: int) -> None:
+    assert median_price([an_observation(i, price=p) for i, p in enumerate(prices)], N, PARAMETERS) == expected
+
+
+def test_broker_shares_are_medians_over_all_used_observations_with_absence_as_zero_and_a_cap() -> None:
+    observations = [
+        an_observation(0, shares=(BrokerShare(TWO, 50, 0), BrokerShare(ONE, 10_000, 3))),
+        an_observation(1, shares=(BrokerShare(ONE, 80, 9),)),
+        an_observation(2, shares=(BrokerShare(ONE, 9_999, 0),)),
+    ]
+    assert median_shares(observations, 100) == (BrokerShare(ONE, 100, 3),)
+    assert median_shares(observations[:2], 1_000) == (BrokerShare(ONE, 80, 3),)
+
+
+def test_an_entry_is_incomplete_unless_one_honest_observer_must_have_had_it_complete() -> None:
+    listing, silent = an_observation(0, incomplete=(PART,)), an_observation(1)
+    assert incomplete_parts([listing, silent, silent], N) == frozenset()
+    assert incomplete_parts([listing, listing, silent], N) == {PART}
+
+
+def test_a_contract_signature_counts_when_one_honest_observer_must_have_found_it_valid() -> None:
+    digest = Digest(b"\x77" * 32)
+    listing, silent = an_observation(0, erc1271=(digest,)), an_observation(1)
+    assert contract_signed([listing, silent, silent], N) == frozenset()
+    assert contract_signed([listing, listing, silent], N) == {digest}
+
+
+# --- building -------------------------------------------------------------------------------------
+
+
+def test_an_honest_proposal_is_valid_and_acceptable_and_survives_its_bytes() -> None:
+    case = a_case()
+    assert case.validity() == case.acceptability() == YES
+    assert decode_outcome(encode_outcome(case.outcome)) == case.outcome
+    assert [e.stream_part for e in case.outcome.entries] == [PART, EMPTY_PART]
+    assert case.outcome.price == 101
+
+
+def test_the_order_in_which_a_leader_met_records_and_observations_changes_nothing() -> None:
+    records, observations = some_records(5), [an_observation(i) for i in range(4)]
+    straight = a_case(records, observations=observations).outcome
+    assert a_case(records[::-1], observations=observations[::-1]).outcome == straight
+
+
+def test_a_late_set_has_entries_only_for_what_it_holds_and_neither_price_nor_shares() -> None:
+    shares = (BrokerShare(ONE, 50, 0),)
+    seen = [an_observation(i, instance=LATE, shares=shares) for i in range(3)]
+    case = a_case(instance=LATE, observations=seen)
+    assert [e.stream_part for e in case.outcome.entries] == [PART]
+    assert (case.outcome.price, case.outcome.shares) == (0, ())
+    assert case.validity() == case.acceptability() == YES
+
+
+def test_what_lies_behind_a_full_entry_of_its_window_is_left_out_of_a_late_set() -> None:
+    records = some_records(3)
+    cut = records[1].order
+
+    def behind(record: Record) -> bool:
+        return record.order > cut
+
+    case = a_case(records, instance=LATE, full_ends=behind)
+    assert list(case.records) == records[:2]
+    assert case.acceptability(own=records[:2], behind_full=behind) == YES
+    assert a_case(records, instance=LATE).acceptability(behind_full=behind).answer is Answer.NO
+
+
+def test_messages_out_of_scope_are_not_proposed() -> None:
+    inside, outside = a_record(), a_record(a_key(2), stream_id=a_stream_id(2))
+    assert a_case([inside, outside]).records == (inside,)
+
+
+def test_a_cut_entry_is_full_and_an_observer_of_what_was_cut_accepts_it() -> None:
+    records = some_records(4)
+    budget = Budget(sum(r.signed_bytes for r in records) - 1, message_limit=1_000)
+    case = a_case(records, budget=budget)
+    assert len(case.records) == 3
+    assert Flag.FULL in case.outcome.entries[0].flags
+    assert case.validity() == case.acceptability(own=records) == YES
+
+
+def test_flags_follow_variants_equivocations_and_observations() -> None:
+    record = a_record(signature_type=SignatureType.ECDSA_SECP256K1_EVM)
+    variant = make_record(replace(record.message, encryption_type=EncryptionType.AES, group_key_id="any"))
+    other = a_record(signature_type=SignatureType.ECDSA_SECP256K1_EVM, content=b'"other"')
+    seen = [an_observation(i, incomplete=(EMPTY_PART,)) for i in range(3)]
+    case = a_case([record, variant, other], observations=seen)
+    assert [e.flags for e in case.outcome.entries] == [Flag.VARIANTS | Flag.EQUIVOCATION, Flag.INCOMPLETE]
+    assert case.outcome.evidence_count == 1
+    assert case.validity() == YES
+
+
+# --- validity: the same for all -------------------------------------------------------------------
+
+
+def test_a_missing_observation_is_not_yet_and_too_few_are_no() -> None:
+    case = a_case()
+    first = next(iter(case.used))
+    assert case.validity(used={d: o for d, o in case.used.items() if d != first}).answer is Answer.NOT_YET
+    few = replace(case.outcome, observations=case.outcome.observations[:2])
+    twice = replace(case.outcome, observations=(*case.outcome.observations[:2], case.outcome.observations[0]))
+    for outcome in (few, twice):
+        assert case.validity(outcome=outcome) == no("fewer than a quorum of distinct observations")
+
+
+def test_an_observation_of_another_instance_is_no() -> None:
+    case = a_case()
+    foreign = an_observation(9, instance=InstanceId(InstanceKind.WINDOW, GENESIS_MS + 1_000))
+    digests = (*case.outcome.observations[:2], observation_digest(foreign))
+    used = {**case.used, **named([foreign])}
+    verdict = case.validity(outcome=replace(case.outcome, observations=digests), used=used)
+    assert verdict == no("an observation is of another instance")
+
+
+def bend(outcome: Outcome, **fields: Any) -> Outcome:
+    """The outcome with other fields of its first entry."""
+    return rebuilt(outcome, [replace(outcome.entries[0], **fields), *outcome.entries[1:]])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda o: bend(o, count=o.entries[0].count + 1), "does not follow from its messages"),
+        (lambda o: bend(o, signed_bytes=1), "does not follow from its messages"),
+        (lambda o: bend(o, canonical_bytes=1), "does not follow from its messages"),
+        (lambda o: bend(o, partition=7), "a message has no entry"),
+        (lambda o: bend(o, flags=Flag.INCOMPLETE), "flag incomplete"),
+        (lambda o: bend(o, flags=Flag.EQUIVOCATION), "flag equivocation"),
+        (lambda o: replace(o, price=o.price + 1), "price is not the median"),
+        (lambda o: replace(o, shares=(BrokerShare(ONE, 1, 0),)), "broker shares are not the medians"),
+        (lambda o: replace(o, evidence_count=1), "evidence does not follow"),
+        (
+            lambda o: replace(o, evidence=(Equivocation(*PART, Digest(bytes(32)), Digest(b"\x01" * 32)),)),
+            "evidence does not follow",
+        ),
+    ],
+)
+def test_what_does_not_follow_from_messages_and_observations_is_no(
+    change: Callable[[Outcome], Outcome], reason: str
+) -> None:
+    case = a_case()
+    verdict = case.validity(outcome=change(case.outcome))
+    assert verdict.answer is Answer.NO
+    assert reason in verdict.reason
+
+
+def test_a_message_outside_the_window_or_with_an_identity_twice_is_no() -> None:
+    early = a_case([a_record(timestamp_ms=GENESIS_MS - 1)])
+    assert early.validity() == no("a message lies outside the window")
+    behind = a_case([a_record(timestamp_ms=WINDOW.end_ms)])
+    assert behind.validity() == no("a message lies outside the window")
+    record = a_record(signature_type=SignatureType.ECDSA_SECP256K1_EVM)
+    variant = make_record(replace(record.message, encryption_type=EncryptionType.AES, group_key_id="any"))
+    both = sorted((record, variant), key=lambda r: r.order)
+    case = a_case([record])
+    outcome = rebuilt(case.outcome, [make_entry(PART, both), case.outcome.entries[1]])
+    assert case.validity(outcome=outcome, records=both) == no("an identity stands twice")
+
+
+def test_a_contract_signature_that_too_few_found_valid_is_no() -> None:
+    signed = make_record(replace(a_p256_message(), signature_type=SignatureType.ERC_1271, publisher_id=ONE))
+    listing = [an_observation(i, erc1271=(signed.signed_digest,)) for i in range(2)]
+    enough = a_case([signed], observations=[*listing, an_observation(2)])
+    assert enough.records == (signed,)
+    assert enough.validity() == YES
+    few = a_case([signed], observations=[listing[0], an_observation(1), an_observation(2)])
+    assert few.records == ()
+    outcome = rebuilt(few.outcome, [make_entry(PART, [signed]), few.outcome.entries[1]])
+    assert few.validity(outcome=outcome, records=[signed]) == no(
+        "a contract signature that too few observers found valid"
+    )
+
+
+def test_a_late_set_with_a_price_is_no() -> None:
+    case = a_case(instance=LATE)
+    for changed in (replace(case.outcome, price=5), replace(case.outcome, shares=(BrokerShare(ONE, 1, 0),))):
+        assert case.validity(outcome=changed) == no("a late set has no price and no shares")
+
+
+# --- acceptability: this validator's own view -----------------------------------------------------
+
+
+def test_unknown_chain_state_is_not_yet_and_another_block_is_no() -> None:
+    case = a_case()
+    assert case.acceptability(scope=None).answer is Answer.NOT_YET
+    other = Scope(replace(BLOCK, hash=Digest(b"\x08" * 32)), case.scope.budgets)
+    assert case.acceptability(scope=other) == no("block is not the one this validator reads")
+
+
+def test_entries_are_exactly_the_partitions_in_scope() -> None:
+    case = a_case()
+    budget = case.scope.budgets[PART]
+    fewer = Scope(BLOCK, {PART: budget})
+    more = Scope(BLOCK, {**case.scope.budgets, ("a.eth/x", 0): budget})
+    for scope in (fewer, more):
+        assert case.acceptability(scope=scope) == no("entries are not the partitions in scope")
+
+
+def test_an_observed_message_that_is_missing_is_no() -> None:
+    records = some_records(3)
+    verdict = a_case(records[:2]).acceptability(own=records)
+    assert verdict.answer is Answer.NO
+    assert "lacks 1 observed" in verdict.reason
+
+
+def test_more_than_the_own_chain_funds_is_no() -> None:
+    case = a_case()
+    total = sum(r.signed_bytes for r in case.records)
+    poorer = {part: Budget(total - 1, message_limit=1_000) for part in case.scope.budgets}
+    verdict = case.acceptability(scope=Scope(BLOCK, poorer))
+    assert "exceeds its budget" in verdict.reason
+
+
+def test_an_entry_marked_full_that_lacks_an_observed_message_before_its_end_is_no() -> None:
+    records = some_records(4)
+    size = records[0].signed_bytes
+    budget = Budget(3 * size, message_limit=1_000)
+    skipping = [records[0], *records[2:]]
+    case = a_case(skipping, budget=budget)
+    outcome = bend(case.outcome, flags=Flag.FULL)
+    verdict = case.acceptability(own=records, outcome=outcome)
+    assert "lacks an observed message before the end" in verdict.reason
+
+
+def test_an_entry_marked_full_though_all_observed_messages_fit_is_no() -> None:
+    records = some_records(4)
+    case = a_case(records[:3], budget=Budget(4 * records[0].signed_bytes, message_limit=1_000))
+    verdict = case.acceptability(own=records, outcome=bend(case.outcome, flags=Flag.FULL))
+    assert "yet an observed message fits" in verdict.reason
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_an_entry_marked_full_where_any_message_would_fit_is_no_whatever_was_observed(count: int) -> None:
+    case = a_case(some_records(count))
+    verdict = case.acceptability(outcome=bend(case.outcome, flags=Flag.FULL))
+    assert "any message would fit" in verdict.reason
+
+
+def test_a_variant_that_ranks_worse_than_the_own_is_no_while_variants_are_asked() -> None:
+    record = a_record(signature_type=SignatureType.ECDSA_SECP256K1_EVM)
+    variant = make_record(replace(record.message, encryption_type=EncryptionType.AES, group_key_id="any"))
+    case = a_case([record])
+    assert case.acceptability(own=[variant], worse_variant=lambda _theirs, _ours: True).answer is Answer.NO
+    assert case.acceptability(own=[variant], worse_variant=lambda _theirs, _ours: False) == YES
+    assert case.acceptability(own=[variant], worse_variant=None) == YES
+    assert case.acceptability(own=[record], worse_variant=lambda _theirs, _ours: True) == YES
+
+
+def test_a_late_set_waits_for_earlier_sets_and_refuses_what_they_hold() -> None:
+    case = a_case(instance=LATE)
+    assert case.acceptability(stored=None) == not_yet("identities of earlier sets are not all known")
+    assert case.acceptability(stored={case.records[0].identity}) == no("a message is already in an agreed set")
+
+
+def test_a_late_set_without_an_entry_for_an_observed_message_is_no() -> None:
+    own = [*some_records(3), a_record(partition=1)]
+    assert a_case(instance=LATE).acceptability(own=own) == no("an observed late message is not in the proposal")
+
+
+def test_a_verdict_is_never_taken_for_a_boolean() -> None:
+    with pytest.raises(TypeError):
+        bool(YES)
+
+
+def test_a_late_sets_span_reaches_horizon_and_margin_before_the_bundles_end() -> None:
+    span = Span.of_late_set(10**12, PARAMETERS)
+    reach = PARAMETERS.horizon_ms + PARAMETERS.margin_ms
+    assert 10**12 - reach in span
+    assert 10**12 - reach - 1 not in span
+    assert 10**12 not in span
+    assert Span.of_late_set(5, PARAMETERS).from_ms == 0
