@@ -262,7 +262,8 @@ class Observation:
 
     ``set_root`` is the root over the partition entries of the observed set (flags zero), ``count`` and
     ``signed_bytes`` their totals, which bound reconciliation. ``incomplete`` lists the partitions that no
-    broker answered completely. ``erc1271`` are signed digests found valid by a contract. No block is named.
+    broker answered completely. ``erc1271`` are signed digests found valid by a contract. ``observer`` keeps the digests
+    of members who saw the same apart. No block is named.
     """
 
     instance: InstanceId
@@ -273,6 +274,7 @@ class Observation:
     shares: tuple[BrokerShare, ...] = ()
     erc1271: tuple[Digest, ...] = ()
     price: int | None = None
+    observer: Address = Address(bytes(20))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
     entry        ["entry/1", stream_id, partition, root, count, signed_bytes, canonical_bytes, flags]
     observation  ["observation/1", kind, number, set_root, count, signed_bytes,
-                  [[stream, partition]…], [[broker, served, missed]…], [digest…], price | null]
+                  [[stream, partition]…], [[broker, served, missed]…], [digest…], price | null, observer]
     outcome      ["outcome/1", kind, number, block_number, block_hash, [entry fields…]…, root, price,
                   [[broker, served, missed]…], [observation digest…],
                   [[stream, partition, first leaf, second leaf]…], evidence_count]
@@ -100,6 +100,7 @@ def encode_observation(observation: Observation) -> bytes:
         [[s.broker, s.served, s.missed] for s in sorted(o.shares, key=lambda s: s.broker)],
         sorted(o.erc1271),
         None if o.price is None else cbor.pack_amount(o.price),
+        o.observer,
     )
 
 
@@ -109,7 +110,7 @@ def observation_digest(observation: Observation) -> Digest:
 
 def decode_observation(data: bytes) -> Observation:
     """Inverse of ``encode_observation``. Raises MalformedInput naming the field."""
-    f = cbor.decode_object(data, "observation/1", 9, max_bytes=MAX_OBSERVATION_BYTES)
+    f = cbor.decode_object(data, "observation/1", 10, max_bytes=MAX_OBSERVATION_BYTES)
     observation = Observation(
         instance=_read_instance(f[0], f[1]),
         set_root=Root(_bytes(f[2], 32, "set_root")),
@@ -119,6 +120,7 @@ def decode_observation(data: bytes) -> Observation:
         shares=_read_shares(f[6]),
         erc1271=tuple(Digest(_bytes(d, 32, "erc1271")) for d in _list(f[7], "erc1271")),
         price=None if f[8] is None else cbor.unpack_amount(f[8], "price"),
+        observer=Address(_bytes(f[9], 20, "observer")),
     )
     _require_sorted([part_order(p) for p in observation.incomplete], "incomplete")
     _require_sorted(list(observation.erc1271), "erc1271")

@@ -286,18 +286,10 @@ class _Instance:
         """The first observation of every member whose body is here."""
         held: dict[Address, tuple[Digest, Observation]] = {}
         for statement in self.agreement.votes.statements():
-            if statement.kind is not StatementKind.OBSERVATION or statement.signer in held:
-                continue
-            body = self.context.store.rounds.load_body(statement.value)
-            if body is None:
-                continue
-            try:
-                observation = decode_observation(body)
-            except MalformedInput as error:
-                log.debug("observation.malformed", signer=statement.signer.hex(), reason=str(error))
-                continue
-            if observation.instance == self.instance:
-                held[statement.signer] = (statement.value, observation)
+            if statement.kind is StatementKind.OBSERVATION and statement.signer not in held:
+                observation = self._load_observation(statement)
+                if observation is not None:
+                    held[statement.signer] = (statement.value, observation)
         return held
 
     def _sets_held(self) -> SetsHeld:
@@ -406,13 +398,23 @@ class _Instance:
         result = []
         for statement in self.agreement.votes.statements():
             if statement.kind is StatementKind.OBSERVATION:
-                body = self.context.store.rounds.load_body(statement.value)
-                if body is not None:
-                    try:
-                        result.append((statement.value, decode_observation(body)))
-                    except MalformedInput:
-                        log.debug("observation.malformed", signer=statement.signer.hex())
+                observation = self._load_observation(statement)
+                if observation is not None:
+                    result.append((statement.value, observation))
         return result
+
+    def _load_observation(self, statement: Statement) -> Observation | None:
+        """The body of an observation statement if it is here, well-formed and its signer's own."""
+        body = self.context.store.rounds.load_body(statement.value)
+        if body is None:
+            return None
+        try:
+            observation = decode_observation(body)
+        except MalformedInput as error:
+            log.debug("observation.malformed", signer=statement.signer.hex(), reason=str(error))
+            return None
+        fits = observation.instance == self.instance and observation.observer == statement.signer
+        return observation if fits else None
 
     def _judge_acceptability(self, outcome: Outcome, round: int) -> Verdict:
         try:

@@ -36,6 +36,8 @@ CUT_OFF = "cutoff"
 BUNDLE = "bundle"
 HORIZON = "horizon"
 PULL_DEADLINE_MS = 10_000
+NOBODY = Address(bytes(20))
+"""The observer in observations of a validator without a seat; nobody counts them."""
 
 
 def collect_window(context: Context, start_ms: int, purpose: str) -> StepResult:
@@ -50,7 +52,7 @@ def collect_window(context: Context, start_ms: int, purpose: str) -> StepResult:
     window, epoch = stored.window, context.network.epoch(stored.epoch)
     assert epoch is not None
     if purpose == CUT_OFF and stored.observation is not None:
-        context.store.due.done(task_name(CUT_OFF), str(start_ms))
+        _open_round(context, window, epoch)
         return StepResult("already done")
     require_cut_off(context, window, epoch)
     parameters = epoch.parameters
@@ -188,6 +190,7 @@ def _freeze(
         incomplete=tuple(sorted((part for part in parts if part not in answered), key=part_order)),
         shares=broker_shares(union.records, checked, pulls, [node.address for node in state.brokers]),
         erc1271=tuple(sorted(checked.contract_signed & kept)[: epoch.parameters.erc1271_limit]),
+        observer=context.address or NOBODY,
     )
     context.store.sets.save_set(root, union.records)
     context.store.windows.save_collected(
@@ -204,12 +207,20 @@ def _freeze(
         incomplete=len(observation.incomplete),
         brokers=len(state.brokers),
     )
-    instance = observation.instance
-    config = epoch_config(context, epoch.number)
-    context.store.rounds.create_round(instance, config.digest, context.clock.now_ms())
-    horizon_ms = window.end_ms + epoch.parameters.horizon_ms
-    context.store.due.schedule(task_name(HORIZON), str(window.start_ms), horizon_ms)
-    context.store.due.schedule("round.advance", str(instance), context.clock.now_ms())
-    context.tasks.enqueue("round.advance", str(instance))
-    context.store.due.done(task_name(CUT_OFF), str(window.start_ms))
+    _open_round(context, window, epoch)
     return StepResult("collected", f"{observation.count} messages")
+
+
+def _open_round(context: Context, window: Window, epoch: Epoch) -> None:
+    """What follows from a frozen observation; done again if a crash came between."""
+    instance = InstanceId(InstanceKind.WINDOW, window.start_ms)
+    now_ms = context.clock.now_ms()
+    opened = context.store.rounds.create_round(instance, epoch_config(context, epoch.number).digest, now_ms)
+    stored = context.store.windows.load_window(window.start_ms)
+    if opened or (stored is not None and stored.state == "collected"):
+        context.store.due.schedule(
+            task_name(HORIZON), str(window.start_ms), window.end_ms + epoch.parameters.horizon_ms
+        )
+        context.store.due.schedule("round.advance", str(instance), now_ms)
+        context.tasks.enqueue("round.advance", str(instance))
+    context.store.due.done(task_name(CUT_OFF), str(window.start_ms))

@@ -38,10 +38,12 @@ def open_windows(context: Context, now_ms: int) -> int:
         if window.start_ms > now_ms or opened == MAX_WINDOWS:
             break
         epoch = window_epoch(context, window)
+        cut_off_ms = window.end_ms + epoch.parameters.grace_ms
+        if context.store.windows.load_window(window.start_ms) is None:
+            # Due first: a crash in between leaves a row that finds no window, never a window that nobody collects.
+            context.store.due.schedule(task_name(CUT_OFF), str(window.start_ms), cut_off_ms)
         if context.store.windows.open_window(window, epoch.number):
             opened += 1
-            cut_off_ms = window.end_ms + epoch.parameters.grace_ms
-            context.store.due.schedule(task_name(CUT_OFF), str(window.start_ms), cut_off_ms)
             if cut_off_ms - now_ms <= 60_000:
                 context.tasks.enqueue(task_name(CUT_OFF), str(window.start_ms), cut_off_ms)
     return opened

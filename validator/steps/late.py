@@ -14,7 +14,7 @@ from validator.consensus.window import make_entries, unite
 from validator.log import get_logger
 from validator.model import Flag, InstanceId, InstanceKind, Observation, Outcome, Record
 from validator.ports import StepResult
-from validator.steps.collect import BUNDLE, HORIZON, collect_window, task_name
+from validator.steps.collect import BUNDLE, HORIZON, NOBODY, collect_window, task_name
 from validator.steps.context import Context, NotYet, epoch_config, require_bundle, scope_of
 from validator.steps.records import load_records
 
@@ -112,6 +112,7 @@ def _freeze(context: Context, number: int) -> None:
         set_root=root,
         count=len(records),
         signed_bytes=sum(r.signed_bytes for r in records),
+        observer=context.address or NOBODY,
     )
     context.store.sets.save_set(root, records)
     context.store.windows.save_late_observation(number, encode_observation(observation))
