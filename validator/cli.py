@@ -1,0 +1,160 @@
+"""The command line, a thin shell: parse, call, translate errors into one line and an exit status.
+
+    logstore-validator devnet    a whole network on this machine
+    logstore-validator init      create or migrate this validator's database
+    logstore-validator serve     both listeners and the head watcher
+
+Status 0: done; 1: the run did not verify; 2: a wrong option, setting or environment; 130: Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer._click.exceptions import ClickException
+
+from validator.devnet.plan import Options
+from validator.devnet.summary import describe_fields
+from validator.errors import ConfigError, ValidatorError
+
+STARTED_MS = time.time_ns() // 1_000_000
+PROGRAM = "logstore-validator"
+_DEFAULTS = Options()
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Validator of the Log Store Network: agrees on what each time window holds, archives it, settles.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+_DEVNET_EPILOG = f"""\b
+Fields of the summary that --json writes:
+{describe_fields()}
+
+\b
+Exit status: 0 verified, 1 not verified or stuck, 2 a wrong option or environment, 130 after Ctrl-C.
+"""
+
+
+@app.command(epilog=_DEVNET_EPILOG)
+def devnet(
+    validators: Annotated[int, typer.Option(help="How many validators; 1 to 3 bear no fault.")] = _DEFAULTS.validators,
+    brokers: Annotated[int, typer.Option(help="How many brokers.")] = _DEFAULTS.brokers,
+    consumers: Annotated[int, typer.Option(help="How many consumers that read and pay.")] = _DEFAULTS.consumers,
+    windows: Annotated[int, typer.Option(help="Windows before the closing bundle.")] = _DEFAULTS.windows,
+    window_seconds: Annotated[
+        float, typer.Option(help="Length of a window in seconds, at least 2.")
+    ] = _DEFAULTS.window_seconds,
+    rate: Annotated[float, typer.Option(help="Messages a second, all publishers together.")] = _DEFAULTS.rate,
+    loss: Annotated[float, typer.Option(help="Share of deliveries that get lost, below 1.")] = _DEFAULTS.loss,
+    seed: Annotated[int, typer.Option(help="Seed of keys, contents and faults.")] = _DEFAULTS.seed,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the summary as data; its fields are below.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="New or empty folder for the run; default: a new one in ./devnet-data."),
+    ] = None,
+    flower: Annotated[
+        str, typer.Option(metavar="first|all|none", help="For which operators Flower runs.")
+    ] = _DEFAULTS.flower,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up after the summary until interrupted.")] = False,
+    kill_one: Annotated[
+        bool, typer.Option("--kill-one", help="Kill one validator in the middle of a bundle and start it again.")
+    ] = False,
+) -> int:
+    """Run a whole network on this machine, on loopback, and check independently what it did."""
+    from validator.devnet.conductor import run_devnet
+
+    options = Options(
+        validators=validators,
+        brokers=brokers,
+        consumers=consumers,
+        windows=windows,
+        window_seconds=window_seconds,
+        rate=rate,
+        loss=loss,
+        seed=seed,
+        json_file=json_file,
+        data=data,
+        flower=flower,
+        keep=keep,
+        kill_one=kill_one,
+    )
+    return run_devnet(options, _started_ms())
+
+
+@app.command()
+def init() -> None:
+    """Create or migrate this validator's database; safe to repeat."""
+    from validator import log as logs
+    from validator.settings import load_settings
+    from validator.store.database import migrate
+
+    settings = load_settings()
+    logs.configure(settings.log_level, settings.log_format)
+    migrate(settings.database_url)
+    logs.get_logger(__name__).info("database.migrated")
+
+
+@app.command()
+def serve() -> None:
+    """Run both listeners and the head watcher; tasks are left to the workers."""
+    from validator import log as logs
+    from validator.settings import load_settings
+
+    settings = load_settings()
+    logs.configure(settings.log_level, settings.log_format)
+    from tasks.celery import CeleryTasks
+    from validator.server.run import serve as run_server
+
+    run_server(settings, CeleryTasks())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; exit status. Every expected failure is one line on standard error."""
+    try:
+        status = app(list(arguments) if arguments is not None else None, standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except ClickException as error:
+        return _refuse(f"{' '.join(error.format_message().split())} See {PROGRAM} --help.")
+    except ConfigError as error:
+        return _refuse(str(error))
+    except ValidatorError as error:
+        _say(f"{type(error).__name__}: {error}")
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _refuse(text: str) -> int:
+    _say(text)
+    return 2
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{PROGRAM}: {' '.join(text.split())}\n")
+    sys.stderr.flush()
+
+
+def _started_ms() -> int:
+    """When the command line began: set-up says so, otherwise our own start."""
+    text = os.environ.get("LOGSTORE_STARTED_MS", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 15 else STARTED_MS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

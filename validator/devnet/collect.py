@@ -1,0 +1,119 @@
+"""Asking the operator listeners: how far validators are while the network runs, and at its end what the check needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from validator.devnet.progress import take, take_items
+from validator.errors import RemoteFault, TransientError
+
+MAX_ANSWER_BYTES = 32 << 20
+ASK_S = 5.0
+TRIES = 4
+
+
+class Operators:
+    """The operator listeners of all validators: name to base URL."""
+
+    def __init__(self, urls: Mapping[str, str], windows: int) -> None:
+        self._urls = dict(urls)
+        self._limit = windows
+        self._client = httpx.Client(timeout=ASK_S, trust_env=False)
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="ask")
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+
+    def fetch_statuses(self, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """Status of each validator that answers; who does not is left out."""
+        answers = list(self._pool.map(self._try_status, names))
+        return {name: answer for name, answer in zip(names, answers, strict=True) if answer is not None}
+
+    def fetch_unready(self, names: Sequence[str]) -> dict[str, str]:
+        """Validators that are not ready yet, and the first reason."""
+        answers = self._pool.map(self._try_ready, names)
+        return {name: reason for name, reason in zip(names, answers, strict=True) if reason}
+
+    def fetch_status(self, name: str) -> Mapping[str, Any]:
+        """One validator's status. Raises TransientError (no answer) or RemoteFault (not what was asked for)."""
+        return self._fetch(name, "/status.json", {"limit": str(self._limit)})
+
+    def fetch_votes(self, name: str, start_ms: int) -> list[str]:
+        """Own statements of a validator about a window, canonical bytes in hex."""
+        answer = self._fetch(name, "/statements.json", {"instance": f"window:{start_ms}"})
+        return [text for text in take(answer, "statements", list, []) if isinstance(text, str)]
+
+    def _fetch(self, name: str, path: str, parameters: Mapping[str, str]) -> Mapping[str, Any]:
+        failure: Exception | None = None
+        for _ in range(TRIES):
+            try:
+                return self._ask(name, path, parameters)
+            except (httpx.HTTPError, TransientError) as error:
+                failure = error
+        raise TransientError(f"{name} does not answer {path}: {type(failure).__name__}") from failure
+
+    def _ask(self, name: str, path: str, parameters: Mapping[str, str]) -> Mapping[str, Any]:
+        with self._client.stream("GET", self._urls[name] + path, params=dict(parameters)) as answer:
+            body = bytearray()
+            for piece in answer.iter_raw():
+                body += piece
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise RemoteFault(f"{name}: {path} is larger than {MAX_ANSWER_BYTES} bytes")
+        if answer.status_code != 200:
+            raise TransientError(f"{name}: {path} answers {answer.status_code}")
+        try:
+            data = json.loads(body)
+        except ValueError as error:
+            raise RemoteFault(f"{name}: {path} is not JSON") from error
+        if not isinstance(data, dict):
+            raise RemoteFault(f"{name}: {path} is no JSON object")
+        return data
+
+    def _try_status(self, name: str) -> Mapping[str, Any] | None:
+        try:
+            return self._ask(name, "/status.json", {"limit": str(self._limit)})
+        except (httpx.HTTPError, TransientError):
+            return None
+
+    def _try_ready(self, name: str) -> str:
+        try:
+            answer = self._client.get(self._urls[name] + "/readyz")
+            checks = take_items(answer.json(), "checks")
+        except (httpx.HTTPError, ValueError):
+            return "does not answer yet"
+        failed = [
+            f"{take(c, 'name', str, '?')}: {take(c, 'detail', str, '')}" for c in checks if c.get("ok") is not True
+        ]
+        return "" if answer.status_code == 200 else (failed or ["not ready"])[0]
+
+
+def write_collected(
+    path: Path,
+    operators: Operators,
+    names: Sequence[str],
+    *,
+    killed: Mapping[str, Any] | None,
+    votes: Mapping[str, Any],
+) -> dict[str, dict[str, int]]:
+    """collected.json: refused records per validator, the killed one with its certificates and votes.
+
+    Returns the refused records. Raises TransientError, RemoteFault: a validator does not say.
+    """
+    rejected: dict[str, dict[str, int]] = {}
+    certificates: dict[str, list[str]] = {}
+    for name in names:
+        status = operators.fetch_status(name)
+        counts = take(status, "invalid_rejected", dict, {})
+        rejected[name] = {reason: take(counts, reason, int, 0) for reason in sorted(counts)}
+        certificates[name] = [take(c, "instance", str, "") for c in take_items(status, "certificates")]
+    told = None if killed is None else {**killed, "certificates": certificates[killed["validator"]]}
+    collected = {"invalid_rejected": rejected, "killed": told, "statements": votes}
+    path.write_text(json.dumps(collected, indent=1))
+    return rejected

@@ -1,0 +1,433 @@
+"""The conductor: starts a whole network on this machine, watches it to its end, has it checked, and stops it.
+
+Flow: refuse what cannot work → servers (EVM node, Redis, gateway) while wallets are made → contracts → brokers →
+members and money on the chain → network.toml, first committee → validators, publishers, consumers, Flower → watch until
+the closing bundle's report is final → collect from the operator listeners → the independent check as a subprocess →
+summary. Exit status: 0 verified, 1 not verified or stuck, 2 a wrong option or environment, 130 after Ctrl-C.
+
+Decided against: threads instead of processes (nothing could be killed), and a summary from the validators' own
+databases (they would be witnesses in their own cause).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from validator.codec.secp256k1 import SigningKey
+from validator.devnet.children import ChildEnded, Children, MemoryWatch, last_words
+from validator.devnet.collect import Operators, write_collected
+from validator.devnet.contracts import DevChain
+from validator.devnet.display import Display
+from validator.devnet.folder import RunFolder, open_folder
+from validator.devnet.killing import Killing
+from validator.devnet.plan import (
+    CLOSING_WINDOWS,
+    STUCK_S,
+    Options,
+    align_to_second,
+    broker_name,
+    check_options,
+    compute_launch_ms,
+    make_key,
+    plan_kill,
+    validator_name,
+)
+from validator.devnet.preparation import (
+    CHAIN_ID,
+    CONSUMER_BALANCE,
+    ChainPlan,
+    Stream,
+    Wallets,
+    begin_network,
+    contract_names,
+    fill_chain,
+    make_network,
+    make_streams,
+    mint_winston,
+)
+from validator.devnet.process import now_ms
+from validator.devnet.progress import Progress
+from validator.devnet.roles import (
+    Seat,
+    child_environment,
+    make_seats,
+    start_anvil,
+    start_brokers,
+    start_consumers,
+    start_gateway,
+    start_publisher,
+    start_redis,
+    wait_for_anvil,
+    wait_for_port,
+    wait_for_socket,
+    write_run_file,
+)
+from validator.devnet.summary import make_summary, render_summary, write_summary
+from validator.errors import ConfigError, ValidatorError
+from validator.parameters import Network
+from validator.setup.binaries import ROOT, find_anvil, find_redis_server
+from validator.setup.console import SetupError, die_with_parent, stop_group
+
+LOOK_S = 1.0
+PAUSE_S = 0.2
+CHECK_LIMIT_S = 300.0
+READY_MARGIN_MS = 1_000
+
+
+class Stuck(ValidatorError):
+    """Nothing has moved for too long."""
+
+
+def run_devnet(options: Options, started_ms: int) -> int:
+    """Run a network; exit status. ``started_ms``: when the command line began, Unix ms.
+
+    Raises:
+        ConfigError: a wrong option or environment, before anything has been started.
+    """
+    check_options(options)
+    if not (ROOT / "tests" / "verifier" / "__main__.py").is_file():
+        raise ConfigError(
+            "devnet: the independent check (tests/verifier) is not here; run devnet from a checkout", field="devnet"
+        )
+    try:
+        binaries = Binaries(find_anvil(), find_redis_server())
+    except SetupError as error:
+        raise ConfigError(str(error), field="devnet") from error
+    if options.json_file is not None:
+        _require_writable(options.json_file)
+    with open_folder(options.data) as folder, _termination_as_exit():
+        return Conductor(options, folder, binaries, started_ms).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """Programs that are not ours."""
+
+    anvil: str
+    redis_server: str
+
+
+@dataclass(slots=True)
+class Stage:
+    """A network that has been set up: everything later steps ask for."""
+
+    network: Network
+    seats: list[Seat]
+    rpc_url: str
+    gateway_url: str
+    broker_urls: list[str]
+    streams: tuple[Stream, ...]
+    wallets: Mapping[str, str]
+    contracts: Mapping[str, str]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Conductor:
+    """One run."""
+
+    def __init__(self, options: Options, folder: RunFolder, binaries: Binaries, started_ms: int) -> None:
+        self.options = options
+        self.folder = folder
+        self.binaries = binaries
+        self.started_ms = started_ms
+        self.children = Children(folder.logs, folder.path, child_environment())
+        self.names = [validator_name(index) for index in range(options.validators)]
+        self.display = Display()
+
+    def run(self) -> int:
+        """Everything from the first process to the exit status; leaves no process behind."""
+        with self.display:
+            memory = MemoryWatch(self.children)
+            try:
+                return self._run(memory)
+            except (ChildEnded, Stuck) as error:
+                self.display.end_live()
+                self.display.say(f"devnet: {error}")
+                self.display.say(f"devnet: not verified; logs in {self.folder.logs}")
+                self._write_failure(str(error), memory)
+                return 1
+            finally:
+                memory.end()
+                with _deaf():
+                    self.children.stop()
+
+    def _run(self, memory: MemoryWatch) -> int:
+        stage = self._prepare()
+        self._launch(stage)
+        operators = Operators(
+            {seat.name: seat.operator_url for seat in stage.seats}, self.options.windows + CLOSING_WINDOWS + 1
+        )
+        try:
+            killing = self._watch(stage, operators)
+            memory.sample()
+            memory.end()
+            if killing is not None:
+                killing.collect(operators)
+            rejected = write_collected(
+                self.folder.path / "collected.json",
+                operators,
+                self.names,
+                killed=None if killing is None else killing.describe(),
+                votes={} if killing is None else killing.statements(),
+            )
+        finally:
+            operators.close()
+        figures = self._check()
+        summary = make_summary(
+            self.options,
+            figures,
+            invalid_rejected=rejected,
+            killed=None if killing is None else killing.summarise(),
+            seconds_setup=(stage.network.genesis_ms - self.started_ms) / 1000,
+            seconds=(now_ms() - stage.network.genesis_ms) / 1000,
+            memory_pss_bytes=memory.most_bytes,
+        )
+        self.display.end_live()
+        self.display.say("")
+        for line in render_summary(summary).splitlines():
+            self.display.say(line)
+        self._write_summary(summary)
+        if self.options.keep:
+            self._keep(stage)
+        return 0 if summary["verified"] else 1
+
+    # --- set-up -----------------------------------------------------------------------------------
+
+    def _prepare(self) -> Stage:
+        """From nothing to a chain that knows everybody, and validators whose databases are migrated."""
+        options, children, folder = self.options, self.children, self.folder
+        say = self.display.say
+        say(f"run folder    {folder.path}")
+        wallets = Wallets(folder.path / "keys", self.names)
+        anvil = start_anvil(children, self.binaries.anvil, CHAIN_ID)
+        redis = start_redis(children, self.binaries.redis_server, folder, options.validators)
+        gateway_port = start_gateway(children, folder)
+        rpc_url = wait_for_anvil(children, anvil)
+        owner: SigningKey = make_key(options.seed, "network", "owner")
+        chain = DevChain(rpc_url, owner)
+        try:
+            contracts = contract_names(chain.deploy().contracts)
+            streams = make_streams(options, owner)
+            port_files = start_brokers(
+                children,
+                folder,
+                options,
+                rpc_url=rpc_url,
+                system_stream=f"{contracts['node_manager']}/system",
+                query_manager=contracts["query_manager"],
+            )
+            gateway_url = f"http://127.0.0.1:{wait_for_port(children, gateway_port, 'gateway')}"
+            wait_for_socket(children, redis)
+            seats = make_seats(folder, options, self.names, rpc_url=rpc_url, gateway_url=gateway_url, redis=redis)
+            broker_urls = [
+                f"http://127.0.0.1:{wait_for_port(children, path, broker_name(i))}" for i, path in enumerate(port_files)
+            ]
+            urls = tuple(seat.validator_url for seat in seats)
+            plan = ChainPlan(options, owner, streams, tuple(broker_urls), urls)
+            fill_chain(chain, plan)
+            addresses = wallets.wait()
+            mint_winston(gateway_url, list(addresses.values()))
+            launch_ms = compute_launch_ms(
+                options.validators, options.brokers, options.consumers, len(os.sched_getaffinity(0))
+            )
+            network = make_network(chain, options, align_to_second(now_ms() + launch_ms))
+            begin_network(chain, network, plan.validators, folder.path / "network.toml")
+        finally:
+            chain.close()
+        say(f"EVM node      {rpc_url} (contracts deployed, {len(streams)} streams, {len(plan.validators)} validators)")
+        say(f"gateway       {gateway_url}")
+        return Stage(network, seats, rpc_url, gateway_url, broker_urls, streams, addresses, contracts)
+
+    def _launch(self, stage: Stage) -> None:
+        """Validators first, since they take longest; then publishers, consumers and Flower."""
+        options, children = self.options, self.children
+        start_publisher(children, self.folder, options, stage.streams, stage.broker_urls, stage.network.genesis_ms)
+        inits = [seat.start_init(children) for seat in stage.seats]
+        waiting = dict(zip(inits, stage.seats, strict=True))
+        while waiting:
+            children.check()
+            for name in [name for name in waiting if not children.all[name].is_running]:
+                waiting.pop(name).start(children)
+            time.sleep(0.02)
+        start_consumers(children, self.folder, options, stage.streams, stage.broker_urls, stage.network)
+        say = self.display.say
+        for seat in stage.seats:
+            if options.flower == "all" or (options.flower == "first" and seat.index == 0):
+                url, password = seat.start_flower(children, self.folder)
+                say(f"Flower        {url} of {seat.name} (user operator, password {password})")
+        for seat in stage.seats:
+            say(f"{seat.name:<14}{seat.operator_url}/ (status page), {seat.validator_url} (peers)")
+        say(f"logs          {self.folder.logs}")
+        children.wait_for([f"{seat.name}.init" for seat in stage.seats], 60)
+        write_run_file(
+            self.folder,
+            options,
+            stage.network,
+            rpc_url=stage.rpc_url,
+            gateway_url=stage.gateway_url,
+            wallets=stage.wallets,
+            names=self.names,
+            contracts=stage.contracts,
+            consumer_balance=CONSUMER_BALANCE,
+            killed=self._killed_name(stage.network),
+        )
+
+    def _killed_name(self, network: Network) -> str | None:
+        if not self.options.kill_one:
+            return None
+        return self.names[plan_kill(self.options, network.genesis_ms).validator]
+
+    # --- the run ----------------------------------------------------------------------------------
+
+    def _watch(self, stage: Stage, operators: Operators) -> Killing | None:
+        """Until the last report is final. Raises Stuck, ChildEnded."""
+        genesis_ms = stage.network.genesis_ms
+        members = {f"0x{make_key(self.options.seed, n, 'voting').address.hex()}": n for n in self.names}
+        progress = Progress(self.options, genesis_ms, members)
+        killing = None
+        if self.options.kill_one:
+            plan = plan_kill(self.options, genesis_ms)
+            killing = Killing(plan, stage.seats[plan.validator], progress)
+        display, next_look = self.display, 0.0
+        while True:
+            self.children.check()
+            if killing is not None:
+                for line in killing.advance(self.children, operators):
+                    display.change(line)
+            now_s = time.monotonic()
+            if now_s >= next_look:
+                next_look = now_s + LOOK_S
+                asked = [name for name in self.names if name not in progress.away]
+                for line in progress.take_in(operators.fetch_statuses(asked), now_ms(), time.monotonic()):
+                    display.change(line)
+                display.show(progress)
+                has_returned = killing is None or killing.returned_ms is not None
+                if has_returned and progress.is_done(now_s):
+                    display.change("the closing bundle's report is final")
+                    return killing
+                self._require_motion(progress, now_s)
+            time.sleep(PAUSE_S)
+
+    def _require_motion(self, progress: Progress, now_s: float) -> None:
+        """Raises Stuck: no state has changed for 90 s, or for a window and a minute where windows are long."""
+        if now_ms() < progress.genesis_ms:
+            progress.note_change(now_s)
+            return
+        limit_s = max(STUCK_S, self.options.window_seconds + 60)
+        if now_s - progress.changed_s > limit_s:
+            raise Stuck(f"no state has changed for {limit_s:.0f} s: {progress.describe_wait()}")
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _check(self) -> dict[str, Any]:
+        """What the independent check found. Raises ChildEnded where it does not come to an end."""
+        self.display.change("checking the run from outside")
+        result, log = self.folder.path / "verified.json", self.folder.logs / "verifier.log"
+        words = [sys.executable, "-m", "tests.verifier", "--run", str(self.folder.path), "--json", str(result)]
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                cwd=ROOT,
+                env=child_environment(),
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+            try:
+                status = process.wait(CHECK_LIMIT_S)
+            except subprocess.TimeoutExpired as error:
+                raise ChildEnded(f"the check has not ended within {CHECK_LIMIT_S:.0f} s", name="verifier") from error
+            finally:
+                stop_group(process)
+        if not result.is_file():
+            raise ChildEnded(f"the check ended with status {status}: {last_words(log)}", name="verifier")
+        figures = json.loads(result.read_text())
+        if not isinstance(figures, dict):
+            raise ChildEnded("the check wrote no figures", name="verifier")
+        figures["verified"] = figures.get("verified") is True and status == 0
+        return figures
+
+    def _write_summary(self, summary: Mapping[str, Any]) -> None:
+        write_summary(self.folder.path / "summary.json", summary)
+        if self.options.json_file is not None:
+            try:
+                write_summary(self.options.json_file, summary)
+            except OSError as error:
+                self.display.say(f"devnet: --json: cannot write {self.options.json_file}: {error.strerror}")
+
+    def _write_failure(self, reason: str, memory: MemoryWatch) -> None:
+        """A run that has not come to its end leaves a summary too."""
+        summary = make_summary(
+            self.options,
+            {"verified": False, "failures": [reason]},
+            invalid_rejected={},
+            killed=None,
+            seconds_setup=0.0,
+            seconds=(now_ms() - self.started_ms) / 1000,
+            memory_pss_bytes=memory.most_bytes,
+        )
+        with suppress(OSError):
+            self._write_summary(summary)
+
+    def _keep(self, stage: Stage) -> None:
+        """Stay up until interrupted."""
+        self.display.say("")
+        self.display.say(f"staying up: status page {stage.seats[0].operator_url}/, end with Ctrl-C")
+        while True:
+            self.children.check()
+            time.sleep(0.5)
+
+
+# --- signals, files -------------------------------------------------------------------------------
+
+
+def _require_writable(path: Path) -> None:
+    """Raises ConfigError if a file cannot be written there; leaves none behind."""
+    existed = path.exists()
+    try:
+        with path.open("ab"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise ConfigError(f"--json: cannot write {path}: {error.strerror}; name another file", field="json") from error
+
+
+@contextmanager
+def _termination_as_exit() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the run like Ctrl-C does, with the status a shell expects."""
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """While processes are being stopped, an impatient second Ctrl-C must not leave half of them behind."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

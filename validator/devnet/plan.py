@@ -1,0 +1,212 @@
+"""What a run of the development network is: options and their bounds, names, keys, parameter sets, timing. Pure.
+
+A run has two parameter sets. Epoch 0 is the ``--windows`` windows, in bundles of four; its end closes the last of
+them. Epoch 1, the network's last, is the closing bundle: one bundle of one window more, empty but for what was under
+way, whose late set takes every message that came after its own window.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from validator.codec.secp256k1 import SigningKey
+from validator.errors import ConfigError
+from validator.hashing import hash_labelled
+from validator.parameters import ParameterSet
+
+BUNDLE_WINDOWS = 4
+CLOSING_WINDOWS = BUNDLE_WINDOWS + 1
+GRACE_MS = 2_000
+"""Two blocks of the chain, so that the clock decides the cut-off in health."""
+LAG_S = 4
+"""More than anvil's finality of two blocks needs."""
+STAGE_MS = 15_000
+CONFIRMATIONS = 3
+KILL_SPAN_S = 24.0
+"""Shorter runs end before a killed validator could come back and vote."""
+STUCK_S = 90.0
+FLOWER_CHOICES = ("first", "all", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of ``logstore-validator devnet``, in its words."""
+
+    validators: int = 4
+    brokers: int = 3
+    consumers: int = 1
+    windows: int = 8
+    window_seconds: float = 4.0
+    rate: float = 50.0
+    loss: float = 0.05
+    seed: int = 1
+    json_file: Path | None = None
+    data: Path | None = None
+    flower: str = "first"
+    keep: bool = False
+    kill_one: bool = False
+
+    @property
+    def window_ms(self) -> int:
+        return round(self.window_seconds * 1000)
+
+
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "validators": (1, 31),
+    "brokers": (1, 16),
+    "consumers": (0, 16),
+    "windows": (1, 1000),
+    "window_seconds": (2, 600),
+    "rate": (0.1, 2000),
+    "seed": (0, 2**63 - 1),
+}
+
+
+def check_options(options: Options) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        ConfigError: names the option, its value and what it must be.
+    """
+    for field in fields(options):
+        if field.name in _BOUNDS:
+            low, high = _BOUNDS[field.name]
+            value = getattr(options, field.name)
+            if not low <= value <= high:
+                raise _refusal(field.name, f"{value:g} does not work; from {low:g} to {high:g}")
+    if not 0 <= options.loss < 1:
+        raise _refusal("loss", f"{options.loss:g} does not work; at least 0 and below 1")
+    if options.flower not in FLOWER_CHOICES:
+        raise _refusal("flower", f"must be {', '.join(FLOWER_CHOICES[:-1])} or {FLOWER_CHOICES[-1]}")
+    if options.kill_one and options.validators < 4:
+        raise _refusal(
+            "kill-one", f"{options.validators} validators cannot spare one; use --validators 4 or more", "kill_one"
+        )
+    if options.kill_one and options.windows * options.window_seconds < KILL_SPAN_S:
+        raise _refusal(
+            "kill-one",
+            f"{options.windows} windows of {options.window_seconds:g} s are over before it is back; "
+            f"--windows times --window-seconds must be at least {KILL_SPAN_S:g}",
+            "kill_one",
+        )
+
+
+def _refusal(option: str, reason: str, field: str | None = None) -> ConfigError:
+    return ConfigError(f"--{option.replace('_', '-')}: {reason}", field=field or option)
+
+
+# --- names and keys -------------------------------------------------------------------------------
+
+
+def validator_name(index: int) -> str:
+    return f"validator-{index + 1}"
+
+
+def broker_name(index: int) -> str:
+    return f"broker-{index + 1}"
+
+
+def consumer_name(index: int) -> str:
+    return f"consumer-{index + 1}"
+
+
+def make_key(seed: int, name: str, purpose: str) -> SigningKey:
+    """The key of one part for one purpose: the same for the same seed. Worth nothing outside this network."""
+    return SigningKey(hash_labelled("logstore/devnet/key", str(seed).encode(), name.encode(), purpose.encode()))
+
+
+# --- parameters -----------------------------------------------------------------------------------
+
+
+def parameter_sets(options: Options) -> tuple[ParameterSet, ParameterSet]:
+    """Epoch 0 with the run's windows, and the closing epoch.
+
+    ``horizon_ms`` is four windows and two seconds: the network delays a message by at most four windows, so each
+    window's last pull lies before the closing bundle's late set.
+    """
+    window_ms = options.window_ms
+    common = {
+        "window_ms": window_ms,
+        "grace_ms": GRACE_MS,
+        "horizon_ms": BUNDLE_WINDOWS * window_ms + 2_000,
+        "margin_ms": 3 * CLOSING_WINDOWS * window_ms,
+        "lag_s": LAG_S,
+        "fresh_wait_windows": 0,
+        "timeout_max_ms": 10_000,
+        "windows_active": 16,
+        "budget_windows": 6 * CLOSING_WINDOWS,
+        "scope_floor": 1,
+        "rent": 1_000,
+        "price_max": 1 << 21,
+        "price_default": 1 << 20,
+        "read_ppm": 1_000_000,
+        "confirmations": CONFIRMATIONS,
+        "upload_stage_ms": STAGE_MS,
+        "transmit_stage_ms": STAGE_MS,
+    }
+    first = ParameterSet(
+        first_epoch=0,
+        epoch_windows=options.windows,
+        bundle_windows=BUNDLE_WINDOWS,
+        **common,  # type: ignore[arg-type]  # integers all
+    )
+    closing = ParameterSet(
+        first_epoch=1,
+        epoch_windows=CLOSING_WINDOWS,
+        bundle_windows=CLOSING_WINDOWS,
+        last=True,
+        **common,  # type: ignore[arg-type]
+    )
+    return first, closing
+
+
+def bundle_count(options: Options) -> int:
+    """Bundles of the run, the closing one included."""
+    return math.ceil(options.windows / BUNDLE_WINDOWS) + 1
+
+
+# --- timing ---------------------------------------------------------------------------------------
+
+
+def compute_launch_ms(validators: int, brokers: int, consumers: int, cores: int) -> int:
+    """How long after the validators' launch the first window begins.
+
+    A validator's three processes import for about 4.5 s of one core together, the others about 0.6 s each; on two
+    cores, with some room, that is 20 s for the default network.
+    """
+    busy_s = 4.5 * validators + 0.6 * (brokers + consumers + 3)
+    return 8_000 + round(busy_s * 1_000 / max(1, min(cores, 4)))
+
+
+def align_to_second(ms: int) -> int:
+    """The next full second: block times are seconds."""
+    return -(-ms // 1000) * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class KillPlan:
+    """When one validator is killed, and when it is started again. Unix ms; ``at_window`` counts from 0."""
+
+    validator: int
+    at_window: int
+    kill_ms: int
+    restart_ms: int
+
+
+def plan_kill(options: Options, genesis_ms: int) -> KillPlan:
+    """The middle of the second window of the first bundle (of the first where there is one only), and back after two
+    cut-offs. No bundle is sealed by then, so nobody has an upload under way. Never the first validator, whose Flower
+    one looks at.
+    """
+    window_ms = options.window_ms
+    at_window = min(1, options.windows - 1)
+    choice = int.from_bytes(hash_labelled("logstore/devnet/kill", str(options.seed).encode())[:4], "big")
+    second_cut_off = genesis_ms + (at_window + 2) * window_ms + GRACE_MS
+    return KillPlan(
+        validator=1 + choice % (options.validators - 1),
+        at_window=at_window,
+        kill_ms=genesis_ms + at_window * window_ms + window_ms // 2,
+        restart_ms=second_cut_off + 500,
+    )

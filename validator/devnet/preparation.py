@@ -1,0 +1,184 @@
+"""Everything that must be on the chain and at the gateway before a network can begin: contracts, money, members."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+import httpx
+
+from validator.arweave.wallet import generate_wallet
+from validator.codec.arweave import compute_address, decode_base64url, encode_base64url
+from validator.codec.config import config_digest
+from validator.codec.secp256k1 import SigningKey
+from validator.devnet.contracts import WEI, DevChain, NodeSetup, StreamSetup
+from validator.devnet.folder import write_private
+from validator.devnet.plan import Options, broker_name, consumer_name, make_key, parameter_sets, validator_name
+from validator.devnet.process import now_ms
+from validator.errors import RemoteFault, TransientError
+from validator.model import Address
+from validator.parameters import Config, Contracts, Network, format_network
+
+CHAIN_ID = 31337
+NODE_STAKE = 1_000 * WEI
+STORE_BALANCE = 1_000 * WEI
+"""Pays for every window at the highest price many times over, so no entry is ever full."""
+CONSUMER_BALANCE = WEI
+WALLET_WINSTON = 10**15
+OWNER_BYTES = 512
+WALLET_WAIT_S = 120.0
+STREAMS = (("temperature", 1, 2), ("traffic", 3, 3), ("übertragung/データ", 2, 2))
+"""Path, partitions, publishers."""
+
+
+# --- wallets --------------------------------------------------------------------------------------
+
+
+class Wallets:
+    """One RSA-4096 key per validator, made by threads while other things start; written with mode 600."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._folder = folder
+        self._addresses: dict[str, str] = {}
+        self._threads = [Thread(target=self._make, args=(name,), daemon=True) for name in names]
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> dict[str, str]:
+        """Arweave address per name. Raises TransientError if the keys are not there in two minutes."""
+        end = time.monotonic() + WALLET_WAIT_S
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        if len(self._addresses) != len(self._threads):
+            raise TransientError("the Arweave wallets could not be made in time")
+        return dict(self._addresses)
+
+    def _make(self, name: str) -> None:
+        jwk = generate_wallet()
+        write_private(wallet_file(self._folder, name), json.dumps(jwk))
+        owner = decode_base64url(jwk["n"], "n", max_bytes=OWNER_BYTES)
+        self._addresses[name] = encode_base64url(compute_address(owner))
+
+
+def wallet_file(keys: Path, name: str) -> Path:
+    return keys / f"{name}.wallet.json"
+
+
+def mint_winston(gateway_url: str, addresses: Sequence[str]) -> None:
+    """Fund wallets at the development gateway. Raises RemoteFault."""
+    with httpx.Client(timeout=10.0, trust_env=False) as client:
+        for address in addresses:
+            answer = client.post(f"{gateway_url}/devnet/mint/{address}/{WALLET_WINSTON}")
+            if answer.status_code != 200:
+                raise RemoteFault(f"the gateway refuses to fund a wallet: status {answer.status_code}")
+
+
+# --- the chain ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stored stream: id, partitions, and the keys that publish on it."""
+
+    id: str
+    partitions: int
+    publishers: tuple[SigningKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChainPlan:
+    """Whose keys and URLs go on the chain."""
+
+    options: Options
+    owner: SigningKey
+    streams: tuple[Stream, ...]
+    broker_urls: tuple[str, ...]
+    validator_urls: tuple[str, ...]
+
+    def key(self, name: str, purpose: str) -> SigningKey:
+        return make_key(self.options.seed, name, purpose)
+
+    @property
+    def validators(self) -> tuple[Address, ...]:
+        return tuple(self.key(validator_name(i), "voting").address for i in range(self.options.validators))
+
+
+def make_streams(options: Options, owner: SigningKey) -> tuple[Stream, ...]:
+    """The streams of a run: below the owner's address, with publishers of their own."""
+    return tuple(
+        Stream(
+            f"0x{owner.address.hex()}/devnet/{path}",
+            partitions,
+            tuple(make_key(options.seed, f"publisher {path} {n}", "publish") for n in range(publishers)),
+        )
+        for path, partitions, publishers in STREAMS
+    )
+
+
+def fill_chain(chain: DevChain, plan: ChainPlan) -> None:
+    """Register nodes, create and fund streams, stake query keys and consumers. One block per kind of thing."""
+    options = plan.options
+    nodes = []
+    for index, url in enumerate(plan.validator_urls):
+        name = validator_name(index)
+        nodes.append(NodeSetup(plan.key(name, "voting"), plan.key(name, "stake"), NODE_STAKE, validator_url=url))
+    for index, url in enumerate(plan.broker_urls):
+        name = broker_name(index)
+        nodes.append(NodeSetup(plan.key(name, "node"), plan.key(name, "stake"), NODE_STAKE, http_url=url))
+    chain.register_nodes(nodes)
+    chain.create_streams(
+        [
+            StreamSetup(s.id, STORE_BALANCE, s.partitions, tuple(key.address for key in s.publishers))
+            for s in plan.streams
+        ]
+    )
+    readers = {plan.key(validator_name(i), "query").address: CONSUMER_BALANCE for i in range(options.validators)}
+    readers |= {plan.key(consumer_name(i), "consumer").address: CONSUMER_BALANCE for i in range(options.consumers)}
+    chain.stake_consumers(readers)
+    chain.fund([plan.key(validator_name(i), "gas").address for i in range(options.validators)])
+
+
+def make_network(chain: DevChain, options: Options, genesis_ms: int) -> Network:
+    """The network that begins at ``genesis_ms``."""
+    deployment = chain.deployment
+    return Network(
+        name="devnet",
+        chain_id=deployment.chain_id,
+        deployment_block=deployment.block,
+        deployment_parent_hash=deployment.parent_hash,
+        contracts=deployment.contracts,
+        genesis_ms=genesis_ms,
+        sets=parameter_sets(options),
+    )
+
+
+def begin_network(chain: DevChain, network: Network, committee: Sequence[Address], path: Path) -> None:
+    """Write network.toml, give the contract the first committee and its config digest, and let blocks come.
+
+    The node was started with a clock in the past, so that set-up's blocks do not run ahead of time; here it jumps
+    to now, and from now on a block comes every second.
+    """
+    path.write_text(format_network(network))
+    config = Config(
+        chain_id=network.chain_id,
+        deployment_parent_hash=network.deployment_parent_hash,
+        contracts=network.contracts,
+        parameters=network.sets[0],
+        epoch=0,
+        config_count=network.config_count,
+        committee=tuple(sorted(committee)),
+    )
+    chain.set_committee(committee, config_digest(config))
+    chain.call_rpc("evm_setNextBlockTimestamp", now_ms() // 1000)
+    chain.mine()
+    chain.start_mining(1)
+
+
+def contract_names(contracts: Contracts) -> dict[str, str]:
+    """Name to 0x address, for files."""
+    names = ("token", "node_manager", "store_manager", "query_manager", "report_manager", "stream_registry")
+    return {name: f"0x{getattr(contracts, name).hex()}" for name in names}

@@ -1,0 +1,228 @@
+"""How far the network is, from the validators' status pages: what changed, whether it is stuck, whether it is done.
+
+Everything read here is another process's word: fields are taken one by one, with a type check, never trusted to be
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from validator.devnet.plan import Options, bundle_count
+
+WINDOW_LADDER = ("open", "collected", "observed", "agreed", "held")
+REPORT_LADDER = ("drafted", "attested", "submitted", "final", "reverted")
+BEHIND_S = 30.0
+"""How long the others are waited for once a quorum has the last report as final."""
+
+
+def take(data: Any, name: str, kind: type, default: Any) -> Any:
+    """A field of foreign JSON if it is there and of that type."""
+    value = data.get(name) if isinstance(data, Mapping) else None
+    return value if isinstance(value, kind) and not (kind is int and isinstance(value, bool)) else default
+
+
+def take_items(data: Any, name: str) -> list[Mapping[str, Any]]:
+    """The objects of a list field."""
+    return [item for item in take(data, name, list, []) if isinstance(item, Mapping)]
+
+
+@dataclass(slots=True)
+class Progress:
+    """The newest status of each validator, and when something last changed. Times: Unix ms, monotonic in ``_s``."""
+
+    options: Options
+    genesis_ms: int
+    members: Mapping[str, str]
+    """Node address (0x hex, lower case) to name, in the order of names."""
+    now_ms: int = 0
+    statuses: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    away: set[str] = field(default_factory=set)
+    changed_s: float = 0.0
+    quorum_final_s: float | None = None
+    _seen: set[tuple[str, int, str]] = field(default_factory=set)
+    _last: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.members.values())
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    def take_in(self, statuses: Mapping[str, Mapping[str, Any]], now_ms: int, now_s: float) -> list[str]:
+        """Remember new statuses; one line for each state that somebody is the first to reach."""
+        self.now_ms = now_ms
+        self.statuses.update(statuses)
+        if not self.changed_s:
+            self.changed_s = now_s
+        lines = []
+        for name, status in statuses.items():
+            for subject, number, state, detail in self._states(status):
+                if state and (subject, number, state) not in self._seen:
+                    self._seen.add((subject, number, state))
+                    lines.append(f"{subject} {number} {state}{detail}, first at {name}")
+        signature = self._signature()
+        if signature != self._last:
+            self._last = signature
+            self.changed_s = now_s
+        return lines
+
+    def note_change(self, now_s: float) -> None:
+        """Something else moved: a validator came back."""
+        self.changed_s = now_s
+
+    def _states(self, status: Mapping[str, Any]) -> list[tuple[str, int, str, str]]:
+        found = []
+        for window in take_items(status, "windows"):
+            state = take(window, "state", str, "")
+            detail = ""
+            if state in ("agreed", "held"):
+                detail = f" (round {take(window, 'round', int, 0)}, leader {self.name_of(window.get('leader'))})"
+            found.append(("window", self.index_of(take(window, "start_ms", int, 0)), state, detail))
+        for late in take_items(status, "late"):
+            found.append(("late set", take(late, "number", int, -1), take(late, "state", str, ""), ""))
+        for bundle in take_items(status, "bundles"):
+            number = take(bundle, "number", int, -1)
+            found.append(("bundle", number, take(bundle, "state", str, ""), ""))
+            for upload in take_items(bundle, "uploads"):
+                if upload.get("own") is True:
+                    found.append(("upload of bundle", number, take(upload, "state", str, ""), ""))
+        for report in take_items(status, "reports"):
+            found.append(("report", take(report, "number", int, -1), take(report, "state", str, ""), ""))
+        return found
+
+    def _signature(self) -> tuple[str, ...]:
+        """Every state at every validator, as texts that can be compared."""
+        return tuple(
+            f"{name} {subject} {number} {state}"
+            for name in self.names
+            for subject, number, state, _ in self._states(self.statuses.get(name, {}))
+        )
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def final_at(self) -> list[str]:
+        """Validators for whom the closing bundle's report is final."""
+        last = bundle_count(self.options) - 1
+        return [
+            name
+            for name, status in self.statuses.items()
+            if any(
+                take(b, "number", int, -1) >= last and take(b, "epoch", int, 0) == 1 and b.get("state") == "final"
+                for b in take_items(status, "bundles")
+            )
+        ]
+
+    def is_done(self, now_s: float) -> bool:
+        """All have the last report as final; or a quorum has, and the others had half a minute more."""
+        final = self.final_at()
+        if len(final) == len(self.members):
+            return True
+        count = len(self.members)
+        if len(final) >= count - (count - 1) // 3 and self.quorum_final_s is None:
+            self.quorum_final_s = now_s
+        return self.quorum_final_s is not None and now_s - self.quorum_final_s > BEHIND_S
+
+    def describe_wait(self) -> str:
+        """What the validators wait for, for the reason of a stuck run."""
+        waits: dict[str, list[str]] = {}
+        for name in self.names:
+            status = self.statuses.get(name)
+            if status is None:
+                waits.setdefault("no answer", []).append(name)
+                continue
+            for window in take_items(status, "windows"):
+                if take(window, "state", str, "") not in ("agreed", "held"):
+                    what = take(window, "waits_for", str, "") or take(window, "state", str, "")
+                    text = f"window {self.index_of(take(window, 'start_ms', int, 0))}: {what}"
+                    waits.setdefault(text, []).append(name)
+                    break
+            else:
+                open_bundles = [b for b in take_items(status, "bundles") if b.get("state") != "final"]
+                last = open_bundles[0] if open_bundles else {}
+                text = f"bundle {take(last, 'number', int, -1)} {take(last, 'state', str, 'not begun')}"
+                waits.setdefault(text, []).append(name)
+        return "; ".join(f"{what} ({', '.join(who)})" for what, who in waits.items())
+
+    # --- shown ------------------------------------------------------------------------------------
+
+    def headline(self) -> str:
+        """Which window it is, and how many are through."""
+        total = self.options.windows
+        if self.now_ms < self.genesis_ms:
+            return f"first window begins in {(self.genesis_ms - self.now_ms + 999) // 1000} s"
+        index = self.index_of(self.now_ms)
+        what = f"window {index} of {total}" if index < total else "closing windows"
+        final = sorted({take(b, "number", int, -1) for s in self.statuses.values() for b in _final(s)})
+        return f"{what} · {len(final)} of {bundle_count(self.options)} reports final · {len(self.statuses)} validators"
+
+    def window_rows(self) -> list[list[str]]:
+        """Window, leader, round, votes, state per validator."""
+        by_index: dict[int, dict[str, Mapping[str, Any]]] = {}
+        for name, status in self.statuses.items():
+            for window in take_items(status, "windows"):
+                by_index.setdefault(self.index_of(take(window, "start_ms", int, 0)), {})[name] = window
+        rows = []
+        for index, views in sorted(by_index.items()):
+            furthest = max(
+                views.values(), key=lambda w: (_rank(WINDOW_LADDER, w.get("state")), take(w, "round", int, 0))
+            )
+            rows.append(
+                [
+                    str(index),
+                    self.name_of(furthest.get("leader")),
+                    str(take(furthest, "round", int, 0)),
+                    _votes(take(furthest, "votes", dict, {})),
+                    *(self._cell(name, take(views.get(name), "state", str, "")) for name in self.names),
+                ]
+            )
+        return rows
+
+    def bundle_rows(self) -> list[list[str]]:
+        """Bundle, who uploads, the report's state and signers, the bundle's state per validator."""
+        numbers = sorted({take(b, "number", int, -1) for s in self.statuses.values() for b in take_items(s, "bundles")})
+        rows = []
+        for number in numbers:
+            cells, uploads, reports = [], "", ("", 0)
+            for name in self.names:
+                status = self.statuses.get(name, {})
+                bundle = next((b for b in take_items(status, "bundles") if b.get("number") == number), None)
+                cells.append(self._cell(name, take(bundle, "state", str, "")))
+                for upload in take_items(bundle, "uploads"):
+                    uploads = f"{take(upload, 'storage_id', str, '')[:8]} by {self.name_of(upload.get('by'))}"
+                for report in take_items(status, "reports"):
+                    if report.get("number") == number:
+                        seen = (take(report, "state", str, ""), len(take(report, "signers", list, [])))
+                        reports = max(reports, seen, key=lambda r: (_rank(REPORT_LADDER, r[0]), r[1]))
+            report_text = f"{reports[0]} ({reports[1]} signers)" if reports[0] else ""
+            rows.append([str(number), uploads, report_text, *cells])
+        return rows
+
+    def index_of(self, start_ms: int) -> int:
+        """Number of the window in which a time lies, from 0."""
+        return (start_ms - self.genesis_ms) // self.options.window_ms
+
+    def name_of(self, address: Any) -> str:
+        """A validator's name by its address; what is no member's address is shown as it is."""
+        if not isinstance(address, str):
+            return "-"
+        return self.members.get(address.lower(), address)
+
+    def _cell(self, name: str, state: str) -> str:
+        return "away" if name in self.away else state
+
+
+def _final(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [b for b in take_items(status, "bundles") if b.get("state") == "final"]
+
+
+def _rank(ladder: Sequence[str], state: Any) -> int:
+    return ladder.index(state) if state in ladder else -1
+
+
+def _votes(votes: Mapping[str, Any]) -> str:
+    """How many observations, prevotes and precommits are there."""
+    counts = (take(votes, kind, int, 0) for kind in ("observation", "prevote", "precommit"))
+    return " · ".join(str(count) for count in counts)

@@ -1,0 +1,375 @@
+"""How each process of the network is started: its words, its config file, its environment, its files.
+
+A run's folder:
+
+    network.toml, run.json, collected.json      what the independent check reads, beside the logs
+    logs/NAME.log                               each process's own output
+    logs/publisher/, logs/broker-1/, …          published, forged, delivered: JSON lines
+    validator-1/, …                             database, sets, bundles
+    keys/, configs/                             readable by their owner only
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from validator.devnet.children import Child, Children
+from validator.devnet.folder import DISK_FLOOR_BYTES, RunFolder, write_private
+from validator.devnet.plan import BUNDLE_WINDOWS, GRACE_MS, Options, broker_name, consumer_name, make_key
+from validator.devnet.preparation import Stream, wallet_file
+from validator.devnet.process import now_ms
+from validator.errors import TransientError
+from validator.parameters import Network
+
+START_LIMIT_S = 30.0
+CHAIN_BEHIND_S = 600
+"""How far in the past the node's clock begins."""
+FLOWER_USER = "operator"
+LISTEN_BACKLOG = 128
+
+
+def child_environment() -> dict[str, str]:
+    """Our environment without settings of some other validator."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOGSTORE_", "FLOWER_"))}
+    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", "")}
+
+
+def write_config(folder: RunFolder, name: str, config: Mapping[str, Any]) -> Path:
+    """The config file of one process; it may hold keys."""
+    return write_private(folder.path / "configs" / f"{name}.json", json.dumps(config, default=str, indent=1))
+
+
+def wait_for_port(children: Children, path: Path, name: str) -> int:
+    """The port that a process wrote. Raises ChildEnded, or TransientError after 30 s."""
+    end = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < end:
+        if path.exists():
+            return int(path.read_text())
+        children.check()
+        time.sleep(0.02)
+    raise TransientError(f"{name} has not begun to listen within {START_LIMIT_S:.0f} s; see its log")
+
+
+# --- servers --------------------------------------------------------------------------------------
+
+
+def start_anvil(children: Children, anvil: str, chain_id: int) -> Child:
+    """The EVM node, silent about calls, its clock in the past until ``preparation.begin_network``."""
+    words = [anvil, "--host", "127.0.0.1", "--port", "0", "--chain-id", str(chain_id), "--hardfork", "prague"]
+    words += ["--slots-in-an-epoch", "1", "--accounts", "1", "--no-mining"]
+    return children.start("anvil", [*words, "--timestamp", str(int(time.time()) - CHAIN_BEHIND_S)])
+
+
+def wait_for_anvil(children: Children, child: Child) -> str:
+    """URL of the node, read from its output."""
+    end = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < end:
+        for line in child.log.read_text(errors="replace").splitlines():
+            if line.startswith("Listening on 127.0.0.1:"):
+                return "http://" + line.removeprefix("Listening on ").strip()
+        children.check()
+        time.sleep(0.02)
+    raise TransientError(f"anvil has not begun to listen within {START_LIMIT_S:.0f} s; see its log")
+
+
+def start_redis(children: Children, redis_server: str, folder: RunFolder, databases: int) -> Path:
+    """Redis on a Unix socket that only we may open; path of the socket."""
+    path = folder.sockets / "redis"
+    words = [redis_server, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
+    words += ["--dir", str(folder.sockets), "--save", "", "--appendonly", "no", "--daemonize", "no"]
+    children.start("redis", [*words, "--databases", str(max(16, databases)), "--maxmemory-policy", "noeviction"])
+    return path
+
+
+def wait_for_socket(children: Children, path: Path) -> None:
+    """Wait until a server takes connections on a Unix socket."""
+    end = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < end:
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except OSError:
+                children.check()
+                time.sleep(0.02)
+            else:
+                return
+    raise TransientError(f"redis has not begun to listen within {START_LIMIT_S:.0f} s; see its log")
+
+
+def start_gateway(children: Children, folder: RunFolder) -> Path:
+    """The Arweave gateway; path of its port file."""
+    port_file = folder.path / "configs" / "gateway.port"
+    words = [sys.executable, "-m", "validator.devnet.gateway", "--port-file", str(port_file)]
+    children.start("gateway", [*words, "--data", str(folder.path / "gateway"), "--mine-ms", "500"])
+    return port_file
+
+
+# --- brokers, publishers, consumers ---------------------------------------------------------------
+
+
+def start_brokers(
+    children: Children, folder: RunFolder, options: Options, *, rpc_url: str, system_stream: str, query_manager: str
+) -> list[Path]:
+    """All brokers; their port files."""
+    port_files = []
+    for index in range(options.brokers):
+        name = broker_name(index)
+        port_file = folder.path / "configs" / f"{name}.port"
+        logs = folder.logs / name
+        config = {
+            "key": make_key(options.seed, name, "node").secret_hex(),
+            "port_file": port_file,
+            "delivery_log": logs / "deliveries.jsonl",
+            "published_log": logs / "published.jsonl",
+            "system_stream": system_stream,
+            "query_manager": query_manager,
+            "network_port_file": publisher_port_file(folder),
+            "rpc_url": rpc_url,
+        }
+        start_role(children, folder, "broker", name, config)
+        port_files.append(port_file)
+    return port_files
+
+
+def publisher_port_file(folder: RunFolder) -> Path:
+    return folder.path / "configs" / "publisher.port"
+
+
+def start_publisher(
+    children: Children,
+    folder: RunFolder,
+    options: Options,
+    streams: Sequence[Stream],
+    brokers: Sequence[str],
+    genesis_ms: int,
+) -> None:
+    """All publishers and the network that carries their messages, in one process, for the windows of epoch 0."""
+    logs = folder.logs / "publisher"
+    config = {
+        "port_file": publisher_port_file(folder),
+        "published_log": logs / "published.jsonl",
+        "forged_log": logs / "forged.jsonl",
+        "network_log": logs / "network.jsonl",
+        "streams": [
+            {"id": s.id, "partitions": s.partitions, "publishers": [key.secret_hex() for key in s.publishers]}
+            for s in streams
+        ],
+        "brokers": list(brokers),
+        "start_ms": genesis_ms,
+        "end_ms": genesis_ms + options.windows * options.window_ms,
+        "rate": options.rate,
+        "seed": options.seed,
+        "loss": options.loss,
+        "forged": 0.03,
+        "max_delay_ms": BUNDLE_WINDOWS * options.window_ms,
+    }
+    start_role(children, folder, "publisher", "publisher", config)
+
+
+def start_consumers(
+    children: Children,
+    folder: RunFolder,
+    options: Options,
+    streams: Sequence[Stream],
+    broker_urls: Sequence[str],
+    network: Network,
+) -> None:
+    """Consumers that read and pay through epoch 0, and end by themselves."""
+    brokers = [
+        {"address": f"0x{make_key(options.seed, broker_name(i), 'node').address.hex()}", "url": url}
+        for i, url in enumerate(broker_urls)
+    ]
+    for index in range(options.consumers):
+        name = consumer_name(index)
+        config = {
+            "key": make_key(options.seed, name, "consumer").secret_hex(),
+            "brokers": brokers,
+            "streams": [{"id": s.id, "partitions": s.partitions} for s in streams],
+            "chain_id": network.chain_id,
+            "query_manager": f"0x{network.contracts.query_manager.hex()}",
+            "start_ms": network.genesis_ms,
+            "end_ms": network.genesis_ms + options.windows * options.window_ms,
+            "log": folder.logs / name / "consumer.jsonl",
+            "seed": options.seed,
+        }
+        start_role(children, folder, "consumer", name, config, may_end=True)
+
+
+def start_role(
+    children: Children, folder: RunFolder, module: str, name: str, config: Mapping[str, Any], *, may_end: bool = False
+) -> None:
+    path = write_config(folder, name, config)
+    words = [sys.executable, "-m", f"validator.devnet.{module}", "--config", str(path)]
+    children.start(name, words, may_end=may_end)
+
+
+# --- validators -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Seat:
+    """One validator's place: its ports, held open until its server has inherited them, and its environment."""
+
+    index: int
+    name: str
+    peers_port: int
+    operator_port: int
+    environment: dict[str, str]
+    _held: tuple[socket.socket, ...] = ()
+
+    @property
+    def validator_url(self) -> str:
+        return f"http://127.0.0.1:{self.peers_port}"
+
+    @property
+    def operator_url(self) -> str:
+        return f"http://127.0.0.1:{self.operator_port}"
+
+    @property
+    def process_names(self) -> tuple[str, str]:
+        return (f"{self.name}.serve", f"{self.name}.worker")
+
+    def start_init(self, children: Children) -> str:
+        """Migrate the database; the name of the child to wait for."""
+        name = f"{self.name}.init"
+        words = [sys.executable, "-m", "validator.cli", "init"]
+        children.start(name, words, environment=self.environment, may_end=True)
+        return name
+
+    def start(self, children: Children) -> None:
+        """Start server and worker. The first time on the ports held since set-up, later on the same ones again."""
+        listeners = self._held or (_listen(self.peers_port), _listen(self.operator_port))
+        self._held = ()
+        numbers = [listener.fileno() for listener in listeners]
+        serve, worker = self.process_names
+        own = {"LOGSTORE_PEERS_FD": str(numbers[0]), "LOGSTORE_OPERATOR_FD": str(numbers[1])}
+        words = [sys.executable, "-m", "validator.cli", "serve"]
+        children.start(serve, words, environment={**self.environment, **own}, sockets=numbers)
+        for listener in listeners:
+            listener.close()
+        words = [sys.executable, "-m", "celery", "-A", "tasks.celery", "worker", "-P", "threads", "-c", "8"]
+        words += ["-Q", "collect,round,bundle,report", "-E", "--without-gossip", "--without-mingle"]
+        words += ["-n", f"{self.name}@%h", "--loglevel", "WARNING"]
+        children.start(worker, words, environment={**self.environment, "LOGSTORE_EMBED_BEAT": "1"})
+
+    def start_flower(self, children: Children, folder: RunFolder) -> tuple[str, str]:
+        """Flower for this validator: address and password."""
+        port = _free_port()
+        password = secrets.token_urlsafe(9)
+        own = {"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}"}
+        words = [sys.executable, "-m", "celery", "-A", "tasks.celery", "flower", "--address=127.0.0.1"]
+        words += [f"--port={port}", "--persistent=False", "--max-tasks=5000", "--purge-offline-workers=60"]
+        children.start(f"{self.name}.flower", words, environment={**self.environment, **own})
+        write_private(folder.path / "keys" / f"{self.name}.flower", f"{FLOWER_USER}:{password}\n")
+        return f"http://127.0.0.1:{port}", password
+
+
+def make_seats(
+    folder: RunFolder, options: Options, names: Sequence[str], *, rpc_url: str, gateway_url: str, redis: Path
+) -> list[Seat]:
+    """Folders, key files, environment and listening sockets of all validators."""
+    seats = []
+    for index, name in enumerate(names):
+        home = folder.path / name
+        home.mkdir()
+        keys = folder.path / "keys"
+        for purpose in ("voting", "gas", "query"):
+            write_private(keys / f"{name}.{purpose}", make_key(options.seed, name, purpose).secret_hex() + "\n")
+        peers, operator = _listen(), _listen()
+        environment = {
+            "LOGSTORE_NETWORK_FILE": str(folder.path / "network.toml"),
+            "LOGSTORE_DATA_DIR": str(home),
+            "LOGSTORE_DATABASE_URL": f"sqlite:///{home}/validator.sqlite",
+            "LOGSTORE_REDIS_URL": f"redis+socket://{redis}?virtual_host={index}",
+            "LOGSTORE_RPC_URLS": rpc_url,
+            "LOGSTORE_GATEWAY_URLS": gateway_url,
+            "LOGSTORE_VOTING_KEY_FILE": str(keys / f"{name}.voting"),
+            "LOGSTORE_GAS_KEY_FILE": str(keys / f"{name}.gas"),
+            "LOGSTORE_QUERY_KEY_FILE": str(keys / f"{name}.query"),
+            "LOGSTORE_WALLET_FILE": str(wallet_file(keys, name)),
+            "LOGSTORE_ALLOW_NETS": "127.0.0.0/8",
+            "LOGSTORE_ALLOW_HTTP": "1",
+            "LOGSTORE_TICK_S": "1",
+            "LOGSTORE_DISK_FLOOR": str(DISK_FLOOR_BYTES),
+            "LOGSTORE_LOG_FORMAT": "json",
+            "LOGSTORE_LOG_LEVEL": os.environ.get("LOGSTORE_LOG_LEVEL", "INFO"),
+        }
+        ports = peers.getsockname()[1], operator.getsockname()[1]
+        seats.append(Seat(index, name, *ports, environment, (peers, operator)))
+    return seats
+
+
+def _listen(port: int = 0) -> socket.socket:
+    """A listening socket to hand down. Its protocol is named because asyncio turns Nagle's algorithm off only then."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(LISTEN_BACKLOG)
+    return listener
+
+
+def _free_port() -> int:
+    """A port that is free now, for a program that must be told one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# --- what the check reads -------------------------------------------------------------------------
+
+
+def write_run_file(
+    folder: RunFolder,
+    options: Options,
+    network: Network,
+    *,
+    rpc_url: str,
+    gateway_url: str,
+    wallets: Mapping[str, str],
+    names: Sequence[str],
+    contracts: Mapping[str, str],
+    consumer_balance: int,
+    killed: str | None,
+) -> None:
+    """run.json: who takes part, and where gateway and chain are."""
+
+    def address(name: str, purpose: str) -> str:
+        return f"0x{make_key(options.seed, name, purpose).address.hex()}"
+
+    first = network.sets[0]
+    run = {
+        "chain_id": network.chain_id,
+        "rpc_url": rpc_url,
+        "gateway_url": gateway_url,
+        "contracts": dict(contracts),
+        "deployment_block": network.deployment_block,
+        "network": "network.toml",
+        "genesis_ms": network.genesis_ms,
+        "windows": options.windows,
+        "window_ms": options.window_ms,
+        "grace_ms": GRACE_MS,
+        "horizon_ms": first.horizon_ms,
+        "max_delay_ms": BUNDLE_WINDOWS * options.window_ms,
+        "bundle_windows": first.bundle_windows,
+        "price_default": first.price_default,
+        "read_ppm": first.read_ppm,
+        "validators": [{"name": n, "address": address(n, "voting"), "wallet": wallets[n]} for n in names],
+        "brokers": [{"name": n, "address": address(n, "node")} for n in map(broker_name, range(options.brokers))],
+        "consumers": [
+            {"address": address(n, "consumer"), "staked": str(consumer_balance)}
+            for n in map(consumer_name, range(options.consumers))
+        ],
+        "killed": killed,
+        "started_ms": now_ms(),
+    }
+    (folder.path / "run.json").write_text(json.dumps(run, indent=1, ensure_ascii=False))

@@ -1,0 +1,141 @@
+"""The end of a run as a table and as data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from validator.devnet.display import clean
+from validator.devnet.plan import Options
+
+FIELDS: tuple[tuple[str, str], ...] = (
+    ("validators, brokers", "how many took part"),
+    (
+        "windows_agreed",
+        "of the --windows windows, how many ended with a valid certificate; closing windows not counted",
+    ),
+    ("rounds_total", "sum over these windows of deciding round + 1"),
+    ("rounds_max", "the most rounds that one of them took"),
+    ("messages_published", "distinct valid messages signed by publishers, and receipts published by brokers"),
+    ("messages_unique_valid", "of these, distinct messages that reached a live broker, by the brokers' delivery logs"),
+    ("messages_archived", "of these, distinct messages found in bundles on the gateway"),
+    ("messages_missing", "messages_unique_valid less messages_archived"),
+    ("messages_late", "archived messages that entered by a bundle's late set"),
+    ("messages_archived_twice", "messages found more than once"),
+    ("invalid_archived", "archived records that no publisher signed"),
+    ("invalid_rejected", "{validator: {reason: count}}: distinct records that each validator refused"),
+    ("forged_delivered", "{kind: count}: distinct forged records that reached a live broker"),
+    (
+        "bundles",
+        "[{number, arweave_id, paid, messages, bytes, bytes_per_message, root, uploader}], the closing one included; "
+        "paid: how often a transaction with its data was paid for",
+    ),
+    ("reports", "[{id, tx, gas_used, signers, status}]; id: the bundle's number, signers: how many signed"),
+    ("receipts", "{published, archived, charged_bytes, captured}; captured in base units of the token"),
+    (
+        "killed",
+        "{validator, signal, at_window, windows_away, back_at_window}, only with --kill-one; windows count from 0, "
+        "windows_away counts the cut-offs it was away for, back_at_window is the first that began after its return",
+    ),
+    ("verified", "whether every claim of the independent check holds"),
+    ("failures", "the claims that do not hold, one line each"),
+    ("seconds_setup", "from the first line of the command to the start of the first window"),
+    ("seconds", "from there to the end of the run"),
+    ("memory_pss_bytes", "largest proportional set size of all processes together, sampled every 5 s"),
+)
+"""Name and meaning of each field of ``--json``."""
+
+
+def describe_fields() -> str:
+    """One line per field, for ``--help``."""
+    return "\n".join(f"  {name}: {meaning}" for name, meaning in FIELDS)
+
+
+def make_summary(
+    options: Options,
+    figures: Mapping[str, Any],
+    *,
+    invalid_rejected: Mapping[str, Any],
+    killed: Mapping[str, Any] | None,
+    seconds_setup: float,
+    seconds: float,
+    memory_pss_bytes: int,
+) -> dict[str, Any]:
+    """The figures of the check with what only the conductor knows, in the order of ``FIELDS``."""
+    known: dict[str, Any] = {
+        **figures,
+        "validators": options.validators,
+        "brokers": options.brokers,
+        "invalid_rejected": dict(invalid_rejected),
+        "verified": figures.get("verified") is True,
+        "seconds_setup": round(seconds_setup, 1),
+        "seconds": round(seconds, 1),
+        "memory_pss_bytes": memory_pss_bytes,
+    }
+    if killed is not None:
+        known["killed"] = dict(killed)
+    names = [name for entry, _ in FIELDS for name in entry.split(", ")]
+    return {name: known[name] for name in names if name in known} | {
+        name: value for name, value in known.items() if name not in names
+    }
+
+
+def render_summary(summary: Mapping[str, Any]) -> str:
+    """The plain table at the end."""
+    lines = []
+    for name in (
+        "windows_agreed",
+        "rounds_total",
+        "rounds_max",
+        "messages_published",
+        "messages_unique_valid",
+        "messages_archived",
+        "messages_missing",
+        "messages_late",
+        "messages_archived_twice",
+        "invalid_archived",
+    ):
+        if name in summary:
+            lines.append(f"{name:<26}{summary[name]}")
+    for name in ("forged_delivered", "receipts", "killed"):
+        if isinstance(summary.get(name), Mapping):
+            lines.append(f"{name:<26}{_pairs(summary[name])}")
+    for validator, counts in _mapping(summary.get("invalid_rejected")).items():
+        lines.append(f"{'refused by ' + clean(str(validator), 14):<26}{_pairs(_mapping(counts))}")
+    lines += _table(
+        "bundle",
+        summary.get("bundles"),
+        ("number", "messages", "bytes", "bytes_per_message", "paid", "arweave_id", "uploader"),
+    )
+    lines += _table("report", summary.get("reports"), ("id", "status", "signers", "gas_used", "tx"))
+    lines.append(f"{'seconds_setup, seconds':<26}{summary['seconds_setup']}, {summary['seconds']}")
+    lines.append(f"{'memory_pss_bytes':<26}{summary['memory_pss_bytes']} ({summary['memory_pss_bytes'] >> 20} MiB)")
+    for failure in summary.get("failures", ()):
+        lines.append(f"  {clean(str(failure), 400)}")
+    lines.append("verified" if summary["verified"] else f"not verified: {len(summary.get('failures', ()))} failures")
+    return "\n".join(lines)
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Raises OSError."""
+    path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+
+def _table(title: str, rows: Any, columns: tuple[str, ...]) -> list[str]:
+    """Rows as aligned columns below a head line."""
+    if not isinstance(rows, list) or not rows:
+        return []
+    cells = [[title if i == 0 else name for i, name in enumerate(columns)]]
+    cells += [[clean(str(_mapping(row).get(name, "")), 20) for name in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+
+
+def _pairs(data: Mapping[str, Any]) -> str:
+    return ", ".join(f"{clean(str(name))} {clean(str(value))}" for name, value in data.items()) or "none"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
