@@ -177,6 +177,7 @@ class Node:
         self.bodies: set[Digest] = set(self.disk.durable)
         self.sets: set[Root] = set()
         self.wanted: dict[tuple[Key, bytes], int] = {}
+        self.asked: dict[Root, int] = {}
         self.wake: dict[Key, int] = {}
         self.told: dict[Key, tuple[frozenset[Address], frozenset[Address]]] = {}
         self.fetching: set[Key] = set()
@@ -229,7 +230,8 @@ class Node:
             return
         key = world.key_of(instance, self)
         if instance in self.disk.decided:
-            if key in self.disk.cells:
+            known = self.disk.cells.get(key)
+            if known is not None and known.closed:
                 return
             del self.disk.decided[instance]  # decided under a config digest that is void now
         cell = self.meet(key)
@@ -385,7 +387,9 @@ class Node:
             elif kind is SendQuorum:
                 quorums.append(effect.quorum)  # type: ignore[union-attr]
             elif kind is Resend:
-                statements += effect.statements  # type: ignore[union-attr]
+                for s in effect.statements:  # type: ignore[union-attr]
+                    self.world.monitor.on_said(self, cell, s)
+                    statements.append(s)
         if self.world.switches.proof_left_out:
             quorums = [] if any(s.valid_round >= 0 for s in statements) else quorums
         if not statements and not quorums:
@@ -437,8 +441,10 @@ class Node:
             elif kind is Say and effect.statement.kind is StatementKind.OBSERVATION:  # type: ignore[union-attr]
                 self.gather(cell, pending)
         a = cell.agreement
-        if a.place.step is Step.PROPOSE and a.leader == self.address and cell.key not in self.told:
-            self.gather(cell, pending)
+        if a.place.step is Step.PROPOSE and a.leader == self.address:
+            told = self.told.get(cell.key)
+            if told is None or len(told[1]) < len(a.rules.committee):
+                self.gather(cell, pending)
 
     def set_wake(self, cell: Cell, ms: int) -> None:
         due = max(ms - self.skew_ms, self.world.now)
@@ -529,6 +535,9 @@ class Node:
                 statements = tuple(cell.journal.values())
         if not statements and not quorums:
             return
+        for s in statements:
+            if s.signer == self.address:
+                self.world.monitor.on_said(self, cell, s)
         listed = list(statements)
         bodies = self.attach(cell.agreement, listed)
         self.world.send(self, source, ("say", key, tuple(listed), quorums, bodies))
@@ -618,7 +627,8 @@ class Node:
             root = self.world.observations[kept[0].value].set_root
             if root in self.sets:
                 reproduced.append(member)
-            else:
+            elif self.asked.get(root, -RETRY_MS) + RETRY_MS // 2 <= self.world.now:
+                self.asked[root] = self.world.now
                 self.want(cell.key, root, (member,))
         told = (frozenset(observed), frozenset(reproduced))
         if self.told.get(cell.key) != told:
