@@ -8,16 +8,22 @@ window starts after it. Windows, epochs and their sets are functions of time alo
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from validator.errors import ConfigError
-from validator.model import Address, Digest, Window
+from validator.model import PPM, Address, Digest, Window
 
 PROTOCOL_VERSIONS = (1,)
 """Protocol versions that this release speaks."""
+MONEY = frozenset({"scope_floor", "rent", "price_min", "price_max", "price_default", "dust"})
+"""Parameters in base units, which may be large."""
+MONEY_BITS = 128
+COUNT_BITS = 63
+_KINDS: dict[str, type] = {"str": str, "bool": bool, "int": int}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +92,23 @@ class ParameterSet:
     transmit_stage_ms: int = 60_000
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not _KINDS[str(field.type)]:
+                raise ConfigError(f"{field.name} must be of type {field.type}", field=field.name)
+            if isinstance(value, int) and not 0 <= value < 1 << (MONEY_BITS if field.name in MONEY else COUNT_BITS):
+                raise ConfigError(f"{field.name} must not be negative or that large", field=field.name)
         for name in ("epoch_windows", "window_ms", "bundle_windows", "bundle_bytes", "budget_windows", "price_min"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1", field=name)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int) and value < 0:
-                raise ConfigError(f"{field.name} must not be negative", field=field.name)
+        for name in ("treasury_ppm", "penalty_ppm"):
+            if getattr(self, name) > PPM:
+                raise ConfigError(f"{name} must be at most {PPM}", field=name)
         if not self.price_min <= self.price_default <= self.price_max:
             raise ConfigError("price_default must lie between price_min and price_max", field="price_default")
         if self.report_mode not in ("attested", "legacy"):
             raise ConfigError("report_mode must be attested or legacy", field="report_mode")
-        if self.finality != "finalized" and not self.finality.isdecimal():
+        if self.finality != "finalized" and not (self.finality.isascii() and self.finality.isdecimal()):
             raise ConfigError("finality must be finalized or a number of blocks", field="finality")
         if self.margin_ms < 3 * self.bundle_windows * self.window_ms:
             raise ConfigError("margin_ms must be at least 3 x bundle_windows x window_ms", field="margin_ms")
@@ -139,6 +150,9 @@ class Network:
     config_count: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("chain_id", "deployment_block", "genesis_ms", "config_count"):
+            if not 0 <= getattr(self, name) < 1 << COUNT_BITS:
+                raise ConfigError(f"{name} must not be negative or that large", field=name)
         if not self.sets or self.sets[0].first_epoch != 0:
             raise ConfigError("the first parameter set must be for epoch 0", field="sets")
         firsts = [s.first_epoch for s in self.sets]
@@ -224,6 +238,7 @@ def parse_network(text: str) -> Network:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"network file is not TOML: {error}", field="network") from error
+    _refuse_unknown(data, [f.name for f in dataclasses.fields(Network)], "top level")
     contracts = _take(data, "contracts", dict)
     names = [f.name for f in dataclasses.fields(Contracts)]
     _refuse_unknown(contracts, names, "contracts")
@@ -234,7 +249,7 @@ def parse_network(text: str) -> Network:
         deployment_parent_hash=Digest(_hex(data, "deployment_parent_hash", 32)),
         contracts=Contracts(**{name: Address(_hex(contracts, name, 20)) for name in names}),
         genesis_ms=_take(data, "genesis_ms", int),
-        config_count=data.get("config_count", 0),
+        config_count=_take(data, "config_count", int) if "config_count" in data else 0,
         sets=tuple(_parse_set(item) for item in _take(data, "sets", list)),
     )
 
@@ -242,7 +257,7 @@ def parse_network(text: str) -> Network:
 def format_network(network: Network) -> str:
     """network.toml of a network: the inverse of ``parse_network``."""
     lines = [
-        f'name = "{network.name}"',
+        f"name = {json.dumps(network.name)}",
         f"chain_id = {network.chain_id}",
         f"deployment_block = {network.deployment_block}",
         f'deployment_parent_hash = "0x{network.deployment_parent_hash.hex()}"',
@@ -257,7 +272,7 @@ def format_network(network: Network) -> str:
         lines += ["", "[[sets]]"]
         for field in dataclasses.fields(ParameterSet):
             value = getattr(parameters, field.name)
-            text = f'"{value}"' if isinstance(value, str) else str(value).lower()
+            text = json.dumps(value) if isinstance(value, str) else str(value).lower()
             lines.append(f"{field.name} = {text}")
     return "\n".join(lines) + "\n"
 
@@ -270,10 +285,6 @@ def _parse_set(item: Any) -> ParameterSet:
     for required in ("first_epoch", "epoch_windows"):
         if required not in item:
             raise ConfigError(f"sets: {required} is missing", field=required)
-    kinds = {"str": str, "bool": bool, "int": int}
-    for name, value in item.items():
-        if type(value) is not kinds[str(fields[name].type)]:
-            raise ConfigError(f"sets: {name} must be of type {fields[name].type}", field=name)
     return ParameterSet(**item)
 
 

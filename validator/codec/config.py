@@ -12,13 +12,12 @@ from validator.codec import cbor
 from validator.errors import ConfigError, MalformedInput
 from validator.hashing import hash_object
 from validator.model import Address, Digest
-from validator.parameters import Config, Contracts, ParameterSet
+from validator.parameters import COUNT_BITS, MONEY, Config, Contracts, ParameterSet
 
 KIND = "config/1"
 MAX_BYTES = 64 << 10
 _CONTRACTS = tuple(f.name for f in dataclasses.fields(Contracts))
 _PARAMETERS = tuple(f.name for f in dataclasses.fields(ParameterSet))
-_MONEY = frozenset({"scope_floor", "rent", "price_min", "price_max", "price_default", "dust"})
 
 
 def encode_config(config: Config) -> bytes:
@@ -50,20 +49,22 @@ def decode_config(preimage: bytes) -> Config:
     fields = cbor.decode_object(preimage, KIND, 8, max_bytes=MAX_BYTES)
     try:
         pairs = dict(fields)
-        contracts = {name: Address(value) for name, value in pairs["contracts"]}
+        contracts = {name: _address(value) for name, value in pairs["contracts"]}
         parameters = {name: _unpack(name, value) for name, value in pairs["parameters"]}
         config = Config(
-            chain_id=pairs["chain_id"],
-            deployment_parent_hash=Digest(pairs["deployment_parent_hash"]),
+            chain_id=_count(pairs["chain_id"]),
+            deployment_parent_hash=Digest(_fixed(pairs["deployment_parent_hash"], 32)),
             contracts=Contracts(**contracts),
             parameters=ParameterSet(**parameters),
-            epoch=pairs["epoch"],
-            config_count=pairs["config_count"],
-            committee=tuple(Address(a) for a in pairs["committee"]),
+            epoch=_count(pairs["epoch"]),
+            config_count=_count(pairs["config_count"]),
+            committee=tuple(_address(a) for a in pairs["committee"]),
         )
         again = encode_config(config)
     except (TypeError, ValueError, KeyError, AttributeError, ConfigError) as error:
         raise MalformedInput(KIND, f"fields do not fit: {error}") from error
+    if len(set(config.committee)) != len(config.committee):
+        raise MalformedInput(KIND, "fields do not fit: a member stands twice")
     if again != preimage:
         raise MalformedInput(KIND, "fields do not fit: another encoding of the same values")
     return config
@@ -82,8 +83,24 @@ def name_difference(own: Config, other: Config) -> str:
 
 
 def _pack(name: str, value: Any) -> Any:
-    return cbor.pack_amount(value) if name in _MONEY else value
+    return cbor.pack_amount(value) if name in MONEY else value
 
 
 def _unpack(name: str, value: Any) -> Any:
-    return cbor.unpack_amount(value, name) if name in _MONEY else value
+    return cbor.unpack_amount(value, name) if name in MONEY else value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << COUNT_BITS:
+        raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _fixed(value: Any, size: int) -> bytes:
+    if not isinstance(value, bytes) or len(value) != size:
+        raise ValueError(f"not {size} bytes")
+    return value
+
+
+def _address(value: Any) -> Address:
+    return Address(_fixed(value, 20))
