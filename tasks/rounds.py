@@ -19,7 +19,9 @@ def look_at_what_is_due() -> dict[str, str]:
 @app.task(name="round.advance")
 def advance_round(instance: str, wake_ms: int | None = None) -> dict[str, str]:
     """Safe to run twice: votes are journaled under a unique key, on condition of the state's version."""
-    return run_step("round.advance", instance, lambda c: advance(c, InstanceId.parse(instance), wake_ms), soon=True)
+    return run_step(
+        "round.advance", instance, lambda c: advance(c, InstanceId.parse(instance), wake_ms), soon=True, exclusive=False
+    )
 
 
 @app.task(name="round.obtain")

@@ -18,14 +18,35 @@ LATER_MS = 2_000
 
 
 def run_step(
-    task: str, key: str, step: Callable[[Context], StepResult], *, soon: bool = False, row: bool = True
+    task: str,
+    key: str,
+    step: Callable[[Context], StepResult],
+    *,
+    soon: bool = False,
+    row: bool = True,
+    exclusive: bool = True,
 ) -> dict[str, str]:
     """Run a step and summarise it.
 
     "Not yet" brings the row back after 2 s (``soon``: 0.3 s); so do a peer's or gateway's faults. ``row``: the task has
-    a row in ``due``. Anything else fails the task in red, and beat's lease brings it back.
+    a row in ``due``. ``exclusive``: a second thread of this process leaves the key to the first. Anything else fails
+    the task in red, and beat's lease brings it back.
     """
     context = node().context
+    if not exclusive:
+        return _run(context, task, key, step, soon=soon, row=row)
+    claim = f"{task}/{key}"
+    if not context.take_in_hand(claim):
+        return {"key": key, "outcome": "in hand", "detail": ""}
+    try:
+        return _run(context, task, key, step, soon=soon, row=row)
+    finally:
+        context.drop(claim)
+
+
+def _run(
+    context: Context, task: str, key: str, step: Callable[[Context], StepResult], *, soon: bool, row: bool
+) -> dict[str, str]:
     started = time.monotonic()
     with log_context(task=task, key=key):
         try:

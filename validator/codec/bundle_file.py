@@ -19,6 +19,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,7 +127,9 @@ def write_bundle(path: Path, manifest: Manifest, records: Iterable[tuple[Instanc
     """
     level = 19 if _canonical_bytes(manifest) <= SMALL_BYTES else 9
     recount = _Recount(manifest)
-    unfinished = path.with_name(path.name + ".part")
+    descriptor, name = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
+    os.close(descriptor)
+    unfinished = Path(name)
     try:
         with (
             unfinished.open("wb") as file,

@@ -82,7 +82,24 @@ MAX_TURNS = 12
 
 
 def advance(context: Context, instance: InstanceId, wake_ms: int | None = None) -> StepResult:
-    """Move one instance as far as it goes now. ``wake_ms``: the wake time that this call was queued for."""
+    """Move one instance as far as it goes now. ``wake_ms``: the wake time that this call was queued for.
+
+    Threads of one process do not race for an instance: who comes second leaves word, and the first looks once more.
+    """
+    key = str(instance)
+    if not context.take_in_hand(key):
+        return StepResult("in hand")
+    try:
+        result = _look(context, instance, wake_ms)
+        while context.let_go(key):
+            result = _look(context, instance, None)
+    except BaseException:
+        context.drop(key)
+        raise
+    return result
+
+
+def _look(context: Context, instance: InstanceId, wake_ms: int | None) -> StepResult:
     context.store.rounds.clear_queued(instance)
     stored = context.store.rounds.load_round(instance)
     if stored is None:

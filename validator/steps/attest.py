@@ -109,6 +109,5 @@ def _schedule_turn(context: Context, bundle: StoredBundle, config: EpochConfig) 
     place = order.index(context.address) if context.address in order else len(order)
     turn_ms = context.clock.now_ms() + place * config.parameters.transmit_stage_ms
     context.store.due.schedule(task, key, turn_ms)
-    context.store.due.schedule("report.watch", key, context.clock.now_ms())
     if place == 0:
         context.tasks.enqueue(task, key)

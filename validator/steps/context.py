@@ -94,6 +94,7 @@ class Context:
     configs: dict[int, EpochConfig] = field(default_factory=dict)
     states: OrderedDict[Digest, ChainState] = field(default_factory=OrderedDict)
     in_flight: dict[str, int] = field(default_factory=dict)
+    in_hand: dict[str, bool] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -103,6 +104,29 @@ class Context:
     @property
     def address(self) -> Address | None:
         return self.voting_key.address if self.voting_key is not None else None
+
+    def take_in_hand(self, key: str) -> bool:
+        """Claim a row for this thread. False: another thread of this process has it and will look once more."""
+        with self.lock:
+            if key in self.in_hand:
+                self.in_hand[key] = True
+                return False
+            self.in_hand[key] = False
+            return True
+
+    def let_go(self, key: str) -> bool:
+        """Give a claimed row back. True: somebody asked for it meanwhile; it is still claimed, look once more."""
+        with self.lock:
+            if self.in_hand[key]:
+                self.in_hand[key] = False
+                return True
+            del self.in_hand[key]
+            return False
+
+    def drop(self, key: str) -> None:
+        """Give a claimed row back, whatever was asked: after an error beat's lease brings it again."""
+        with self.lock:
+            self.in_hand.pop(key, None)
 
     def background(self, call: Callable[..., object], *arguments: object) -> None:
         """Run a call whose result nobody waits for; its failure is logged."""

@@ -101,6 +101,7 @@ def schedule_upload(context: Context, bundle: StoredBundle) -> None:
         if turn_ms <= now_ms:
             context.tasks.enqueue("bundle.upload", str(bundle.number))
     context.store.due.schedule("bundle.verify", str(bundle.number), now_ms)
+    context.store.due.schedule("report.watch", str(bundle.number), now_ms)
 
 
 def upload_subject(number: int) -> bytes:

@@ -6,6 +6,9 @@ limits: footer, manifest bytes, certificates, and only then rows, whose roots ar
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 from validator.codec.bundle_file import bundle_tags
 from validator.codec.manifest import decode_manifest
 from validator.errors import MalformedInput, RemoteFault, TransientError
@@ -99,14 +102,12 @@ def _compare(context: Context, bundle: StoredBundle, heard: HeardUpload) -> None
         raise MalformedInput("transaction.tags", "not exactly the bundle's tags")
     if not 0 < transaction.data_size <= MAX_FILE_BYTES:
         raise MalformedInput("transaction.data_size", f"{transaction.data_size} bytes")
-    folder = context.data_dir / "downloads"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{bundle.number}-{announcement.storage_id.hex()[:16]}.parquet"
-    try:
+    downloads = context.data_dir / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{bundle.number}-", dir=downloads) as folder:
+        path = Path(folder) / "bundle.parquet"
         context.storage.fetch_data(announcement.storage_id, path, transaction.data_size)
         verified = verify_in_child(path, expected=manifest)
-    finally:
-        path.unlink(missing_ok=True)
     if verified.root != bundle.root:
         raise MalformedInput("bundle.root", "not the agreed root")
 

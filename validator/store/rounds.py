@@ -149,11 +149,11 @@ class RoundRows:
             return load_body(connection, digest)
 
     def mark_queued(self, instance: InstanceId) -> bool:
-        """True: the flag was free and is set now; False: it was set, or the instance is not open here."""
+        """True: the flag was free and is set now; False: it was set, or the instance is decided or not open here."""
         t = schema.rounds
         with self._database.write() as connection:
             row = _newest(connection, instance)
-            if row is None:
+            if row is None or row.state != "open":
                 return False
             free = update(t).where(is_instance(t, instance, row.config_digest), t.c.queued.is_(False))
             return connection.execute(free.values(queued=True)).rowcount == 1
