@@ -581,6 +581,7 @@ def _write_folder(folder: Path, plan: Plan, wallets: tuple[bytes, ...]) -> None:
             "at_window": GENESIS_MS,
             "windows_away": 2,
             "back_at_window": CLOSING_MS,
+            "certificates": [str(place) for place in plan.sets],
         }
         collected["statements"] = {plan.killed: [a_vote(plan.killed).hex()]}
     (folder / "collected.json").write_text(json.dumps(collected))

@@ -9,7 +9,8 @@ vocabulary these rest on), so a mistake in agreement, settlement or an adapter c
                         killed (a validator's name, or null)
     DIR/network.toml    the parameters that the run was started with
     DIR/logs/publisher/{published,forged}.jsonl, DIR/logs/<broker>/{deliveries,published}.jsonl
-    DIR/collected.json  invalid_rejected {validator: {reason: count}}, killed {…} or null, statements {validator: [hex]}
+    DIR/collected.json  invalid_rejected {validator: {reason: count}}, statements {validator: [hex]},
+                        killed {validator, windows_away, back_at_window, certificates} or null
 
 What was collected from validators can only make the check fail. Each module checks one kind of promise:
 ``bundles`` (outcomes, certificates, roots), ``messages`` (complete, exact, once), ``uploads`` (paid once),

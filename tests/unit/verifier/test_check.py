@@ -67,7 +67,7 @@ def test_an_honest_run_is_verified_with_its_figures(tmp_path: Path) -> None:
         (0, 1, 10, "validator-0"),
         (1, 1, 1, "validator-0"),
     ]
-    assert [(r["id"], r["status"], len(r["signers"])) for r in summary["reports"]] == [(0, "final", 3), (1, "final", 3)]
+    assert [(r["id"], r["status"], r["signers"]) for r in summary["reports"]] == [(0, "final", 3), (1, "final", 3)]
 
 
 # --- messages -------------------------------------------------------------------------------------
@@ -485,6 +485,10 @@ def stay(collected: dict[str, Any]) -> None:
     collected["killed"]["windows_away"] = 1
 
 
+def never_return(collected: dict[str, Any]) -> None:
+    collected["killed"]["back_at_window"] = -1
+
+
 def hold_too_little(collected: dict[str, Any]) -> None:
     collected["killed"]["certificates"] = ["window:1700000000000"]
 
@@ -496,6 +500,7 @@ def hold_too_little(collected: dict[str, Any]) -> None:
         (vote_earlier, "shows no vote in a window"),
         (vote_of_another, "shows no vote in a window"),
         (vote_unsigned, "collected: cannot be examined: MalformedInput: signature"),
+        (never_return, "shows no vote in a window from -1 on"),
         (stay, "was away for 1 windows"),
         (hold_too_little, "has no certificate of late:0"),
     ],
