@@ -81,7 +81,7 @@ def encode_entries(entries: Sequence[PartitionEntry]) -> bytes:
 def decode_entries(data: bytes) -> tuple[PartitionEntry, ...]:
     """Inverse of ``encode_entries``. Raises MalformedInput."""
     (items,) = cbor.decode_object(data, "entries/1", 1, max_bytes=MAX_ENTRIES_BYTES)
-    return _read_entries(items, "entries")
+    return _read_entries(_list(items, "entries"), "entries")
 
 
 # --- observations ---------------------------------------------------------------------------------
