@@ -96,12 +96,12 @@ class Display:
 
         head = Text(progress.headline())
         windows = Table(box=None, padding=(0, 1), title=None)
-        for title in ("window", "leader", "round", "votes", *progress.names):
+        for title in ("window", "leader", "round", "votes", *progress.short_names):
             windows.add_column(Text(title), no_wrap=True)
         for row in progress.window_rows()[-MAX_WINDOWS_SHOWN:]:
             windows.add_row(*_texts(row))
         bundles = Table(box=None, padding=(0, 1))
-        for title in ("bundle", "upload", "report", *progress.names):
+        for title in ("bundle", "upload", "report", *progress.short_names):
             bundles.add_column(Text(title), no_wrap=True)
         for row in progress.bundle_rows():
             bundles.add_row(*_texts(row))

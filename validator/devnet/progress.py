@@ -49,6 +49,10 @@ class Progress:
     def names(self) -> list[str]:
         return list(self.members.values())
 
+    @property
+    def short_names(self) -> list[str]:
+        return [shorten(name) for name in self.names]
+
     # --- changes ----------------------------------------------------------------------------------
 
     def take_in(self, statuses: Mapping[str, Mapping[str, Any]], now_ms: int, now_s: float) -> list[str]:
@@ -205,13 +209,19 @@ class Progress:
         return (start_ms - self.genesis_ms) // self.options.window_ms
 
     def name_of(self, address: Any) -> str:
-        """A validator's name by its address; what is no member's address is shown as it is."""
+        """A validator's short name by its address; what is no member's address is shown as it is."""
         if not isinstance(address, str):
             return "-"
-        return self.members.get(address.lower(), address)
+        name = self.members.get(address.lower())
+        return address if name is None else shorten(name)
 
     def _cell(self, name: str, state: str) -> str:
         return "away" if name in self.away else state
+
+
+def shorten(name: str) -> str:
+    """ "v3" for "validator-3": tables have little room."""
+    return name.replace("validator-", "v")
 
 
 def _final(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -1,0 +1,86 @@
+"""The summary: its fields, their order and explanations, and the plain table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from validator.devnet.plan import Options
+from validator.devnet.summary import FIELDS, describe_fields, make_summary, render_summary
+
+NAMES = [name for entry, _ in FIELDS for name in entry.split(", ")]
+
+FIGURES: dict[str, Any] = {
+    "windows_agreed": 2,
+    "rounds_total": 3,
+    "rounds_max": 2,
+    "messages_published": 400,
+    "messages_unique_valid": 398,
+    "messages_archived": 398,
+    "messages_missing": 0,
+    "messages_late": 7,
+    "messages_archived_twice": 0,
+    "invalid_archived": 0,
+    "forged_delivered": {"wrong_signature": 4},
+    "bundles": [
+        {
+            "number": 0,
+            "arweave_id": "abc",
+            "paid": 1,
+            "messages": 398,
+            "bytes": 9000,
+            "bytes_per_message": 22.6,
+            "root": "0x01",
+            "uploader": "validator-1\x1b[1m",
+        }
+    ],
+    "reports": [{"id": 0, "tx": "0x02", "gas_used": 1, "signers": 3, "status": "final"}],
+    "receipts": {"published": 5, "archived": 5, "charged_bytes": 10, "captured": 10},
+    "verified": True,
+    "failures": [],
+}
+
+
+def a_summary(**changes: Any) -> dict[str, Any]:
+    return make_summary(
+        Options(),
+        {**FIGURES, **changes},
+        invalid_rejected={"validator-1": {"bad_signature": 4}},
+        killed=changes.get("killed"),
+        seconds_setup=20.04,
+        seconds=60.06,
+        memory_pss_bytes=1 << 30,
+    )
+
+
+def test_every_field_is_explained_and_in_order() -> None:
+    summary = a_summary(killed={"validator": "validator-2"})
+    assert list(summary) == NAMES
+    assert all(f"  {name}: " in describe_fields() for name, _ in FIELDS)
+
+
+def test_killed_is_there_only_where_one_was() -> None:
+    assert "killed" not in a_summary()
+
+
+def test_only_a_true_verdict_is_verified() -> None:
+    assert a_summary()["verified"] is True
+    assert a_summary(verified="yes")["verified"] is False
+    assert (
+        make_summary(Options(), {}, invalid_rejected={}, killed=None, seconds_setup=0, seconds=0, memory_pss_bytes=0)[
+            "verified"
+        ]
+        is False
+    )
+
+
+def test_the_table_names_every_failed_claim() -> None:
+    text = render_summary(a_summary(verified=False, failures=["bundle 0: tampered", "window 1: no certificate"]))
+    assert text.endswith("not verified: 2 failures")
+    assert "bundle 0: tampered" in text
+
+
+def test_the_table_is_safe_to_print_and_ends_with_the_verdict() -> None:
+    text = render_summary(a_summary())
+    assert "\x1b" not in text
+    assert "validator-1\\x1b[1m" in text
+    assert text.splitlines()[-1] == "verified"
