@@ -114,7 +114,7 @@ def decode_ledger(data: bytes) -> Ledger:
         ledger = Ledger(
             in_flight=tuple(
                 InFlight(
-                    number,
+                    _count(number),
                     {_text(k): cbor.unpack_amount(v, "ledger") for k, v in streams},
                     {_address(k): cbor.unpack_amount(v, "ledger") for k, v in consumers},
                     {_address(k): cbor.unpack_amount(v, "ledger") for k, v in nodes},
@@ -122,13 +122,13 @@ def decode_ledger(data: bytes) -> Ledger:
                 for number, streams, consumers, nodes in f[0]
             ),
             owed={_text(k): cbor.unpack_amount(v, "ledger") for k, v in f[1]},
-            cumulative={(_address(c), _address(b)): n for c, b, n in f[2]},
+            cumulative={(_address(c), _address(b)): _count(n) for c, b, n in f[2]},
         )
         again = encode_ledger(ledger)
     except (TypeError, ValueError) as error:
         raise MalformedInput("ledger", f"fields do not fit: {error}") from error
-    if again != data:
-        raise MalformedInput("ledger", "not sorted, or with zero values")
+    if again != data or len({r.number for r in ledger.in_flight}) != len(ledger.in_flight):
+        raise MalformedInput("ledger", "not sorted, something twice, or with zero values")
     return ledger
 
 
@@ -158,6 +158,12 @@ def _bytes(value: Any, what: str) -> bytes:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise MalformedInput("ledger", "stream id is not text")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise MalformedInput("ledger", "not a number below 2^63")
     return value
 
 
