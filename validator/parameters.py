@@ -257,7 +257,7 @@ def parse_network(text: str) -> Network:
 def format_network(network: Network) -> str:
     """network.toml of a network: the inverse of ``parse_network``."""
     lines = [
-        f"name = {json.dumps(network.name)}",
+        f"name = {_quote(network.name)}",
         f"chain_id = {network.chain_id}",
         f"deployment_block = {network.deployment_block}",
         f'deployment_parent_hash = "0x{network.deployment_parent_hash.hex()}"',
@@ -272,9 +272,14 @@ def format_network(network: Network) -> str:
         lines += ["", "[[sets]]"]
         for field in dataclasses.fields(ParameterSet):
             value = getattr(parameters, field.name)
-            text = json.dumps(value) if isinstance(value, str) else str(value).lower()
+            text = _quote(value) if isinstance(value, str) else str(value).lower()
             lines.append(f"{field.name} = {text}")
     return "\n".join(lines) + "\n"
+
+
+def _quote(text: str) -> str:
+    """A basic string of TOML: as JSON writes it, but for astral characters and DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _parse_set(item: Any) -> ParameterSet:
