@@ -257,6 +257,9 @@ class BundleStorage(Protocol):
 
     def fetch_status(self, storage_id: StorageId) -> StorageStatus: ...
 
+    def fetch_is_dropped(self, prepared: PreparedUpload, status: StorageStatus) -> bool:
+        """Whether it is certain that this transaction can no longer be mined: only then another may be signed."""
+
     def fetch_transaction(self, storage_id: StorageId) -> StoredTransaction: ...
 
     def fetch_data(self, storage_id: StorageId, destination: Path, max_bytes: int) -> int:

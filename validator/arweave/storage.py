@@ -409,6 +409,10 @@ class ArweaveStorage:
             return StorageStatus("pending")
         return StorageStatus("missing" if len(known) == len(self.gateways) else "unknown")
 
+    def fetch_is_dropped(self, prepared: PreparedUpload, status: StorageStatus) -> bool:
+        """``is_dropped`` at the gateways' height."""
+        return status.state == "missing" and is_dropped(prepared, status, self.fetch_height())
+
     def fetch_transaction(self, storage_id: StorageId) -> StoredTransaction:
         """A confirmed transaction; id and signature are verified.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from validator.codec.secp256k1 import recover_address
 from validator.codec.statement import verify_quorum, verify_statement, verify_upload
 from validator.consensus.quorum import quorum
 from validator.consensus.reconcile import Records, answer
@@ -265,7 +266,14 @@ class Service:
         if attestation.signer not in epoch_config(self._context, bundle.epoch).committee:
             self._refuse("attestation", attestation.signer, "not in the committee")
             return
-        if self._context.store.reports.save_attestation(attestation):
+        try:
+            genuine = recover_address(attestation.report_digest, attestation.signature) == attestation.signer
+        except MalformedInput as error:
+            self._refuse("attestation", attestation.signer, str(error))
+            return
+        if not genuine:
+            self._refuse("attestation", attestation.signer, "signature is not of the named signer")
+        elif self._context.store.reports.save_attestation(attestation):
             self._context.tasks.enqueue("report.attest", str(attestation.number))
 
     def _refuse(self, what: str, signer: Address | None, reason: str) -> bool:

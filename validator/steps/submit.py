@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from validator.codec.report import decode_report
 from validator.consensus.quorum import quorum
-from validator.errors import RemoteFault, TransientError
+from validator.errors import TransientError
 from validator.log import get_logger
 from validator.ports import AcceptedReport, PreparedTransaction, StepResult, StoredBundle, StoredReport
 from validator.steps.attest import packed_signatures, valid_signatures
@@ -13,7 +13,7 @@ from validator.steps.context import Context, epoch_config, require_bundle
 log = get_logger(__name__)
 
 WATCH_MS = 1_000
-STUCK_LOOKS_MS = 30_000
+STUCK_MS = 30_000
 """A transaction that is pending for longer is replaced with a higher fee."""
 
 
@@ -30,7 +30,9 @@ def submit(context: Context, number: int) -> StepResult:
         return StepResult("not yet", f"report {number - 1} is not accepted")
     transaction = context.store.reports.load_transaction(number)
     if transaction is not None:
-        return _follow(context, bundle, transaction)
+        followed = _follow(context, number, transaction)
+        if followed is not None:
+            return followed
     config = epoch_config(context, bundle.epoch)
     for stored in context.store.reports.load_reports(number):
         signatures = valid_signatures(context, config, stored)
@@ -65,17 +67,32 @@ def watch(context: Context, number: int) -> StepResult:
     return StepResult("final", f"block {accepted.block_number}")
 
 
-def _follow(context: Context, bundle: StoredBundle, transaction: PreparedTransaction) -> StepResult:
-    """What became of our transaction: send it again if it is lost, replace it when stuck."""
+def _follow(context: Context, number: int, transaction: PreparedTransaction) -> StepResult | None:
+    """What became of our transaction: sent again if it is lost, replaced when stuck; None if it was reverted."""
     status = context.sender.fetch_status(transaction.hash)
     if status.state == "mined":
         if status.success:
             return StepResult("submitted", f"block {status.block_number}")
-        raise RemoteFault(f"report {bundle.number}: its transaction was reverted", number=bundle.number)
+        log.warning("report.reverted", report=number, transaction=transaction.hash.hex())
+        return None
     if status.state == "missing":
         context.sender.send(transaction)
-        return StepResult("sent again")
-    return StepResult("pending")
+        return StepResult("sent again", transaction.hash.hex())
+    if _is_stuck(context, transaction):
+        replacement = context.sender.replace(transaction)
+        storage_id = next(r.storage_id for r in context.store.reports.load_reports(number) if r.state == "submitted")
+        context.store.reports.save_transaction(number, storage_id, replacement)
+        context.sender.send(replacement)
+        return StepResult("replaced", replacement.hash.hex())
+    return StepResult("pending", transaction.hash.hex())
+
+
+def _is_stuck(context: Context, transaction: PreparedTransaction) -> bool:
+    """Pending for longer than ``STUCK_MS`` since this process first saw it so."""
+    now_ms = context.clock.now_ms()
+    with context.lock:
+        until_ms = context.in_flight.setdefault(f"pending/{transaction.hash.hex()}", now_ms + STUCK_MS)
+    return now_ms >= until_ms
 
 
 def _finish(context: Context, bundle: StoredBundle, accepted: AcceptedReport) -> None:

@@ -36,7 +36,7 @@ def verify(context: Context, number: int) -> StepResult:
         context.store.due.done(task, key)
         return StepResult("not yet", "not sealed")
     context.store.due.postpone(task, key, context.clock.now_ms() + LOOK_MS)
-    _repeat_announcement(context, bundle)
+    _tend_own(context, bundle)
     deep = epoch_config(context, bundle.epoch).parameters.confirmations
     ready = 0
     details = []
@@ -119,16 +119,32 @@ def _refuse(context: Context, heard: HeardUpload, reason: str) -> HeardUpload:
     return HeardUpload(announcement, "refused", reason, heard.heard_ms)
 
 
-def _repeat_announcement(context: Context, bundle: StoredBundle) -> None:
-    """Loss is normal: an own upload is announced again until the report is final."""
+def _tend_own(context: Context, bundle: StoredBundle) -> None:
+    """Every few seconds until the report is final: announce own uploads again, and send again what gateways lost.
+
+    Loss is normal. The same signed bytes go out for ever; only when it is certain that they can no longer be mined is
+    the upload given up, and our turn comes again.
+    """
     now_ms = context.clock.now_ms()
     with context.lock:
         if context.in_flight.get(f"announce/{bundle.number}", 0) > now_ms:
             return
         context.in_flight[f"announce/{bundle.number}"] = now_ms + ANNOUNCE_AGAIN_MS
+    if context.voting_key is None:
+        return
     for own in context.store.bundles.load_uploads(bundle.number):
-        if own.state in ("posted", "seeded", "confirmed") and context.voting_key is not None:
-            announce(context, bundle, own)
+        if own.state not in ("posted", "seeded", "confirmed"):
+            continue
+        announce(context, bundle, own)
+        status = context.storage.fetch_status(own.prepared.storage_id)
+        if status.state != "missing":
+            continue
+        if context.storage.fetch_is_dropped(own.prepared, status):
+            log.warning("bundle.dropped", bundle=bundle.number, storage_id=own.prepared.storage_id.hex())
+            context.store.bundles.save_upload_state(bundle.number, own.attempt, "dropped")
+        else:
+            context.store.bundles.save_upload_state(bundle.number, own.attempt, "prepared")
+        context.store.due.schedule("bundle.upload", str(bundle.number), now_ms)
 
 
 def _describe(heard: HeardUpload, status: StorageStatus, deep: int) -> str:
