@@ -20,12 +20,14 @@ import os
 import resource
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 
@@ -49,6 +51,7 @@ from validator.codec.manifest import (
     manifest_root,
 )
 from validator.codec.outcome import outcome_digest
+from validator.codec.parquet_footer import MAX_ITEMS, Chunk, Footer, parse_footer
 from validator.codec.report import quorum_size
 from validator.codec.statement import SigningContext, verify_quorum
 from validator.errors import InvariantError, MalformedInput
@@ -74,16 +77,13 @@ MANIFEST_KEY = b"logstore.manifest"
 CONTENT_TYPE = "application/vnd.apache.parquet"
 APP_NAME = "LogStore"
 MAX_FOOTER_BYTES = 16 << 20
-MAX_THRIFT_ITEMS = 1 << 20
 GROUP_ROWS = 65_536
 GROUP_BYTES = 32 << 20
 """A row group ends at the first of the two, counted in canonical bytes."""
 BATCH_BYTES = 4 << 20
 MAX_BATCH_ROWS = 1024
-GROUP_FOOTER_BYTES = 8 << 10
-"""Bound of a row group's part of the footer (18 columns, measured below 2 KiB)."""
-FOOTER_BYTES = 4 << 10
-"""Bound of the schema and the library's name in the footer."""
+GROUP_BYTES_SPARE = 64 << 10
+"""Bound of what a row group's page headers and dictionaries take beside its rows."""
 ROW_BYTES = 256
 """Bound of what a row takes beyond its canonical bytes while uncompressed: 18 values' lengths, indices and levels."""
 SMALL_BYTES = 16 << 20
@@ -209,7 +209,7 @@ def bundle_tags(header: BundleHeader, root: Root, network: SigningContext, end_m
 def read_manifest(path: Path) -> Manifest:
     """The manifest of a file; nothing is verified, no row is read. Raises MalformedInput."""
     with path.open("rb") as file:
-        return _open(file)[1]
+        return _read_front(file)[1]
 
 
 def check_manifest(manifest: Manifest) -> Config:
@@ -318,10 +318,10 @@ def read_records(path: Path, manifest: Manifest) -> Iterator[tuple[InstanceId, R
         MalformedInput: names the column, key, statistic or field that breaks the format.
     """
     with path.open("rb") as file:
-        parquet, own = _open(file)
+        footer, own = _read_front(file)
         check_same_manifest(own, manifest)
         sets = _Sets(manifest)
-        for late, record in _read_rows(parquet, manifest):
+        for late, record in _read_rows(file, footer, manifest):
             yield sets.instance_of(late, record), record
 
 
@@ -335,26 +335,78 @@ def verify_bundle_file(path: Path, expected: Manifest | None = None) -> Verified
         MalformedInput: names what differs.
     """
     with path.open("rb") as file:
-        parquet, manifest = _open(file)
+        footer, manifest = _read_front(file)
         if expected is not None:
             check_same_manifest(manifest, expected)
         check_manifest(manifest)
         recount = _Recount(manifest)
-        for late, record in _read_rows(parquet, manifest):
+        for late, record in _read_rows(file, footer, manifest):
             recount.add(late, record)
         recount.close()
     return VerifiedBundle(manifest, manifest_root(manifest), recount.rows)
 
 
-def _open(file: Any) -> tuple[Any, Manifest]:
-    """Footer, schema, layout and manifest of an open file."""
+def _read_front(file: Any) -> tuple[Footer, Manifest]:
+    """Footer, layout and manifest of an open file, without the help of any library that trusts them."""
     size = os.fstat(file.fileno()).st_size
     _require(size >= 12 and file.read(4) == _MAGIC, "bundle", "not a Parquet file")
     file.seek(size - 8)
     tail = file.read(8)
     _require(tail[4:] == _MAGIC, "bundle", "cut short, or an encrypted footer")
-    footer = int.from_bytes(tail[:4], "little")
-    _require(footer <= min(MAX_FOOTER_BYTES, size - 12), "footer", f"{footer} bytes exceed the limit or the file")
+    length = int.from_bytes(tail[:4], "little")
+    _require(length <= min(MAX_FOOTER_BYTES, size - 12), "footer", f"{length} bytes exceed the limit or the file")
+    file.seek(size - 8 - length)
+    footer = parse_footer(file.read(length))
+    _require(footer.columns == COLUMNS, "schema", "not exactly the columns of a bundle")
+    _require([key for key, _ in footer.keys] == [MANIFEST_KEY], "metadata", f"keys other than {_MANIFEST}")
+    manifest = decode_manifest(_unpack_manifest(footer.keys[0][1]))
+    _check_layout(footer, manifest, size - 8 - length)
+    return footer, manifest
+
+
+def _check_layout(footer: Footer, manifest: Manifest, end: int) -> None:
+    """Row groups of bounded size that fill the file without gaps; statistics only where they belong."""
+    expected = sum(e.count for c in (*manifest.windows, manifest.late) for e in c.outcome.entries)
+    _require(footer.rows == expected, "rows", f"{footer.rows} where the outcomes have {expected}")
+    _require(sum(group.rows for group in footer.groups) == expected, "rows", "row groups and footer differ")
+    allowance = _canonical_bytes(manifest) + expected * ROW_BYTES + len(footer.groups) * GROUP_BYTES_SPARE
+    at = len(_MAGIC)
+    for number, group in enumerate(footer.groups):
+        _require(0 < group.rows <= GROUP_ROWS, f"row group {number}", f"{group.rows} rows")
+        for chunk in group.chunks:
+            where = f"row group {number} column {chunk.name}"
+            _require(chunk.statistics is None or chunk.name in STATISTICS, where, "has statistics")
+            _require(chunk.values == group.rows, where, "another number of values than rows")
+            _require(chunk.start == at, where, "does not begin where the one before it ends")
+            _require(chunk.compressed_bytes > 0, where, "has no bytes")
+            at += chunk.compressed_bytes
+            allowance -= chunk.uncompressed_bytes
+            _require(allowance >= 0, where, "more bytes than the outcomes have")
+    _require(at == end, "bundle", "bytes between columns and footer")
+
+
+def _read_rows(file: Any, footer: Footer, manifest: Manifest) -> Iterator[Row]:
+    """All rows in bounded batches; each row group's statistics are compared with its rows."""
+    batch_rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * footer.rows // max(1, _canonical_bytes(manifest))))
+    parquet = _open_parquet(file)
+    for number, group in enumerate(footer.groups):
+        totals = _Totals()
+        try:
+            for batch in parquet.iter_batches(batch_rows, row_groups=[number], use_threads=False):
+                batch.validate(full=True)
+                totals.add(batch)
+                yield from read_batch(batch)
+        except _LIBRARY_ERRORS as error:
+            if isinstance(error, MemoryError):
+                raise
+            raise MalformedInput(f"row group {number}", f"not readable: {_first_line(error)}") from error
+        _require(totals.rows == group.rows, f"row group {number}", f"{totals.rows} rows, not {group.rows}")
+        for chunk in group.chunks:
+            totals.check(chunk, f"row group {number} column {chunk.name}")
+
+
+def _open_parquet(file: Any) -> Any:
+    """The library's reader of a file whose footer is sound."""
     file.seek(0)
     try:
         parquet = pq.ParquetFile(
@@ -363,117 +415,65 @@ def _open(file: Any) -> tuple[Any, Manifest]:
             pre_buffer=False,
             buffer_size=1 << 20,
             thrift_string_size_limit=MAX_FOOTER_BYTES,
-            thrift_container_size_limit=MAX_THRIFT_ITEMS,
+            thrift_container_size_limit=MAX_ITEMS,
         )
-        metadata = parquet.metadata
-        schema = parquet.schema_arrow
-        keys = metadata.metadata or {}
+        same = parquet.schema_arrow.equals(SCHEMA, check_metadata=False)
     except _LIBRARY_ERRORS as error:
         if isinstance(error, MemoryError):
             raise
         raise MalformedInput("footer", f"not readable: {_first_line(error)}") from error
-    _require(schema.equals(SCHEMA, check_metadata=False), "schema", "not exactly the columns of a bundle")
-    _require(list(keys) == [MANIFEST_KEY], "metadata", f"keys other than {_MANIFEST}")
-    packed = keys[MANIFEST_KEY]
-    manifest = decode_manifest(_unpack_manifest(packed))
-    bound = len(packed) + FOOTER_BYTES + metadata.num_row_groups * GROUP_FOOTER_BYTES
-    _require(footer <= bound, "footer", f"{footer} bytes, at most {bound} belong there")
-    try:
-        _check_layout(metadata, manifest, size - 8 - footer)
-    except _LIBRARY_ERRORS as error:
-        raise MalformedInput("footer", f"not readable: {_first_line(error)}") from error
-    return parquet, manifest
+    _require(same, "schema", "not exactly the columns of a bundle")
+    return parquet
 
 
-def _check_layout(metadata: Any, manifest: Manifest, end: int) -> None:
-    """Row groups of bounded size that fill the file without gaps; no index; statistics only where they belong."""
-    expected = sum(e.count for c in (*manifest.windows, manifest.late) for e in c.outcome.entries)
-    _require(metadata.num_rows == expected, "rows", f"{metadata.num_rows} where the outcomes have {expected}")
-    _require(metadata.num_row_groups <= expected, "row groups", "more than rows")
-    allowance = _canonical_bytes(manifest) + expected * ROW_BYTES + metadata.num_row_groups * (64 << 10)
-    at = len(_MAGIC)
-    rows = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        what = f"row group {number}"
-        _require(0 < group.num_rows <= GROUP_ROWS, what, f"{group.num_rows} rows")
-        _require(not group.sorting_columns, what, "declares an order")
-        rows += group.num_rows
-        for index, name in enumerate(COLUMNS):
-            chunk = group.column(index)
-            where = f"{what} column {name}"
-            indexed = chunk.has_column_index or chunk.has_offset_index
-            _require(not indexed and chunk.bloom_filter_offset is None, where, "has an index")
-            _require(not chunk.file_path and not chunk.metadata, where, "has a file or keys of its own")
-            _require(not chunk.is_stats_set or name in STATISTICS, where, "has statistics")
-            _require(chunk.compression == "ZSTD", where, f"compressed as {chunk.compression}")
-            _require(chunk.num_values == group.num_rows, where, "another number of values than rows")
-            start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
-            _require(start == at, where, "does not begin where the one before it ends")
-            _require(chunk.total_compressed_size > 0, where, "has no bytes")
-            at += chunk.total_compressed_size
-            allowance -= max(0, chunk.total_uncompressed_size)
-            _require(allowance >= 0, where, "more bytes than the outcomes have")
-    _require(rows == metadata.num_rows, "rows", "row groups and footer differ")
-    _require(at == end, "bundle", "bytes between columns and footer")
-
-
-def _read_rows(parquet: Any, manifest: Manifest) -> Iterator[Row]:
-    """All rows in bounded batches; each row group's statistics are compared with its rows."""
-    count = max(1, parquet.metadata.num_rows)
-    batch_rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * count // max(1, _canonical_bytes(manifest))))
-    for number in range(parquet.metadata.num_row_groups):
-        limits = _Limits()
-        try:
-            for batch in parquet.iter_batches(batch_rows, row_groups=[number], use_threads=False):
-                batch.validate(full=True)
-                for row in read_batch(batch):
-                    limits.add(row[1])
-                    yield row
-        except _LIBRARY_ERRORS as error:
-            if isinstance(error, MemoryError):
-                raise
-            raise MalformedInput(f"row group {number}", f"not readable: {_first_line(error)}") from error
-        limits.check(parquet.metadata.row_group(number), number)
-
-
-class _Limits:
-    """Smallest and largest values of a row group, to compare with its statistics."""
+class _Totals:
+    """What a row group's statistics say, added up from its rows."""
 
     def __init__(self) -> None:
-        self._low: list[Any] = []
-        self._high: list[Any] = []
+        self.rows = 0
+        self._nulls: dict[str, int] = defaultdict(int)
+        self._bytes: dict[str, int] = defaultdict(int)
+        self._low: dict[str, bytes | int] = {}
+        self._high: dict[str, bytes | int] = {}
 
-    def add(self, record: Record) -> None:
-        m = record.message
-        values = [m.stream_id.encode(), m.partition, m.timestamp_ms]
-        if not self._low:
-            self._low, self._high = values, values
-            return
-        self._low = list(map(min, self._low, values))
-        self._high = list(map(max, self._high, values))
+    def add(self, batch: Any) -> None:
+        self.rows += batch.num_rows
+        for name in COLUMNS:
+            column = batch.column(name)
+            self._nulls[name] += column.null_count
+            if column.type in (pa.string(), pa.binary()):
+                self._bytes[name] += pc.sum(pc.binary_length(column)).as_py() or 0
+            if name in STATISTICS:
+                plain = column.cast(pa.binary() if column.type == pa.string() else pa.int64())
+                found = pc.min_max(plain).as_py()
+                self._low[name] = min(self._low.get(name, found["min"]), found["min"])
+                self._high[name] = max(self._high.get(name, found["max"]), found["max"])
 
-    def check(self, group: Any, number: int) -> None:
-        for index, name in enumerate(STATISTICS):
-            statistics = group.column(COLUMNS.index(name)).statistics
-            if statistics is None:
-                continue
-            _require(
-                statistics.has_min_max
-                and _plain(statistics.min) == self._low[index]
-                and _plain(statistics.max) == self._high[index]
-                and statistics.null_count in (0, None)
-                and statistics.distinct_count in (0, None),
-                f"row group {number} column {name}",
-                "statistics differ from the rows",
-            )
+    def check(self, chunk: Chunk, what: str) -> None:
+        """Raises MalformedInput where a statistic differs from the rows."""
+        nulls = self._nulls[chunk.name]
+        levels = [nulls, self.rows - nulls] if SCHEMA.field(chunk.name).nullable else [self.rows]
+        true: dict[str, Sequence[Any]] = {
+            "null_count": (nulls,),
+            "is_max_value_exact": (True,),
+            "is_min_value_exact": (True,),
+            "repetition_levels": ([],),
+            "definition_levels": ([], levels),
+        }
+        if chunk.name in self._bytes:
+            true["unencoded_bytes"] = (self._bytes[chunk.name],)
+        if chunk.name in STATISTICS:
+            true["min"] = true["min_value"] = (_pack_value(chunk.name, self._low[chunk.name]),)
+            true["max"] = true["max_value"] = (_pack_value(chunk.name, self._high[chunk.name]),)
+        for name, value in {**(chunk.statistics or {}), **(chunk.size_statistics or {})}.items():
+            _require(value in true.get(name, ()), what, f"its {name} differs from the rows")
 
 
-def _plain(value: Any) -> Any:
-    """A statistic as the value it stands for: text as bytes, time as Unix ms."""
-    if isinstance(value, str):
-        return value.encode()
-    return value if isinstance(value, int | bytes) else pa.scalar(value, pa.timestamp("ms", tz="UTC")).value
+def _pack_value(name: str, value: bytes | int) -> bytes:
+    """A value as statistics hold it: text as it is, numbers little-endian in the column's physical width."""
+    if isinstance(value, bytes):
+        return value
+    return value.to_bytes(8 if name == "timestamp" else 4, "little", signed=True)
 
 
 # --- recounting -----------------------------------------------------------------------------------

@@ -80,9 +80,10 @@ def test_a_page_far_larger_than_its_footer_says_ends_in_the_child(path: Path) ->
     claimed = pq.ParquetFile(path).metadata.row_group(0).column(SCHEMA.get_field_index("content"))
     honest = varint(claimed.total_uncompressed_size)
     data = path.read_bytes()
-    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    assert data[footer:].count(honest) == 1
-    path.write_bytes(data[:footer] + data[footer:].replace(honest, b"\x80" * (len(honest) - 1) + b"\x00"))
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    assert data[start:-8].count(honest) == 1
+    footer = data[start:-8].replace(honest, varint(1_000))
+    path.write_bytes(data[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
     with pytest.raises(MalformedInput, match="needs more memory than is allowed"):
         verify_in_child(path, memory_bytes=128 << 20)
 

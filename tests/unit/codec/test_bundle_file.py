@@ -216,11 +216,11 @@ def test_other_rows_and_columns_are_refused(path: Path, change: Callable[[Any], 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"write_page_index": True}, "has an index"),
+        ({"write_page_index": True}, "has an index, which a bundle does not have"),
         ({"write_statistics": True}, "has statistics"),
-        ({"sorting_columns": [pq.SortingColumn(0)]}, "declares an order"),
-        ({"compression": "snappy"}, "compressed as SNAPPY"),
-        ({"bloom_filter_options": {"stream_id": True}}, "has an index"),
+        ({"sorting_columns": [pq.SortingColumn(0)]}, "has a declared order, which a bundle does not have"),
+        ({"compression": "snappy"}, "not compressed with zstd"),
+        ({"bloom_filter_options": {"stream_id": True}}, "has a bloom filter, which a bundle does not have"),
         ({"store_schema": True}, "metadata: keys other than logstore.manifest"),
     ],
 )
@@ -238,7 +238,7 @@ def test_a_statistic_that_differs_from_the_rows_is_refused(path: Path) -> None:
     footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     at = data.index(first.encode(), footer)
     path.write_bytes(data[:at] + b"0x0" + data[at + 3 :])
-    assert "column stream_id: statistics differ from the rows" in refusal(lambda: verify_bundle_file(path))
+    assert "column stream_id: its min_value differs from the rows" in refusal(lambda: verify_bundle_file(path))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_manifest_that_is_none_is_refused(path: Path, packed: bytes, named: st
         (lambda d: d[:-1], "bundle: cut short"),
         (lambda d: b"X" + d[1:], "bundle: not a Parquet file"),
         (lambda d: d[:-8] + (17 << 20).to_bytes(4, "little") + d[-4:], "footer: 17825792 bytes exceed"),
-        (lambda d: d[:-8] + (100).to_bytes(4, "little") + d[-4:], "footer: not readable"),
+        (lambda d: d[:-8] + (100).to_bytes(4, "little") + d[-4:], "footer"),
         (
             lambda d: (
                 d[: -8 - int.from_bytes(d[-8:-4], "little")] + b"hidden" + d[-8 - int.from_bytes(d[-8:-4], "little") :]
