@@ -10,9 +10,9 @@ from typing import Any
 
 import cbor2
 import pytest
-from eth_account.messages import _hash_eip191_message, encode_typed_data
 
 from tests.builders import a_key
+from tests.wallet import hash_typed_data
 from validator.codec.secp256k1 import HALF_ORDER
 from validator.codec.statement import (
     SigningContext,
@@ -99,7 +99,7 @@ def test_a_statement_has_the_bytes_and_digest_of_the_vector_and_a_wallet_agrees(
     statement = decode_statement(bytes.fromhex(vector["canonical"]))
     assert encode_statement(statement).hex() == vector["canonical"]
     assert statement_digest(statement, context).hex() == vector["digest"]
-    assert _hash_eip191_message(encode_typed_data(full_message=vector["typed_data"])).hex() == vector["digest"]
+    assert hash_typed_data(vector["typed_data"]).hex() == vector["digest"]
     verify_statement(statement, context)
 
 
@@ -111,8 +111,7 @@ def test_a_quorum_and_an_announcement_have_the_bytes_of_the_vector() -> None:
     upload = decode_upload(bytes.fromhex(VECTORS["upload"]["canonical"]))
     assert encode_upload(upload).hex() == VECTORS["upload"]["canonical"]
     assert upload_digest(upload, context).hex() == VECTORS["upload"]["digest"]
-    typed = encode_typed_data(full_message=VECTORS["upload"]["typed_data"])
-    assert _hash_eip191_message(typed).hex() == VECTORS["upload"]["digest"]
+    assert hash_typed_data(VECTORS["upload"]["typed_data"]).hex() == VECTORS["upload"]["digest"]
     verify_upload(upload, context)
 
 

@@ -3,9 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from eth_account import Account
-from eth_account.messages import encode_typed_data
 
+from tests.wallet import Account, encode_typed_data
 from validator.codec.secp256k1 import SigningKey
 from validator.codec.statement import SigningContext
 from validator.errors import MalformedInput
