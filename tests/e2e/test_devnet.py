@@ -1,0 +1,126 @@
+"""The whole network as a subprocess: a small run that is verified, and endings that leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from validator.devnet.summary import FIELDS
+from validator.setup.console import die_with_parent, stop_group
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN_LIMIT_S = 240
+START_LIMIT_S = 60
+END_LIMIT_S = 20
+SMALLEST = ("--validators", "1", "--brokers", "1", "--windows", "1", "--flower", "none")
+
+
+@contextmanager
+def running_devnet(folder: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """devnet with its output in ``folder``/out; whatever the test does, its group is gone afterwards."""
+    command = [sys.executable, "-m", "validator.cli", "devnet", "--data", str(folder / "run"), *words]
+    with (folder / "out").open("wb") as sink:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+    try:
+        yield process
+    finally:
+        stop_group(process, END_LIMIT_S)
+
+
+def processes_of(run: Path) -> list[str]:
+    """Command lines of processes that work in the run's folder, as all of devnet's children do."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            if Path(os.readlink(entry / "cwd")) == run:
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
+def wait_until_started(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Until all processes have been started."""
+    end = time.monotonic() + START_LIMIT_S
+    while "\nlogs  " not in (folder / "out").read_text():
+        assert process.poll() is None, (folder / "out").read_text()
+        assert time.monotonic() < end, (folder / "out").read_text()
+        time.sleep(0.1)
+
+
+def wait_until_gone(run: Path) -> None:
+    end = time.monotonic() + END_LIMIT_S
+    while processes_of(run) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert processes_of(run) == []
+
+
+@pytest.mark.timeout(RUN_LIMIT_S + 40)
+def test_a_small_network_agrees_archives_settles_and_is_verified(tmp_path: Path) -> None:
+    result = tmp_path / "summary.json"
+    with running_devnet(tmp_path, "--windows", "2", "--json", str(result)) as process:
+        status = process.wait(RUN_LIMIT_S)
+    said = (tmp_path / "out").read_text()
+    assert status == 0, said[-4000:]
+    assert said.rstrip().endswith("verified")
+    summary = json.loads(result.read_text())
+    names = {name for entry, _ in FIELDS for name in entry.split(", ")} - {"killed"}
+    assert names <= summary.keys()
+    assert summary["verified"] is True
+    assert summary["windows_agreed"] == 2
+    assert summary["messages_unique_valid"] == summary["messages_archived"] > 100
+    assert summary["messages_missing"] == summary["messages_archived_twice"] == summary["invalid_archived"] == 0
+    assert [bundle["paid"] for bundle in summary["bundles"]] == [1, 1]
+    assert [report["id"] for report in summary["reports"]] == [0, 1]
+    assert summary["receipts"]["captured"] > 0
+    assert sum(summary["forged_delivered"].values()) > 0
+    assert summary["memory_pss_bytes"] < 2 << 30
+    assert processes_of(tmp_path / "run") == []
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_process(tmp_path: Path) -> None:
+    with running_devnet(tmp_path, *SMALLEST) as process:
+        wait_until_started(process, tmp_path)
+        assert len(processes_of(tmp_path / "run")) >= 7
+        process.send_signal(signal.SIGINT)
+        assert process.wait(END_LIMIT_S) == 130
+    assert processes_of(tmp_path / "run") == []
+    assert "Traceback" not in (tmp_path / "out").read_text()
+
+
+def test_a_killed_conductor_takes_everything_with_it(tmp_path: Path) -> None:
+    with running_devnet(tmp_path, *SMALLEST) as process:
+        wait_until_started(process, tmp_path)
+        assert len(processes_of(tmp_path / "run")) >= 7
+        process.send_signal(signal.SIGKILL)
+        process.wait(END_LIMIT_S)
+        wait_until_gone(tmp_path / "run")
+
+
+def test_a_second_devnet_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with running_devnet(tmp_path, *SMALLEST) as process:
+        wait_until_started(process, tmp_path)
+        command = [sys.executable, "-m", "validator.cli", "devnet", "--data", str(tmp_path / "run")]
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=END_LIMIT_S, check=False)
+        assert (second.returncode, second.stdout, second.stderr.count("\n")) == (2, "", 1)
+        assert "in use" in second.stderr
+        assert process.poll() is None
