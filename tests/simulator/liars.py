@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 OBSERVATION, PROPOSAL = StatementKind.OBSERVATION, StatementKind.PROPOSAL
 PREVOTE, PRECOMMIT = StatementKind.PREVOTE, StatementKind.PRECOMMIT
 PLAYS = ("silent", "loyal", "loyal", "split", "split", "one", "nil first", "late", "forge", "flood", "twice")
-OFFERS = ("good", "incomplete", "incomplete", "invalid", "bad message", "variant", "block", "withheld", "stale", "open", "two")
+OFFERS = ("good", "incomplete", "short", "short", "invalid", "bad message", "variant", "block", "withheld", "stale", "open", "two")
 DATA = ("serve", "serve", "slow", "never", "some")
 
 
@@ -121,6 +121,8 @@ class Liars:
             if liar in committee:
                 delay = self.rng.choice((0, 300, 1_500))
                 self.world.at(max(self.world.now, end_of(window_of(key[1]))) + delay, self.observe, key, book, liar)
+        if self.world.scenario.reopen and key[0] == self.world.new_digest and self.rng.random() < 0.7:
+            self.later(key, 3_000, self.replay, book)
         return book
 
     def note(self, key: Key, book: Book, s: Statement) -> None:
@@ -280,16 +282,20 @@ class Liars:
             mixed.update(held)
             pairs = [(a, mixed[a].signature) for a in sorted(mixed)]
         elif trick == "foreign":
-            foreign = [k for k in self.books if k != key]
-            if foreign:
-                other = self.books[self.rng.choice(foreign)]
-                for slot in list(other.shown):
-                    votes = other.votes[slot]
-                    some = next(iter(votes.values()))
-                    q = as_quorum(some, [(a, votes[a].signature) for a in sorted(votes)])
-                    self.say(key, self.victims(book), [], (q,))
+            self.replay(key, book)
             return
         self.say(key, self.some(self.victims(book)), [], (as_quorum(base, pairs),))
+
+    def replay(self, key: Key, book: Book) -> None:
+        """Genuine quorums of another instance, or of the same one under an older config digest."""
+        for other_key, other in list(self.books.items()):
+            if other_key == key:
+                continue
+            for (kind, _, value), votes in list(other.votes.items()):
+                if value != NIL and len(votes) >= other.quorum and kind in (PREVOTE, PRECOMMIT):
+                    some = next(iter(votes.values()))
+                    q = as_quorum(some, [(a, votes[a].signature) for a in sorted(votes)])
+                    self.say(key, self.some(self.victims(book)), list(votes.values()), (q,))
 
     # --- observations and proposals ---
 
@@ -366,6 +372,10 @@ class Liars:
         if not values:
             return
         value = self.rng.choice(values)
+        if self.rng.random() < 0.7:  # the value with most prevoters that the newest lock is not on
+            proven_values = {v for k, _, v in book.shown if k == PREVOTE}
+            others = [v for v in values if v not in proven_values] or values
+            value = max(others, key=lambda v: len(prevoters(book, v)))
         valid = self.rng.randrange(0, round) if round and offer == "stale" else round + self.rng.randrange(0, 2)
         proven = [slot for slot in book.shown if slot[0] == PREVOTE and slot[1] < round]
         quorums: tuple[VoteQuorum, ...] = ()
@@ -379,8 +389,9 @@ class Liars:
             quorums = (as_quorum(next(iter(votes.values())), [(a, votes[a].signature) for a in sorted(votes)]),)
         bodies = (value,) if value in self.world.values else ()
         s = self.sign(key, liar, PROPOSAL, round, value, valid)
-        mine = [self.sign(key, a, PREVOTE, r, value) for a in self.addresses for r in {max(0, valid)} if a in book.committee]
-        self.say(key, self.victims(book), [*mine, s], quorums, bodies)
+        others = [v for (k, _, v), held in book.votes.items() if k == PREVOTE and v == value for v in held.values()]
+        mine = [self.sign(key, a, PREVOTE, max(0, valid), value) for a in self.addresses if a in book.committee]
+        self.say(key, self.victims(book), [*others, *mine, s], quorums, bodies)
 
     def craft(self, key: Key, book: Book, offer: str) -> Value | None:
         """An outcome built with the real functions from what the liars choose to use."""
@@ -401,6 +412,8 @@ class Liars:
         if offer in ("incomplete", "two") and leaves:
             for leaf in self.rng.sample(sorted(leaves), self.rng.randrange(1, 1 + (len(leaves) + 1) // 2)):
                 leaves -= {other for other in leaves if IDENTITY[other] == IDENTITY[leaf]}
+        if offer == "short":
+            leaves -= self.of_one_only(key, leaves)
         forge = offer == "variant"
         if forge:
             for item in POOL[window_of(instance)]:
@@ -430,6 +443,19 @@ class Liars:
         if value.digest not in book.values:
             book.values.append(value.digest)
         return value
+
+    def of_one_only(self, key: Key, leaves: set[bytes]) -> set[bytes]:
+        """What a single honest member observed: leaving it out splits that member from the others."""
+        frozen = self.world.monitor.frozen.get(key, {})
+        holders: dict[bytes, list[Address]] = {}
+        for address, held in frozen.items():
+            for leaf in held & leaves:
+                holders.setdefault(leaf, []).append(address)
+        alone = sorted({who[0] for who in holders.values() if len(who) == 1})
+        if not alone:
+            return set()
+        victim = self.rng.choice(alone)
+        return {leaf for leaf, who in holders.items() if who == [victim]}
 
     def late_leaves(self, instance: InstanceId, leaves: set[bytes], offer: str) -> set[bytes]:
         """What is not stored yet; to tempt, also variants of what is."""
@@ -476,6 +502,10 @@ class Liars:
             book = self.books.get(packet[1])
             if book is not None and book.withheld and self.rng.random() < 0.2:
                 self.say(packet[1], [source], [self.rng.choice(book.withheld)])
+
+
+def prevoters(book: Book, value: Digest) -> set[Address]:
+    return {a for (k, _, v), held in book.votes.items() if k == PREVOTE and v == value for a in held}
 
 
 def as_quorum(s: Statement, pairs: list[tuple[Address, bytes]]) -> VoteQuorum:

@@ -277,7 +277,9 @@ class Monitor:
         if len(set(ballot.decided.values())) > 1:
             self.fail("one-outcome", f"{who}: two outcomes decided")
         if self.world.scenario.is_calm and certificate.round > 0:
-            self.fail("prompt", f"{who}: round {certificate.round} in a network without faults")
+            leader = node.disk.cells[cell.key].agreement.rules.leader(0)
+            if leader not in self.faulty and leader[0] - 1 not in self.world.scenario.gone:
+                self.fail("prompt", f"{who}: round {certificate.round} although round 0 had an honest leader and no loss")
         self.on_outcome(cell, self.world.values[value], certificate.round)
 
     def on_outcome(self, cell: Cell, value: Value, round: int) -> None:

@@ -216,9 +216,8 @@ class Node:
         for window in range(world.scenario.windows):
             end = end_of(window)
             self.consider(window_instance(window), world.start_ms(self, window), end - BOOT_MS)
-            before = window == 0 or late_instance(window - 1) in self.disk.decided
-            if before and window_instance(window) in self.disk.decided:
-                instance = late_instance(window)
+            instance = late_instance(window)
+            if all(earlier in self.disk.decided for earlier in before(instance)):
                 if instance not in self.world.met.setdefault(self.index, {}):
                     self.world.met[self.index][instance] = world.now + world.rng.randrange(10, 60)
                 self.consider(instance, self.world.met[self.index][instance], 0)
@@ -340,6 +339,9 @@ class Node:
         crash = world.crash_point(self)
         switches = world.switches
         if switches.speak_first and after is not before:
+            for effect in effects:
+                if type(effect) is Say:
+                    world.monitor.on_said(self, cell, effect.statement)
             self.send(cell, after, effects)
         if crash == 1:
             self.crash()
@@ -369,6 +371,7 @@ class Node:
                 return False  # the unique key refuses it, and the transaction with it
         for statement in said:
             cell.journal[statement.kind, statement.round] = statement
+            self.world.monitor.on_said(self, cell, statement)
         if after is not cell.agreement:
             self.world.monitor.on_state(self, cell, after)
             cell.agreement = after
@@ -383,13 +386,10 @@ class Node:
             kind = type(effect)
             if kind is Say:
                 statements.append(effect.statement)  # type: ignore[union-attr]
-                self.world.monitor.on_said(self, cell, effect.statement)  # type: ignore[union-attr]
             elif kind is SendQuorum:
                 quorums.append(effect.quorum)  # type: ignore[union-attr]
             elif kind is Resend:
-                for s in effect.statements:  # type: ignore[union-attr]
-                    self.world.monitor.on_said(self, cell, s)
-                    statements.append(s)
+                statements += effect.statements  # type: ignore[union-attr]
         if self.world.switches.proof_left_out:
             quorums = [] if any(s.valid_round >= 0 for s in statements) else quorums
         if not statements and not quorums:
@@ -535,9 +535,6 @@ class Node:
                 statements = tuple(cell.journal.values())
         if not statements and not quorums:
             return
-        for s in statements:
-            if s.signer == self.address:
-                self.world.monitor.on_said(self, cell, s)
         listed = list(statements)
         bodies = self.attach(cell.agreement, listed)
         self.world.send(self, source, ("say", key, tuple(listed), quorums, bodies))
@@ -744,8 +741,7 @@ class Node:
 
     def earlier_sets(self, late: InstanceId) -> list[Value]:
         decided, world = self.disk.decided, self.world
-        earlier = [window_instance(w) for w in range(late.number + 1)] + [late_instance(b) for b in range(late.number)]
-        return [world.values[decided[i]] for i in earlier]
+        return [world.values[decided[earlier]] for earlier in before(late)]
 
     def stored_identities(self, late: InstanceId) -> set[Identity]:
         return {IDENTITY[leaf] for value in self.earlier_sets(late) for leaf in value.leaves}
@@ -849,6 +845,11 @@ class Node:
     def snapshot(self) -> None:
         if not self.down:
             self.old_copy = self.disk.copy()
+
+
+def before(late: InstanceId) -> list[InstanceId]:
+    """The sets that a late set has to know: all windows up to its bundle's, all late sets before it."""
+    return [window_instance(w) for w in range(late.number + 1)] + [late_instance(b) for b in range(late.number)]
 
 
 def window_instance_of(leaf: bytes) -> InstanceId:

@@ -42,10 +42,12 @@ class Scenario:
     delay_max_ms: int = 40
     heal_ms: int = 0
     bound_ms: int = 40
+    least_ms: int = 5
     lossy_for_ever: bool = False
     cut_from_ms: int = 0
     cut_until_ms: int = 0
     cut: frozenset[int] = frozenset()
+    ambush: float = 0.0
     # members
     skew_ms: tuple[int, ...] = ()
     pull_ms: tuple[int, ...] = ()
@@ -62,6 +64,7 @@ class Scenario:
     budget: int = 1 << 30
     reopen: bool = False
     # content: by window, by member
+    variants: bool = False
     sights: tuple[tuple[tuple[Sight, ...], ...], ...] = ()
     prices: tuple[tuple[int | None, ...], ...] = ()
 
@@ -71,8 +74,11 @@ class Scenario:
 
     @property
     def is_calm(self) -> bool:
-        """No fault of any kind: round 0 must decide."""
-        quiet = self.heal_ms == 0 and not self.faulty and not self.lossy_for_ever and not self.stale_rate
+        """Network, clocks and chain as they should be: an honest leader of round 0 decides, whatever liars do.
+
+        Where brokers show variants, it may take until round n, from which on none is refused.
+        """
+        quiet = self.heal_ms == 0 and not self.variants and not self.lossy_for_ever and not self.stale_rate
         together = max(self.pull_ms) <= 50 and max(self.skew_ms) - min(self.skew_ms) <= 50
         return quiet and together and self.bound_ms <= 60 and not any(self.block_late_ms)
 
@@ -132,8 +138,10 @@ def _draw_network(s: Scenario, r: random.Random) -> None:
         s.cut_from_ms = end + r.randrange(0, 4_000)
         s.cut_until_ms = min(s.heal_ms, s.cut_from_ms + r.randrange(500, 10_000))
         s.cut = frozenset(i for i in range(s.members) if r.random() < 0.5)
+    s.ambush = r.choice((0.0, 0.0, 0.3, 0.8))
     if kind == "slow":
-        s.bound_ms = r.choice((300, 500, 800))
+        s.bound_ms = r.choice((300, 800, 3_000))
+        s.least_ms = s.bound_ms * 4 // 5 if r.random() < 0.5 else 5
         s.delay_max_ms = max(s.delay_max_ms, s.bound_ms)
 
 
@@ -180,6 +188,7 @@ def _draw_faulty(s: Scenario, r: random.Random) -> None:
 
 
 def _draw_content(s: Scenario, r: random.Random, *, items: int, seen: float, late: float, forged: float) -> None:
+    s.variants = forged > 0
     sights, prices = [], []
     for window in range(s.windows):
         end = end_of(window)

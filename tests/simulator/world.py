@@ -14,7 +14,17 @@ from tests.simulator.node import BOOT_MS, Key, Node, Switches, budgets
 from tests.simulator.scenario import Scenario, member
 from validator.consensus.proposal import Scope
 from validator.hashing import hash_body
-from validator.model import Address, Block, Digest, InstanceId, InstanceKind, Observation, Root, Statement
+from validator.model import (
+    Address,
+    Block,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Observation,
+    Root,
+    Statement,
+    StatementKind,
+)
 
 GRACE_MS = 300
 PATIENCE_MS = 1_200_000
@@ -45,7 +55,7 @@ class World:
         self.met: dict[int, dict[InstanceId, int]] = {}
         self.block = Block(100, hash_body(b"block"), 1)
         self.reverted_block = Block(100, hash_body(b"reverted"), 1)
-        self.reopened = False
+        self.isolated: dict[Address, int] = {}
         self._scopes: dict[Digest, Scope] = {}
         self.instances = [window_instance(w) for w in range(scenario.windows)]
         self.instances += [late_instance(w) for w in range(scenario.windows)]
@@ -182,6 +192,8 @@ class World:
         if self.trace is not None:
             self.note(source, packet)
         self.liars.see(source.address, packet)
+        if self.scenario.ambush and packet[0] == "say" and self.is_rough():
+            self.maybe_isolate(source.address, packet)
         for address in self.addresses:
             if address != source.address:
                 self.carry(source.address, address, packet)
@@ -196,13 +208,24 @@ class World:
         rough = self.now < s.heal_ms
         if (rough or s.lossy_for_ever) and random_number() < s.loss:
             return
+        if rough and self.isolated and self.now < max(self.isolated.get(source, 0), self.isolated.get(target, 0)):
+            return
         if rough and s.cut_from_ms <= self.now < s.cut_until_ms and (source[0] - 1 in s.cut) != (target[0] - 1 in s.cut):
             return
-        longest = s.delay_max_ms if rough else s.bound_ms
-        delay = s.delay_min_ms + int(random_number() * (longest - s.delay_min_ms))
+        least, longest = (s.delay_min_ms, s.delay_max_ms) if rough else (s.least_ms, s.bound_ms)
+        delay = least + int(random_number() * (longest - least))
         self.at(self.now + delay, self.deliver, source, target, packet)
         if s.repeat and random_number() < s.repeat:
             self.at(self.now + delay + int(random_number() * longest), self.deliver, source, target, packet)
+
+    def maybe_isolate(self, source: Address, packet: tuple[Any, ...]) -> None:
+        """The network too is against us: who has just got a proof, or locked, is cut off with what it knows."""
+        proof = any(q.kind is StatementKind.PREVOTE for q in packet[3])
+        locks = any(s.kind is StatementKind.PRECOMMIT and any(s.value) for s in packet[2])
+        if (proof or locks) and self.now >= max(self.isolated.values(), default=0):
+            if self.rng.random() < self.scenario.ambush:
+                self.isolated[source] = self.now + self.rng.randrange(500, 9_000)
+                self.tell(f"{source[0] - 1} is cut off for {self.isolated[source] - self.now} ms")
 
     def deliver(self, source: Address, target: Address, packet: tuple[Any, ...]) -> None:
         self.packets += 1

@@ -1,0 +1,384 @@
+"""Planted bugs: each a change of the core or of the shell, with the seed that catches it and the invariant that does.
+
+A mutation of the core replaces one function of ``validator.consensus`` while it is applied; one of the shell is a
+switch of ``node.Switches``. Production code knows nothing of either.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+from tests.simulator import content
+from tests.simulator.node import Switches
+from validator.consensus import certificate, evidence, proposal, quorum, state, votes
+from validator.consensus import round as machine
+from validator.consensus.proposal import Answer
+from validator.errors import MalformedInput
+from validator.model import NIL, Digest, Flag, Statement, StatementKind, VoteQuorum
+
+PREVOTE, PRECOMMIT, PROPOSAL = StatementKind.PREVOTE, StatementKind.PRECOMMIT, StatementKind.PROPOSAL
+Patch = tuple[Any, str, Any]
+Turn = machine._Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One planted bug. ``patches``: (object, attribute, replacement); ``seed`` and ``validators``: who catches it."""
+
+    name: str
+    what: str
+    patches: tuple[Patch, ...] = ()
+    switches: Callable[[], Switches] = Switches
+    seed: int = -1
+    validators: int | None = None
+    invariant: str = ""
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The core with the bug in it."""
+        with ExitStack() as stack:
+            for target, name, value in self.patches:
+                stack.enter_context(mock.patch.object(target, name, value))
+            yield
+
+
+# --- quorums and certificates ---------------------------------------------------------------------
+
+
+def _one_less(n: int) -> int:
+    return max(1, n - (n - 1) // 3 - 1)
+
+
+_rules_of = state.Rules.of.__func__  # type: ignore[attr-defined]
+
+
+def _skip_with_f(cls: Any, *args: Any) -> state.Rules:
+    rules: state.Rules = _rules_of(cls, *args)
+    return replace(rules, one_honest=max(1, rules.one_honest - 1))
+
+
+def _check_signers_twice(votes: VoteQuorum, config_digest: Digest, instance: Any, committee: Any) -> None:
+    distinct: dict[Any, bytes] = {}
+    for signer, signature in votes.signatures:
+        distinct.setdefault(signer, signature)
+    missing = quorum.quorum(len(committee)) - len(votes.signatures)
+    if missing > 0 or votes.value == NIL or votes.instance != instance or votes.config_digest != config_digest:
+        raise MalformedInput("quorum", "too few")
+
+
+def _count_signers_twice(self: votes.Votes, kind: StatementKind, round: int, value: Digest) -> int:
+    return sum(1 for kept in self.of(kind, round).values() for s in kept if s.value == value) + sum(
+        1 for kept in self.of(kind, round).values() if len(kept) == 2 and any(s.value == value for s in kept)
+    )
+
+
+_count = votes.Votes.count
+
+
+def _count_mixed(self: votes.Votes, kind: StatementKind, round: int, value: Digest) -> int:
+    if kind != PRECOMMIT:
+        return _count(self, kind, round, value)
+    signers = {
+        signer
+        for (k, _), slots in self.said.items()
+        if k == kind
+        for signer, kept in slots.items()
+        if any(s.value == value for s in kept)
+    }
+    return len(signers)
+
+
+def _form_mixed(held: votes.Votes, kind: StatementKind, round: int, value: Digest) -> VoteQuorum:
+    chosen: dict[Any, Statement] = {}
+    for (k, r), slots in held.said.items():
+        if k == kind and (kind == PRECOMMIT or r == round):
+            for signer, kept in slots.items():
+                for s in kept:
+                    if s.value == value:
+                        chosen.setdefault(signer, s)
+    one = next(iter(chosen.values()))
+    pairs = tuple((signer, chosen[signer].signature) for signer in sorted(chosen))
+    return VoteQuorum(kind, one.config_digest, one.instance, round, value, pairs)
+
+
+_form_true = votes.form_quorum
+
+
+def _form_loose(held: votes.Votes, kind: StatementKind, round: int, value: Digest) -> VoteQuorum:
+    """Whatever is there, without the check that it is of distinct signers."""
+    chosen: dict[Any, Statement] = {}
+    for signer, kept in held.of(kind, round).items():
+        for s in kept:
+            if s.value == value:
+                chosen.setdefault(signer, s)
+    one = next(iter(chosen.values()))
+    pairs = tuple((signer, chosen[signer].signature) for signer in sorted(chosen))
+    return VoteQuorum(kind, one.config_digest, one.instance, round, value, pairs)
+
+
+_include = Turn.include
+
+
+def _include_nil(self: machine._Turn, s: Statement) -> None:
+    _include(self, s)
+    nil_decides = s.kind is PRECOMMIT and s.value == NIL and self.decided is None
+    if nil_decides and self.votes.count(PRECOMMIT, s.round, NIL) >= self.rules.quorum:
+        self.accept_quorum(votes.form_quorum(self.votes, PRECOMMIT, s.round, NIL))
+
+
+def _check_without_digest(q: VoteQuorum, config_digest: Digest, instance: Any, committee: Any) -> None:
+    certificate.check_quorum(q, q.config_digest, instance, committee)
+
+
+def _unfit_without_digest(rules: state.Rules, s: Statement) -> str:
+    return _unfit(rules if s.config_digest == rules.config_digest else replace(rules, config_digest=s.config_digest), s)
+
+
+_unfit = state.unfit
+
+
+# --- locks ------------------------------------------------------------------------------------------
+
+
+def _rebuild_without_lock(place: state.Place, own: Any) -> state.Place:
+    return replace(_rebuild(place, own), locked_value=NIL, locked_round=-1)
+
+
+_rebuild = state._rebuild
+
+
+def _raise_valid_and_lock(self: machine._Turn, q: VoteQuorum) -> None:
+    """A proof of any round moves the lock, also downwards."""
+    _raise_valid(self, q)
+    if self.place.locked_round >= 0 and q.round != self.place.locked_round and q.value != self.place.locked_value:
+        self.place = replace(self.place, locked_value=q.value, locked_round=q.round)
+
+
+_raise_valid = Turn.raise_valid
+
+
+def _unfit_open(rules: state.Rules, s: Statement) -> str:
+    if s.kind is PROPOSAL and s.valid_round >= 0:
+        s = replace(s, valid_round=-1)
+    return _unfit(rules, s)
+
+
+def _answer_open(self: machine._Turn, s: Statement) -> Answer:
+    """Prevotes of any rounds are added up to a proof, and the valid round may be anything."""
+    if s.valid_round == -1:
+        return _answer(self, s)
+    signers = {
+        signer
+        for (kind, _), slots in self.votes.said.items()
+        if kind == PREVOTE
+        for signer, kept in slots.items()
+        if any(v.value == s.value for v in kept)
+    }
+    if len(signers) < self.rules.quorum:
+        return Answer.NOT_YET
+    if self.place.locked_round > s.valid_round and self.place.locked_value != s.value:
+        return Answer.NO
+    return self.judge(s.value, fresh=False)
+
+
+_answer = Turn.answer_proposal
+
+
+# --- judging ----------------------------------------------------------------------------------------
+
+_judge = Turn.judge
+
+
+def _judge_never_fresh(self: machine._Turn, value: Digest, *, fresh: bool) -> Answer:
+    return _judge(self, value, fresh=False)
+
+
+def _judge_always_fresh(self: machine._Turn, value: Digest, *, fresh: bool) -> Answer:
+    return _judge(self, value, fresh=self.place.step is state.Step.PROPOSE)
+
+
+def _judge_no_for_not_yet(self: machine._Turn, value: Digest, *, fresh: bool) -> Answer:
+    known = self.judgements.get(value)
+    answer = _judge(self, value, fresh=fresh)
+    if known is None:
+        return answer  # the question has only now been put
+    return Answer.NO if answer is Answer.NOT_YET else answer
+
+
+def _ask_never_again(self: machine._Turn) -> None:
+    """What was "not yet" stays so."""
+
+
+def _answer_unobserved(self: machine._Turn, s: Statement) -> Answer:
+    if s.valid_round == -1 and not self.has_said(StatementKind.OBSERVATION, 0):
+        if self.place.locked_round != -1 and self.place.locked_value != s.value:
+            return Answer.NO
+        return self.judge(s.value, fresh=True)
+    return _answer(self, s)
+
+
+# --- leaders, time ----------------------------------------------------------------------------------
+
+
+def _build_eagerly(self: machine._Turn) -> bool:
+    ready = self.has_said(StatementKind.OBSERVATION, 0)
+    return ready and len(self.standing.reproduced) >= self.rules.quorum
+
+
+def _build_patiently(self: machine._Turn) -> bool:
+    ready = self.has_said(StatementKind.OBSERVATION, 0)
+    return ready and len(self.standing.reproduced) >= len(self.rules.committee)
+
+
+def _never_grown(self: state.Timeouts, base_ms: int, round: int) -> int:
+    return base_ms
+
+
+# --- votes ------------------------------------------------------------------------------------------
+
+
+def _refuse_second(held: votes.Votes, s: Statement, floor: int, ceiling: int) -> str:
+    reason = _refusal(held, s, floor, ceiling)
+    if not reason and s.kind in (PREVOTE, PRECOMMIT) and held.of(s.kind, s.round).get(s.signer):
+        return "two kept already"
+    return reason
+
+
+_refusal = votes.refusal
+
+
+def _accept_as_singles(self: machine._Turn, q: VoteQuorum) -> None:
+    """A quorum is taken apart, and counts only as far as its votes are kept."""
+    for s in q.statements():
+        reason = machine.refusal(self.votes, s, self.floor(), self.ceiling())
+        if s.signer == self.rules.own and not reason and not self.take_own(s):
+            continue
+        if not reason:
+            self.include(s)
+
+
+def _refuse_by_signature(held: votes.Votes, s: Statement, floor: int, ceiling: int) -> str:
+    kept = held.of(s.kind, s.round).get(s.signer, ())
+    if any(other.signature == s.signature for other in kept):
+        return "known"
+    reason = _refusal(held, s, floor, ceiling)
+    return "" if reason == "known" and len(kept) < 2 else reason
+
+
+class _PairBySignature:
+    """Two signatures over one content pass for two statements."""
+
+    def __init__(self, first: Statement, second: Statement) -> None:
+        self.first, self.second = first, second
+
+    @classmethod
+    def of(cls, a: Statement, b: Statement) -> _PairBySignature:
+        return cls(a, b)
+
+
+# --- sets -------------------------------------------------------------------------------------------
+
+
+def _mean(values: Any) -> int:
+    return int(sum(values) // len(values))
+
+
+_judge_entry = proposal._judge_entry
+
+
+def _judge_entry_without_full(entry: Any, members: Any, own: Any, budget: Any, worse_variant: Any) -> Any:
+    return _judge_entry(replace(entry, flags=entry.flags & ~Flag.FULL), members, own, budget, worse_variant)
+
+
+def _span_of_horizon(instance: Any) -> proposal.Span:
+    span = _span_of(instance)
+    if instance.kind is content.InstanceKind.LATE:
+        return proposal.Span(span.until_ms - content.PARAMETERS.horizon_ms, span.until_ms)
+    return span
+
+
+_span_of = content.span_of
+
+
+def _switch(**on: bool) -> Callable[[], Switches]:
+    return lambda: Switches(**on)
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    Mutation(
+        "quorum-minus-one",
+        "n - f - 1 is a quorum",
+        ((state, "quorum", _one_less), (certificate, "quorum", _one_less)),
+    ),
+    Mutation("skip-with-f", "rounds are skipped with f members", ((state.Rules, "of", classmethod(_skip_with_f)),)),
+    Mutation(
+        "signer-twice",
+        "one signer counts twice",
+        (
+            (machine, "check_quorum", _check_signers_twice),
+            (votes.Votes, "count", _count_signers_twice),
+            (machine, "form_quorum", _form_loose),
+        ),
+    ),
+    Mutation(
+        "mixed-rounds",
+        "precommits of different rounds make a certificate",
+        ((votes.Votes, "count", _count_mixed), (machine, "form_quorum", _form_mixed)),
+    ),
+    Mutation("nil-certificate", "nil precommits decide", ((Turn, "include", _include_nil),)),
+    Mutation("lock-lost", "a restart forgets the lock", ((state, "_rebuild", _rebuild_without_lock),)),
+    Mutation("lock-lowered", "an older proof moves the lock", ((Turn, "raise_valid", _raise_valid_and_lock),)),
+    Mutation("stale-worker", "saved whatever the version", switches=_switch(save_any_version=True)),
+    Mutation("speak-first", "sent before it is saved", switches=_switch(speak_first=True)),
+    Mutation("speak-before-data", "voted before the data is durable", switches=_switch(data_in_memory=True)),
+    Mutation(
+        "validround-open",
+        "any valid round, and prevotes of mixed rounds as proof",
+        ((machine, "unfit", _unfit_open), (Turn, "answer_proposal", _answer_open)),
+    ),
+    Mutation("accept-always", "acceptability is not asked", ((Turn, "judge", _judge_never_fresh),)),
+    Mutation("accept-again", "acceptability is asked with a proof too", ((Turn, "judge", _judge_always_fresh),)),
+    Mutation(
+        "vote-unobserved",
+        "fresh proposals are prevoted before the own observation",
+        ((Turn, "answer_proposal", _answer_unobserved),),
+        switches=_switch(judge_without_set=True),
+    ),
+    Mutation("no-relay", "only own votes are sent again", switches=_switch(relay_own_only=True)),
+    Mutation(
+        "first-vote-stands",
+        "a signer's second vote is dropped, inside proofs too",
+        ((machine, "refusal", _refuse_second), (Turn, "accept_quorum", _accept_as_singles)),
+    ),
+    Mutation("proof-left-out", "a re-proposal travels without its proof", switches=_switch(proof_left_out=True)),
+    Mutation("cert-needs-value", "no certificate before the value", switches=_switch(value_first=True)),
+    Mutation("unknown-is-no", "not yet is no", ((Turn, "judge", _judge_no_for_not_yet),)),
+    Mutation("asked-once", "not yet is never asked again", ((Turn, "ask_again", _ask_never_again),)),
+    Mutation("leader-eager", "proposes with the first n - f sets", ((Turn, "may_build", _build_eagerly),)),
+    Mutation("leader-patient", "waits for a silent observer", ((Turn, "may_build", _build_patiently),)),
+    Mutation("timeouts-flat", "timeouts do not grow", ((state.Timeouts, "grown", _never_grown),)),
+    Mutation("late-key-clash", "late sets under the window's key", switches=_switch(late_under_window=True)),
+    Mutation("late-by-leaf", "duplicates in late sets by leaf", switches=_switch(stored_by_leaf=True)),
+    Mutation("horizon-single", "late messages valid within the horizon only", ((content, "span_of", _span_of_horizon),)),
+    Mutation("variant-any", "the leader's variant is taken unranked", switches=_switch(any_variant=True)),
+    Mutation("cap-without-prefix", "a limit without the full rule", ((proposal, "_judge_entry", _judge_entry_without_full),)),
+    Mutation("block-early", "the block is read before it is final", switches=_switch(block_early=True)),
+    Mutation("median-mean", "the mean of prices", ((proposal, "lower_median", _mean),)),
+    Mutation(
+        "epoch-unchecked",
+        "quorums and votes of an older config digest count",
+        ((machine, "check_quorum", _check_without_digest), (machine, "unfit", _unfit_without_digest)),
+    ),
+    Mutation(
+        "evidence-by-signature",
+        "two signatures over one content are a double vote",
+        ((machine, "refusal", _refuse_by_signature), (machine, "Evidence", _PairBySignature)),
+    ),
+    Mutation("proposal-unjournaled", "a leader proposes anew after a crash", switches=_switch(forget_proposals=True)),
+    Mutation("future-window", "observed by the own clock alone", switches=_switch(clock_only=True)),
+)
