@@ -74,6 +74,7 @@ from validator.steps.context import Context, EpochConfig, instance_config, requi
 from validator.steps.late import behind_full_entry
 from validator.steps.records import load_records
 from validator.steps.settle import settle
+from validator.steps.standing import may_vote
 
 log = get_logger(__name__)
 
@@ -127,7 +128,7 @@ class _Instance:
         self.stored = stored
         self.instance = stored.instance
         self.config: EpochConfig = instance_config(context, stored.instance)
-        own = context.address if context.may_vote else None
+        own = context.address if may_vote(context, stored.instance) else None
         rules = Rules.of(
             stored.instance, stored.config_digest, self.config.committee, own, Timeouts.of(self.config.parameters)
         )
@@ -151,7 +152,9 @@ class _Instance:
     def _first_events(self) -> list[Event]:
         events: list[Event] = []
         key = (self.instance, self.rules.config_digest)
-        if key not in self.context.resumed:
+        if self.rules.own is None:
+            self.context.resumed.discard(key)  # once we may vote again, our own words are asked for first
+        elif key not in self.context.resumed:
             self.context.resumed.add(key)
             events.append(Resume())
         standing = self.agreement.standing
@@ -207,8 +210,9 @@ class _Instance:
             waits_for=self.waits_for(),
             now_ms=now_ms,
         )
+        woken_ms = self.stored.wake_ms
         self.stored = replace(self.stored, version=self.stored.version + 1, wake_ms=self.agreement.wake_ms)
-        if self.agreement.wake_ms is not None:
+        if self.agreement.wake_ms is not None and self.agreement.wake_ms != woken_ms:
             self.context.tasks.enqueue("round.advance", str(self.instance), self.agreement.wake_ms)
         return effects
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from validator.codec import cbor
-from validator.codec.outcome import encode_observation, part_order, set_root
+from validator.codec.outcome import encode_observation, observation_digest, part_order, set_root
 from validator.codec.variants import Sighting
 from validator.consensus.proposal import Span
 from validator.consensus.window import make_entries, unite
@@ -66,13 +66,14 @@ def collect_window(context: Context, start_ms: int, purpose: str) -> StepResult:
         contract_check_at(context, block),
         message_limit=parameters.message_limit,
     )
-    context.store.windows.save_etags(
-        start_ms, {(p.broker, p.stream_part): p.etag for p in pulls if p.complete and p.etag}
-    )
     if purpose == CUT_OFF:
-        return _freeze(context, window, epoch, state, pulls, checked)
+        if _freeze(context, window, state, epoch.parameters, pulls, checked):
+            _save_etags(context, start_ms, pulls)
+        _open_round(context, window, epoch)
+        return StepResult("collected", f"{len(checked.records)} messages")
     context.store.windows.save_rejections(start_ms, checked.rejections)
     new = keep_late(context, checked.records.values())
+    _save_etags(context, start_ms, pulls)
     context.store.due.done(task_name(purpose), str(start_ms))
     return StepResult("pulled", f"{len(new)} late messages")
 
@@ -171,16 +172,31 @@ def _pull(context: Context, state: ChainState, window: Window, parameters: Param
     )
 
 
+def _save_etags(context: Context, start_ms: int, pulls: Sequence[Pull]) -> None:
+    """After what was pulled is durable: the next pull is told "unchanged", and never hears of it again."""
+    context.store.windows.save_etags(
+        start_ms, {(p.broker, p.stream_part): p.etag for p in pulls if p.complete and p.etag}
+    )
+
+
 def _freeze(
-    context: Context, window: Window, epoch: Epoch, state: ChainState, pulls: Sequence[Pull], checked: Checked
-) -> StepResult:
-    """Save set and observation: from here on this is what we saw, whatever is learned later."""
+    context: Context,
+    window: Window,
+    state: ChainState,
+    parameters: ParameterSet,
+    pulls: Sequence[Pull],
+    checked: Checked,
+) -> bool:
+    """Save set and observation: from here on this is what we saw, whatever is learned later.
+
+    False if another worker has frozen what it saw first.
+    """
     sightings = {leaf: Sighting(len(who), 0) for leaf, who in checked.served.items()}
     union = unite(checked.records.values(), sightings)
     entries = make_entries(union.records)
     root = set_root(entries)
     answered = {p.stream_part for p in pulls if p.complete}
-    parts = budgets_of(context.network, state, epoch.parameters)
+    parts = budgets_of(context.network, state, parameters)
     kept = {r.signed_digest for r in union.records}
     observation = Observation(
         instance=InstanceId(InstanceKind.WINDOW, window.start_ms),
@@ -189,7 +205,7 @@ def _freeze(
         signed_bytes=sum(r.signed_bytes for r in union.records),
         incomplete=tuple(sorted((part for part in parts if part not in answered), key=part_order)),
         shares=broker_shares(union.records, checked, pulls, [node.address for node in state.brokers]),
-        erc1271=tuple(sorted(checked.contract_signed & kept)[: epoch.parameters.erc1271_limit]),
+        erc1271=tuple(sorted(checked.contract_signed & kept)[: parameters.erc1271_limit]),
         observer=context.address or NOBODY,
     )
     context.store.sets.save_set(root, union.records)
@@ -207,8 +223,8 @@ def _freeze(
         incomplete=len(observation.incomplete),
         brokers=len(state.brokers),
     )
-    _open_round(context, window, epoch)
-    return StepResult("collected", f"{observation.count} messages")
+    stored = context.store.windows.load_window(window.start_ms)
+    return stored is not None and stored.observation == observation_digest(observation)
 
 
 def _open_round(context: Context, window: Window, epoch: Epoch) -> None:

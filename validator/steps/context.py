@@ -72,6 +72,19 @@ class EpochConfig:
         return self.epoch.parameters
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """When the database began: time of the newest block then, and the config count."""
+
+    created_s: int
+    config_count: int
+
+
+def unhindered() -> str:
+    """Where nothing keeps a validator from voting."""
+    return ""
+
+
 @dataclass(slots=True)
 class Context:
     """Adapters and identity of one validator. ``voting_key`` is None for an observer and in workers that never vote."""
@@ -88,6 +101,8 @@ class Context:
     voting_key: SigningKey | None
     data_dir: Path
     may_vote: bool = True
+    origin: Origin | None = None
+    hindrance: Callable[[], str] = unhindered
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(WORKERS, thread_name_prefix="steps"))
     resumed: set[tuple[InstanceId, Digest]] = field(default_factory=set)
     records: OrderedDict[Root, list[Record]] = field(default_factory=OrderedDict)

@@ -11,7 +11,7 @@ from validator.log import get_logger
 from validator.model import Address, InstanceId, InstanceKind, Outcome, Record, VoteQuorum
 from validator.ports import StepResult, StoredBundle
 from validator.steps.collect import keep_late
-from validator.steps.context import Context, epoch_config
+from validator.steps.context import Context, NotYet, epoch_config
 from validator.steps.late import load_outcome
 from validator.steps.records import load_records
 
@@ -27,9 +27,11 @@ def settle(context: Context, instance: InstanceId) -> StepResult:
         return StepResult("undecided")
     task, key = "round.advance", str(instance)
     if instance.kind is InstanceKind.WINDOW:
-        context.store.windows.save_state(instance.number, "agreed")
         stored = context.store.windows.load_window(instance.number)
-        if stored is not None and stored.state == "held":
+        if stored is None:
+            raise NotYet("the window is not opened yet")  # its certificate was here before beat's first look
+        context.store.windows.save_state(instance.number, "agreed")
+        if stored.state == "held":
             context.store.due.done(task, key)
             return StepResult("already done")
     outcome = _hold(context, instance, certificate)

@@ -1,0 +1,81 @@
+"""Bytes of a window that need not stay in memory: appended once, read anywhere, gone with the process.
+
+The newest bytes wait in memory; what is older lies in a file without a name, so a small window never touches the
+disk and a crash leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from validator.errors import TransientError
+
+MEMORY_BYTES = 8 << 20
+
+
+class Spool:
+    """One file of scratch bytes below ``folder``. Not thread-safe."""
+
+    __slots__ = ("_file", "_folder", "_memory_bytes", "_newest", "_written")
+
+    def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
+        """``memory_bytes``: how much may wait in memory before it is written."""
+        self._folder = folder
+        self._memory_bytes = memory_bytes
+        self._newest = bytearray()
+        self._written = 0
+        self._file: BinaryIO | None = None
+
+    def append(self, data: bytes) -> int:
+        """Offset of ``data``. Raises TransientError: the disk is full or refuses."""
+        newest = self._newest
+        offset = self._written + len(newest)
+        newest += data
+        if len(newest) >= self._memory_bytes:
+            self._write()
+        return offset
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes appended there. Raises TransientError."""
+        at = offset - self._written
+        if at >= 0:
+            return bytes(self._newest[at : at + length])
+        assert self._file is not None
+        try:
+            return os.pread(self._file.fileno(), length, offset)
+        except OSError as error:
+            raise TransientError(f"scratch file in {self._folder}: cannot read: {error.strerror or error}") from error
+
+    def __len__(self) -> int:
+        return self._written + len(self._newest)
+
+    def close(self) -> None:
+        self._newest = bytearray()
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self) -> None:
+        """Move what waits to the file. An append never lies on both sides, so every read has one source."""
+        try:
+            if self._file is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - closed by close()
+            view = memoryview(self._newest)
+            while view:
+                view = view[os.write(self._file.fileno(), view) :]
+        except OSError as error:
+            raise TransientError(f"scratch file in {self._folder}: cannot write: {error.strerror or error}") from error
+        self._written += len(self._newest)
+        self._newest = bytearray()
