@@ -138,6 +138,7 @@ class _Turn:
         "rules",
         "standing",
         "touched",
+        "unsigned",
         "votes",
     )
 
@@ -149,6 +150,7 @@ class _Turn:
         self.standing = a.standing
         self.judgements: Mapping[Digest, Judgement] = a.judgements or {}
         self.decided = a.decided
+        self.unsigned = a.unsigned
         self.loaded = a.loaded
         self.now_ms = now_ms
         self.effects: list[Effect] = []
@@ -158,12 +160,18 @@ class _Turn:
         if not self.touched:
             return self.origin, tuple(self.effects)
         wake = self.next_wake()
-        if wake != self.standing.wake_ms:
-            self.standing = replace(self.standing, wake_ms=wake)
-            if wake is not None:
-                self.effects.append(WakeAt(wake))
+        if wake is not None and wake != self.origin.wake_ms:
+            self.effects.append(WakeAt(wake))
         a = Agreement(
-            self.rules, self.votes, self.place, self.standing, self.judgements, self.decided, loaded=self.loaded
+            self.rules,
+            self.votes,
+            self.place,
+            self.standing,
+            self.judgements,
+            self.decided,
+            wake,
+            self.unsigned,
+            self.loaded,
         )
         return a, tuple(self.effects)
 
@@ -297,9 +305,9 @@ class _Turn:
     def take_own(self, s: Statement) -> bool:
         """Own words come back signed, or they are not ours to know: then we are barred. False: nothing to add."""
         self.touched = True
-        ours = tuple(u for u in self.standing.unsigned if u.content != s.content)
-        if len(ours) < len(self.standing.unsigned):
-            self.standing = replace(self.standing, unsigned=ours)
+        ours = tuple(u for u in self.unsigned if u.content != s.content)
+        if len(ours) < len(self.unsigned):
+            self.unsigned = ours
             return True
         self.bar(s)
         return s.round <= self.ceiling()
@@ -424,8 +432,10 @@ class _Turn:
         own = self.rules.own
         if own is None:
             return ()
-        unsigned = tuple(u for u in self.standing.unsigned if u.kind is kind and u.round == round)
-        return self.votes.of(kind, round).get(own, ()) + unsigned
+        said = self.votes.of(kind, round).get(own, ())
+        if not self.unsigned:
+            return said
+        return said + tuple(u for u in self.unsigned if u.kind is kind and u.round == round)
 
     def has_said(self, kind: StatementKind, round: int) -> bool:
         own = self.rules.own
@@ -445,7 +455,7 @@ class _Turn:
                 raise InvariantError(f"a second {kind.name.lower()} in round {round}")
             return
         self.touched = True
-        self.standing = replace(self.standing, unsigned=(*self.standing.unsigned, statement))
+        self.unsigned = (*self.unsigned, statement)
         self.do(Say(statement))
 
     def resend(self) -> None:
@@ -482,7 +492,7 @@ class _Turn:
         self.relay()
 
     def is_due(self) -> bool:
-        wake = self.standing.wake_ms
+        wake = self.origin.wake_ms
         return wake is not None and wake <= self.now_ms
 
     def wait_for_recall(self) -> None:

@@ -132,7 +132,7 @@ class Standing:
     """What this member may do and has been told.
 
     ``observation``: own, frozen. ``observed``/``reproduced``: members whose observation, and whose set with these
-    digests, is here. ``unsigned``: said, not yet back with a signature; empty whenever state is saved.
+    digests, is here.
     """
 
     started: bool = False
@@ -145,8 +145,6 @@ class Standing:
     build_asked: int = -1
     recall_at: int | None = None
     relay_at: int | None = None
-    wake_ms: int | None = None
-    unsigned: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +158,11 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The whole state of one instance. ``loaded``: statements came from the store and were not looked at yet."""
+    """The whole state of one instance.
+
+    ``wake_ms``: when ``Tick`` is due next; None: only another event helps. ``unsigned``: said, not yet back with a
+    signature; empty whenever state is saved. ``loaded``: statements came from the store and were not looked at yet.
+    """
 
     rules: Rules
     votes: Votes = EMPTY
@@ -168,6 +170,8 @@ class Agreement:
     standing: Standing = Standing()
     judgements: Mapping[Digest, Judgement] | None = None
     decided: VoteQuorum | None = None
+    wake_ms: int | None = None
+    unsigned: tuple[Statement, ...] = ()
     loaded: bool = True
 
     @property
@@ -177,11 +181,6 @@ class Agreement:
     @property
     def step(self) -> Step:
         return self.place.step
-
-    @property
-    def wake_ms(self) -> int | None:
-        """When ``Tick`` is due next; None: only another event helps."""
-        return self.standing.wake_ms
 
     @property
     def leader(self) -> Address | None:
@@ -218,14 +217,14 @@ def unfit(rules: Rules, s: Statement) -> str:
 
 def encode_progress(a: Agreement) -> bytes:
     """Canonical bytes of everything but the statements, quorums and decision, which have rows of their own."""
-    if a.standing.unsigned:
+    if a.unsigned:
         raise InvariantError("a statement is not signed yet: sign, then save")
     p, s = a.place, a.standing
     judgements = a.judgements or {}
     return cbor.encode_object(
         "progress/1",
         [p.round, int(p.step), p.locked_value, p.locked_round, p.valid_value, p.valid_round],
-        [p.started_ms, p.prevote_at, p.precommit_at, s.recall_at, s.relay_at, s.wake_ms],
+        [p.started_ms, p.prevote_at, p.precommit_at, s.recall_at, s.relay_at, a.wake_ms],
         [s.started, s.recalled, s.barred, s.observation, s.build_asked],
         [sorted(s.answers), sorted(s.observed), sorted(s.reproduced)],
         [[v, _ANSWERS.index(j.validity), _ANSWERS.index(j.acceptable), j.round] for v, j in sorted(judgements.items())],
@@ -247,7 +246,7 @@ def restore(
     Raises:
         MalformedInput: the progress is not of this form.
     """
-    place, standing, judgements, ahead = _NEW if progress is None else _decode_progress(progress)
+    place, standing, judgements, wake_ms, ahead = _NEW if progress is None else _decode_progress(progress)
     own = [s for s in statements if s.signer == rules.own]
     place = _rebuild(place, own)
     for s in own:
@@ -261,7 +260,7 @@ def restore(
     for q in quorums:
         votes = add_quorum(votes, q)
     decision = next((q for q in quorums if q.kind is PRECOMMIT and place.step is Step.DECIDED), None)
-    return Agreement(rules, votes, place, standing, judgements, decision)
+    return Agreement(rules, votes, place, standing, judgements, decision, wake_ms)
 
 
 def _rebuild(place: Place, own: Sequence[Statement]) -> Place:
@@ -284,8 +283,8 @@ def _rebuild(place: Place, own: Sequence[Statement]) -> Place:
     return place
 
 
-_Progress = tuple[Place, Standing, Mapping[Digest, Judgement], tuple[Statement, ...]]
-_NEW: _Progress = (Place(), Standing(), {}, ())
+_Progress = tuple[Place, Standing, Mapping[Digest, Judgement], int | None, tuple[Statement, ...]]
+_NEW: _Progress = (Place(), Standing(), {}, None, ())
 
 
 def _decode_progress(data: bytes) -> _Progress:
@@ -316,9 +315,9 @@ def _decode_progress(data: bytes) -> _Progress:
                 reproduced=_members(members[2]),
                 recall_at=times[3],
                 relay_at=times[4],
-                wake_ms=times[5],
             ),
             {Digest(v): Judgement(_ANSWERS[valid], _ANSWERS[accepted], r) for v, valid, accepted, r in judged},
+            times[5],
             tuple(decode_statement(s) for s in ahead),
         )
     except (TypeError, ValueError, IndexError) as error:
