@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from validator.codec.outcome import decode_outcome, encode_observation, set_root
 from validator.consensus.proposal import Span
-from validator.consensus.window import make_entries, unite
+from validator.consensus.window import Budget, make_entries, may_be_full, unite
 from validator.log import get_logger
-from validator.model import Flag, InstanceId, InstanceKind, Observation, Outcome, Record
+from validator.model import Flag, InstanceId, InstanceKind, Observation, Outcome, Record, StreamPart
 from validator.ports import StepResult
 from validator.steps.collect import BUNDLE, HORIZON, NOBODY, collect_window, task_name
-from validator.steps.context import Context, NotYet, epoch_config, require_bundle, scope_of
+from validator.steps.context import Context, NotYet, epoch_config, require_bundle, scope_of, system_stream
 from validator.steps.records import load_records
 
 log = get_logger(__name__)
@@ -57,25 +57,49 @@ def late_candidates(context: Context, number: int) -> list[Record]:
 
 
 def behind_full_entry(context: Context) -> Callable[[Record], bool]:
-    """Whether a record sorts after the end of a full entry of its own window (then the window has cut it)."""
-    outcomes: dict[int, Outcome | None] = {}
+    """Whether a record sorts after the end of a full entry of its own window (then the window has cut it).
+
+    The system stream's limit holds per publisher, so there only the publisher's own records count.
+    """
+    entries: dict[tuple[int, StreamPart], dict[bytes, list[Record]] | None] = {}
+    system = system_stream(context.network)
 
     def behind(record: Record) -> bool:
         window = context.network.window_at(record.message.timestamp_ms)
         if window is None:
             return False
-        if window.start_ms not in outcomes:
-            outcomes[window.start_ms] = load_outcome(context, InstanceId(InstanceKind.WINDOW, window.start_ms))
-        outcome = outcomes[window.start_ms]
-        if outcome is None:
+        key = (window.start_ms, record.message.stream_part)
+        if key not in entries:
+            entries[key] = _full_entry(context, *key, per_publisher=key[1][0] == system)
+        cut = entries[key]
+        if cut is None:
             return False
-        part = record.message.stream_part
-        if not any(e.stream_part == part and Flag.FULL in e.flags for e in outcome.entries):
-            return False
-        members = [r for r in load_records(context, set_root(outcome.entries)) if r.message.stream_part == part]
-        return not members or record.order > members[-1].order
+        publisher = record.message.publisher_id if key[1][0] == system else b""
+        if publisher not in cut:
+            return key[1][0] != system
+        return record.order > cut[publisher][-1].order
 
     return behind
+
+
+def _full_entry(
+    context: Context, start_ms: int, part: StreamPart, *, per_publisher: bool
+) -> dict[bytes, list[Record]] | None:
+    """The records of a full entry by publisher (under "" where the limit is of the whole); None if it is not full."""
+    outcome = load_outcome(context, InstanceId(InstanceKind.WINDOW, start_ms))
+    if outcome is None or not any(e.stream_part == part and Flag.FULL in e.flags for e in outcome.entries):
+        return None
+    epoch = context.network.epoch_at(start_ms)
+    if epoch is None:
+        return None
+    by_publisher: dict[bytes, list[Record]] = {}
+    for record in load_records(context, set_root(outcome.entries)):
+        if record.message.stream_part == part:
+            by_publisher.setdefault(record.message.publisher_id if per_publisher else b"", []).append(record)
+    if not per_publisher:
+        return by_publisher
+    budget = Budget(epoch.parameters.partition_limit, message_limit=epoch.parameters.message_limit)
+    return {who: records for who, records in by_publisher.items() if may_be_full(records, budget)}
 
 
 def load_outcome(context: Context, instance: InstanceId) -> Outcome | None:
