@@ -1,0 +1,443 @@
+"""A whole network in one thread under a clock of its own: real steps and databases, everything outside as fakes.
+
+Each validator has a real database and sets on disk, and a queue of tasks; ``run`` takes the next task of all queues by
+its time, as workers do, and moves the clock to it. Twice a second each validator watches the chain and looks for what
+is due. Chain, brokers, gateway and contract are one shared ``World``; peers call each other's service directly.
+
+A validator may be away; a task may be killed after any number of calls of its ports (``fuse_for``), and then a new
+process goes on from database and files.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from tests.builders import a_key
+from tests.fakes.world import (
+    CONTRACTS,
+    GENESIS_MS,
+    Clock,
+    World,
+    WorldChain,
+    WorldSender,
+    WorldSource,
+    WorldStorage,
+    some_parameters,
+)
+from validator.codec.outcome import set_root
+from validator.codec.secp256k1 import SigningKey
+from validator.errors import AlreadyDone, Disagreement, RemoteFault, TransientError, UnknownOutcome, ValidatorError
+from validator.model import (
+    Address,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Outcome,
+    PartitionEntry,
+    Record,
+    Root,
+    StreamPart,
+    VoteQuorum,
+)
+from validator.parameters import Network, ParameterSet
+from validator.ports import (
+    Gossip,
+    Handshake,
+    HeldVotes,
+    StepResult,
+)
+from validator.steps import advance, attest, collect, due, late, obtain, seal, submit, upload, verify
+from validator.steps.context import Context, epoch_config
+from validator.steps.late import load_outcome
+from validator.steps.serve import Service
+from validator.store.database import Database, migrate, open_database
+from validator.store.segments import SegmentStore
+from validator.store.sql import SqlStore
+
+TASKS: dict[str, Callable[..., StepResult]] = {
+    "window.collect": lambda c, k: collect.collect_window(c, int(k), collect.CUT_OFF),
+    "window.collect.bundle": lambda c, k: collect.collect_window(c, int(k), collect.BUNDLE),
+    "window.collect.horizon": lambda c, k: collect.collect_window(c, int(k), collect.HORIZON),
+    "late.collect": lambda c, k: late.collect_late(c, int(k)),
+    "round.advance": lambda c, k, *a: advance.advance(c, InstanceId.parse(k), *a),
+    "round.obtain": lambda c, k: obtain.obtain(c, k),
+    "bundle.seal": lambda c, k: seal.seal(c, int(k)),
+    "bundle.upload": lambda c, k: upload.upload(c, int(k)),
+    "bundle.verify": lambda c, k: verify.verify(c, int(k)),
+    "report.attest": lambda c, k: attest.attest(c, int(k)),
+    "report.submit": lambda c, k: submit.submit(c, int(k)),
+    "report.watch": lambda c, k: submit.watch(c, int(k)),
+}
+Entry = tuple[int, int, str, str, tuple[int, ...]]
+"""A queued task: time, order, name, key, further arguments."""
+SOON = ("window.collect", "round.advance", "late.collect", "bundle.seal")
+
+
+class Killed(BaseException):
+    """The process ends here: nothing after this line runs, and no handler of the steps sees it."""
+
+
+class DirectPeers:
+    """The port ``Peers``: calls the other's service, unless one of the two is away."""
+
+    def __init__(self, own: Address, network: SmallNetwork) -> None:
+        self.own = own
+        self.network = network
+
+    def _ask(self, member: Address) -> Service:
+        node = self.network.by_address[member]
+        if node.away or self.network.by_address[self.own].away:
+            raise TransientError("connection refused")
+        return node.service
+
+    def broadcast(self, gossip: Gossip, members: Iterable[Address]) -> Mapping[Address, str]:
+        result = {}
+        for member in members:
+            try:
+                self.send(member, gossip)
+                result[member] = ""
+            except ValidatorError as error:
+                result[member] = str(error)
+        return result
+
+    def send(self, member: Address, gossip: Gossip) -> None:
+        self._ask(member).receive(self.own, gossip)
+
+    def fetch_missing(self, member: Address, held: HeldVotes) -> Gossip:
+        return self._ask(member).missing(self.own, held)
+
+    def fetch_entries(self, member: Address, set_root: Root) -> tuple[PartitionEntry, ...]:
+        return self._ask(member).entries(self.own, set_root)
+
+    def reconcile(
+        self, member: Address, set_root: Root, parts: Sequence[StreamPart], message: bytes, *, strong: bool
+    ) -> bytes:
+        return self._ask(member).reconcile(self.own, set_root, parts, message, strong=strong)
+
+    def fetch_messages(self, member: Address, set_root: Root, leaves: Sequence[Digest]) -> list[bytes]:
+        return self._ask(member).messages(self.own, set_root, leaves)
+
+    def fetch_body(self, member: Address, digest: Digest) -> bytes:
+        return self._ask(member).body(self.own, digest)
+
+    def fetch_certified(
+        self, member: Address, instances: Sequence[InstanceId]
+    ) -> list[tuple[InstanceId, bytes, VoteQuorum]]:
+        return self._ask(member).certified(self.own, instances)
+
+    def push_late(self, member: Address, messages: Sequence[bytes]) -> None:
+        self._ask(member).receive_late(self.own, messages)
+
+    def handshake(self, member: Address) -> Handshake:
+        return self._ask(member).handshake(self.own)
+
+
+class Inline(ThreadPoolExecutor):
+    """Runs what is submitted at once, in the caller's thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@dataclass
+class Fuse:
+    """Ends the process at the call after the next ``left`` ones; None: never. ``calls`` counts."""
+
+    left: int | None = None
+    calls: int = 0
+
+    def burn(self) -> None:
+        self.calls += 1
+        if self.left is None:
+            return
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+
+
+class Mortal:
+    """Any port; before each of its calls the process may end."""
+
+    def __init__(self, port: Any, fuse: Fuse) -> None:
+        self._port = port
+        self._fuse = fuse
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._port, name)
+        if not callable(found):
+            return Mortal(found, self._fuse)
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            self._fuse.burn()
+            return found(*arguments, **keywords)
+
+        return call
+
+
+class Queue:
+    """The port ``Tasks``: what one validator's workers will take, by time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.entries: list[Entry] = []
+        self.counter = 0
+
+    def enqueue(self, task: str, key: str, eta_ms: int | None = None) -> None:
+        self.counter += 1
+        arguments = (eta_ms,) if eta_ms is not None and task == "round.advance" else ()
+        heappush(self.entries, (max(eta_ms or 0, self.clock.now_ms()), self.counter, task, key, arguments))
+
+
+@dataclass
+class Ran:
+    """One task as it ended: a step's result, or the error's name."""
+
+    at_ms: int
+    member: int
+    task: str
+    key: str
+    name: str
+    detail: str
+
+
+@dataclass
+class Member:
+    """One validator: what outlives its process, and the context of the process that runs now."""
+
+    network: SmallNetwork
+    number: int
+    key: SigningKey
+    folder: Path
+    database: Database
+    queue: Queue
+    chain: WorldChain
+    source: WorldSource
+    storage: WorldStorage
+    sender: WorldSender
+    fuse: Fuse = field(default_factory=Fuse)
+    away: bool = False
+    context: Context = field(init=False)
+    service: Service = field(init=False)
+    store: SqlStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    @property
+    def address(self) -> Address:
+        return self.key.address
+
+    def restart(self) -> None:
+        """A new process over the same database and files."""
+        self.fuse.left = None
+        world = self.network.world
+        store = SqlStore(self.database, SegmentStore(str(self.folder / "sets")), world.clock)
+        self.store = store
+        self.context = self._context(store, Fuse())
+        self.service = Service(self.context)  # the listener is a process of its own
+        self.context = self._context(store, self.fuse)
+
+    def _context(self, store: SqlStore, fuse: Fuse) -> Context:
+        def mortal(port: object) -> Any:
+            return Mortal(port, fuse)
+
+        world = self.network.world
+        return Context(
+            network=world.network,
+            clock=world.clock,
+            store=mortal(store),
+            tasks=mortal(self.queue),
+            chain=mortal(self.chain),
+            source=mortal(self.source),
+            peers=mortal(DirectPeers(self.address, self.network)),
+            storage=mortal(self.storage),
+            sender=mortal(self.sender),
+            voting_key=self.key,
+            data_dir=self.folder,
+            workers=Inline(1),
+        )
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with self.database.read() as connection:
+            return [tuple(row) for row in connection.execute(text(query))]
+
+    def outcome(self, instance: InstanceId) -> Outcome:
+        found = load_outcome(self.context, instance)
+        assert found is not None, f"{instance} is not decided here"
+        return found
+
+    def held(self, instance: InstanceId) -> list[Record]:
+        """The messages of a decided instance."""
+        return self.store.sets.load_records(set_root(self.outcome(instance).entries))
+
+    def late(self, number: int = 0) -> list[Record]:
+        return self.held(InstanceId(InstanceKind.LATE, number))
+
+    def windows(self) -> list[Record]:
+        """The messages of all windows."""
+        return [r for start_ms in self.starts() for r in self.held(InstanceId(InstanceKind.WINDOW, start_ms))]
+
+    def starts(self) -> list[int]:
+        return [stored.window.start_ms for stored in self.store.windows.load_windows(0, 1 << 60)]
+
+    def states(self) -> str:
+        windows = "".join(w.state[0] for w in self.store.windows.load_windows(0, 1 << 60))
+        bundles = [self.store.bundles.load_bundle(k) for k in range(4)]
+        return f"{windows}|{','.join(b.state for b in bundles if b is not None)}"
+
+    def is_final(self, bundles: int = 1) -> bool:
+        found = [self.store.bundles.load_bundle(k) for k in range(bundles)]
+        return all(b is not None and b.state == "final" for b in found)
+
+
+class SmallNetwork:
+    """``n`` validators and their world."""
+
+    def __init__(
+        self,
+        folder: Path,
+        empty: Path,
+        n: int = 1,
+        *,
+        brokers: int = 2,
+        parameters: Sequence[ParameterSet] | None = None,
+    ) -> None:
+        self.clock = Clock()
+        sets = tuple(parameters) if parameters is not None else (some_parameters(),)
+        network = Network("small", 31337, 1, Digest(b"\x01" * 32), CONTRACTS, GENESIS_MS, sets)
+        keys = sorted((a_key(7_000 + i) for i in range(n)), key=lambda k: k.address)
+        broker_addresses = [a_key(8_000 + i).address for i in range(brokers)]
+        self.world = World(network, self.clock, [k.address for k in keys], broker_addresses)
+        self.by_address: dict[Address, Member] = {}
+        self.members: list[Member] = []
+        self.log: list[Ran] = []
+        self.on_killed: Callable[[Member, Entry], None] = self._redeliver
+        self.fuse_for: Callable[[Member, str, str], int | None] = lambda member, task, key: None
+        """After how many calls of its ports a task is to be killed; None: not at all."""
+        self._next_look = self.clock.now_ms()
+        for i, key in enumerate(keys):
+            home = folder / f"v{i}"
+            home.mkdir()
+            shutil.copy(empty, home / "validator.sqlite")
+            member = Member(
+                self,
+                i,
+                key,
+                home,
+                open_database(f"sqlite:///{home}/validator.sqlite"),
+                Queue(self.clock),
+                WorldChain(self.world),
+                WorldSource(self.world, set()),
+                WorldStorage(self.world, key.address),
+                WorldSender(self.world, key.address),
+            )
+            self.members.append(member)
+            self.by_address[key.address] = member
+
+    def close(self) -> None:
+        for member in self.members:
+            member.database.close()
+
+    @property
+    def network(self) -> Network:
+        return self.world.network
+
+    def committee_digest(self) -> Digest:
+        return epoch_config(self.members[0].context, 0).digest
+
+    # --- time ---
+
+    def run(self, until: Callable[[], bool], limit_s: float = 120.0) -> None:
+        """Let everybody work until the condition holds. Raises AssertionError after ``limit_s`` of network time."""
+        end_ms = self.clock.now_ms() + round(limit_s * 1000)
+        while not until():
+            if self.clock.now_ms() > end_ms:
+                states = " ".join(m.states() for m in self.members)
+                raise AssertionError(f"not within {limit_s} s: {states}; last: {self.log[-8:]}")
+            self._step()
+
+    def run_until(self, offset_ms: int) -> None:
+        """Up to genesis + offset."""
+        self.run(lambda: self.clock.now_ms() >= GENESIS_MS + offset_ms)
+
+    def window(self, number: int = 0) -> InstanceId:
+        return InstanceId(InstanceKind.WINDOW, GENESIS_MS + number * self.network.sets[0].window_ms)
+
+    def run_to_final(self, bundles: int = 1, limit_s: float = 120.0) -> None:
+        self.run(lambda: all(m.away or m.is_final(bundles) for m in self.members), limit_s)
+
+    def _step(self) -> None:
+        present = [m for m in self.members if not m.away]
+        waiting = [(m.queue.entries[0][:2], m) for m in present if m.queue.entries]
+        first = min(waiting, key=lambda item: item[0], default=None)
+        if first is None or first[0][0] >= self._next_look:
+            self.clock.at_ms = max(self.clock.at_ms, self._next_look)
+            self._next_look = self.clock.at_ms + 500
+            for member in present:
+                due.watch_head(member.context)
+                due.prefetch_states(member.context)
+                due.look_around(member.context)
+            return
+        entry = heappop(first[1].queue.entries)
+        self.clock.at_ms = max(self.clock.at_ms + 1, entry[0])
+        self.run_task(first[1], entry)
+
+    def run_task(self, member: Member, entry: Entry) -> None:
+        """What a worker does with one task: run the step, and put off what is not ready."""
+        _, _, task, key, arguments = entry
+        context, clock = member.context, self.clock
+        member.fuse.left = self.fuse_for(member, task, key)
+        member.fuse.calls = 0
+        try:
+            result = TASKS[task](context, key, *arguments)
+        except Killed:
+            self._note(member, task, key, "killed", "")
+            member.restart()
+            self.on_killed(member, entry)
+            return
+        except AlreadyDone as error:
+            result = StepResult("already done", str(error))
+        except (TransientError, UnknownOutcome) as error:
+            member.fuse.left = None
+            soon = task in SOON or task.startswith("window.collect")
+            wake_ms = clock.now_ms() + (300 if soon else 2_000)
+            if task != "round.obtain":
+                context.store.due.postpone(task, key, wake_ms)
+                if soon:
+                    context.tasks.enqueue(task, key, wake_ms)
+            result = StepResult("not yet", str(error))
+        except (RemoteFault, Disagreement) as error:
+            member.fuse.left = None
+            if task != "round.obtain":
+                context.store.due.postpone(task, key, clock.now_ms() + 2_000)
+            result = StepResult("refused", str(error))
+        member.fuse.left = None
+        self._note(member, task, key, result.name, result.detail)
+
+    def _note(self, member: Member, task: str, key: str, name: str, detail: str) -> None:
+        self.log.append(Ran(self.clock.now_ms(), member.number, task, key, name, detail))
+
+    def _redeliver(self, member: Member, entry: Entry) -> None:
+        """Acknowledged late: another worker gets the task."""
+        heappush(member.queue.entries, replace_time(entry, self.clock.now_ms()))
+
+
+def replace_time(entry: Entry, at_ms: int) -> Entry:
+    return (at_ms, *entry[1:])
+
+
+def an_empty_database(folder: Path) -> Path:
+    """A migrated database to copy: migrating takes longer than most tests."""
+    path = folder / "empty.sqlite"
+    migrate(f"sqlite:///{path}")
+    return path

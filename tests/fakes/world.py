@@ -1,0 +1,371 @@
+"""Everything outside a small network, as fakes of the ports: chain and contract, brokers, the gateway. One clock."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.builders import a_key
+from validator.codec.message import make_record
+from validator.codec.protobuf import write_protobuf
+from validator.codec.report import encode_report, expand_compact, report_digest
+from validator.codec.secp256k1 import SigningKey, recover_address
+from validator.codec.signatures import publish_message
+from validator.consensus.quorum import quorum
+from validator.errors import RemoteFault, TransientError
+from validator.model import (
+    Address,
+    Block,
+    ChainState,
+    Digest,
+    Message,
+    Node,
+    Record,
+    Report,
+    StorageId,
+    Store,
+    StreamPart,
+    Window,
+)
+from validator.parameters import Contracts, Network, ParameterSet
+from validator.ports import (
+    AcceptedReport,
+    Broker,
+    PreparedTransaction,
+    PreparedUpload,
+    Pull,
+    PulledRecord,
+    StorageStatus,
+    StoredTransaction,
+    TransactionStatus,
+)
+
+START_S = 1_700_000_000
+GENESIS_MS = (START_S + 20) * 1000
+WINDOW_MS = 2_000
+STREAM = "stream0.eth/data"
+PART: StreamPart = (STREAM, 0)
+CONTRACTS = Contracts(*(Address(bytes([0xC0 + i]) * 20) for i in range(6)))
+PUBLISHER = a_key(9_001)
+CONFIRMATIONS = 3
+MINE_MS = 500
+
+
+def some_parameters(**changed: Any) -> ParameterSet:
+    """Two windows of two seconds, one bundle, one epoch, the network's last."""
+    values: dict[str, Any] = {
+        "first_epoch": 0,
+        "epoch_windows": 2,
+        "bundle_windows": 2,
+        "last": True,
+        "window_ms": WINDOW_MS,
+        "grace_ms": 1_000,
+        "horizon_ms": 8_000,
+        "margin_ms": 60_000,
+        "lag_s": 4,
+        "fresh_wait_windows": 0,
+        "timeout_max_ms": 10_000,
+        "budget_windows": 12,
+        "scope_floor": 1,
+        "rent": 1_000,
+        "price_max": 1 << 21,
+        "read_ppm": 1_000_000,
+        "message_limit": 10_000,
+        "confirmations": CONFIRMATIONS,
+        "upload_stage_ms": 10_000,
+        "transmit_stage_ms": 10_000,
+    }
+    return ParameterSet(**{**values, **changed})
+
+
+class Clock:
+    """The port ``Clock``; moves only when told."""
+
+    def __init__(self) -> None:
+        self.at_ms = (START_S + 10) * 1000
+
+    def now_ms(self) -> int:
+        return self.at_ms
+
+
+@dataclass
+class Delivery:
+    """One record at one broker, from ``at_ms`` on."""
+
+    at_ms: int
+    part: StreamPart
+    timestamp_ms: int
+    data: bytes
+
+
+@dataclass
+class Posted:
+    """A transaction that the gateway has; ``data`` once it is seeded."""
+
+    prepared: PreparedUpload
+    tags: tuple[tuple[str, str], ...]
+    at_ms: int
+    data: bytes | None = None
+
+
+class World:
+    """Everything outside: chain and contract, brokers, the gateway. Counts what is paid for."""
+
+    def __init__(self, network: Network, clock: Clock, members: Sequence[Address], brokers: Sequence[Address]) -> None:
+        self.network = network
+        self.clock = clock
+        self.members = tuple(sorted(members))
+        self.brokers = tuple(brokers)
+        self.stores: tuple[Store, ...] = (Store(STREAM, 10**15, 1),)
+        self.publishers: set[tuple[str, bytes]] = {(STREAM, PUBLISHER.address)}
+        self.valid_for: set[tuple[bytes, bytes]] = set()
+        self.deliveries: dict[Address, list[Delivery]] = {broker: [] for broker in brokers}
+        self.brokers_down: set[Address] = set()
+        self.transactions: dict[StorageId, Posted] = {}
+        self.accepted: dict[int, AcceptedReport] = {}
+        self.reports: dict[int, Report] = {}
+        self.sent: dict[Digest, tuple[bool, int]] = {}
+        self.nodes = (
+            *(Node(m, 10**18, None, f"http://127.0.0.1:{4000 + i}") for i, m in enumerate(self.members)),
+            *(Node(b, 10**18, f"http://127.0.0.1:{5000 + i}", None) for i, b in enumerate(self.brokers)),
+        )
+
+    # --- chain ---
+
+    def block(self, timestamp_s: int) -> Block:
+        return Block(timestamp_s - START_S, Digest(hashlib.sha256(b"block%d" % timestamp_s).digest()), timestamp_s)
+
+    def head(self) -> Block:
+        return self.block(self.clock.now_ms() // 1000)
+
+    def finalised(self) -> Block:
+        return self.block(self.clock.now_ms() // 1000 - 2)
+
+    # --- brokers ---
+
+    def publish(
+        self,
+        offset_ms: int,
+        content: bytes,
+        *,
+        delays: Mapping[int, int] | None = None,
+        key: SigningKey = PUBLISHER,
+        **fields: Any,
+    ) -> Record:
+        """A message at genesis + offset; ``delays``: by broker, how much later it arrives (at once if absent)."""
+        values: dict[str, Any] = {"stream_id": STREAM, "msg_chain_id": "c" * 20, **fields}
+        message = publish_message(key, timestamp_ms=GENESIS_MS + offset_ms, content=content, **values)
+        self.deliver(message, dict.fromkeys(range(len(self.brokers)), 0) if delays is None else delays)
+        return make_record(message)
+
+    def deliver(self, message: Message, delays: Mapping[int, int]) -> None:
+        for broker, delay_ms in delays.items():
+            self.deliveries[self.brokers[broker]].append(
+                Delivery(
+                    message.timestamp_ms + delay_ms,
+                    message.stream_part,
+                    message.timestamp_ms,
+                    write_protobuf(message),
+                )
+            )
+
+    def paid(self) -> list[StorageId]:
+        """Transactions that were posted: each is paid for."""
+        return list(self.transactions)
+
+
+class WorldChain:
+    """The port ``Chain``."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.block_of: Callable[[Block], Block] = lambda block: block
+        """A test may have one validator's chain show another block."""
+        self.signature_answer: bool | None = None
+        """What contracts answer here, where it differs from the world's."""
+
+    def fetch_head(self) -> Block:
+        return self.world.head()
+
+    def fetch_finalised(self) -> Block:
+        return self.world.finalised()
+
+    def fetch_block_at(self, timestamp_s: int) -> Block | None:
+        if self.world.finalised().timestamp_s <= timestamp_s:
+            return None
+        return self.block_of(self.world.block(timestamp_s))
+
+    def fetch_state(self, block: Block) -> ChainState:
+        world = self.world
+        return ChainState(block, world.nodes, world.stores, f"0x{CONTRACTS.node_manager.hex()}/system", {})
+
+    def fetch_publish_permission(self, stream_id: str, publisher: Address, block: Block) -> bool:
+        return (stream_id, publisher) in self.world.publishers
+
+    def fetch_consumer_balances(self, consumers: Sequence[Address], block: Block) -> Mapping[Address, int]:
+        return dict.fromkeys(consumers, 10**12)
+
+    def fetch_last_report(self, block: Block | None = None) -> AcceptedReport | None:
+        known = [r for r in self.world.accepted.values() if block is None or r.block_number <= block.number]
+        return max(known, key=lambda r: r.number, default=None)
+
+    def fetch_report(self, number: int) -> AcceptedReport | None:
+        return self.world.accepted.get(number)
+
+    def fetch_is_valid_signature(self, contract: Address, digest: Digest, signature: bytes, block: Block) -> bool:
+        if self.signature_answer is not None:
+            return self.signature_answer
+        return (contract, digest) in self.world.valid_for
+
+
+class WorldSource:
+    """The port ``MessageSource``: what each broker had at the time of asking."""
+
+    def __init__(self, world: World, down: set[Address]) -> None:
+        self.world = world
+        self.down = down
+
+    def fetch_window(
+        self,
+        brokers: Sequence[Broker],
+        parts: Sequence[StreamPart],
+        window: Window,
+        *,
+        etags: Mapping[tuple[Address, StreamPart], str],
+        deadline_ms: int,
+    ) -> list[Pull]:
+        return [self._pull(b.address, part, window, etags.get((b.address, part))) for b in brokers for part in parts]
+
+    def _pull(self, broker: Address, part: StreamPart, window: Window, etag: str | None) -> Pull:
+        if broker in self.down | self.world.brokers_down:
+            return Pull(broker, part, (), complete=False, error="connection refused")
+        now_ms = self.world.clock.now_ms()
+        held = [
+            d
+            for d in self.world.deliveries[broker]
+            if d.part == part and d.at_ms <= now_ms and d.timestamp_ms in window
+        ]
+        tag = f'"{len(held)}-{max((d.at_ms for d in held), default=0)}"'
+        if tag == etag:
+            return Pull(broker, part, (), complete=True, unchanged=True, etag=tag)
+        records = tuple(PulledRecord(broker, i, d.data, "protobuf") for i, d in enumerate(held))
+        return Pull(broker, part, records, complete=True, etag=tag)
+
+
+class WorldStorage:
+    """The port ``BundleStorage``: a gateway that confirms what is posted and seeded, a block every half second."""
+
+    def __init__(self, world: World, name: bytes) -> None:
+        self.world = world
+        self.owner = hashlib.sha256(b"owner" + name).digest()
+        self.prepared = 0
+        self._tags: dict[StorageId, tuple[tuple[str, str], ...]] = {}
+        self.unavailable = False
+
+    def prepare(self, path: Path, tags: Sequence[tuple[str, str]]) -> PreparedUpload:
+        """Another id each time: two prepared and posted uploads are two payments."""
+        self.prepared += 1
+        data = path.read_bytes()
+        seed = self.owner + self.prepared.to_bytes(4, "big") + hashlib.sha256(data).digest()
+        storage_id = StorageId(hashlib.sha256(seed).digest())
+        self._tags[storage_id] = tuple(tags)
+        return PreparedUpload(storage_id, self.owner, "{}", 1, 0, len(data), Digest(hashlib.sha256(data).digest()))
+
+    def post(self, prepared: PreparedUpload) -> None:
+        self._require()
+        self.world.transactions.setdefault(
+            prepared.storage_id, Posted(prepared, self._tags[prepared.storage_id], self.world.clock.now_ms())
+        )
+
+    def seed(self, prepared: PreparedUpload, path: Path) -> None:
+        self._require()
+        self.world.transactions[prepared.storage_id].data = path.read_bytes()
+
+    def fetch_status(self, storage_id: StorageId) -> StorageStatus:
+        self._require()
+        posted = self.world.transactions.get(storage_id)
+        if posted is None or posted.data is None:
+            return StorageStatus("missing" if posted is None else "pending")
+        return StorageStatus("confirmed", (self.world.clock.now_ms() - posted.at_ms) // MINE_MS, 1)
+
+    def fetch_transaction(self, storage_id: StorageId) -> StoredTransaction:
+        self._require()
+        posted = self.world.transactions[storage_id]
+        p = posted.prepared
+        return StoredTransaction(storage_id, p.owner, posted.tags, p.data_size, bytes(32))
+
+    def fetch_data(self, storage_id: StorageId, destination: Path, max_bytes: int) -> int:
+        self._require()
+        data = self.world.transactions[storage_id].data or b""
+        return destination.write_bytes(data[:max_bytes])
+
+    def fetch_balance(self) -> int:
+        return 10**12
+
+    def _require(self) -> None:
+        if self.unavailable:
+            raise TransientError("no gateway answers")
+
+
+class WorldSender:
+    """The port ``ReportSender`` with the contract behind it: order, quorum and signatures are checked."""
+
+    def __init__(self, world: World, name: bytes) -> None:
+        self.world = world
+        self.name = name
+        self.prepared = 0
+        self._calls: dict[Digest, tuple[Report, int, bytes]] = {}
+
+    def prepare(self, report: Report, bitmap: int, signatures: bytes) -> PreparedTransaction:
+        self._check(report, bitmap, signatures)
+        self.prepared += 1
+        raw = self.name + self.prepared.to_bytes(4, "big") + encode_report(report)
+        digest = Digest(hashlib.sha256(raw).digest())
+        self._calls[digest] = (report, bitmap, signatures)
+        return PreparedTransaction(digest, raw, self.prepared, 1)
+
+    def replace(self, transaction: PreparedTransaction) -> PreparedTransaction:
+        raise NotImplementedError
+
+    def send(self, transaction: PreparedTransaction) -> None:
+        """One transaction is mined once, however often it is sent; a refused one costs its fee too."""
+        if transaction.hash in self.world.sent:
+            return
+        report, bitmap, signatures = self._calls[transaction.hash]
+        number = self.world.head().number + 1
+        try:
+            self._check(report, bitmap, signatures)
+        except RemoteFault:
+            self.world.sent[transaction.hash] = (False, number)
+            return
+        self.world.sent[transaction.hash] = (True, number)
+        self.world.reports[report.number] = report
+        self.world.accepted[report.number] = AcceptedReport(
+            report.number, report.bundle_root, report.storage_id, self._digest(report), number, report.last_ms
+        )
+
+    def fetch_status(self, transaction_hash: Digest) -> TransactionStatus:
+        if transaction_hash not in self.world.sent:
+            return TransactionStatus("missing")
+        success, number = self.world.sent[transaction_hash]
+        return TransactionStatus("mined", success, number, 100_000)
+
+    def _check(self, report: Report, bitmap: int, signatures: bytes) -> None:
+        if report.number in self.world.accepted:
+            raise RemoteFault("the contract has this report already")
+        if report.number != len(self.world.accepted):
+            raise RemoteFault("reports are out of order")
+        members = self.world.members
+        signers = [m for i, m in enumerate(members) if bitmap >> i & 1]
+        if len(signers) != quorum(len(members)):
+            raise RemoteFault(f"{len(signers)} signers")
+        digest = self._digest(report)
+        found = [recover_address(digest, expand_compact(signatures[i : i + 64])) for i in range(0, len(signatures), 64)]
+        if found != signers:
+            raise RemoteFault("signatures are not the signers'")
+
+    def _digest(self, report: Report) -> Digest:
+        return report_digest(report, self.world.network.chain_id, CONTRACTS.report_manager)

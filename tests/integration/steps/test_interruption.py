@@ -1,0 +1,132 @@
+"""A process that ends between any two calls of its ports: nothing is lost, and nothing is done twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from tests.fakes.small_network import TASKS, Entry, Member, SmallNetwork
+from validator.model import Record
+
+MakeNetwork = Callable[..., SmallNetwork]
+
+ALIKE = 2
+"""How many executions of a task that end alike are killed at each of their calls."""
+ELSEWHERE = ("round.obtain", "window.collect.bundle")
+"""Nothing to obtain where one validator is alone; the bundle's pulls are part of late.collect."""
+ONE_VOTE_PER_PLACE = (
+    "SELECT count(*) FROM (SELECT DISTINCT instance_kind, instance_number, signer, statement_kind, round, value,"
+    " valid_round FROM statements) GROUP BY instance_kind, instance_number, signer, statement_kind, round"
+)
+
+
+class KillEverywhere:
+    """Kills each task at its first call, then the next attempt at the second, and so on until one gets through."""
+
+    def __init__(self) -> None:
+        self.survived: Counter[tuple[int, str, str]] = Counter()
+        self.through: Counter[tuple[int, str, str, str]] = Counter()
+        self.kills: Counter[str] = Counter()
+        self.seen = 0
+
+    def fuse_for(self, member: Member, task: str, key: str) -> int | None:
+        network = member.network
+        for ran in network.log[self.seen :]:
+            place = (ran.member, ran.task, ran.key)
+            if ran.name == "killed":
+                self.survived[place] += 1
+                self.kills[ran.task] += 1
+            else:
+                self.survived[place] = 0
+                self.through[(*place, ran.name)] += 1
+        self.seen = len(network.log)
+        place = (member.number, task, key)
+        if any(times >= ALIKE for known, times in self.through.items() if known[:3] == place):
+            return None
+        return self.survived[place]
+
+
+def publish_some(network: SmallNetwork) -> list[Record]:
+    """Five in time everywhere, one in time at one broker, one that comes to one broker after the cut-off."""
+    world = network.world
+    records = [world.publish(i * 700, b'{"i":%d}' % i) for i in range(5)]
+    records.append(world.publish(500, b'{"one":1}', delays={0: 0}))
+    records.append(world.publish(900, b'{"late":1}', delays={1: 3_500}))
+    return records
+
+
+def require_everything_once(network: SmallNetwork, records: list[Record]) -> None:
+    """Every message stored once, one vote per place, one payment, one report, nothing left to do."""
+    for member in network.members:
+        stored = [r.leaf for r in (*member.windows(), *member.late())]
+        assert sorted(stored) == sorted(r.leaf for r in records)
+        votes = member.rows(ONE_VOTE_PER_PLACE)
+        assert votes
+        assert set(votes) == {(1,)}
+        assert member.rows("SELECT count(*) FROM evidence") == [(0,)]
+    assert len(network.world.paid()) == 1
+    assert [success for success, _ in network.world.sent.values()] == [True]
+
+
+def test_a_validator_whose_every_task_is_killed_at_each_of_its_calls_still_does_everything_once(
+    a_network: MakeNetwork,
+) -> None:
+    network = a_network()
+    records = publish_some(network)
+    killer = KillEverywhere()
+    network.fuse_for = killer.fuse_for
+    network.run_to_final(limit_s=600)
+    require_everything_once(network, records)
+    assert min(killer.kills[task] for task in TASKS if task not in ELSEWHERE) > 3
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_four_validators_that_die_at_random_and_lose_their_queues_do_everything_once(
+    a_network: MakeNetwork, seed: int
+) -> None:
+    """Beat alone finds what is due."""
+    network = a_network(4)
+    records = publish_some(network)
+    random = Random(seed)
+
+    def lose_queue(member: Member, _entry: Entry) -> None:
+        member.queue.entries.clear()
+
+    network.on_killed = lose_queue
+    network.fuse_for = lambda *_: random.randrange(30) if random.random() < 0.3 else None
+    network.run_to_final(limit_s=300)
+    assert sum(ran.name == "killed" for ran in network.log) > 10
+    require_everything_once(network, records)
+
+
+def test_what_a_slower_worker_saw_beyond_the_frozen_set_is_pulled_again(a_network: MakeNetwork) -> None:
+    """Two workers collect one window; the one that saw less freezes first. The other's etags must not hide the rest."""
+    network = a_network()
+    seen = network.world.publish(100, b'{"seen":1}')
+    start_ms = network.network.genesis_ms
+    network.run_until(2_900)
+    member, world = network.members[0], network.world
+    beyond = world.publish(200, b'{"beyond":1}')
+    network.clock.at_ms = start_ms + 3_001
+    held, fetch = {b: list(d) for b, d in world.deliveries.items()}, member.source.fetch_window
+    faster = True
+
+    def fetch_slowly(*arguments: object, **keywords: object) -> object:
+        nonlocal faster
+        pulls = fetch(*arguments, **keywords)  # type: ignore[arg-type]
+        if faster:
+            faster = False
+            for deliveries in world.deliveries.values():
+                deliveries[:] = [d for d in deliveries if d.timestamp_ms != beyond.message.timestamp_ms]
+            TASKS["window.collect"](member.context, str(start_ms))
+            world.deliveries.update(held)
+        return pulls
+
+    member.source.fetch_window = fetch_slowly  # type: ignore[method-assign,assignment]
+    TASKS["window.collect"](member.context, str(start_ms))
+    network.run_to_final()
+    assert member.held(network.window(0)) == [seen]
+    assert member.late() == [beyond]
