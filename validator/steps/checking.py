@@ -1,6 +1,7 @@
 """Checks on entry: bytes from brokers and peers become records, or a reason. Each check has its own name.
 
-The same bytes from several brokers are parsed and verified once; signatures are checked in one batch.
+What a broker served is checked record by record (``read_record``, ``judge_record``; ``gathering`` does it for whole
+windows), what a peer sent in one go (``check_canonical``). Signatures are checked in batches.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from validator.codec.legacy_array import read_legacy_array
-from validator.codec.message import make_record, reason_of, record_from_canonical
+from validator.codec.message import reason_of, record_from_canonical, record_of_read
 from validator.codec.protobuf import read_protobuf
-from validator.codec.signatures import VALID, verify_batch
+from validator.codec.signatures import VALID, Verdict, verify_batch
 from validator.consensus.proposal import Span
 from validator.errors import MalformedInput
 from validator.model import (
@@ -39,7 +40,7 @@ Rejection = tuple[bytes, str, Address, str]
 
 @dataclass(slots=True)
 class Checked:
-    """What is left of a pull: records by leaf, who served which, and what was refused."""
+    """What is left of messages from outside: records by leaf, who served which, and what was refused."""
 
     records: dict[Digest, Record] = field(default_factory=dict)
     served: dict[Digest, set[Address]] = field(default_factory=lambda: defaultdict(set))
@@ -64,8 +65,8 @@ def check_pulls(
     pending: list[tuple[Record, list[PulledRecord]]] = []
     for (part, form, data), served_as in sources.items():
         try:
-            record = _read(part, form, data, span, message_limit)
-        except _Refused as refusal:
+            record = read_record(part, form, data, span, message_limit)
+        except Refused as refusal:
             _reject(checked, served_as, refusal.reason, refusal.detail)
             continue
         pending.append((record, served_as))
@@ -89,13 +90,13 @@ def check_canonical(
         pulled = [PulledRecord(sender, position, data, "canonical")]
         try:
             if len(data) > message_limit:
-                raise _Refused(Reason.TOO_LARGE, f"{len(data)} bytes")
+                raise Refused(Reason.TOO_LARGE, f"{len(data)} bytes")
             record = record_from_canonical(data)
             _check_size(record, message_limit)
         except MalformedInput as error:
             _reject(checked, pulled, reason_of(error), error.message)
             continue
-        except _Refused as refusal:
+        except Refused as refusal:
             _reject(checked, pulled, refusal.reason, refusal.detail)
             continue
         if not accepts(record):
@@ -138,27 +139,30 @@ def broker_shares(
     return tuple(BrokerShare(b, served[b], missed[b]) for b in sorted(brokers) if served[b] or missed[b])
 
 
-class _Refused(Exception):
+class Refused(Exception):
+    """A record is not taken."""
+
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
 
 
-def _read(part: StreamPart, form: str, data: bytes, span: Span, message_limit: int) -> Record:
+def read_record(part: StreamPart, form: str, data: bytes, span: Span, message_limit: int) -> Record:
+    """The record of what a broker served for a partition, signature unchecked. Raises Refused."""
     if len(data) > 2 * message_limit:
-        raise _Refused(Reason.TOO_LARGE, f"{len(data)} bytes")
+        raise Refused(Reason.TOO_LARGE, f"{len(data)} bytes")
     try:
         message = read_legacy_array(data) if form == "array" else read_protobuf(data)
-        record = make_record(message)
+        record = record_of_read(message)
     except MalformedInput as error:
-        raise _Refused(reason_of(error), error.message) from error
+        raise Refused(reason_of(error), error.message) from error
     if message.message_type is not MessageType.MESSAGE:
-        raise _Refused(Reason.UNSUPPORTED_MESSAGE_TYPE, message.message_type.name)
+        raise Refused(Reason.UNSUPPORTED_MESSAGE_TYPE, message.message_type.name)
     if message.stream_part != part:
-        raise _Refused(Reason.WRONG_STREAM, f"{message.stream_id}#{message.partition}")
+        raise Refused(Reason.WRONG_STREAM, f"{message.stream_id}#{message.partition}")
     if message.timestamp_ms not in span:
-        raise _Refused(Reason.OUTSIDE_WINDOW, str(message.timestamp_ms))
+        raise Refused(Reason.OUTSIDE_WINDOW, str(message.timestamp_ms))
     _check_size(record, message_limit)
     return record
 
@@ -167,7 +171,20 @@ def _check_size(record: Record, message_limit: int) -> None:
     """Both sizes count: canonical bytes are stored, signed bytes are paid for and fill budgets."""
     size = max(len(record.canonical), record.signed_bytes)
     if size > message_limit:
-        raise _Refused(Reason.TOO_LARGE, f"{size} canonical or signed bytes")
+        raise Refused(Reason.TOO_LARGE, f"{size} canonical or signed bytes")
+
+
+def judge_record(record: Record, verdict: Verdict, permitted: Permission, contract_check: ContractCheck) -> bool:
+    """What the chain says of a record whose signature was checked; True: a contract found it valid. Raises Refused."""
+    contract_signed = False
+    if verdict is not VALID:
+        contract_signed = verdict is Reason.ERC1271_UNKNOWN and contract_check(record)
+        if not contract_signed:
+            reason = Reason.BAD_SIGNATURE if verdict is Reason.ERC1271_UNKNOWN else verdict
+            raise Refused(reason, f"publisher 0x{record.message.publisher_id.hex()[:80]}")
+    if not permitted(record.message.stream_id, record.message.publisher_id):
+        raise Refused(Reason.NOT_PERMITTED, f"publisher 0x{record.message.publisher_id.hex()[:80]}")
+    return contract_signed
 
 
 def _check_signatures(
@@ -178,15 +195,10 @@ def _check_signatures(
 ) -> None:
     verdicts = verify_batch([record for record, _ in pending])
     for (record, served_as), verdict in zip(pending, verdicts, strict=True):
-        contract_signed = False
-        if verdict is not VALID:
-            contract_signed = verdict is Reason.ERC1271_UNKNOWN and contract_check(record)
-            if not contract_signed:
-                reason = Reason.BAD_SIGNATURE if verdict is Reason.ERC1271_UNKNOWN else verdict
-                _reject(checked, served_as, reason, f"publisher 0x{record.message.publisher_id.hex()[:80]}")
-                continue
-        if not permitted(record.message.stream_id, record.message.publisher_id):
-            _reject(checked, served_as, Reason.NOT_PERMITTED, f"publisher 0x{record.message.publisher_id.hex()[:80]}")
+        try:
+            contract_signed = judge_record(record, verdict, permitted, contract_check)
+        except Refused as refusal:
+            _reject(checked, served_as, refusal.reason, refusal.detail)
             continue
         if contract_signed:
             checked.contract_signed.add(record.signed_digest)
