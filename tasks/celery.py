@@ -13,15 +13,15 @@ from functools import lru_cache
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from tasks.schedule import EmbeddedBeat, beat_schedule
 from validator import log as logs
-from validator.errors import ConfigError
+from validator.errors import ConfigError, ValidatorError
 from validator.settings import Settings, load_settings
-from validator.wiring import Node
+from validator.wiring import Node, share_metrics
 
 log = logs.get_logger("tasks")
 
@@ -34,6 +34,7 @@ ROUTES = {
     "round.*": {"queue": "round"},
     "bundle.*": {"queue": "bundle"},
     "report.*": {"queue": "report"},
+    "retention.*": {"queue": "bundle"},
 }
 
 
@@ -47,6 +48,7 @@ def settings() -> Settings:
 
 def make_app() -> Celery:
     """The configured app; reads the settings, so a wrong one is one line at start."""
+    share_metrics(settings())  # before the tasks, which count, are imported
     transport = {
         "visibility_timeout": VISIBILITY_S,
         "unacked_restore_interval": 5,
@@ -115,7 +117,20 @@ def node() -> Node:
     with _node_lock:
         if _node is None:
             _node = Node(settings(), CeleryTasks(), uploads=True)
+            _node.show_warnings()
         return _node
+
+
+@worker_init.connect
+def _require_identity(**_kwargs: Any) -> None:
+    """Refuse to start, in one line, with a database that may not speak for the key. Leaves no connection to a fork."""
+    starting = Node(settings(), CeleryTasks())
+    try:
+        starting.require_identity()
+    except ValidatorError as error:
+        raise SystemExit(f"error: {error}") from error
+    finally:
+        starting.database.close()
 
 
 @setup_logging.connect

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from tasks.celery import node
+from validator import metrics
 from validator.errors import AlreadyDone, Disagreement, RemoteFault, TransientError, UnknownOutcome
 from validator.log import get_logger, log_context
 from validator.ports import StepResult
@@ -37,6 +38,7 @@ def run_step(
         return _run(context, task, key, step, soon=soon, row=row)
     claim = f"{task}/{key}"
     if not context.take_in_hand(claim):
+        metrics.steps.labels(task, "in hand").inc()
         return {"key": key, "outcome": "in hand", "detail": ""}
     try:
         return _run(context, task, key, step, soon=soon, row=row)
@@ -48,25 +50,38 @@ def _run(
     context: Context, task: str, key: str, step: Callable[[Context], StepResult], *, soon: bool, row: bool
 ) -> dict[str, str]:
     started = time.monotonic()
+    name = "failed"
+    try:
+        result = _outcome(context, task, key, step, soon=soon, row=row)
+        name = result.name
+    finally:
+        seconds = time.monotonic() - started
+        metrics.steps.labels(task, name).inc()
+        metrics.step_seconds.labels(task).observe(seconds)
+    with log_context(task=task, key=key):
+        log.debug("step.done", outcome=name, detail=result.detail, took_ms=round(1000 * seconds))
+    return {"key": key, "outcome": name, "detail": result.detail[:200]}
+
+
+def _outcome(
+    context: Context, task: str, key: str, step: Callable[[Context], StepResult], *, soon: bool, row: bool
+) -> StepResult:
+    """The step's own result, or what its error means."""
     with log_context(task=task, key=key):
         try:
-            result = step(context)
+            return step(context)
         except AlreadyDone as error:
-            result = StepResult("already done", str(error))
+            return StepResult("already done", str(error))
         except (TransientError, UnknownOutcome) as error:
             wake_ms = context.clock.now_ms() + (SOON_MS if soon else LATER_MS)
             if row:
                 context.store.due.postpone(task, key, wake_ms)
                 if soon:
                     context.tasks.enqueue(task, key, wake_ms)
-            result = StepResult("not yet", str(error))
             log.debug("step.not_yet", reason=str(error))
+            return StepResult("not yet", str(error))
         except (RemoteFault, Disagreement) as error:
             if row:
                 context.store.due.postpone(task, key, context.clock.now_ms() + LATER_MS)
-            result = StepResult("refused", str(error))
             log.warning("step.refused", reason=str(error))
-        log.debug(
-            "step.done", outcome=result.name, detail=result.detail, took_ms=round(1000 * (time.monotonic() - started))
-        )
-    return {"key": key, "outcome": result.name, "detail": result.detail[:200]}
+            return StepResult("refused", str(error))

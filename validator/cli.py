@@ -94,16 +94,22 @@ def devnet(
 
 
 @app.command()
-def init() -> None:
-    """Create or migrate this validator's database; safe to repeat."""
+def init(
+    restored: Annotated[
+        bool,
+        typer.Option(
+            "--restored", help="The database is a restored backup or replaces a lost one: vote only after a while."
+        ),
+    ] = False,
+) -> None:
+    """Create or migrate this validator's database, and tie it to the voting key; safe to repeat."""
     from validator import log as logs
+    from validator.operations.initialise import initialise
     from validator.settings import load_settings
-    from validator.store.database import migrate
 
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
-    migrate(settings.database_url)
-    logs.get_logger(__name__).info("database.migrated")
+    initialise(settings, restored=restored)
 
 
 @app.command()
@@ -114,6 +120,9 @@ def serve() -> None:
 
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
+    from validator.wiring import share_metrics
+
+    share_metrics(settings)  # before anything that counts is imported
     from tasks.celery import CeleryTasks
     from validator.server.run import serve as run_server
 

@@ -1,21 +1,50 @@
 """What Prometheus reads: counters where things happen, and gauges from the database at the moment of a scrape.
 
-Counters live in the process that counts. Where ``PROMETHEUS_MULTIPROC_DIR`` names a folder before a process starts
-(one per validator, emptied at its start), the operator listener adds up those of the server and of all workers.
+Counters live in the process that counts. Where ``PROMETHEUS_MULTIPROC_DIR`` names a folder (one per validator) before
+this module is imported, each process keeps them in files there, named by host, process id and start, and the operator
+listener adds up those of the server and of all workers. ``clear_ended`` drops what ended processes left.
+
+Celery's command line imports Flower, and with it prometheus_client, before any of our code runs. The choice between
+counters in memory and counters in files would be made too early, so it is made here once more.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+STALE_S = 7 * 86_400
+"""Files of other hosts (containers) that nobody has written for so long are an ended process's."""
+
+_HOST = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64] or "host"
+_FILE = re.compile(r"[a-z]+_(?P<host>[A-Za-z0-9.-]+)~(?P<pid>[0-9]+)~(?P<start>[0-9]+)\.db")
+
+
+def _identify_process() -> str:
+    """Host, process id and start: containers share a folder and not their process ids, which also come again."""
+    pid = os.getpid()
+    if _identity[0] != pid:
+        _identity[:] = [pid, time.time_ns() // 1_000_000]
+    return f"{_HOST}~{pid}~{_identity[1]}"
+
+
+_identity = [0, 0]
+
+if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    values.ValueClass = values.MultiProcessValue(_identify_process)  # type: ignore[no-untyped-call,misc]
 
 registry = CollectorRegistry()
 
@@ -44,6 +73,28 @@ remote_calls = Counter(
     ["kind", "host", "result"],
     registry=registry,
 )
+
+
+def clear_ended(folder: Path) -> int:
+    """Drop counters of processes that have ended; returns how many files. Those that run keep theirs.
+
+    Files of this host whose process is gone, and of other hosts that nobody has written for a week.
+    """
+    dropped = 0
+    for path in sorted(folder.glob("*.db")):
+        found = _FILE.fullmatch(path.name)
+        if found is None:
+            continue
+        if _is_stale(path) if found["host"] != _HOST else not Path(f"/proc/{int(found['pid'])}").exists():
+            path.unlink(missing_ok=True)
+            dropped += 1
+    return dropped
+
+
+def _is_stale(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > STALE_S
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,10 @@ class Settings(BaseSettings):
         default=None, description="logs in at brokers; holds a QueryManager balance only"
     )
     query_key_file: Path | None = None
+    database_id_file: Path | None = Field(
+        default=None,
+        description="names the one database that may be used with the voting key; empty: beside the key's file",
+    )
     wallet_file: Path | None = Field(default=None, description="Arweave JWK that pays for uploads")
 
     # listeners
@@ -104,6 +108,19 @@ class Settings(BaseSettings):
     @property
     def sets_url(self) -> str:
         return self.segments_url or str(self.data_dir / "sets")
+
+    @property
+    def id_file(self) -> Path:
+        """Where the id of the key's database is written: beside the key, or in data_dir where the key has no file."""
+        if self.database_id_file is not None:
+            return self.database_id_file
+        key = self.voting_key_file
+        return key.with_name(f"{key.name}.database") if key is not None else self.data_dir / "voting.database"
+
+    @property
+    def metrics_dir(self) -> Path:
+        """Counters of all processes of this validator on this machine."""
+        return self.data_dir / "metrics"
 
     @property
     def disk_floor_bytes(self) -> int | None:

@@ -6,10 +6,12 @@ needs; after a fork everything is made anew.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from validator import log as logs
 from validator.arweave.gateway import Limits as GatewayLimits
@@ -27,12 +29,18 @@ from validator.peers.client import HttpPeers
 from validator.peers.signing import network_digest
 from validator.ports import Broker, PreparedTransaction, Pull, ReportSender, Tasks, TransactionStatus
 from validator.settings import Settings
-from validator.steps.context import Context
+from validator.steps.context import Context, Origin
 from validator.steps.serve import Service
 from validator.store.database import Database, open_database, require_head
+from validator.store.identity import create_identity, renew_identity, require_identity
+from validator.store.meta import Meta, load_meta
 from validator.store.segments import SegmentStore
 from validator.store.sql import SqlStore
+from validator.store.standing import Hindrance
 from validator.store.view import SqlView
+
+if TYPE_CHECKING:
+    from validator.broker.client import PullMetrics
 
 log = logs.get_logger(__name__)
 
@@ -46,6 +54,13 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+class NoTasks:
+    """The port ``Tasks`` of a process that queues nothing: beat finds in the database what is due."""
+
+    def enqueue(self, task: str, key: str, eta_ms: int | None = None) -> None:
+        del task, key, eta_ms
+
+
 class Node:
     """One validator in one process: settings, and every adapter made from them when first needed.
 
@@ -57,6 +72,13 @@ class Node:
         self.tasks = tasks
         self.uploads = uploads
         self.clock = SystemClock()
+
+    def close(self) -> None:
+        """Close what this process has opened; for short-lived ones."""
+        made = self.__dict__  # cached properties that were used
+        for name in ("peers", "http", "chain", "database"):
+            if name in made:
+                made.pop(name).close()
 
     # --- identity ---
 
@@ -137,6 +159,8 @@ class Node:
             voting_key=None if settings.observer else self.voting_key,
             data_dir=settings.data_dir,
             may_vote=not settings.observer,
+            origin=self._origin(),
+            hindrance=Hindrance(self.database, self.clock, settings.data_dir, settings.disk_floor),
         )
 
     @cached_property
@@ -150,6 +174,37 @@ class Node:
             disk_floor=self.settings.disk_floor,
             observer=self.settings.observer,
         )
+
+    # --- standing ---
+
+    def create_identity(self, *, restored: bool = False) -> Meta:
+        """Note in a new database what it is; ``restored``: begin anew, whatever was before. Needs the chain once.
+
+        Raises:
+            ConfigError: the database is another network's, or the key belongs to another database.
+        """
+        with self.database.read() as connection:
+            held = load_meta(connection)
+        head = self.chain.fetch_head() if held is None or restored else None
+        make = renew_identity if restored else create_identity
+        return make(self.database, self.settings.id_file, self.network, head, self.clock.now_ms())
+
+    def require_identity(self) -> Meta:
+        """Before a process begins its work: its database is at head, this network's, active, and the key's.
+
+        Raises:
+            ConfigError: names what differs and the remedy.
+        """
+        return require_identity(self.database, self.settings.id_file, self.network)
+
+    def show_warnings(self) -> None:
+        """From now on every warning and error of this process is on the status page too."""
+        logs.show_warnings(self.store.events.save_event)
+
+    def _origin(self) -> Origin | None:
+        with self.database.read() as connection:
+            meta = load_meta(connection)
+        return None if meta is None else Origin(meta.created_block_s, meta.config_count)
 
     def _storage(self) -> ArweaveStorage:
         settings = self.settings
@@ -177,6 +232,7 @@ class _LateSource:
             http=node.http,
             allow_http=node.settings.allow_http,
             allow_nets=node.settings.nets,
+            on_pull=count_pull,
         )
 
     def fetch_window(
@@ -230,6 +286,32 @@ class _StoreIndex:
 
     def save(self, stores: StoreList) -> None:
         self._rows.save_stores(stores.upto, stores.stream_ids)
+
+
+def share_metrics(settings: Settings) -> None:
+    """Let all processes of this validator on this machine add up their counters: before the first one is made.
+
+    The folder is data_dir/metrics, or PROMETHEUS_MULTIPROC_DIR where the operator names another.
+    """
+    folder = os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.metrics_dir))
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"LOGSTORE_DATA_DIR: cannot create {folder}: {error.strerror}", field="LOGSTORE_DATA_DIR"
+        ) from error
+
+
+def count_pull(pull: PullMetrics) -> None:
+    """One broker's answer for one partition, into the metrics."""
+    from validator import metrics  # made where they are counted: the folder is known by then
+
+    broker = f"0x{pull.broker.hex()}"
+    result = "unchanged" if pull.unchanged else "complete" if pull.fault is None else pull.fault.value
+    metrics.pulls.labels(broker, result).inc()
+    metrics.pull_seconds.labels(broker).observe(pull.seconds)
+    metrics.pull_bytes.labels(broker).inc(pull.bytes)
+    metrics.pull_records.labels(broker).inc(pull.messages)
 
 
 def load_network(path: Path) -> Network:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from validator import log as logs
+from validator import metrics
 from validator.errors import ConfigError, TransientError, ValidatorError
+from validator.model import Address
 from validator.peers.signing import network_digest
 from validator.ports import Tasks
 from validator.server import operator, peers
 from validator.server.listening import listener_config
 from validator.settings import Settings
 from validator.steps.due import prefetch_states, watch_head
-from validator.wiring import Node
+from validator.wiring import Node, share_metrics
 
 log = logs.get_logger(__name__)
 
@@ -30,7 +34,10 @@ WATCH_S = 0.5
 def serve(settings: Settings, tasks: Tasks) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError where a listener or the database cannot be opened."""
     node = Node(settings, tasks)
-    node.store.due.pending("round.advance")  # fails here, in one line, where the database is not at head
+    node.require_identity()  # fails here, in one line, where the database is not at head or not the key's
+    node.show_warnings()
+    share_metrics(settings)
+    metrics.clear_ended(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     sockets = {
         "peers": _listener(settings.peers_fd, settings.peers_host, settings.peers_port, "LOGSTORE_PEERS_PORT"),
         "operator": _listener(
@@ -40,7 +47,13 @@ def serve(settings: Settings, tasks: Tasks) -> None:
     limits = peers.PeerLimits(allow_nets=settings.nets)
     apps = {
         "peers": peers.create_app(
-            node.service, node.voting_key, node.signing, network_digest(node.network), limits, now_ms=node.clock.now_ms
+            node.service,
+            node.voting_key,
+            node.signing,
+            network_digest(node.network),
+            limits,
+            on_refusal=count_refusal,
+            now_ms=node.clock.now_ms,
         ),
         "operator": operator.create_app(node.view),
     }
@@ -55,6 +68,11 @@ def serve(settings: Settings, tasks: Tasks) -> None:
         watcher.join(timeout=5)
         node.peers.close()
     log.info("serve.stopped")
+
+
+def count_refusal(name: str, _sender: Address | None) -> None:
+    """A request of a peer that was not served, into the metrics."""
+    metrics.peer_refusals.labels(name).inc()
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,7 @@ from validator.errors import ConfigError
 from validator.model import Address, Digest
 from validator.parameters import Contracts
 from validator.store import schema
-from validator.store.rows import as_row, from_row, insert_new
+from validator.store.rows import as_row, from_row, insert_new, insert_or_replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,29 @@ def create_meta(connection: Connection, meta: Meta) -> Meta:
                 differs=name,
             )
     return held
+
+
+def replace_meta(connection: Connection, meta: Meta) -> None:
+    """Write it over whatever is there: the database begins anew as another one."""
+    insert_or_replace(connection, schema.meta, {"id": 1, **as_row(meta)})
+
+
+def require_active(connection: Connection) -> None:
+    """In the transaction that writes a vote: nobody is exporting the votes at the same time, or has.
+
+    Raises:
+        ConfigError: the database is retired.
+    """
+    query = select(schema.meta.c.retired_ms).where(schema.meta.c.id == 1).with_for_update(read=True)
+    if connection.scalar(query) is not None:
+        raise retired_error()
+
+
+def retired_error() -> ConfigError:
+    return ConfigError(
+        "LOGSTORE_DATABASE_URL: this database is retired, its votes were exported; use the one they were imported into",
+        field="LOGSTORE_DATABASE_URL",
+    )
 
 
 def save_retired(connection: Connection, now_ms: int) -> None:

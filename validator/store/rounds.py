@@ -14,6 +14,7 @@ from validator.ports import Clock, StaleState, StoredRound
 from validator.store import due, schema
 from validator.store.bodies import load_body, save_body
 from validator.store.database import Database
+from validator.store.meta import require_active
 from validator.store.rows import insert_new, is_instance
 from validator.store.statements import (
     journal_vote,
@@ -96,6 +97,7 @@ class RoundRows:
 
         Raises:
             StaleState: another worker was first; nothing is kept.
+            ConfigError: there is a vote to write, but the database is retired; nothing is kept.
             DoubleVote: the journal holds another vote under the same key (an InvariantError); nothing is kept.
         """
         changes: dict[str, Any] = {
@@ -109,6 +111,8 @@ class RoundRows:
         }
         with self._database.write() as connection:
             _change(connection, stored, changes)
+            if said:
+                require_active(connection)
             for statement in said:
                 if (statement.instance, statement.config_digest) != (stored.instance, stored.config_digest):
                     raise InvariantError(f"a vote for {statement.instance} does not belong to {stored.instance}")

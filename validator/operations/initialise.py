@@ -1,0 +1,53 @@
+"""``logstore-validator init``: migrate the database, note when it began, tie it to the voting key."""
+
+from __future__ import annotations
+
+from validator.log import get_logger
+from validator.model import Window
+from validator.settings import Settings
+from validator.store.database import migrate
+from validator.wiring import Node, NoTasks
+
+log = get_logger(__name__)
+
+
+def initialise(settings: Settings, *, restored: bool = False) -> None:
+    """Safe to repeat. ``restored``: the database does not know all that its key has signed.
+
+    Raises:
+        ConfigError: the database cannot be made, is another network's, or is not the key's.
+        TransientError: the chain, asked for its newest block, does not answer.
+    """
+    migrate(settings.database_url)
+    node = Node(settings, NoTasks())
+    try:
+        meta = node.create_identity(restored=restored)
+        first = first_voted_window(node, meta.created_block_s)
+    finally:
+        node.close()
+    log.info(
+        "database.ready",
+        database_id=meta.database_id.hex(),
+        created_block=meta.created_block_number,
+        votes_from_ms=None if first is None else first.start_ms,
+    )
+    if first is not None and first.start_ms != node.network.genesis_ms > meta.created_block_s * 1000:
+        log.warning(
+            "init.too_late",
+            reason="the network begins before this database may vote; were it so everywhere, the first windows "
+            "would never be agreed",
+            genesis_ms=node.network.genesis_ms,
+            votes_from_ms=first.start_ms,
+        )
+
+
+def first_voted_window(node: Node, created_s: int) -> Window | None:
+    """The first window that a database begun at ``created_s`` votes in; None if the network has ended by then."""
+    network = node.network
+    for window in network.windows_from(max(created_s * 1000, network.genesis_ms)):
+        epoch = network.epoch_at(window.start_ms)
+        assert epoch is not None
+        wait_ms = epoch.parameters.fresh_wait_windows * epoch.parameters.window_ms
+        if window.start_ms >= created_s * 1000 + wait_ms:
+            return window
+    return None
