@@ -20,7 +20,8 @@ from validator.devnet.display import clean
 from validator.errors import InvariantError, ValidatorError
 from validator.setup.console import die_with_parent
 
-STOP_S = 6.0
+STOP_S = 5.0
+SERVER_STOP_S = 2.0
 LAST_WORDS_BYTES = 8_000
 
 
@@ -30,12 +31,16 @@ class ChildEnded(ValidatorError):
 
 @dataclass(slots=True)
 class Child:
-    """One process and its log. ``may_end``: it is expected to end with status 0 by itself."""
+    """One process and its log.
+
+    ``may_end``: it is expected to end with status 0 by itself. ``is_server``: others talk to it until their end.
+    """
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
     may_end: bool = False
+    is_server: bool = False
 
     @property
     def is_running(self) -> bool:
@@ -62,6 +67,7 @@ class Children:
         environment: Mapping[str, str] | None = None,
         sockets: Sequence[int] = (),
         may_end: bool = False,
+        is_server: bool = False,
     ) -> Child:
         """Start a program in its own session, output appended to its log; ``sockets`` are descriptors it inherits.
 
@@ -86,7 +92,7 @@ class Children:
                 )
             except OSError as error:
                 raise ChildEnded(f"{name} does not start: {error.strerror}", name=name, status=None) from error
-        child = Child(name, process, log, may_end)
+        child = Child(name, process, log, may_end, is_server)
         self.all[name] = child
         return child
 
@@ -121,16 +127,18 @@ class Children:
             self.all.pop(name).process.wait(STOP_S)
 
     def stop(self) -> None:
-        """SIGTERM to all, then SIGKILL to whoever is left; returns when all are gone."""
-        for child in self.all.values():
-            _signal_group(child.process, signal.SIGTERM)
-        end = time.monotonic() + STOP_S
-        for child in self.all.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.process.wait(max(0.0, end - time.monotonic()))
-        for child in self.all.values():
-            _signal_group(child.process, signal.SIGKILL)  # also what a leader that is gone left in its group
-            child.process.wait()
+        """SIGTERM to all, servers last, then SIGKILL to whoever is left; returns when all are gone."""
+        for is_server, limit_s in ((False, STOP_S), (True, SERVER_STOP_S)):
+            ending = [child for child in self.all.values() if child.is_server is is_server]
+            for child in ending:
+                _signal_group(child.process, signal.SIGTERM)
+            end = time.monotonic() + limit_s
+            for child in ending:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.process.wait(max(0.0, end - time.monotonic()))
+            for child in ending:
+                _signal_group(child.process, signal.SIGKILL)  # also what a leader that is gone left in its group
+                child.process.wait()
         self.all.clear()
 
     def pids(self) -> list[int]:

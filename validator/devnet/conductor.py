@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -28,7 +28,7 @@ from validator.codec.secp256k1 import SigningKey
 from validator.devnet.children import ChildEnded, Children, MemoryWatch, last_words
 from validator.devnet.collect import Operators, write_collected
 from validator.devnet.contracts import DevChain
-from validator.devnet.display import Display
+from validator.devnet.display import Display, clean
 from validator.devnet.folder import RunFolder, open_folder
 from validator.devnet.killing import Killing
 from validator.devnet.plan import (
@@ -130,7 +130,6 @@ class Stage:
     streams: tuple[Stream, ...]
     wallets: Mapping[str, str]
     contracts: Mapping[str, str]
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Conductor:
@@ -141,7 +140,7 @@ class Conductor:
         self.folder = folder
         self.binaries = binaries
         self.started_ms = started_ms
-        self.children = Children(folder.logs, folder.path, child_environment())
+        self.children = Children(folder.logs, folder.path, child_environment(folder))
         self.names = [validator_name(index) for index in range(options.validators)]
         self.display = Display()
 
@@ -150,11 +149,16 @@ class Conductor:
         with self.display:
             memory = MemoryWatch(self.children)
             try:
-                return self._run(memory)
-            except (ChildEnded, Stuck) as error:
+                try:
+                    stage = self._prepare()
+                except ValidatorError as error:
+                    raise ConfigError(f"devnet: set-up failed: {error}; logs in {self.folder.logs}") from error
+                return self._run(stage, memory)
+            except ConfigError:
+                raise
+            except ValidatorError as error:
                 self.display.end_live()
-                self.display.say(f"devnet: {error}")
-                self.display.say(f"devnet: not verified; logs in {self.folder.logs}")
+                sys.stderr.write(f"devnet: not verified: {clean(str(error), 2_000)}; logs in {self.folder.logs}\n")
                 self._write_failure(str(error), memory)
                 return 1
             finally:
@@ -162,8 +166,7 @@ class Conductor:
                 with _deaf():
                     self.children.stop()
 
-    def _run(self, memory: MemoryWatch) -> int:
-        stage = self._prepare()
+    def _run(self, stage: Stage, memory: MemoryWatch) -> int:
         self._launch(stage)
         operators = Operators(
             {seat.name: seat.operator_url for seat in stage.seats}, self.options.windows + CLOSING_WINDOWS + 1
@@ -342,7 +345,7 @@ class Conductor:
                 stdout=sink,
                 stderr=sink,
                 cwd=ROOT,
-                env=child_environment(),
+                env=child_environment(self.folder),
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )

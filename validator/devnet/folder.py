@@ -20,6 +20,7 @@ DEFAULT_FOLDER = Path("devnet-data")
 KEPT_RUNS = 3
 DISK_FLOOR_BYTES = 512 << 20
 LOCK = "lock"
+SOCKETS = "/tmp"  # noqa: S108  (the path of a Unix socket has at most 107 bytes, and the folder is ours alone)
 _RUN_NAME = re.compile(r"run-\d{8}-\d{6}(-\d+)?")
 
 
@@ -53,9 +54,9 @@ def open_folder(named: Path | None) -> Iterator[RunFolder]:
     _require_space(path)
     lock = _take(path)
     try:
-        for name in ("logs", "keys", "configs"):
+        for name in ("logs", "keys", "configs", "tmp"):
             (path / name).mkdir(mode=0o700)
-        folder = RunFolder(path, Path(tempfile.mkdtemp(prefix="logstore-", dir="/tmp")), lock)
+        folder = RunFolder(path, _make_socket_folder(), lock)
     except OSError as error:
         lock.close()
         raise ConfigError(
@@ -110,6 +111,15 @@ def _take(path: Path) -> IO[bytes]:
             lock.close()
         raise ConfigError(f"--data: {path} is not empty; name a new or empty folder", field="data")
     return lock
+
+
+def _make_socket_folder() -> Path:
+    """A folder whose path is short enough for a Unix socket, named after us; those of the dead are removed."""
+    for old in Path(SOCKETS).glob("logstore-devnet-*"):
+        pid = old.name.split("-")[2]
+        if pid.isdecimal() and not Path("/proc", pid).exists() and old.stat().st_uid == os.getuid():
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"logstore-devnet-{os.getpid()}-", dir=SOCKETS))
 
 
 def _require_space(path: Path) -> None:

@@ -37,10 +37,10 @@ FLOWER_USER = "operator"
 LISTEN_BACKLOG = 128
 
 
-def child_environment() -> dict[str, str]:
-    """Our environment without settings of some other validator."""
+def child_environment(folder: RunFolder) -> dict[str, str]:
+    """Our environment without settings of some other validator; what is temporary lies in the run's folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOGSTORE_", "FLOWER_"))}
-    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", "")}
+    return {**kept, "PYTHONUNBUFFERED": "1", "TMPDIR": str(folder.path / "tmp")}
 
 
 def write_config(folder: RunFolder, name: str, config: Mapping[str, Any]) -> Path:
@@ -66,7 +66,7 @@ def start_anvil(children: Children, anvil: str, chain_id: int) -> Child:
     """The EVM node, silent about calls, its clock in the past until ``preparation.begin_network``."""
     words = [anvil, "--host", "127.0.0.1", "--port", "0", "--chain-id", str(chain_id), "--hardfork", "prague"]
     words += ["--slots-in-an-epoch", "1", "--accounts", "1", "--no-mining"]
-    return children.start("anvil", [*words, "--timestamp", str(int(time.time()) - CHAIN_BEHIND_S)])
+    return children.start("anvil", [*words, "--timestamp", str(int(time.time()) - CHAIN_BEHIND_S)], is_server=True)
 
 
 def wait_for_anvil(children: Children, child: Child) -> str:
@@ -86,7 +86,9 @@ def start_redis(children: Children, redis_server: str, folder: RunFolder, databa
     path = folder.sockets / "redis"
     words = [redis_server, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
     words += ["--dir", str(folder.sockets), "--save", "", "--appendonly", "no", "--daemonize", "no"]
-    children.start("redis", [*words, "--databases", str(max(16, databases)), "--maxmemory-policy", "noeviction"])
+    children.start(
+        "redis", [*words, "--databases", str(max(16, databases)), "--maxmemory-policy", "noeviction"], is_server=True
+    )
     return path
 
 
@@ -109,7 +111,7 @@ def start_gateway(children: Children, folder: RunFolder) -> Path:
     """The Arweave gateway; path of its port file."""
     port_file = folder.path / "configs" / "gateway.port"
     words = [sys.executable, "-m", "validator.devnet.gateway", "--port-file", str(port_file)]
-    children.start("gateway", [*words, "--data", str(folder.path / "gateway"), "--mine-ms", "500"])
+    children.start("gateway", [*words, "--data", str(folder.path / "gateway"), "--mine-ms", "500"], is_server=True)
     return port_file
 
 
