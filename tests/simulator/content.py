@@ -93,8 +93,8 @@ POOL: tuple[tuple[Item, ...], ...] = tuple(
 BAD: tuple[Record, ...] = tuple(_record(w, POOL_SIZE + 1, False) for w in range(WINDOWS))
 """By window number: a record whose signature is not its publisher's."""
 RECORDS: Mapping[bytes, Record] = {
-    record.leaf: record for items in POOL for item in items for record in (item.true, item.forged)
-} | {record.leaf: record for record in BAD}
+    bytes(record.leaf): record for items in POOL for item in items for record in (item.true, item.forged)
+} | {bytes(record.leaf): record for record in BAD}
 IDENTITY = {leaf: record.identity for leaf, record in RECORDS.items()}
 ORDER = {leaf: record.order for leaf, record in RECORDS.items()}
 FORGED: Leaves = frozenset(item.forged.leaf for items in POOL for item in items)

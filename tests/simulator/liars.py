@@ -22,11 +22,9 @@ from tests.simulator.content import (
     end_of,
     make_value,
     observe,
-    window_instance,
     window_of,
 )
 from validator.consensus import proposal as proposals
-from validator.consensus import round as machine
 from validator.consensus import window as windows
 from validator.hashing import hash_body, instance_subject, order_committee
 from validator.model import (
@@ -37,7 +35,6 @@ from validator.model import (
     InstanceId,
     InstanceKind,
     Observation,
-    Record,
     Root,
     Statement,
     StatementKind,
@@ -51,7 +48,20 @@ if TYPE_CHECKING:
 OBSERVATION, PROPOSAL = StatementKind.OBSERVATION, StatementKind.PROPOSAL
 PREVOTE, PRECOMMIT = StatementKind.PREVOTE, StatementKind.PRECOMMIT
 PLAYS = ("silent", "loyal", "loyal", "split", "split", "one", "nil first", "late", "forge", "flood", "twice")
-OFFERS = ("good", "incomplete", "short", "short", "invalid", "bad message", "variant", "block", "withheld", "stale", "open", "two")
+OFFERS = (
+    "good",
+    "incomplete",
+    "short",
+    "short",
+    "invalid",
+    "bad message",
+    "variant",
+    "block",
+    "withheld",
+    "stale",
+    "open",
+    "two",
+)
 DATA = ("serve", "serve", "slow", "never", "some")
 
 
@@ -145,7 +155,10 @@ class Liars:
 
     # --- saying ---
 
-    def sign(self, key: Key, liar: Address, kind: StatementKind, round: int, value: Digest, valid: int = -1) -> Statement:
+    def sign(
+        self, key: Key, liar: Address, kind: StatementKind, round: int, value: Digest, valid: int = -1
+    ) -> Statement:
+        self.world.lies += 1
         s = self.world.sign(Statement(kind, key[0], key[1], round, value, liar, valid))
         self.books[key].seen.add(s.signature)
         return s
@@ -278,7 +291,9 @@ class Liars:
             mine = held[liar].signature
             pairs = sorted([*pairs, *[(liar, mine)] * (book.quorum - len(pairs))])
         elif trick == "mixed":
-            mixed = {a: s for (k, _, v), votes in book.votes.items() if k is kind and v == value for a, s in votes.items()}
+            mixed = {
+                a: s for (k, _, v), votes in book.votes.items() if k is kind and v == value for a, s in votes.items()
+            }
             mixed.update(held)
             pairs = [(a, mixed[a].signature) for a in sorted(mixed)]
         elif trick == "foreign":
@@ -389,7 +404,7 @@ class Liars:
             quorums = (as_quorum(next(iter(votes.values())), [(a, votes[a].signature) for a in sorted(votes)]),)
         bodies = (value,) if value in self.world.values else ()
         s = self.sign(key, liar, PROPOSAL, round, value, valid)
-        others = [v for (k, _, v), held in book.votes.items() if k == PREVOTE and v == value for v in held.values()]
+        others = [o for (k, _, v), held in book.votes.items() if k == PREVOTE and v == value for o in held.values()]
         mine = [self.sign(key, a, PREVOTE, max(0, valid), value) for a in self.addresses if a in book.committee]
         self.say(key, self.victims(book), [*others, *mine, s], quorums, bodies)
 

@@ -71,13 +71,16 @@ class Monitor:
         self.outcomes: dict[InstanceId, Value] = {}
         self.holders: dict[InstanceId, set[Address]] = {}
         self.all_done = False
-        self.faulty = {a for a in (bytes_to_address(i) for i in world.scenario.liars)}
+        self.faulty = {bytes_to_address(i) for i in world.scenario.liars}
         self.expected: set[Address] | None = None
 
-    def ballot(self, key: Key) -> Ballot:
-        ballot = self.ballots.get(key)
+    def ballot(self, cell: Cell) -> Ballot:
+        ballot: Ballot | None = cell.ballot
         if ballot is None:
-            ballot = self.ballots[key] = Ballot(self.world.committee(key), self.faulty)
+            ballot = self.ballots.get(cell.key)
+            if ballot is None:
+                ballot = self.ballots[cell.key] = Ballot(self.world.committee(cell.key), self.faulty)
+            cell.ballot = ballot
         return ballot
 
     def excuse(self, node: Node) -> None:
@@ -91,7 +94,7 @@ class Monitor:
     # --- after every step ---
 
     def on_said(self, node: Node, cell: Cell, s: Statement) -> None:
-        ballot = self.ballot(cell.key)
+        ballot = self.ballot(cell)
         who = f"member {node.index}, {s.instance} round {s.round} {s.kind.name}"
         if s.config_digest != cell.key[0] or s.instance != cell.key[1]:
             self.fail("epoch-right", f"{who}: another digest or instance than its own")
@@ -125,9 +128,7 @@ class Monitor:
             in_memory = self.world.switches.data_in_memory
             if s.value not in node.disk.durable and not in_memory:
                 self.fail("said-is-stored", f"{who}: the data behind a prevote is not durable")
-            freed = any(
-                ballot.can_be_shown(PREVOTE, round, s.value) for round in range(max(lock_round, 0), s.round)
-            )
+            freed = any(ballot.can_be_shown(PREVOTE, round, s.value) for round in range(max(lock_round, 0), s.round))
             if lock_round >= 0 and s.value != lock_value and not freed:
                 self.fail("lock-kept", f"{who}: prevote against the lock of round {lock_round} without a proof")
             return
@@ -141,10 +142,8 @@ class Monitor:
 
     def on_state(self, node: Node, cell: Cell, after: Agreement) -> None:
         before = cell.agreement
-        if after.place is before.place and after.votes is before.votes:
-            return
-        ballot = self.ballot(cell.key)
         if after.place is not before.place and node.address not in self.excused:
+            ballot = self.ballot(cell)
             lock = after.place.locked_round
             if lock < ballot.state_locks.get(node.address, -1):
                 self.fail("lock-kept", f"member {node.index}, {cell.instance}: lock fell to round {lock}")
@@ -206,7 +205,7 @@ class Monitor:
             self.fail("proof-travels", f"member {node.index}, {s.instance} round {s.round}: re-proposal without proof")
 
     def on_quorum(self, node: Node, cell: Cell, q: VoteQuorum) -> None:
-        ballot = self.ballot(cell.key)
+        ballot = self.ballot(cell)
         self.counts["proofs"] += 1
         if q.config_digest != cell.key[0]:
             self.fail("epoch-right", f"member {node.index}, {cell.instance}: a quorum of another config digest")
@@ -249,7 +248,9 @@ class Monitor:
                     continue
                 row = cell.journal.get((StatementKind(kind), round)) if cell is not None else None
                 if row is None or row.content != s.content:
-                    self.fail("said-is-stored", f"member {node.index}: {s.kind.name} of round {round} was sent, not stored")
+                    self.fail(
+                        "said-is-stored", f"member {node.index}: {s.kind.name} of round {round} was sent, not stored"
+                    )
                 if kind == PREVOTE and s.value != NIL and s.value not in node.disk.durable:
                     self.fail("said-is-stored", f"member {node.index}: data behind its prevote did not survive")
 
@@ -264,7 +265,7 @@ class Monitor:
             self.obtained.setdefault(leaf, self.world.now)
 
     def on_decided(self, node: Node, cell: Cell, certificate: VoteQuorum) -> None:
-        ballot, value = self.ballot(cell.key), certificate.value
+        ballot, value = self.ballot(cell), certificate.value
         who = f"member {node.index}, {cell.instance}"
         self.world.tell(f"{node.index} decides {cell.instance} {value.hex()[:6]} round {certificate.round}")
         if certificate.config_digest != cell.key[0]:
@@ -278,8 +279,10 @@ class Monitor:
             self.fail("one-outcome", f"{who}: two outcomes decided")
         if self.world.scenario.is_calm and certificate.round > 0:
             leader = node.disk.cells[cell.key].agreement.rules.leader(0)
-            if leader not in self.faulty and leader[0] - 1 not in self.world.scenario.gone:
-                self.fail("prompt", f"{who}: round {certificate.round} although round 0 had an honest leader and no loss")
+            if leader is not None and leader not in self.faulty and leader[0] - 1 not in self.world.scenario.gone:
+                self.fail(
+                    "prompt", f"{who}: round {certificate.round} although round 0 had an honest leader and no loss"
+                )
         self.on_outcome(cell, self.world.values[value], certificate.round)
 
     def on_outcome(self, cell: Cell, value: Value, round: int) -> None:
@@ -291,7 +294,7 @@ class Monitor:
         self.check_entries(where, value)
         self.check_price(cell, value)
         self.check_complete(cell, value)
-        if round < len(self.ballot(cell.key).committee):
+        if round < len(self.ballot(cell).committee):
             self.check_variants(cell, value)
 
     def check_entries(self, where: str, value: Value) -> None:
@@ -319,7 +322,7 @@ class Monitor:
         honest = [
             s.prices[window_of(cell.instance)][node.index]
             for node in self.world.nodes.values()
-            if node.address in self.ballot(cell.key).committee
+            if node.address in self.ballot(cell).committee
         ]
         read = [p for p in honest if p is not None]
         price = value.outcome.price
@@ -328,7 +331,7 @@ class Monitor:
 
     def check_complete(self, cell: Cell, value: Value) -> None:
         """complete-f+1: what f + 1 honest members froze is in, or behind the end of a full entry."""
-        ballot = self.ballot(cell.key)
+        ballot = self.ballot(cell)
         f = (len(ballot.committee) - 1) // 3
         agreed = {IDENTITY[leaf] for leaf in value.leaves}
         seen: dict[object, set[Address]] = {}
@@ -338,7 +341,9 @@ class Monitor:
                     seen.setdefault(IDENTITY[leaf], set()).add(address)
         for identity, observers in seen.items():
             if len(observers) > f and identity not in agreed and not self.is_behind(value, identity):
-                self.fail("complete-f+1", f"{cell.instance}: a message that {len(observers)} honest members observed is out")
+                self.fail(
+                    "complete-f+1", f"{cell.instance}: a message that {len(observers)} honest members observed is out"
+                )
 
     def is_behind(self, value: Value, identity: object) -> bool:
         record = next(r for r in RECORDS.values() if r.identity == identity)
@@ -352,7 +357,7 @@ class Monitor:
         """Where honest brokers outnumber the liar at every honest member, the publisher's own record is kept."""
         if cell.instance.kind is InstanceKind.LATE:
             return
-        ballot = self.ballot(cell.key)
+        ballot = self.ballot(cell)
         honest = [n for n in self.world.nodes.values() if n.address in ballot.committee - self.faulty]
         for leaf in value.leaves & FORGED:
             true = [r.leaf for r in RECORDS.values() if r.identity == IDENTITY[leaf] and r.leaf not in FORGED]

@@ -6,7 +6,6 @@ switch of ``node.Switches``. Production code knows nothing of either.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,11 +14,11 @@ from unittest import mock
 
 from tests.simulator import content
 from tests.simulator.node import Switches
-from validator.consensus import certificate, evidence, proposal, quorum, state, votes
+from validator.consensus import certificate, proposal, quorum, state, votes
 from validator.consensus import round as machine
 from validator.consensus.proposal import Answer
 from validator.errors import MalformedInput
-from validator.model import NIL, Digest, Flag, Statement, StatementKind, VoteQuorum
+from validator.model import NIL, Digest, Flag, InstanceKind, Statement, StatementKind, VoteQuorum
 
 PREVOTE, PRECOMMIT, PROPOSAL = StatementKind.PREVOTE, StatementKind.PRECOMMIT, StatementKind.PROPOSAL
 Patch = tuple[Any, str, Any]
@@ -255,7 +254,7 @@ _refusal = votes.refusal
 def _accept_as_singles(self: machine._Turn, q: VoteQuorum) -> None:
     """A quorum is taken apart, and counts only as far as its votes are kept."""
     for s in q.statements():
-        reason = machine.refusal(self.votes, s, self.floor(), self.ceiling())
+        reason = _refuse_second(self.votes, s, self.floor(), self.ceiling())
         if s.signer == self.rules.own and not reason and not self.take_own(s):
             continue
         if not reason:
@@ -297,7 +296,7 @@ def _judge_entry_without_full(entry: Any, members: Any, own: Any, budget: Any, w
 
 def _span_of_horizon(instance: Any) -> proposal.Span:
     span = _span_of(instance)
-    if instance.kind is content.InstanceKind.LATE:
+    if instance.kind is InstanceKind.LATE:
         return proposal.Span(span.until_ms - content.PARAMETERS.horizon_ms, span.until_ms)
     return span
 
@@ -364,9 +363,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("timeouts-flat", "timeouts do not grow", ((state.Timeouts, "grown", _never_grown),)),
     Mutation("late-key-clash", "late sets under the window's key", switches=_switch(late_under_window=True)),
     Mutation("late-by-leaf", "duplicates in late sets by leaf", switches=_switch(stored_by_leaf=True)),
-    Mutation("horizon-single", "late messages valid within the horizon only", ((content, "span_of", _span_of_horizon),)),
+    Mutation(
+        "horizon-single", "late messages valid within the horizon only", ((content, "span_of", _span_of_horizon),)
+    ),
     Mutation("variant-any", "the leader's variant is taken unranked", switches=_switch(any_variant=True)),
-    Mutation("cap-without-prefix", "a limit without the full rule", ((proposal, "_judge_entry", _judge_entry_without_full),)),
+    Mutation(
+        "cap-without-prefix", "a limit without the full rule", ((proposal, "_judge_entry", _judge_entry_without_full),)
+    ),
     Mutation("block-early", "the block is read before it is final", switches=_switch(block_early=True)),
     Mutation("median-mean", "the mean of prices", ((proposal, "lower_median", _mean),)),
     Mutation(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulator.content import (
     BAD_LEAVES,
     IDENTITY,
+    PARAMETERS,
     PARTS,
     RECORDS,
     Leaves,
@@ -25,7 +26,6 @@ from tests.simulator.content import (
     window_instance,
     window_of,
 )
-from tests.simulator.content import PARAMETERS
 from tests.simulator.scenario import Sight
 from validator.codec.variants import Sighting, ranks_worse
 from validator.consensus import proposal as proposals
@@ -42,6 +42,7 @@ from validator.consensus.events import (
     Decide,
     Effect,
     Event,
+    Ignore,
     Judge,
     Judged,
     Keep,
@@ -121,6 +122,8 @@ class Cell:
     served: dict[bytes, int] = field(default_factory=dict)
     block: Block | None = None
     closed: bool = False
+    ballot: Any = None
+    """Belongs to the monitor, which finds it here sooner."""
 
     def copy(self) -> Cell:
         return Cell(
@@ -200,7 +203,10 @@ class Node:
         if cell is None:
             digest, instance = key
             committee = self.world.committee(key)
-            fresh = self.disk.created_ms <= end_of(0) - 60_000 or self.disk.created_ms < end_of(window_of(instance)) - 60_000
+            fresh = (
+                self.disk.created_ms <= end_of(0) - 60_000
+                or self.disk.created_ms < end_of(window_of(instance)) - 60_000
+            )
             own = self.address if fresh else None
             rules = states.Rules.of(instance, digest, committee, own, self.world.scenario.timeouts)
             cell = Cell(key, instance, Agreement(rules))
@@ -281,7 +287,7 @@ class Node:
         self.handle(cell, Observed(digest))
 
     def choose_variants(self, leaves: Iterable[bytes]) -> Leaves:
-        sightings = {leaf: Sighting(count) for leaf, count in self.disk.served.items()}
+        sightings = {Digest(leaf): Sighting(count) for leaf, count in self.disk.served.items()}
         union = windows.unite([RECORDS[leaf] for leaf in sorted(leaves)], sightings)
         return frozenset(r.leaf for r in union.records)
 
@@ -311,6 +317,7 @@ class Node:
             event = pending.pop(0)
             before, version = cell.agreement, cell.version
             if scenario.stale_rate and world.is_rough() and world.rng.random() < scenario.stale_rate:
+                world.stale += 1
                 world.at(world.now + world.rng.randrange(1, 4_000), self.second_worker(cell, event, before, version))
                 continue
             if not self.step(cell, event, before, version, pending):
@@ -334,7 +341,7 @@ class Node:
         world = self.world
         after, effects = machine.advance(before, event, self.clock(), world.sign)
         world.steps += 1
-        if after is before and not effects:
+        if after is before and (not effects or type(effects[0]) is Ignore):
             return True
         crash = world.crash_point(self)
         switches = world.switches
@@ -503,10 +510,14 @@ class Node:
         cell = self.meet(key)
         if bodies:
             self.bodies.update(bodies)
+        if cell.agreement.decided is not None:
+            return
         doubted = source in world.liar_addresses
         for s in statements:
             if self.down:
                 return
+            if self.holds(cell, s):
+                continue  # a resend stops at the door
             if not doubted or world.is_genuine(s):
                 self.handle(cell, Received(s))
         for q in quorums:
@@ -519,6 +530,10 @@ class Node:
             self.handle(cell, ReceivedQuorum(q))
         if bodies and not self.down:
             self.handle(cell, Arrived())
+
+    def holds(self, cell: Cell, s: Statement) -> bool:
+        slots = cell.agreement.votes.said.get((s.kind, s.round))
+        return slots is not None and any(kept is s for kept in slots.get(s.signer, ()))
 
     def is_current(self, key: Key) -> bool:
         """Known and not void: a window agreed anew has a new config digest."""
@@ -553,7 +568,7 @@ class Node:
         for s in known:
             if self.world.is_genuine(s) and not self.down:
                 self.handle(cell, Received(s))
-        if not self.down:
+        if not self.down and not cell.agreement.standing.recalled:
             self.handle(cell, Recalled(source))
 
     def on_push(self, leaves: tuple[bytes, ...]) -> None:
@@ -669,7 +684,7 @@ class Node:
                     union.append(leaf)
         n = len(cell.agreement.rules.committee)
         served = self.disk.served
-        sightings = {leaf: Sighting(served.get(leaf, 0), count) for leaf, count in seen.items()}
+        sightings = {Digest(leaf): Sighting(served.get(leaf, 0), count) for leaf, count in seen.items()}
         records = [RECORDS[leaf] for leaf in sorted(set(union) - BAD_LEAVES)]
         full_ends = None
         if instance.kind is InstanceKind.LATE:

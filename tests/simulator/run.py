@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+from tests.simulator.mutations import Mutation
 from tests.simulator.node import Switches
 from tests.simulator.scenario import Scenario, draw
 from tests.simulator.world import World
@@ -11,14 +13,13 @@ from tests.simulator.world import World
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One seed's run."""
+    """One seed's run. ``faults``: how many of each kind were injected."""
 
     seed: int
     validators: int
     steps: int
     packets: int
-    crashes: int
-    faulty: int
+    faults: dict[str, int]
     barred: int
     evidence: int
     violations: tuple[str, ...]
@@ -38,16 +39,75 @@ def run_seed(
     scenario = scenario or draw(seed, validators, plain=plain)
     world = World(scenario, switches or Switches(), trace=trace)
     world.run()
+    faults = {
+        "packets_lost": world.lost,
+        "packets_repeated": world.repeated,
+        "members_cut_off": len(world.isolated),
+        "crashes": world.crashed,
+        "stale_workers": world.stale,
+        "statements_of_liars": world.lies,
+        "liars": len(scenario.liars),
+        "members_gone": len(scenario.gone),
+        "disks_lost": len(scenario.disk_lost),
+        "old_copies": len(scenario.old_copy),
+    }
     counts = world.monitor.counts
     return Result(
         seed,
         len(scenario.committees[0]),
         world.steps,
         world.packets,
-        world.crashed,
-        len(scenario.faulty),
+        faults,
         counts["barred"],
         counts["evidence"],
         tuple(world.monitor.violations),
         tuple(world.trace or ()),
     )
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over many seeds."""
+
+    seeds: int = 0
+    steps: int = 0
+    packets: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    barred: int = 0
+    evidence: int = 0
+    failed: list[Result] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        self.seeds += 1
+        self.steps += result.steps
+        self.packets += result.packets
+        self.barred += result.barred
+        self.evidence += result.evidence
+        for name, count in result.faults.items():
+            self.faults[name] = self.faults.get(name, 0) + count
+        if result.violations:
+            self.failed.append(result)
+
+
+def run_seeds(seeds: Iterable[int], validators: int | None = None, *, plain: bool = False) -> Totals:
+    totals = Totals()
+    for seed in seeds:
+        totals.add(run_seed(seed, validators, plain=plain))
+    return totals
+
+
+def find_seed(mutation: Mutation, seeds: Iterable[int], validators: int | None = None) -> Result | None:
+    """The first seed that catches a planted bug; a bug that makes the core raise is caught too."""
+    for seed in seeds:
+        result = run_mutated(mutation, seed, validators)
+        if result.violations:
+            return result
+    return None
+
+
+def run_mutated(mutation: Mutation, seed: int, validators: int | None = None) -> Result:
+    with mutation.applied():
+        try:
+            return run_seed(seed, validators, switches=mutation.switches())
+        except (AssertionError, KeyError, RuntimeError) as error:
+            return Result(seed, 0, 0, 0, {}, 0, 0, (f"error: {error!r}",))

@@ -47,6 +47,10 @@ class World:
         self.steps = 0
         self.packets = 0
         self.crashed = 0
+        self.lost = 0
+        self.repeated = 0
+        self.stale = 0
+        self.lies = 0
         self.trace: list[str] | None = [] if trace else None
         self.tokens: dict[bytes, tuple[Address, Content]] = {}
         self.values: dict[Digest, Value] = {}
@@ -66,9 +70,7 @@ class World:
         self.keys: set[Key] = {(self.digests[window_of(i)], i) for i in self.instances}
         if scenario.reopen:
             self.keys |= {(self.new_digest, i) for i in self.instances if window_of(i) == 1}
-        self._committees = {
-            key: tuple(member(i) for i in scenario.committees[window_of(key[1])]) for key in self.keys
-        }
+        self._committees = {key: tuple(member(i) for i in scenario.committees[window_of(key[1])]) for key in self.keys}
         self.liar_addresses = frozenset(member(i) for i in scenario.liars)
         self.monitor = Monitor(self)
         self.nodes: dict[Address, Node] = {}
@@ -206,26 +208,31 @@ class World:
         """One packet over the network as it is now."""
         s, random_number = self.scenario, self.rng.random
         rough = self.now < s.heal_ms
-        if (rough or s.lossy_for_ever) and random_number() < s.loss:
-            return
-        if rough and self.isolated and self.now < max(self.isolated.get(source, 0), self.isolated.get(target, 0)):
-            return
-        if rough and s.cut_from_ms <= self.now < s.cut_until_ms and (source[0] - 1 in s.cut) != (target[0] - 1 in s.cut):
+        if (rough or s.lossy_for_ever) and (random_number() < s.loss or self.is_cut(source, target)):
+            self.lost += 1
             return
         least, longest = (s.delay_min_ms, s.delay_max_ms) if rough else (s.least_ms, s.bound_ms)
         delay = least + int(random_number() * (longest - least))
         self.at(self.now + delay, self.deliver, source, target, packet)
         if s.repeat and random_number() < s.repeat:
+            self.repeated += 1
             self.at(self.now + delay + int(random_number() * longest), self.deliver, source, target, packet)
+
+    def is_cut(self, source: Address, target: Address) -> bool:
+        """Whether the network is split between the two just now."""
+        s = self.scenario
+        if self.isolated and self.now < max(self.isolated.get(source, 0), self.isolated.get(target, 0)):
+            return True
+        return s.cut_from_ms <= self.now < s.cut_until_ms and (source[0] - 1 in s.cut) != (target[0] - 1 in s.cut)
 
     def maybe_isolate(self, source: Address, packet: tuple[Any, ...]) -> None:
         """The network too is against us: who has just got a proof, or locked, is cut off with what it knows."""
         proof = any(q.kind is StatementKind.PREVOTE for q in packet[3])
         locks = any(s.kind is StatementKind.PRECOMMIT and any(s.value) for s in packet[2])
-        if (proof or locks) and self.now >= max(self.isolated.values(), default=0):
-            if self.rng.random() < self.scenario.ambush:
-                self.isolated[source] = self.now + self.rng.randrange(500, 9_000)
-                self.tell(f"{source[0] - 1} is cut off for {self.isolated[source] - self.now} ms")
+        free = self.now >= max(self.isolated.values(), default=0)
+        if (proof or locks) and free and self.rng.random() < self.scenario.ambush:
+            self.isolated[source] = self.now + self.rng.randrange(500, 9_000)
+            self.tell(f"{source[0] - 1} is cut off for {self.isolated[source] - self.now} ms")
 
     def deliver(self, source: Address, target: Address, packet: tuple[Any, ...]) -> None:
         self.packets += 1

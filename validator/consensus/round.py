@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from validator.consensus.certificate import check_quorum
 from validator.consensus.events import (
@@ -159,9 +160,13 @@ class _Turn:
     def finish(self) -> tuple[Agreement, tuple[Effect, ...]]:
         if not self.touched:
             return self.origin, tuple(self.effects)
-        wake = self.next_wake()
-        if wake is not None and wake != self.origin.wake_ms:
-            self.effects.append(WakeAt(wake))
+        before = self.origin
+        wake = before.wake_ms
+        moved = self.place is not before.place or self.standing is not before.standing or self.decided is not None
+        if moved or wake is None or wake <= self.now_ms:
+            wake = self.next_wake()
+            if wake is not None and wake != before.wake_ms:
+                self.effects.append(WakeAt(wake))
         a = Agreement(
             self.rules,
             self.votes,
@@ -181,33 +186,19 @@ class _Turn:
     # --- events ---
 
     def take(self, event: Event) -> None:
-        if isinstance(event, Received):
-            self.take_statement(event)
-        elif isinstance(event, ReceivedQuorum):
-            self.take_quorum(event)
-        elif isinstance(event, Tick):
-            self.touched = True
-        elif isinstance(event, Resume):
-            self.take_resume()
-        elif self.decided is not None:
+        if self.decided is not None and type(event) not in _HEEDED_WHEN_DECIDED:
             self.do(Ignore(event, "decided"))
-        elif isinstance(event, Judged):
-            self.take_judgement(event)
-        elif isinstance(event, SetsHeld):
-            self.take_sets(event)
-        elif isinstance(event, Arrived):
-            self.touched = True
-            self.ask_again()
-        elif isinstance(event, Candidate):
-            self.take_candidate(event)
-        elif isinstance(event, Start):
-            self.take_start(event)
-        elif isinstance(event, Observed):
-            self.take_observation(event)
         else:
-            self.take_recall(event)
+            _TAKERS[type(event)](self, event)
 
-    def take_resume(self) -> None:
+    def take_tick(self, event: Tick) -> None:
+        self.touched = True
+
+    def take_arrival(self, event: Arrived) -> None:
+        self.touched = True
+        self.ask_again()
+
+    def take_resume(self, event: Resume) -> None:
         """What is owed: the decision, or own words of this round again; the lock is in the state (``restore``)."""
         self.touched = True
         if self.decided is not None:
@@ -288,7 +279,7 @@ class _Turn:
 
     def take_statement(self, event: Received) -> None:
         s = event.statement
-        reason = "decided" if self.decided is not None else unfit(self.rules, s)
+        reason = unfit(self.rules, s)
         if not reason:
             reason = refusal(self.votes, s, self.floor(), self.ceiling())
         if s.signer == self.rules.own and not reason and not self.take_own(s):
@@ -314,9 +305,6 @@ class _Turn:
 
     def take_quorum(self, event: ReceivedQuorum) -> None:
         q = event.quorum
-        if self.decided is not None:
-            self.do(Ignore(event, "decided"))
-            return
         if (q.kind, q.round, q.value) in self.votes.quorums:
             return  # a resend is not news
         try:
@@ -483,7 +471,7 @@ class _Turn:
             return
         self.touched = True
         self.heed_clock()
-        if self.standing.observation is not None and not self.own_statements(OBSERVATION, 0):
+        if self.standing.observation is not None and not self.has_said(OBSERVATION, 0):
             self.say(OBSERVATION, self.standing.observation)
         if self.place.step is Step.WAITING:
             self.start_round(self.place.round)  # line 10
@@ -518,7 +506,7 @@ class _Turn:
         """Line 55: the highest round that f + 1 members have reached; one of them is honest."""
         at = self.place.round
         above = [round for round in self.votes.newest.values() if round > at]
-        if len(above) < self.rules.one_honest:
+        if not above or len(above) < self.rules.one_honest:
             return at
         return sorted(above, reverse=True)[self.rules.one_honest - 1]
 
@@ -748,6 +736,22 @@ class _Turn:
             times.append(place.prevote_at)
         times.append(place.precommit_at)
         return min((t for t in times if t is not None and t > self.now_ms), default=None)
+
+
+_TAKERS: Mapping[type[Event], Callable[[_Turn, Any], None]] = {
+    Resume: _Turn.take_resume,
+    Start: _Turn.take_start,
+    Observed: _Turn.take_observation,
+    Recalled: _Turn.take_recall,
+    Received: _Turn.take_statement,
+    ReceivedQuorum: _Turn.take_quorum,
+    SetsHeld: _Turn.take_sets,
+    Candidate: _Turn.take_candidate,
+    Judged: _Turn.take_judgement,
+    Arrived: _Turn.take_arrival,
+    Tick: _Turn.take_tick,
+}
+_HEEDED_WHEN_DECIDED = frozenset({Resume, Tick})
 
 
 def worth_keeping(a: Agreement, s: Statement) -> str:
