@@ -58,6 +58,18 @@ def processes_of(run: Path) -> list[str]:
     return found
 
 
+def pid_of(run: Path, name: str) -> int:
+    """Process id of the part whose program has this name."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and os.path.lexists(entry / "exe"):
+            try:
+                if Path(os.readlink(entry / "cwd")) == run and os.readlink(entry / "exe").endswith(f"/{name}"):
+                    return int(entry.name)
+            except OSError:
+                continue
+    raise AssertionError(f"{name} does not run")
+
+
 def wait_until_started(process: subprocess.Popen[bytes], folder: Path) -> None:
     """Until all processes have been started."""
     end = time.monotonic() + START_LIMIT_S
@@ -124,3 +136,17 @@ def test_a_second_devnet_on_the_same_folder_is_refused(tmp_path: Path) -> None:
         assert (second.returncode, second.stdout, second.stderr.count("\n")) == (2, "", 1)
         assert "in use" in second.stderr
         assert process.poll() is None
+
+
+def test_a_part_that_dies_ends_the_run_with_its_name_and_nothing_is_left(tmp_path: Path) -> None:
+    with running_devnet(tmp_path, *SMALLEST, "--json", str(tmp_path / "summary.json")) as process:
+        wait_until_started(process, tmp_path)
+        os.kill(pid_of(tmp_path / "run", "anvil"), signal.SIGKILL)
+        assert process.wait(END_LIMIT_S) == 1
+    said = (tmp_path / "out").read_text()
+    assert said.splitlines()[-1].startswith("devnet: not verified: anvil ended with SIGKILL")
+    assert "Traceback" not in said
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["verified"] is False
+    assert summary["failures"][0].startswith("anvil ended with SIGKILL")
+    assert processes_of(tmp_path / "run") == []
