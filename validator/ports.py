@@ -6,10 +6,10 @@ All calls are synchronous and thread-safe, have their own total deadline, and ra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from validator.errors import TransientError
 from validator.model import (
@@ -77,6 +77,12 @@ class Pull:
     error: str = ""
 
 
+class TakeRecord(Protocol):
+    """Takes one record of a broker's answer; it may come from any thread."""
+
+    def __call__(self, broker: Address, part: StreamPart, position: int, data: bytes, form: str, /) -> None: ...
+
+
 class MessageSource(Protocol):
     """Brokers over HTTP (reference: Log Store broker layer, HTTP API)."""
 
@@ -90,6 +96,23 @@ class MessageSource(Protocol):
         deadline_ms: int,
     ) -> list[Pull]:
         """Pull [start, end) of every part from every broker at once; one Pull per pair, never raises for one."""
+
+
+@runtime_checkable
+class Streaming(MessageSource, Protocol):
+    """A source that hands records over while they arrive, for windows that do not fit in memory."""
+
+    def stream_window(
+        self,
+        brokers: Sequence[Broker],
+        parts: Sequence[StreamPart],
+        window: Window,
+        take: TakeRecord,
+        *,
+        etags: Mapping[tuple[Address, StreamPart], str],
+        deadline_ms: int,
+    ) -> list[Pull]:
+        """As ``fetch_window``, but each record goes to ``take``, from several threads, and the Pulls hold none."""
 
 
 # --- peers ----------------------------------------------------------------------------------------
@@ -480,7 +503,7 @@ class Windows(Protocol):
         self,
         start_ms: int,
         observation: bytes,
-        record_shas: Sequence[tuple[bytes, str, Address, str]],
+        record_shas: Collection[tuple[bytes, str, Address, str]],
         sightings: bytes = b"",
     ) -> None:
         """The own observation's body and how often each record was seen, once; later calls change nothing."""
@@ -498,7 +521,7 @@ class Windows(Protocol):
 
     def save_etags(self, start_ms: int, etags: Mapping[tuple[Address, StreamPart], str]) -> None: ...
 
-    def save_rejections(self, start_ms: int, rejections: Sequence[tuple[bytes, str, Address, str]]) -> None:
+    def save_rejections(self, start_ms: int, rejections: Collection[tuple[bytes, str, Address, str]]) -> None:
         """(SHA-256 of the record, reason, broker, detail): distinct records are counted once per reason."""
 
 
@@ -552,11 +575,24 @@ class Rounds(Protocol):
         """Oldest first."""
 
 
+class SetItem(NamedTuple):
+    """One message of a set on its way to the file; ``signed_bytes`` counts towards its entry."""
+
+    stream_part: StreamPart
+    timestamp_ms: int
+    leaf: Digest
+    signed_bytes: int
+    canonical: bytes
+
+
 class Sets(Protocol):
     """Sets of messages: files of canonical bytes, named by their root."""
 
     def save_set(self, set_root: Root, records: Sequence[Record]) -> None:
         """Durable before it returns; saving one that is there changes nothing."""
+
+    def save_ordered(self, items: Iterable[SetItem]) -> tuple[PartitionEntry, ...]:
+        """The same for distinct messages that come in canonical order; returns the set's entries, flags zero."""
 
     def has_set(self, set_root: Root) -> bool: ...
 

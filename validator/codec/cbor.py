@@ -30,6 +30,18 @@ def encode_object(kind: str, *fields: Cbor) -> bytes:
     return encode([kind, *fields])
 
 
+def array_head(count: int) -> bytes:
+    """The bytes before an array's items, for arrays that are written item by item."""
+    head = encode(count)
+    return bytes([head[0] | 0x80]) + head[1:]
+
+
+def bytes_head(size: int) -> bytes:
+    """The same before the bytes of a byte string."""
+    head = encode(size)
+    return bytes([head[0] | 0x40]) + head[1:]
+
+
 def decode(data: bytes, *, max_bytes: int, what: str = "cbor") -> Any:
     """Decode exactly one canonical item.
 

@@ -18,10 +18,12 @@ import io
 import itertools
 import os
 import struct
+import sys
 import threading
 import uuid
+from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -30,12 +32,16 @@ import zstandard
 from fsspec.implementations.local import LocalFileSystem
 
 from validator.codec import cbor
+from validator.codec.outcome import part_order
 from validator.codec.outcome import set_root as compute_set_root
 from validator.errors import InvariantError, MalformedInput, TransientError
 from validator.merkle import compute_root
 from validator.model import Digest, PartitionEntry, Record, Root, StreamPart
+from validator.ports import SetItem
 
 BLOCK_BYTES = 256 << 10
+CHUNK_LEAVES = 4096
+"""A power of two, so that the root over a chunk of leaves is a node of the tree over all."""
 MAX_BLOCK_BYTES = 8 << 20
 """No block is larger: one message is at most about 1 MiB."""
 MAX_INDEX_BYTES = 1 << 30
@@ -62,6 +68,15 @@ class SegmentInfo:
     signed_bytes: int
     newest_ms: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSet:
+    """A set that was written: its root, its entries (flags zero), its totals."""
+
+    set_root: Root
+    entries: tuple[PartitionEntry, ...]
+    info: SegmentInfo
 
 
 @dataclass(slots=True)
@@ -111,15 +126,27 @@ class SegmentStore:
             TransientError: the disk is full or refuses.
         """
         ordered = sorted(records, key=lambda record: record.order)
-        parts, messages = _lay_out(ordered)
-        if compute_set_root([part.entry for part in parts]) != set_root:
-            raise InvariantError(f"set {set_root.hex()} does not have this root")
-        target = self.path(set_root)
-        temporary = f"{target}.{uuid.uuid4().hex}.tmp"
+        return self.save_ordered(map(_item, ordered), expected=set_root).info
+
+    def save_ordered(self, items: Iterable[SetItem], *, expected: Root | None = None) -> SavedSet:
+        """Write the set of distinct messages that come in canonical order; durable when it returns.
+
+        Only the index is held in memory: 52 bytes per message.
+
+        Raises:
+            InvariantError: the root is not the expected one.
+            TransientError: the disk is full or refuses.
+        """
+        name = "new set" if expected is None else f"set {expected.hex()}"
+        temporary = f"{self._base}/{uuid.uuid4().hex}.tmp"
         try:
-            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._fs.makedirs(self._base, exist_ok=True)
             try:
-                size = self._write(temporary, set_root, parts, messages)
+                saved = self._write(temporary, items)
+                if expected not in (None, saved.set_root):
+                    raise InvariantError(f"set {expected.hex()} does not have this root")
+                target = self.path(saved.set_root)
+                self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
                 self._fs.mv(temporary, target)
                 self._sync_folder(target)
             except BaseException:
@@ -127,9 +154,8 @@ class SegmentStore:
                     self._fs.rm(temporary)
                 raise
         except OSError as error:
-            raise TransientError(f"set {set_root.hex()}: cannot write: {error.strerror or error}") from error
-        newest = max((record.message.timestamp_ms for record in ordered), default=0)
-        return SegmentInfo(len(ordered), sum(r.signed_bytes for r in ordered), newest, size)
+            raise TransientError(f"{name}: cannot write: {error.strerror or error}") from error
+        return saved
 
     def exists(self, set_root: Root) -> bool:
         return bool(self._fs.exists(self.path(set_root)))
@@ -178,28 +204,15 @@ class SegmentStore:
                 found.update((place, plain[place[1] : place[1] + place[2]]) for place in wanted)
         return [found[place] for place in places]
 
-    def _write(self, path: str, set_root: Root, parts: list[_Part], messages: list[list[bytes]]) -> int:
-        blocks: list[tuple[int, int, int]] = []
-        compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, write_checksum=True)
+    def _write(self, path: str, items: Iterable[SetItem]) -> SavedSet:
         with self._fs.open(path, "wb") as file:
-            at = 0
-            for block in messages:
-                plain = b"".join(block)
-                frame = compressor.compress(plain)
-                blocks.append((at, len(frame), len(plain)))
-                file.write(frame)
-                at += len(frame)
-            index = cbor.encode_object(
-                "set-index/1", set_root, [list(b) for b in blocks], [_part_fields(part) for part in parts]
-            )
-            if len(index) > MAX_INDEX_BYTES:
-                raise InvariantError(f"index of {len(index)} bytes")
-            tail = index + _TAIL.pack(len(index), _MAGIC)
-            file.write(struct.pack("<II", _SKIPPABLE, len(tail)) + tail)
+            writer = _Writer(file)
+            writer.add(items)
+            saved = writer.end()
             if self._local:
                 file.flush()
                 os.fsync(file.fileno())
-        return at + 8 + len(tail)
+        return saved
 
     def _sync_folder(self, path: str) -> None:
         """Make the rename durable: the folder's own entry, on file systems that have one."""
@@ -235,33 +248,128 @@ class SegmentStore:
         return index
 
 
-def _lay_out(ordered: Sequence[Record]) -> tuple[list[_Part], list[list[bytes]]]:
-    """Cut records into blocks and describe each partition."""
-    parts = []
-    blocks: list[list[bytes]] = []
-    filled = BLOCK_BYTES
-    for (stream_id, partition), group in itertools.groupby(ordered, key=lambda record: record.message.stream_part):
-        records = list(group)
-        positions = bytearray()
-        for record in records:
-            if filled >= BLOCK_BYTES:
-                blocks.append([])
-                filled = 0
-            positions += _POSITION.pack(len(blocks) - 1, filled, len(record.canonical))
-            blocks[-1].append(record.canonical)
-            filled += len(record.canonical)
-        entry = PartitionEntry(
-            stream_id,
-            partition,
-            compute_root([record.leaf for record in records]),
-            len(records),
-            sum(record.signed_bytes for record in records),
-            sum(len(record.canonical) for record in records),
+class _Writer:
+    """Writes blocks as they fill, and the index at the end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, write_checksum=True)
+        self._blocks: list[tuple[int, int, int]] = []
+        self._at = 0
+        self._open: list[bytes] = []
+        self._filled = 0
+        self._parts: list[_Part] = []
+        self._newest_ms = 0
+
+    def add(self, items: Iterable[SetItem]) -> None:
+        """Messages in canonical order. Raises InvariantError: their partitions are not."""
+        before: tuple[bytes, int] | None = None
+        for part, members in itertools.groupby(items, key=_stream_part):
+            order = part_order(part)
+            if before is not None and order <= before:
+                raise InvariantError(f"{part[0]}#{part[1]} stands behind partitions that come after it")
+            before = order
+            self._add_part(part, members)
+
+    def end(self) -> SavedSet:
+        """Write the last block and the index."""
+        self._end_block()
+        entries = tuple(part.entry for part in self._parts)
+        root = compute_set_root(entries)
+        length = 0
+        for piece in self._index_pieces(root):
+            length += len(piece)
+        if length > MAX_INDEX_BYTES:
+            raise InvariantError(f"index of {length} bytes")
+        self._file.write(struct.pack("<II", _SKIPPABLE, length + _TAIL.size))
+        for piece in self._index_pieces(root):
+            self._file.write(piece)
+        self._file.write(_TAIL.pack(length, _MAGIC))
+        info = SegmentInfo(
+            sum(e.count for e in entries),
+            sum(e.signed_bytes for e in entries),
+            self._newest_ms,
+            self._at + 8 + length + _TAIL.size,
         )
-        timestamps = b"".join(record.message.timestamp_ms.to_bytes(8, "big") for record in records)
-        leaves = b"".join(record.leaf for record in records)
-        parts.append(_Part(entry, timestamps, leaves, bytes(positions)))
-    return parts, blocks
+        return SavedSet(root, entries, info)
+
+    def _add_part(self, part: StreamPart, items: Iterable[SetItem]) -> None:
+        timestamps = array("Q")
+        leaves = bytearray()
+        positions = bytearray()
+        tree = _Tree()
+        signed = canonical_bytes = 0
+        for _, timestamp_ms, leaf, signed_bytes, canonical in items:
+            if self._filled >= BLOCK_BYTES:
+                self._end_block()
+            size = len(canonical)
+            positions += _POSITION.pack(len(self._blocks), self._filled, size)
+            self._open.append(canonical)
+            self._filled += size
+            timestamps.append(timestamp_ms)
+            leaves += leaf
+            tree.add(leaf)
+            signed += signed_bytes
+            canonical_bytes += size
+        count = len(timestamps)
+        self._newest_ms = max(self._newest_ms, timestamps[-1])
+        if sys.byteorder == "little":
+            timestamps.byteswap()
+        entry = PartitionEntry(part[0], part[1], tree.root(), count, signed, canonical_bytes)
+        self._parts.append(_Part(entry, timestamps.tobytes(), bytes(leaves), bytes(positions)))
+
+    def _end_block(self) -> None:
+        if not self._open:
+            return
+        plain = b"".join(self._open)
+        frame = self._compressor.compress(plain)
+        self._blocks.append((self._at, len(frame), len(plain)))
+        self._file.write(frame)
+        self._at += len(frame)
+        self._open = []
+        self._filled = 0
+
+    def _index_pieces(self, root: Root) -> Iterator[bytes]:
+        """The index as canonical CBOR, its long strings as they are."""
+        yield cbor.array_head(4) + cbor.encode("set-index/1") + cbor.encode(root)
+        yield cbor.encode([list(block) for block in self._blocks])
+        yield cbor.array_head(len(self._parts))
+        for part in self._parts:
+            *fields, timestamps, leaves, positions = _part_fields(part)
+            yield cbor.array_head(9) + b"".join(cbor.encode(field) for field in fields)
+            for string in (timestamps, leaves, positions):
+                yield cbor.bytes_head(len(string))
+                yield string
+
+
+class _Tree:
+    """Root over leaves that come one by one. A full chunk's root is a node of the whole tree."""
+
+    __slots__ = ("_leaves", "_nodes")
+
+    def __init__(self) -> None:
+        self._leaves: list[bytes] = []
+        self._nodes: list[bytes] = []
+
+    def add(self, leaf: bytes) -> None:
+        self._leaves.append(leaf)
+        if len(self._leaves) == CHUNK_LEAVES:
+            self._nodes.append(compute_root(self._leaves))
+            self._leaves = []
+
+    def root(self) -> Root:
+        nodes = [*self._nodes, compute_root(self._leaves)] if self._leaves else self._nodes
+        return compute_root(nodes)
+
+
+def _item(record: Record) -> SetItem:
+    return SetItem(
+        record.message.stream_part, record.message.timestamp_ms, record.leaf, record.signed_bytes, record.canonical
+    )
+
+
+def _stream_part(item: SetItem) -> StreamPart:
+    return item.stream_part
 
 
 def _part_fields(part: _Part) -> list[Any]:

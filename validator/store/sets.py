@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sqlalchemy import delete, select
 
 from validator.codec.message import record_from_canonical
 from validator.errors import MalformedInput
 from validator.model import Digest, PartitionEntry, Record, Root, StreamPart
-from validator.ports import Clock
+from validator.ports import Clock, SetItem
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import insert_new
-from validator.store.segments import DamagedSegment, SegmentStore
+from validator.store.segments import DamagedSegment, SegmentInfo, SegmentStore
 
 
 class SetRows:
@@ -29,7 +29,15 @@ class SetRows:
         """File first, then the row; saving one that is there changes nothing."""
         if self.has_set(set_root):
             return
-        info = self._segments.save(set_root, records)
+        self._note(set_root, self._segments.save(set_root, records))
+
+    def save_ordered(self, items: Iterable[SetItem]) -> tuple[PartitionEntry, ...]:
+        """The same for messages that come in canonical order and need not fit in memory; returns the set's entries."""
+        saved = self._segments.save_ordered(items)
+        self._note(saved.set_root, saved.info)
+        return saved.entries
+
+    def _note(self, set_root: Root, info: SegmentInfo) -> None:
         row = {
             "set_root": set_root,
             "count": info.count,

@@ -11,6 +11,7 @@ from tests.builders import GENESIS_MS, a_key, a_record, some_records
 from tests.integration.store.conftest import NOW_MS, HandClock
 from tests.integration.store.worker import CONFIG, INSTANCE
 from validator.codec.outcome import encode_observation, set_root
+from validator.consensus.window import make_entries
 from validator.errors import AlreadyDone, ConfigError, InvariantError
 from validator.hashing import hash_body, hash_object
 from validator.model import (
@@ -42,7 +43,7 @@ from validator.ports import (
 )
 from validator.store import events, meta, schema, windows
 from validator.store.chain import decode_state, encode_state
-from validator.store.segments import DamagedSegment, SegmentStore, _lay_out
+from validator.store.segments import DamagedSegment, SegmentStore
 from validator.store.sql import SqlStore
 from validator.store.view import count_rejections
 
@@ -169,7 +170,7 @@ def test_old_sets_can_be_found_and_dropped(store: SqlStore, clock: HandClock) ->
 
 
 def _entries(records: list[Record]) -> list[PartitionEntry]:
-    return [part.entry for part in _lay_out(records)[0]]
+    return list(make_entries(records))
 
 
 # --- archive ----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_record, a_stream_id
 from validator.codec.outcome import set_root
+from validator.consensus.window import make_entries
 from validator.hashing import hash_leaf
 from validator.store import segments
 from validator.store.segments import SegmentStore
@@ -35,8 +36,7 @@ def test_what_is_saved_is_what_is_loaded(chosen: list[int], asked: list[int], bl
     records = [POOL[n] for n in chosen]
     ordered = sorted(records, key=lambda record: record.order)
     with patch.object(segments, "BLOCK_BYTES", block), tempfile.TemporaryDirectory() as folder:
-        parts, _ = segments._lay_out(ordered)
-        root = set_root([part.entry for part in parts])
+        root = set_root(make_entries(records))
         SegmentStore(folder).save(root, records)
         store = SegmentStore(folder)
         assert list(store.load_set(root)) == [record.canonical for record in ordered]

@@ -14,6 +14,7 @@ import zstandard
 from tests.builders import GENESIS_MS, a_record, a_stream_id, some_records
 from validator.codec import cbor
 from validator.codec.outcome import set_root
+from validator.consensus.window import make_entries
 from validator.errors import InvariantError, TransientError
 from validator.hashing import EMPTY_ROOT, hash_body, hash_leaf
 from validator.model import Record, Root
@@ -22,8 +23,7 @@ from validator.store.segments import DamagedSegment, SegmentStore
 
 
 def root_of(records: list[Record]) -> Root:
-    parts, _ = segments._lay_out(sorted(records, key=lambda record: record.order))
-    return set_root([part.entry for part in parts])
+    return set_root(make_entries(records))
 
 
 def saved(folder: Path, records: list[Record]) -> tuple[SegmentStore, Root, Path]:
