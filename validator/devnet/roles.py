@@ -33,6 +33,8 @@ from validator.parameters import Network
 START_LIMIT_S = 30.0
 CHAIN_BEHIND_S = 600
 """How far in the past the node's clock begins."""
+FLOWER_COLUMNS = "name,args,state,result,received,runtime,worker"
+"""What a task was about and the word it ended with: Flower's list is the operations screen."""
 FLOWER_USER = "operator"
 LISTEN_BACKLOG = 128
 
@@ -270,6 +272,7 @@ class Seat:
         own = {"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}"}
         words = [sys.executable, "-m", "celery", "-A", "tasks.celery", "flower", "--address=127.0.0.1"]
         words += [f"--port={port}", "--persistent=False", "--max-tasks=5000", "--purge-offline-workers=60"]
+        words += [f"--tasks-columns={FLOWER_COLUMNS}"]
         children.start(f"{self.name}.flower", words, environment={**self.environment, **own})
         write_private(folder.path / "keys" / f"{self.name}.flower", f"{FLOWER_USER}:{password}\n")
         return f"http://127.0.0.1:{port}", password
