@@ -3,6 +3,8 @@
     logstore-validator devnet    a whole network on this machine
     logstore-validator init      create or migrate this validator's database
     logstore-validator serve     both listeners and the head watcher
+    logstore-validator check     whether everything this validator depends on is as it must be
+    logstore-validator evidence  double votes that were noticed
 
 Status 0: done; 1: the run did not verify; 2: a wrong option, setting or environment; 130: Ctrl-C.
 """
@@ -22,6 +24,7 @@ from typer._click.exceptions import ClickException
 from validator.devnet.plan import Options
 from validator.devnet.summary import describe_fields
 from validator.errors import ConfigError, ValidatorError
+from validator.operations import commands
 
 STARTED_MS = time.time_ns() // 1_000_000
 PROGRAM = "logstore-validator"
@@ -35,6 +38,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+commands.register(app)
 
 _DEVNET_EPILOG = f"""\b
 Fields of the summary that --json writes:

@@ -1,0 +1,115 @@
+"""``check``, the machine's part: keys, database, disk, Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from kombu.connection import Connection
+from kombu.exceptions import KombuError, OperationalError
+
+from validator.codec.secp256k1 import SigningKey
+from validator.errors import ConfigError
+from validator.model import Address
+from validator.operations.findings import Finding, fail, ok, warn
+from validator.settings import Settings, read_secret_file
+from validator.store.disk import measure_disk
+from validator.wiring import Node
+
+REMOTE_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "sshfs")
+"""Their locks and syncs are not what SQLite relies on."""
+REDIS_S = 3.0
+PURPOSES = {
+    "voting": "all processes but beat and Flower",
+    "gas": "worker report",
+    "query": "worker collect",
+}
+
+
+def load_address(settings: Settings, purpose: str) -> Address | None:
+    """The address of a key; None if it is not set here. Raises ConfigError as ``Settings.secret``."""
+    if getattr(settings, f"{purpose}_key") is None and getattr(settings, f"{purpose}_key_file") is None:
+        return None
+    return SigningKey(settings.secret(purpose)).address
+
+
+def check_keys(settings: Settings) -> Iterator[Finding]:
+    """Each key readable, by us only, and each another one."""
+    held: dict[Address, str] = {}
+    for purpose, user in PURPOSES.items():
+        name = f"{purpose} key"
+        try:
+            address = load_address(settings, purpose)
+        except ConfigError as error:
+            yield fail(name, str(error))
+            continue
+        if address is None:
+            yield warn(name, f"LOGSTORE_{purpose.upper()}_KEY_FILE is not set here; needed by {user}")
+        elif address in held:
+            yield warn(name, f"0x{address.hex()} is the {held[address]} key too; use one key for one purpose")
+        else:
+            held[address] = purpose
+            yield ok(name, f"0x{address.hex()}")
+    if settings.wallet_file is None:
+        yield warn("wallet", "LOGSTORE_WALLET_FILE is not set here; needed by worker bundle")
+        return
+    try:
+        read_secret_file(settings.wallet_file, "LOGSTORE_WALLET_FILE")
+    except ConfigError as error:
+        yield fail("wallet", str(error))
+
+
+def check_database(node: Node) -> Iterator[Finding]:
+    """At head, this network's, the key's; SQLite on a local disk and in WAL mode."""
+    meta = node.require_identity()
+    yield ok("database", f"at head, id {meta.database_id.hex()[:16]}…, begun at block {meta.created_block_number}")
+    database = node.database
+    if not database.is_sqlite:
+        return
+    path = Path(database.url.database or "").resolve()
+    kind = file_system_of(path, Path("/proc/mounts").read_text() if Path("/proc/mounts").exists() else "")
+    if kind in REMOTE_FILE_SYSTEMS or kind.startswith("fuse"):
+        yield fail("database", f"{path} lies on {kind}; SQLite needs a local disk, or use PostgreSQL")
+    with database.read() as connection:
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+    if mode != "wal":
+        yield fail("database", f"SQLite is in mode {mode}, not wal; run logstore-validator init")
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """Kind of the file system that holds ``path``, by the text of /proc/mounts; "" if it does not say."""
+    found, length = "", -1
+    for line in mounts.splitlines():
+        fields = line.split()
+        if len(fields) < 3:
+            continue
+        mount = fields[1].replace("\\040", " ")
+        if path.is_relative_to(mount) and len(mount) > length:
+            found, length = fields[2], len(mount)
+    return found
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    disk = measure_disk(settings.data_dir, settings.disk_floor)
+    text = f"{disk.free >> 20} MiB free, voting stops below {disk.floor >> 20} MiB"
+    if disk.is_full:
+        yield fail("disk", text)
+    elif disk.free < 2 * disk.floor:
+        yield warn("disk", text)
+    else:
+        yield ok("disk", text)
+
+
+def check_redis(settings: Settings) -> Iterator[Finding]:
+    """Only that it answers: what it holds may be lost at any time."""
+    try:
+        with Connection(settings.redis_url, connect_timeout=REDIS_S) as connection:  # type: ignore[no-untyped-call]
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=REDIS_S)
+            connection.default_channel.client.ping()
+    except (OperationalError, KombuError, OSError, ValueError) as error:
+        yield fail("redis", f"LOGSTORE_REDIS_URL: {' '.join(str(error).split()) or type(error).__name__}")
+        return
+    except Exception as error:  # redis-py's own errors, a tree apart
+        yield fail("redis", f"LOGSTORE_REDIS_URL: {type(error).__name__}: {error}")
+        return
+    yield ok("redis", "answers")

@@ -1,0 +1,185 @@
+"""``check``, the network's part: gateways and wallet, versions, the committee and every peer in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from validator.arweave.storage import ArweaveStorage
+from validator.arweave.wallet import ArweaveWallet
+from validator.codec.config import decode_config, name_difference
+from validator.consensus.quorum import quorum
+from validator.errors import ConfigError, MalformedInput, TransientError, ValidatorError
+from validator.model import Address
+from validator.operations.check_chain import FEW_UPLOADS, current_parameters
+from validator.operations.findings import Finding, fail, ok, warn
+from validator.parameters import PROTOCOL_VERSIONS
+from validator.ports import Handshake
+from validator.steps.context import EpochConfig, block_for, epoch_config, state_at
+from validator.wiring import Node
+
+UPLOAD_BYTES = 16 << 20
+"""Size of a bundle where none was sealed yet."""
+HEIGHTS_APART = 10
+CLOCK_MS = 5_000
+"""A clock that is further off than this makes windows late."""
+BLOCKS_BEHIND = 30
+
+
+def check_gateways(node: Node) -> Iterator[Finding]:
+    """Each gateway alone: that it answers, and that they agree on where the weave is."""
+    heights: dict[str, int] = {}
+    for url in node.settings.gateway_urls:
+        storage = ArweaveStorage([url], None, reward_cap=node.settings.max_reward_winston)
+        host = storage.gateways[0].host
+        try:
+            heights[host] = storage.fetch_height()
+        except ValidatorError as error:
+            yield fail("gateway", f"{host}: {error}")
+        else:
+            yield ok("gateway", f"{host}: height {heights[host]}")
+        finally:
+            storage.close()
+    if len(node.settings.gateway_urls) < 2:
+        yield warn("gateway", "one only: if it lies or drops data nobody contradicts it; two or more are advised")
+    if heights and max(heights.values()) - min(heights.values()) > HEIGHTS_APART:
+        yield warn("gateway", f"heights are {max(heights.values()) - min(heights.values())} blocks apart")
+
+
+def check_wallet(node: Node) -> Iterator[Finding]:
+    """The balance, in uploads of the size of the newest bundle."""
+    path = node.settings.wallet_file
+    if path is None:
+        return
+    wallet = ArweaveWallet.from_file(path)
+    last = node.store.bundles.last_bundle()
+    size = last.size if last is not None and last.size else UPLOAD_BYTES
+    storage = ArweaveStorage(node.settings.gateway_urls, wallet, reward_cap=node.settings.max_reward_winston)
+    try:
+        price, balance = storage.fetch_price(size), storage.fetch_balance()
+    finally:
+        storage.close()
+    cap = node.settings.max_reward_winston
+    if price > cap:
+        yield fail("wallet", f"{size} bytes cost {price} winston, LOGSTORE_MAX_REWARD_WINSTON allows {cap}")
+    left = balance // max(1, price)
+    text = f"{balance / 10**12:.6f} AR, {left} uploads of {size} bytes"
+    yield fail("wallet", text) if left < 1 else warn("wallet", text) if left < FEW_UPLOADS else ok("wallet", text)
+
+
+def check_versions(node: Node) -> Iterator[Finding]:
+    """Every parameter set's protocol version is one that this release speaks; what comes is said from today on."""
+    current = current_parameters(node.network)
+    for parameters in node.network.sets:
+        version = parameters.protocol_version
+        if version in PROTOCOL_VERSIONS or parameters.first_epoch < current.first_epoch:
+            continue
+        spoken = ", ".join(str(v) for v in PROTOCOL_VERSIONS)
+        text = f"from epoch {parameters.first_epoch} the network speaks version {version}, this release {spoken}"
+        yield fail("version", f"{text}: upgrade") if parameters is current else warn("version", f"{text}: upgrade soon")
+    if current.protocol_version in PROTOCOL_VERSIONS:
+        yield ok("version", f"protocol {current.protocol_version}, as this release")
+
+
+def load_current_config(node: Node) -> EpochConfig:
+    """The running epoch, or the one that is nearest. Raises NotYet: the chain has not come that far."""
+    network = node.network
+    now_ms = max(node.clock.now_ms(), network.genesis_ms)
+    epoch = network.epoch_at(now_ms) or network.epoch(network.sets[-1].first_epoch)
+    if epoch is None:
+        raise ConfigError("network file: no epoch", field="sets")
+    return epoch_config(node.context, epoch.number)
+
+
+def check_membership(node: Node, config: EpochConfig) -> Iterator[Finding]:
+    members = len(config.committee)
+    text = f"epoch {config.epoch.number}, {members} members, quorum {quorum(members)}"
+    if not members:
+        yield fail("committee", f"{text}: nobody can agree on anything")
+    elif node.settings.observer:
+        yield ok("committee", f"{text}; this validator only observes")
+    elif node.address not in config.committee:
+        yield warn(
+            "committee",
+            f"{text}; 0x{node.address.hex()} is not one of them: it needs stake, and metadata with a validator URL, "
+            "before the next epoch begins",
+        )
+    else:
+        yield ok("committee", text)
+    if members < 4:
+        yield warn("committee", f"with {members} members not one may be faulty")
+
+
+def check_legacy_half(node: Node, config: EpochConfig) -> Iterator[Finding]:
+    """The deployed report contract wants half of *all* nodes; where that exceeds our quorum reports may not pass."""
+    if config.parameters.report_mode != "legacy":
+        return
+    context = node.context
+    state = state_at(context, block_for(context, config.epoch.start_ms, config.parameters))
+    half, enough = math.ceil(len(state.nodes) / 2), quorum(len(config.committee))
+    if half > enough:
+        yield warn(
+            "legacy",
+            f"the contract wants {half} of {len(state.nodes)} nodes to sign, a quorum has {enough}: have the "
+            "whitelist switched on, or nodes that are no members removed",
+        )
+    else:
+        yield ok("legacy", f"a quorum of {enough} is at least half of {len(state.nodes)} nodes")
+
+
+def check_peers(node: Node, config: EpochConfig) -> Iterator[Finding]:
+    """A handshake with every member at once: reachable, same configs, same time, same chain."""
+    others = [member for member in config.committee if member != node.address]
+    own = node.service.handshake(None)
+    with ThreadPoolExecutor(max(1, min(16, len(others)))) as pool:
+        for member, answer in zip(others, pool.map(lambda m: _ask(node, m), others), strict=True):
+            name = f"peer 0x{member.hex()[:8]}…"
+            if isinstance(answer, ValidatorError):
+                yield warn(name, str(answer)) if isinstance(answer, TransientError) else fail(name, str(answer))
+            else:
+                yield from compare_handshakes(name, own, answer, node.clock.now_ms())
+
+
+def compare_handshakes(name: str, own: Handshake, other: Handshake, now_ms: int) -> Iterator[Finding]:
+    """What differs between us and a peer, by the name of the field; ``now_ms``: when the answer came."""
+    if not set(own.versions) & set(other.versions):
+        spoken = ", ".join(str(v) for v in other.versions)
+        yield fail(name, f"speaks protocol versions {spoken or 'none'}, we none of them")
+        return
+    problems = 0
+    for difference in config_differences(own, other):
+        problems += 1
+        yield fail(name, difference)
+    off_ms = other.now_ms - now_ms
+    if abs(off_ms) > CLOCK_MS:
+        problems += 1
+        yield warn(name, f"its clock is {abs(off_ms) / 1000:.1f} s {'ahead of' if off_ms > 0 else 'behind'} ours")
+    if own.head and other.head and abs(own.head - other.head) > BLOCKS_BEHIND:
+        problems += 1
+        word = "ahead of" if other.head > own.head else "behind"
+        yield warn(name, f"its newest block is {abs(own.head - other.head)} {word} ours")
+    if not problems:
+        yield ok(name, f"same {min(len(own.configs), len(other.configs))} configs, clock {off_ms:+d} ms")
+
+
+def config_differences(own: Handshake, other: Handshake) -> Iterator[str]:
+    """One sentence per epoch whose config is not the same on both sides."""
+    mine = {config.epoch: config for config in map(decode_config, own.configs)}
+    for number, preimage in enumerate(other.configs[:1000]):
+        try:
+            theirs = decode_config(preimage)
+        except MalformedInput as error:
+            yield f"config {number} does not parse: {error}"
+            continue
+        ours = mine.get(theirs.epoch)
+        difference = name_difference(ours, theirs) if ours is not None else ""
+        if difference:
+            yield f"config of epoch {theirs.epoch} differs in {difference}"
+
+
+def _ask(node: Node, member: Address) -> Handshake | ValidatorError:
+    try:
+        return node.peers.handshake(member)
+    except ValidatorError as error:
+        return error

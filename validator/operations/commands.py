@@ -1,0 +1,79 @@
+"""The operator's commands, a thin shell: ``check``, ``evidence list``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from validator.wiring import Node
+
+evidence = typer.Typer(help="Double votes that were noticed.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the operator's commands to the program's."""
+    app.command()(check)
+    app.add_typer(evidence, name="evidence")
+
+
+def check() -> int:
+    """Look at everything this validator depends on: one line each, ok, warn or fail. Status 1 if anything fails."""
+    from validator.operations.check import run_checks
+    from validator.operations.findings import Level
+
+    _log_errors_only()
+    failed = 0
+    for finding in run_checks():
+        failed += finding.level is Level.FAIL
+        typer.echo(f"{finding.level:<5}{finding.name:<20}{_one_line(finding.text)}")
+    return 1 if failed else 0
+
+
+@evidence.command("list")
+def list_all(
+    as_json: Annotated[bool, typer.Option("--json", help="As data, with the signed statements in hex.")] = False,
+) -> None:
+    """List all evidence, newest first."""
+    from validator.operations.evidence import describe_evidence, evidence_data, list_evidence
+
+    with _opened_node() as node:
+        found = list_evidence(node.database)
+    if as_json:
+        typer.echo(json.dumps(evidence_data(found), indent=1))
+        return
+    for line in describe_evidence(found):
+        typer.echo(line)
+    if not found:
+        typer.echo("none")
+
+
+@contextmanager
+def _opened_node() -> Iterator[Node]:
+    """A node for one command, closed after it."""
+    from validator.settings import load_settings
+    from validator.wiring import Node, NoTasks
+
+    _log_errors_only()
+    node = Node(load_settings(), NoTasks())
+    try:
+        yield node
+    finally:
+        node.close()
+
+
+def _log_errors_only() -> None:
+    """What a command has to say it prints itself."""
+    from validator import log as logs
+
+    logs.configure("ERROR", "console")
+
+
+def _one_line(text: str) -> str:
+    from validator.log import spell_controls, trim_urls
+
+    return spell_controls(" ".join(trim_urls(text).split()))
