@@ -4,7 +4,7 @@ Each validator has a real database and sets on disk, and a queue of tasks; ``run
 its time, as workers do, and moves the clock to it. Twice a second each validator watches the chain and looks for what
 is due. Chain, brokers, gateway and contract are one shared ``World``; peers call each other's service directly.
 
-A validator may be away; a task may be killed after any number of calls of its ports (``fuse_for``), and then a new
+A validator may be away; a task may be killed before any call of its ports (``kill_at``), and then a new
 process goes on from database and files.
 """
 
@@ -149,36 +149,33 @@ class Inline(ThreadPoolExecutor):
         return future
 
 
-@dataclass
 class Fuse:
-    """Ends the process at the call after the next ``left`` ones; None: never. ``calls`` counts."""
+    """Says before each call of a port whether the process ends there; between tasks it never does."""
 
-    left: int | None = None
-    calls: int = 0
+    def __init__(self) -> None:
+        self.burns: Callable[[str], bool] | None = None
 
-    def burn(self) -> None:
-        self.calls += 1
-        if self.left is None:
-            return
-        if self.left == 0:
+    def reach(self, call: str) -> None:
+        if self.burns is not None and self.burns(call):
             raise Killed
-        self.left -= 1
 
 
 class Mortal:
     """Any port; before each of its calls the process may end."""
 
-    def __init__(self, port: Any, fuse: Fuse) -> None:
+    def __init__(self, port: Any, fuse: Fuse, name: str) -> None:
         self._port = port
         self._fuse = fuse
+        self._name = name
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._port, name)
+        path = f"{self._name}.{name}"
         if not callable(found):
-            return Mortal(found, self._fuse)
+            return Mortal(found, self._fuse, path)
 
         def call(*arguments: Any, **keywords: Any) -> Any:
-            self._fuse.burn()
+            self._fuse.reach(f"{path}{tuple(a for a in arguments if isinstance(a, str))}")
             return found(*arguments, **keywords)
 
         return call
@@ -239,7 +236,7 @@ class Member:
 
     def restart(self) -> None:
         """A new process over the same database and files."""
-        self.fuse.left = None
+        self.fuse.burns = None
         world = self.network.world
         store = SqlStore(self.database, SegmentStore(str(self.folder / "sets")), world.clock)
         self.store = store
@@ -249,7 +246,7 @@ class Member:
 
     def _context(self, store: SqlStore, fuse: Fuse) -> Context:
         def mortal(port: object) -> Any:
-            return Mortal(port, fuse)
+            return Mortal(port, fuse, type(port).__name__)
 
         world = self.network.world
         return Context(
@@ -322,8 +319,8 @@ class SmallNetwork:
         self.members: list[Member] = []
         self.log: list[Ran] = []
         self.on_killed: Callable[[Member, Entry], None] = self._redeliver
-        self.fuse_for: Callable[[Member, str, str], int | None] = lambda member, task, key: None
-        """After how many calls of its ports a task is to be killed; None: not at all."""
+        self.kill_at: Callable[[Member, str, str, str], bool] | None = None
+        """Member, task, key and call of a port, just before that call: whether the process ends there."""
         self._next_look = self.clock.now_ms()
         for i, key in enumerate(keys):
             home = folder / f"v{i}"
@@ -396,8 +393,9 @@ class SmallNetwork:
         """What a worker does with one task: run the step, and put off what is not ready."""
         _, _, task, key, arguments = entry
         context, clock = member.context, self.clock
-        member.fuse.left = self.fuse_for(member, task, key)
-        member.fuse.calls = 0
+        kill_at = self.kill_at
+        if kill_at is not None:
+            member.fuse.burns = lambda call: kill_at(member, task, key, call)
         try:
             result = TASKS[task](context, key, *arguments)
         except Killed:
@@ -408,7 +406,7 @@ class SmallNetwork:
         except AlreadyDone as error:
             result = StepResult("already done", str(error))
         except (TransientError, UnknownOutcome) as error:
-            member.fuse.left = None
+            member.fuse.burns = None
             soon = task in SOON or task.startswith("window.collect")
             wake_ms = clock.now_ms() + (300 if soon else 2_000)
             if task != "round.obtain":
@@ -417,11 +415,11 @@ class SmallNetwork:
                     context.tasks.enqueue(task, key, wake_ms)
             result = StepResult("not yet", str(error))
         except (RemoteFault, Disagreement) as error:
-            member.fuse.left = None
+            member.fuse.burns = None
             if task != "round.obtain":
                 context.store.due.postpone(task, key, clock.now_ms() + 2_000)
             result = StepResult("refused", str(error))
-        member.fuse.left = None
+        member.fuse.burns = None
         self._note(member, task, key, result.name, result.detail)
 
     def _note(self, member: Member, task: str, key: str, name: str, detail: str) -> None:

@@ -32,7 +32,9 @@ def settle(context: Context, instance: InstanceId) -> StepResult:
             raise NotYet("the window is not opened yet")  # its certificate was here before beat's first look
         context.store.windows.save_state(instance.number, "agreed")
         if stored.state == "held":
-            context.store.due.done(task, key)
+            if key in context.store.due.pending(task):  # else whoever held it has come to the end
+                close_bundles(context)
+                context.store.due.done(task, key)
             return StepResult("already done")
     outcome = _hold(context, instance, certificate)
     if outcome is None:
@@ -80,9 +82,10 @@ def close_bundles(context: Context) -> None:
             end_ms=agreed[length - 1].end_ms,
             state="open",
         )
+        # Due first: a crash in between leaves a row that finds no bundle, never a bundle whose late set nobody collects.
+        context.store.due.schedule("late.collect", str(number), context.clock.now_ms())
         if context.store.bundles.create_bundle(bundle):
             log.info("bundle.opened", bundle=number, windows=length)
-        context.store.due.schedule("late.collect", str(number), context.clock.now_ms())
         context.tasks.enqueue("late.collect", str(number))
 
 
