@@ -44,6 +44,8 @@ class Spool:
         at = offset - self._written
         if at >= 0:
             return bytes(self._newest[at : at + length])
+        if at + length > 0:
+            return self.read(offset, -at) + bytes(self._newest[: at + length])
         assert self._file is not None
         try:
             return os.pread(self._file.fileno(), length, offset)
@@ -67,7 +69,7 @@ class Spool:
         self.close()
 
     def _write(self) -> None:
-        """Move what waits to the file. An append never lies on both sides, so every read has one source."""
+        """Move what waits to the file."""
         try:
             if self._file is None:
                 self._folder.mkdir(parents=True, exist_ok=True)

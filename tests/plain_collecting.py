@@ -1,0 +1,103 @@
+"""What collecting a window means, with everything in memory: the yardstick for the one that streams."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from validator.codec import cbor
+from validator.codec.signatures import verify_batch
+from validator.codec.variants import Sighting
+from validator.consensus.proposal import Span
+from validator.consensus.window import Union, unite
+from validator.model import Address, BrokerShare, Digest, Identity, Record, StreamPart
+from validator.ports import Pull, PulledRecord
+from validator.steps.checking import (
+    ContractCheck,
+    Permission,
+    Refused,
+    Rejection,
+    judge_record,
+    read_record,
+)
+
+
+@dataclass(slots=True)
+class Collected:
+    """Checked records by leaf, who served which, what was refused."""
+
+    records: dict[Digest, Record] = field(default_factory=dict)
+    served: dict[Digest, set[Address]] = field(default_factory=lambda: defaultdict(set))
+    rejections: list[Rejection] = field(default_factory=list)
+    contract_signed: set[Digest] = field(default_factory=set)
+
+    @property
+    def sightings(self) -> dict[Digest, Sighting]:
+        return {leaf: Sighting(len(who), 0) for leaf, who in self.served.items()}
+
+    def union(self) -> Union:
+        return unite(self.records.values(), self.sightings)
+
+    def encoded_sightings(self) -> bytes:
+        return cbor.encode_object("sightings/1", [[leaf, s.served] for leaf, s in sorted(self.sightings.items())])
+
+
+def check_pulls(
+    pulls: Iterable[Pull],
+    span: Span,
+    permitted: Permission,
+    contract_check: ContractCheck,
+    *,
+    message_limit: int,
+) -> Collected:
+    """Check everything that brokers served for one window."""
+    sources: dict[tuple[StreamPart, str, bytes], list[PulledRecord]] = defaultdict(list)
+    for pull in pulls:
+        for pulled in pull.records:
+            sources[(pull.stream_part, pulled.form, pulled.data)].append(pulled)
+    collected = Collected()
+    for (part, form, data), served_as in sources.items():
+        try:
+            record = read_record(part, form, data, span, message_limit)
+            contract_signed = judge_record(record, verify_batch([record])[0], permitted, contract_check)
+        except Refused as refusal:
+            sha = hashlib.sha256(data).digest()
+            for pulled in served_as:
+                detail = f"position {pulled.position}: {refusal.detail}"[:300]
+                collected.rejections.append((sha, refusal.reason.value, pulled.broker, detail))
+            continue
+        if contract_signed:
+            collected.contract_signed.add(record.signed_digest)
+        collected.records[record.leaf] = record
+        collected.served[record.leaf].update(pulled.broker for pulled in served_as)
+    return collected
+
+
+def broker_shares(
+    records: Iterable[Record], collected: Collected, pulls: Sequence[Pull], brokers: Sequence[Address]
+) -> tuple[BrokerShare, ...]:
+    """Per broker the signed bytes of distinct messages it served, and of those it missed."""
+    complete: dict[StreamPart, set[Address]] = defaultdict(set)
+    for pull in pulls:
+        if pull.complete:
+            complete[pull.stream_part].add(pull.broker)
+    holders: dict[Identity, set[Address]] = defaultdict(set)
+    sizes: dict[Identity, int] = {}
+    for record in collected.records.values():
+        holders[record.identity] |= collected.served[record.leaf]
+    for record in records:
+        sizes[record.identity] = record.signed_bytes
+    served = dict.fromkeys(brokers, 0)
+    missed = dict.fromkeys(brokers, 0)
+    for identity, size in sizes.items():
+        who = holders[identity]
+        answered = complete[(identity[0], identity[1])]
+        common = 2 * len(who & answered) > len(answered)
+        for broker in brokers:
+            if broker in who:
+                served[broker] += size
+            elif common:
+                missed[broker] += size
+    return tuple(BrokerShare(b, served[b], missed[b]) for b in sorted(brokers) if served[b] or missed[b])
