@@ -67,6 +67,12 @@ pull_seconds = Histogram(
 pull_bytes = Counter("logstore_pull_bytes", "Bytes received from brokers", ["broker"], registry=registry)
 pull_records = Counter("logstore_pull_records", "Records received from brokers", ["broker"], registry=registry)
 peer_refusals = Counter("logstore_peer_refusals", "Requests of peers refused, by reason", ["reason"], registry=registry)
+statement_refusals = Counter(
+    "logstore_statement_refusals",
+    "What served requests of peers held and was refused (statement, quorum, body, upload, attestation), by reason",
+    ["what", "reason"],
+    registry=registry,
+)
 remote_calls = Counter(
     "logstore_remote_calls",
     "Calls to RPC nodes, gateways and peers, by kind, host and result",

@@ -416,6 +416,30 @@ class StoredRound:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundHead:
+    """The row of one instance: enough to tell whether it is to be worked on. ``older``: undecided instances before it;
+    ``certified``: a certificate is held, looked at or not (told of those that are not the oldest)."""
+
+    config_digest: Digest
+    decided: bool
+    round: int
+    wake_ms: int | None
+    queued: bool
+    older: int
+    certified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of statements and proofs of peers. ``woken``: open instances with news, whose advance is to be
+    queued; ``kept``: statements that are held now, news or not; ``dropped``: how many are not, by reason."""
+
+    woken: tuple[InstanceId, ...]
+    kept: tuple[Statement, ...]
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredBundle:
     """A bundle on its way: "open" (late set undecided), "sealed", "verified" (read back), "final" (settled)."""
 
@@ -530,6 +554,8 @@ class Rounds(Protocol):
 
     def create_round(self, instance: InstanceId, config_digest: Digest, now_ms: int) -> bool: ...
 
+    def load_head(self, instance: InstanceId) -> RoundHead | None: ...
+
     def load_round(self, instance: InstanceId) -> StoredRound | None: ...
 
     def save_round(
@@ -558,6 +584,11 @@ class Rounds(Protocol):
     def save_statements(self, statements: Sequence[Statement]) -> int:
         """How many were new."""
 
+    def take(
+        self, statements: Sequence[Statement], bodies: Mapping[Digest, bytes], proofs: Sequence[VoteQuorum]
+    ) -> Taken:
+        """Keep what peers sent and is verified, as far as the core would keep it, in one transaction."""
+
     def save_proof(self, proof: VoteQuorum) -> bool: ...
 
     def save_body(self, body: bytes) -> Digest: ...
@@ -569,10 +600,16 @@ class Rounds(Protocol):
 
     def clear_queued(self, instance: InstanceId) -> None: ...
 
+    def save_wait(self, instance: InstanceId, waits_for: str) -> None:
+        """Why an open instance is not worked on, for the status page."""
+
     def load_certificate(self, instance: InstanceId) -> VoteQuorum | None: ...
 
     def undecided(self, limit: int) -> list[InstanceId]:
         """Oldest first."""
+
+    def untouched(self, limit: int) -> list[InstanceId]:
+        """Of the ``limit`` oldest undecided instances those that nobody has begun to work on."""
 
 
 class SetItem(NamedTuple):
@@ -687,6 +724,38 @@ class ChainCache(Protocol):
     def save_permissions(self, block_hash: Digest, answers: Mapping[tuple[str, bytes], bool]) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Up to and including this bundle every report is final; ``end_ms``: the end of its last window."""
+
+    number: int
+    end_ms: int
+
+
+class Retention(Protocol):
+    """What may be deleted once it has served. Every call is bounded by its ``limit`` and says how much it deleted."""
+
+    def last_settled(self, before_ms: int) -> Settled | None:
+        """The newest bundle that was final before a time, as were all bundles before it."""
+
+    def delete_sets(self, before_ms: int, limit: int) -> int: ...
+
+    def delete_identities(self, before_ms: int, limit: int) -> int: ...
+
+    def delete_window_notes(self, before_ms: int, limit: int) -> int: ...
+
+    def delete_rejections(self, before_ms: int, limit: int) -> int: ...
+
+    def delete_states(self, before_ms: int, kept_s: Sequence[int], limit: int) -> int:
+        """Chain states and permissions; those at the cut points of ``kept_s`` stay."""
+
+    def prune_instances(self, settled: Settled, limit: int) -> int:
+        """Leave of each settled instance its certificate, its outcome and the newest own statement."""
+
+    def compact(self) -> None:
+        """Give room back to the file system."""
+
+
 class Store(Protocol):
     """The whole database of one validator, by room."""
 
@@ -706,3 +775,5 @@ class Store(Protocol):
     def reports(self) -> Reports: ...
     @property
     def chain(self) -> ChainCache: ...
+    @property
+    def retention(self) -> Retention: ...

@@ -141,7 +141,7 @@ class Node:
 
     @cached_property
     def service(self) -> Service:
-        return Service(self.context)
+        return Service(self.context, count_statement_refusal)
 
     @cached_property
     def context(self) -> Context:
@@ -312,6 +312,13 @@ def count_pull(pull: PullMetrics) -> None:
     metrics.pull_seconds.labels(broker).observe(pull.seconds)
     metrics.pull_bytes.labels(broker).inc(pull.bytes)
     metrics.pull_records.labels(broker).inc(pull.messages)
+
+
+def count_statement_refusal(what: str, reason: str) -> None:
+    """Something that a peer's request held and that was refused, into the metrics."""
+    from validator import metrics  # made where they are counted: the folder is known by then
+
+    metrics.statement_refusals.labels(what, reason).inc()
 
 
 def load_network(path: Path) -> Network:

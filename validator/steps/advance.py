@@ -55,6 +55,7 @@ from validator.consensus.proposal import (
 from validator.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress, restore
 from validator.consensus.window import unite
 from validator.errors import MalformedInput, TransientError, ValidatorError
+from validator.hashing import hash_object
 from validator.log import get_logger
 from validator.model import (
     Address,
@@ -78,6 +79,8 @@ from validator.steps.standing import may_vote
 
 log = get_logger(__name__)
 
+TURN_MS = 15_000
+"""How soon an instance that waits its turn is looked at again, if no decision before it wakes it."""
 MAX_TURNS = 12
 """Times one task looks at one instance before it lets others go first; the wake time brings it back."""
 
@@ -101,14 +104,21 @@ def advance(context: Context, instance: InstanceId, wake_ms: int | None = None) 
 
 
 def _look(context: Context, instance: InstanceId, wake_ms: int | None) -> StepResult:
-    context.store.rounds.clear_queued(instance)
-    stored = context.store.rounds.load_round(instance)
-    if stored is None:
+    rounds = context.store.rounds
+    head = rounds.load_head(instance)
+    if head is None:
         return StepResult("not opened yet")
-    if stored.certificate is not None:
+    if head.queued:
+        rounds.clear_queued(instance)  # before the state is loaded: what comes from here on is queued anew
+    if head.decided:
         return settle(context, instance)
-    if wake_ms is not None and stored.wake_ms is not None and wake_ms < stored.wake_ms:
+    if wake_ms is not None and head.wake_ms is not None and wake_ms < head.wake_ms:
         return StepResult("superseded")
+    if head.older and not head.certified and head.older >= _windows_active(context, instance):
+        return _wait_for_turn(context, instance, head.older)
+    stored = rounds.load_round(instance)
+    if stored is None or stored.certificate is not None:
+        return settle(context, instance)
     turn = _Instance(context, stored)
     try:
         turn.run()
@@ -116,8 +126,28 @@ def _look(context: Context, instance: InstanceId, wake_ms: int | None) -> StepRe
         context.tasks.enqueue("round.advance", str(instance))
         return StepResult("overtaken", "another worker was first")
     if turn.decided:
+        _let_next_begin(context, instance)
         return settle(context, instance)
     return StepResult(turn.agreement.step.name.lower(), turn.waits_for(), {"round": turn.agreement.round})
+
+
+def _windows_active(context: Context, instance: InstanceId) -> int:
+    return max(1, instance_config(context, instance).parameters.windows_active)
+
+
+def _wait_for_turn(context: Context, instance: InstanceId, older: int) -> StepResult:
+    """Not among the oldest undecided: what peers say is kept, nothing is said, and a certificate is always taken."""
+    reason = f"its turn: {older} older instances are undecided"
+    context.store.rounds.save_wait(instance, "its turn: older instances are undecided")
+    context.store.due.postpone("round.advance", str(instance), context.clock.now_ms() + TURN_MS)
+    return StepResult("waiting its turn", reason)
+
+
+def _let_next_begin(context: Context, instance: InstanceId) -> None:
+    """A decision makes room: whoever is among the oldest now, and was not looked at, begins."""
+    for waiting in context.store.rounds.untouched(_windows_active(context, instance)):
+        if context.store.rounds.mark_queued(waiting):
+            context.tasks.enqueue("round.advance", str(waiting))
 
 
 class _Instance:
@@ -290,12 +320,28 @@ class _Instance:
             if isinstance(answer, ValidatorError):
                 log.debug("peer.silent", member=member.hex(), reason=str(answer))
                 continue
-            statements, quorums = self.context.verify_gossip(self.config, answer, self.instance)
+            news = replace(answer, statements=tuple(s for s in answer.statements if self._is_news(s)))
+            statements, quorums = self.context.verify_gossip(self.config, news, self.instance)
+            self._keep_bodies(statements, answer.bodies)
             events += [Received(s) for s in statements]
             events += [ReceivedQuorum(q) for q in quorums]
             if recall:
                 events.append(Recalled(member))
         return events
+
+    def _is_news(self, statement: Statement) -> bool:
+        """Before its signature is checked; own words are always heard, they may be unknown to our journal."""
+        return statement.signer == self.rules.own or not core.worth_keeping(self.agreement, statement)
+
+    def _keep_bodies(self, statements: Sequence[Statement], bodies: Sequence[bytes]) -> None:
+        """Observations and outcomes that come with statements naming them."""
+        named = {s.value for s in statements if s.kind in (StatementKind.OBSERVATION, StatementKind.PROPOSAL)}
+        for body in bodies:
+            if hash_object(body) in named:
+                try:
+                    self.context.store.rounds.save_body(body)
+                except MalformedInput as error:
+                    log.debug("body.malformed", instance=str(self.instance), reason=str(error))
 
     # --- leading ---
 

@@ -2,19 +2,29 @@
 
 Statements are verified, saved, and an advance is queued; the state machine runs in a worker, never here. Every set is
 answered from exactly the set that was asked for, or refused.
+
+At the door, in order of cost: is the instance one that has begun, the config digest ours, the statement one that its
+signer may make; was this very statement taken before; may its sender have more signatures checked now; is the
+signature genuine; would the core keep it. What is refused is counted by name and changes nothing. An honest member
+verifies before it keeps and keeps before it tells, so a request with a wrong signature is dropped whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
+from validator.codec.outcome import decode_observation, decode_outcome
 from validator.codec.secp256k1 import recover_address
 from validator.codec.statement import verify_quorum, verify_statement, verify_upload
 from validator.consensus.quorum import quorum
 from validator.consensus.reconcile import Records, answer
 from validator.consensus.round import missing_for
-from validator.consensus.state import Rules, Timeouts, restore
-from validator.errors import ConfigError, MalformedInput, RemoteFault, TransientError
+from validator.consensus.state import Rules, Timeouts, restore, unfit
+from validator.consensus.votes import AHEAD
+from validator.errors import ConfigError, MalformedInput, TransientError
 from validator.hashing import hash_object
 from validator.log import get_logger
 from validator.model import (
@@ -41,13 +51,34 @@ log = get_logger(__name__)
 
 MAX_LATE_MESSAGES = 5_000
 MEMBERS_FOR_MS = 2_000
+AHEAD_MS = 120_000
+"""How far another's clock may be ahead of ours: a window that ends later than that has no statements yet."""
+CHECKS_PER_S = 500
+CHECKS_BURST = 2_000
+"""Signatures that are checked for one sender: what it signs itself is a few per window, what it relays is new once."""
+REMEMBERED = 8_192
+"""Statements and quorums known to be held, which are not looked at again."""
+
+WITH_BODY = (StatementKind.OBSERVATION, StatementKind.PROPOSAL)
+
+Refusals = Callable[[str, str], None]
+"""Told what was refused ("statement", "quorum", "upload", "attestation") and the name of the reason."""
+
+
+def uncounted(what: str, reason: str) -> None:
+    """Where nobody counts refusals."""
+    del what, reason
 
 
 class Service:
     """The port ``PeerService`` over one validator's context."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, on_refusal: Refusals = uncounted) -> None:
         self._context = context
+        self._on_refusal = on_refusal
+        self._held: OrderedDict[Statement | VoteQuorum, None] = OrderedDict()
+        self._checks: dict[Address, tuple[float, int]] = {}
+        self._lock = threading.Lock()
         self._members: Mapping[Address, str] = {}
         self._members_until_ms = 0
 
@@ -96,28 +127,27 @@ class Service:
     # --- statements ---
 
     def receive(self, sender: Address, gossip: Gossip) -> None:
-        """Keep what is genuine, drop and log the rest; wake the instances it is about."""
-        bodies = {hash_object(body): body for body in gossip.bodies}
-        touched: set[InstanceId] = set()
-        statements: list[Statement] = []
-        for statement in gossip.statements:
-            if self._accept_statement(statement):
-                statements.append(statement)
-                touched.add(statement.instance)
-                if statement.kind in (StatementKind.OBSERVATION, StatementKind.PROPOSAL):
-                    body = bodies.get(statement.value)
-                    if body is not None:
-                        self._context.store.rounds.save_body(body)
-        self._context.store.rounds.save_statements(statements)
-        for votes in gossip.quorums:
-            if self._accept_quorum(votes) and self._context.store.rounds.save_proof(votes):
-                touched.add(votes.instance)
+        """Keep what is genuine and news, count and drop the rest; wake the instances it is about.
+
+        Raises:
+            MalformedInput: a signature is not its signer's; nothing of the request is kept.
+            TransientError: the sender has had too many signatures checked; nothing of the request is kept.
+        """
+        statements = [s for s in gossip.statements if not self._is_held(s) and self._accept_statement(sender, s)]
+        quorums = [q for q in gossip.quorums if not self._is_held(q) and self._accept_quorum(sender, q)]
+        if statements or quorums:
+            bodies = self._read_bodies(gossip.bodies, statements)
+            taken = self._context.store.rounds.take(statements, bodies, quorums)
+            for reason, count in taken.dropped.items():
+                for _ in range(count):
+                    self._on_refusal("statement", reason)
+            self._hold((*(s for s in taken.kept if s.kind not in WITH_BODY or s.value in bodies), *quorums))
+            for instance in taken.woken:
+                self._context.tasks.enqueue("round.advance", str(instance))
         for upload in gossip.uploads:
-            self._receive_upload(upload)
+            self._receive_upload(sender, upload)
         for attestation in gossip.attestations:
-            self._receive_attestation(attestation)
-        for instance in sorted(touched):
-            self._wake(instance)
+            self._receive_attestation(sender, attestation)
 
     def missing(self, sender: Address, held: HeldVotes) -> Gossip:
         """The statements and quorums of one instance that the sender lacks, whoever signed them."""
@@ -136,7 +166,7 @@ class Service:
         lacking, quorums = missing_for(agreement, held.held)
         bodies = []
         for statement in lacking:
-            if statement.kind in (StatementKind.OBSERVATION, StatementKind.PROPOSAL):
+            if statement.kind in WITH_BODY:
                 body = context.store.rounds.load_body(statement.value)
                 if body is not None:
                     bodies.append(body)
@@ -208,81 +238,152 @@ class Service:
 
     # --- checks ---
 
-    def _config(self, instance: InstanceId, digest: Digest) -> EpochConfig | None:
-        """The epoch config of an instance if the digest is that one; None is logged by the caller."""
+    def _config(self, what: str, instance: InstanceId, digest: Digest) -> EpochConfig | None:
+        """The epoch config of an instance that has begun if the digest is that one; None is refused and counted."""
+        context = self._context
         try:
-            config = instance_config(self._context, instance)
-        except (TransientError, ConfigError):
+            config = instance_config(context, instance)
+        except (TransientError, ConfigError) as error:
+            self._refuse(what, None, "unknown instance", str(error))
             return None
-        return config if config.digest == digest else None
+        if instance.kind is InstanceKind.WINDOW:
+            end_ms = instance.number + config.parameters.window_ms
+            if end_ms > context.clock.now_ms() + AHEAD_MS:
+                self._refuse(what, None, "unknown instance", "the window has not ended")
+                return None
+        if config.digest != digest:
+            self._refuse(what, None, "foreign digest", digest.hex())
+            return None
+        return config
 
-    def _accept_statement(self, statement: Statement) -> bool:
-        config = self._config(statement.instance, statement.config_digest)
+    def _accept_statement(self, sender: Address, statement: Statement) -> bool:
+        config = self._config("statement", statement.instance, statement.config_digest)
         if config is None:
-            return self._refuse("statement", statement.signer, "unknown instance or foreign config digest")
+            return False
         if statement.signer not in config.committee:
-            return self._refuse("statement", statement.signer, "not in the committee")
+            return self._refuse("statement", statement.signer, "stranger")
+        reason = unfit(_rules(statement.instance, config), statement)
+        if reason:
+            return self._refuse("statement", statement.signer, "unfit", reason)
+        self._spend("statement", sender, 1)
         try:
             verify_statement(statement, self._context.signing)
         except MalformedInput as error:
-            return self._refuse("statement", statement.signer, str(error))
+            self._refuse("statement", statement.signer, "bad signature", str(error))
+            raise
         return True
 
-    def _accept_quorum(self, votes: VoteQuorum) -> bool:
-        config = self._config(votes.instance, votes.config_digest)
+    def _accept_quorum(self, sender: Address, votes: VoteQuorum) -> bool:
+        config = self._config("quorum", votes.instance, votes.config_digest)
         if config is None:
-            return self._refuse("quorum", None, "unknown instance or foreign config digest")
+            return False
+        self._spend("quorum", sender, min(len(votes.signatures), len(config.committee)))
         try:
             verify_quorum(votes, config.committee, quorum(len(config.committee)), self._context.signing)
         except MalformedInput as error:
-            return self._refuse("quorum", None, str(error))
+            self._refuse("quorum", None, "bad signature", str(error))
+            raise
         if votes.kind is StatementKind.PRECOMMIT:
             self._context.store.rounds.create_round(votes.instance, config.digest, self._context.clock.now_ms())
         return True
 
-    def _receive_upload(self, upload: UploadAnnouncement) -> None:
+    def _read_bodies(self, bodies: Sequence[bytes], statements: Sequence[Statement]) -> dict[Digest, bytes]:
+        """Bodies that statements of the same request name, by digest; one that is none of its kind is refused."""
+        kinds = {s.value: s.kind for s in statements}
+        found: dict[Digest, bytes] = {}
+        for body in bodies:
+            digest = hash_object(body)
+            kind = kinds.get(digest)
+            try:
+                if kind is StatementKind.OBSERVATION:
+                    decode_observation(body)
+                elif kind is StatementKind.PROPOSAL:
+                    decode_outcome(body)
+                else:
+                    continue
+            except MalformedInput as error:
+                self._refuse("body", None, "malformed", str(error))
+                continue
+            found[digest] = body
+        return found
+
+    def _is_held(self, item: Statement | VoteQuorum) -> bool:
+        with self._lock:
+            return item in self._held
+
+    def _hold(self, items: Sequence[Statement | VoteQuorum]) -> None:
+        """A resend of these is not news. What is far ahead gives way to newer and is not remembered."""
+        with self._lock:
+            for item in items:
+                if isinstance(item, VoteQuorum) or item.round <= AHEAD:
+                    self._held[item] = None
+            while len(self._held) > REMEMBERED:
+                self._held.popitem(last=False)
+
+    def _spend(self, what: str, sender: Address, checks: int) -> None:
+        """Take checks of signatures from the sender's bucket. Raises TransientError if there are none left."""
+        now_ms = self._context.clock.now_ms()
+        with self._lock:
+            level, then_ms = self._checks.get(sender, (float(CHECKS_BURST), now_ms))
+            level = min(CHECKS_BURST, level + max(0, now_ms - then_ms) * CHECKS_PER_S / 1000)
+            enough = level >= checks
+            self._checks[sender] = (level - checks if enough else level, now_ms)
+        if not enough:
+            self._refuse(what, None, "too often")
+            raise TransientError(f"more than {CHECKS_PER_S} new signatures a second", sender=sender)
+
+    def _receive_upload(self, sender: Address, upload: UploadAnnouncement) -> None:
         bundle = self._context.store.bundles.load_bundle(upload.number)
-        if bundle is None or bundle.config_digest != upload.config_digest:
-            self._refuse("upload", upload.signer, "unknown bundle or foreign config digest")
+        if bundle is None:
+            self._refuse("upload", upload.signer, "unknown instance")
+            return
+        if bundle.config_digest != upload.config_digest:
+            self._refuse("upload", upload.signer, "foreign digest")
             return
         if upload.signer not in epoch_config(self._context, bundle.epoch).committee:
-            self._refuse("upload", upload.signer, "not in the committee")
+            self._refuse("upload", upload.signer, "stranger")
             return
+        self._spend("upload", sender, 1)
         try:
             verify_upload(upload, self._context.signing)
         except MalformedInput as error:
-            self._refuse("upload", upload.signer, str(error))
+            self._refuse("upload", upload.signer, "bad signature", str(error))
             return
         if self._context.store.bundles.save_heard(upload, self._context.clock.now_ms()):
             log.info("upload.heard", bundle=upload.number, signer=upload.signer.hex())
             self._context.tasks.enqueue("bundle.verify", str(upload.number))
 
-    def _receive_attestation(self, attestation: Attestation) -> None:
-        """Kept unverified against a report (it may not be drafted here yet), but only from members, one per digest."""
+    def _receive_attestation(self, sender: Address, attestation: Attestation) -> None:
+        """Kept unverified against a report (it may not be drafted here yet), but only from members, few of each."""
         bundle = self._context.store.bundles.load_bundle(attestation.number)
         if bundle is None:
-            self._refuse("attestation", attestation.signer, "unknown bundle")
+            self._refuse("attestation", attestation.signer, "unknown instance")
             return
         if attestation.signer not in epoch_config(self._context, bundle.epoch).committee:
-            self._refuse("attestation", attestation.signer, "not in the committee")
+            self._refuse("attestation", attestation.signer, "stranger")
             return
+        self._spend("attestation", sender, 1)
         try:
             genuine = recover_address(attestation.report_digest, attestation.signature) == attestation.signer
         except MalformedInput as error:
-            self._refuse("attestation", attestation.signer, str(error))
+            self._refuse("attestation", attestation.signer, "bad signature", str(error))
             return
         if not genuine:
-            self._refuse("attestation", attestation.signer, "signature is not of the named signer")
+            self._refuse("attestation", attestation.signer, "bad signature")
         elif self._context.store.reports.save_attestation(attestation):
             self._context.tasks.enqueue("report.attest", str(attestation.number))
 
-    def _refuse(self, what: str, signer: Address | None, reason: str) -> bool:
-        log.debug(f"{what}.refused", signer=signer.hex() if signer is not None else "", reason=reason)
+    def _refuse(self, what: str, signer: Address | None, name: str, detail: str = "") -> bool:
+        self._on_refusal(what, name)
+        log.debug(f"{what}.refused", signer=signer.hex() if signer is not None else "", reason=name, detail=detail)
         return False
 
-    def _wake(self, instance: InstanceId) -> None:
-        """Queue one advance: at most one per instance is queued by this path."""
-        if instance.kind is InstanceKind.WINDOW and self._context.network.window(instance.number) is None:
-            raise RemoteFault(f"no window starts at {instance.number}")
-        if self._context.store.rounds.mark_queued(instance):
-            self._context.tasks.enqueue("round.advance", str(instance))
+
+@lru_cache(maxsize=1024)
+def _rules_of(instance: InstanceId, digest: Digest, committee: tuple[Address, ...], timeouts: Timeouts) -> Rules:
+    return Rules.of(instance, digest, committee, None, timeouts)
+
+
+def _rules(instance: InstanceId, config: EpochConfig) -> Rules:
+    """Who may say what in an instance; the permutation of its leaders is computed once."""
+    return _rules_of(instance, config.digest, config.committee, Timeouts.of(config.parameters))

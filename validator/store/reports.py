@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from validator.model import Digest, StorageId
 from validator.ports import Attestation, Clock, PreparedTransaction, StoredReport
@@ -11,6 +11,8 @@ from validator.store.database import Database
 from validator.store.rows import as_row, from_row, insert_new, require_word
 
 STATES = ("drafted", "attested", "submitted", "final", "reverted")
+MAX_DIGESTS = 64
+"""Attestations kept per bundle and signer: one for every upload that it has read back whole, which are few."""
 
 
 class ReportRows:
@@ -43,10 +45,15 @@ class ReportRows:
             connection.execute(change.values(state=state, changed_ms=self._clock.now_ms()))
 
     def save_attestation(self, attestation: Attestation) -> bool:
-        """Keep a verified signature, one per report and signer; False if it is known."""
+        """Keep a verified signature, one per report and signer; False if it is known, or its signer has signed
+        ``MAX_DIGESTS`` of this number already."""
+        t = schema.attestations
         with self._database.write() as connection:
+            mine = select(func.count()).where(t.c.number == attestation.number, t.c.signer == attestation.signer)
+            if connection.execute(mine).scalar_one() >= MAX_DIGESTS:
+                return False
             row = as_row(attestation) | {"received_ms": self._clock.now_ms()}
-            return insert_new(connection, schema.attestations, row)
+            return insert_new(connection, t, row)
 
     def load_attestations(self, report_digest: Digest) -> list[Attestation]:
         """Sorted by signer."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from validator.codec.statement import decode_quorum, encode_quorum
+from validator.consensus.votes import AHEAD, BEHIND
 from validator.errors import InvariantError
-from validator.model import Address, Digest, InstanceId, InstanceKind, Statement, VoteQuorum
-from validator.ports import Clock, StaleState, StoredRound
+from validator.hashing import hash_object
+from validator.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.ports import Clock, RoundHead, StaleState, StoredRound, Taken
 from validator.store import due, schema
 from validator.store.bodies import load_body, save_body
 from validator.store.database import Database
@@ -21,6 +23,7 @@ from validator.store.statements import (
     load_journal,
     load_proofs,
     load_statements,
+    make_room_ahead,
     save_evidence,
     save_proof,
     save_statements,
@@ -54,6 +57,33 @@ class RoundRows:
                 "opened_ms": now_ms,
             }
             return insert_new(connection, schema.rounds, row)
+
+    def load_head(self, instance: InstanceId) -> RoundHead | None:
+        """The row of an instance without what hangs on it, and how many undecided ones are older."""
+        t, p = schema.rounds, schema.proofs
+        with self._database.read() as connection:
+            row = _newest(connection, instance)
+            if row is None:
+                return None
+            older = 0
+            if row.state == "open":
+                same_age = and_(t.c.order_ms == row.order_ms, t.c.instance_kind < row.instance_kind)
+                before = or_(t.c.order_ms < row.order_ms, same_age)
+                older = connection.execute(select(func.count()).where(t.c.state == "open", before)).scalar_one()
+            certified = row.certificate is not None
+            if older and not certified:
+                mine = is_instance(p, instance, row.config_digest)
+                kind = p.c.statement_kind == int(StatementKind.PRECOMMIT)
+                certified = connection.scalar(select(p.c.round).where(mine, kind).limit(1)) is not None
+            return RoundHead(
+                config_digest=Digest(row.config_digest),
+                decided=row.state != "open",
+                round=row.round,
+                wake_ms=row.wake_ms,
+                queued=row.queued,
+                older=older,
+                certified=certified,
+            )
 
     def load_round(self, instance: InstanceId) -> StoredRound | None:
         """Progress, own votes from the journal, and every statement and proof held, as of one moment."""
@@ -138,6 +168,38 @@ class RoundRows:
         with self._database.write() as connection:
             return len(save_statements(connection, statements, self._clock.now_ms()))
 
+    def take(
+        self, statements: Sequence[Statement], bodies: Mapping[Digest, bytes], proofs: Sequence[VoteQuorum]
+    ) -> Taken:
+        """Keep what peers sent, in one transaction, as far as the core would keep it; bodies only of what is kept.
+
+        Signatures are verified, bodies decoded. Instances with news that are open here are marked as queued.
+        """
+        dropped: dict[str, int] = {}
+        news: set[InstanceId] = set()
+        kept: list[Statement] = []
+        now_ms = self._clock.now_ms()
+        with self._database.write() as connection:
+            for instance in sorted({s.instance for s in statements}):
+                row = _newest(connection, instance)
+                at = 0 if row is None else row.round
+                for statement in (s for s in statements if s.instance == instance):
+                    refusal = _refusal(connection, statement, at)
+                    if refusal:
+                        dropped[refusal] = dropped.get(refusal, 0) + 1
+                        continue
+                    fresh = bool(save_statements(connection, [statement], now_ms))
+                    body = bodies.get(statement.value)
+                    if body is not None and statement.round <= at + AHEAD and not _has_body(connection, body):
+                        save_body(connection, body, now_ms)
+                        fresh = True
+                    if fresh:
+                        news.add(instance)
+                    kept.append(statement)
+            news |= {proof.instance for proof in proofs if save_proof(connection, proof)}
+            woken = tuple(instance for instance in sorted(news) if _mark_queued(connection, instance))
+        return Taken(woken, tuple(kept), dropped)
+
     def save_proof(self, proof: VoteQuorum) -> bool:
         """Keep a verified proof or certificate; False if one for the same votes is there."""
         with self._database.write() as connection:
@@ -154,19 +216,21 @@ class RoundRows:
 
     def mark_queued(self, instance: InstanceId) -> bool:
         """True: the flag was free and is set now; False: it was set, or the instance is decided or not open here."""
-        t = schema.rounds
         with self._database.write() as connection:
-            row = _newest(connection, instance)
-            if row is None or row.state != "open":
-                return False
-            free = update(t).where(is_instance(t, instance, row.config_digest), t.c.queued.is_(False))
-            return connection.execute(free.values(queued=True)).rowcount == 1
+            return _mark_queued(connection, instance)
 
     def clear_queued(self, instance: InstanceId) -> None:
         """At the start of every advance, before the state is loaded."""
         t = schema.rounds
         with self._database.write() as connection:
             connection.execute(update(t).where(is_instance(t, instance), t.c.queued.is_(True)).values(queued=False))
+
+    def save_wait(self, instance: InstanceId, waits_for: str) -> None:
+        """Why an open instance is not worked on, for the status page. The state is not touched."""
+        t = schema.rounds
+        changed = is_instance(t, instance), t.c.state == "open", t.c.waits_for != waits_for
+        with self._database.write() as connection:
+            connection.execute(update(t).where(*changed).values(waits_for=waits_for))
 
     def load_certificate(self, instance: InstanceId) -> VoteQuorum | None:
         with self._database.read() as connection:
@@ -181,11 +245,44 @@ class RoundRows:
             rows = connection.execute(query.order_by(t.c.order_ms, t.c.instance_kind).limit(limit))
             return [InstanceId(InstanceKind(kind), number) for kind, number in rows]
 
+    def untouched(self, limit: int) -> list[InstanceId]:
+        """Of the ``limit`` oldest undecided instances those that nobody has begun to work on."""
+        t = schema.rounds
+        query = select(t.c.instance_kind, t.c.instance_number, t.c.version).where(t.c.state == "open")
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(t.c.order_ms, t.c.instance_kind).limit(limit)).all()
+        return [InstanceId(InstanceKind(kind), number) for kind, number, version in rows if version == 0]
+
 
 def _newest(connection: Connection, instance: InstanceId) -> Any:
     t = schema.rounds
     query = select(t).where(is_instance(t, instance)).order_by(t.c.opened_ms.desc(), t.c.config_digest).limit(1)
     return connection.execute(query).one_or_none()
+
+
+def _refusal(connection: Connection, statement: Statement, at: int) -> str:
+    """Why the core at round ``at`` would not keep a statement; "" if it would."""
+    if statement.kind is StatementKind.OBSERVATION:
+        return ""
+    if statement.round < at - BEHIND:
+        return "long past"
+    if statement.round > at + AHEAD and not make_room_ahead(connection, statement, at + AHEAD):
+        return "far ahead"
+    return ""
+
+
+def _has_body(connection: Connection, body: bytes) -> bool:
+    t = schema.bodies
+    return connection.scalar(select(t.c.kind).where(t.c.digest == hash_object(body))) is not None
+
+
+def _mark_queued(connection: Connection, instance: InstanceId) -> bool:
+    t = schema.rounds
+    row = _newest(connection, instance)
+    if row is None or row.state != "open" or row.queued:
+        return False
+    free = update(t).where(is_instance(t, instance, row.config_digest), t.c.queued.is_(False))
+    return connection.execute(free.values(queued=True)).rowcount == 1
 
 
 def _order(connection: Connection, instance: InstanceId, now_ms: int) -> int:

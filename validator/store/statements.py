@@ -22,8 +22,9 @@ class DoubleVote(InvariantError):
     """The journal holds another vote for this place, or one of a higher round: nothing may be signed or sent."""
 
 
-MAX_PER_SIGNER = 512
-"""Rows kept per signer and instance: 85 rounds of two different votes of each kind; then the newest rounds stay."""
+MAX_PER_SIGNER = 128
+"""Rows kept per signer and instance: two different votes of each kind in every round that the core keeps (19), two
+observations and some to spare; then the newest rounds stay."""
 MAX_PER_PLACE = 2
 """Different statements kept per signer, round and kind: both count, a third adds nothing."""
 
@@ -109,6 +110,21 @@ def save_statements(connection: Connection, statements: Iterable[Statement], now
     for config_digest, instance, signer in {(s.config_digest, s.instance, s.signer) for s in fresh}:
         _prune_signer(connection, config_digest, instance, signer)
     return fresh
+
+
+def make_room_ahead(connection: Connection, statement: Statement, ceiling: int) -> bool:
+    """Of the rounds above ``ceiling`` only the newest statement of a signer is kept: true if this is the one now."""
+    t = schema.statements
+    mine = (
+        is_instance(t, statement.instance, statement.config_digest),
+        t.c.signer == statement.signer,
+        t.c.round > ceiling,
+    )
+    newest = connection.scalar(select(func.max(t.c.round)).where(*mine))
+    if newest is not None and newest >= statement.round:
+        return False
+    connection.execute(delete(t).where(*mine))
+    return True
 
 
 def load_statements(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[Statement]:
