@@ -35,6 +35,7 @@ from tests.fakes.world import (
 from validator.codec.outcome import set_root
 from validator.codec.secp256k1 import SigningKey
 from validator.errors import AlreadyDone, Disagreement, RemoteFault, TransientError, UnknownOutcome, ValidatorError
+from validator.hashing import instance_subject, order_committee
 from validator.model import (
     Address,
     Digest,
@@ -223,6 +224,8 @@ class Member:
     sender: WorldSender
     fuse: Fuse = field(default_factory=Fuse)
     away: bool = False
+    idle: bool = False
+    """Runs no task, yet answers its peers: a test speaks in its name."""
     context: Context = field(init=False)
     service: Service = field(init=False)
     store: SqlStore = field(init=False)
@@ -370,11 +373,26 @@ class SmallNetwork:
     def window(self, number: int = 0) -> InstanceId:
         return InstanceId(InstanceKind.WINDOW, GENESIS_MS + number * self.network.sets[0].window_ms)
 
+    def run_to_held(self, number: int = 0, limit_s: float = 60.0) -> None:
+        """Until everybody who is there holds a window."""
+        start_ms = self.window(number).number
+
+        def held(member: Member) -> bool:
+            stored = member.store.windows.load_window(start_ms)
+            return stored is not None and stored.state == "held"
+
+        self.run(lambda: all(m.away or m.idle or held(m) for m in self.members), limit_s)
+
+    def leaders(self, instance: InstanceId) -> list[Member]:
+        """By round."""
+        order = order_committee(self.world.members, self.committee_digest(), instance_subject(instance))
+        return [self.by_address[address] for address in order]
+
     def run_to_final(self, bundles: int = 1, limit_s: float = 120.0) -> None:
-        self.run(lambda: all(m.away or m.is_final(bundles) for m in self.members), limit_s)
+        self.run(lambda: all(m.away or m.idle or m.is_final(bundles) for m in self.members), limit_s)
 
     def _step(self) -> None:
-        present = [m for m in self.members if not m.away]
+        present = [m for m in self.members if not (m.away or m.idle)]
         waiting = [(m.queue.entries[0][:2], m) for m in present if m.queue.entries]
         first = min(waiting, key=lambda item: item[0], default=None)
         if first is None or first[0][0] >= self._next_look:

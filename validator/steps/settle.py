@@ -82,7 +82,7 @@ def close_bundles(context: Context) -> None:
             end_ms=agreed[length - 1].end_ms,
             state="open",
         )
-        # Due first: a crash in between leaves a row that finds no bundle, never a bundle whose late set nobody collects.
+        # Due first: a crash in between leaves a row without a bundle, never a bundle whose late set nobody collects.
         context.store.due.schedule("late.collect", str(number), context.clock.now_ms())
         if context.store.bundles.create_bundle(bundle):
             log.info("bundle.opened", bundle=number, windows=length)
