@@ -88,7 +88,7 @@ def make_app() -> Celery:
     return app
 
 
-TASK_MODULES = ("collect", "rounds", "bundles", "reports")
+TASK_MODULES = ("collect", "rounds", "bundles", "reports", "maintenance")
 
 
 class CeleryTasks:

@@ -1,4 +1,4 @@
-"""Beat: one entry, every tick. In small installations it runs as a thread of the worker.
+"""Beat: a look around every tick, a sweep every minute. In small installations it runs as a thread of the worker.
 
 A forked beat outlives a killed worker and goes on queueing; a thread started by a bootstep dies with it.
 """
@@ -12,10 +12,15 @@ from typing import Any, ClassVar
 from celery import bootsteps
 from celery.beat import EmbeddedService
 
+SWEEP_S = 60.0
+
 
 def beat_schedule(tick_s: float) -> dict[str, dict[str, Any]]:
-    """What beat queues: a look around; it expires before the next ones pile up."""
-    return {"round.due": {"task": "round.due", "schedule": tick_s, "options": {"expires": max(2 * tick_s, 2.0)}}}
+    """What beat queues; each expires before the next ones pile up."""
+    return {
+        "round.due": {"task": "round.due", "schedule": tick_s, "options": {"expires": max(2 * tick_s, 2.0)}},
+        "retention.sweep": {"task": "retention.sweep", "schedule": SWEEP_S, "options": {"expires": SWEEP_S}},
+    }
 
 
 class EmbeddedBeat(bootsteps.StartStopStep):

@@ -93,11 +93,11 @@ class SetRows:
             return self._segments.load_messages(set_root, leaves)
 
     def old_sets(self, before_ms: int, limit: int) -> list[Root]:
-        """Sets whose newest message and whose saving both lie before a time, oldest first."""
+        """Sets whose newest message and whose saving both lie before a time, oldest first; never the empty set."""
         t = schema.sets
-        query = select(t.c.set_root).where(t.c.newest_ms < before_ms, t.c.saved_ms < before_ms).order_by(t.c.newest_ms)
+        query = select(t.c.set_root).where(t.c.newest_ms < before_ms, t.c.saved_ms < before_ms, t.c.count > 0)
         with self._database.read() as connection:
-            return [Root(root) for root in connection.scalars(query.limit(limit))]
+            return [Root(root) for root in connection.scalars(query.order_by(t.c.newest_ms).limit(limit))]
 
     def delete_set(self, set_root: Root) -> None:
         """Row first, then the file: a crash in between leaves a file that the next saving replaces."""

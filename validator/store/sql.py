@@ -10,6 +10,7 @@ from validator.store.database import Database
 from validator.store.due import DueRows
 from validator.store.events import EventRows
 from validator.store.reports import ReportRows
+from validator.store.retention import RetentionRows
 from validator.store.rounds import RoundRows
 from validator.store.segments import SegmentStore
 from validator.store.sets import SetRows
@@ -30,3 +31,4 @@ class SqlStore:
         self.reports = ReportRows(database, clock)
         self.chain = ChainRows(database, clock)
         self.events = EventRows(database, clock)
+        self.retention = RetentionRows(database, self.sets, clock)
