@@ -11,6 +11,7 @@ import base64
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -23,12 +24,14 @@ from validator.codec.secp256k1 import SigningKey
 from validator.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
 from validator.fetching import BoundedClient, IPNetwork, OpenAnswer, ParsedUrl, check_url
 from validator.model import MIB, Address, SignatureType, StreamPart, Window
-from validator.ports import Broker, Pull, PulledRecord
+from validator.ports import Broker, Pull, PulledRecord, TakeRecord
 
 MAX_SEQUENCE = 2**31 - 1
 PAGE_ROWS = 5000
 """A broker's answer holds at most so many messages; one of frames that has as many may be followed by another."""
 MAX_ERROR_BYTES = 4 << 10
+MAX_FRAME_TAIL = 4 << 20
+"""Bytes of a page's last frames that are searched for one that can be read."""
 MAX_DIALECTS = 1000
 THREADS_PER_BROKER = 2
 """As many as ``validator.fetching`` opens connections to one address and port."""
@@ -66,6 +69,16 @@ class Limits:
     total_rows: int = 2_000_000
     pages: int = 2_000
     broker_s: float = 30.0
+
+
+STREAMED = Limits(
+    broker_bytes=4096 * MIB,
+    total_bytes=12288 * MIB,
+    broker_rows=4_000_000,
+    total_rows=12_000_000,
+    broker_s=600.0,
+)
+"""Bounds of one ``stream_window``: nothing is held here, and what several brokers serve is kept once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +149,15 @@ class _Job:
     until: float
     known: dict[bytes, bytes]
     """Records of all brokers by their bytes: what several serve is held once."""
+    take: TakeRecord | None
+    """Where records go; without it they are held."""
     records: list[PulledRecord] = field(default_factory=list)
+    count: int = 0
+    frames: deque[bytes] = field(default_factory=deque)
+    """The last ones, of which one tells where the next page begins."""
+    frame_bytes: int = 0
+    own_error: ValidatorError | None = None
+    """Ours, not the broker's: raised when all pulls have ended."""
     size: int = 0
     pages: int = 0
     new_etag: str | None = None
@@ -151,9 +172,23 @@ class _Job:
         if self.stopped:
             raise _Failed(PullFault.DEADLINE, "the time for this window is over")
         self.budget.take(0, 1)
-        self.records.append(
-            PulledRecord(self.broker.address, len(self.records), self.known.setdefault(data, data), form)
-        )
+        position = self.count
+        self.count += 1
+        if self.take is not None:
+            try:
+                self.take(self.broker.address, self.part, position, data, form)
+            except ValidatorError as error:  # a full disk is not the broker's fault
+                self.own_error = error
+                raise _Failed(PullFault.LIMIT, "what was served could not be kept") from error
+        else:
+            self.records.append(PulledRecord(self.broker.address, position, self.known.setdefault(data, data), form))
+
+    def keep_frame(self, data: bytes, form: str) -> None:
+        self.frames.append(data)
+        self.frame_bytes += len(data)
+        while len(self.frames) > 1 and self.frame_bytes > MAX_FRAME_TAIL:
+            self.frame_bytes -= len(self.frames.popleft())
+        self.keep(data, form)
 
     def fail(self, fault: PullFault, reason: str) -> None:
         self.fault = fault
@@ -195,6 +230,7 @@ class BrokerClient:
         self._allow_http = allow_http
         self._allow_nets = tuple(allow_nets)
         self._limits = limits or Limits()
+        self._streamed = limits or STREAMED
         self._on_pull = on_pull
         self._accept_encoding = accept_encoding
         self._logins = {hex_password: _basic_login(query_key, hex_password) for hex_password in (True, False)}
@@ -217,17 +253,50 @@ class BrokerClient:
 
         ``deadline_ms`` is Unix time. A pull that the deadline ends keeps what had arrived.
         """
+        return self._fetch(brokers, parts, window, None, etags, deadline_ms, self._limits)
+
+    def stream_window(
+        self,
+        brokers: Sequence[Broker],
+        parts: Sequence[StreamPart],
+        window: Window,
+        take: TakeRecord,
+        *,
+        etags: Mapping[tuple[Address, StreamPart], str],
+        deadline_ms: int,
+    ) -> list[Pull]:
+        """The same, record by record to ``take``: nothing is held here, and the Pulls have no records.
+
+        ``take`` is called from several threads, and no more once this has returned but by a pull whose time was over.
+
+        Raises:
+            ValidatorError: what ``take`` raised.
+        """
+        return self._fetch(brokers, parts, window, take, etags, deadline_ms, self._streamed)
+
+    def _fetch(
+        self,
+        brokers: Sequence[Broker],
+        parts: Sequence[StreamPart],
+        window: Window,
+        take: TakeRecord | None,
+        etags: Mapping[tuple[Address, StreamPart], str],
+        deadline_ms: int,
+        limits: Limits,
+    ) -> list[Pull]:
         started = time.monotonic()
         until = started + max(0.0, deadline_ms / 1000 - time.time())
-        total = _Budget("all brokers", self._limits.total_bytes, self._limits.total_rows)
+        total = _Budget("all brokers", limits.total_bytes, limits.total_rows)
         known: dict[bytes, bytes] = {}
         jobs: list[_Job] = []
         futures: list[Future[None]] = []
         lanes: list[ThreadPoolExecutor] = []
         for broker in brokers:
-            own = _Budget("one broker", self._limits.broker_bytes, self._limits.broker_rows, total)
-            ends = min(until, started + self._limits.broker_s)
-            mine = [_Job(broker, part, window, etags.get((broker.address, part)), own, ends, known) for part in parts]
+            own = _Budget("one broker", limits.broker_bytes, limits.broker_rows, total)
+            ends = min(until, started + limits.broker_s)
+            mine = [
+                _Job(broker, part, window, etags.get((broker.address, part)), own, ends, known, take) for part in parts
+            ]
             jobs += mine
             url = self._checked(broker, mine)
             if url is not None:
@@ -237,6 +306,9 @@ class BrokerClient:
         wait(futures, max(0.0, until - time.monotonic()) + LINGER_S)
         for lane in lanes:
             lane.shutdown(wait=False, cancel_futures=True)
+        for job in jobs:
+            if job.own_error is not None:
+                raise job.own_error
         return [self._close(job, started) for job in jobs]
 
     def _close(self, job: _Job, started: float) -> Pull:
@@ -280,7 +352,7 @@ class BrokerClient:
                 PullMetrics(
                     job.broker.address,
                     job.part,
-                    len(job.records),
+                    job.count,
                     job.size,
                     job.pages,
                     seconds,
@@ -353,12 +425,14 @@ class BrokerClient:
         chunks = _counted(job, answer.chunks)
         if answer.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/octet-stream":
             return read_lines(chunks, job.keep)
-        before = len(job.records)
-        read_frames(chunks, job.keep)
-        if len(job.records) - before < PAGE_ROWS:
+        before = job.count
+        job.frames.clear()
+        job.frame_bytes = 0
+        read_frames(chunks, job.keep_frame)
+        if job.count - before < PAGE_ROWS:
             return None
-        for record in reversed(job.records[before:]):
-            following = position_of_frame(record.data)
+        for body in reversed(job.frames):
+            following = position_of_frame(body)
             if following is not None:
                 return following
         raise _Failed(PullFault.PAGING, f"no message of a full page from {start.timestamp_ms} can be read")

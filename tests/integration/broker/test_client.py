@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from validator.codec.legacy_array import read_legacy_array
 from validator.codec.secp256k1 import SigningKey
 from validator.codec.signatures import VALID, verify_message
 from validator.devnet.publisher import MessageChain
+from validator.errors import TransientError
 from validator.fetching import IPNetwork
-from validator.model import StreamPart, Window
-from validator.ports import Broker, Pull
+from validator.model import Address, StreamPart, Window
+from validator.ports import Broker, Pull, PulledRecord
 
 KEY = SigningKey(b"\x21" * 32)
 PUBLISHER = SigningKey(b"\x22" * 32)
@@ -148,6 +150,43 @@ def test_a_record_that_cannot_be_read_leaves_the_others_of_the_page(cast: Cast) 
     client.close()
     assert got.complete
     assert {record.data for record in got.records} == {*good, odd}
+
+
+def test_streaming_hands_over_what_a_call_would_hold_and_holds_nothing(cast: Cast) -> None:
+    part = (STREAM, 5)
+    brokers = [Broker(broker_address(name), cast.url(name)) for name in ("wide", "narrow")]
+    for broker in brokers:
+        deliver(broker.url, messages("s" * 20, 25, part=part))
+    client = a_client()
+    held = pull(client, brokers, parts=[part])
+    taken: list[PulledRecord] = []
+    parts_taken = set()
+
+    def take(broker: Address, of: StreamPart, position: int, data: bytes, form: str) -> None:
+        parts_taken.add(of)
+        taken.append(PulledRecord(broker, position, data, form))
+
+    streamed = client.stream_window(brokers, [part], WINDOW, take, etags={}, deadline_ms=soon())
+    client.close()
+    assert parts_taken == {part}
+    for of_held, of_streamed in zip(held, streamed, strict=True):
+        assert len(of_held.records) == 25
+        assert [record for record in taken if record.broker == of_held.broker] == list(of_held.records)
+        assert replace(of_held, records=()) == of_streamed
+
+
+def test_a_disk_that_is_full_is_not_the_brokers_fault(cast: Cast) -> None:
+    part = (STREAM, 6)
+    broker = Broker(broker_address("wide"), cast.url("wide"))
+    deliver(broker.url, messages("f" * 20, 3, part=part))
+
+    def refuse(*_: object) -> None:
+        raise TransientError("no space left")
+
+    client = a_client()
+    with pytest.raises(TransientError, match="no space left"):
+        client.stream_window([broker], [part], WINDOW, refuse, etags={}, deadline_ms=soon())
+    client.close()
 
 
 def test_a_dead_broker_costs_its_own_pulls_only(cast: Cast) -> None:
