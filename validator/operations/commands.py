@@ -1,10 +1,11 @@
-"""The operator's commands, a thin shell: ``check``, ``evidence list``."""
+"""The operator's commands, a thin shell: ``check``, ``evidence list``, ``votes export``, ``votes import``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
     from validator.wiring import Node
 
 evidence = typer.Typer(help="Double votes that were noticed.", no_args_is_help=True)
+votes = typer.Typer(help="Take all that the voting key has signed to another database.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the operator's commands to the program's."""
     app.command()(check)
     app.add_typer(evidence, name="evidence")
+    app.add_typer(votes, name="votes")
 
 
 def check() -> int:
@@ -50,6 +53,26 @@ def list_all(
         typer.echo(line)
     if not found:
         typer.echo("none")
+
+
+@votes.command("export")
+def export_all(file: Annotated[Path, typer.Argument(help="A new file.")]) -> None:
+    """Write all own votes into a file and retire this database: it never votes again."""
+    from validator.operations.votes import export_votes
+
+    with _opened_node() as node:
+        count = export_votes(node, file)
+    typer.echo(f"{count} statements in {file}; this database is retired, stop its processes")
+
+
+@votes.command("import")
+def import_all(file: Annotated[Path, typer.Argument(help="What votes export wrote.")]) -> None:
+    """Take the votes of a retired database into this one; refused where this one knows more."""
+    from validator.operations.votes import import_votes
+
+    with _opened_node() as node:
+        imported = import_votes(node, file)
+    typer.echo(f"{imported.statements} statements, {imported.new} of them new")
 
 
 @contextmanager

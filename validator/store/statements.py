@@ -59,6 +59,12 @@ def journal_vote(connection: Connection, statement: Statement, now_ms: int) -> S
     return held
 
 
+def take_over_vote(connection: Connection, statement: Statement, now_ms: int) -> bool:
+    """Journal what another database of the same key has journaled; False if this place is taken already."""
+    row = {**_place(statement), "bytes": encode_statement(statement), "journaled_ms": now_ms}
+    return insert_new(connection, schema.journal, row)
+
+
 def load_journal(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[Statement]:
     """Own statements of an instance, by round and kind: the lock is rebuilt from them before anything is said."""
     t = schema.journal
