@@ -55,7 +55,7 @@ from validator.ports import (
     HeldVotes,
     StepResult,
 )
-from validator.steps import advance, attest, collect, due, late, obtain, seal, submit, upload, verify
+from validator.steps import advance, attest, catchup, collect, due, late, obtain, seal, submit, upload, verify
 from validator.steps.context import Context, epoch_config
 from validator.steps.late import load_outcome
 from validator.steps.serve import Service
@@ -69,6 +69,7 @@ TASKS: dict[str, Callable[..., StepResult]] = {
     "window.collect.horizon": lambda c, k: collect.collect_window(c, int(k), collect.HORIZON),
     "late.collect": lambda c, k: late.collect_late(c, int(k)),
     "round.advance": lambda c, k, *a: advance.advance(c, InstanceId.parse(k), *a),
+    "round.catch_up": lambda c, k: catchup.catch_up(c),
     "round.obtain": lambda c, k: obtain.obtain(c, k),
     "bundle.seal": lambda c, k: seal.seal(c, int(k)),
     "bundle.upload": lambda c, k: upload.upload(c, int(k)),
@@ -246,6 +247,10 @@ class Member:
         self.context = self._context(store, Fuse())
         self.service = Service(self.context)  # the listener is a process of its own
         self.context = self._context(store, self.fuse)
+
+    def another_context(self) -> Context:
+        """Of a second worker process at the same time."""
+        return self._context(self.store, Fuse())
 
     def _context(self, store: SqlStore, fuse: Fuse) -> Context:
         def mortal(port: object) -> Any:

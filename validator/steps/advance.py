@@ -48,6 +48,7 @@ from validator.consensus.proposal import (
     Span,
     Verdict,
     build_outcome,
+    contract_signed,
     judge_acceptability,
     judge_validity,
     not_yet,
@@ -65,6 +66,7 @@ from validator.model import (
     Observation,
     Outcome,
     Record,
+    SignatureType,
     Statement,
     StatementKind,
     VoteQuorum,
@@ -498,18 +500,28 @@ class _Instance:
                     (theirs, sightings.get(theirs.leaf, Sighting())), (ours, sightings.get(ours.leaf, Sighting()))
                 )
 
+        own = self._own_asked(outcome)
         if self.instance.kind is InstanceKind.WINDOW:
-            own = self._own_records()
             return judge_acceptability(outcome, records, scope, own, worse_variant=worse)
         return judge_acceptability(
             outcome,
             records,
             scope,
-            self._own_records(),
+            own,
             worse_variant=worse,
             stored=self.context.store.archive.stored_identities([r.identity for r in records]),
             behind_full=behind_full_entry(self.context),
         )
+
+    def _own_asked(self, outcome: Outcome) -> list[Record]:
+        """What we saw and the outcome must hold: of contract signatures those that enough observations list."""
+        used = {d: o for d, o in self._named_observations() if d in outcome.observations}
+        allowed = contract_signed(list(used.values()), len(self.rules.committee))
+        return [
+            r
+            for r in self._own_records()
+            if r.message.signature_type is not SignatureType.ERC_1271 or r.signed_digest in allowed
+        ]
 
     def _own_records(self) -> list[Record]:
         digest = self._own_observation()

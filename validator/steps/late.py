@@ -6,13 +6,23 @@ ended. What is observed are the candidates: valid, in no agreed set, inside the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from validator.codec.outcome import decode_outcome, encode_observation, set_root
 from validator.consensus.proposal import Span
 from validator.consensus.window import Budget, make_entries, may_be_full, unite
 from validator.log import get_logger
-from validator.model import Flag, InstanceId, InstanceKind, Observation, Outcome, Record, StreamPart
+from validator.model import (
+    Digest,
+    Flag,
+    InstanceId,
+    InstanceKind,
+    Observation,
+    Outcome,
+    Record,
+    SignatureType,
+    StreamPart,
+)
 from validator.ports import StepResult
 from validator.steps.collect import BUNDLE, HORIZON, NOBODY, collect_window, task_name
 from validator.steps.context import Context, NotYet, epoch_config, require_bundle, scope_of, system_stream
@@ -127,7 +137,13 @@ def _require_horizon_pulls(context: Context) -> None:
             raise NotYet(f"the pull at the horizon of window {key} is under way")
 
 
+def contract_signatures(records: Sequence[Record]) -> tuple[Digest, ...]:
+    """Digests of messages signed by contracts; a candidate was found valid here before it was kept."""
+    return tuple(sorted(r.signed_digest for r in records if r.message.signature_type is SignatureType.ERC_1271))
+
+
 def _freeze(context: Context, number: int) -> None:
+    bundle = require_bundle(context, number)
     records = late_candidates(context, number)
     entries = make_entries(records)
     root = set_root(entries)
@@ -136,6 +152,7 @@ def _freeze(context: Context, number: int) -> None:
         set_root=root,
         count=len(records),
         signed_bytes=sum(r.signed_bytes for r in records),
+        erc1271=contract_signatures(records)[: epoch_config(context, bundle.epoch).parameters.erc1271_limit],
         observer=context.address or NOBODY,
     )
     context.store.sets.save_set(root, records)

@@ -47,6 +47,9 @@ from validator.steps.records import load_records
 
 log = get_logger(__name__)
 
+HEARING_MS = 12_000
+"""Who seals a whole stage after the bundle's end was away or in trouble: another may have uploaded. Announcements are
+repeated every 5 s; so long it listens before it pays."""
 FIRST_PREVIOUS_ROOT = Root(NIL)
 """What stands for the previous bundle's root in the first bundle."""
 
@@ -96,7 +99,10 @@ def schedule_upload(context: Context, bundle: StoredBundle) -> None:
     order = order_committee(config.committee, config.digest, upload_subject(bundle.number))
     now_ms = context.clock.now_ms()
     if context.address in order:
-        turn_ms = bundle.sealed_ms + order.index(context.address) * config.parameters.upload_stage_ms
+        stage_ms = config.parameters.upload_stage_ms
+        turn_ms = bundle.sealed_ms + order.index(context.address) * stage_ms
+        if bundle.sealed_ms >= bundle.end_ms + stage_ms:
+            turn_ms = max(turn_ms, bundle.sealed_ms + HEARING_MS)
         context.store.due.schedule("bundle.upload", str(bundle.number), turn_ms)
         if turn_ms <= now_ms:
             context.tasks.enqueue("bundle.upload", str(bundle.number))

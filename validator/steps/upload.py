@@ -38,6 +38,9 @@ def upload(context: Context, number: int) -> StepResult:
     if own is None and any(h.state == "heard" for h in heard):
         context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
         return StepResult("not yet", "an announced upload is being read back")
+    if own is None and context.chain.fetch_report(number) is not None:
+        context.store.due.done(task, key)
+        return StepResult("skipped", "its report is accepted")
     context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
     if own is None:
         own = _prepare(context, bundle)
