@@ -61,6 +61,7 @@ OFFERS = (
     "stale",
     "open",
     "two",
+    "fork",
 )
 DATA = ("serve", "serve", "slow", "never", "some")
 
@@ -80,6 +81,7 @@ class Book:
         self.withheld: list[Statement] = []
         self.shown: set[tuple[int, int, Digest]] = set()
         self.round = 0
+        self.led = False
 
 
 class Liars:
@@ -138,6 +140,7 @@ class Liars:
     def note(self, key: Key, book: Book, s: Statement) -> None:
         if s.kind is OBSERVATION:
             book.observations.setdefault(s.signer, s)
+            self.lead_first(key, book)
             return
         if s.value != NIL and s.value not in book.values:
             book.values.append(s.value)
@@ -152,6 +155,15 @@ class Liars:
                 self.play(key, book, liar, s.round)
                 if book.leaders[(s.round + 1) % len(book.leaders)] == liar and self.rng.random() < 0.5:
                     self.later(key, 200, self.propose, book, liar, s.round + 1)
+
+    def lead_first(self, key: Key, book: Book) -> None:
+        """Nobody speaks in a round 0 that a liar leads; it proposes once there is something to build from."""
+        leader = book.leaders[0]
+        honest = len(book.observations.keys() - set(self.addresses))
+        enough = book.quorum - len(set(self.addresses) & set(book.committee))
+        if leader in self.addresses and honest == enough and not book.led:
+            book.led = True
+            self.later(key, 600, self.propose, book, leader, 0)
 
     # --- saying ---
 
@@ -361,6 +373,8 @@ class Liars:
             return
         offer = self.offer if self.offer and self.rng.random() < 0.7 else self.rng.choice(OFFERS)
         victims = self.victims(book)
+        if round and self.rng.random() < 0.5 and self.has_rival(book):
+            offer = "open"
         if offer in ("stale", "open"):
             self.propose_again(key, book, liar, round, offer)
             return
@@ -370,7 +384,7 @@ class Liars:
         bodies = () if offer == "withheld" else (value.digest,)
         used = [s for s in book.observations.values() if s.value in value.outcome.observations]
         first = self.sign(key, liar, PROPOSAL, round, value.digest)
-        if offer != "two":
+        if offer not in ("two", "fork"):
             self.say(key, victims if self.rng.random() < 0.7 else self.some(victims), [*used, first], (), bodies)
             return
         other = self.craft(key, book, "good")
@@ -380,6 +394,14 @@ class Liars:
             used = [s for s in book.observations.values() if s.value in other.outcome.observations]
             second = self.sign(key, liar, PROPOSAL, round, other.digest)
             self.say(key, [v for v in victims if v not in chosen], [*used, second], (), (other.digest,))
+
+    def has_rival(self, book: Book) -> bool:
+        """A value other than the proven one that a quorum has prevoted over all rounds, liars included."""
+        proven = {v for k, _, v in book.shown if k == PREVOTE}
+        liars = sum(a in book.committee for a in self.addresses)
+        return bool(proven) and any(
+            len(prevoters(book, v)) + liars >= book.quorum for v in book.values if v not in proven
+        )
 
     def propose_again(self, key: Key, book: Book, liar: Address, round: int, offer: str) -> None:
         """A re-proposal: with a true proof, without one, or with a valid round that is not below its round."""
@@ -403,10 +425,11 @@ class Liars:
                     votes.setdefault(a, self.sign(key, a, PREVOTE, valid, value))
             quorums = (as_quorum(next(iter(votes.values())), [(a, votes[a].signature) for a in sorted(votes)]),)
         bodies = (value,) if value in self.world.values else ()
-        s = self.sign(key, liar, PROPOSAL, round, value, valid)
-        others = [o for (k, _, v), held in book.votes.items() if k == PREVOTE and v == value for o in held.values()]
+        again = self.sign(key, liar, PROPOSAL, round, value, valid)
+        held = [votes for (k, _, v), votes in book.votes.items() if k == PREVOTE and v == value]
+        earlier = [s for votes in held for s in votes.values()]
         mine = [self.sign(key, a, PREVOTE, max(0, valid), value) for a in self.addresses if a in book.committee]
-        self.say(key, self.victims(book), [*others, *mine, s], quorums, bodies)
+        self.say(key, self.victims(book), [*earlier, *mine, again], quorums, bodies)
 
     def craft(self, key: Key, book: Book, offer: str) -> Value | None:
         """An outcome built with the real functions from what the liars choose to use."""
@@ -480,7 +503,7 @@ class Liars:
                 stored |= value.leaves
         identities = {IDENTITY[leaf] for leaf in stored}
         free = {leaf for leaf in leaves if IDENTITY[leaf] not in identities}
-        if offer in ("variant", "two", "good") and self.rng.random() < 0.6:
+        if self.rng.random() < 0.6:
             twins = [
                 item.forged.leaf
                 for w in range(instance.number + 1)

@@ -362,7 +362,11 @@ class Monitor:
         for leaf in value.leaves & FORGED:
             true = [r.leaf for r in RECORDS.values() if r.identity == IDENTITY[leaf] and r.leaf not in FORGED]
             frozen = self.frozen.get(cell.key, {})
-            holders = [n for n in honest if true[0] in frozen.get(n.address, frozenset())]
+            holders = [
+                n
+                for n in honest
+                if true[0] in frozen.get(n.address, frozenset()) and n.disk.served.get(true[0], 0) >= 2
+            ]
             if len(holders) > (len(ballot.committee) - 1) // 3:
                 self.fail("variant-kept", f"{cell.instance}: a forged variant of what {len(holders)} members hold")
 

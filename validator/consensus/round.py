@@ -447,7 +447,7 @@ class _Turn:
         self.do(Say(statement))
 
     def resend(self) -> None:
-        """Own statements of the current round, the observation and the newest proof, as they were signed."""
+        """Own statements of the current round, as signed then, with the proof a re-proposal needs, and the newest."""
         own = self.rules.own
         if own is None or self.decided is not None:
             return
@@ -455,9 +455,11 @@ class _Turn:
         said = tuple(s for kind, round in kinds for s in self.votes.of(kind, round).get(own, ()))
         if said:
             self.do(Resend(said))
-        proof = self.votes.proof(self.place.valid_round, self.place.valid_value)
-        if proof is not None:
-            self.do(SendQuorum(proof))
+        named = [(s.valid_round, s.value) for s in said if s.valid_round >= 0]
+        for round, value in dict.fromkeys([*named, (self.place.valid_round, self.place.valid_value)]):
+            proof = self.votes.proof(round, value)
+            if proof is not None:
+                self.do(SendQuorum(proof))
 
     # --- the rules ---
 
