@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 log = logs.get_logger(__name__)
 
 UPLOAD_CALL_S = 60.0
+ASKERS = 16
 
 
 class SystemClock:
@@ -158,6 +160,7 @@ class Node:
             sender=_LateSender(self),
             voting_key=None if settings.observer else self.voting_key,
             data_dir=settings.data_dir,
+            askers=ThreadPoolExecutor(ASKERS, thread_name_prefix="ask"),
             may_vote=not settings.observer,
             origin=self._origin(),
             hindrance=Hindrance(self.database, self.clock, settings.data_dir, settings.disk_floor),

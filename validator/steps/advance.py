@@ -318,7 +318,8 @@ class _Instance:
         def ask(member: Address) -> Gossip:
             return self.context.peers.fetch_missing(member, held)
 
-        for member, answer in self.context.gather(ask, self._others()):
+        subject = f"{'recall' if recall else 'compare'} {self.instance}"
+        for member, answer in self.context.gather(subject, ask, self._others()):
             if isinstance(answer, ValidatorError):
                 log.debug("peer.silent", member=member.hex(), reason=str(answer))
                 continue

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from validator.codec.config import config_digest, encode_config
 from validator.codec.secp256k1 import SigningKey
@@ -50,6 +50,8 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 GATHER_S = 0.5
+MAX_ASKED = 1_024
+"""Questions remembered as under way; above it, those are forgotten that were answered and that nobody came back to."""
 KEPT_STATES = 32
 WORKERS = 16
 
@@ -104,12 +106,15 @@ class Context:
     origin: Origin | None = None
     hindrance: Callable[[], str] = unhindered
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(WORKERS, thread_name_prefix="steps"))
+    askers: ThreadPoolExecutor | None = None
+    """Threads of their own for questions to peers, so that slow answers hold up no broadcast; None: ``workers``."""
     resumed: set[tuple[InstanceId, Digest]] = field(default_factory=set)
     records: OrderedDict[Root, list[Record]] = field(default_factory=OrderedDict)
     configs: dict[int, EpochConfig] = field(default_factory=dict)
     states: OrderedDict[Digest, ChainState] = field(default_factory=OrderedDict)
     in_flight: dict[str, int] = field(default_factory=dict)
     in_hand: dict[str, bool] = field(default_factory=dict)
+    asked: dict[tuple[str, Address], Future[Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -155,9 +160,13 @@ class Context:
         self.workers.submit(run)
 
     def gather(
-        self, ask: Callable[[Address], T], members: Sequence[Address]
+        self, subject: str, ask: Callable[[Address], T], members: Sequence[Address]
     ) -> list[tuple[Address, T | ValidatorError]]:
-        """Ask all members at once; what came within ``GATHER_S``, answer or error: nobody waits for the silent."""
+        """Ask all members about a subject; what came within ``GATHER_S``, answer or error: nobody waits for the silent.
+
+        Who has not answered yet is not asked again: the answer comes with a later call. So slow peers, or a slow
+        machine, are asked less often, and no answer is thrown away that somebody has worked for.
+        """
 
         def run(member: Address) -> T | ValidatorError:
             try:
@@ -165,9 +174,20 @@ class Context:
             except ValidatorError as error:
                 return error
 
-        asked = {member: self.workers.submit(run, member) for member in members}
+        with self.lock:
+            if len(self.asked) > MAX_ASKED:
+                self.asked = {key: future for key, future in self.asked.items() if not future.done()}
+            known = {member: self.asked.get((subject, member)) for member in members}
+        askers = self.askers or self.workers
+        asked = {member: future or askers.submit(run, member) for member, future in known.items()}
+        with self.lock:
+            self.asked.update({(subject, member): future for member, future in asked.items()})
         wait(asked.values(), timeout=GATHER_S)
-        return [(member, future.result()) for member, future in asked.items() if future.done()]
+        answered = [member for member, future in asked.items() if future.done()]
+        with self.lock:
+            for member in answered:
+                self.asked.pop((subject, member), None)
+        return [(member, asked[member].result()) for member in answered]
 
     def obtain(self, instance: InstanceId, what: str, digest: Digest | Root, sources: Sequence[Address]) -> None:
         """Queue ``round.obtain`` for a set or value, once per second and source list at most."""

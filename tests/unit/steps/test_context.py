@@ -1,0 +1,57 @@
+"""Asking peers: nobody waits for the silent, nobody is asked twice at once, and no answer is thrown away."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+from validator.errors import TransientError, ValidatorError
+from validator.model import Address
+from validator.steps.context import Context
+
+QUICK, SLOW = Address(b"\x01" * 20), Address(b"\x02" * 20)
+
+
+def a_context(askers: ThreadPoolExecutor) -> Context:
+    nothing = cast(Any, None)
+    ports = dict.fromkeys(
+        ("network", "clock", "store", "tasks", "chain", "source", "peers", "storage", "sender", "voting_key"), nothing
+    )
+    return Context(**ports, data_dir=Path("/nowhere"), askers=askers)
+
+
+def test_a_slow_answer_comes_with_a_later_call_and_the_slow_one_is_asked_once() -> None:
+    released = threading.Event()
+    calls: Counter[Address] = Counter()
+
+    def ask(member: Address) -> str:
+        calls[member] += 1
+        if member == SLOW:
+            released.wait(20)
+        return f"{calls[member]}. answer"
+
+    with ThreadPoolExecutor(4) as askers:
+        context = a_context(askers)
+        assert context.gather("compare window:1", ask, [QUICK, SLOW]) == [(QUICK, "1. answer")]
+        assert context.gather("compare window:1", ask, [QUICK, SLOW]) == [(QUICK, "2. answer")]
+        released.set()
+        context.asked["compare window:1", SLOW].result(20)
+        assert context.gather("compare window:1", ask, [QUICK, SLOW]) == [(QUICK, "3. answer"), (SLOW, "1. answer")]
+    assert calls == {QUICK: 3, SLOW: 1}
+    assert context.asked == {}
+
+
+def test_a_failure_is_an_answer_and_subjects_do_not_mix() -> None:
+    def ask(member: Address) -> str:
+        raise TransientError("refused")
+
+    with ThreadPoolExecutor(4) as askers:
+        context = a_context(askers)
+        for subject in ("compare window:1", "recall window:1"):
+            [(member, answer)] = context.gather(subject, ask, [QUICK])
+            assert member == QUICK
+            assert isinstance(answer, ValidatorError)
+            assert str(answer) == "refused"
