@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from validator.model import InstanceId, InstanceKind
-from validator.steps.context import Context, instance_config, require_bundle
+from validator.steps.context import Context, require_bundle
 
 
 def may_vote(context: Context, instance: InstanceId) -> bool:
@@ -27,9 +27,11 @@ def is_too_early(context: Context, instance: InstanceId) -> bool:
     origin = context.origin
     if origin is None or context.network.config_count > origin.config_count:
         return False
-    parameters = instance_config(context, instance).parameters
     if instance.kind is InstanceKind.WINDOW:
         first_ms = instance.number
     else:
         first_ms = require_bundle(context, instance.number).first_ms
-    return first_ms < origin.created_s * 1000 + parameters.fresh_wait_windows * parameters.window_ms
+    epoch = context.network.epoch_at(first_ms)
+    if epoch is None:
+        return True
+    return first_ms < origin.created_s * 1000 + epoch.parameters.fresh_wait_windows * epoch.parameters.window_ms

@@ -9,6 +9,7 @@ same reason. Local file systems only for SQLite.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,23 @@ class Database:
         """
         with _translated("read"), self.reader.begin() as connection:
             yield connection
+
+    def vacuum(self, pages: int) -> None:
+        """Give up to so many free pages of SQLite's file back to the file system; nothing on PostgreSQL.
+
+        Raises:
+            TransientError: the database is locked.
+        """
+        if not self.is_sqlite:
+            return
+        with _translated("vacuum"):
+            connection = self.writer.raw_connection()
+            try:  # a script runs to its end; a statement without columns would free one page and be left
+                connection.cursor().executescript(f"PRAGMA incremental_vacuum({pages})")
+            except sqlite3.OperationalError as error:
+                raise TransientError(f"database vacuum: {error}", what="vacuum") from error
+            finally:
+                connection.close()
 
     def forget_connections(self) -> None:
         """Drop inherited connections without closing them: for the child after a fork."""

@@ -92,10 +92,7 @@ class RetentionRows:
 
     def compact(self) -> None:
         """Give free pages of SQLite's file back; PostgreSQL sees to that itself."""
-        if not self._database.is_sqlite:
-            return
-        with self._database.write() as connection:
-            connection.exec_driver_sql(f"PRAGMA incremental_vacuum({VACUUMED_PAGES})").fetchall()
+        self._database.vacuum(VACUUMED_PAGES)
 
     def _delete(self, table: Table, condition: ColumnElement[bool], limit: int) -> int:
         keys = list(table.primary_key)
