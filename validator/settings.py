@@ -101,6 +101,13 @@ class Settings(BaseSettings):
                 raise ValueError("must be http:// or https:// URLs")
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _known_transport(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "redis+socket://")):
+            raise ValueError("must be a redis://, rediss:// or redis+socket:// URL")
+        return value
+
     @property
     def nets(self) -> tuple[IPv4Network | IPv6Network, ...]:
         return tuple(ip_network(net) for net in self.allow_nets)
@@ -169,8 +176,11 @@ def load_settings() -> Settings:
         ConfigError: one line that names the variable and the reason.
     """
     try:
-        return Settings()  # type: ignore[call-arg]  # fields come from the environment
+        return Settings()
     except ValidationError as error:
         first = error.errors()[0]
         name = "LOGSTORE_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise ConfigError(f"{name}: {first['msg'].lower()}", field=name) from error
+        field = Settings.model_fields.get(str(first["loc"][0]))
+        if first["type"] == "missing" and field is not None:
+            raise ConfigError(f"{name}: not set; {field.description}", field=name) from error
+        raise ConfigError(f"{name}: {first['msg'].removeprefix('Value error, ')}", field=name) from error
