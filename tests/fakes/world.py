@@ -81,6 +81,11 @@ def some_parameters(**changed: Any) -> ParameterSet:
     return ParameterSet(**{**values, **changed})
 
 
+def some_network(**changed: Any) -> Network:
+    """One parameter set, ``some_parameters`` unless changed."""
+    return Network("small", 31337, 1, Digest(b"\x01" * 32), CONTRACTS, GENESIS_MS, (some_parameters(**changed),))
+
+
 class Clock:
     """The port ``Clock``; moves only when told."""
 

@@ -44,7 +44,7 @@ from validator.parameters import PROTOCOL_VERSIONS
 from validator.ports import Attestation, Gossip, Handshake, HeldVotes
 from validator.steps.checking import check_canonical
 from validator.steps.collect import contract_check_at, permission_at
-from validator.steps.context import Context, EpochConfig, epoch_config, instance_config, state_at
+from validator.steps.context import Context, EpochConfig, budgets_of, epoch_config, instance_config, state_at
 from validator.steps.context import block_for as block_at
 
 log = get_logger(__name__)
@@ -225,10 +225,12 @@ class Service:
         parameters = current.parameters
         block = block_at(context, min(now_ms, current.end_ms - 1) - parameters.window_ms, parameters)
         state = state_at(context, block)
+        in_scope = budgets_of(context.network, state, parameters)
+        from_ms = now_ms - parameters.late_reach_ms
         checked = check_canonical(
             messages,
             sender,
-            lambda r: now_ms - parameters.late_reach_ms <= r.message.timestamp_ms < now_ms,
+            lambda r: from_ms <= r.message.timestamp_ms < now_ms and r.message.stream_part in in_scope,
             permission_at(context, state),
             contract_check_at(context, block),
             message_limit=parameters.message_limit,
