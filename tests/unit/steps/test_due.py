@@ -40,6 +40,12 @@ class Rows:
         self.order.append("due")
         self.due.setdefault((task, key), wake_ms)
 
+    def load_undecided(self, until_ms: int, limit: int) -> list[int]:
+        return []
+
+    def last_bundle(self) -> None:
+        return None
+
     def pending(self, task: str) -> list[str]:
         return [key for known, key in self.due if known == task]
 
@@ -62,7 +68,7 @@ def context() -> Any:
     rows = Rows()
     clock = SimpleNamespace(at_ms=GENESIS_MS)
     clock.now_ms = lambda: clock.at_ms
-    store = SimpleNamespace(windows=rows, due=rows)
+    store = SimpleNamespace(windows=rows, due=rows, bundles=rows)
     return SimpleNamespace(network=some_network(epoch_windows=1_000), clock=clock, store=store, tasks=Queue())
 
 
