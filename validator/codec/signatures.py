@@ -1,8 +1,8 @@
 """Signature checks, one or many: the verdict is recovery's for every input.
 
 secp256k1 goes straight to libsecp256k1 through coincurve's binding, with its structs allocated once per batch. No
-key is remembered and no batch equation used, so there is one path and one rule: 65 bytes, v 27 or 28, and the
-recovered address is the publisher. ERC-1271 is judged in two steps: recovery must give some signer (as Streamr's
+signature goes unrecovered and no batch equation is used, so there is one path and one rule: 65 bytes, v 27 or 28, and
+the recovered address is the publisher. ERC-1271 is judged in two steps: recovery must give some signer (as Streamr's
 client demands before it asks), then the contract decides, which only the caller can ask. P-256 and ML-DSA-87 go
 through OpenSSL. Source: reference of Streamr, section 6.
 """
@@ -60,6 +60,7 @@ _RECOVERED = frozenset(
 )
 _ERC_1271 = SignatureType.ERC_1271
 _P256_POINT_FORMS = {33: (2, 3), 65: (4,)}
+_MAX_REMEMBERED = 4096
 _MIN_PER_THREAD = 64
 """Fewer messages are checked before a second thread would have started."""
 
@@ -146,7 +147,11 @@ def sign_message(key: SigningKey, message: Message) -> Message:
 
 
 def _verify(messages: Sequence[Message] | Sequence[Record]) -> list[Verdict]:
-    """The one path. Structs are made once: allocation per message would cost as much as parsing the signature."""
+    """The one path. Structs are made once: allocation per message would cost as much as parsing the signature.
+
+    Every signature is recovered. Only the address of a recovered key is remembered within the batch, which saves
+    hashing the same key again: equal structs are equal points.
+    """
     context = lib.secp256k1_context_static
     parse = lib.secp256k1_ecdsa_recoverable_signature_parse_compact
     recover = lib.secp256k1_ecdsa_recover
@@ -157,6 +162,8 @@ def _verify(messages: Sequence[Message] | Sequence[Record]) -> list[Verdict]:
     point = ffi.buffer(key_bytes)
     length = ffi.new("size_t *")
     uncompressed = lib.SECP256K1_EC_UNCOMPRESSED
+    raw_key = ffi.buffer(key_struct)
+    remembered: dict[bytes, bytes] = {}
     bad = Reason.BAD_SIGNATURE
     verdicts: list[Verdict] = []
     for item in messages:
@@ -192,9 +199,17 @@ def _verify(messages: Sequence[Message] | Sequence[Record]) -> list[Verdict]:
         if kind is _ERC_1271:
             verdicts.append(Reason.ERC1271_UNKNOWN)
             continue
+        publisher = message.publisher_id
+        recovered = raw_key[:]
+        if remembered.get(recovered) == publisher:
+            verdicts.append(VALID)
+            continue
         length[0] = 65
         serialize(context, key_bytes, length, key_struct, uncompressed)
-        verdicts.append(VALID if keccak256(point[1:])[12:] == message.publisher_id else bad)
+        address = keccak256(point[1:])[12:]
+        if len(remembered) < _MAX_REMEMBERED:
+            remembered[recovered] = address
+        verdicts.append(VALID if address == publisher else bad)
     return verdicts
 
 

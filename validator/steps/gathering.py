@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import heapq
+import struct
 import threading
 from array import array
 from collections import Counter, defaultdict
@@ -46,7 +47,7 @@ RUN_ROWS = 50_000
 CHUNK_ROWS = 500
 MAX_DETAILS = 10_000
 """Distinct words on why a record is refused; further ones say the reason only."""
-SERVING_BYTES = 12
+_SERVING = struct.Struct("=III")
 _HASH_MASK = (1 << 61) - 1
 
 
@@ -61,8 +62,8 @@ class Row(NamedTuple):
     sequence_number: int
     publisher_id: bytes
     msg_chain_id: bytes
-    leaf: bytes
-    digest: bytes
+    leaf: Digest
+    digest: Digest
     signed_bytes: int
     serial: int
     offset: int
@@ -93,6 +94,7 @@ class Gathering:
         self._holders = array("I")
         self._groups = _Groups()
         self._forms: list[str] = []
+        self._spots: dict[tuple[Address, StreamPart, str], tuple[int, int, int]] = {}
         self._brokers: dict[Address, int] = {}
         self._refusals = _Refusals()
         self._refused = array("I")
@@ -120,10 +122,14 @@ class Gathering:
         with self._lock:
             if self._sealed:
                 return
-            place = self._ranks[part] << 8 | self._form(form)
+            spot = self._spots.get((broker, part, form))
+            if spot is None:
+                spot = self._spots[broker, part, form] = self._spot(broker, part, form)
+            place, number, alone = spot
             key = hash(data) + place * 0x9E3779B97F4A7C15 & _HASH_MASK
             while (serial := self._seen.get(key, -1)) >= 0:
                 if self._is(serial, place, data):
+                    self._holders[serial] = self._groups.joined(self._holders[serial], number)
                     break
                 key = key + 1 & _HASH_MASK
             else:
@@ -131,12 +137,8 @@ class Gathering:
                 self._offsets.append(self._raw.append(data))
                 self._lengths.append(len(data))
                 self._places.append(place)
-                self._holders.append(0)
-            number = self._brokers.setdefault(broker, len(self._brokers))
-            self._holders[serial] = self._groups.joined(self._holders[serial], number)
-            self._servings.append(
-                serial.to_bytes(4, "big") + number.to_bytes(4, "big") + min(position, 0xFFFFFFFF).to_bytes(4, "big")
-            )
+                self._holders.append(alone)
+            self._servings.append(_SERVING.pack(serial, number, position))
 
     def check(self, span: Span, permitted: Permission, contract_check: ContractCheck, *, message_limit: int) -> None:
         """Check every distinct record once. Raises TransientError: the chain or the disk did not answer."""
@@ -158,7 +160,13 @@ class Gathering:
         self._served = Counter()
         self.erc1271 = []
         for rows in self._milliseconds():
-            yield from self._settle_rows(rows)
+            if isinstance(rows, list) and len(rows) == 1:
+                row = rows[0]
+                holders = self._holders[row.serial]
+                self._see(row.leaf, holders)
+                yield self._keep(row, holders)
+            else:
+                yield from self._settle_rows(rows)
 
     def identities(self) -> Iterator[tuple[Identity, Callable[[], Record]]]:
         """Every distinct checked record, variants too: its identity, and how to load it."""
@@ -168,7 +176,7 @@ class Gathering:
                 continue
             last = row.leaf
             part = self._parts[row.rank]
-            identity = (part[0], part[1], row.timestamp_ms, Digest(row.digest))
+            identity = (part[0], part[1], row.timestamp_ms, row.digest)
             yield identity, partial(self._load, row)
 
     def sightings(self) -> bytes:
@@ -212,6 +220,13 @@ class Gathering:
         """What was refused, once per broker and position that served it; made as they are read."""
         return _Rejections(self)
 
+    def refusals(self) -> Counter[tuple[Address, str]]:
+        """How often each broker served something refused, by reason; without reading the records again."""
+        counts: Counter[tuple[Address, str]] = Counter()
+        for serial, broker, _ in self._refused_servings():
+            counts[broker, self._refusals.words(self._refused[serial])[0].value] += 1
+        return counts
+
     @property
     def refused_records(self) -> int:
         """How many distinct records were refused."""
@@ -219,10 +234,12 @@ class Gathering:
 
     # --- taking ---
 
-    def _form(self, form: str) -> int:
+    def _spot(self, broker: Address, part: StreamPart, form: str) -> tuple[int, int, int]:
+        """Partition and form as a number, the broker's, and that of the set of it alone."""
         if form not in self._forms:
             self._forms.append(form)
-        return self._forms.index(form)
+        number = self._brokers.setdefault(broker, len(self._brokers))
+        return self._ranks[part] << 8 | self._forms.index(form), number, self._groups.joined(0, number)
 
     def _is(self, serial: int, place: int, data: bytes) -> bool:
         return (
@@ -253,11 +270,13 @@ class Gathering:
     ) -> None:
         records: list[Record] = []
         whose: list[int] = []
+        parts, forms, places, offsets, lengths = self._parts, self._forms, self._places, self._offsets, self._lengths
+        read, keep, add = self._raw.read, self._canonical.append, self._run.append
         for serial in serials:
-            place = self._places[serial]
-            data = self._raw.read(self._offsets[serial], self._lengths[serial])
+            place = places[serial]
+            data = read(offsets[serial], lengths[serial])
             try:
-                record = read_record(self._parts[place >> 8], self._forms[place & 255], data, span, message_limit)
+                record = read_record(parts[place >> 8], forms[place & 255], data, span, message_limit)
             except Refused as refusal:
                 self._refused[serial] = self._refusals.number(refusal)
                 continue
@@ -273,9 +292,9 @@ class Gathering:
                 self._contract_signed.add(record.signed_digest)
             message = record.message
             canonical = record.canonical
-            self._run.append(
+            add(
                 Row(
-                    self._places[serial] >> 8,
+                    places[serial] >> 8,
                     message.timestamp_ms,
                     message.sequence_number,
                     message.publisher_id,
@@ -284,7 +303,7 @@ class Gathering:
                     record.signed_digest,
                     record.signed_bytes,
                     serial,
-                    self._canonical.append(canonical),
+                    keep(canonical),
                     len(canonical),
                 )
             )
@@ -344,7 +363,7 @@ class Gathering:
                     variants[row.digest].append((row, holders))
         for row, holders in self._distinct(rows):
             leaf = row.leaf
-            self._sightings[leaf[0]] += leaf + self._groups.size(holders).to_bytes(4, "big")
+            self._see(leaf, holders)
             if row.digest in varied:
                 candidates = variants[row.digest]
                 if self._choose(candidates) != leaf:
@@ -355,8 +374,6 @@ class Gathering:
 
     def _varied(self, rows: Iterable[Row]) -> set[bytes]:
         """Digests of those that have several leaves."""
-        if isinstance(rows, list) and len(rows) == 1:
-            return set()
         seen: set[bytes] = set()
         varied: set[bytes] = set()
         for row, _ in self._distinct(rows):
@@ -386,38 +403,38 @@ class Gathering:
             for row, holders in candidates
         ).leaf
 
+    def _see(self, leaf: bytes, holders: int) -> None:
+        self._sightings[leaf[0]] += leaf + self._groups.sizes[holders]
+
     def _load(self, row: Row) -> Record:
         return record_from_canonical(self._canonical.read(row.offset, row.length))
 
     def _keep(self, row: Row, holders: int) -> SetItem:
         self._served[(row.rank, holders)] += row.signed_bytes
         if self._contract_signed and row.digest in self._contract_signed:
-            self.erc1271.append(Digest(row.digest))
+            self.erc1271.append(row.digest)
         canonical = self._canonical.read(row.offset, row.length)
-        return SetItem(self._parts[row.rank], row.timestamp_ms, Digest(row.leaf), row.signed_bytes, canonical)
+        return SetItem(self._parts[row.rank], row.timestamp_ms, row.leaf, row.signed_bytes, canonical)
 
     # --- refusals ---
 
     def _each_rejection(self) -> Iterator[Rejection]:
+        for serial, broker, position in self._refused_servings():
+            reason, detail = self._refusals.words(self._refused[serial])
+            data = self._raw.read(self._offsets[serial], self._lengths[serial])
+            yield hashlib.sha256(data).digest(), reason.value, broker, f"position {position}: {detail}"[:300]
+
+    def _refused_servings(self) -> Iterator[tuple[int, Address, int]]:
+        """(serial, broker, position) in the order of arrival."""
         if not self.refused_records:
             return
         names = list(self._brokers)
-        step = SERVING_BYTES * 10_000
+        step = _SERVING.size * 10_000
         for start in range(0, len(self._servings), step):
             block = self._servings.read(start, min(step, len(self._servings) - start))
-            for at in range(0, len(block), SERVING_BYTES):
-                serial = int.from_bytes(block[at : at + 4], "big")
-                number = self._refused[serial]
-                if number == 0:
-                    continue
-                reason, detail = self._refusals.words(number)
-                data = self._raw.read(self._offsets[serial], self._lengths[serial])
-                broker = names[int.from_bytes(block[at + 4 : at + 8], "big")]
-                position = int.from_bytes(block[at + 8 : at + 12], "big")
-                yield hashlib.sha256(data).digest(), reason.value, broker, f"position {position}: {detail}"[:300]
-
-    def _count_rejections(self) -> int:
-        return sum(1 for _ in self._each_rejection())
+            for serial, number, position in _SERVING.iter_unpack(block):
+                if self._refused[serial]:
+                    yield serial, names[number], position
 
 
 class _Chunks:
@@ -442,7 +459,7 @@ class _Rejections(Collection[Rejection]):
         return self._gathering._each_rejection()
 
     def __len__(self) -> int:
-        return self._gathering._count_rejections()
+        return sum(self._gathering.refusals().values())
 
     def __bool__(self) -> bool:
         return self._gathering.refused_records > 0
@@ -454,9 +471,11 @@ class _Rejections(Collection[Rejection]):
 class _Groups:
     """Sets of brokers as small numbers: a window has millions of records and few such sets. 0 is nobody."""
 
-    __slots__ = ("_members", "_numbers")
+    __slots__ = ("_members", "_numbers", "sizes")
 
     def __init__(self) -> None:
+        self.sizes = [bytes(4)]
+        """How many each has, as four bytes."""
         self._numbers: dict[frozenset[int], int] = {frozenset(): 0}
         self._members: list[frozenset[int]] = [frozenset()]
 
@@ -477,6 +496,7 @@ class _Groups:
         number = self._numbers.setdefault(members, len(self._members))
         if number == len(self._members):
             self._members.append(members)
+            self.sizes.append(len(members).to_bytes(4, "big"))
         return number
 
 

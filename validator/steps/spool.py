@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from validator.errors import TransientError
 
-MEMORY_BYTES = 8 << 20
+MEMORY_BYTES = 32 << 20
 
 
 class Spool:
