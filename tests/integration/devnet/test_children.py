@@ -66,7 +66,8 @@ def wait_until_dead(pid: int) -> None:
 
 
 def test_a_child_that_ends_is_named_with_its_last_words(children: Children) -> None:
-    child = children.start("broker-7", python("import sys; print('warming up', flush=True); sys.exit('no \\x1b[1mroom')"))
+    text = "import sys; print('warming up', flush=True); sys.exit('no \\x1b[1mroom')"
+    child = children.start("broker-7", python(text))
     child.process.wait(LIMIT_S)
     with pytest.raises(ChildEnded, match=r"^broker-7 ended with status 1: no \\x1b\[1mroom$"):
         children.check()
