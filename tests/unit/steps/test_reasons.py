@@ -15,7 +15,17 @@ from validator.codec.protobuf import write_protobuf
 from validator.codec.signatures import VALID, sign_message, verify_message
 from validator.consensus.proposal import Span
 from validator.errors import TransientError
-from validator.model import Address, BrokerShare, Message, MessageType, Reason, Record, SignatureType, StreamPart
+from validator.model import (
+    Address,
+    BrokerShare,
+    ContentType,
+    Message,
+    MessageType,
+    Reason,
+    Record,
+    SignatureType,
+    StreamPart,
+)
 from validator.ports import Pull
 from validator.steps.checking import Checked, Refused, broker_shares, check_canonical, judge_record, read_record
 
@@ -86,7 +96,13 @@ def test_a_record_just_inside_the_window_is_taken(timestamp_ms: int) -> None:
 
 
 def test_key_exchange_is_not_stored() -> None:
-    message = a_message(message_type=MessageType.GROUP_KEY_REQUEST, signature_type=SignatureType.ECDSA_SECP256K1_EVM)
+    """A group key response without keys, in its shortest form."""
+    message = a_message(
+        message_type=MessageType.GROUP_KEY_RESPONSE,
+        content_type=ContentType.BINARY,
+        content=b"",
+        signature_type=SignatureType.ECDSA_SECP256K1_EVM,
+    )
     assert refusal(lambda: read(message)) is Reason.UNSUPPORTED_MESSAGE_TYPE
 
 
