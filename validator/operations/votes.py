@@ -43,7 +43,7 @@ MAX_FILE_BYTES = 1 << 30
 MAX_STATEMENT_BYTES = 1024
 
 Hex = Annotated[str, msgspec.Meta(pattern="^0x(?:[0-9a-f]{2})*$", max_length=2 + 2 * MAX_STATEMENT_BYTES)]
-Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class NetworkPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
