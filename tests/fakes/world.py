@@ -322,6 +322,9 @@ class WorldSender:
         self.world = world
         self.name = name
         self.prepared = 0
+        self.stuck: set[int] = set()
+        """Fees too low to be mined."""
+        self._pool: set[Digest] = set()
         self._calls: dict[Digest, tuple[Report, int, bytes]] = {}
 
     def prepare(self, report: Report, bitmap: int, signatures: bytes) -> PreparedTransaction:
@@ -333,11 +336,16 @@ class WorldSender:
         return PreparedTransaction(digest, raw, self.prepared, 1)
 
     def replace(self, transaction: PreparedTransaction) -> PreparedTransaction:
-        raise NotImplementedError
+        """The same call and nonce for a higher fee."""
+        raw = transaction.raw + b"again"
+        digest = Digest(hashlib.sha256(raw).digest())
+        self._calls[digest] = self._calls[transaction.hash]
+        return PreparedTransaction(digest, raw, transaction.nonce, transaction.max_fee_per_gas + 1)
 
     def send(self, transaction: PreparedTransaction) -> None:
         """One transaction is mined once, however often it is sent; a refused one costs its fee too."""
-        if transaction.hash in self.world.sent:
+        self._pool.add(transaction.hash)
+        if transaction.hash in self.world.sent or transaction.max_fee_per_gas in self.stuck:
             return
         report, bitmap, signatures = self._calls[transaction.hash]
         number = self.world.head().number + 1
@@ -354,7 +362,7 @@ class WorldSender:
 
     def fetch_status(self, transaction_hash: Digest) -> TransactionStatus:
         if transaction_hash not in self.world.sent:
-            return TransactionStatus("missing")
+            return TransactionStatus("pending" if transaction_hash in self._pool else "missing")
         success, number = self.world.sent[transaction_hash]
         return TransactionStatus("mined", success, number, 100_000)
 

@@ -102,7 +102,7 @@ def schedule_upload(context: Context, bundle: StoredBundle) -> None:
         stage_ms = config.parameters.upload_stage_ms
         turn_ms = bundle.sealed_ms + order.index(context.address) * stage_ms
         if bundle.sealed_ms >= bundle.end_ms + stage_ms:
-            turn_ms = max(turn_ms, bundle.sealed_ms + HEARING_MS)
+            turn_ms += HEARING_MS  # for all alike: turns stay a stage apart
         context.store.due.schedule("bundle.upload", str(bundle.number), turn_ms)
         if turn_ms <= now_ms:
             context.tasks.enqueue("bundle.upload", str(bundle.number))

@@ -6,6 +6,7 @@ from validator.codec.report import decode_report
 from validator.consensus.quorum import quorum
 from validator.errors import TransientError
 from validator.log import get_logger
+from validator.model import StorageId
 from validator.ports import AcceptedReport, PreparedTransaction, StepResult, StoredBundle, StoredReport
 from validator.steps.attest import packed_signatures, valid_signatures
 from validator.steps.context import Context, epoch_config, require_bundle
@@ -80,11 +81,18 @@ def _follow(context: Context, number: int, transaction: PreparedTransaction) -> 
         return StepResult("sent again", transaction.hash.hex())
     if _is_stuck(context, transaction):
         replacement = context.sender.replace(transaction)
-        storage_id = next(r.storage_id for r in context.store.reports.load_reports(number) if r.state == "submitted")
-        context.store.reports.save_transaction(number, storage_id, replacement)
+        context.store.reports.save_transaction(number, _carried(context, number), replacement)
         context.sender.send(replacement)
         return StepResult("replaced", replacement.hash.hex())
     return StepResult("pending", transaction.hash.hex())
+
+
+def _carried(context: Context, number: int) -> StorageId:
+    """Storage id of the report that our transaction carries: the one marked so, else (a process died before it marked
+    it) the first that has a quorum, which is the one that was taken."""
+    reports = context.store.reports.load_reports(number)
+    marked = [r for r in reports if r.state == "submitted"] or [r for r in reports if r.state == "attested"]
+    return marked[0].storage_id
 
 
 def _is_stuck(context: Context, transaction: PreparedTransaction) -> bool:

@@ -1,0 +1,50 @@
+"""The transaction that carries a report: sent once, replaced when stuck, also after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.fakes.small_network import Member, SmallNetwork
+
+MakeNetwork = Callable[..., SmallNetwork]
+SENDING, MARKING = "WorldSender.send()", "SqlStore.reports.save_report_state('submitted',)"
+
+
+@pytest.mark.parametrize("killed_before", ["", SENDING, MARKING])
+def test_a_transaction_that_stays_pending_is_replaced_with_a_higher_fee(
+    a_network: MakeNetwork, killed_before: str
+) -> None:
+    network = a_network()
+    network.world.publish(100, b'{"i":1}')
+    member = network.members[0]
+    member.sender.stuck.add(1)
+    killed: list[str] = []
+
+    def kill_at(_member: Member, task: str, _key: str, call: str) -> bool:
+        if task == "report.submit" and call == killed_before and not killed:
+            killed.append(call)
+            return True
+        return False
+
+    network.kill_at = kill_at
+    network.run_to_final(limit_s=200)
+    assert killed == ([killed_before] if killed_before else [])
+    transactions = member.rows("SELECT nonce, max_fee_per_gas FROM transactions ORDER BY id")
+    assert len(transactions) == 2
+    assert transactions[0][0] == transactions[1][0]
+    assert int(transactions[0][1]) < int(transactions[1][1])
+    assert [success for success, _ in network.world.sent.values()] == [True]
+    assert len(network.world.accepted) == 1
+
+
+def test_of_two_that_sent_one_report_is_accepted_and_both_end(a_network: MakeNetwork) -> None:
+    """A transmitter whose turn comes while the first one's transaction hangs."""
+    network = a_network(4)
+    network.world.publish(100, b'{"i":1}')
+    for member in network.members:
+        member.sender.stuck.add(1)
+    network.run_to_final(limit_s=200)
+    assert [success for success, _ in network.world.sent.values()].count(True) == 1
+    assert len(network.world.accepted) == 1
