@@ -399,6 +399,10 @@ class StoredWindow:
     bundle: int | None = None
 
 
+PRUNED = "pruned"
+"""Reason of a TransientError where chain sources lack old state; and how the wait that follows from it begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredRound:
     """Everything of one instance that the core needs: its progress and all statements held."""
@@ -413,6 +417,7 @@ class StoredRound:
     certificate: VoteQuorum | None
     wake_ms: int | None
     opened_ms: int
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,6 +527,9 @@ class Windows(Protocol):
 
     def load_windows(self, first_ms: int, until_ms: int) -> list[StoredWindow]:
         """Windows with first_ms <= start < until_ms, in order."""
+
+    def load_undecided(self, until_ms: int, limit: int) -> list[int]:
+        """Starts of windows that ended by ``until_ms`` and are not agreed here, oldest first."""
 
     def save_collected(
         self,

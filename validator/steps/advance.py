@@ -71,7 +71,7 @@ from validator.model import (
     StatementKind,
     VoteQuorum,
 )
-from validator.ports import Gossip, HeldVotes, StaleState, StepResult, StoredRound
+from validator.ports import PRUNED, Gossip, HeldVotes, StaleState, StepResult, StoredRound
 from validator.steps.collect import sightings_of
 from validator.steps.context import Context, EpochConfig, instance_config, require_bundle, scope_of
 from validator.steps.late import behind_full_entry
@@ -171,6 +171,9 @@ class _Instance:
         self.observation: bytes | None = None
 
     def waits_for(self) -> str:
+        """For the status page. State that no source has remains the reason until we have observed after all."""
+        if self.stored.waits_for.startswith(PRUNED) and self.agreement.standing.observation is None:
+            return self.stored.waits_for
         return core.describe_wait(self.agreement)
 
     def run(self) -> None:

@@ -14,11 +14,12 @@ from validator.codec.outcome import encode_observation, observation_digest, part
 from validator.codec.variants import Sighting
 from validator.consensus.proposal import Span
 from validator.consensus.window import make_entries, unite
-from validator.errors import ValidatorError
+from validator.errors import TransientError, ValidatorError
 from validator.log import get_logger
 from validator.model import Address, Block, ChainState, Digest, InstanceId, InstanceKind, Observation, Record, Window
 from validator.parameters import Epoch, ParameterSet
-from validator.ports import Broker, Pull, StepResult
+from validator.ports import Broker, Pull, StepResult, StoredWindow
+from validator.steps.catchup import is_pruned, without_state
 from validator.steps.checking import Checked, ContractCheck, Permission, broker_shares, check_pulls
 from validator.steps.context import (
     Context,
@@ -49,11 +50,23 @@ def collect_window(context: Context, start_ms: int, purpose: str) -> StepResult:
     stored = context.store.windows.load_window(start_ms)
     if stored is None:
         return StepResult("unknown window")
-    window, epoch = stored.window, context.network.epoch(stored.epoch)
+    epoch = context.network.epoch(stored.epoch)
     assert epoch is not None
+    try:
+        return _collect(context, stored, epoch, purpose)
+    except TransientError as error:
+        if not is_pruned(error):
+            raise
+        return _without_state(context, stored.window, epoch, purpose, error)
+
+
+def _collect(context: Context, stored: StoredWindow, epoch: Epoch, purpose: str) -> StepResult:
+    window, start_ms = stored.window, stored.window.start_ms
     if purpose == CUT_OFF and stored.observation is not None:
         _open_round(context, window, epoch)
         return StepResult("already done")
+    if purpose == CUT_OFF and stored.state != "open":
+        return _decided_without_us(context, window, epoch)
     require_cut_off(context, window, epoch)
     parameters = epoch.parameters
     block = block_for(context, window.start_ms, parameters)
@@ -76,6 +89,24 @@ def collect_window(context: Context, start_ms: int, purpose: str) -> StepResult:
     _save_etags(context, start_ms, pulls)
     context.store.due.done(task_name(purpose), str(start_ms))
     return StepResult("pulled", f"{len(new)} late messages")
+
+
+def _decided_without_us(context: Context, window: Window, epoch: Epoch) -> StepResult:
+    """Its certificate came before our first pull, whose observation would count no more. Later pulls find late ones."""
+    key = str(window.start_ms)
+    context.store.due.schedule(task_name(HORIZON), key, window.end_ms + epoch.parameters.horizon_ms)
+    context.store.due.done(task_name(CUT_OFF), key)
+    return StepResult("decided before")
+
+
+def _without_state(context: Context, window: Window, epoch: Epoch, purpose: str, error: TransientError) -> StepResult:
+    """Nothing can be checked. At the cut-off it is left to others to decide; a later pull ends without a word."""
+    if purpose == CUT_OFF:
+        instance = InstanceId(InstanceKind.WINDOW, window.start_ms)
+        digest = epoch_config(context, epoch.number).digest
+        return without_state(context, instance, digest, task_name(CUT_OFF), str(window.start_ms), error)
+    context.store.due.done(task_name(purpose), str(window.start_ms))
+    return StepResult("pruned", str(error))
 
 
 def task_name(purpose: str) -> str:

@@ -1,4 +1,4 @@
-"""Beat's step: open windows that have begun, and queue every row whose wake time has passed.
+"""Beat's step: open windows that have begun, queue every row whose wake time has passed, see what is behind.
 
 It finds in the database what is due, so whatever Redis, a worker or a lost message dropped comes again.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from validator.log import get_logger
 from validator.ports import StepResult
+from validator.steps.catchup import look_behind
 from validator.steps.collect import CUT_OFF, task_name
 from validator.steps.context import Context, NotYet, block_for, state_at, window_epoch
 
@@ -23,6 +24,7 @@ def look_around(context: Context) -> StepResult:
     """Open windows, queue what is due. Safe to run at any time and twice at once."""
     now_ms = context.clock.now_ms()
     opened = open_windows(context, now_ms)
+    look_behind(context, now_ms)
     rows = context.store.due.claim(now_ms, MAX_ROWS, LEASE_MS)
     for task, key in rows:
         context.tasks.enqueue(task, key)

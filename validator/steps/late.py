@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from validator.codec.outcome import decode_outcome, encode_observation, set_root
 from validator.consensus.proposal import Span
 from validator.consensus.window import Budget, make_entries, may_be_full, unite
+from validator.errors import TransientError
 from validator.log import get_logger
 from validator.model import (
     Digest,
@@ -24,6 +25,7 @@ from validator.model import (
     StreamPart,
 )
 from validator.ports import StepResult
+from validator.steps.catchup import is_pruned, without_state
 from validator.steps.collect import BUNDLE, HORIZON, NOBODY, collect_window, task_name
 from validator.steps.context import Context, NotYet, epoch_config, require_bundle, scope_of, system_stream
 from validator.steps.records import load_records
@@ -38,14 +40,22 @@ def collect_late(context: Context, number: int) -> StepResult:
         NotYet: an earlier late set is not held, or a pull is under way.
     """
     bundle = require_bundle(context, number)
+    config = epoch_config(context, bundle.epoch)
+    instance = InstanceId(InstanceKind.LATE, number)
     if context.store.windows.load_late_observation(number) is None:
+        if context.store.rounds.load_certificate(instance) is not None:
+            context.store.due.done("late.collect", str(number))
+            return StepResult("decided before")
         _require_predecessor(context, number)
         for stored in context.store.windows.load_windows(bundle.first_ms, bundle.end_ms):
             collect_window(context, stored.window.start_ms, BUNDLE)
         _require_horizon_pulls(context)
-        _freeze(context, number)
-    config = epoch_config(context, bundle.epoch)
-    instance = InstanceId(InstanceKind.LATE, number)
+        try:
+            _freeze(context, number)
+        except TransientError as error:
+            if not is_pruned(error):
+                raise
+            return without_state(context, instance, config.digest, "late.collect", str(number), error)
     context.store.rounds.create_round(instance, config.digest, context.clock.now_ms())
     context.store.due.schedule("round.advance", str(instance), context.clock.now_ms())
     context.tasks.enqueue("round.advance", str(instance))

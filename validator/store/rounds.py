@@ -103,6 +103,7 @@ class RoundRows:
                 certificate=None if row.certificate is None else decode_quorum(row.certificate),
                 wake_ms=row.wake_ms,
                 opened_ms=row.opened_ms,
+                waits_for=row.waits_for,
             )
 
     def save_round(

@@ -341,7 +341,7 @@ def shown_state(window: WindowView) -> str:
 
 def waits_for(window: WindowView, now_ms: int) -> str:
     """Why a window does not move; "" once it is agreed."""
-    if window.round is not None and window.state != "open":
+    if window.round is not None and (window.state != "open" or window.round.waits_for):
         return window.round.waits_for
     if window.state != "open":
         return ""

@@ -62,6 +62,13 @@ class WindowRows:
         with self._database.read() as connection:
             return [_window(row) for row in connection.execute(query)]
 
+    def load_undecided(self, until_ms: int, limit: int) -> list[int]:
+        """Starts of windows that ended by ``until_ms`` and are not agreed here, oldest first."""
+        t = schema.windows
+        query = select(t.c.start_ms).where(t.c.state.in_(("open", "collected")), t.c.end_ms <= until_ms)
+        with self._database.read() as connection:
+            return list(connection.scalars(query.order_by(t.c.start_ms).limit(limit)))
+
     def save_collected(
         self, start_ms: int, observation: bytes, record_shas: Sequence[Rejection], sightings: bytes = b""
     ) -> None:

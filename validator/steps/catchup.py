@@ -1,0 +1,137 @@
+"""Catch up: take from peers what was decided while we were away, or what we cannot judge ourselves.
+
+A validator that lags by more than a few windows asks one peer after the other for the certificates of its oldest
+undecided instances. A certificate is proof by itself: whoever sent it, and whether or not the chain sources still have
+the state at ``B``. Values and sets follow as after every decision, checked against the root that was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from validator.codec.outcome import decode_outcome
+from validator.codec.statement import verify_quorum
+from validator.consensus.quorum import quorum
+from validator.errors import MalformedInput, TransientError, ValidatorError
+from validator.hashing import hash_object
+from validator.log import get_logger
+from validator.model import Address, Digest, InstanceId, InstanceKind, StatementKind, VoteQuorum
+from validator.ports import PRUNED, StepResult
+from validator.steps.context import Context, instance_config
+
+log = get_logger(__name__)
+
+TASK, KEY = "round.catch_up", "all"
+LAG_WINDOWS = 2
+LAG_MS = 10_000
+"""Behind is what has not been decided this long, and this many windows, after its cut-off."""
+MAX_ASKED = 64
+"""Instances asked for at once, the oldest first; the next look goes on from there."""
+AGAIN_MS = 5_000
+"""Pause after a look that brought nothing."""
+PRUNED_MS = 30_000
+"""How often state that no source has is asked for again."""
+
+
+def look_behind(context: Context, now_ms: int) -> bool:
+    """Beat's part: have the step queued while something is behind."""
+    if context.store.due.pending(TASK) or not behind(context, now_ms, 1):
+        return False
+    context.store.due.schedule(TASK, KEY, now_ms)
+    return True
+
+
+def behind(context: Context, now_ms: int, limit: int = MAX_ASKED) -> list[InstanceId]:
+    """The oldest undecided instances whose decision is overdue."""
+    epoch = context.network.epoch_at(now_ms) or context.network.epoch(context.network.sets[-1].first_epoch)
+    if epoch is None:
+        return []
+    parameters = epoch.parameters
+    until_ms = now_ms - parameters.grace_ms - max(LAG_MS, LAG_WINDOWS * parameters.window_ms)
+    late = []
+    bundle = context.store.bundles.last_bundle()
+    while bundle is not None and bundle.state == "open" and len(late) < limit:
+        instance = InstanceId(InstanceKind.LATE, bundle.number)
+        if bundle.end_ms <= until_ms and context.store.rounds.load_certificate(instance) is None:
+            late.append(instance)
+        bundle = context.store.bundles.load_bundle(bundle.number - 1) if bundle.number else None
+    windows = context.store.windows.load_undecided(until_ms, limit)
+    return [*reversed(late), *(InstanceId(InstanceKind.WINDOW, start_ms) for start_ms in windows)][:limit]
+
+
+def catch_up(context: Context) -> StepResult:
+    """Ask for certificates until nobody has more. Safe to run twice: a certificate is kept once."""
+    now_ms = context.clock.now_ms()
+    wanted = dict.fromkeys(behind(context, now_ms))
+    if not wanted:
+        context.store.due.done(TASK, KEY)
+        return StepResult("level")
+    asked = len(wanted)
+    for member in _members(context, next(iter(wanted)), now_ms):
+        try:
+            certified = context.peers.fetch_certified(member, list(wanted))
+        except ValidatorError as error:
+            log.debug("catch_up.silent", member=member.hex(), reason=str(error))
+            continue
+        for instance, body, certificate in certified:
+            if _take(context, member, instance, body, certificate):
+                wanted.pop(instance, None)
+        if not wanted:
+            break
+    taken = asked - len(wanted)
+    context.store.due.postpone(TASK, KEY, context.clock.now_ms() + AGAIN_MS)
+    if taken:
+        log.info("catch_up.taken", certificates=taken, oldest=str(next(iter(wanted), "")))
+        context.tasks.enqueue(TASK, KEY)
+        return StepResult("caught up", f"{taken} of {asked} certificates")
+    return StepResult("not yet", f"nobody has a certificate of {asked} overdue instances")
+
+
+def without_state(
+    context: Context, instance: InstanceId, config_digest: Digest, task: str, key: str, error: TransientError
+) -> StepResult:
+    """No source has the state that we would judge by: named as what the instance waits for, and left to others.
+
+    The instance is opened, so that its votes, and in the end its certificate, are taken.
+    """
+    now_ms = context.clock.now_ms()
+    if context.store.rounds.create_round(instance, config_digest, now_ms):
+        log.warning("state.pruned", instance=str(instance), reason=str(error))
+    context.store.rounds.save_wait(instance, f"{PRUNED}: {error}")
+    context.store.due.postpone(task, key, now_ms + PRUNED_MS)
+    return StepResult("pruned", str(error))
+
+
+def is_pruned(error: TransientError) -> bool:
+    """Whether sources answered that they no longer have what was asked for."""
+    return error.fields.get("reason") == PRUNED
+
+
+def _members(context: Context, instance: InstanceId, now_ms: int) -> Sequence[Address]:
+    """The others, beginning with another one each second."""
+    others = [m for m in instance_config(context, instance).committee if m != context.address]
+    first = now_ms // 1000 % max(1, len(others))
+    return others[first:] + others[:first]
+
+
+def _take(context: Context, member: Address, instance: InstanceId, body: bytes, certificate: VoteQuorum) -> bool:
+    """Verify and keep one certificate and the outcome that it names, then wake the instance."""
+    try:
+        config = instance_config(context, instance)
+        if certificate.kind is not StatementKind.PRECOMMIT or certificate.instance != instance:
+            raise MalformedInput("certificate", "not one of this instance")
+        if certificate.config_digest != config.digest:
+            raise MalformedInput("certificate.config_digest", "another config")
+        if hash_object(body) != certificate.value or decode_outcome(body).instance != instance:
+            raise MalformedInput("outcome", "not the one that the certificate names")
+        verify_quorum(certificate, config.committee, quorum(len(config.committee)), context.signing)
+    except (MalformedInput, TransientError) as error:
+        log.info("certificate.refused", instance=str(instance), member=member.hex(), reason=str(error))
+        return False
+    rounds = context.store.rounds
+    rounds.create_round(instance, config.digest, context.clock.now_ms())
+    rounds.save_body(body)
+    rounds.save_proof(certificate)
+    if rounds.mark_queued(instance):
+        context.tasks.enqueue("round.advance", str(instance))
+    return True
