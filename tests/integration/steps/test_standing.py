@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_parameters
@@ -89,9 +90,13 @@ def test_a_member_that_is_silenced_in_the_middle_of_an_instance_never_contradict
 ) -> None:
     network = a_network(4)
     cut_off_ms = GENESIS_MS + WINDOW_MS + 1_000
+
+    def silent(number: int) -> str:
+        """One after the other, in the middle of the first instance."""
+        return "off" if 20 * number <= network.clock.now_ms() - cut_off_ms < 20 * number + 400 else ""
+
     for member in network.members:
-        from_ms = cut_off_ms + 20 * member.number  # one after the other, in the middle of the first instance
-        member.context.hindrance = lambda ms=from_ms: "off" if ms <= network.clock.now_ms() < ms + 400 else ""
+        member.context.hindrance = partial(silent, member.number)
     network.world.publish(300, b"{}")
     network.run_to_final()
     assert not any(m.rows("SELECT id FROM evidence") for m in network.members)

@@ -1,0 +1,117 @@
+"""Small judgements of ``check``, and that an error becomes a line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from validator.codec.config import encode_config
+from validator.errors import TransientError
+from validator.model import Address, Digest
+from validator.operations.check_machine import check_keys, file_system_of
+from validator.operations.check_network import BLOCKS_BEHIND, CLOCK_MS, compare_handshakes
+from validator.operations.evidence import describe_evidence, evidence_data
+from validator.operations.findings import Finding, Level, guarded, ok
+from validator.parameters import Config, Contracts, ParameterSet
+from validator.ports import Handshake
+from validator.settings import Settings
+
+CONTRACTS = Contracts(*(Address(bytes([0xC0 + i]) * 20) for i in range(6)))
+CONFIG = Config(
+    137, Digest(b"\x01" * 32), CONTRACTS, ParameterSet(first_epoch=0, epoch_windows=10), 0, 0, (Address(b"\x02" * 20),)
+)
+NOW_MS = 1_700_000_000_000
+OWN = Handshake(Address(b"\x02" * 20), (1,), (encode_config(CONFIG),), NOW_MS, 100)
+
+
+def compare(**changed: Any) -> list[Finding]:
+    return list(compare_handshakes("peer", OWN, dataclasses.replace(OWN, **changed), NOW_MS))
+
+
+def test_a_peer_like_us_is_one_good_line() -> None:
+    assert [finding.level for finding in compare()] == [Level.OK]
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        (dataclasses.replace(CONFIG, chain_id=1), "chain_id"),
+        (dataclasses.replace(CONFIG, committee=()), "committee"),
+        (dataclasses.replace(CONFIG, config_count=1), "config_count"),
+        (dataclasses.replace(CONFIG, parameters=dataclasses.replace(CONFIG.parameters, rent=7)), "parameters.rent"),
+    ],
+)
+def test_the_field_that_differs_is_named(config: Config, field: str) -> None:
+    assert compare(configs=(encode_config(config),)) == [
+        Finding(Level.FAIL, "peer", f"config of epoch 0 differs in {field}")
+    ]
+
+
+def test_a_config_that_does_not_parse_is_a_failure_of_the_peer() -> None:
+    (finding,) = compare(configs=(b"\x80",))
+    assert (finding.level, finding.text.split(":")[0]) == (Level.FAIL, "config 0 does not parse")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"now_ms": NOW_MS + CLOCK_MS + 1_000}, "6.0 s ahead of ours"),
+        ({"now_ms": NOW_MS - CLOCK_MS - 1_000}, "6.0 s behind ours"),
+        ({"head": 100 + BLOCKS_BEHIND + 1}, "31 ahead of ours"),
+        ({"head": 100 - BLOCKS_BEHIND - 1}, "31 behind ours"),
+    ],
+)
+def test_clocks_and_chains_that_are_apart_are_warned_of(changed: dict[str, int], words: str) -> None:
+    (finding,) = compare(**changed)
+    assert finding.level is Level.WARN
+    assert words in finding.text
+
+
+def test_a_peer_without_a_common_version_is_a_failure() -> None:
+    (finding,) = compare(versions=(2, 3))
+    assert finding == Finding(Level.FAIL, "peer", "speaks protocol versions 2, 3, we none of them")
+
+
+def test_what_cannot_be_checked_is_a_failure_with_its_reason_and_keeps_what_was_found() -> None:
+    def check() -> Iterator[Finding]:
+        yield ok("a", "fine")
+        raise TransientError("no answer")
+
+    assert list(guarded("a", check)) == [ok("a", "fine"), Finding(Level.FAIL, "a", "no answer")]
+
+
+def test_the_innermost_mount_tells_the_file_system() -> None:
+    mounts = "/dev/a / ext4 rw 0 0\nhost:/x /data nfs4 rw 0 0\n/dev/b /data/in\\040ner xfs rw 0 0\nbroken\n"
+    assert file_system_of(Path("/data/validator.sqlite"), mounts) == "nfs4"
+    assert file_system_of(Path("/data/in ner/validator.sqlite"), mounts) == "xfs"
+    assert file_system_of(Path("/database"), mounts) == "ext4"
+    assert file_system_of(Path("/x"), "") == ""
+
+
+def test_keys_are_told_apart_and_a_readable_or_doubled_one_is_not_passed_over(tmp_path: Path) -> None:
+    for name, mode in (("voting", 0o600), ("gas", 0o644), ("query", 0o600)):
+        (tmp_path / name).write_text("0x" + "11" * 32)
+        (tmp_path / name).chmod(mode)
+    settings = Settings(
+        network_file=tmp_path / "network.toml",
+        rpc_urls=("http://127.0.0.1:1",),
+        gateway_urls=("http://127.0.0.1:1",),
+        voting_key_file=tmp_path / "voting",
+        gas_key_file=tmp_path / "gas",
+        query_key_file=tmp_path / "query",
+    )
+    found = {finding.name: finding for finding in check_keys(settings)}
+    assert found["voting key"].level is Level.OK
+    assert (found["gas key"].level, "readable by others" in found["gas key"].text) == (Level.FAIL, True)
+    assert (found["query key"].level, "is the voting key too" in found["query key"].text) == (Level.WARN, True)
+    assert found["wallet"].level is Level.WARN
+    assert not any("11" * 16 in finding.text for finding in found.values())
+
+
+def test_no_evidence_is_an_empty_list() -> None:
+    assert describe_evidence([]) == []
+    assert evidence_data([]) == []
