@@ -109,6 +109,8 @@ _MESSAGE_TYPES: dict[int, MessageType] = {
     29: MessageType.GROUP_KEY_RESPONSE,
 }
 _SIGNATURE_TYPES: dict[int, SignatureType] = {1: SignatureType.ARRAY_ETH_LEGACY, 2: SignatureType.ARRAY_ETH}
+_ARRAY_ETH = SignatureType.ARRAY_ETH
+_LEGACY = SignatureType.ECDSA_SECP256K1_LEGACY
 _AES_IN_ARRAY = 2
 _RSA_IN_ARRAY = 1
 
@@ -228,10 +230,11 @@ def _build(a: _Array32) -> Message:
     key = None if key_text is None else NewGroupKey("", key_text)
     if len(content) > MAX_CONTENT_BYTES:
         raise MalformedInput("content", f"{len(content)} bytes exceed the limit", verdict=Reason.TOO_LARGE)
-    exact = convert_exactly(message_type, encryption_type, content, key_text)
-    if exact is not None and signature_type is SignatureType.ARRAY_ETH:
-        content, key = exact
-        signature_type = SignatureType.ECDSA_SECP256K1_LEGACY
+    if signature_type is _ARRAY_ETH:
+        exact = convert_exactly(message_type, encryption_type, content, key_text)
+        if exact is not None:
+            content, key = exact
+            signature_type = _LEGACY
     message = build_message(
         normalise_stream_id(i.stream_id),
         i.partition,
