@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 from hypothesis import given
@@ -18,7 +19,7 @@ NUMBERS = st.sampled_from(
     [-1, 0, 1, GENESIS_MS - 1, GENESIS_MS, GENESIS_MS + 1, MAX_SEQUENCE, MAX_SEQUENCE + 1, MAX_TIMESTAMP_MS, 1 << 53]
 )
 TEXTS = st.sampled_from(["", "a", "0xAB/c", "a" * 256, "a" * 257, "ä", "\ud800"])
-CHANGES = {
+CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "stream_id": TEXTS,
     "msg_chain_id": TEXTS,
     "partition": st.sampled_from([-1, 0, 99, 100]),
@@ -39,7 +40,8 @@ CHANGES = {
 @given(st.data())
 def test_what_looks_plain_passes_every_check(data: st.DataObject) -> None:
     names = data.draw(st.sets(st.sampled_from(sorted(CHANGES)), max_size=4))
-    changed = replace(MESSAGE, **{name: data.draw(CHANGES[name]) for name in sorted(names)})
+    changes: dict[str, Any] = {name: data.draw(CHANGES[name]) for name in sorted(names)}
+    changed = replace(MESSAGE, **changes)
     if messages._is_plain(changed) and changed.signature_type is SignatureType.ECDSA_SECP256K1_LEGACY:
         with patch.object(messages, "_is_plain", lambda _: False):
             check_message(changed)
