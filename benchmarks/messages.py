@@ -1,7 +1,10 @@
-"""From the bytes of a broker's answer to a sorted, checked, hashed segment on disk: messages per second.
+"""From the bytes of a broker's answer to a sorted, deduplicated, checked, hashed segment on disk: messages per second.
 
-In turn with a plain C loop that only hashes and recovers the same signatures through the same libsecp256k1
-(compiled here; needs a C compiler). One process, one core, CPU time. The steps of ours are also timed one by one.
+In turn with (a) a plain C loop that only hashes and recovers the same signatures through the same libsecp256k1
+(compiled here; needs a C compiler), (b) Node doing parse, check as Streamr's client does, sort, JSON, SHA-256 and
+gzip, (c) the same without checking (needs Node and npm, which fetches the packages ``secp256k1`` and ``sha3``). One
+process, one core, CPU time. ``--cores`` also times two processes side by side, ``--memory`` a window of two million
+messages in a fresh process.
 """
 
 from __future__ import annotations
@@ -10,58 +13,116 @@ import argparse
 import ctypes
 import gc
 import json
+import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import coincurve._libsecp256k1
-import zstandard
 
 from benchmarks.corpus import make_lines
-from benchmarks.runner import Result, print_table, ratio, run_in_turn
+from benchmarks.runner import Case, Result, print_table, ratio, run_in_turn
+from validator.broker.pages import read_lines
 from validator.codec.legacy_array import read_legacy_array
 from validator.codec.message import record_of_read, signature_payload
-from validator.codec.signatures import VALID, verify_batch
-from validator.merkle import compute_root
-from validator.model import Record
+from validator.codec.signatures import VALID
+from validator.consensus.proposal import Span
+from validator.model import Address, Record, StreamPart
+from validator.steps import gathering
+from validator.steps.gathering import Gathering
+from validator.store.segments import SegmentStore
 
 OK, FAILED, USAGE = 0, 1, 2
 SLICE = 5000
 """Messages per slice: one page of a broker."""
+GOALS = {
+    "ours against the C loop": 0.76,
+    "ours against Node": 3.0,
+    "unchecked against Node unchecked": 3.3,
+    "two processes against one": 1.8,
+}
+WINDOW = 2_000_000
+WINDOW_MIB = 1024
+BROKER = Address(b"\x01" * 20)
+END = b'\n{"hasNext":false,"type":"metadata"}'
+NODE = Path(__file__).with_name("node")
+
+Slice = tuple[bytes, list[StreamPart]]
+"""A page as a broker sends it, and the partition of each of its lines."""
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks messages", description=__doc__)
-    parser.add_argument("--messages", type=int, default=40_000, help="size of the corpus (default 40000)")
+    parser.add_argument("--messages", type=int, default=200_000, help="size of the corpus (default 200000)")
     parser.add_argument("--seed", type=int, default=7, help="seed of the corpus (default 7)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    parser.add_argument("--cores", action="store_true", help="also time two processes against one")
+    parser.add_argument("--memory", action="store_true", help=f"also collect a window of {WINDOW:,} messages")
     options = parser.parse_args(arguments)
     if options.messages < SLICE:
         parser.error(f"--messages: at least {SLICE}, one slice")
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    lines = make_lines(options.messages, options.seed)
-    pages = [b"\n".join(lines[at : at + SLICE]) for at in range(0, len(lines) - SLICE + 1, SLICE)]
-    with tempfile.TemporaryDirectory() as folder:
+    slices = load_slices(options.messages, options.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         steps: dict[str, float] = {}
-        cases = {"ours": lambda number: run_ours(pages[number], Path(folder) / "segment", steps)}
-        if compiler is None:
-            print("skipped: the C loop, as there is no C compiler")
-        else:
-            cases["C loop"] = make_c_case(compiler, pages, Path(folder))
-        results = run_in_turn(cases, rounds=len(pages), items=SLICE)
-    report(results, steps, len(pages) * SLICE)
+        cases: dict[str, Case] = {
+            "ours": lambda number: run_ours(slices[number], folder / "ours", steps),
+            "ours, unchecked": lambda number: run_unchecked(slices[number], folder / "unchecked"),
+        }
+        c_case = make_c_case(slices, folder)
+        if c_case is not None:
+            cases["C loop"] = c_case
+        with node_cases(slices, folder) as with_node:
+            results = run_in_turn(cases | with_node, rounds=len(slices), items=SLICE)
+        report(results, steps, len(slices) * SLICE)
+        ratios = ratios_of(results)
+        if options.cores:
+            ratios |= time_two(cases, min(len(slices), 8))
+    figures: dict[str, object] = {
+        name: {"us_best": result.best_us, "us_median": result.median_us} for name, result in results.items()
+    }
+    figures["ratios"] = ratios
+    for name, value in ratios.items():
+        goal = f"  goal {GOALS[name]}" if name in GOALS else ""
+        print(f"{name:34} {value:5.2f}{goal}")
+    if options.memory:
+        memory = subprocess.run(
+            [sys.executable, "-m", "benchmarks.memory", str(WINDOW)], check=True, capture_output=True, text=True
+        )
+        figures["memory"] = json.loads(memory.stdout)
+        print(f"{WINDOW:,} messages: {memory.stdout.strip()}  goal below {WINDOW_MIB} MiB")
     if options.json:
-        options.json.write_text(json.dumps(figures(results), indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return OK
 
 
-def run_ours(page: bytes, path: Path, steps: dict[str, float] | None = None) -> float:
-    """CPU seconds of the whole way of one page. Adds each step's to ``steps``."""
+def load_slices(count: int, seed: int) -> list[Slice]:
+    """The corpus, made once and kept in the folder for temporary files."""
+    path = Path(tempfile.gettempdir()) / f"logstore-benchmark-{os.getuid()}-{count}-{seed}.ndjson"
+    if path.exists():
+        lines = path.read_bytes().split(b"\n")
+    else:
+        lines = make_lines(count, seed)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_bytes(b"\n".join(lines))
+        part.replace(path)
+    slices = []
+    for at in range(0, len(lines) - SLICE + 1, SLICE):
+        page = lines[at : at + SLICE]
+        slices.append((b"\n".join(page), [read_legacy_array(line).stream_part for line in page]))
+    return slices
+
+
+def run_ours(page: Slice, folder: Path, steps: dict[str, float] | None = None) -> float:
+    """CPU seconds of the whole way of one page through what the validator runs. Adds each step's to ``steps``."""
+    body, parts = page
     gc.collect()
     began = at = time.process_time()
 
@@ -72,28 +133,34 @@ def run_ours(page: bytes, path: Path, steps: dict[str, float] | None = None) -> 
             steps[step] = steps.get(step, 0.0) + now - at
         at = now
 
-    lines = list(dict.fromkeys(page.split(b"\n")))
-    done("split, exact duplicates")
-    messages = list(map(read_legacy_array, lines))
-    done("parse, check")
-    records = list(map(record_of_read, messages))
-    done("payload, digest, encode, leaf")
-    records = [r for r, verdict in zip(records, verify_batch(records), strict=True) if verdict is VALID]
-    done("recover")
-    records = sorted({r.identity: r for r in records}.values(), key=lambda r: r.order)
-    done("sort, duplicates")
-    for _, part in groupby(records, key=lambda r: r.message.stream_part):
-        compute_root([r.leaf for r in part])
-    done("roots")
-    segment = zstandard.ZstdCompressor(level=1).compress(b"".join([r.canonical for r in records]))
-    done("compress")
-    path.write_bytes(segment)
-    done("write")
+    with Gathering(folder / "scratch", set(parts)) as gathered:
+        served = enumerate(parts)
+
+        def take(data: bytes, form: str) -> None:
+            position, part = next(served)
+            gathered.take(BROKER, part, position, data, form)
+
+        read_lines([body, END], take)
+        done("split, exact duplicates")
+        gathered.check(Span(0, 1 << 52), lambda *_: True, lambda _: False, message_limit=1 << 20)
+        done("parse, check, encode, hash, sort")
+        SegmentStore(str(folder / "sets")).save_ordered(gathered.settle())
+        done("variants, roots, compress, write")
     return at - began
 
 
-def make_c_case(compiler: str, pages: Sequence[bytes], folder: Path) -> Callable[[int], float]:
+def run_unchecked(page: Slice, folder: Path) -> float:
+    """The same without looking at signatures."""
+    with patch.object(gathering, "verify_batch", lambda records: [VALID] * len(records)):
+        return run_ours(page, folder)
+
+
+def make_c_case(slices: Sequence[Slice], folder: Path) -> Case | None:
     """Compile the loop, give it the curve library's own functions and each slice's payloads in memory."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        print("skipped: the C loop, as there is no C compiler")
+        return None
     program = folder / "recover.so"
     source = Path(__file__).with_name("recover.c")
     options = ["-O3", "-march=native", "-shared", "-fPIC", "-o", str(program)]
@@ -108,13 +175,13 @@ def make_c_case(compiler: str, pages: Sequence[bytes], folder: Path) -> Callable
         ctypes.cast(curve.secp256k1_ecdsa_recover, ctypes.c_void_p).value,
         ctypes.cast(curve.secp256k1_ec_pubkey_serialize, ctypes.c_void_p).value,
     ]
-    slices = []
-    for page in pages:
-        records = [record_of_read(read_legacy_array(line)) for line in dict.fromkeys(page.split(b"\n"))]
-        slices.append((len(records), b"".join(map(for_c, records))))
+    prepared = []
+    for body, _ in slices:
+        records = [record_of_read(read_legacy_array(line)) for line in dict.fromkeys(body.split(b"\n"))]
+        prepared.append((len(records), b"".join(map(for_c, records))))
 
     def run(number: int) -> float:
-        count, data = slices[number]
+        count, data = prepared[number]
         began = time.process_time()
         valid = recover_all(*functions, data, len(data))
         taken = time.process_time() - began
@@ -131,18 +198,74 @@ def for_c(record: Record) -> bytes:
     return size + payload + record.message.signature + record.message.publisher_id
 
 
+@contextmanager
+def node_cases(slices: Sequence[Slice], folder: Path) -> Iterator[dict[str, Case]]:
+    """Cases that a Node process does; none, with a word why, where it or its packages are missing."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        print(f"skipped: Node, as there is no {'node' if node is None else 'npm'}")
+        yield {}
+        return
+    program = Path(tempfile.gettempdir()) / f"logstore-benchmark-{os.getuid()}-node"
+    program.mkdir(exist_ok=True)
+    for source in NODE.iterdir():
+        shutil.copy(source, program)
+    install = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(program)]
+    if not (program / "node_modules" / "sha3").exists() and subprocess.run(install, capture_output=True).returncode:
+        print("skipped: Node, as npm could not install secp256k1 and sha3")
+        yield {}
+        return
+    for number, (body, _) in enumerate(slices):
+        (folder / f"page-{number}").write_bytes(body)
+    command = [node, str(program / "slices.js"), str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        asked, answers = child.stdin, child.stdout
+
+        def run(number: int, mode: str) -> float:
+            asked.write(f"{number} {mode}\n")
+            asked.flush()
+            microseconds, kept = answers.readline().split()
+            if int(kept) < SLICE * 0.9:
+                raise SystemExit(f"Node keeps {kept} of {SLICE} messages")
+            return int(microseconds) / 1e6
+
+        for number in range(min(2, len(slices))):  # let it compile before it counts
+            run(number, "check")
+        yield {"Node": lambda number: run(number, "check"), "Node, unchecked": lambda number: run(number, "plain")}
+        asked.close()
+
+
+def time_two(cases: Mapping[str, Case], rounds: int) -> dict[str, float]:
+    """How much more two processes do than one, in wall time, in the same minute as the C loop does."""
+    context = multiprocessing.get_context("fork")
+
+    def seconds(case: Case, processes: int) -> float:
+        workers = [context.Process(target=lambda: [case(n) for n in range(rounds)]) for _ in range(processes)]
+        began = time.perf_counter()
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return time.perf_counter() - began
+
+    names = {"C loop": "two C loops against one", "ours": "two processes against one"}
+    return {names[name]: 2 * seconds(case, 1) / seconds(case, 2) for name, case in cases.items() if name in names}
+
+
+def ratios_of(results: Mapping[str, Result]) -> dict[str, float]:
+    pairs = {
+        "ours against the C loop": ("ours", "C loop"),
+        "ours against Node": ("ours", "Node"),
+        "unchecked against Node unchecked": ("ours, unchecked", "Node, unchecked"),
+    }
+    return {name: ratio(results[a], results[b]) for name, (a, b) in pairs.items() if a in results and b in results}
+
+
 def report(results: dict[str, Result], steps: dict[str, float], items: int) -> None:
     print_table(list(results.values()), results.get("C loop", results["ours"]))
     total = sum(steps.values())
     print("\nours by step, us per message")
     for name, seconds in steps.items():
         print(f"  {name:30} {seconds / items * 1e6:7.2f}  {seconds / total:5.1%}")
-
-
-def figures(results: dict[str, Result]) -> dict[str, object]:
-    data: dict[str, object] = {
-        name: {"us_best": result.best_us, "us_median": result.median_us} for name, result in results.items()
-    }
-    if "C loop" in results:
-        data["ours_against_c"] = ratio(results["ours"], results["C loop"])
-    return data
