@@ -62,8 +62,8 @@ def seal(context: Context, number: int) -> StepResult:
     """
     bundle = require_bundle(context, number)
     if bundle.state != "open":
-        context.store.due.done("bundle.seal", str(number))
         schedule_upload(context, bundle)
+        _let_next_follow(context, number)
         return StepResult("already done")
     config = epoch_config(context, bundle.epoch)
     manifest = build_manifest(context, bundle, config)
@@ -86,11 +86,16 @@ def seal(context: Context, number: int) -> StepResult:
     )
     context.store.bundles.save_sealed(sealed)
     log.info("bundle.sealed", bundle=number, messages=file.rows, bytes=file.size, root=root.hex())
-    context.store.due.done("bundle.seal", str(number))
     schedule_upload(context, sealed)
-    if context.store.bundles.load_bundle(number + 1) is not None:
-        context.store.due.schedule("bundle.seal", str(number + 1), now_ms)
+    _let_next_follow(context, number)
     return StepResult("sealed", f"{file.rows} messages, {file.size} bytes")
+
+
+def _let_next_follow(context: Context, number: int) -> None:
+    """Last of all: as long as the own row stands, a crash loses nothing of what follows from a sealed bundle."""
+    if context.store.bundles.load_bundle(number + 1) is not None:
+        context.store.due.schedule("bundle.seal", str(number + 1), context.clock.now_ms())
+    context.store.due.done("bundle.seal", str(number))
 
 
 def schedule_upload(context: Context, bundle: StoredBundle) -> None:

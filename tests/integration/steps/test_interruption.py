@@ -12,7 +12,7 @@ from validator.model import Record
 
 MakeNetwork = Callable[..., SmallNetwork]
 
-ELSEWHERE = ("round.obtain", "window.collect.bundle")
+ELSEWHERE = ("round.obtain", "round.catch_up", "window.collect.bundle")
 """Nothing to obtain where one validator is alone; the bundle's pulls are part of late.collect."""
 ONE_VOTE_PER_PLACE = (
     "SELECT count(*) FROM (SELECT DISTINCT instance_kind, instance_number, signer, statement_kind, round, value,"
@@ -56,30 +56,33 @@ def require_everything_once(network: SmallNetwork, records: list[Record]) -> Non
     assert [success for success, _ in network.world.sent.values()] == [True]
 
 
+def lose_queue(member: Member, _entry: Entry) -> None:
+    """The task is not delivered again, nor is any other: beat alone finds what is due."""
+    member.queue.entries.clear()
+
+
+@pytest.mark.parametrize("lost", [False, True])
 def test_a_validator_whose_every_task_is_killed_at_each_of_its_calls_still_does_everything_once(
-    a_network: MakeNetwork,
+    a_network: MakeNetwork, lost: bool
 ) -> None:
     network = a_network()
+    if lost:
+        network.on_killed = lose_queue
     records = publish_some(network)
     killer = network.kill_at = KillEverywhere()
-    network.run_to_final(limit_s=600)
+    network.run_to_final(limit_s=3_600)
     require_everything_once(network, records)
     for task in TASKS:
         assert task in ELSEWHERE or len([k for k in killer.kills if k[1] == task]) > 3
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 4])
 def test_four_validators_that_die_at_random_and_lose_their_queues_do_everything_once(
     a_network: MakeNetwork, seed: int
 ) -> None:
-    """Beat alone finds what is due."""
     network = a_network(4)
     records = publish_some(network)
     random = Random(seed)
-
-    def lose_queue(member: Member, _entry: Entry) -> None:
-        member.queue.entries.clear()
-
     network.on_killed = lose_queue
     network.kill_at = lambda *_: random.random() < 0.02
     network.run_to_final(limit_s=300)
