@@ -48,7 +48,7 @@ def behind(context: Context, now_ms: int, limit: int = MAX_ASKED) -> list[Instan
         return []
     parameters = epoch.parameters
     until_ms = now_ms - parameters.grace_ms - max(LAG_MS, LAG_WINDOWS * parameters.window_ms)
-    late = []
+    late: list[InstanceId] = []
     bundle = context.store.bundles.last_bundle()
     while bundle is not None and bundle.state == "open" and len(late) < limit:
         instance = InstanceId(InstanceKind.LATE, bundle.number)

@@ -112,6 +112,8 @@ class Context:
     records: OrderedDict[Root, list[Record]] = field(default_factory=OrderedDict)
     configs: dict[int, EpochConfig] = field(default_factory=dict)
     states: OrderedDict[Digest, ChainState] = field(default_factory=OrderedDict)
+    sizes: dict[InstanceId, int] = field(default_factory=dict)
+    """Canonical bytes of windows that are held and in no bundle yet."""
     in_flight: dict[str, int] = field(default_factory=dict)
     in_hand: dict[str, bool] = field(default_factory=dict)
     asked: dict[tuple[str, Address], Future[Any]] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from validator.steps.records import load_records
 log = get_logger(__name__)
 
 RETRY_MS = 1_000
+MAX_SIZES = 10_000
 
 
 def settle(context: Context, instance: InstanceId) -> StepResult:
@@ -65,10 +66,8 @@ def close_bundles(context: Context) -> None:
         for stored in context.store.windows.load_windows(start_ms, epoch.end_ms):
             if stored.state != "held":
                 break
-            outcome = load_outcome(context, InstanceId(InstanceKind.WINDOW, stored.window.start_ms))
-            if outcome is None:
-                raise InvariantError(f"window {stored.window.start_ms} is held without its outcome")
-            agreed.append(AgreedWindow(stored.window.start_ms, stored.window.end_ms, outcome.canonical_bytes))
+            size = _canonical_bytes(context, InstanceId(InstanceKind.WINDOW, stored.window.start_ms))
+            agreed.append(AgreedWindow(stored.window.start_ms, stored.window.end_ms, size))
         length = bundle_length(agreed, epoch.end_ms, epoch.parameters)
         if length is None:
             return
@@ -87,6 +86,19 @@ def close_bundles(context: Context) -> None:
         if context.store.bundles.create_bundle(bundle):
             log.info("bundle.opened", bundle=number, windows=length)
         context.tasks.enqueue("late.collect", str(number))
+
+
+def _canonical_bytes(context: Context, instance: InstanceId) -> int:
+    """Size of a held window; remembered, since each window that is held looks at all that wait for their bundle."""
+    known = context.sizes.get(instance)
+    if known is None:
+        outcome = load_outcome(context, instance)
+        if outcome is None:
+            raise InvariantError(f"window {instance.number} is held without its outcome")
+        if len(context.sizes) > MAX_SIZES:
+            context.sizes.clear()
+        known = context.sizes[instance] = outcome.canonical_bytes
+    return known
 
 
 def _hold(context: Context, instance: InstanceId, certificate: VoteQuorum) -> Outcome | None:
