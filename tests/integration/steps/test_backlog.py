@@ -123,7 +123,7 @@ def prune(member: Member) -> None:
         raise TransientError("RPC sources do not answer eth_call: missing trie node", reason="pruned")
 
     member.chain.fetch_state = fetch_state  # type: ignore[method-assign]
-    member.chain.fetch_publish_permission = permission  # type: ignore[method-assign]
+    member.chain.fetch_publish_permission = permission  # type: ignore[method-assign,assignment]
 
 
 def certify(network: SmallNetwork, holder: Member, instance: InstanceId, records: list[Record]) -> VoteQuorum:
