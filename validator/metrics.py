@@ -66,6 +66,15 @@ pull_seconds = Histogram(
 )
 pull_bytes = Counter("logstore_pull_bytes", "Bytes received from brokers", ["broker"], registry=registry)
 pull_records = Counter("logstore_pull_records", "Records received from brokers", ["broker"], registry=registry)
+pull_refused = Counter(
+    "logstore_pull_refused", "Records of brokers that were refused", ["broker", "reason"], registry=registry
+)
+served_bytes = Counter(
+    "logstore_served_bytes", "Signed bytes of windows' messages that a broker served", ["broker"], registry=registry
+)
+missed_bytes = Counter(
+    "logstore_missed_bytes", "Signed bytes that most brokers served and this one did not", ["broker"], registry=registry
+)
 peer_refusals = Counter("logstore_peer_refusals", "Requests of peers refused, by reason", ["reason"], registry=registry)
 statement_refusals = Counter(
     "logstore_statement_refusals",

@@ -28,7 +28,7 @@ from validator.model import Address, Digest, Report, StreamPart, Window
 from validator.parameters import Network, parse_network
 from validator.peers.client import HttpPeers
 from validator.peers.signing import network_digest
-from validator.ports import Broker, PreparedTransaction, Pull, ReportSender, Tasks, TransactionStatus
+from validator.ports import Broker, PreparedTransaction, Pull, ReportSender, TakeRecord, Tasks, TransactionStatus
 from validator.settings import Settings
 from validator.steps.context import Context, Origin
 from validator.steps.serve import Service
@@ -248,6 +248,18 @@ class _LateSource:
         deadline_ms: int,
     ) -> list[Pull]:
         return self._client.fetch_window(brokers, parts, window, etags=etags, deadline_ms=deadline_ms)
+
+    def stream_window(
+        self,
+        brokers: Sequence[Broker],
+        parts: Sequence[StreamPart],
+        window: Window,
+        take: TakeRecord,
+        *,
+        etags: Mapping[tuple[Address, StreamPart], str],
+        deadline_ms: int,
+    ) -> list[Pull]:
+        return self._client.stream_window(brokers, parts, window, take, etags=etags, deadline_ms=deadline_ms)
 
 
 class _LateSender:

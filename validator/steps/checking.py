@@ -159,7 +159,7 @@ def read_record(part: StreamPart, form: str, data: bytes, span: Span, message_li
         raise Refused(reason_of(error), error.message) from error
     if message.message_type is not MessageType.MESSAGE:
         raise Refused(Reason.UNSUPPORTED_MESSAGE_TYPE, message.message_type.name)
-    if message.stream_part != part:
+    if message.stream_id != part[0] or message.partition != part[1]:
         raise Refused(Reason.WRONG_STREAM, f"{message.stream_id}#{message.partition}")
     if message.timestamp_ms not in span:
         raise Refused(Reason.OUTSIDE_WINDOW, str(message.timestamp_ms))

@@ -8,19 +8,31 @@ for a late set and is pushed to the peers at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 from validator.codec import cbor
 from validator.codec.outcome import encode_observation, observation_digest, part_order, set_root
 from validator.codec.variants import Sighting
 from validator.consensus.proposal import Span
-from validator.consensus.window import make_entries, unite
 from validator.errors import TransientError, ValidatorError
 from validator.log import get_logger
-from validator.model import Address, Block, ChainState, Digest, InstanceId, InstanceKind, Observation, Record, Window
+from validator.model import (
+    Address,
+    Block,
+    BrokerShare,
+    ChainState,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Observation,
+    Record,
+    StreamPart,
+    Window,
+)
 from validator.parameters import Epoch, ParameterSet
-from validator.ports import Broker, Pull, StepResult, StoredWindow
+from validator.ports import Broker, Pull, StepResult, StoredWindow, Streaming
 from validator.steps.catchup import is_pruned, without_state
-from validator.steps.checking import Checked, ContractCheck, Permission, broker_shares, check_pulls
+from validator.steps.checking import ContractCheck, Permission
 from validator.steps.context import (
     Context,
     NotYet,
@@ -30,6 +42,7 @@ from validator.steps.context import (
     state_at,
     system_stream,
 )
+from validator.steps.gathering import Gathering
 
 log = get_logger(__name__)
 
@@ -37,6 +50,9 @@ CUT_OFF = "cutoff"
 BUNDLE = "bundle"
 HORIZON = "horizon"
 PULL_DEADLINE_MS = 10_000
+PULL_SHARE = 20
+"""A long window's pull may take this part of its length, where that is more."""
+LATE_BATCH = 2_000
 NOBODY = Address(bytes(20))
 """The observer in observations of a validator without a seat; nobody counts them."""
 
@@ -71,24 +87,27 @@ def _collect(context: Context, stored: StoredWindow, epoch: Epoch, purpose: str)
     parameters = epoch.parameters
     block = block_for(context, window.start_ms, parameters)
     state = state_at(context, block)
-    pulls = _pull(context, state, window, parameters, purpose)
-    checked = check_pulls(
-        pulls,
-        Span.of_window(window),
-        permission_at(context, state),
-        contract_check_at(context, block),
-        message_limit=parameters.message_limit,
-    )
-    if purpose == CUT_OFF:
-        if _freeze(context, window, state, epoch.parameters, pulls, checked):
-            _save_etags(context, start_ms, pulls)
-        _open_round(context, window, epoch)
-        return StepResult("collected", f"{len(checked.records)} messages")
-    context.store.windows.save_rejections(start_ms, checked.rejections)
-    new = keep_late(context, checked.records.values())
+    parts = budgets_of(context.network, state, parameters)
+    with Gathering(context.data_dir / "scratch", parts) as gathered:
+        pulls = _pull(context, state, window, parts, gathered, purpose)
+        gathered.check(
+            Span.of_window(window),
+            permission_at(context, state),
+            contract_check_at(context, block),
+            message_limit=parameters.message_limit,
+        )
+        count_refusals(gathered.refusals())
+        if purpose == CUT_OFF:
+            observation = _observe(context, window, state, parameters, pulls, gathered)
+            if _freeze(context, window, observation, gathered):
+                _save_etags(context, start_ms, pulls)
+            _open_round(context, window, epoch)
+            return StepResult("collected", f"{observation.count} messages")
+        context.store.windows.save_rejections(start_ms, gathered.rejections)
+        late = _keep_late_of(context, gathered)
     _save_etags(context, start_ms, pulls)
     context.store.due.done(task_name(purpose), str(start_ms))
-    return StepResult("pulled", f"{len(new)} late messages")
+    return StepResult("pulled", f"{late} late messages")
 
 
 def _decided_without_us(context: Context, window: Window, epoch: Epoch) -> StepResult:
@@ -167,6 +186,16 @@ def keep_late(context: Context, records: Iterable[Record]) -> list[Record]:
     return new
 
 
+def _keep_late_of(context: Context, gathered: Gathering) -> int:
+    """The same for a whole window, in batches; only what no agreed set holds is read again. Returns how many."""
+    count = 0
+    records = gathered.identities()
+    while batch := list(islice(records, LATE_BATCH)):
+        stored = context.store.archive.stored_identities([identity for identity, _ in batch])
+        count += len(keep_late(context, [load() for identity, load in batch if identity not in stored]))
+    return count
+
+
 def push_late(context: Context, records: Sequence[Record]) -> None:
     """Tell every member of the current committee; what does not arrive is found again by its own late pull."""
     epoch = context.network.epoch_at(context.clock.now_ms()) or context.network.epoch_at(
@@ -192,15 +221,29 @@ def sightings_of(context: Context, start_ms: int) -> dict[Digest, Sighting]:
     return {Digest(leaf): Sighting(served, 0) for leaf, served in pairs}
 
 
-def _pull(context: Context, state: ChainState, window: Window, parameters: ParameterSet, purpose: str) -> list[Pull]:
+def _pull(
+    context: Context,
+    state: ChainState,
+    window: Window,
+    parts: Iterable[StreamPart],
+    gathered: Gathering,
+    purpose: str,
+) -> list[Pull]:
+    """Everything that brokers serve goes into ``gathered``."""
     brokers = [Broker(node.address, node.http_url) for node in state.brokers if node.http_url is not None]
-    parts = sorted(budgets_of(context.network, state, parameters), key=part_order)
-    etags: Mapping[tuple[Address, tuple[str, int]], str] = (
+    ordered = sorted(parts, key=part_order)
+    etags: Mapping[tuple[Address, StreamPart], str] = (
         {} if purpose == CUT_OFF else context.store.windows.load_etags(window.start_ms)
     )
-    return context.source.fetch_window(
-        brokers, parts, window, etags=etags, deadline_ms=context.clock.now_ms() + PULL_DEADLINE_MS
-    )
+    source = context.source
+    until_ms = context.clock.now_ms() + max(PULL_DEADLINE_MS, (window.end_ms - window.start_ms) // PULL_SHARE)
+    if isinstance(source, Streaming):
+        return source.stream_window(brokers, ordered, window, gathered.take, etags=etags, deadline_ms=until_ms)
+    pulls = source.fetch_window(brokers, ordered, window, etags=etags, deadline_ms=until_ms)
+    for pull in pulls:
+        for record in pull.records:
+            gathered.take(record.broker, pull.stream_part, record.position, record.data, record.form)
+    return pulls
 
 
 def _save_etags(context: Context, start_ms: int, pulls: Sequence[Pull]) -> None:
@@ -210,52 +253,65 @@ def _save_etags(context: Context, start_ms: int, pulls: Sequence[Pull]) -> None:
     )
 
 
-def _freeze(
+def _observe(
     context: Context,
     window: Window,
     state: ChainState,
     parameters: ParameterSet,
     pulls: Sequence[Pull],
-    checked: Checked,
-) -> bool:
-    """Save set and observation: from here on this is what we saw, whatever is learned later.
+    gathered: Gathering,
+) -> Observation:
+    """Save the set; what it shows, with what brokers served and missed."""
+    entries = context.store.sets.save_ordered(gathered.settle())
+    answered = {p.stream_part for p in pulls if p.complete}
+    parts = budgets_of(context.network, state, parameters)
+    return Observation(
+        instance=InstanceId(InstanceKind.WINDOW, window.start_ms),
+        set_root=set_root(entries),
+        count=sum(e.count for e in entries),
+        signed_bytes=sum(e.signed_bytes for e in entries),
+        incomplete=tuple(sorted((part for part in parts if part not in answered), key=part_order)),
+        shares=gathered.shares(pulls, [node.address for node in state.brokers]),
+        erc1271=tuple(sorted(gathered.erc1271)[: parameters.erc1271_limit]),
+        observer=context.address or NOBODY,
+    )
+
+
+def _freeze(context: Context, window: Window, observation: Observation, gathered: Gathering) -> bool:
+    """Save the observation: from here on this is what we saw, whatever is learned later.
 
     False if another worker has frozen what it saw first.
     """
-    sightings = {leaf: Sighting(len(who), 0) for leaf, who in checked.served.items()}
-    union = unite(checked.records.values(), sightings)
-    entries = make_entries(union.records)
-    root = set_root(entries)
-    answered = {p.stream_part for p in pulls if p.complete}
-    parts = budgets_of(context.network, state, parameters)
-    kept = {r.signed_digest for r in union.records}
-    observation = Observation(
-        instance=InstanceId(InstanceKind.WINDOW, window.start_ms),
-        set_root=root,
-        count=len(union.records),
-        signed_bytes=sum(r.signed_bytes for r in union.records),
-        incomplete=tuple(sorted((part for part in parts if part not in answered), key=part_order)),
-        shares=broker_shares(union.records, checked, pulls, [node.address for node in state.brokers]),
-        erc1271=tuple(sorted(checked.contract_signed & kept)[: parameters.erc1271_limit]),
-        observer=context.address or NOBODY,
-    )
-    context.store.sets.save_set(root, union.records)
     context.store.windows.save_collected(
-        window.start_ms,
-        encode_observation(observation),
-        checked.rejections,
-        cbor.encode_object("sightings/1", [[leaf, s.served] for leaf, s in sorted(sightings.items())]),
+        window.start_ms, encode_observation(observation), gathered.rejections, gathered.sightings()
     )
+    count_shares(observation.shares)
     log.info(
         "window.collected",
         window=window.start_ms,
         messages=observation.count,
-        rejected=len({r[0] for r in checked.rejections}),
+        rejected=gathered.refused_records,
         incomplete=len(observation.incomplete),
-        brokers=len(state.brokers),
     )
     stored = context.store.windows.load_window(window.start_ms)
     return stored is not None and stored.observation == observation_digest(observation)
+
+
+def count_refusals(refusals: Mapping[tuple[Address, str], int]) -> None:
+    """What brokers served and was refused, by reason, into the metrics."""
+    from validator import metrics  # made where they are counted: the folder is known by then
+
+    for (broker, reason), count in refusals.items():
+        metrics.pull_refused.labels(f"0x{broker.hex()}", reason).inc(count)
+
+
+def count_shares(shares: Sequence[BrokerShare]) -> None:
+    """What each broker served and missed of a window, into the metrics."""
+    from validator import metrics  # made where they are counted: the folder is known by then
+
+    for share in shares:
+        metrics.served_bytes.labels(f"0x{share.broker.hex()}").inc(share.served)
+        metrics.missed_bytes.labels(f"0x{share.broker.hex()}").inc(share.missed)
 
 
 def _open_round(context: Context, window: Window, epoch: Epoch) -> None:

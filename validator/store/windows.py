@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
@@ -70,7 +71,7 @@ class WindowRows:
             return list(connection.scalars(query.order_by(t.c.start_ms).limit(limit)))
 
     def save_collected(
-        self, start_ms: int, observation: bytes, record_shas: Sequence[Rejection], sightings: bytes = b""
+        self, start_ms: int, observation: bytes, record_shas: Collection[Rejection], sightings: bytes = b""
     ) -> None:
         """The own observation's body, how often each record was seen, and what was refused, once.
 
@@ -135,7 +136,7 @@ class WindowRows:
                 row = {"window_start": start_ms, "broker": broker, "stream_id": stream_id, "partition": partition}
                 insert_or_replace(connection, schema.etags, {**row, "etag": etag})
 
-    def save_rejections(self, start_ms: int, rejections: Sequence[Rejection]) -> None:
+    def save_rejections(self, start_ms: int, rejections: Collection[Rejection]) -> None:
         """Distinct records are counted once per reason."""
         if not rejections:
             return
@@ -165,12 +166,13 @@ def save_rejections(connection: Connection, start_ms: int, rejections: Iterable[
     """Keep each distinct (record, reason) once; beyond ``MAX_REJECTIONS`` per source and window, count only."""
     t = schema.rejections
     held: dict[Address, int] = {}
+    beyond: Counter[tuple[Address, str]] = Counter()
     for sha, reason, source, detail in rejections:
         if source not in held:
             query = select(func.count()).where(t.c.source == source, t.c.window_start == start_ms)
             held[source] = connection.execute(query).scalar_one()
         if held[source] >= MAX_REJECTIONS:
-            _count_overflow(connection, source, start_ms, reason)
+            beyond[source, reason] += 1
             continue
         row = {
             "record_sha256": sha,
@@ -181,11 +183,13 @@ def save_rejections(connection: Connection, start_ms: int, rejections: Iterable[
             "detail": detail[:MAX_DETAIL].replace("\0", "\\x00"),
         }
         held[source] += insert_new(connection, t, row)
+    for (source, reason), count in beyond.items():
+        _count_overflow(connection, source, start_ms, reason, count)
 
 
-def _count_overflow(connection: Connection, source: Address, start_ms: int, reason: str) -> None:
+def _count_overflow(connection: Connection, source: Address, start_ms: int, reason: str, count: int) -> None:
     t = schema.rejection_overflows
     place = {"source": source, "window_start": start_ms, "reason": reason}
-    if not insert_new(connection, t, {**place, "count": 1}):
+    if not insert_new(connection, t, {**place, "count": count}):
         condition = (t.c[name] == value for name, value in place.items())
-        connection.execute(update(t).where(*condition).values(count=t.c.count + 1))
+        connection.execute(update(t).where(*condition).values(count=t.c.count + count))
