@@ -139,10 +139,9 @@ def root_of(leaves: Leaves) -> Root:
 
 
 def observe(observer: Address, instance: InstanceId, leaves: Leaves, price: int | None) -> tuple[Digest, Observation]:
-    """The observation of a set and its digest; a digest that no message has sets those of two members apart."""
-    mark = (hash_body(observer),)
+    """The observation of a set and its digest."""
     observation = Observation(
-        instance, root_of(leaves), len(leaves), len(leaves) * RECORD_BYTES, erc1271=mark, price=price
+        instance, root_of(leaves), len(leaves), len(leaves) * RECORD_BYTES, price=price, observer=observer
     )
     return observation_digest(observation), observation
 

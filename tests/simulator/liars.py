@@ -82,6 +82,7 @@ class Book:
         self.shown: set[tuple[int, int, Digest]] = set()
         self.round = 0
         self.led = False
+        self.second: list[Statement] = []
 
 
 class Liars:
@@ -339,7 +340,7 @@ class Liars:
             leaves |= {BAD[window_of(key[1])].leaf}
         digest, observation = observe(liar, key[1], leaves, price)
         if how == "no data":
-            observation = Observation(key[1], Root(hash_body(b"no data")), 3, 3_000, price=price)
+            observation = Observation(key[1], Root(hash_body(b"no data")), 3, 3_000, price=price, observer=liar)
             digest = hash_body(b"no data" + digest)
         else:
             self.world.root_of(leaves)
@@ -354,8 +355,9 @@ class Liars:
         self.world.root_of(frozenset())
         self.world.observations[other] = second
         chosen = self.some(victims)
+        book.second.append(self.sign(key, liar, OBSERVATION, 0, other))
         self.say(key, chosen, [first])
-        self.say(key, [v for v in victims if v not in chosen], [self.sign(key, liar, OBSERVATION, 0, other)])
+        self.say(key, [v for v in victims if v not in chosen], book.second[-1:])
 
     def any_leaves(self, key: Key, liar: Address) -> Leaves:
         """Some of what exists, forged variants among it."""
@@ -382,7 +384,7 @@ class Liars:
         if value is None:
             return
         bodies = () if offer == "withheld" else (value.digest,)
-        used = [s for s in book.observations.values() if s.value in value.outcome.observations]
+        used = self.statements_used(book, value)
         first = self.sign(key, liar, PROPOSAL, round, value.digest)
         if offer not in ("two", "fork"):
             self.say(key, victims if self.rng.random() < 0.7 else self.some(victims), [*used, first], (), bodies)
@@ -391,9 +393,12 @@ class Liars:
         chosen = self.some(victims)
         self.say(key, chosen, [*used, first], (), bodies)
         if other is not None:
-            used = [s for s in book.observations.values() if s.value in other.outcome.observations]
+            used = self.statements_used(book, other)
             second = self.sign(key, liar, PROPOSAL, round, other.digest)
             self.say(key, [v for v in victims if v not in chosen], [*used, second], (), (other.digest,))
+
+    def statements_used(self, book: Book, value: Value) -> list[Statement]:
+        return [s for s in (*book.observations.values(), *book.second) if s.value in value.outcome.observations]
 
     def has_rival(self, book: Book) -> bool:
         """A value other than the proven one that a quorum has prevoted over all rounds, liars included."""
@@ -439,6 +444,12 @@ class Liars:
             return None
         chosen = dict(known if self.rng.random() < 0.5 else self.rng.sample(known, book.quorum))
         used = {s.value: world.observations[s.value] for s in chosen.values()}
+        for s in book.second:  # its two observations in place of somebody else's
+            if s.signer in chosen and self.rng.random() < 0.7:
+                used[s.value] = world.observations[s.value]
+                left = [o.value for a, o in chosen.items() if a not in self.addresses and o.value in used]
+                if len(used) > book.quorum and left:
+                    del used[left[0]]
         if len(used) < book.quorum:
             return None
         leaves: set[bytes] = set()

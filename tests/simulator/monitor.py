@@ -289,6 +289,9 @@ class Monitor:
         where = str(cell.instance)
         if value.leaves & BAD_LEAVES:
             self.fail("all-valid", f"{where}: a message with a wrong signature")
+        observers = {self.world.observations[digest].observer for digest in value.outcome.observations}
+        if len(observers) < self.ballot(cell).quorum:
+            self.fail("all-valid", f"{where}: built from {len(observers)} members' observations")
         if value.outcome.block_hash != self.world.block.hash:
             self.fail("all-valid", f"{where}: a block that was reverted")
         self.check_entries(where, value)

@@ -107,6 +107,7 @@ class Switches:
     block_early: bool = False
     clock_only: bool = False
     late_under_window: bool = False
+    observers_twice: bool = False
 
 
 @dataclass(slots=True)
@@ -718,6 +719,9 @@ class Node:
         if not held.issuperset(value.outcome.observations) or not value.leaves <= self.data:
             return NOT_YET, NOT_YET
         if not value.valid or value.outcome.instance != cell.instance:
+            return NO, NO
+        used = value.outcome.observations
+        if len({world.observations[d].observer for d in used}) < len(used) and not world.switches.observers_twice:
             return NO, NO
         self.keep_value(value)
         if not question.fresh:

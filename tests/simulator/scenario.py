@@ -78,7 +78,13 @@ class Scenario:
 
         Where brokers show variants, it may take until round n, from which on none is refused.
         """
-        quiet = self.heal_ms == 0 and not self.variants and not self.lossy_for_ever and not self.stale_rate
+        quiet = (
+            self.heal_ms == 0
+            and not self.reopen
+            and not self.variants
+            and not self.lossy_for_ever
+            and not self.stale_rate
+        )
         together = max(self.pull_ms) <= 50 and max(self.skew_ms) - min(self.skew_ms) <= 50
         return quiet and together and self.bound_ms <= 60 and not any(self.block_late_ms)
 

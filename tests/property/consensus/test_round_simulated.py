@@ -1,0 +1,48 @@
+"""Whole simulated networks keep every invariant, and planted bugs are caught. ``make simulate`` runs many more."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulator.__main__ import main
+from tests.simulator.mutations import CAUGHT_BY, MUTATIONS, Mutation
+from tests.simulator.run import run_mutated, run_seed, run_seeds
+
+CHUNK = 50
+
+
+@pytest.mark.parametrize("first", range(0, 1_500, CHUNK))
+def test_mixed_faults_break_no_invariant(first: int) -> None:
+    totals = run_seeds(range(first, first + CHUNK))
+    assert [(r.seed, r.violations) for r in totals.failed] == []
+    assert totals.faults["packets_lost"] > 0
+    assert totals.faults["statements_of_liars"] > 0
+
+
+@pytest.mark.parametrize("validators", range(1, 14))
+def test_every_committee_size_decides_over_a_lossy_network(validators: int) -> None:
+    totals = run_seeds(range(12), validators, plain=True)
+    assert [(r.seed, r.violations) for r in totals.failed] == []
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
+def test_planted_bugs_are_caught(mutation: Mutation) -> None:
+    seed = CAUGHT_BY[mutation.name]
+    assert run_mutated(mutation, seed).violations != ()
+    assert run_seed(seed).violations == ()
+
+
+def test_a_seed_replays_exactly() -> None:
+    first, second = run_seed(7, trace=True), run_seed(7, trace=True)
+    assert first == second
+    assert first.trace
+
+
+def test_a_failing_seed_ends_with_its_trace_and_how_to_replay_it(capsys: pytest.CaptureFixture[str]) -> None:
+    mutation = next(m for m in MUTATIONS if m.name == "nil-certificate")
+    with mutation.applied():
+        status = main(["--seeds", "1", "--first", str(CAUGHT_BY[mutation.name])])
+    printed = capsys.readouterr().out
+    assert status == 1
+    assert "all-valid" in printed
+    assert f"--first {CAUGHT_BY[mutation.name]} --seeds 1 --trace" in printed
