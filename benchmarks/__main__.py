@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-SUBJECTS = ("messages",)
+SUBJECTS = ("messages", "agreement",)
 USAGE = 2
 
 
