@@ -229,6 +229,8 @@ def judge_validity(
     observations = [used[d] for d in outcome.observations]
     if any(o.instance != outcome.instance for o in observations):
         return no("an observation is of another instance")
+    if len({o.observer for o in observations}) < len(observations):
+        return no("two observations of one observer")
     parts = group_by_part(records)
     if set(parts) - {e.stream_part for e in outcome.entries}:
         return no("a message has no entry")

@@ -83,7 +83,7 @@ ALL_STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "simulator",
-        (("python", "-m", "tests.simulator", "--seeds", "1500"),),
+        (("python", "-m", "tests.simulator", "--seeds", "300", "--first", "10000"),),
         limit_s=300,
         needs=("tests/simulator/__main__.py",),
     ),

@@ -64,13 +64,14 @@ ONE, TWO = Address(b"\x01" * 20), Address(b"\x02" * 20)
 
 
 def an_observation(number: int, records: Sequence[Record] = (), **fields: Any) -> Observation:
-    """Distinct for distinct numbers: the price tells them apart."""
+    """Distinct for distinct numbers: price and observer tell them apart."""
     values: dict[str, Any] = {
         "instance": INSTANCE,
         "set_root": set_root(make_entries(records)),
         "count": len(records),
         "signed_bytes": sum(r.signed_bytes for r in records),
         "price": 100 + number,
+        "observer": Address(bytes([number + 1]) * 20),
     }
     return Observation(**{**values, **fields})
 
@@ -416,3 +417,12 @@ def test_a_late_sets_span_reaches_horizon_and_margin_before_the_bundles_end() ->
     assert 10**12 - reach - 1 not in span
     assert 10**12 not in span
     assert Span.of_late_set(5, PARAMETERS).from_ms == 0
+
+
+def test_two_observations_of_one_observer_count_as_none() -> None:
+    case = a_case()
+    twice = [replace(o, observer=Address(b"\x07" * 20)) for o in case.used.values()]
+    used = named(twice)
+    outcome = replace(case.outcome, observations=tuple(sorted(used)))
+    verdict = judge_validity(outcome, used, case.records, SPAN, N, PARAMETERS)
+    assert (verdict.answer, verdict.reason) == (Answer.NO, "two observations of one observer")
