@@ -191,14 +191,14 @@ class _Turn:
         else:
             _TAKERS[type(event)](self, event)
 
-    def take_tick(self, event: Tick) -> None:
+    def take_tick(self, _event: Tick) -> None:
         self.touched = True
 
-    def take_arrival(self, event: Arrived) -> None:
+    def take_arrival(self, _event: Arrived) -> None:
         self.touched = True
         self.ask_again()
 
-    def take_resume(self, event: Resume) -> None:
+    def take_resume(self, _event: Resume) -> None:
         """What is owed: the decision, or own words of this round again; the lock is in the state (``restore``)."""
         self.touched = True
         if self.decided is not None:
