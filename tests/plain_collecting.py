@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from validator.codec import cbor
 from validator.codec.signatures import verify_batch
@@ -15,33 +14,25 @@ from validator.consensus.window import Union, unite
 from validator.model import Address, BrokerShare, Digest, Identity, Record, StreamPart
 from validator.ports import Pull, PulledRecord
 from validator.steps.checking import (
+    Checked,
     ContractCheck,
     Permission,
     Refused,
-    Rejection,
     judge_record,
     read_record,
 )
 
 
-@dataclass(slots=True)
-class Collected:
-    """Checked records by leaf, who served which, what was refused."""
+def sightings_of(checked: Checked) -> dict[Digest, Sighting]:
+    return {leaf: Sighting(len(who), 0) for leaf, who in checked.served.items()}
 
-    records: dict[Digest, Record] = field(default_factory=dict)
-    served: dict[Digest, set[Address]] = field(default_factory=lambda: defaultdict(set))
-    rejections: list[Rejection] = field(default_factory=list)
-    contract_signed: set[Digest] = field(default_factory=set)
 
-    @property
-    def sightings(self) -> dict[Digest, Sighting]:
-        return {leaf: Sighting(len(who), 0) for leaf, who in self.served.items()}
+def union_of(checked: Checked) -> Union:
+    return unite(checked.records.values(), sightings_of(checked))
 
-    def union(self) -> Union:
-        return unite(self.records.values(), self.sightings)
 
-    def encoded_sightings(self) -> bytes:
-        return cbor.encode_object("sightings/1", [[leaf, s.served] for leaf, s in sorted(self.sightings.items())])
+def encode_sightings(checked: Checked) -> bytes:
+    return cbor.encode_object("sightings/1", [[leaf, s.served] for leaf, s in sorted(sightings_of(checked).items())])
 
 
 def check_pulls(
@@ -51,13 +42,13 @@ def check_pulls(
     contract_check: ContractCheck,
     *,
     message_limit: int,
-) -> Collected:
+) -> Checked:
     """Check everything that brokers served for one window."""
     sources: dict[tuple[StreamPart, str, bytes], list[PulledRecord]] = defaultdict(list)
     for pull in pulls:
         for pulled in pull.records:
             sources[(pull.stream_part, pulled.form, pulled.data)].append(pulled)
-    collected = Collected()
+    checked = Checked()
     for (part, form, data), served_as in sources.items():
         try:
             record = read_record(part, form, data, span, message_limit)
@@ -66,17 +57,17 @@ def check_pulls(
             sha = hashlib.sha256(data).digest()
             for pulled in served_as:
                 detail = f"position {pulled.position}: {refusal.detail}"[:300]
-                collected.rejections.append((sha, refusal.reason.value, pulled.broker, detail))
+                checked.rejections.append((sha, refusal.reason.value, pulled.broker, detail))
             continue
         if contract_signed:
-            collected.contract_signed.add(record.signed_digest)
-        collected.records[record.leaf] = record
-        collected.served[record.leaf].update(pulled.broker for pulled in served_as)
-    return collected
+            checked.contract_signed.add(record.signed_digest)
+        checked.records[record.leaf] = record
+        checked.served[record.leaf].update(pulled.broker for pulled in served_as)
+    return checked
 
 
 def broker_shares(
-    records: Iterable[Record], collected: Collected, pulls: Sequence[Pull], brokers: Sequence[Address]
+    records: Iterable[Record], checked: Checked, pulls: Sequence[Pull], brokers: Sequence[Address]
 ) -> tuple[BrokerShare, ...]:
     """Per broker the signed bytes of distinct messages it served, and of those it missed."""
     complete: dict[StreamPart, set[Address]] = defaultdict(set)
@@ -85,8 +76,8 @@ def broker_shares(
             complete[pull.stream_part].add(pull.broker)
     holders: dict[Identity, set[Address]] = defaultdict(set)
     sizes: dict[Identity, int] = {}
-    for record in collected.records.values():
-        holders[record.identity] |= collected.served[record.leaf]
+    for record in checked.records.values():
+        holders[record.identity] |= checked.served[record.leaf]
     for record in records:
         sizes[record.identity] = record.signed_bytes
     served = dict.fromkeys(brokers, 0)

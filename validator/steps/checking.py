@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from validator.codec.legacy_array import read_legacy_array
@@ -19,15 +19,13 @@ from validator.consensus.proposal import Span
 from validator.errors import MalformedInput
 from validator.model import (
     Address,
-    BrokerShare,
     Digest,
-    Identity,
     MessageType,
     Reason,
     Record,
     StreamPart,
 )
-from validator.ports import Pull, PulledRecord
+from validator.ports import PulledRecord
 
 Permission = Callable[[str, bytes], bool]
 """(stream id, publisher) -> may publish at B."""
@@ -46,32 +44,6 @@ class Checked:
     served: dict[Digest, set[Address]] = field(default_factory=lambda: defaultdict(set))
     rejections: list[Rejection] = field(default_factory=list)
     contract_signed: set[Digest] = field(default_factory=set)
-
-
-def check_pulls(
-    pulls: Iterable[Pull],
-    span: Span,
-    permitted: Permission,
-    contract_check: ContractCheck,
-    *,
-    message_limit: int,
-) -> Checked:
-    """Check everything that brokers served for one window."""
-    sources: dict[tuple[StreamPart, str, bytes], list[PulledRecord]] = defaultdict(list)
-    for pull in pulls:
-        for pulled in pull.records:
-            sources[(pull.stream_part, pulled.form, pulled.data)].append(pulled)
-    checked = Checked()
-    pending: list[tuple[Record, list[PulledRecord]]] = []
-    for (part, form, data), served_as in sources.items():
-        try:
-            record = read_record(part, form, data, span, message_limit)
-        except Refused as refusal:
-            _reject(checked, served_as, refusal.reason, refusal.detail)
-            continue
-        pending.append((record, served_as))
-    _check_signatures(checked, pending, permitted, contract_check)
-    return checked
 
 
 def check_canonical(
@@ -105,38 +77,6 @@ def check_canonical(
         pending.append((record, pulled))
     _check_signatures(checked, pending, permitted, contract_check)
     return checked
-
-
-def broker_shares(
-    records: Iterable[Record], checked: Checked, pulls: Sequence[Pull], brokers: Sequence[Address]
-) -> tuple[BrokerShare, ...]:
-    """Per broker the signed bytes of distinct messages it served, and of those it missed.
-
-    Missed: more than half of the brokers that answered completely for the partition served the message and it did
-    not; one that did not answer completely missed all that the others agree on.
-    """
-    complete: dict[StreamPart, set[Address]] = defaultdict(set)
-    for pull in pulls:
-        if pull.complete:
-            complete[pull.stream_part].add(pull.broker)
-    holders: dict[Identity, set[Address]] = defaultdict(set)
-    sizes: dict[Identity, int] = {}
-    for record in checked.records.values():
-        holders[record.identity] |= checked.served[record.leaf]
-    for record in records:
-        sizes[record.identity] = record.signed_bytes
-    served = dict.fromkeys(brokers, 0)
-    missed = dict.fromkeys(brokers, 0)
-    for identity, size in sizes.items():
-        who = holders[identity]
-        answered = complete[(identity[0], identity[1])]
-        common = 2 * len(who & answered) > len(answered)
-        for broker in brokers:
-            if broker in who:
-                served[broker] += size
-            elif common:
-                missed[broker] += size
-    return tuple(BrokerShare(b, served[b], missed[b]) for b in sorted(brokers) if served[b] or missed[b])
 
 
 class Refused(Exception):

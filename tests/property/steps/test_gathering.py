@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_p256_message, a_stream_id
-from tests.plain_collecting import broker_shares, check_pulls
+from tests.plain_collecting import broker_shares, check_pulls, encode_sightings, union_of
 from validator.codec.legacy_array import write_legacy_array
 from validator.codec.protobuf import write_protobuf
 from validator.consensus.proposal import Span
@@ -112,7 +112,7 @@ def varied_numbers() -> list[int]:
     """Which of the pool have variants there."""
     everything = [(0, number) for number in range(len(POOL))]
     plain = check_pulls(pulls_of(everything, [True] * 12), SPAN, permitted, contract_check, message_limit=LIMIT)
-    varied = plain.union().varied
+    varied = union_of(plain).varied
     sources = {data: number for number, (_, _, data) in enumerate(POOL)}
     assert len(varied) >= 3
     return [
@@ -145,7 +145,7 @@ def test_streaming_and_memory_agree(
 ) -> None:
     pulls = pulls_of(servings, complete)
     plain = check_pulls(pulls, SPAN, permitted, contract_check, message_limit=LIMIT)
-    union = plain.union()
+    union = union_of(plain)
     with (
         tempfile.TemporaryDirectory() as folder,
         patch.multiple(gathering, BATCH_RECORDS=batch, RUN_ROWS=run, CHUNK_ROWS=7),
@@ -162,7 +162,7 @@ def test_streaming_and_memory_agree(
         assert saved.entries == make_entries(union.records)
         assert list(store.load_set(saved.set_root)) == [r.canonical for r in union.records]
         assert saved.info.signed_bytes == sum(r.signed_bytes for r in union.records)
-        assert gathered.sightings() == plain.encoded_sightings()
+        assert gathered.sightings() == encode_sightings(plain)
         assert gathered.shares(pulls, BROKERS) == broker_shares(union.records, plain, pulls, BROKERS)
         assert Counter(gathered.rejections) == Counter(plain.rejections)
         assert len(gathered.rejections) == len(plain.rejections)

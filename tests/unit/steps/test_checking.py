@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from tests.builders import GENESIS_MS, a_record
+from tests.plain_collecting import check_pulls
 from validator.codec.legacy_array import write_legacy_array
 from validator.consensus.proposal import Span
 from validator.model import Address, NewGroupKey, Reason, SignatureType
 from validator.ports import Pull, PulledRecord
-from validator.steps.checking import Checked, check_canonical, check_pulls
+from validator.steps.checking import Checked, check_canonical
 
 SENDER = Address(b"\x01" * 20)
 SPAN = Span(GENESIS_MS, GENESIS_MS + 1_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from validator.consensus.proposal import Span
 from validator.errors import TransientError
 from validator.model import (
     Address,
-    BrokerShare,
     ContentType,
     Message,
     MessageType,
@@ -27,7 +27,8 @@ from validator.model import (
     StreamPart,
 )
 from validator.ports import Pull
-from validator.steps.checking import Checked, Refused, broker_shares, check_canonical, judge_record, read_record
+from validator.steps.checking import Checked, Refused, check_canonical, judge_record, read_record
+from validator.steps.gathering import Gathering
 
 PART: StreamPart = (a_stream_id(), 0)
 SPAN = Span(GENESIS_MS, GENESIS_MS + 1_000)
@@ -188,14 +189,16 @@ def test_what_a_contract_found_valid_is_listed() -> None:
 
 def shares(served: dict[int, set[Address]], complete: set[Address]) -> dict[Address, tuple[int, int]]:
     """Shares in messages: which brokers served message i, and which answered completely."""
-    records = {i: a_record(timestamp_ms=GENESIS_MS + i) for i in served}
-    size = records[0].signed_bytes
-    assert {r.signed_bytes for r in records.values()} == {size}
-    checked = Checked(records={r.leaf: r for r in records.values()})
-    for i, who in served.items():
-        checked.served[records[i].leaf] |= who
+    messages = {i: a_message(timestamp_ms=GENESIS_MS + i) for i in served}
+    size = make_record(messages[0]).signed_bytes
     pulls = [Pull(b, PART, (), complete=b in complete) for b in (A, B, C)]
-    found: tuple[BrokerShare, ...] = broker_shares(records.values(), checked, pulls, [A, B, C])
+    with Gathering(Path("never-written"), [PART]) as gathered:
+        for i, who in served.items():
+            for broker in sorted(who):
+                gathered.take(broker, PART, i, write_protobuf(messages[i]), "protobuf")
+        gathered.check(SPAN, lambda *_: True, lambda _: False, message_limit=LIMIT)
+        assert [item.signed_bytes for item in gathered.settle()] == [size] * len(served)
+        found = gathered.shares(pulls, [A, B, C])
     return {s.broker: (s.served // size, s.missed // size) for s in found}
 
 
