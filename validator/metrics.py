@@ -44,7 +44,7 @@ def _identify_process() -> str:
 _identity = [0, 0]
 
 if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-    values.ValueClass = values.MultiProcessValue(_identify_process)  # type: ignore[no-untyped-call,misc]
+    values.ValueClass = values.MultiProcessValue(_identify_process)  # type: ignore[no-untyped-call]
 
 registry = CollectorRegistry()
 
