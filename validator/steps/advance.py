@@ -263,7 +263,12 @@ class _Instance:
         answers: list[Event] = []
         outgoing: list[Statement] = []
         quorums: list[VoteQuorum] = []
+        asked: set[Effect] = set()
         for effect in effects:
+            if isinstance(effect, Judge | Build | Obtain):
+                if effect in asked:
+                    continue  # several events of one look ask the same; one answer serves them all
+                asked.add(effect)
             if isinstance(effect, Say):
                 outgoing.append(effect.statement)
             elif isinstance(effect, Resend):

@@ -37,7 +37,9 @@ def obtain(context: Context, key: str) -> StepResult:
 
 def _finish(context: Context, instance: InstanceId, result: StepResult) -> StepResult:
     if result.name in ("obtained", "already here"):
-        context.tasks.enqueue("round.advance", str(instance))
+        rounds = context.store.rounds
+        if rounds.mark_queued(instance) or rounds.load_certificate(instance) is not None:
+            context.tasks.enqueue("round.advance", str(instance))  # one look serves all that has come until then
     return result
 
 
