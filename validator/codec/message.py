@@ -540,6 +540,24 @@ class _RecordDraft:
         self.signed_bytes = signed_bytes
 
 
+class _RefDraft:
+    """The same for ``MessageRef``."""
+
+    __slots__ = ("sequence_number", "timestamp_ms")
+
+    def __init__(self, timestamp_ms: int, sequence_number: int) -> None:
+        self.timestamp_ms = timestamp_ms
+        self.sequence_number = sequence_number
+
+
+def build_ref(timestamp_ms: int, sequence_number: int) -> MessageRef:
+    """``MessageRef(...)``, quicker."""
+    draft: Any = _RefDraft(timestamp_ms, sequence_number)
+    draft.__class__ = MessageRef
+    built: MessageRef = draft
+    return built
+
+
 def build_message(
     stream_id: str,
     partition: int,
@@ -711,7 +729,7 @@ def _read_quickly(data: bytes) -> Message | None:
         if data[at] == _PAIR_BYTE:
             first, at = _read_integer(data, at + 1)
             second, at = _read_integer(data, at)
-            prev = MessageRef(first, second)
+            prev = build_ref(first, second)
         elif data[at] == _NULL_BYTE:
             at += 1
         else:

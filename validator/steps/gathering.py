@@ -159,12 +159,13 @@ class Gathering:
         self._sightings = [bytearray() for _ in range(256)]
         self._served = Counter()
         self.erc1271 = []
+        holders_of, keep, see = self._holders, self._keep, self._see
         for rows in self._milliseconds():
-            if isinstance(rows, list) and len(rows) == 1:
+            if type(rows) is list and len(rows) == 1:
                 row = rows[0]
-                holders = self._holders[row.serial]
-                self._see(row.leaf, holders)
-                yield self._keep(row, holders)
+                holders = holders_of[row.serial]
+                see(row.leaf, holders)
+                yield keep(row, holders)
             else:
                 yield from self._settle_rows(rows)
 
