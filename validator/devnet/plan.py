@@ -135,7 +135,7 @@ def parameter_sets(options: Options) -> tuple[ParameterSet, ParameterSet]:
         "lag_s": LAG_S,
         "fresh_wait_windows": 0,
         "timeout_max_ms": 10_000,
-        "windows_active": 16,
+        "windows_active": 6,
         "budget_windows": 6 * CLOSING_WINDOWS,
         "scope_floor": 1,
         "rent": 1_000,

@@ -97,7 +97,7 @@ ALL_STAGES: tuple[Stage, ...] = (
     Stage(
         "integration",
         (("pytest", "tests/integration", "--ignore", "tests/integration/contracts"),),
-        limit_s=600,
+        limit_s=700,
         kind=Kind.PYTEST,
         wants_packages=True,
         needs=("tests/integration",),

@@ -71,6 +71,7 @@ from validator.model import (
     StatementKind,
     VoteQuorum,
 )
+from validator.parameters import ParameterSet
 from validator.ports import PRUNED, Gossip, HeldVotes, StaleState, StepResult, StoredRound
 from validator.steps.collect import sightings_of
 from validator.steps.context import Context, EpochConfig, instance_config, require_bundle, scope_of
@@ -152,6 +153,16 @@ def _let_next_begin(context: Context, instance: InstanceId) -> None:
             context.tasks.enqueue("round.advance", str(waiting))
 
 
+def timeouts_of(parameters: ParameterSet) -> Timeouts:
+    """The network's timeouts; votes are compared with peers once per shortest wait for a proposal.
+
+    In health an instance is decided before that. On a machine that is too slow, comparing more often would feed the
+    overload that it tries to mend: every open instance asks every peer.
+    """
+    timeouts = Timeouts.of(parameters)
+    return replace(timeouts, relay_ms=max(timeouts.relay_ms, parameters.timeout_propose_ms))
+
+
 class _Instance:
     """One instance while a task works on it."""
 
@@ -162,7 +173,7 @@ class _Instance:
         self.config: EpochConfig = instance_config(context, stored.instance)
         own = context.address if may_vote(context, stored.instance) else None
         rules = Rules.of(
-            stored.instance, stored.config_digest, self.config.committee, own, Timeouts.of(self.config.parameters)
+            stored.instance, stored.config_digest, self.config.committee, own, timeouts_of(self.config.parameters)
         )
         self.rules = rules
         statements = {(s.content, s.signer): s for s in (*stored.own, *stored.statements)}
