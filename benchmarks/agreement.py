@@ -6,7 +6,8 @@ all members, so divide them by n for one member's share.
 
 ``--loopback``: ``logstore-validator devnet`` with real processes; per window and validator the time from the cut-off to
 the certificate, as their databases have it. The cut-off is window end + grace by the clock: grace is two blocks there,
-so the first block at or after the window's end is earlier. ``--down`` stops one validator's processes for all windows.
+so the first block at or after the window's end is earlier. ``--down`` stops one validator's processes for all windows:
+they keep their sockets and say nothing, which is harder on the others than a machine that refuses connections.
 """
 
 from __future__ import annotations
@@ -283,7 +284,12 @@ def measure_loopback(windows: int, *, down: bool) -> list[float]:
         stopper = threading.Thread(target=_stop_one, args=(run, data, windows), daemon=True) if down else None
         if stopper is not None:
             stopper.start()
-        run.wait()
+        try:
+            run.wait()
+        finally:
+            if run.poll() is None:
+                run.send_signal(signal.SIGINT)
+                run.wait()
         if run.returncode not in (0, 1):
             raise RuntimeError(f"the network ended with status {run.returncode}")
         return read_times(data, windows, without="validator-4" if down else None)
