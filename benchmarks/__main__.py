@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 
-SUBJECTS = ("messages", "agreement",)
+SUBJECTS = (
+    "messages",
+    "agreement",
+)
 USAGE = 2
 
 
