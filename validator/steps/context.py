@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -50,6 +50,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 GATHER_S = 0.5
+MAX_OWED = 4
 MAX_ASKED = 1_024
 """Questions remembered as under way; above it, those are forgotten that were answered and that nobody came back to."""
 KEPT_STATES = 32
@@ -167,7 +168,8 @@ class Context:
         """Ask all members about a subject; what came within ``GATHER_S``, answer or error: nobody waits for the silent.
 
         Who has not answered yet is not asked again: the answer comes with a later call. So slow peers, or a slow
-        machine, are asked less often, and no answer is thrown away that somebody has worked for.
+        machine, are asked less often, and no answer is thrown away that somebody has worked for. A member that owes
+        ``MAX_OWED`` answers is asked nothing more: one that hangs must not take all threads.
         """
 
         def run(member: Address) -> T | ValidatorError:
@@ -179,7 +181,12 @@ class Context:
         with self.lock:
             if len(self.asked) > MAX_ASKED:
                 self.asked = {key: future for key, future in self.asked.items() if not future.done()}
-            known = {member: self.asked.get((subject, member)) for member in members}
+            owed = Counter(member for (_, member), future in self.asked.items() if not future.done())
+            known = {
+                member: self.asked.get((subject, member))
+                for member in members
+                if (subject, member) in self.asked or owed[member] < MAX_OWED
+            }
         askers = self.askers or self.workers
         asked = {member: future or askers.submit(run, member) for member, future in known.items()}
         with self.lock:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from validator.errors import TransientError, ValidatorError
 from validator.model import Address
-from validator.steps.context import Context
+from validator.steps.context import MAX_OWED, Context
 
 QUICK, SLOW = Address(b"\x01" * 20), Address(b"\x02" * 20)
 
@@ -55,3 +55,21 @@ def test_a_failure_is_an_answer_and_subjects_do_not_mix() -> None:
             assert member == QUICK
             assert isinstance(answer, ValidatorError)
             assert str(answer) == "refused"
+
+
+def test_a_member_that_hangs_takes_no_more_than_a_few_threads() -> None:
+    released = Event()
+    calls: Counter[Address] = Counter()
+
+    def ask(member: Address) -> str:
+        calls[member] += 1
+        if member == SLOW:
+            released.wait(20)
+        return "answer"
+
+    with ThreadPoolExecutor(MAX_OWED + 1) as askers:
+        context = a_context(askers)
+        for number in range(MAX_OWED + 3):
+            assert context.gather(f"compare window:{number}", ask, [QUICK, SLOW]) == [(QUICK, "answer")]
+        released.set()
+    assert calls == {QUICK: MAX_OWED + 3, SLOW: MAX_OWED}
