@@ -58,7 +58,7 @@ def test_a_failure_is_an_answer_and_subjects_do_not_mix() -> None:
 
 
 def test_a_member_that_hangs_takes_no_more_than_a_few_threads() -> None:
-    released = Event()
+    released = threading.Event()
     calls: Counter[Address] = Counter()
 
     def ask(member: Address) -> str:
