@@ -6,7 +6,7 @@ switch of ``node.Switches``. Production code knows nothing of either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +18,18 @@ from validator.consensus import certificate, proposal, quorum, state, votes
 from validator.consensus import round as machine
 from validator.consensus.proposal import Answer
 from validator.errors import MalformedInput
-from validator.model import NIL, Digest, Flag, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.model import (
+    NIL,
+    Address,
+    Digest,
+    Flag,
+    InstanceKind,
+    Observation,
+    Outcome,
+    Statement,
+    StatementKind,
+    VoteQuorum,
+)
 
 PREVOTE, PRECOMMIT, PROPOSAL = StatementKind.PREVOTE, StatementKind.PRECOMMIT, StatementKind.PROPOSAL
 Patch = tuple[Any, str, Any]
@@ -301,6 +312,17 @@ def _span_of_horizon(instance: Any) -> proposal.Span:
 _span_of = content.span_of
 
 
+_judge_validity = proposal.judge_validity
+
+
+def _judge_any_observers(
+    outcome: Outcome, used: Mapping[Digest, Observation], *rest: Any, **more: Any
+) -> proposal.Verdict:
+    """The core's judgement, blind to who observed: each digest passes for a member of its own."""
+    apart = {digest: replace(o, observer=Address(digest[:20])) for digest, o in used.items()}
+    return _judge_validity(outcome, apart, *rest, **more)
+
+
 def _switch(**on: bool) -> Callable[[], Switches]:
     return lambda: Switches(**on)
 
@@ -369,7 +391,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation("block-early", "the block is read before it is final", switches=_switch(block_early=True)),
     Mutation("median-mean", "the mean of prices", ((proposal, "lower_median", _mean),)),
-    Mutation("observers-twice", "a member's two observations both count", switches=_switch(observers_twice=True)),
+    Mutation(
+        "observers-twice",
+        "a member's two observations both count",
+        ((proposal, "judge_validity", _judge_any_observers),),
+        switches=_switch(observers_twice=True),
+    ),
     Mutation(
         "epoch-unchecked",
         "quorums and votes of an older config digest count",
