@@ -77,9 +77,12 @@ ALL_STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "conformance",
-        (("python", "-m", "tests.conformance", "streamr", "tests/vectors/streamr.jsonl"),),
-        limit_s=120,
-        needs=("tests/conformance", "tests/vectors/streamr.jsonl"),
+        (
+            ("python", "-m", "tests.conformance", "streamr", "tests/vectors/streamr.jsonl"),
+            ("python", "-m", "tests.conformance", "negentropy_reference"),
+        ),
+        limit_s=180,
+        needs=("tests/conformance/negentropy_reference.py", "tests/vectors/streamr.jsonl"),
     ),
     Stage(
         "simulator",
