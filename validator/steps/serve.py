@@ -133,7 +133,7 @@ class Service:
             MalformedInput: a signature is not its signer's; nothing of the request is kept.
             TransientError: the sender has had too many signatures checked; nothing of the request is kept.
         """
-        statements = [s for s in gossip.statements if not self._is_held(s) and self._accept_statement(sender, s)]
+        statements = self._accept_statements(sender, gossip.statements)
         quorums = [q for q in gossip.quorums if not self._is_held(q) and self._accept_quorum(sender, q)]
         if statements or quorums:
             bodies = self._read_bodies(gossip.bodies, statements)
@@ -258,22 +258,26 @@ class Service:
             return None
         return config
 
-    def _accept_statement(self, sender: Address, statement: Statement) -> bool:
+    def _accept_statements(self, sender: Address, statements: Sequence[Statement]) -> list[Statement]:
+        """Those that are fit, not held yet and genuine. The sender pays for all checks before the first is made."""
+        fit = [s for s in dict.fromkeys(statements) if not self._is_held(s) and self._is_fit(s)]
+        self._spend("statement", sender, len(fit), len(fit))
+        for statement in fit:
+            try:
+                verify_statement(statement, self._context.signing)
+            except MalformedInput as error:
+                self._refuse("statement", statement.signer, "bad signature", str(error))
+                raise
+        return fit
+
+    def _is_fit(self, statement: Statement) -> bool:
         config = self._config("statement", statement.instance, statement.config_digest)
         if config is None:
             return False
         if statement.signer not in config.committee:
             return self._refuse("statement", statement.signer, "stranger")
         reason = unfit(_rules(statement.instance, config), statement)
-        if reason:
-            return self._refuse("statement", statement.signer, "unfit", reason)
-        self._spend("statement", sender, 1)
-        try:
-            verify_statement(statement, self._context.signing)
-        except MalformedInput as error:
-            self._refuse("statement", statement.signer, "bad signature", str(error))
-            raise
-        return True
+        return self._refuse("statement", statement.signer, "unfit", reason) if reason else True
 
     def _accept_quorum(self, sender: Address, votes: VoteQuorum) -> bool:
         config = self._config("quorum", votes.instance, votes.config_digest)
@@ -322,8 +326,9 @@ class Service:
             while len(self._held) > REMEMBERED:
                 self._held.popitem(last=False)
 
-    def _spend(self, what: str, sender: Address, checks: int) -> None:
-        """Take checks of signatures from the sender's bucket. Raises TransientError if there are none left."""
+    def _spend(self, what: str, sender: Address, checks: int, items: int = 1) -> None:
+        """Take checks of signatures from the sender's bucket. Raises TransientError if there are too few left; then
+        all the ``items`` are counted as refused."""
         now_ms = self._context.clock.now_ms()
         with self._lock:
             level, then_ms = self._checks.get(sender, (float(CHECKS_BURST), now_ms))
@@ -331,7 +336,9 @@ class Service:
             enough = level >= checks
             self._checks[sender] = (level - checks if enough else level, now_ms)
         if not enough:
-            self._refuse(what, None, "too often")
+            self._refuse(what, None, "too often", f"{items} at once")
+            for _ in range(items - 1):
+                self._on_refusal(what, "too often")
             raise TransientError(f"more than {CHECKS_PER_S} new signatures a second", sender=sender)
 
     def _receive_upload(self, sender: Address, upload: UploadAnnouncement) -> None:

@@ -19,6 +19,7 @@ from validator.store.database import Database
 from validator.store.meta import require_active
 from validator.store.rows import insert_new, is_instance
 from validator.store.statements import (
+    is_held,
     journal_vote,
     load_journal,
     load_proofs,
@@ -31,6 +32,8 @@ from validator.store.statements import (
 
 ADVANCE = "round.advance"
 """The task that is due at a round's wake time, with the instance as its key."""
+THIRD = "third of a kind"
+"""Why a statement is dropped whose signer has two others at its place: both count, a third adds nothing."""
 
 
 class RoundRows:
@@ -190,6 +193,9 @@ class RoundRows:
                         dropped[refusal] = dropped.get(refusal, 0) + 1
                         continue
                     fresh = bool(save_statements(connection, [statement], now_ms))
+                    if not fresh and not is_held(connection, statement):
+                        dropped[THIRD] = dropped.get(THIRD, 0) + 1
+                        continue
                     body = bodies.get(statement.value)
                     if body is not None and statement.round <= at + AHEAD and not _has_body(connection, body):
                         save_body(connection, body, now_ms)

@@ -118,6 +118,19 @@ def save_statements(connection: Connection, statements: Iterable[Statement], now
     return fresh
 
 
+def is_held(connection: Connection, statement: Statement) -> bool:
+    """Whether this very statement is kept, whoever sent it; of a third at its place nothing is."""
+    t = schema.statements
+    content = {
+        **_place(statement),
+        "signer": statement.signer,
+        "value": statement.value,
+        "valid_round": statement.valid_round,
+    }
+    query = select(t.c.id).where(*(t.c[name] == value for name, value in content.items()))
+    return connection.scalar(query) is not None
+
+
 def make_room_ahead(connection: Connection, statement: Statement, ceiling: int) -> bool:
     """Of the rounds above ``ceiling`` only the newest statement of a signer is kept: true if this is the one now."""
     t = schema.statements

@@ -13,11 +13,22 @@ import pytest
 from tests.builders import a_key
 from tests.fakes.small_network import SmallNetwork
 from validator.codec import cbor
+from validator.codec.outcome import encode_observation
+from validator.codec.secp256k1 import SigningKey
 from validator.codec.statement import encode_statement, sign_statement
 from validator.consensus.votes import AHEAD, BEHIND
-from validator.hashing import hash_body
+from validator.hashing import EMPTY_ROOT, hash_body, hash_object
 from validator.metrics import render_metrics
-from validator.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.model import (
+    Address,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Observation,
+    Statement,
+    StatementKind,
+    VoteQuorum,
+)
 from validator.peers import signing, wire
 from validator.peers.signing import Stamp, network_digest
 from validator.ports import Attestation, Gossip
@@ -76,23 +87,25 @@ class Attacked:
         }
         return sign_statement(Statement(kind, **{**values, **fields}), key, self.member.context.signing)
 
-    async def tell(self, gossip: Gossip) -> int:
-        return await self.post(wire.GOSSIP, wire.encode_gossip(gossip))
+    async def tell(self, gossip: Gossip, key: SigningKey | None = None) -> int:
+        """Status of one request of the liar, or of whoever has the key."""
+        body = wire.encode_gossip(gossip)
+        return await self.send(wire.GOSSIP, body, self.sign(wire.GOSSIP, body, key))
 
     async def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> int:
         """Status of one signed request of the liar."""
         return await self.send(path, body, headers or self.sign(path, body))
 
-    def sign(self, path: str, body: bytes) -> dict[str, str]:
+    def sign(self, path: str, body: bytes, key: SigningKey | None = None) -> dict[str, str]:
         self.counter += 1
-        context = self.member.context
-        stamp = Stamp(self.liar.address, 7, self.counter, self.network.clock.now_ms())
+        context, key = self.member.context, key or self.liar.key
+        stamp = Stamp(key.address, 7, self.counter, self.network.clock.now_ms())
         asked = signing.request_digest(
             stamp, path, self.member.address, body, network_digest(context.network), context.signing
         )
         return {
             **dict(signing.write_stamp(stamp)),
-            signing.SIGNATURE: signing.sign(asked, self.liar.key),
+            signing.SIGNATURE: signing.sign(asked, key),
             "content-length": str(len(body)),
         }
 
@@ -231,6 +244,13 @@ async def test_attestations_of_no_bundle_are_counted_and_not_kept(attacked: Atta
     assert attacked.state() == before
 
 
+async def test_a_request_of_a_stranger_is_refused_whoever_signed_what_it_tells(attacked: Attacked) -> None:
+    before = attacked.state()
+    assert await attacked.tell(Gossip(statements=(attacked.statement(),)), STRANGER) == 403
+    assert (attacked.counted, attacked.read) == ({"stranger": 1}, 0)
+    assert attacked.state() == before
+
+
 async def test_ten_mebibytes_are_refused_before_a_byte_of_them_is_read(attacked: Attacked) -> None:
     before, body = attacked.state(), bytes(10 << 20)
     assert await attacked.post(wire.GOSSIP, body) == 413
@@ -255,12 +275,46 @@ async def test_ten_thousand_requests_at_once_are_refused_once_the_bucket_is_empt
     assert attacked.state() == before
 
 
-async def test_ten_thousand_signed_lies_cost_two_rows_and_a_bounded_number_of_checks(attacked: Attacked) -> None:
-    lies = [attacked.statement(value=hash_body(b"%d" % i)) for i in range(2_100)]
-    served = [await attacked.tell(Gossip(statements=tuple(lies[i : i + 100]))) for i in range(0, len(lies), 100)]
-    assert served == [200] * (serve.CHECKS_BURST // 100) + [503]
-    assert attacked.counted["statement: too often"] == 1
-    assert _rows_of(attacked, attacked.liar.address) == 2
+async def test_of_ten_thousand_signed_lies_in_one_moment_two_are_kept_and_the_others_counted(
+    attacked: Attacked,
+) -> None:
+    own = _rows_of(attacked, attacked.liar.address)
+    lies = [attacked.statement(value=hash_body(b"%d" % i), round=2) for i in range(10_000)]
+    assert await attacked.tell(Gossip(statements=tuple(lies[:2]))) == 200
+    before = attacked.state()
+    requests = [Gossip(statements=tuple(lies[i : i + 99])) for i in range(2, 10_000, 99)]
+    served = [await attacked.tell(request) for request in requests]
+    in_time = (serve.CHECKS_BURST - 2) // 99
+    assert served == [200] * in_time + [503] * (len(requests) - in_time)
+    assert attacked.counted["statement: third of a kind"] == in_time * 99
+    assert attacked.counted["statement: too often"] == 10_000 - 2 - in_time * 99
+    assert _rows_of(attacked, attacked.liar.address) == own + 2
+    assert attacked.state() == before
+
+
+async def test_who_floods_delays_nobody_else_and_may_go_on_later(attacked: Attacked) -> None:
+    lies = [attacked.statement(value=hash_body(b"%d" % i)) for i in range(serve.CHECKS_BURST)]
+    assert await attacked.tell(Gossip(statements=tuple(lies))) == 200
+    more = Gossip(statements=(attacked.statement(round=1),))
+    assert await attacked.tell(more) == 503
+    honest = attacked.network.members[2].key
+    assert await attacked.tell(Gossip(statements=(attacked.statement(honest),)), honest) == 200
+    assert _rows_of(attacked, honest.address) == 1
+    attacked.network.clock.at_ms += 1_000
+    assert await attacked.tell(more) == 200
+
+
+async def test_of_a_third_observation_not_even_the_body_is_kept(attacked: Attacked) -> None:
+    bodies = [
+        encode_observation(Observation(attacked.window, EMPTY_ROOT, n, n, observer=attacked.liar.address))
+        for n in range(3)
+    ]
+    told = [attacked.statement(kind=StatementKind.OBSERVATION, value=hash_object(body)) for body in bodies]
+    for statement, body in zip(told, bodies, strict=True):
+        assert await attacked.tell(Gossip(statements=(statement,), bodies=(body,))) == 200
+    held = [attacked.member.store.rounds.load_body(statement.value) is not None for statement in told]
+    assert held == [True, True, False]
+    assert attacked.counted == {"statement: third of a kind": 1}
 
 
 async def test_of_rounds_far_ahead_only_the_newest_is_kept(attacked: Attacked) -> None:
