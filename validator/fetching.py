@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import certifi
@@ -489,7 +490,7 @@ class _Connections:
     """Open connections of a client: reused while fresh, and counted per (address, port) and per address."""
 
     def __init__(self, ssl_context: ssl.SSLContext | None, allow_nets: Sequence[IPNetwork]) -> None:
-        self._ssl = ssl_context or ssl.create_default_context(cafile=certifi.where())
+        self._ssl = ssl_context or trust()
         self._allow_nets = allow_nets
         self._change = threading.Condition()
         self._open: list[_Connection] = []
@@ -586,6 +587,18 @@ class _Connections:
         self._idle.remove(connection)
         self._open.remove(connection)
         self._change.notify_all()
+
+
+def trust(extra: Path | None = None) -> ssl.SSLContext:
+    """TLS for a client: the public authorities, and the certificates of a PEM file beside them.
+
+    Raises:
+        OSError: the file cannot be read or holds none.
+    """
+    context = ssl.create_default_context(cafile=certifi.where())
+    if extra is not None:
+        context.load_verify_locations(cafile=extra)
+    return context
 
 
 def _host_bytes(host: str) -> bytes:

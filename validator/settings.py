@@ -74,7 +74,12 @@ class Settings(BaseSettings):
 
     # limits of this machine
     allow_nets: Words = Field(
-        default=(), description="private networks that broker and peer URLs may lie in, e.g. 10.0.0.0/8"
+        default=(),
+        description="private networks that broker and peer URLs, or a TLS proxy of ours, may lie in, e.g. 10.0.0.0/8",
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        description="PEM certificates trusted beside the public ones for broker and peer URLs; for private networks",
     )
     allow_http: bool = Field(default=False, description="accept http:// in metadata; development networks only")
     disk_floor: str = Field(

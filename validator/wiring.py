@@ -23,7 +23,7 @@ from validator.chain.reader import ChainReader, StoreList
 from validator.codec.secp256k1 import SigningKey
 from validator.codec.statement import SigningContext
 from validator.errors import ConfigError
-from validator.fetching import BoundedClient, ParsedUrl, check_url
+from validator.fetching import BoundedClient, ParsedUrl, check_url, trust
 from validator.model import Address, Digest, Report, StreamPart, Window
 from validator.parameters import Network, parse_network
 from validator.peers.client import HttpPeers
@@ -115,7 +115,13 @@ class Node:
     @cached_property
     def http(self) -> BoundedClient:
         """The one client for strangers' URLs, so that its limits per address hold for brokers and peers together."""
-        return BoundedClient(allow_nets=self.settings.nets)
+        ca_file = self.settings.ca_file
+        try:
+            tls = trust(ca_file)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigError(f"LOGSTORE_CA_FILE: {ca_file}: {reason}", field="LOGSTORE_CA_FILE") from error
+        return BoundedClient(allow_nets=self.settings.nets, ssl_context=tls)
 
     @cached_property
     def chain(self) -> ChainReader:

@@ -1,23 +1,15 @@
 from __future__ import annotations
 
-import datetime
 import ipaddress
-import os
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import uvicorn
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.fakes.peer_service import FakePeerService, FakeSet, a_body
 from validator.codec.secp256k1 import SigningKey
@@ -378,85 +370,6 @@ def test_many_threads_may_ask_at_once(peers: HttpPeers, service: FakePeerService
     for thread in threads:
         thread.join()
     assert answers == [b"body"] * 80
-
-
-def test_a_tls_terminator_in_front_changes_nothing(endpoint: str, service: FakePeerService, tmp_path: Path) -> None:
-    pem = a_certificate(tmp_path, "a.example")
-    service.known_bodies[hash_object(b"body")] = b"body"
-    with terminating(endpoint, pem) as port:
-        peers = HttpPeers(
-            key=OURS,
-            context=CONTEXT,
-            network=NETWORK,
-            endpoints=lambda: {THEIRS.address: f"https://a.example:{port}"},
-            client=BoundedClient(
-                allow_nets=LOOPBACK,
-                resolver=lambda host, port: ["127.0.0.1"],
-                ssl_context=ssl.create_default_context(cafile=os.fspath(pem)),
-            ),
-            check=lambda url: check_url(url, allow_http=False, allow_nets=LOOPBACK),
-        )
-        assert peers.fetch_body(THEIRS.address, hash_object(b"body")) == b"body"
-        peers.send(THEIRS.address, a_gossip())
-        peers.close()
-    assert service.received == [(OURS.address, a_gossip())]
-
-
-def a_certificate(folder: Path, name: str) -> Path:
-    """Key and self-signed certificate in one PEM file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = folder / "a.pem"
-    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
-    return path
-
-
-@contextmanager
-def terminating(endpoint: str, pem: Path) -> Iterator[int]:
-    """A TLS terminator: takes TLS connections and passes their bytes on to the endpoint."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    behind = int(endpoint.rsplit(":", 1)[1])
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while piece := source.recv(65536):
-                sink.sendall(piece)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                outer = context.wrap_socket(listener.accept()[0], server_side=True)
-                inner = socket.create_connection(("127.0.0.1", behind))
-                for pair in ((outer, inner), (inner, outer)):
-                    threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(5)
 
 
 def test_every_endpoint_has_its_limits() -> None:
