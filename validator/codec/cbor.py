@@ -159,6 +159,39 @@ def _check_types(value: Cbor) -> None:
         raise TypeError(f"{type(value).__name__} has no canonical encoding")
 
 
+# --- fields of decoded objects --------------------------------------------------------------------
+
+
+def read_blob(value: Any, what: str) -> bytes:
+    """A byte string of any length. Raises MalformedInput."""
+    if not isinstance(value, bytes):
+        raise MalformedInput(what, "not a byte string")
+    return value
+
+
+def read_bytes(value: Any, size: int, what: str) -> bytes:
+    """A byte string of exactly ``size`` bytes. Raises MalformedInput."""
+    if not isinstance(value, bytes) or len(value) != size:
+        raise MalformedInput(what, f"not {size} bytes")
+    return value
+
+
+def read_u63(value: Any, what: str) -> int:
+    """An unsigned integer that fits a signed column of 64 bits. Raises MalformedInput."""
+    return _read_unsigned(value, what, 63)
+
+
+def read_u64(value: Any, what: str) -> int:
+    """An unsigned integer of 64 bits. Raises MalformedInput."""
+    return _read_unsigned(value, what, 64)
+
+
+def _read_unsigned(value: Any, what: str, bits: int) -> int:
+    if type(value) is not int or not 0 <= value < 1 << bits:
+        raise MalformedInput(what, f"not an unsigned integer below 2^{bits}")
+    return value
+
+
 def pack_amount(amount: int) -> bytes:
     """An amount or price of up to 256 bits as the shortest big-endian byte string (0 is empty)."""
     if not 0 <= amount < 1 << 256:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from validator.codec import cbor
+from validator.codec.cbor import read_blob, read_bytes, read_u63, read_u64
 from validator.codec.outcome import decode_outcome, encode_outcome
 from validator.codec.statement import decode_quorum, encode_quorum
 from validator.errors import MalformedInput
@@ -35,13 +36,13 @@ def encode_header(h: BundleHeader) -> bytes:
 def decode_header(data: bytes) -> BundleHeader:
     """Inverse of ``encode_header``. Raises MalformedInput."""
     f = cbor.decode_object(data, "header/1", 5, max_bytes=256)
-    for value, what in ((f[0], "config_digest"), (f[2], "previous_root")):
-        if not isinstance(value, bytes) or len(value) != 32:
-            raise MalformedInput(f"header.{what}", "not 32 bytes")
-    for value, what in ((f[1], "number"), (f[3], "first_ms"), (f[4], "last_ms")):
-        if type(value) is not int or value < 0:
-            raise MalformedInput(f"header.{what}", "not an unsigned integer")
-    return BundleHeader(Digest(f[0]), f[1], Root(f[2]), f[3], f[4])
+    return BundleHeader(
+        Digest(read_bytes(f[0], 32, "header.config_digest")),
+        read_u64(f[1], "header.number"),
+        Root(read_bytes(f[2], 32, "header.previous_root")),
+        read_u64(f[3], "header.first_ms"),
+        read_u64(f[4], "header.last_ms"),
+    )
 
 
 def bundle_leaves(header: BundleHeader, windows: Sequence[Digest], late: Digest) -> list[Digest]:
@@ -81,7 +82,7 @@ def decode_manifest(data: bytes) -> Manifest:
     if not isinstance(f[5], list) or any(type(v) is not int for v in f[5]):
         raise MalformedInput("manifest.codec_versions", "not a list of integers")
     return Manifest(
-        header=decode_header(_bytes(f[0], "manifest.header")),
+        header=decode_header(read_blob(f[0], "manifest.header")),
         config_preimage=f[1],
         windows=tuple(_decode_certified(c) for c in f[2]),
         late=_decode_certified(f[3]),
@@ -145,14 +146,9 @@ def _decode_certified(item: Any) -> Certified:
     if not isinstance(item, list) or len(item) != 2:
         raise MalformedInput("manifest.windows", "not pairs of outcome and certificate")
     return Certified(
-        decode_outcome(_bytes(item[0], "manifest.outcome")), decode_quorum(_bytes(item[1], "manifest.certificate"))
+        decode_outcome(read_blob(item[0], "manifest.outcome")),
+        decode_quorum(read_blob(item[1], "manifest.certificate")),
     )
-
-
-def _bytes(value: Any, what: str) -> bytes:
-    if not isinstance(value, bytes):
-        raise MalformedInput(what, "not a byte string")
-    return value
 
 
 def _text(value: Any) -> str:
@@ -162,12 +158,8 @@ def _text(value: Any) -> str:
 
 
 def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 63:
-        raise MalformedInput("ledger", "not a number below 2^63")
-    return value
+    return read_u63(value, "ledger")
 
 
 def _address(value: Any) -> Address:
-    if not isinstance(value, bytes) or len(value) != 20:
-        raise MalformedInput("ledger", "address is not 20 bytes")
-    return Address(value)
+    return Address(read_bytes(value, 20, "ledger"))

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from validator.codec import cbor
+from validator.codec.cbor import read_bytes, read_u64
 from validator.errors import InvariantError, MalformedInput
 from validator.hashing import hash_leaf, hash_object
 from validator.merkle import compute_root
@@ -113,14 +114,14 @@ def decode_observation(data: bytes) -> Observation:
     f = cbor.decode_object(data, "observation/1", 10, max_bytes=MAX_OBSERVATION_BYTES)
     observation = Observation(
         instance=_read_instance(f[0], f[1]),
-        set_root=Root(_bytes(f[2], 32, "set_root")),
-        count=_uint(f[3], "count"),
-        signed_bytes=_uint(f[4], "signed_bytes"),
+        set_root=Root(read_bytes(f[2], 32, "set_root")),
+        count=read_u64(f[3], "count"),
+        signed_bytes=read_u64(f[4], "signed_bytes"),
         incomplete=tuple(_read_part(p) for p in _list(f[5], "incomplete")),
         shares=_read_shares(f[6]),
-        erc1271=tuple(Digest(_bytes(d, 32, "erc1271")) for d in _list(f[7], "erc1271")),
+        erc1271=tuple(Digest(read_bytes(d, 32, "erc1271")) for d in _list(f[7], "erc1271")),
         price=None if f[8] is None else cbor.unpack_amount(f[8], "price"),
-        observer=Address(_bytes(f[9], 20, "observer")),
+        observer=Address(read_bytes(f[9], 20, "observer")),
     )
     _require_sorted([part_order(p) for p in observation.incomplete], "incomplete")
     _require_sorted(list(observation.erc1271), "erc1271")
@@ -163,15 +164,15 @@ def decode_outcome(data: bytes) -> Outcome:
     f = cbor.decode_object(data, "outcome/1", 11, max_bytes=MAX_OUTCOME_BYTES)
     outcome = Outcome(
         instance=_read_instance(f[0], f[1]),
-        block_number=_uint(f[2], "block_number"),
-        block_hash=Digest(_bytes(f[3], 32, "block_hash")),
+        block_number=read_u64(f[2], "block_number"),
+        block_hash=Digest(read_bytes(f[3], 32, "block_hash")),
         entries=_read_entries(_list(f[4], "entries"), "entries"),
-        root=Root(_bytes(f[5], 32, "root")),
+        root=Root(read_bytes(f[5], 32, "root")),
         price=cbor.unpack_amount(f[6], "price"),
         shares=_read_shares(f[7]),
-        observations=tuple(Digest(_bytes(d, 32, "observations")) for d in _list(f[8], "observations")),
+        observations=tuple(Digest(read_bytes(d, 32, "observations")) for d in _list(f[8], "observations")),
         evidence=tuple(_read_evidence(e) for e in _list(f[9], "evidence")),
-        evidence_count=_uint(f[10], "evidence_count"),
+        evidence_count=read_u64(f[10], "evidence_count"),
     )
     _require_sorted(list(outcome.observations), "observations")
     _require_sorted([_evidence_order(e) for e in outcome.evidence], "evidence")
@@ -192,16 +193,16 @@ def _read_entries(items: list[Any], what: str) -> tuple[PartitionEntry, ...]:
     entries = []
     for item in items:
         f = _list(item, what, 7)
-        flags = _uint(f[6], f"{what}.flags")
+        flags = read_u64(f[6], f"{what}.flags")
         if flags > 15:
             raise MalformedInput(f"{what}.flags", f"unknown flag in {flags}")
         entries.append(
             PartitionEntry(
                 *_read_part(f[:2]),
-                Root(_bytes(f[2], 32, f"{what}.root")),
-                _uint(f[3], f"{what}.count"),
-                _uint(f[4], f"{what}.signed_bytes"),
-                _uint(f[5], f"{what}.canonical_bytes"),
+                Root(read_bytes(f[2], 32, f"{what}.root")),
+                read_u64(f[3], f"{what}.count"),
+                read_u64(f[4], f"{what}.signed_bytes"),
+                read_u64(f[5], f"{what}.canonical_bytes"),
                 Flag(flags),
             )
         )
@@ -214,7 +215,9 @@ def _read_shares(items: Any) -> tuple[BrokerShare, ...]:
     for item in _list(items, "shares"):
         f = _list(item, "shares", 3)
         shares.append(
-            BrokerShare(Address(_bytes(f[0], 20, "shares.broker")), _uint(f[1], "served"), _uint(f[2], "missed"))
+            BrokerShare(
+                Address(read_bytes(f[0], 20, "shares.broker")), read_u64(f[1], "served"), read_u64(f[2], "missed")
+            )
         )
     _require_sorted([s.broker for s in shares], "shares")
     return tuple(shares)
@@ -222,7 +225,7 @@ def _read_shares(items: Any) -> tuple[BrokerShare, ...]:
 
 def _read_evidence(item: Any) -> Equivocation:
     f = _list(item, "evidence", 4)
-    first, second = Digest(_bytes(f[2], 32, "evidence.first")), Digest(_bytes(f[3], 32, "evidence.second"))
+    first, second = Digest(read_bytes(f[2], 32, "evidence.first")), Digest(read_bytes(f[3], 32, "evidence.second"))
     if not first < second:
         raise MalformedInput("evidence", "the two leaves are not in ascending order")
     return Equivocation(*_read_part(f[:2]), first, second)
@@ -234,7 +237,7 @@ def _evidence_order(e: Equivocation) -> tuple[bytes, int, bytes, bytes]:
 
 def _read_instance(kind: Any, number: Any) -> InstanceId:
     try:
-        return InstanceId(InstanceKind(_uint(kind, "instance.kind")), _uint(number, "instance.number"))
+        return InstanceId(InstanceKind(read_u64(kind, "instance.kind")), read_u64(number, "instance.number"))
     except ValueError:
         raise MalformedInput("instance.kind", f"{kind} is unknown") from None
 
@@ -243,24 +246,12 @@ def _read_part(item: Any) -> StreamPart:
     f = _list(item, "partition", 2)
     if not isinstance(f[0], str) or not 0 < len(f[0].encode()) <= 256:
         raise MalformedInput("stream_id", "not a text of 1 to 256 bytes")
-    return (f[0], _uint(f[1], "partition"))
+    return (f[0], read_u64(f[1], "partition"))
 
 
 def _list(value: Any, what: str, size: int | None = None) -> list[Any]:
     if not isinstance(value, list) or (size is not None and len(value) != size):
         raise MalformedInput(what, "not a list" if size is None else f"not a list of {size}")
-    return value
-
-
-def _bytes(value: Any, size: int, what: str) -> bytes:
-    if not isinstance(value, bytes) or len(value) != size:
-        raise MalformedInput(what, f"not {size} bytes")
-    return value
-
-
-def _uint(value: Any, what: str) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 64:
-        raise MalformedInput(what, "not an unsigned 64-bit integer")
     return value
 
 

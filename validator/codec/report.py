@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from validator.codec import cbor
+from validator.codec.cbor import read_bytes, read_u64
 from validator.codec.secp256k1 import is_low_s
 from validator.codec.typed_data import Domain, Struct, digest
 from validator.errors import InvariantError, MalformedInput
@@ -216,42 +217,42 @@ def decode_report(data: bytes) -> Report:
     """
     f = cbor.decode_object(data, KIND, 17, max_bytes=MAX_REPORT_BYTES)
     report = Report(
-        config_digest=Digest(_fixed(f[0], 32, "config_digest")),
-        number=_unsigned(f[1], "number"),
-        height=_unsigned(f[2], "height"),
-        block_hash=Digest(_fixed(f[3], 32, "block_hash")),
-        first_ms=_unsigned(f[4], "first_ms"),
-        last_ms=_unsigned(f[5], "last_ms"),
-        previous_root=Root(_fixed(f[6], 32, "previous_root")),
-        bundle_root=Root(_fixed(f[7], 32, "bundle_root")),
-        storage_id=StorageId(_fixed(f[8], 32, "storage_id")),
-        uploader=Address(_fixed(f[9], 20, "uploader")),
-        ledger_root=Digest(_fixed(f[10], 32, "ledger_root")),
+        config_digest=Digest(read_bytes(f[0], 32, "config_digest")),
+        number=read_u64(f[1], "number"),
+        height=read_u64(f[2], "height"),
+        block_hash=Digest(read_bytes(f[3], 32, "block_hash")),
+        first_ms=read_u64(f[4], "first_ms"),
+        last_ms=read_u64(f[5], "last_ms"),
+        previous_root=Root(read_bytes(f[6], 32, "previous_root")),
+        bundle_root=Root(read_bytes(f[7], 32, "bundle_root")),
+        storage_id=StorageId(read_bytes(f[8], 32, "storage_id")),
+        uploader=Address(read_bytes(f[9], 20, "uploader")),
+        ledger_root=Digest(read_bytes(f[10], 32, "ledger_root")),
         streams=tuple(
             StreamLine(
                 _stream_id(x[0], f"streams[{i}].id"),
                 _amount(x[1], f"streams[{i}].capture"),
-                _unsigned(x[2], f"streams[{i}].bytes"),
+                read_u64(x[2], f"streams[{i}].bytes"),
             )
             for i, x in _lines(f[11], 3, "streams")
         ),
         consumers=tuple(
             ConsumerLine(
-                Address(_fixed(x[0], 20, f"consumers[{i}].consumer")),
+                Address(read_bytes(x[0], 20, f"consumers[{i}].consumer")),
                 _amount(x[1], f"consumers[{i}].capture"),
-                _unsigned(x[2], f"consumers[{i}].bytes"),
+                read_u64(x[2], f"consumers[{i}].bytes"),
             )
             for i, x in _lines(f[12], 3, "consumers")
         ),
         nodes=tuple(
-            NodeLine(Address(_fixed(x[0], 20, f"nodes[{i}].node")), _signed(x[1], x[2], f"nodes[{i}].amount"))
+            NodeLine(Address(read_bytes(x[0], 20, f"nodes[{i}].node")), _signed(x[1], x[2], f"nodes[{i}].amount"))
             for i, x in _lines(f[13], 3, "nodes")
         ),
         treasury=_amount(f[14], "treasury"),
         next_committee=tuple(
-            Address(_fixed(x, 20, f"next_committee[{i}]")) for i, x in enumerate(_list(f[15], "next_committee"))
+            Address(read_bytes(x, 20, f"next_committee[{i}]")) for i, x in enumerate(_list(f[15], "next_committee"))
         ),
-        next_config_digest=Digest(_fixed(f[16], 32, "next_config_digest")),
+        next_config_digest=Digest(read_bytes(f[16], 32, "next_config_digest")),
     )
     for name in ("streams", "consumers", "nodes", "next_committee"):
         keys = [_key(x) for x in getattr(report, name)]
@@ -270,18 +271,6 @@ def _key(line: Any) -> bytes:
     if isinstance(line, NodeLine):
         return line.node
     return bytes(line)
-
-
-def _fixed(value: Any, size: int, what: str) -> bytes:
-    if not isinstance(value, bytes) or len(value) != size:
-        raise MalformedInput(what, f"not a byte string of {size} bytes")
-    return value
-
-
-def _unsigned(value: Any, what: str) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 64:
-        raise MalformedInput(what, "not an unsigned integer of 64 bits")
-    return value
 
 
 def _amount(value: Any, what: str) -> int:

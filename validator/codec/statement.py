@@ -23,6 +23,7 @@ from functools import lru_cache
 from typing import Any
 
 from validator.codec import cbor
+from validator.codec.cbor import read_bytes, read_u63
 from validator.codec.secp256k1 import SigningKey, is_low_s, recover_address
 from validator.codec.typed_data import Domain, Struct, digest
 from validator.errors import InvariantError, MalformedInput
@@ -153,13 +154,13 @@ def decode_statement(data: bytes) -> Statement:
     kind = _kind(f[0], tuple(StatementKind))
     statement = Statement(
         kind=kind,
-        config_digest=Digest(_bytes(f[1], 32, "config_digest")),
+        config_digest=Digest(read_bytes(f[1], 32, "config_digest")),
         instance=_instance(f[2], f[3]),
         round=_round(f[4], "round"),
         valid_round=_round(f[5], "valid_round") - 1,
-        value=Digest(_bytes(f[6], 32, "value")),
-        signer=Address(_bytes(f[7], 20, "signer")),
-        signature=_bytes(f[8], 65, "signature"),
+        value=Digest(read_bytes(f[6], 32, "value")),
+        signer=Address(read_bytes(f[7], 20, "signer")),
+        signature=read_bytes(f[8], 65, "signature"),
     )
     if kind is StatementKind.OBSERVATION and statement.round:
         raise MalformedInput("round", "an observation has no round")
@@ -192,15 +193,15 @@ def decode_quorum(data: bytes) -> VoteQuorum:
     for item in f[6]:
         if not isinstance(item, list) or len(item) != 2:
             raise MalformedInput("quorum.signatures", "not pairs")
-        signatures.append((Address(_bytes(item[0], 20, "signer")), _bytes(item[1], 65, "signature")))
+        signatures.append((Address(read_bytes(item[0], 20, "signer")), read_bytes(item[1], 65, "signature")))
     if any(not a[0] < b[0] for a, b in itertools.pairwise(signatures)):
         raise MalformedInput("quorum.signatures", "signers not distinct and ascending")
     return VoteQuorum(
         kind=_kind(f[0], (StatementKind.PREVOTE, StatementKind.PRECOMMIT)),
-        config_digest=Digest(_bytes(f[1], 32, "config_digest")),
+        config_digest=Digest(read_bytes(f[1], 32, "config_digest")),
         instance=_instance(f[2], f[3]),
         round=_round(f[4], "round"),
-        value=Digest(_bytes(f[5], 32, "value")),
+        value=Digest(read_bytes(f[5], 32, "value")),
         signatures=tuple(signatures),
     )
 
@@ -246,13 +247,13 @@ def decode_upload(data: bytes) -> UploadAnnouncement:
     """Inverse of ``encode_upload``; the signature is not checked here. Raises MalformedInput."""
     f = cbor.decode_object(data, "upload/1", 7, max_bytes=MAX_STATEMENT_BYTES)
     return UploadAnnouncement(
-        config_digest=Digest(_bytes(f[0], 32, "config_digest")),
-        number=_uint(f[1], "number"),
-        bundle_root=Root(_bytes(f[2], 32, "bundle_root")),
-        storage_id=StorageId(_bytes(f[3], 32, "storage_id")),
-        owner=_bytes(f[4], 32, "owner"),
-        signer=Address(_bytes(f[5], 20, "signer")),
-        signature=_bytes(f[6], 65, "signature"),
+        config_digest=Digest(read_bytes(f[0], 32, "config_digest")),
+        number=read_u63(f[1], "number"),
+        bundle_root=Root(read_bytes(f[2], 32, "bundle_root")),
+        storage_id=StorageId(read_bytes(f[3], 32, "storage_id")),
+        owner=read_bytes(f[4], 32, "owner"),
+        signer=Address(read_bytes(f[5], 20, "signer")),
+        signature=read_bytes(f[6], 65, "signature"),
     )
 
 
@@ -270,19 +271,7 @@ def _kind(value: Any, allowed: Sequence[StatementKind]) -> StatementKind:
 def _instance(kind: Any, number: Any) -> InstanceId:
     if type(kind) is not int or kind not in (1, 2):
         raise MalformedInput("instance.kind", f"{kind!r} is unknown")
-    return InstanceId(InstanceKind(kind), _uint(number, "instance.number"))
-
-
-def _bytes(value: Any, size: int, what: str) -> bytes:
-    if not isinstance(value, bytes) or len(value) != size:
-        raise MalformedInput(what, f"not {size} bytes")
-    return value
-
-
-def _uint(value: Any, what: str) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 63:
-        raise MalformedInput(what, "not an unsigned integer below 2^63")
-    return value
+    return InstanceId(InstanceKind(kind), read_u63(number, "instance.number"))
 
 
 def _round(value: Any, what: str) -> int:

@@ -26,6 +26,7 @@ from typing import Any
 import zstandard
 
 from validator.codec import cbor
+from validator.codec.cbor import read_blob, read_bytes, read_u63
 from validator.codec.outcome import MAX_ENTRIES_BYTES, MAX_OUTCOME_BYTES, part_order
 from validator.codec.statement import (
     MAX_QUORUM_BYTES,
@@ -125,10 +126,10 @@ def decode_gossip(data: bytes) -> Gossip:
     f = cbor.decode_object(data, "gossip/1", 5, max_bytes=MAX_GOSSIP_BYTES)
     lists = [_list(part, "gossip", MAX_GOSSIP_ITEMS) for part in f]
     return Gossip(
-        statements=tuple(decode_statement(_blob(s, "gossip.statements")) for s in lists[0]),
-        quorums=tuple(decode_quorum(_blob(q, "gossip.quorums")) for q in lists[1]),
-        bodies=tuple(_blob(b, "gossip.bodies") for b in lists[2]),
-        uploads=tuple(decode_upload(_blob(u, "gossip.uploads")) for u in lists[3]),
+        statements=tuple(decode_statement(read_blob(s, "gossip.statements")) for s in lists[0]),
+        quorums=tuple(decode_quorum(read_blob(q, "gossip.quorums")) for q in lists[1]),
+        bodies=tuple(read_blob(b, "gossip.bodies") for b in lists[2]),
+        uploads=tuple(decode_upload(read_blob(u, "gossip.uploads")) for u in lists[3]),
         attestations=tuple(_read_attestation(a) for a in lists[4]),
     )
 
@@ -166,10 +167,10 @@ def _bodies_that_fit(bodies: Sequence[bytes]) -> list[bytes]:
 def _read_attestation(item: Any) -> Attestation:
     f = _list(item, "gossip.attestations", 4, exactly=True)
     return Attestation(
-        _uint(f[0], "attestation.number"),
-        Digest(_bytes(f[1], 32, "attestation.report_digest")),
-        Address(_bytes(f[2], 20, "attestation.signer")),
-        _bytes(f[3], 65, "attestation.signature"),
+        read_u63(f[0], "attestation.number"),
+        Digest(read_bytes(f[1], 32, "attestation.report_digest")),
+        Address(read_bytes(f[2], 20, "attestation.signer")),
+        read_bytes(f[3], 65, "attestation.signature"),
     )
 
 
@@ -191,11 +192,16 @@ def decode_held(data: bytes) -> HeldVotes:
         kind, round_, value, signers = _list(item, "held", 4, exactly=True)
         if type(kind) is not int or kind not in [int(k) for k in StatementKind]:
             raise MalformedInput("held.kind", "unknown")
-        addresses = tuple(Address(_bytes(s, 20, "held.signers")) for s in _list(signers, "held.signers", 256))
+        addresses = tuple(Address(read_bytes(s, 20, "held.signers")) for s in _list(signers, "held.signers", 256))
         held.append(
-            (StatementKind(kind), _uint(round_, "held.round"), Digest(_bytes(value, 32, "held.value")), addresses)
+            (
+                StatementKind(kind),
+                read_u63(round_, "held.round"),
+                Digest(read_bytes(value, 32, "held.value")),
+                addresses,
+            )
         )
-    return HeldVotes(Digest(_bytes(f[0], 32, "held.config_digest")), _read_instance(f[1], f[2]), tuple(held))
+    return HeldVotes(Digest(read_bytes(f[0], 32, "held.config_digest")), _read_instance(f[1], f[2]), tuple(held))
 
 
 # --- sets -----------------------------------------------------------------------------------------
@@ -207,7 +213,7 @@ def encode_set_root(set_root: Root) -> bytes:
 
 def decode_set_root(data: bytes) -> Root:
     (root,) = cbor.decode_object(data, "set/1", 1, max_bytes=REQUEST_BYTES[ENTRIES])
-    return Root(_bytes(root, 32, "set_root"))
+    return Root(read_bytes(root, 32, "set_root"))
 
 
 def encode_reconcile(set_root: Root, parts: Iterable[StreamPart], message: bytes, *, strong: bool) -> bytes:
@@ -225,11 +231,11 @@ def decode_reconcile(data: bytes) -> tuple[Root, list[StreamPart], bytes, bool]:
         stream_id, partition = _list(item, "reconcile.parts", 2, exactly=True)
         if not isinstance(stream_id, str) or not 0 < len(stream_id.encode()) <= 256:
             raise MalformedInput("reconcile.parts", "a stream id that is no text of 1 to 256 bytes")
-        parts.append((stream_id, _uint(partition, "reconcile.partition")))
+        parts.append((stream_id, read_u63(partition, "reconcile.partition")))
     keys = [part_order(part) for part in parts]
     if any(not a < b for a, b in itertools.pairwise(keys)):
         raise MalformedInput("reconcile.parts", "not in strictly ascending order")
-    return Root(_bytes(f[0], 32, "set_root")), parts, _blob(f[3], "reconcile.message"), f[1]
+    return Root(read_bytes(f[0], 32, "set_root")), parts, read_blob(f[3], "reconcile.message"), f[1]
 
 
 def encode_leaves(set_root: Root, leaves: Sequence[Digest]) -> bytes:
@@ -239,10 +245,10 @@ def encode_leaves(set_root: Root, leaves: Sequence[Digest]) -> bytes:
 def decode_leaves(data: bytes) -> tuple[Root, list[Digest]]:
     """(set root, distinct leaves). Raises MalformedInput."""
     f = cbor.decode_object(data, "leaves/1", 2, max_bytes=REQUEST_BYTES[MESSAGES])
-    leaves = [Digest(_bytes(leaf, 32, "leaves")) for leaf in _list(f[1], "leaves", MAX_LEAVES)]
+    leaves = [Digest(read_bytes(leaf, 32, "leaves")) for leaf in _list(f[1], "leaves", MAX_LEAVES)]
     if len(set(leaves)) != len(leaves):
         raise MalformedInput("leaves", "one occurs twice")
-    return Root(_bytes(f[0], 32, "set_root")), leaves
+    return Root(read_bytes(f[0], 32, "set_root")), leaves
 
 
 def encode_page(messages: Sequence[bytes]) -> bytes:
@@ -279,7 +285,7 @@ def encode_digest(digest: Digest) -> bytes:
 
 def decode_digest(data: bytes) -> Digest:
     (digest,) = cbor.decode_object(data, "body/1", 1, max_bytes=REQUEST_BYTES[BODY])
-    return Digest(_bytes(digest, 32, "body.digest"))
+    return Digest(read_bytes(digest, 32, "body.digest"))
 
 
 def encode_instances(instances: Sequence[InstanceId]) -> bytes:
@@ -310,8 +316,10 @@ def decode_certified(data: bytes) -> list[tuple[InstanceId, bytes, VoteQuorum]]:
     certified = []
     for item in _list(items, "certified", MAX_INSTANCES):
         kind, number, outcome, quorum = _list(item, "certified", 4, exactly=True)
-        blob = _blob(outcome, "certified.outcome")
-        certified.append((_read_instance(kind, number), blob, decode_quorum(_blob(quorum, "certified.certificate"))))
+        blob = read_blob(outcome, "certified.outcome")
+        certified.append(
+            (_read_instance(kind, number), blob, decode_quorum(read_blob(quorum, "certified.certificate")))
+        )
     return certified
 
 
@@ -323,11 +331,11 @@ def encode_handshake(handshake: Handshake) -> bytes:
 def decode_handshake(data: bytes) -> Handshake:
     f = cbor.decode_object(data, "handshake/1", 5, max_bytes=MAX_HANDSHAKE_BYTES)
     return Handshake(
-        member=Address(_bytes(f[0], 20, "handshake.member")),
-        versions=tuple(_uint(v, "handshake.versions") for v in _list(f[1], "handshake.versions", 64)),
-        configs=tuple(_blob(c, "handshake.configs") for c in _list(f[2], "handshake.configs", 16)),
-        now_ms=_uint(f[3], "handshake.now_ms"),
-        head=_uint(f[4], "handshake.head"),
+        member=Address(read_bytes(f[0], 20, "handshake.member")),
+        versions=tuple(read_u63(v, "handshake.versions") for v in _list(f[1], "handshake.versions", 64)),
+        configs=tuple(read_blob(c, "handshake.configs") for c in _list(f[2], "handshake.configs", 16)),
+        now_ms=read_u63(f[3], "handshake.now_ms"),
+        head=read_u63(f[4], "handshake.head"),
     )
 
 
@@ -354,25 +362,7 @@ def _list(value: Any, what: str, limit: int, *, exactly: bool = False) -> list[A
     return value
 
 
-def _blob(value: Any, what: str) -> bytes:
-    if not isinstance(value, bytes):
-        raise MalformedInput(what, "not a byte string")
-    return value
-
-
-def _bytes(value: Any, size: int, what: str) -> bytes:
-    if not isinstance(value, bytes) or len(value) != size:
-        raise MalformedInput(what, f"not {size} bytes")
-    return value
-
-
-def _uint(value: Any, what: str) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 63:
-        raise MalformedInput(what, "not an unsigned integer below 2^63")
-    return value
-
-
 def _read_instance(kind: Any, number: Any) -> InstanceId:
     if type(kind) is not int or kind not in [int(k) for k in InstanceKind]:
         raise MalformedInput("instance.kind", "unknown")
-    return InstanceId(InstanceKind(kind), _uint(number, "instance.number"))
+    return InstanceId(InstanceKind(kind), read_u63(number, "instance.number"))
