@@ -1,7 +1,8 @@
 """Peak memory of collecting one large window in a fresh process: ``python -m benchmarks.memory 2000000``.
 
-Two brokers serve the same messages, in pages. Signatures are not checked, since that holds no memory and takes most
-of the time; everything else is what collecting does. Prints one JSON object.
+Two brokers serve the same messages, in pages: a few thousand signed ones again and again, each time later. So their
+signatures recover to strangers; they are checked like any others, but the verdict is not asked. Everything else is
+what collecting does. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ import resource
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 from benchmarks.corpus import make_lines
 from validator.broker.pages import read_lines
 from validator.codec.legacy_array import read_legacy_array
-from validator.codec.signatures import VALID
+from validator.codec.signatures import check_recovered
 from validator.consensus.proposal import Span
-from validator.model import Address
-from validator.steps import gathering
+from validator.model import Address, StreamPart
+from validator.steps import checking
+from validator.steps.gathering import Gathering
 from validator.store.segments import SegmentStore
 
 PATTERNS = 5000
@@ -37,21 +41,13 @@ def main(arguments: Sequence[str]) -> int:
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch.object(gathering, "verify_batch", lambda records: [VALID] * len(records)),
-        gathering.Gathering(Path(folder) / "scratch", set(parts)) as gathered,
+        patch.object(checking, "check_recovered", lambda signed: (True for _ in check_recovered(signed))),
+        Gathering(Path(folder) / "scratch", set(parts)) as gathered,
     ):
         for broker in BROKERS:
-            taken = 0
-            for page in _pages(lines, stamps, count):
-                # a page of one partition each is what brokers answer; here a page mixes them, as the work is the same
-                at = iter(range(len(lines)))
-                read_lines(
-                    [page + END],
-                    lambda data, form, broker=broker, at=at, taken=taken: gathered.take(  # type: ignore[misc]
-                        broker, parts[next(at)], taken, data, form
-                    ),
-                )
-                taken += len(lines)
+            for turn, pages in enumerate(_pages(lines, parts, stamps, count)):
+                for part, page in pages.items():
+                    read_lines([page + END], partial(_take, gathered, broker, part, turn * len(lines)))
         gathered.check(Span(0, 1 << 52), lambda *_: True, lambda _: False, message_limit=1 << 20)
         saved = SegmentStore(f"{folder}/sets").save_ordered(gathered.settle())
         sightings = len(gathered.sightings())
@@ -70,14 +66,22 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if saved.info.count >= count * 0.99 else 1
 
 
-def _pages(lines: Sequence[bytes], stamps: Sequence[bytes], count: int) -> Iterator[bytes]:
-    """The same lines again and again, each time later, until there are at least ``count``."""
+def _take(
+    gathered: Gathering, broker: Address, part: StreamPart, position: int, lines: Sequence[bytes], form: str
+) -> None:
+    gathered.take(broker, part, position, lines, form)
+
+
+def _pages(
+    lines: Sequence[bytes], parts: Sequence[StreamPart], stamps: Sequence[bytes], count: int
+) -> Iterator[dict[StreamPart, bytes]]:
+    """The same lines by partition again and again, each time later, until there are at least ``count``."""
     for turn in range(-(-count // len(lines))):
         shift = turn * PATTERNS * 20
-        yield b"\n".join(
-            line.replace(stamp, b",%d," % (int(stamp[1:-1]) + shift), 1)
-            for line, stamp in zip(lines, stamps, strict=True)
-        )
+        pages: dict[StreamPart, list[bytes]] = defaultdict(list)
+        for line, part, stamp in zip(lines, parts, stamps, strict=True):
+            pages[part].append(line.replace(stamp, b",%d," % (int(stamp[1:-1]) + shift), 1))
+        yield {part: b"\n".join(members) for part, members in pages.items()}
 
 
 if __name__ == "__main__":

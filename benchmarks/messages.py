@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -32,16 +33,17 @@ from benchmarks.runner import Case, Result, print_table, ratio, run_in_turn
 from validator.broker.pages import read_lines
 from validator.codec.legacy_array import read_legacy_array
 from validator.codec.message import record_of_read, signature_payload
-from validator.codec.signatures import VALID
 from validator.consensus.proposal import Span
 from validator.model import Address, Record, StreamPart
-from validator.steps import gathering
+from validator.steps import checking
 from validator.steps.gathering import Gathering
 from validator.store.segments import SegmentStore
 
 OK, FAILED, USAGE = 0, 1, 2
 SLICE = 5000
-"""Messages per slice: one page of a broker."""
+"""Messages per slice: what a broker answers for a window."""
+PIECE = 64 << 10
+"""A body arrives in such pieces."""
 GOALS = {
     "ours against the C loop": 0.76,
     "ours against Node": 3.0,
@@ -54,8 +56,8 @@ BROKER = Address(b"\x01" * 20)
 END = b'\n{"hasNext":false,"type":"metadata"}'
 NODE = Path(__file__).with_name("node")
 
-Slice = tuple[bytes, list[StreamPart]]
-"""A page as a broker sends it, and the partition of each of its lines."""
+Slice = dict[StreamPart, bytes]
+"""The lines that a broker answers for each partition."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -115,14 +117,15 @@ def load_slices(count: int, seed: int) -> list[Slice]:
         part.replace(path)
     slices = []
     for at in range(0, len(lines) - SLICE + 1, SLICE):
-        page = lines[at : at + SLICE]
-        slices.append((b"\n".join(page), [read_legacy_array(line).stream_part for line in page]))
+        answers: dict[StreamPart, list[bytes]] = {}
+        for line in lines[at : at + SLICE]:
+            answers.setdefault(read_legacy_array(line).stream_part, []).append(line)
+        slices.append({part: b"\n".join(members) for part, members in answers.items()})
     return slices
 
 
-def run_ours(page: Slice, folder: Path, steps: dict[str, float] | None = None) -> float:
+def run_ours(answers: Slice, folder: Path, steps: dict[str, float] | None = None) -> float:
     """CPU seconds of the whole way of one page through what the validator runs. Adds each step's to ``steps``."""
-    body, parts = page
     gc.collect()
     began = at = time.process_time()
 
@@ -133,14 +136,11 @@ def run_ours(page: Slice, folder: Path, steps: dict[str, float] | None = None) -
             steps[step] = steps.get(step, 0.0) + now - at
         at = now
 
-    with Gathering(folder / "scratch", set(parts)) as gathered:
-        served = enumerate(parts)
-
-        def take(data: bytes, form: str) -> None:
-            position, part = next(served)
-            gathered.take(BROKER, part, position, data, form)
-
-        read_lines([body, END], take)
+    with Gathering(folder / "scratch", answers) as gathered:
+        for part, lines in answers.items():
+            body = lines + END
+            pieces = (body[at : at + PIECE] for at in range(0, len(body), PIECE))
+            read_lines(pieces, partial(take, gathered, part))
         done("split, exact duplicates")
         gathered.check(Span(0, 1 << 52), lambda *_: True, lambda _: False, message_limit=1 << 20)
         done("parse, check, encode, hash, sort")
@@ -149,10 +149,14 @@ def run_ours(page: Slice, folder: Path, steps: dict[str, float] | None = None) -
     return at - began
 
 
-def run_unchecked(page: Slice, folder: Path) -> float:
+def take(gathered: Gathering, part: StreamPart, lines: Sequence[bytes], form: str) -> None:
+    gathered.take(BROKER, part, 0, lines, form)
+
+
+def run_unchecked(answers: Slice, folder: Path) -> float:
     """The same without looking at signatures."""
-    with patch.object(gathering, "verify_batch", lambda records: [VALID] * len(records)):
-        return run_ours(page, folder)
+    with patch.object(checking, "check_recovered", lambda signed: (True for _ in signed)):
+        return run_ours(answers, folder)
 
 
 def make_c_case(slices: Sequence[Slice], folder: Path) -> Case | None:
@@ -176,8 +180,9 @@ def make_c_case(slices: Sequence[Slice], folder: Path) -> Case | None:
         ctypes.cast(curve.secp256k1_ec_pubkey_serialize, ctypes.c_void_p).value,
     ]
     prepared = []
-    for body, _ in slices:
-        records = [record_of_read(read_legacy_array(line)) for line in dict.fromkeys(body.split(b"\n"))]
+    for answers in slices:
+        lines = dict.fromkeys(b"\n".join(answers.values()).split(b"\n"))
+        records = [record_of_read(read_legacy_array(line)) for line in lines]
         prepared.append((len(records), b"".join(map(for_c, records))))
 
     def run(number: int) -> float:
@@ -215,18 +220,18 @@ def node_cases(slices: Sequence[Slice], folder: Path) -> Iterator[dict[str, Case
         print("skipped: Node, as npm could not install secp256k1 and sha3")
         yield {}
         return
-    for number, (body, _) in enumerate(slices):
-        (folder / f"page-{number}").write_bytes(body)
+    for number, answers in enumerate(slices):
+        (folder / f"page-{number}").write_bytes(b"\n".join(answers.values()))
     command = [node, str(program / "slices.js"), str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdin is not None
         assert child.stdout is not None
-        asked, answers = child.stdin, child.stdout
+        requests, replies = child.stdin, child.stdout
 
         def run(number: int, mode: str) -> float:
-            asked.write(f"{number} {mode}\n")
-            asked.flush()
-            microseconds, kept = answers.readline().split()
+            requests.write(f"{number} {mode}\n")
+            requests.flush()
+            microseconds, kept = replies.readline().split()
             if int(kept) < SLICE * 0.9:
                 raise SystemExit(f"Node keeps {kept} of {SLICE} messages")
             return int(microseconds) / 1e6
@@ -234,7 +239,7 @@ def node_cases(slices: Sequence[Slice], folder: Path) -> Iterator[dict[str, Case
         for number in range(min(2, len(slices))):  # let it compile before it counts
             run(number, "check")
         yield {"Node": lambda number: run(number, "check"), "Node, unchecked": lambda number: run(number, "plain")}
-        asked.close()
+        requests.close()
 
 
 def time_two(cases: Mapping[str, Case], rounds: int) -> dict[str, float]:

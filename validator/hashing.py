@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from tiny_keccak import keccak256 as _keccak256
 
@@ -17,38 +18,47 @@ from validator.model import Address, Digest, InstanceId, Root
 
 EMPTY_ROOT = Root(hashlib.sha256(b"").digest())
 
-_sha256 = hashlib.sha256
+sha256 = hashlib.sha256
+"""For loops over messages, where a call around it would show; leaves begin with a zero byte there too."""
 
 
 def hash_leaf(data: bytes) -> Digest:
-    return Digest(_sha256(b"\x00" + data).digest())
+    return Digest(sha256(b"\x00" + data).digest())
 
 
 def hash_node(left: bytes, right: bytes) -> Digest:
-    return Digest(_sha256(b"\x01" + left + right).digest())
+    return Digest(sha256(b"\x01" + left + right).digest())
+
+
+def hash_pairs(level: Sequence[bytes]) -> list[bytes]:
+    """Nodes over neighbours, from the left; a last one without a neighbour moves up unchanged."""
+    nodes = [sha256(b"\x01" + left + right).digest() for left, right in zip(level[::2], level[1::2], strict=False)]
+    if len(level) & 1:
+        nodes.append(level[-1])
+    return nodes
 
 
 def hash_object(canonical: bytes) -> Digest:
     """Digest of a canonical object: SHA-256 of its bytes."""
-    return Digest(_sha256(canonical).digest())
+    return Digest(sha256(canonical).digest())
 
 
 def hash_body(body: bytes) -> Digest:
     """Digest of an HTTP body or file: SHA-256."""
-    return Digest(_sha256(body).digest())
+    return Digest(sha256(body).digest())
 
 
 def hash_labelled(label: str, *parts: bytes) -> Digest:
     """SHA-256 over u64 length || bytes of the label and of each part, big-endian."""
-    hasher = _sha256()
+    hasher = sha256()
     for part in (label.encode(), *parts):
         hasher.update(len(part).to_bytes(8, "big"))
         hasher.update(part)
     return Digest(hasher.digest())
 
 
-def keccak256(data: bytes) -> Digest:
-    return Digest(_keccak256(data))
+keccak256 = cast(Callable[[bytes], Digest], _keccak256)
+"""The library's own function: a call around it would show."""
 
 
 def order_committee(committee: Sequence[Address], config_digest: Digest, subject: bytes) -> tuple[Address, ...]:

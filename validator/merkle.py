@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from validator.hashing import EMPTY_ROOT, hash_node
+from validator.hashing import EMPTY_ROOT, hash_node, hash_pairs
 from validator.model import Digest, Root
 
 Proof = tuple[Digest, ...]
@@ -22,7 +22,7 @@ def compute_root(leaf_hashes: Sequence[bytes]) -> Root:
         return EMPTY_ROOT
     level: Sequence[bytes] = leaf_hashes
     while len(level) > 1:
-        level = _parents(level)
+        level = hash_pairs(level)
     return Root(bytes(level[0]))
 
 
@@ -36,7 +36,7 @@ def inclusion_proof(leaf_hashes: Sequence[bytes], index: int) -> Proof:
         sibling = index ^ 1
         if sibling < len(level):
             proof.append(Digest(level[sibling]))
-        level = _parents(level)
+        level = hash_pairs(level)
         index >>= 1
     return tuple(proof)
 
@@ -108,13 +108,6 @@ def verify_consistency(first: int, size: int, proof: Sequence[bytes], first_root
         index >>= 1
         last >>= 1
     return last == 0 and old == first_root and new == root
-
-
-def _parents(level: Sequence[bytes]) -> list[bytes]:
-    parents: list[bytes] = list(map(hash_node, level[0::2], level[1::2]))
-    if len(level) & 1:
-        parents.append(level[-1])
-    return parents
 
 
 def _subproof(first: int, leaves: Sequence[bytes], *, whole: bool) -> list[Digest]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from validator.errors import TransientError
 from validator.model import (
@@ -77,10 +77,12 @@ class Pull:
     error: str = ""
 
 
-class TakeRecord(Protocol):
-    """Takes one record of a broker's answer; it may come from any thread."""
+class TakeRecords(Protocol):
+    """Takes records that follow each other in a broker's answer, the first at ``position``; from any thread."""
 
-    def __call__(self, broker: Address, part: StreamPart, position: int, data: bytes, form: str, /) -> None: ...
+    def __call__(
+        self, broker: Address, part: StreamPart, position: int, records: Sequence[bytes], form: str, /
+    ) -> None: ...
 
 
 class MessageSource(Protocol):
@@ -107,12 +109,12 @@ class Streaming(MessageSource, Protocol):
         brokers: Sequence[Broker],
         parts: Sequence[StreamPart],
         window: Window,
-        take: TakeRecord,
+        take: TakeRecords,
         *,
         etags: Mapping[tuple[Address, StreamPart], str],
         deadline_ms: int,
     ) -> list[Pull]:
-        """As ``fetch_window``, but each record goes to ``take``, from several threads, and the Pulls hold none."""
+        """As ``fetch_window``, but records go to ``take`` as they arrive, from several threads; the Pulls hold none."""
 
 
 # --- peers ----------------------------------------------------------------------------------------
@@ -620,14 +622,11 @@ class Rounds(Protocol):
         """Of the ``limit`` oldest undecided instances those that nobody has begun to work on."""
 
 
-class SetItem(NamedTuple):
-    """One message of a set on its way to the file; ``signed_bytes`` counts towards its entry."""
+SetItem = tuple[StreamPart, int, bytes, int, bytes]
+"""One message of a set on its way to the file: (stream partition, timestamp ms, leaf, signed bytes, canonical bytes).
 
-    stream_part: StreamPart
-    timestamp_ms: int
-    leaf: Digest
-    signed_bytes: int
-    canonical: bytes
+A bare tuple, as a window has millions.
+"""
 
 
 class Sets(Protocol):

@@ -28,7 +28,7 @@ from validator.model import Address, Digest, Report, StreamPart, Window
 from validator.parameters import Network, parse_network
 from validator.peers.client import HttpPeers
 from validator.peers.signing import network_digest
-from validator.ports import Broker, PreparedTransaction, Pull, ReportSender, TakeRecord, Tasks, TransactionStatus
+from validator.ports import Broker, PreparedTransaction, Pull, ReportSender, TakeRecords, Tasks, TransactionStatus
 from validator.settings import Settings
 from validator.steps.context import Context, Origin
 from validator.steps.serve import Service
@@ -260,7 +260,7 @@ class _LateSource:
         brokers: Sequence[Broker],
         parts: Sequence[StreamPart],
         window: Window,
-        take: TakeRecord,
+        take: TakeRecords,
         *,
         etags: Mapping[tuple[Address, StreamPart], str],
         deadline_ms: int,

@@ -24,7 +24,7 @@ from validator.codec.secp256k1 import SigningKey
 from validator.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
 from validator.fetching import BoundedClient, IPNetwork, OpenAnswer, ParsedUrl, check_url
 from validator.model import MIB, Address, SignatureType, StreamPart, Window
-from validator.ports import Broker, Pull, PulledRecord, TakeRecord
+from validator.ports import Broker, Pull, PulledRecord, TakeRecords
 
 MAX_SEQUENCE = 2**31 - 1
 PAGE_ROWS = 5000
@@ -115,13 +115,13 @@ class _Budget:
         self._lock = threading.Lock()
 
     def take(self, size: int, rows: int) -> None:
-        """Raises _Failed if nothing is left."""
+        """Raises _Failed, and takes nothing here, if so much is not left."""
         with self._lock:
+            if size > self._bytes or rows > self._rows:
+                what = "bytes" if size > self._bytes else "records"
+                raise _Failed(PullFault.LIMIT, f"more {what} than are taken from {self._name} in one window")
             self._bytes -= size
             self._rows -= rows
-            if self._bytes < 0 or self._rows < 0:
-                what = "bytes" if self._bytes < 0 else "records"
-                raise _Failed(PullFault.LIMIT, f"more {what} than are taken from {self._name} in one window")
         if self._parent is not None:
             self._parent.take(size, rows)
 
@@ -149,7 +149,7 @@ class _Job:
     until: float
     known: dict[bytes, bytes]
     """Records of all brokers by their bytes: what several serve is held once."""
-    take: TakeRecord | None
+    take: TakeRecords | None
     """Where records go; without it they are held."""
     records: list[PulledRecord] = field(default_factory=list)
     count: int = 0
@@ -168,27 +168,34 @@ class _Job:
     stopped: bool = False
     reported: bool = False
 
-    def keep(self, data: bytes, form: str) -> None:
+    def keep(self, records: Sequence[bytes], form: str) -> None:
         if self.stopped:
             raise _Failed(PullFault.DEADLINE, "the time for this window is over")
-        self.budget.take(0, 1)
+        try:
+            self.budget.take(0, len(records))
+        except _Failed:
+            if len(records) > 1:  # those for which there is room, until the first for which there is none
+                for data in records:
+                    self.keep([data], form)
+            raise
         position = self.count
-        self.count += 1
+        self.count += len(records)
         if self.take is not None:
             try:
-                self.take(self.broker.address, self.part, position, data, form)
+                self.take(self.broker.address, self.part, position, records, form)
             except ValidatorError as error:  # a full disk is not the broker's fault
                 self.own_error = error
                 raise _Failed(PullFault.LIMIT, "what was served could not be kept") from error
         else:
-            self.records.append(PulledRecord(self.broker.address, position, self.known.setdefault(data, data), form))
+            for at, data in enumerate(records, position):
+                self.records.append(PulledRecord(self.broker.address, at, self.known.setdefault(data, data), form))
 
-    def keep_frame(self, data: bytes, form: str) -> None:
-        self.frames.append(data)
-        self.frame_bytes += len(data)
+    def keep_frames(self, bodies: Sequence[bytes], form: str) -> None:
+        self.frames.extend(bodies)
+        self.frame_bytes += sum(map(len, bodies))
         while len(self.frames) > 1 and self.frame_bytes > MAX_FRAME_TAIL:
             self.frame_bytes -= len(self.frames.popleft())
-        self.keep(data, form)
+        self.keep(bodies, form)
 
     def fail(self, fault: PullFault, reason: str) -> None:
         self.fault = fault
@@ -260,7 +267,7 @@ class BrokerClient:
         brokers: Sequence[Broker],
         parts: Sequence[StreamPart],
         window: Window,
-        take: TakeRecord,
+        take: TakeRecords,
         *,
         etags: Mapping[tuple[Address, StreamPart], str],
         deadline_ms: int,
@@ -279,7 +286,7 @@ class BrokerClient:
         brokers: Sequence[Broker],
         parts: Sequence[StreamPart],
         window: Window,
-        take: TakeRecord | None,
+        take: TakeRecords | None,
         etags: Mapping[tuple[Address, StreamPart], str],
         deadline_ms: int,
         limits: Limits,
@@ -428,7 +435,7 @@ class BrokerClient:
         before = job.count
         job.frames.clear()
         job.frame_bytes = 0
-        read_frames(chunks, job.keep_frame)
+        read_frames(chunks, job.keep_frames)
         if job.count - before < PAGE_ROWS:
             return None
         for body in reversed(job.frames):

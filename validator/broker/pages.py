@@ -6,7 +6,7 @@ object, and since April 2024 frames of a 4-byte big-endian length and a protobuf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -21,8 +21,8 @@ MAX_METADATA_BYTES = 64 << 10
 MAX_RECORD_BYTES = MAX_LINE_BYTES + 1
 """Of a longer line only so much is kept: enough for the codec to refuse it as too large."""
 
-Sink = Callable[[bytes, str], None]
-"""Takes one record and its form; raises to stop the reading."""
+Sink = Callable[[Sequence[bytes], str], None]
+"""Takes the records that ended with a piece of the body, never none, and their form; raises to stop the reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 
 
 def read_lines(chunks: Iterable[bytes], sink: Sink) -> Next | None:
-    """Hand each line but the last to ``sink``; the last line says whether a page follows.
+    """Hand all lines but the last to ``sink``; the last line says whether a page follows.
 
     Lines end at byte 0x0A only; empty ones are skipped.
 
@@ -58,26 +58,24 @@ def read_lines(chunks: Iterable[bytes], sink: Sink) -> Next | None:
     held: bytes | None = None
     """A whole line that is the metadata if nothing follows it."""
     for chunk in chunks:
-        *ended, rest = chunk.split(b"\n")
-        for piece in ended:
-            if size:
-                if size < MAX_RECORD_BYTES:
-                    parts.append(piece[: MAX_RECORD_BYTES - size])
-                line = b"".join(parts)
-                parts, size = [], 0
-            else:
-                line = piece[:MAX_RECORD_BYTES]
-            if not line:
-                continue
-            if held is not None:
-                sink(held, ARRAY)
-            held = line
+        *lines, rest = chunk.split(b"\n")
+        if lines and size:
+            if size < MAX_RECORD_BYTES:
+                parts.append(lines[0][: MAX_RECORD_BYTES - size])
+            lines[0] = b"".join(parts)
+            parts, size = [], 0
+        if held is not None:
+            lines.insert(0, held)
+        whole = [line[:MAX_RECORD_BYTES] for line in lines if line]
+        held = whole.pop() if whole else None
+        if whole:
+            sink(whole, ARRAY)
         if rest and size < MAX_RECORD_BYTES:
             parts.append(rest[: MAX_RECORD_BYTES - size])
             size += len(parts[-1])
     if size:
         if held is not None:
-            sink(held, ARRAY)
+            sink([held], ARRAY)
         held = b"".join(parts)
     return _read_metadata(held, sink)
 
@@ -86,7 +84,7 @@ def _read_metadata(line: bytes | None, sink: Sink) -> Next | None:
     if line is None:
         raise MalformedInput("metadata", "the answer is empty")
     if line.startswith(b"["):
-        sink(line, ARRAY)
+        sink([line], ARRAY)
         raise MalformedInput("metadata", "the last line is a message: the answer is cut")
     if len(line) > MAX_METADATA_BYTES:
         raise MalformedInput("metadata", f"{len(line)} bytes exceed the limit of {MAX_METADATA_BYTES}")
@@ -104,7 +102,7 @@ def _read_metadata(line: bytes | None, sink: Sink) -> Next | None:
 
 
 def read_frames(chunks: Iterable[bytes], sink: Sink) -> None:
-    """Hand each frame's body to ``sink``.
+    """Hand the frames' bodies to ``sink``.
 
     Raises:
         MalformedInput: "frame": longer than any message, or cut short.
@@ -113,15 +111,18 @@ def read_frames(chunks: Iterable[bytes], sink: Sink) -> None:
     for chunk in chunks:
         buffer += chunk
         at = 0
+        whole: list[bytes] = []
         while len(buffer) - at >= 4:
             length = int.from_bytes(buffer[at : at + 4], "big")
             if length > MAX_BODY_BYTES:
                 raise MalformedInput("frame", f"{length} bytes exceed the limit of {MAX_BODY_BYTES}")
             if len(buffer) - at - 4 < length:
                 break
-            sink(bytes(buffer[at + 4 : at + 4 + length]), PROTOBUF)
+            whole.append(bytes(buffer[at + 4 : at + 4 + length]))
             at += 4 + length
         del buffer[:at]
+        if whole:
+            sink(whole, PROTOBUF)
     if buffer:
         raise MalformedInput("frame", "the last one is cut short")
 

@@ -240,7 +240,7 @@ def _build(a: _Array32) -> Message:
         i.partition,
         i.timestamp,
         i.sequence_number,
-        _address(i.publisher_id),
+        read_address(i.publisher_id),
         i.msg_chain_id,
         None if a.prev is None else build_ref(a.prev.timestamp, a.prev.sequence_number),
         message_type,
@@ -257,8 +257,12 @@ def _build(a: _Array32) -> Message:
 
 
 @lru_cache(maxsize=4096)
-def _address(text: str) -> bytes:
-    """A window has few publishers and many messages, so the answer is remembered."""
+def read_address(text: str) -> bytes:
+    """20 bytes of 0x and 40 hex digits in any case. Few publishers send many messages, so it is remembered.
+
+    Raises:
+        MalformedInput: publisher_id.
+    """
     if not _ADDRESS.fullmatch(text):
         raise MalformedInput("publisher_id", "not 0x and 40 hex digits")
     return binascii.unhexlify(text[2:])

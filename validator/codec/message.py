@@ -86,9 +86,9 @@ _PUBLISHER_SIZES: dict[SignatureType, tuple[int, ...]] = {
     _ARRAY: (20,),
     _ARRAY_LEGACY: (20,),
 }
-_HALF_K1 = (SECP256K1_N // 2).to_bytes(32, "big")
+HALF_K1 = (SECP256K1_N // 2).to_bytes(32, "big")
 _HALF_R1 = (SECP256R1_N // 2).to_bytes(32, "big")
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _LOWER_HEX = re.compile(rb"(?:[0-9a-f]{2})+")
 _LOWER_HEX_TEXT = re.compile(r"(?:[0-9a-f]{2})*")
 _ADDRESS_DOMAIN = re.compile(r"0x[0-9a-fA-F]{40}")
@@ -211,7 +211,7 @@ def normalise_signature(kind: SignatureType, signature: bytes) -> bytes:
     size = len(signature)
     if size == 65 and kind in SECP256K1_TYPES and kind is not _ERC_1271:
         s = signature[32:64]
-        if s <= _HALF_K1 or signature[64] not in (27, 28):
+        if s <= HALF_K1 or signature[64] not in (27, 28):
             return signature
         twin = SECP256K1_N - int.from_bytes(s, "big")
         if twin <= 0:
@@ -310,7 +310,7 @@ def _is_plain(m: Message) -> bool:
         and len(content) <= MAX_CONTENT_BYTES
         and content.isascii()
         and len(signature) == 65
-        and signature[32:64] <= _HALF_K1
+        and signature[32:64] <= HALF_K1
     )
 
 
@@ -392,7 +392,7 @@ def convert_exactly(
     if message_type is not _STORED:
         return None
     if encryption_type is _NONE:
-        return None if content.startswith(_BOM) else (content, key)
+        return None if content.startswith(BOM) else (content, key)
     return (binascii.unhexlify(content), key) if _LOWER_HEX.fullmatch(content) else None
 
 
@@ -403,7 +403,7 @@ def _check_converted(m: Message) -> None:
         raise MalformedInput("message_type", reason, verdict=Reason.UNSUPPORTED_MESSAGE_TYPE)
     content = m.content
     if m.encryption_type is _NONE:
-        if content.startswith(_BOM):
+        if content.startswith(BOM):
             raise MalformedInput("content", "type 0 does not carry a byte order mark")
         _check_text("content", content)
     elif len(content) * 2 > MAX_CONTENT_BYTES:
@@ -605,9 +605,9 @@ _TEXT_HEADS = tuple(cbor.encode("x" * size)[: -size or None] for size in range(M
 _BYTES_HEADS = tuple(cbor.encode(bytes(size))[: -size or None] for size in range(MAX_ID_BYTES + 1))
 _INTEGERS = tuple(cbor.encode(number) for number in range(MAX_ID_BYTES + 1))
 _PREFIX = bytes([0x80 + FIELDS + 1]) + cbor.encode(KIND)
-_NULL = b"\xf6"
-_PAIR = b"\x82"
-_ENUMERATIONS = {
+NULL = b"\xf6"
+PAIR = b"\x82"
+ENUMERATIONS = {
     (message, content, encryption): bytes((message, content, encryption))
     for message in MessageType
     for content in ContentType
@@ -620,35 +620,40 @@ def _encode(m: Message) -> bytes:
     group_key_id = m.group_key_id
     return b"".join(
         (
-            _part_bytes(m.stream_id, m.partition),
-            _integer(m.timestamp_ms),
-            _integer(m.sequence_number),
-            _chain_bytes(m.publisher_id, m.msg_chain_id),
-            _NULL if m.prev is None else _PAIR + _integer(m.prev.timestamp_ms) + _integer(m.prev.sequence_number),
-            _ENUMERATIONS[m.message_type, m.content_type, m.encryption_type],
-            _NULL if group_key_id is None else _text(group_key_id),
-            _NULL if m.new_group_key is None else _PAIR + _text(m.new_group_key.id) + _bytes(m.new_group_key.data),
-            _bytes(m.content),
+            part_bytes(m.stream_id, m.partition),
+            integer_bytes(m.timestamp_ms),
+            integer_bytes(m.sequence_number),
+            chain_bytes(m.publisher_id, m.msg_chain_id),
+            NULL
+            if m.prev is None
+            else PAIR + integer_bytes(m.prev.timestamp_ms) + integer_bytes(m.prev.sequence_number),
+            ENUMERATIONS[m.message_type, m.content_type, m.encryption_type],
+            NULL if group_key_id is None else text_bytes(group_key_id),
+            NULL
+            if m.new_group_key is None
+            else PAIR + text_bytes(m.new_group_key.id) + string_bytes(m.new_group_key.data),
+            string_bytes(m.content),
             _INTEGERS[m.signature_type],
-            _bytes(m.signature),
+            string_bytes(m.signature),
         )
     )
 
 
 @lru_cache(maxsize=4096)
-def _part_bytes(stream_id: str, partition: int) -> bytes:
-    """The array's beginning, the same for all messages of a partition."""
+def part_bytes(stream_id: str, partition: int) -> bytes:
+    """The array's beginning, the same for all messages of a partition. Fields checked before, as in all of these."""
     text = stream_id.encode()
     return _PREFIX + _TEXT_HEADS[len(text)] + text + _INTEGERS[partition]
 
 
 @lru_cache(maxsize=4096)
-def _chain_bytes(publisher_id: bytes, msg_chain_id: str) -> bytes:
+def chain_bytes(publisher_id: bytes, msg_chain_id: str) -> bytes:
     """Publisher and chain id, the same for all messages of a chain."""
-    return _bytes(publisher_id) + _text(msg_chain_id)
+    return string_bytes(publisher_id) + text_bytes(msg_chain_id)
 
 
-def _integer(number: int) -> bytes:
+def integer_bytes(number: int) -> bytes:
+    """A CBOR integer from 0 up."""
     if number >= 1 << 32:
         return b"\x1b" + number.to_bytes(8, "big")
     if number <= MAX_ID_BYTES:
@@ -656,12 +661,14 @@ def _integer(number: int) -> bytes:
     return b"\x19" + number.to_bytes(2, "big") if number < 1 << 16 else b"\x1a" + number.to_bytes(4, "big")
 
 
-def _text(text: str) -> bytes:
+def text_bytes(text: str) -> bytes:
+    """A CBOR text of at most ``MAX_ID_BYTES``."""
     value = text.encode()
     return _TEXT_HEADS[len(value)] + value
 
 
-def _bytes(value: bytes) -> bytes:
+def string_bytes(value: bytes) -> bytes:
+    """A CBOR byte string."""
     size = len(value)
     if size <= MAX_ID_BYTES:
         return _BYTES_HEADS[size] + value
@@ -707,8 +714,8 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
     return data[at : at + size].decode(), at + size
 
 
-_NULL_BYTE = _NULL[0]
-_PAIR_BYTE = _PAIR[0]
+_NULL_BYTE = NULL[0]
+_PAIR_BYTE = PAIR[0]
 
 
 def _read_quickly(data: bytes) -> Message | None:

@@ -9,7 +9,7 @@ through OpenSSL. Source: reference of Streamr, section 6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from enum import Enum
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
-from validator.codec.message import digest_of_payload, normalise_signature, signature_payload
+from validator.codec.message import digest_of_payload, normalise_signature, signature_payload, signed_digest
 from validator.codec.secp256k1 import SigningKey
 from validator.errors import MalformedInput
 from validator.hashing import keccak256
@@ -48,6 +48,9 @@ class Valid(Enum):
 VALID: Final = Valid.VALID
 Verdict = Literal[Valid.VALID] | Reason
 """VALID, or the reason why not; ERC1271_UNKNOWN means: ask the contract, then ``resolve_erc1271``."""
+
+Signed = tuple[bytes, Digest, bytes]
+"""(signature, digest that it signs, address of 20 bytes)."""
 
 _RECOVERED = frozenset(
     {
@@ -142,15 +145,46 @@ def publish_message(
 
 def sign_message(key: SigningKey, message: Message) -> Message:
     """The same message with ``key``'s signature over its payload."""
-    digest = digest_of_payload(message.signature_type, signature_payload(message))
-    return replace(message, signature=key.sign(digest))
+    return replace(message, signature=key.sign(signed_digest(message)))
 
 
 def _verify(messages: Sequence[Message] | Sequence[Record]) -> list[Verdict]:
-    """The one path. Structs are made once: allocation per message would cost as much as parsing the signature.
+    """Secp256k1 signatures in one go, others one by one."""
+    verdicts: list[Verdict] = [Reason.BAD_SIGNATURE] * len(messages)
+    asked: list[tuple[int, Message]] = []
+    signed: list[Signed] = []
+    items: Iterable[Message | Record] = messages
+    for number, item in enumerate(items):
+        message = item.message if isinstance(item, Record) else item
+        signature = message.signature
+        if not signature:
+            verdicts[number] = Reason.UNSIGNED
+        elif message.signature_type not in _RECOVERED:
+            verdicts[number] = _verify_other(message)
+        elif len(signature) == 65 and 27 <= signature[64] <= 28:
+            try:
+                digest = item.signed_digest if isinstance(item, Record) else signed_digest(message)
+            except MalformedInput:
+                verdicts[number] = Reason.MALFORMED
+                continue
+            asked.append((number, message))
+            signed.append((signature, digest, message.publisher_id))
+    for (number, message), by_publisher in zip(asked, check_recovered(signed), strict=True):
+        if by_publisher is None:
+            continue
+        if message.signature_type is _ERC_1271:
+            verdicts[number] = Reason.ERC1271_UNKNOWN
+        elif by_publisher:
+            verdicts[number] = VALID
+    return verdicts
 
-    Every signature is recovered. Only the address of a recovered key is remembered within the batch, which saves
-    hashing the same key again: equal structs are equal points.
+
+def check_recovered(signed: Iterable[Signed]) -> Iterator[bool | None]:
+    """Whether the address that each signature recovers to is the one given; None: it recovers to nobody.
+
+    The one path of secp256k1. Every signature is recovered. Structs are made once: allocation per message would cost
+    as much as parsing the signature. Only the address of a recovered key is remembered meanwhile, which saves hashing
+    the same key again: equal structs are equal points.
     """
     context = lib.secp256k1_context_static
     parse = lib.secp256k1_ecdsa_recoverable_signature_parse_compact
@@ -164,53 +198,24 @@ def _verify(messages: Sequence[Message] | Sequence[Record]) -> list[Verdict]:
     uncompressed = lib.SECP256K1_EC_UNCOMPRESSED
     raw_key = ffi.buffer(key_struct)
     remembered: dict[bytes, bytes] = {}
-    bad = Reason.BAD_SIGNATURE
-    verdicts: list[Verdict] = []
-    for item in messages:
-        if isinstance(item, Record):
-            message = item.message
-            digest: Digest | None = item.signed_digest
-        else:
-            message = item
-            digest = None
-        kind = message.signature_type
-        signature = message.signature
-        if kind not in _RECOVERED:
-            verdicts.append(_verify_other(message) if signature else Reason.UNSIGNED)
-            continue
-        if len(signature) != 65:
-            verdicts.append(bad if signature else Reason.UNSIGNED)
-            continue
-        recovery_id = signature[64] - 27
-        if recovery_id != 0 and recovery_id != 1:
-            verdicts.append(bad)
-            continue
-        if digest is None:
-            try:
-                digest = digest_of_payload(kind, signature_payload(message))
-            except MalformedInput:
-                verdicts.append(Reason.MALFORMED)
-                continue
-        if not parse(context, signature_struct, signature, recovery_id) or not recover(
-            context, key_struct, signature_struct, digest
+    for signature, digest, expected in signed:
+        if (
+            len(signature) != 65
+            or not 27 <= signature[64] <= 28
+            or not parse(context, signature_struct, signature, signature[64] - 27)
+            or not recover(context, key_struct, signature_struct, digest)
         ):
-            verdicts.append(bad)
+            yield None
             continue
-        if kind is _ERC_1271:
-            verdicts.append(Reason.ERC1271_UNKNOWN)
-            continue
-        publisher = message.publisher_id
         recovered = raw_key[:]
-        if remembered.get(recovered) == publisher:
-            verdicts.append(VALID)
-            continue
-        length[0] = 65
-        serialize(context, key_bytes, length, key_struct, uncompressed)
-        address = keccak256(point[1:])[12:]
-        if len(remembered) < _MAX_REMEMBERED:
-            remembered[recovered] = address
-        verdicts.append(VALID if address == publisher else bad)
-    return verdicts
+        address = remembered.get(recovered)
+        if address is None:
+            length[0] = 65
+            serialize(context, key_bytes, length, key_struct, uncompressed)
+            address = keccak256(point[1:])[12:]
+            if len(remembered) < _MAX_REMEMBERED:
+                remembered[recovered] = address
+        yield address == expected
 
 
 def _verify_other(message: Message) -> Verdict:
@@ -253,8 +258,10 @@ def _verify_ml_dsa(public_key: bytes, signature: bytes, payload: bytes) -> Verdi
 
 __all__ = [
     "VALID",
+    "Signed",
     "Valid",
     "Verdict",
+    "check_recovered",
     "normalise_signature",
     "publish_message",
     "resolve_erc1271",

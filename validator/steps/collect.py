@@ -242,7 +242,7 @@ def _pull(
     pulls = source.fetch_window(brokers, ordered, window, etags=etags, deadline_ms=until_ms)
     for pull in pulls:
         for record in pull.records:
-            gathered.take(record.broker, pull.stream_part, record.position, record.data, record.form)
+            gathered.take(record.broker, pull.stream_part, record.position, [record.data], record.form)
     return pulls
 
 

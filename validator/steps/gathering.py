@@ -1,12 +1,12 @@
 """Gathering a window: what brokers serve goes in as it arrives, the distinct checked messages come out in order.
 
-    take      every record of every broker, from many threads: what several serve is kept once
-    check     parse, verify signatures in batches, ask for permission; sort runs
+    take      all records of all brokers, from many threads: what several serve is kept once
+    check     read, verify signatures in batches, ask for permission (``checking``); sort runs
     settle    merge the runs: one message per identity, in canonical order; who served it is added up
 
 A window of millions of messages must fit a worker's memory, so only small things are held per record: a hash of its
 bytes, where they lie in a scratch file, which brokers served it. What is checked leaves as sorted runs in scratch
-files and is merged as they are read. A window that fits one run never touches the disk. The bytes behind a hash are
+files and is merged as they are read. A window that fits one run is sorted in memory. The bytes behind a hash are
 compared, so the hash decides nothing.
 """
 
@@ -22,52 +22,35 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import groupby, repeat
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 import msgspec
 
 from validator.codec import cbor
 from validator.codec.message import record_from_canonical
 from validator.codec.outcome import part_order
-from validator.codec.signatures import verify_batch
 from validator.codec.variants import Sighting, choose_variant
 from validator.consensus.proposal import Span
 from validator.model import Address, BrokerShare, Digest, Identity, Reason, Record, StreamPart
 from validator.ports import Pull, SetItem
-from validator.steps.checking import ContractCheck, Permission, Refused, Rejection, judge_record, read_record
-from validator.steps.spool import Spool
+from validator.steps.checking import ContractCheck, Permission, Refused, Rejection, Row, WindowCheck
+from validator.steps.spool import RecordSpool, Spool
 
 BATCH_RECORDS = 4096
 """Records parsed and verified at a time."""
 BATCH_BYTES = 8 << 20
 RUN_ROWS = 50_000
-"""Rows sorted at a time: about 30 MB."""
+RUN_BYTES = 32 << 20
+"""So much, in rows or in canonical bytes, is sorted at a time."""
 CHUNK_ROWS = 500
+CHUNK_BYTES = 256 << 10
 MAX_DETAILS = 10_000
 """Distinct words on why a record is refused; further ones say the reason only."""
-_SERVING = struct.Struct("=III")
-_HASH_MASK = (1 << 61) - 1
-
-
-class Row(NamedTuple):
-    """A checked record while it waits: its canonical order, then what is needed to settle it.
-
-    ``rank`` stands for the partition, ``serial`` for the raw record; the canonical bytes lie at ``offset``.
-    """
-
-    rank: int
-    timestamp_ms: int
-    sequence_number: int
-    publisher_id: bytes
-    msg_chain_id: bytes
-    leaf: Digest
-    digest: Digest
-    signed_bytes: int
-    serial: int
-    offset: int
-    length: int
+_SERVED = struct.Struct("=III")
+"""Number of the broker, position of the first record, how many; behind it the number of each (u32)."""
+_HASH_MASK = (1 << 60) - 1
 
 
 _encode_rows = msgspec.msgpack.Encoder().encode
@@ -83,13 +66,10 @@ class Gathering:
         self._parts = list(self._ranks)
         self._lock = threading.Lock()
         self._sealed = False
-        self._raw = Spool(folder)
-        self._canonical = Spool(folder)
+        self._raw = RecordSpool(folder)
         self._rows = Spool(folder)
         self._servings = Spool(folder)
         self._seen: dict[int, int] = {}
-        self._offsets = array("Q")
-        self._lengths = array("I")
         self._places = array("I")
         self._holders = array("I")
         self._groups = _Groups()
@@ -101,6 +81,7 @@ class Gathering:
         self._contract_signed: set[Digest] = set()
         self._runs: list[list[tuple[int, int]]] = []
         self._run: list[Row] = []
+        self._run_bytes = 0
         self._sightings: list[bytearray] = [bytearray() for _ in range(256)]
         self._served: Counter[tuple[int, int]] = Counter()
         self.erc1271: list[Digest] = []
@@ -114,11 +95,14 @@ class Gathering:
     ) -> None:
         with self._lock:
             self._sealed = True
-        for spool in (self._raw, self._canonical, self._rows, self._servings):
+        for spool in (self._raw, self._rows, self._servings):
             spool.close()
 
-    def take(self, broker: Address, part: StreamPart, position: int, data: bytes, form: str) -> None:
-        """One record as a broker served it. After ``check`` has begun nothing is taken any more."""
+    def take(self, broker: Address, part: StreamPart, position: int, records: Sequence[bytes], form: str) -> None:
+        """Records that follow each other in a broker's answer, the first at ``position``.
+
+        After ``check`` has begun nothing is taken any more.
+        """
         with self._lock:
             if self._sealed:
                 return
@@ -126,29 +110,39 @@ class Gathering:
             if spot is None:
                 spot = self._spots[broker, part, form] = self._spot(broker, part, form)
             place, number, alone = spot
-            key = hash(data) + place * 0x9E3779B97F4A7C15 & _HASH_MASK
-            while (serial := self._seen.get(key, -1)) >= 0:
-                if self._is(serial, place, data):
-                    self._holders[serial] = self._groups.joined(self._holders[serial], number)
-                    break
-                key = key + 1 & _HASH_MASK
-            else:
-                serial = self._seen[key] = len(self._offsets)
-                self._offsets.append(self._raw.append(data))
-                self._lengths.append(len(data))
-                self._places.append(place)
-                self._holders.append(alone)
-            self._servings.append(_SERVING.pack(serial, number, position))
+            salt = place * 0x9E3779B97F4A7C15 & _HASH_MASK
+            seen = self._seen
+            serials = array("I")
+            new: list[bytes] = []
+            for data in records:
+                key = hash(data) ^ salt
+                while (serial := seen.get(key, -1)) >= 0:
+                    if new:  # what is compared has to be there
+                        self._add(new, place, alone)
+                        new = []
+                    if self._places[serial] == place and self._raw[serial] == data:
+                        self._holders[serial] = self._groups.joined(self._holders[serial], number)
+                        break
+                    key += 1
+                else:
+                    serial = seen[key] = len(self._places) + len(new)
+                    new.append(data)
+                serials.append(serial)
+            if new:
+                self._add(new, place, alone)
+            self._servings.append(_SERVED.pack(number, position, len(serials)) + serials.tobytes())
 
     def check(self, span: Span, permitted: Permission, contract_check: ContractCheck, *, message_limit: int) -> None:
         """Check every distinct record once. Raises TransientError: the chain or the disk did not answer."""
         with self._lock:
             self._sealed = True
         self._seen = {}
-        self._refused = array("I", bytes(4 * len(self._offsets)))
+        self._refused = array("I", bytes(4 * len(self._raw)))
+        checks = WindowCheck(span, permitted, contract_check, message_limit=message_limit)
         for serials in self._batches():
             with gc_paused():
-                self._check_batch(serials, span, permitted, contract_check, message_limit)
+                self._check_batch(serials, checks)
+        self._contract_signed = checks.contract_signed
         if self._runs:
             self._end_run()
         else:
@@ -159,26 +153,28 @@ class Gathering:
         self._sightings = [bytearray() for _ in range(256)]
         self._served = Counter()
         self.erc1271 = []
-        holders_of, keep, see = self._holders, self._keep, self._see
-        for rows in self._milliseconds():
-            if type(rows) is list and len(rows) == 1:
-                row = rows[0]
-                holders = holders_of[row.serial]
-                see(row.leaf, holders)
-                yield keep(row, holders)
+        rows = iter(self._merged())
+        row = next(rows, None)
+        while row is not None:
+            following = next(rows, None)
+            if following is None or following[1] != row[1] or following[0] != row[0]:
+                holders = self._holders[row[-1]]
+                self._see(row[5], holders)
+                yield self._keep(row, holders)
+                row = following
             else:
-                yield from self._settle_rows(rows)
+                together, row = self._together(row, following, rows)
+                yield from self._settle_rows(together)
 
     def identities(self) -> Iterator[tuple[Identity, Callable[[], Record]]]:
         """Every distinct checked record, variants too: its identity, and how to load it."""
         last = b""
-        for row in self._merged():
-            if row.leaf == last:
+        for rank, timestamp_ms, _, _, _, leaf, digest, _, canonical, _ in self._merged():
+            if leaf == last:
                 continue
-            last = row.leaf
-            part = self._parts[row.rank]
-            identity = (part[0], part[1], row.timestamp_ms, row.digest)
-            yield identity, partial(self._load, row)
+            last = leaf
+            part = self._parts[rank]
+            yield (part[0], part[1], timestamp_ms, digest), partial(record_from_canonical, canonical)
 
     def sightings(self) -> bytes:
         """Canonical object of how many brokers served each record, by leaf; after ``settle``."""
@@ -242,86 +238,56 @@ class Gathering:
         number = self._brokers.setdefault(broker, len(self._brokers))
         return self._ranks[part] << 8 | self._forms.index(form), number, self._groups.joined(0, number)
 
-    def _is(self, serial: int, place: int, data: bytes) -> bool:
-        return (
-            self._places[serial] == place
-            and self._lengths[serial] == len(data)
-            and self._raw.read(self._offsets[serial], len(data)) == data
-        )
+    def _add(self, records: Sequence[bytes], place: int, holders: int) -> None:
+        """Keep new records, which one broker served."""
+        self._raw.extend(records)
+        self._places.extend(repeat(place, len(records)))
+        self._holders.extend(repeat(holders, len(records)))
 
     # --- checking ---
 
     def _batches(self) -> Iterator[range]:
         start = size = 0
-        for serial, length in enumerate(self._lengths):
+        for serial, length in enumerate(self._raw.lengths):
             if serial - start == BATCH_RECORDS or (size + length > BATCH_BYTES and serial > start):
                 yield range(start, serial)
                 start, size = serial, 0
             size += length
-        if start < len(self._lengths):
-            yield range(start, len(self._lengths))
+        if start < len(self._raw):
+            yield range(start, len(self._raw))
 
-    def _check_batch(
-        self,
-        serials: range,
-        span: Span,
-        permitted: Permission,
-        contract_check: ContractCheck,
-        message_limit: int,
-    ) -> None:
-        records: list[Record] = []
-        whose: list[int] = []
-        parts, forms, places, offsets, lengths = self._parts, self._forms, self._places, self._offsets, self._lengths
-        read, keep, add = self._raw.read, self._canonical.append, self._run.append
-        for serial in serials:
-            place = places[serial]
-            data = read(offsets[serial], lengths[serial])
-            try:
-                record = read_record(parts[place >> 8], forms[place & 255], data, span, message_limit)
-            except Refused as refusal:
-                self._refused[serial] = self._refusals.number(refusal)
-                continue
-            records.append(record)
-            whose.append(serial)
-        for serial, record, verdict in zip(whose, records, verify_batch(records), strict=True):
-            try:
-                contract_signed = judge_record(record, verdict, permitted, contract_check)
-            except Refused as refusal:
-                self._refused[serial] = self._refusals.number(refusal)
-                continue
-            if contract_signed:
-                self._contract_signed.add(record.signed_digest)
-            message = record.message
-            canonical = record.canonical
-            add(
-                Row(
-                    places[serial] >> 8,
-                    message.timestamp_ms,
-                    message.sequence_number,
-                    message.publisher_id,
-                    message.msg_chain_id.encode(),
-                    record.leaf,
-                    record.signed_digest,
-                    record.signed_bytes,
-                    serial,
-                    keep(canonical),
-                    len(canonical),
-                )
-            )
-        if len(self._run) >= RUN_ROWS:
+    def _check_batch(self, serials: range, checks: WindowCheck) -> None:
+        run, start = self._run, len(self._run)
+        for members in self._same_place(serials):
+            place = self._places[members.start]
+            rank, form = place >> 8, self._forms[place & 255]
+            served = self._raw.read(members)
+            for serial, refused in checks.check(self._parts[rank], form, served, run, rank, members.start):
+                self._refused[serial] = self._refusals.number(refused)
+        self._run_bytes += sum(len(row[8]) for row in run[start:])
+        if len(run) >= RUN_ROWS or self._run_bytes >= RUN_BYTES:
             self._end_run()
+
+    def _same_place(self, serials: range) -> Iterator[range]:
+        """Cut where partition or form changes."""
+        start = serials.start
+        for _, group in groupby(self._places[start : serials.stop]):
+            stop = start + sum(1 for _ in group)
+            yield range(start, stop)
+            start = stop
 
     def _end_run(self) -> None:
         """Sort what was checked and put it down."""
         self._run.sort()
         self._runs.append(self._put_down(self._run))
         self._run = []
+        self._run_bytes = 0
 
     def _put_down(self, rows: list[Row]) -> list[tuple[int, int]]:
         """Offset and length of each chunk written."""
         chunks = []
-        for at in range(0, len(rows), CHUNK_ROWS):
-            data = _encode_rows(rows[at : at + CHUNK_ROWS])
+        for chunk in _chunked(rows):
+            data = _encode_rows(chunk)
             chunks.append((self._rows.append(data), len(data)))
         return chunks
 
@@ -333,26 +299,25 @@ class Gathering:
             return self._run
         return heapq.merge(*(_Chunks(self._rows, chunks) for chunks in self._runs))
 
-    def _milliseconds(self) -> Iterator[Iterable[Row]]:
-        """Rows by partition and timestamp: variants lie together there. Each can be read more than once."""
-        rows: list[Row] = []
-        chunks: list[tuple[int, int]] = []
-        rank = time = -1
-        for row in self._merged():
-            if row.timestamp_ms != time or row.rank != rank:
-                if rows:
-                    yield self._together(rows, chunks)
-                    rows, chunks = [], []
-                rank, time = row.rank, row.timestamp_ms
-            elif len(rows) == RUN_ROWS:
-                chunks += self._put_down(rows)
-                rows = []
-            rows.append(row)
-        if rows:
-            yield self._together(rows, chunks)
+    def _together(self, first: Row, second: Row, rows: Iterator[Row]) -> tuple[Iterable[Row], Row | None]:
+        """All rows of the partition and millisecond of the first two, to be read more than once; the row behind them.
 
-    def _together(self, rows: list[Row], chunks: list[tuple[int, int]]) -> Iterable[Row]:
-        return _Chunks(self._rows, [*chunks, *self._put_down(rows)]) if chunks else rows
+        Variants lie together there.
+        """
+        held = [first, second]
+        size = len(first[8]) + len(second[8])
+        chunks: list[tuple[int, int]] = []
+        behind = None
+        for row in rows:
+            if row[1] != first[1] or row[0] != first[0]:
+                behind = row
+                break
+            if len(held) >= RUN_ROWS or size >= RUN_BYTES:
+                chunks += self._put_down(held)
+                held, size = [], 0
+            held.append(row)
+            size += len(row[8])
+        return (_Chunks(self._rows, [*chunks, *self._put_down(held)]) if chunks else held), behind
 
     def _settle_rows(self, rows: Iterable[Row]) -> Iterator[SetItem]:
         """What is kept of one partition's records of one millisecond."""
@@ -360,13 +325,13 @@ class Gathering:
         variants: dict[bytes, list[tuple[Row, int]]] = defaultdict(list)
         if varied:
             for row, holders in self._distinct(rows):
-                if row.digest in varied:
-                    variants[row.digest].append((row, holders))
+                if row[6] in varied:
+                    variants[row[6]].append((row, holders))
         for row, holders in self._distinct(rows):
-            leaf = row.leaf
+            leaf, digest = row[5], row[6]
             self._see(leaf, holders)
-            if row.digest in varied:
-                candidates = variants[row.digest]
+            if digest in varied:
+                candidates = variants[digest]
                 if self._choose(candidates) != leaf:
                     continue
                 for _, others in candidates:
@@ -374,11 +339,11 @@ class Gathering:
             yield self._keep(row, holders)
 
     def _varied(self, rows: Iterable[Row]) -> set[bytes]:
-        """Digests of those that have several leaves."""
+        """Signed digests of those that have several leaves."""
         seen: set[bytes] = set()
         varied: set[bytes] = set()
         for row, _ in self._distinct(rows):
-            (varied if row.digest in seen else seen).add(row.digest)
+            (varied if row[6] in seen else seen).add(row[6])
         return varied
 
     def _distinct(self, rows: Iterable[Row]) -> Iterator[tuple[Row, int]]:
@@ -387,55 +352,57 @@ class Gathering:
         holders = 0
         for row in rows:
             if last is not None:
-                if row.leaf == last.leaf:
-                    holders = self._groups.united(holders, self._holders[row.serial])
+                if row[5] == last[5]:
+                    holders = self._groups.united(holders, self._holders[row[-1]])
                     continue
                 yield last, holders
-            last, holders = row, self._holders[row.serial]
+            last, holders = row, self._holders[row[-1]]
         if last is not None:
             yield last, holders
 
     def _choose(self, candidates: Sequence[tuple[Row, int]]) -> bytes:
         return choose_variant(
-            (
-                self._load(row),
-                Sighting(self._groups.size(holders), 0),
-            )
-            for row, holders in candidates
+            (record_from_canonical(row[8]), Sighting(self._groups.size(holders), 0)) for row, holders in candidates
         ).leaf
 
     def _see(self, leaf: bytes, holders: int) -> None:
         self._sightings[leaf[0]] += leaf + self._groups.sizes[holders]
 
-    def _load(self, row: Row) -> Record:
-        return record_from_canonical(self._canonical.read(row.offset, row.length))
-
     def _keep(self, row: Row, holders: int) -> SetItem:
-        self._served[(row.rank, holders)] += row.signed_bytes
-        if self._contract_signed and row.digest in self._contract_signed:
-            self.erc1271.append(row.digest)
-        canonical = self._canonical.read(row.offset, row.length)
-        return SetItem(self._parts[row.rank], row.timestamp_ms, row.leaf, row.signed_bytes, canonical)
+        rank, timestamp_ms, _, _, _, leaf, digest, signed_bytes, canonical, _ = row
+        self._served[rank, holders] += signed_bytes
+        if digest in self._contract_signed:
+            self.erc1271.append(digest)
+        return self._parts[rank], timestamp_ms, leaf, signed_bytes, canonical
 
     # --- refusals ---
 
     def _each_rejection(self) -> Iterator[Rejection]:
         for serial, broker, position in self._refused_servings():
             reason, detail = self._refusals.words(self._refused[serial])
-            data = self._raw.read(self._offsets[serial], self._lengths[serial])
-            yield hashlib.sha256(data).digest(), reason.value, broker, f"position {position}: {detail}"[:300]
+            yield (
+                hashlib.sha256(self._raw[serial]).digest(),
+                reason.value,
+                broker,
+                f"position {position}: {detail}"[:300],
+            )
 
     def _refused_servings(self) -> Iterator[tuple[int, Address, int]]:
         """(serial, broker, position) in the order of arrival."""
         if not self.refused_records:
             return
         names = list(self._brokers)
-        step = _SERVING.size * 10_000
-        for start in range(0, len(self._servings), step):
-            block = self._servings.read(start, min(step, len(self._servings) - start))
-            for serial, number, position in _SERVING.iter_unpack(block):
-                if self._refused[serial]:
+        refused = self._refused
+        at = 0
+        while at < len(self._servings):
+            number, position, count = _SERVED.unpack(self._servings.read(at, _SERVED.size))
+            at += _SERVED.size
+            serials = array("I", self._servings.read(at, 4 * count))
+            at += 4 * count
+            for serial in serials:
+                if refused[serial]:
                     yield serial, names[number], position
+                position += 1
 
 
 class _Chunks:
@@ -450,6 +417,17 @@ class _Chunks:
     def __iter__(self) -> Iterator[Row]:
         for offset, length in self._places:
             yield from _decode_rows(self._rows.read(offset, length))
+
+
+def _chunked(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """At most ``CHUNK_ROWS`` each, and not much more than ``CHUNK_BYTES``: of every run one lies in memory."""
+    start = size = 0
+    for at, row in enumerate(rows):
+        if at - start == CHUNK_ROWS or size > CHUNK_BYTES:
+            yield rows[start:at]
+            start, size = at, 0
+        size += len(row[8])
+    yield rows[start:]
 
 
 class _Rejections(Collection[Rejection]):

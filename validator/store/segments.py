@@ -25,6 +25,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, BinaryIO
 
 import fsspec
@@ -42,6 +43,8 @@ from validator.ports import SetItem
 BLOCK_BYTES = 256 << 10
 CHUNK_LEAVES = 4096
 """A power of two, so that the root over a chunk of leaves is a node of the tree over all."""
+ITEMS = 64
+"""Messages taken at a time: so many of the largest fit in memory."""
 MAX_BLOCK_BYTES = 8 << 20
 """No block is larger: one message is at most about 1 MiB."""
 MAX_INDEX_BYTES = 1 << 30
@@ -264,7 +267,7 @@ class _Writer:
     def add(self, items: Iterable[SetItem]) -> None:
         """Messages in canonical order. Raises InvariantError: their partitions are not."""
         before: tuple[bytes, int] | None = None
-        for part, members in itertools.groupby(items, key=_stream_part):
+        for part, members in itertools.groupby(items, key=itemgetter(0)):
             order = part_order(part)
             if before is not None and order <= before:
                 raise InvariantError(f"{part[0]}#{part[1]} stands behind partitions that come after it")
@@ -299,24 +302,30 @@ class _Writer:
         positions = bytearray()
         tree = _Tree()
         signed = canonical_bytes = 0
-        for _, timestamp_ms, leaf, signed_bytes, canonical in items:
-            if self._filled >= BLOCK_BYTES:
-                self._end_block()
-            size = len(canonical)
-            positions += _POSITION.pack(len(self._blocks), self._filled, size)
-            self._open.append(canonical)
-            self._filled += size
-            timestamps.append(timestamp_ms)
-            leaves += leaf
-            tree.add(leaf)
-            signed += signed_bytes
-            canonical_bytes += size
+        while some := list(itertools.islice(items, ITEMS)):
+            _, times, hashes, signed_sizes, messages = zip(*some, strict=True)
+            timestamps.extend(times)
+            leaves += b"".join(hashes)
+            tree.add(hashes)
+            signed += sum(signed_sizes)
+            canonical_bytes += sum(map(len, messages))
+            positions += b"".join(map(self._place, messages))
         count = len(timestamps)
         self._newest_ms = max(self._newest_ms, timestamps[-1])
         if sys.byteorder == "little":
             timestamps.byteswap()
         entry = PartitionEntry(part[0], part[1], tree.root(), count, signed, canonical_bytes)
         self._parts.append(_Part(entry, timestamps.tobytes(), bytes(leaves), bytes(positions)))
+
+    def _place(self, message: bytes) -> bytes:
+        """Put a message into the open block; its position."""
+        if self._filled >= BLOCK_BYTES:
+            self._end_block()
+        at = self._filled
+        size = len(message)
+        self._open.append(message)
+        self._filled = at + size
+        return _POSITION.pack(len(self._blocks), at, size)
 
     def _end_block(self) -> None:
         if not self._open:
@@ -343,7 +352,7 @@ class _Writer:
 
 
 class _Tree:
-    """Root over leaves that come one by one. A full chunk's root is a node of the whole tree."""
+    """Root over leaves that come in pieces. A full chunk's root is a node of the whole tree."""
 
     __slots__ = ("_leaves", "_nodes")
 
@@ -351,11 +360,11 @@ class _Tree:
         self._leaves: list[bytes] = []
         self._nodes: list[bytes] = []
 
-    def add(self, leaf: bytes) -> None:
-        self._leaves.append(leaf)
-        if len(self._leaves) == CHUNK_LEAVES:
-            self._nodes.append(compute_root(self._leaves))
-            self._leaves = []
+    def add(self, leaves: Iterable[bytes]) -> None:
+        self._leaves += leaves
+        while len(self._leaves) >= CHUNK_LEAVES:
+            self._nodes.append(compute_root(self._leaves[:CHUNK_LEAVES]))
+            self._leaves = self._leaves[CHUNK_LEAVES:]
 
     def root(self) -> Root:
         nodes = [*self._nodes, compute_root(self._leaves)] if self._leaves else self._nodes
@@ -363,13 +372,8 @@ class _Tree:
 
 
 def _item(record: Record) -> SetItem:
-    return SetItem(
-        record.message.stream_part, record.message.timestamp_ms, record.leaf, record.signed_bytes, record.canonical
-    )
-
-
-def _stream_part(item: SetItem) -> StreamPart:
-    return item.stream_part
+    m = record.message
+    return m.stream_part, m.timestamp_ms, record.leaf, record.signed_bytes, record.canonical
 
 
 def _part_fields(part: _Part) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_network
@@ -162,9 +162,9 @@ def test_streaming_hands_over_what_a_call_would_hold_and_holds_nothing(cast: Cas
     taken: list[PulledRecord] = []
     parts_taken = set()
 
-    def take(broker: Address, of: StreamPart, position: int, data: bytes, form: str) -> None:
+    def take(broker: Address, of: StreamPart, position: int, records: Sequence[bytes], form: str) -> None:
         parts_taken.add(of)
-        taken.append(PulledRecord(broker, position, data, form))
+        taken.extend(PulledRecord(broker, at, data, form) for at, data in enumerate(records, position))
 
     streamed = client.stream_window(brokers, [part], WINDOW, take, etags={}, deadline_ms=soon())
     client.close()

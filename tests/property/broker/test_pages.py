@@ -25,7 +25,7 @@ def test_lines_do_not_depend_on_how_the_body_arrives(lines: list[bytes], cuts: l
     if not more:
         end = b'{"hasNext":false,"type":"metadata"}'
     got: list[bytes] = []
-    following = read_lines(cut(b"\n".join([*lines, end]), cuts), lambda data, _form: got.append(data))
+    following = read_lines(cut(b"\n".join([*lines, end]), cuts), lambda records, _form: got.extend(records))
     assert got == lines
     assert following == (Next(5, 6) if more else None)
 
@@ -34,7 +34,7 @@ def test_lines_do_not_depend_on_how_the_body_arrives(lines: list[bytes], cuts: l
 def test_frames_do_not_depend_on_how_the_body_arrives(bodies: list[bytes], cuts: list[int]) -> None:
     got: list[bytes] = []
     whole = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
-    read_frames(cut(whole, cuts), lambda data, _form: got.append(data))
+    read_frames(cut(whole, cuts), lambda records, _form: got.extend(records))
     assert got == bodies
 
 
@@ -43,7 +43,7 @@ def test_any_bytes_are_read_or_refused_by_name(chunks: list[bytes]) -> None:
     for read in (read_lines, read_frames):
         kept: list[bytes] = []
         try:
-            read(chunks, lambda data, _form, kept=kept: kept.append(data))  # type: ignore[misc]
+            read(chunks, lambda records, _form, kept=kept: kept.extend(records))  # type: ignore[misc]
         except MalformedInput as error:
             assert error.field in ("metadata", "frame")
         assert sum(map(len, kept)) <= sum(map(len, chunks))

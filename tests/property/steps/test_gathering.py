@@ -21,7 +21,7 @@ from validator.model import Address, Message, MessageRef, Record, SignatureType,
 from validator.ports import Pull, PulledRecord
 from validator.steps import gathering
 from validator.steps.gathering import Gathering
-from validator.steps.spool import Spool
+from validator.steps.spool import RecordSpool, Spool
 from validator.store.segments import SegmentStore
 
 SPAN = Span(GENESIS_MS, GENESIS_MS + 10)
@@ -150,12 +150,13 @@ def test_streaming_and_memory_agree(
         tempfile.TemporaryDirectory() as folder,
         patch.multiple(gathering, BATCH_RECORDS=batch, RUN_ROWS=run, CHUNK_ROWS=7),
         patch.object(gathering, "Spool", lambda where: Spool(where, memory)),
+        patch.object(gathering, "RecordSpool", lambda where: RecordSpool(where, memory)),
         patch.object(gathering, "hash", (lambda _: 3) if collide else hash, create=True),
         Gathering(Path(folder) / "scratch", PARTS) as gathered,
     ):
         for pull in pulls:
             for record in pull.records:
-                gathered.take(record.broker, pull.stream_part, record.position, record.data, record.form)
+                gathered.take(record.broker, pull.stream_part, record.position, [record.data], record.form)
         gathered.check(SPAN, permitted, contract_check, message_limit=LIMIT)
         store = SegmentStore(f"{folder}/sets")
         saved = store.save_ordered(gathered.settle())

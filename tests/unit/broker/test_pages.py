@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from validator.broker.pages import MAX_RECORD_BYTES, Next, read_frames, read_lines
@@ -12,7 +14,7 @@ END = b'{"hasNext":false,"totalMessages":1,"type":"metadata"}'
 
 def lines_of(*chunks: bytes) -> tuple[list[bytes], Next | None]:
     got: list[bytes] = []
-    following = read_lines(chunks, lambda data, _form: got.append(data))
+    following = read_lines(chunks, lambda records, _form: got.extend(records))
     return got, following
 
 
@@ -41,7 +43,7 @@ def test_the_metadata_line_says_where_the_next_page_begins() -> None:
 def test_a_page_that_ends_in_a_message_keeps_it_and_is_refused() -> None:
     got: list[bytes] = []
     with pytest.raises(MalformedInput, match="cut"):
-        read_lines([b"[1]\n[2]"], lambda data, _form: got.append(data))
+        read_lines([b"[1]\n[2]"], lambda records, _form: got.extend(records))
     assert got == [b"[1]", b"[2]"]
 
 
@@ -52,7 +54,7 @@ def test_of_a_line_longer_than_any_message_only_the_beginning_is_kept() -> None:
 
 
 def test_what_the_sink_raises_ends_the_reading() -> None:
-    def sink(_data: bytes, _form: str) -> None:
+    def sink(_records: Sequence[bytes], _form: str) -> None:
         raise KeyError("enough")
 
     with pytest.raises(KeyError):
@@ -63,5 +65,5 @@ def test_what_the_sink_raises_ends_the_reading() -> None:
 
 def test_no_frames_are_an_empty_page() -> None:
     got: list[bytes] = []
-    read_frames([], lambda data, _form: got.append(data))
+    read_frames([], lambda records, _form: got.extend(records))
     assert got == []

@@ -10,12 +10,11 @@ import pytest
 
 from tests.builders import GENESIS_MS, a_message, a_stream_id
 from validator.codec.legacy_array import write_legacy_array
-from validator.codec.signatures import VALID
 from validator.consensus.proposal import Span
 from validator.model import Address, Reason, StreamPart
-from validator.steps import gathering
+from validator.steps import checking, gathering
 from validator.steps.gathering import Gathering
-from validator.steps.spool import Spool
+from validator.steps.spool import RecordSpool, Spool
 from validator.store.segments import SegmentStore
 
 PART: StreamPart = (a_stream_id(), 0)
@@ -33,15 +32,16 @@ def test_memory_per_message_is_small_and_does_not_hold_its_bytes(tmp_path: Path)
     count = 12_000
     with (
         patch.multiple(gathering, BATCH_RECORDS=500, RUN_ROWS=1_000),
-        patch.object(gathering, "verify_batch", lambda records: [VALID] * len(records)),
+        patch.object(checking, "check_recovered", lambda signed: (True for _ in signed)),
         patch.object(gathering, "Spool", lambda folder: Spool(folder, 64 << 10)),
+        patch.object(gathering, "RecordSpool", lambda folder: RecordSpool(folder, 64 << 10)),
         Gathering(tmp_path / "scratch", [PART]) as gathered,
     ):
         tracemalloc.start()
         try:
             for broker in BROKERS:
                 for number in range(count):
-                    gathered.take(broker, PART, number, line(number), "array")
+                    gathered.take(broker, PART, number, [line(number)], "array")
             gathered.check(SPAN, lambda *_: True, lambda _: False, message_limit=1 << 20)
             saved = SegmentStore(str(tmp_path / "sets")).save_ordered(gathered.settle())
             peak = tracemalloc.get_traced_memory()[1]
@@ -54,7 +54,7 @@ def test_memory_per_message_is_small_and_does_not_hold_its_bytes(tmp_path: Path)
 def test_what_arrives_after_the_check_began_is_not_taken(tmp_path: Path) -> None:
     with Gathering(tmp_path, [PART]) as gathered:
         gathered.check(SPAN, lambda *_: True, lambda _: False, message_limit=1 << 20)
-        gathered.take(BROKERS[0], PART, 0, LINE, "array")
+        gathered.take(BROKERS[0], PART, 0, [LINE], "array")
         assert list(gathered.settle()) == []
         assert not gathered.rejections
 
@@ -65,7 +65,8 @@ def test_many_refusals_are_counted_by_broker_and_keep_bounded_words(
     monkeypatch.setattr(gathering, "MAX_DETAILS", 3)
     with Gathering(tmp_path, [PART]) as gathered:
         for number in range(10):
-            gathered.take(BROKERS[number % 2], PART, number, LINE.replace(b",0,", b",%d," % (100 + number), 1), "array")
+            line = LINE.replace(b",0,", b",%d," % (100 + number), 1)
+            gathered.take(BROKERS[number % 2], PART, number, [line], "array")
         gathered.check(SPAN, lambda *_: True, lambda _: False, message_limit=1 << 20)
         reason = Reason.PARTITION_OUT_OF_RANGE.value
         assert gathered.refusals() == {(BROKERS[0], reason): 5, (BROKERS[1], reason): 5}
@@ -77,7 +78,7 @@ def test_many_refusals_are_counted_by_broker_and_keep_bounded_words(
 
 def test_reading_twice_gives_the_same(tmp_path: Path) -> None:
     with Gathering(tmp_path, [PART]) as gathered:
-        gathered.take(BROKERS[0], PART, 0, LINE, "array")
+        gathered.take(BROKERS[0], PART, 0, [LINE], "array")
         gathered.check(SPAN, lambda *_: True, lambda _: False, message_limit=1 << 20)
         first = list(gathered.settle()), gathered.sightings(), gathered.shares([], BROKERS)
         assert (list(gathered.settle()), gathered.sightings(), gathered.shares([], BROKERS)) == first

@@ -195,9 +195,9 @@ def shares(served: dict[int, set[Address]], complete: set[Address]) -> dict[Addr
     with Gathering(Path("never-written"), [PART]) as gathered:
         for i, who in served.items():
             for broker in sorted(who):
-                gathered.take(broker, PART, i, write_protobuf(messages[i]), "protobuf")
+                gathered.take(broker, PART, i, [write_protobuf(messages[i])], "protobuf")
         gathered.check(SPAN, lambda *_: True, lambda _: False, message_limit=LIMIT)
-        assert [item.signed_bytes for item in gathered.settle()] == [size] * len(served)
+        assert [signed for _, _, _, signed, _ in gathered.settle()] == [size] * len(served)
         found = gathered.shares(pulls, [A, B, C])
     return {s.broker: (s.served // size, s.missed // size) for s in found}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from validator.errors import TransientError
-from validator.steps.spool import Spool
+from validator.steps.spool import RecordSpool, Spool
 
 
 @pytest.mark.parametrize("memory", [1, 7, 100, 10_000])
@@ -31,6 +31,22 @@ def test_little_never_touches_the_disk_and_much_leaves_no_name(tmp_path: Path) -
         spool.append(b"y" * 2)
         assert list((tmp_path / "scratch").iterdir()) == []
         assert spool.read(98, 3) == b"xyy"
+
+
+@pytest.mark.parametrize("memory", [1, 7, 100, 10_000])
+def test_records_come_back_by_number_wherever_they_lie(tmp_path: Path, memory: int) -> None:
+    records = [bytes([n]) * (n % 13) for n in range(1, 60)]
+    spool = RecordSpool(tmp_path / "scratch", memory)
+    for start in range(0, len(records), 4):
+        spool.extend(records[start : start + 4])
+    assert [spool[n] for n in range(len(spool))] == records
+    assert list(spool.lengths) == [len(record) for record in records]
+    for start in range(len(records)):
+        for stop in (start + 1, start + 9, len(records)):
+            assert spool.read(range(start, stop)) == records[start:stop]
+    with pytest.raises(IndexError):
+        spool[len(records)]
+    spool.close()
 
 
 def test_a_full_disk_is_a_transient_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
