@@ -112,10 +112,12 @@ def end_of(window: int) -> int:
     return GENESIS_MS + (window + 1) * WINDOW_MS
 
 
+@lru_cache(maxsize=64)
 def window_instance(window: int) -> InstanceId:
     return InstanceId(InstanceKind.WINDOW, GENESIS_MS + window * WINDOW_MS)
 
 
+@lru_cache(maxsize=64)
 def late_instance(bundle: int) -> InstanceId:
     return InstanceId(InstanceKind.LATE, bundle)
 

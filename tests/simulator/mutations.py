@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
+from msgspec.structs import replace as change
+
 from tests.simulator import content
 from tests.simulator.node import Switches
 from validator.consensus import certificate, proposal, quorum, state, votes
@@ -153,7 +155,7 @@ _unfit = state.unfit
 
 
 def _rebuild_without_lock(place: state.Place, own: Any) -> state.Place:
-    return replace(_rebuild(place, own), locked_value=NIL, locked_round=-1)
+    return change(_rebuild(place, own), locked_value=NIL, locked_round=-1)
 
 
 _rebuild = state._rebuild
@@ -163,7 +165,7 @@ def _raise_valid_and_lock(self: machine._Turn, q: VoteQuorum) -> None:
     """A proof of any round moves the lock, also downwards."""
     _raise_valid(self, q)
     if self.place.locked_round >= 0 and q.round != self.place.locked_round and q.value != self.place.locked_value:
-        self.place = replace(self.place, locked_value=q.value, locked_round=q.round)
+        self.place = change(self.place, locked_value=q.value, locked_round=q.round)
 
 
 _raise_valid = Turn.raise_valid

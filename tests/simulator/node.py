@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tests.simulator.content import (
@@ -219,15 +220,16 @@ class Node:
         """Meet, start and observe what is due. Safe to call at any time."""
         if self.down:
             return
-        world = self.world
+        world, decided = self.world, self.disk.decided
         for window in range(world.scenario.windows):
             end = end_of(window)
             self.consider(window_instance(window), world.start_ms(self, window), end - BOOT_MS)
             instance = late_instance(window)
-            if all(earlier in self.disk.decided for earlier in before(instance)):
-                if instance not in self.world.met.setdefault(self.index, {}):
-                    self.world.met[self.index][instance] = world.now + world.rng.randrange(10, 60)
-                self.consider(instance, self.world.met[self.index][instance], 0)
+            if all(earlier in decided for earlier in before(instance)):
+                met = world.met.setdefault(self.index, {}).get(instance)
+                if met is None:
+                    met = world.met[self.index][instance] = world.now + world.rng.randrange(10, 60)
+                self.consider(instance, met, 0)
 
     def consider(self, instance: InstanceId, start_ms: int, meet_ms: int) -> None:
         world = self.world
@@ -313,11 +315,12 @@ class Node:
 
     def handle(self, cell: Cell, event: Event) -> None:
         pending: list[Event] = [event]
-        scenario, world = self.world.scenario, self.world
+        world = self.world
+        stale_rate = world.scenario.stale_rate
         while pending:
             event = pending.pop(0)
             before, version = cell.agreement, cell.version
-            if scenario.stale_rate and world.is_rough() and world.rng.random() < scenario.stale_rate:
+            if stale_rate and world.is_rough() and world.rng.random() < stale_rate:
                 world.stale += 1
                 world.at(world.now + world.rng.randrange(1, 4_000), self.second_worker(cell, event, before, version))
                 continue
@@ -344,7 +347,7 @@ class Node:
         world.steps += 1
         if after is before and (not effects or type(effects[0]) is Ignore):
             return True
-        crash = world.crash_point(self)
+        crash = world.crash_point() if world.scenario.crash_rate else 0
         switches = world.switches
         if switches.speak_first and after is not before:
             for effect in effects:
@@ -372,6 +375,7 @@ class Node:
 
     def save(self, cell: Cell, after: Agreement, effects: tuple[Effect, ...]) -> bool:
         """One transaction: journal rows under their unique key, then the state."""
+        monitor = self.world.monitor
         said = [e.statement for e in effects if type(e) is Say]
         for statement in said:
             known = cell.journal.get((statement.kind, statement.round))
@@ -379,9 +383,9 @@ class Node:
                 return False  # the unique key refuses it, and the transaction with it
         for statement in said:
             cell.journal[statement.kind, statement.round] = statement
-            self.world.monitor.on_said(self, cell, statement)
+            monitor.on_said(self, cell, statement)
         if after is not cell.agreement:
-            self.world.monitor.on_state(self, cell, after)
+            monitor.on_state(self, cell, after)
             cell.agreement = after
             cell.version += 1
         return True
@@ -398,10 +402,12 @@ class Node:
                 quorums.append(effect.quorum)  # type: ignore[union-attr]
             elif kind is Resend:
                 statements += effect.statements  # type: ignore[union-attr]
-        if self.world.switches.proof_left_out:
-            quorums = [] if any(s.valid_round >= 0 for s in statements) else quorums
         if not statements and not quorums:
             return
+        if self.world.switches.proof_left_out:
+            quorums = [] if any(s.valid_round >= 0 for s in statements) else quorums
+            if not statements and not quorums:
+                return
         bodies = self.attach(after, statements)
         for s in statements:
             if s.valid_round >= 0:
@@ -422,14 +428,14 @@ class Node:
     def perform(self, cell: Cell, effects: tuple[Effect, ...], pending: list[Event]) -> None:
         for effect in effects:
             kind = type(effect)
-            if kind is Judge:
+            if kind is Keep:
+                if effect.statement.kind is StatementKind.OBSERVATION:  # type: ignore[union-attr]
+                    self.gather(cell, pending)
+            elif kind is Judge:
                 validity, acceptable = self.judge(cell, effect)  # type: ignore[arg-type]
                 pending.append(Judged(effect.value, effect.round, validity, acceptable))  # type: ignore[union-attr]
             elif kind is WakeAt:
                 self.set_wake(cell, effect.ms)  # type: ignore[union-attr]
-            elif kind is Keep:
-                if effect.statement.kind is StatementKind.OBSERVATION:  # type: ignore[union-attr]
-                    self.gather(cell, pending)
             elif kind is Build:
                 self.build(cell, effect.round, pending)  # type: ignore[union-attr]
             elif kind is Obtain:
@@ -505,10 +511,12 @@ class Node:
         quorums: tuple[VoteQuorum, ...],
         bodies: tuple[Digest, ...],
     ) -> None:
-        if not self.is_current(key):
-            return
         world = self.world
-        cell = self.meet(key)
+        cell = self.disk.cells.get(key)
+        if cell is None or world.reopens_ms:
+            if not self.is_current(key):
+                return
+            cell = self.meet(key)
         if bodies:
             self.bodies.update(bodies)
         if cell.agreement.decided is not None:
@@ -538,7 +546,8 @@ class Node:
 
     def is_current(self, key: Key) -> bool:
         """Known and not void: a window agreed anew has a new config digest."""
-        return key in self.world.keys and key == self.world.key_of(key[1], self)
+        world = self.world
+        return key in world.keys and (not world.reopens_ms or key == world.key_of(key[1], self))
 
     def on_ask(self, source: Address, key: Key, held: Any) -> None:
         cell = self.disk.cells.get(key)
@@ -632,7 +641,7 @@ class Node:
     def gather(self, cell: Cell, pending: list[Event]) -> None:
         """While leading: whose observation and set are here; the others' sets are fetched, each on its own."""
         a = cell.agreement
-        if a.place.step is not Step.PROPOSE or a.leader != self.address or cell.frozen is None:
+        if cell.frozen is None or a.place.step is not Step.PROPOSE or a.leader != self.address:
             return
         observed, reproduced = [], []
         for member, kept in a.votes.of(StatementKind.OBSERVATION, 0).items():
@@ -866,9 +875,11 @@ class Node:
             self.old_copy = self.disk.copy()
 
 
-def before(late: InstanceId) -> list[InstanceId]:
+@lru_cache(maxsize=64)
+def before(late: InstanceId) -> tuple[InstanceId, ...]:
     """The sets that a late set has to know: all windows up to its bundle's, all late sets before it."""
-    return [window_instance(w) for w in range(late.number + 1)] + [late_instance(b) for b in range(late.number)]
+    windows_known = (window_instance(w) for w in range(late.number + 1))
+    return (*windows_known, *(late_instance(b) for b in range(late.number)))
 
 
 def window_instance_of(leaf: bytes) -> InstanceId:

@@ -208,7 +208,9 @@ class World:
         """One packet over the network as it is now."""
         s, random_number = self.scenario, self.rng.random
         rough = self.now < s.heal_ms
-        if (rough or s.lossy_for_ever) and (random_number() < s.loss or self.is_cut(source, target)):
+        if (rough or s.lossy_for_ever) and (
+            random_number() < s.loss or ((self.isolated or s.cut) and self.is_cut(source, target))
+        ):
             self.lost += 1
             return
         least, longest = (s.delay_min_ms, s.delay_max_ms) if rough else (s.least_ms, s.bound_ms)
@@ -244,10 +246,10 @@ class World:
 
     # --- faults ---
 
-    def crash_point(self, node: Node) -> int:
-        """0, or where in this step the member crashes: 1 before saving, 2 before sending, 3 before performing."""
+    def crash_point(self) -> int:
+        """0, or where in this step a member crashes: 1 before saving, 2 before sending, 3 before performing."""
         s = self.scenario
-        if not s.crash_rate or self.crashed >= s.crashes or not self.is_rough() or self.rng.random() >= s.crash_rate:
+        if self.crashed >= s.crashes or not self.is_rough() or self.rng.random() >= s.crash_rate:
             return 0
         return self.rng.randrange(1, 4)
 

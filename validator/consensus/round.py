@@ -23,8 +23,9 @@ and only then performs the rest. Performing an effect twice is harmless.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from validator.consensus.certificate import check_quorum
 from validator.consensus.events import (
@@ -108,12 +109,12 @@ def advance(
     for one in pending:
         a, more = on_event(a, one, now_ms)
         for effect in more:
-            if isinstance(effect, WakeAt):
-                wake = effect
-            elif isinstance(effect, Say):
+            if isinstance(effect, Say):
                 signed = sign(effect.statement)
                 effects.append(Say(signed))
                 pending.append(Received(signed))
+            elif isinstance(effect, WakeAt):
+                wake = effect
             else:
                 effects.append(effect)
     if wake is not None:
@@ -282,24 +283,23 @@ class _Turn:
         reason = unfit(self.rules, s)
         if not reason:
             reason = refusal(self.votes, s, self.floor(), self.ceiling())
-        if s.signer == self.rules.own and not reason and not self.take_own(s):
-            return
-        if reason == "known":
-            return  # a resend is not news
         if reason:
-            self.do(Ignore(event, reason))
+            if reason != "known":  # a resend is not news
+                self.do(Ignore(event, reason))
             return
         if s.signer != self.rules.own:
             self.do(Keep(s))
+        elif not self.take_own(s):
+            return
         self.include(s)
 
     def take_own(self, s: Statement) -> bool:
         """Own words come back signed, or they are not ours to know: then we are barred. False: nothing to add."""
         self.touched = True
-        ours = tuple(u for u in self.unsigned if u.content != s.content)
-        if len(ours) < len(self.unsigned):
-            self.unsigned = ours
-            return True
+        for said in self.unsigned:
+            if said.content == s.content:
+                self.unsigned = tuple(u for u in self.unsigned if u is not said)
+                return True
         self.bar(s)
         return s.round <= self.ceiling()
 
@@ -328,11 +328,12 @@ class _Turn:
     def include(self, s: Statement) -> None:
         """Count a new statement; a quorum that it completes is kept and sent at once."""
         self.touched = True
+        ceiling = self.ceiling()
         earlier = self.votes.of(s.kind, s.round).get(s.signer, ())
-        self.votes = add(self.votes, s, self.ceiling())
+        self.votes = add(self.votes, s, ceiling)
         for other in earlier:
             self.do(KeepEvidence(Evidence.of(other, s)))
-        if s.kind in (PREVOTE, PRECOMMIT) and s.value != NIL and s.round <= self.ceiling():
+        if s.kind >= PREVOTE and s.value != NIL and s.round <= ceiling:
             key = (s.kind, s.round, s.value)
             if key not in self.votes.quorums and self.votes.count(*key) >= self.rules.quorum:
                 self.form(*key)
@@ -473,8 +474,9 @@ class _Turn:
             return
         self.touched = True
         self.heed_clock()
-        if self.standing.observation is not None and not self.has_said(OBSERVATION, 0):
-            self.say(OBSERVATION, self.standing.observation)
+        observation = self.standing.observation
+        if observation is not None and not self.has_said(OBSERVATION, 0):
+            self.say(OBSERVATION, observation)
         if self.place.step is Step.WAITING:
             self.start_round(self.place.round)  # line 10
         while self.decided is None and self.apply_rules():
@@ -574,8 +576,9 @@ class _Turn:
 
     def choose_prevote(self) -> Digest | None:
         """Lines 22-32: what to prevote for the proposals held of this round's leader; None while undetermined."""
-        leader = self.rules.leader(self.place.round)
-        proposals = self.votes.of(PROPOSAL, self.place.round).get(leader, ()) if leader is not None else ()
+        slots = self.votes.of(PROPOSAL, self.place.round)
+        leader = self.rules.leader(self.place.round) if slots else None
+        proposals = slots.get(leader, ()) if leader is not None else ()
         answers = []
         for proposal in proposals:
             answer = self.answer_proposal(proposal)
@@ -728,7 +731,7 @@ class _Turn:
         if not self.standing.recalled:
             return self.standing.recall_at
         place = self.place
-        times = [self.standing.relay_at]
+        times = [self.standing.relay_at, place.precommit_at]
         if place.step is Step.PROPOSE:
             timeout = self.propose_timeout()
             times.append(place.started_ms + timeout)
@@ -736,8 +739,8 @@ class _Turn:
                 times += [place.started_ms + timeout // 3, place.started_ms + timeout // 2]
         elif place.step is Step.PREVOTE:
             times.append(place.prevote_at)
-        times.append(place.precommit_at)
-        return min((t for t in times if t is not None and t > self.now_ms), default=None)
+        due = [t for t in times if t is not None and t > self.now_ms]
+        return min(due) if due else None
 
 
 _TAKERS: Mapping[type[Event], Callable[[_Turn, Any], None]] = {

@@ -7,9 +7,13 @@ statements among them being the journal. Where the journal is ahead of the progr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from validator.codec import cbor
 from validator.codec.statement import MAX_ROUND, decode_statement, encode_statement
@@ -91,7 +95,7 @@ class Rules:
             own=own if own in members else None,
             timeouts=timeouts,
             members=members,
-            leaders=order_committee(sorted(members), config_digest, instance_subject(instance)),
+            leaders=_leaders(tuple(sorted(members)), config_digest, instance),
             quorum=quorum(len(members)),
             one_honest=one_honest(len(members)),
         )
@@ -99,6 +103,12 @@ class Rules:
     def leader(self, round: int) -> Address | None:
         """proposer(h, round); None in an empty committee."""
         return self.leaders[round % len(self.leaders)] if self.leaders else None
+
+
+@lru_cache(maxsize=1024)
+def _leaders(members: tuple[Address, ...], config_digest: Digest, instance: InstanceId) -> tuple[Address, ...]:
+    """Whose turn it is, by round. Asked for at every look at an instance, so the newest are remembered."""
+    return order_committee(members, config_digest, instance_subject(instance))
 
 
 # --- state ------------------------------------------------------------------------------------------
@@ -112,8 +122,7 @@ class Step(IntEnum):
     DECIDED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True, gc=False):
     """Where in the paper's machine we are. Times are absolute; None: not scheduled."""
 
     round: int = 0
@@ -127,8 +136,7 @@ class Place:
     precommit_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True, gc=False):
     """What this member may do and has been told.
 
     ``observation``: own, frozen. ``observed``/``reproduced``: members whose observation, and whose set with these
@@ -147,8 +155,7 @@ class Standing:
     relay_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True, gc=False):
     """What the shell said of a value. ``acceptable`` is for one round, that of the last fresh question."""
 
     validity: Answer
@@ -156,8 +163,7 @@ class Judgement:
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(Struct, frozen=True, gc=False):
     """The whole state of one instance.
 
     ``wake_ms``: when ``Tick`` is due next; None: only another event helps. ``unsigned``: said, not yet back with a
@@ -191,7 +197,7 @@ def unfit(rules: Rules, s: Statement) -> str:
     """Why a statement does not belong to this instance at all; "" if it does."""
     if s.config_digest != rules.config_digest:
         return "another config digest"
-    if s.instance != rules.instance:
+    if s.instance is not rules.instance and s.instance != rules.instance:
         return "another instance"
     if s.signer not in rules.members:
         return "not in the committee"

@@ -9,7 +9,8 @@ newest statement per signer, which is all that the skip of rounds needs (line 55
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from validator.consensus.certificate import build_quorum
 from validator.model import NIL, Address, Digest, Statement, StatementKind, VoteQuorum
@@ -28,8 +29,7 @@ Held = tuple[tuple[StatementKind, int, Digest, tuple[Address, ...]], ...]
 _NOBODY: Slots = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Votes:
+class Votes(Struct, frozen=True, gc=False):
     """Everything held of one instance. The mappings are never changed, only replaced.
 
     ``said``: by (kind, round), then signer. ``newest``: highest round in which each member was heard.

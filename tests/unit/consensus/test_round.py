@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as changed
 
 from validator.consensus.certificate import build_quorum
 from validator.consensus.events import (
@@ -779,7 +780,7 @@ def test_saved_and_restored_state_is_the_same_state() -> None:
     seat.judge(V)
     seat.hear("03", PREVOTE, V)
     seat.hear("2", PREVOTE, W, round=9)
-    before = replace(seat.a, loaded=True)
+    before = changed(seat.a, loaded=True)
     reload(seat)
     assert seat.a == before
     assert not any(isinstance(e, Say) for e in seat.tell(Tick()))
