@@ -40,8 +40,11 @@ from validator.steps.gathering import Gathering
 from validator.store.segments import SegmentStore
 
 OK, FAILED, USAGE = 0, 1, 2
-SLICE = 5000
-"""Messages per slice: what a broker answers for a window."""
+SLICE = 25_000
+"""Messages per slice: what all partitions answer for seven and a half minutes of the corpus' hour.
+
+The peer bundles longer spans; in slices of 5 000 it is a fifth quicker, and this side as quick as here.
+"""
 PIECE = 64 << 10
 """A body arrives in such pieces."""
 GOALS = {

@@ -153,18 +153,12 @@ class Gathering:
         self._sightings = [bytearray() for _ in range(256)]
         self._served = Counter()
         self.erc1271 = []
-        rows = iter(self._merged())
-        row = next(rows, None)
-        while row is not None:
-            following = next(rows, None)
-            if following is None or following[1] != row[1] or following[0] != row[0]:
-                holders = self._holders[row[-1]]
-                self._see(row[5], holders)
-                yield self._keep(row, holders)
-                row = following
-            else:
-                together, row = self._together(row, following, rows)
-                yield from self._settle_rows(together)
+        served, parts, contract_signed = self._served, self._parts, self._contract_signed
+        for (rank, timestamp_ms, _, _, _, leaf, digest, signed_bytes, canonical, _), holders in self._chosen():
+            served[rank, holders] += signed_bytes
+            if digest in contract_signed:
+                self.erc1271.append(digest)
+            yield parts[rank], timestamp_ms, leaf, signed_bytes, canonical
 
     def identities(self) -> Iterator[tuple[Identity, Callable[[], Record]]]:
         """Every distinct checked record, variants too: its identity, and how to load it."""
@@ -299,6 +293,23 @@ class Gathering:
             return self._run
         return heapq.merge(*(_Chunks(self._rows, chunks) for chunks in self._runs))
 
+    def _chosen(self) -> Iterator[tuple[Row, int]]:
+        """The row of each message that is kept, with all who served it or a variant of it; counts sightings."""
+        holders_of, sightings, sizes = self._holders, self._sightings, self._groups.sizes
+        rows = iter(self._merged())
+        row = next(rows, None)
+        while row is not None:
+            following = next(rows, None)
+            if following is None or following[1] != row[1] or following[0] != row[0]:
+                leaf = row[5]
+                holders = holders_of[row[9]]
+                sightings[leaf[0]] += leaf + sizes[holders]
+                yield row, holders
+                row = following
+            else:
+                together, row = self._together(row, following, rows)
+                yield from self._choose_rows(together)
+
     def _together(self, first: Row, second: Row, rows: Iterator[Row]) -> tuple[Iterable[Row], Row | None]:
         """All rows of the partition and millisecond of the first two, to be read more than once; the row behind them.
 
@@ -319,8 +330,8 @@ class Gathering:
             size += len(row[8])
         return (_Chunks(self._rows, [*chunks, *self._put_down(held)]) if chunks else held), behind
 
-    def _settle_rows(self, rows: Iterable[Row]) -> Iterator[SetItem]:
-        """What is kept of one partition's records of one millisecond."""
+    def _choose_rows(self, rows: Iterable[Row]) -> Iterator[tuple[Row, int]]:
+        """The same among one partition's records of one millisecond."""
         varied = self._varied(rows)
         variants: dict[bytes, list[tuple[Row, int]]] = defaultdict(list)
         if varied:
@@ -329,14 +340,14 @@ class Gathering:
                     variants[row[6]].append((row, holders))
         for row, holders in self._distinct(rows):
             leaf, digest = row[5], row[6]
-            self._see(leaf, holders)
+            self._sightings[leaf[0]] += leaf + self._groups.sizes[holders]
             if digest in varied:
                 candidates = variants[digest]
                 if self._choose(candidates) != leaf:
                     continue
                 for _, others in candidates:
                     holders = self._groups.united(holders, others)
-            yield self._keep(row, holders)
+            yield row, holders
 
     def _varied(self, rows: Iterable[Row]) -> set[bytes]:
         """Signed digests of those that have several leaves."""
@@ -364,16 +375,6 @@ class Gathering:
         return choose_variant(
             (record_from_canonical(row[8]), Sighting(self._groups.size(holders), 0)) for row, holders in candidates
         ).leaf
-
-    def _see(self, leaf: bytes, holders: int) -> None:
-        self._sightings[leaf[0]] += leaf + self._groups.sizes[holders]
-
-    def _keep(self, row: Row, holders: int) -> SetItem:
-        rank, timestamp_ms, _, _, _, leaf, digest, signed_bytes, canonical, _ = row
-        self._served[rank, holders] += signed_bytes
-        if digest in self._contract_signed:
-            self.erc1271.append(digest)
-        return self._parts[rank], timestamp_ms, leaf, signed_bytes, canonical
 
     # --- refusals ---
 
