@@ -176,7 +176,6 @@ class Reason(StrEnum):
     BAD_SIGNATURE = "bad_signature"
     UNSIGNED = "unsigned"
     WRONG_STREAM = "wrong_stream"
-    OUT_OF_SCOPE = "out_of_scope"
     PARTITION_OUT_OF_RANGE = "partition_out_of_range"
     OUTSIDE_WINDOW = "outside_window"
     TOO_LARGE = "too_large"

@@ -46,7 +46,6 @@ MAX_TAGS = 2048
 MAX_HEADER_JSON_BYTES = 64 * 1024
 """A header without data: two 512-byte fields, 2 KiB of tags, names and base64 around them, with room."""
 PUBLIC_EXPONENT = 65537
-WINSTON_PER_AR = 10**12
 
 DeepHashable: TypeAlias = "bytes | Sequence[DeepHashable]"
 

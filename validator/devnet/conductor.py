@@ -82,7 +82,6 @@ from validator.setup.console import SetupError, die_with_parent, stop_group
 LOOK_S = 1.0
 PAUSE_S = 0.2
 CHECK_LIMIT_S = 300.0
-READY_MARGIN_MS = 1_000
 
 
 class Stuck(ValidatorError):

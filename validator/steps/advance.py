@@ -53,7 +53,7 @@ from validator.consensus.proposal import (
     judge_validity,
     not_yet,
 )
-from validator.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress, restore
+from validator.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress
 from validator.consensus.window import unite
 from validator.errors import MalformedInput, TransientError, ValidatorError
 from validator.hashing import hash_object
@@ -79,6 +79,7 @@ from validator.steps.late import behind_full_entry
 from validator.steps.records import load_records
 from validator.steps.settle import settle
 from validator.steps.standing import may_vote
+from validator.steps.statements import WITH_BODY, load_bodies, restore_agreement
 
 log = get_logger(__name__)
 
@@ -176,10 +177,8 @@ class _Instance:
             stored.instance, stored.config_digest, self.config.committee, own, timeouts_of(self.config.parameters)
         )
         self.rules = rules
-        statements = {(s.content, s.signer): s for s in (*stored.own, *stored.statements)}
-        self.agreement: Agreement = restore(rules, stored.progress, list(statements.values()), stored.proofs)
+        self.agreement: Agreement = restore_agreement(rules, stored)
         self.decided = False
-        self.observation: bytes | None = None
 
     def waits_for(self) -> str:
         """For the status page. State that no source has remains the reason until we have observed after all."""
@@ -315,19 +314,12 @@ class _Instance:
             answers += self._compare(recall=False)
         return answers
 
-    def _others(self) -> list[Address]:
-        return [m for m in self.rules.committee if m != self.context.address]
-
     def _speak(self, statements: Sequence[Statement], quorums: Sequence[VoteQuorum]) -> None:
         """Broadcast without waiting: what is lost is relayed."""
-        bodies = []
-        for statement in statements:
-            if statement.kind in (StatementKind.OBSERVATION, StatementKind.PROPOSAL):
-                body = self.context.store.rounds.load_body(statement.value)
-                if body is not None:
-                    bodies.append(body)
-        gossip = Gossip(statements=tuple(statements), quorums=tuple(quorums), bodies=tuple(bodies))
-        self.context.background(self.context.peers.broadcast, gossip, self._others())
+        gossip = Gossip(
+            statements=tuple(statements), quorums=tuple(quorums), bodies=load_bodies(self.context, statements)
+        )
+        self.context.background(self.context.peers.broadcast, gossip, self.context.others(self.rules.committee))
 
     def _compare(self, *, recall: bool) -> list[Event]:
         """Tell every peer which votes we hold and take what we lack; their knowledge of our own words comes with it."""
@@ -338,7 +330,7 @@ class _Instance:
             return self.context.peers.fetch_missing(member, held)
 
         subject = f"{'recall' if recall else 'compare'} {self.instance}"
-        for member, answer in self.context.gather(subject, ask, self._others()):
+        for member, answer in self.context.gather(subject, ask, self.context.others(self.rules.committee)):
             if isinstance(answer, ValidatorError):
                 log.debug("peer.silent", member=member.hex(), reason=str(answer))
                 continue
@@ -357,7 +349,7 @@ class _Instance:
 
     def _keep_bodies(self, statements: Sequence[Statement], bodies: Sequence[bytes]) -> None:
         """Observations and outcomes that come with statements naming them."""
-        named = {s.value for s in statements if s.kind in (StatementKind.OBSERVATION, StatementKind.PROPOSAL)}
+        named = {s.value for s in statements if s.kind in WITH_BODY}
         for body in bodies:
             if hash_object(body) in named:
                 try:

@@ -47,8 +47,8 @@ def attest(context: Context, number: int) -> StepResult:
             log.info("report.drafted", report=number, storage_id=announcement.storage_id.hex(), digest=digest.hex())
     own = [_sign(context, stored) for stored in known.values()] if context.voting_key is not None else []
     if own:
-        others = [m for m in config.committee if m != context.address]
-        context.background(context.peers.broadcast, Gossip(attestations=tuple(own)), others)
+        gossip = Gossip(attestations=tuple(own))
+        context.background(context.peers.broadcast, gossip, context.others(config.committee))
     attested = [s for s in known.values() if _promote(context, config, s)]
     if attested:
         _schedule_turn(context, bundle, config)

@@ -109,7 +109,7 @@ def is_pruned(error: TransientError) -> bool:
 
 def _members(context: Context, instance: InstanceId, now_ms: int) -> Sequence[Address]:
     """The others, beginning with another one each second."""
-    others = [m for m in instance_config(context, instance).committee if m != context.address]
+    others = context.others(instance_config(context, instance).committee)
     first = now_ms // 1000 % max(1, len(others))
     return others[first:] + others[:first]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +127,10 @@ class Context:
     @property
     def address(self) -> Address | None:
         return self.voting_key.address if self.voting_key is not None else None
+
+    def others(self, members: Iterable[Address]) -> list[Address]:
+        """The members without ourselves, in their order."""
+        return [member for member in members if member != self.address]
 
     def take_in_hand(self, key: str) -> bool:
         """Claim a row for this thread. False: another thread of this process has it and will look once more."""

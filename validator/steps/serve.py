@@ -22,7 +22,7 @@ from validator.codec.statement import verify_quorum, verify_statement, verify_up
 from validator.consensus.quorum import quorum
 from validator.consensus.reconcile import Records, answer
 from validator.consensus.round import missing_for
-from validator.consensus.state import Rules, Timeouts, restore, unfit
+from validator.consensus.state import Rules, Timeouts, unfit
 from validator.consensus.votes import AHEAD
 from validator.errors import ConfigError, MalformedInput, TransientError
 from validator.hashing import hash_object
@@ -46,6 +46,7 @@ from validator.steps.checking import check_canonical
 from validator.steps.collect import contract_check_at, permission_at
 from validator.steps.context import Context, EpochConfig, budgets_of, epoch_config, instance_config, state_at
 from validator.steps.context import block_for as block_at
+from validator.steps.statements import WITH_BODY, load_bodies, restore_agreement
 
 log = get_logger(__name__)
 
@@ -58,8 +59,6 @@ CHECKS_BURST = 2_000
 """Signatures that are checked for one sender: what it signs itself is a few per window, what it relays is new once."""
 REMEMBERED = 8_192
 """Statements and quorums known to be held, which are not looked at again."""
-
-WITH_BODY = (StatementKind.OBSERVATION, StatementKind.PROPOSAL)
 
 Refusals = Callable[[str, str], None]
 """Told what was refused ("statement", "quorum", "upload", "attestation") and the name of the reason."""
@@ -161,16 +160,8 @@ class Service:
         rules = Rules.of(
             held.instance, stored.config_digest, config.committee, context.address, Timeouts.of(config.parameters)
         )
-        statements = {(s.content, s.signer): s for s in (*stored.own, *stored.statements)}
-        agreement = restore(rules, stored.progress, list(statements.values()), stored.proofs)
-        lacking, quorums = missing_for(agreement, held.held)
-        bodies = []
-        for statement in lacking:
-            if statement.kind in WITH_BODY:
-                body = context.store.rounds.load_body(statement.value)
-                if body is not None:
-                    bodies.append(body)
-        return Gossip(statements=lacking, quorums=quorums, bodies=tuple(bodies))
+        lacking, quorums = missing_for(restore_agreement(rules, stored), held.held)
+        return Gossip(statements=lacking, quorums=quorums, bodies=load_bodies(context, lacking))
 
     def body(self, sender: Address, digest: Digest) -> bytes:
         body = self._context.store.rounds.load_body(digest)

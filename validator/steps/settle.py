@@ -8,7 +8,7 @@ from validator.codec.outcome import decode_observation, decode_outcome, set_root
 from validator.consensus.boundary import AgreedWindow, bundle_length
 from validator.errors import InvariantError
 from validator.log import get_logger
-from validator.model import Address, InstanceId, InstanceKind, Outcome, Record, VoteQuorum
+from validator.model import InstanceId, InstanceKind, Outcome, Record, VoteQuorum
 from validator.ports import StepResult, StoredBundle
 from validator.steps.collect import keep_late
 from validator.steps.context import Context, NotYet, epoch_config
@@ -103,7 +103,7 @@ def _canonical_bytes(context: Context, instance: InstanceId) -> int:
 
 def _hold(context: Context, instance: InstanceId, certificate: VoteQuorum) -> Outcome | None:
     """The decided outcome with its set here, or None while it is being fetched from the certificate's signers."""
-    sources: list[Address] = [s for s, _ in certificate.signatures if s != context.address]
+    sources = context.others(signer for signer, _ in certificate.signatures)
     body = context.store.rounds.load_body(certificate.value)
     outcome = decode_outcome(body) if body is not None else None
     if outcome is None or not context.store.sets.has_set(set_root(outcome.entries)):

@@ -73,8 +73,8 @@ def announce(context: Context, bundle: StoredBundle, own: StoredUpload) -> None:
         context.signing,
     )
     context.store.bundles.save_heard(announcement, context.clock.now_ms())
-    others = [m for m in config.committee if m != context.address]
-    context.background(context.peers.broadcast, Gossip(uploads=(announcement,)), others)
+    gossip = Gossip(uploads=(announcement,))
+    context.background(context.peers.broadcast, gossip, context.others(config.committee))
 
 
 def _own_upload(context: Context, number: int) -> StoredUpload | None:

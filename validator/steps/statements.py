@@ -1,0 +1,25 @@
+"""Statements between the store, the core and the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from validator.consensus.state import Agreement, Rules, restore
+from validator.model import Statement, StatementKind
+from validator.ports import StoredRound
+from validator.steps.context import Context
+
+WITH_BODY = (StatementKind.OBSERVATION, StatementKind.PROPOSAL)
+"""Kinds whose value is the digest of an object that travels beside the statement."""
+
+
+def restore_agreement(rules: Rules, stored: StoredRound) -> Agreement:
+    """The state of an instance as it was saved; a statement that is journaled and received counts once."""
+    statements = {(s.content, s.signer): s for s in (*stored.own, *stored.statements)}
+    return restore(rules, stored.progress, list(statements.values()), stored.proofs)
+
+
+def load_bodies(context: Context, statements: Iterable[Statement]) -> tuple[bytes, ...]:
+    """What the statements name, as far as it is here, in their order."""
+    named = (context.store.rounds.load_body(s.value) for s in statements if s.kind in WITH_BODY)
+    return tuple(body for body in named if body is not None)
