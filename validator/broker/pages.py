@@ -66,7 +66,9 @@ def read_lines(chunks: Iterable[bytes], sink: Sink) -> Next | None:
             parts, size = [], 0
         if held is not None:
             lines.insert(0, held)
-        whole = [line[:MAX_RECORD_BYTES] for line in lines if line]
+        whole = list(filter(None, lines))
+        if len(chunk) > MAX_RECORD_BYTES:
+            whole = [line[:MAX_RECORD_BYTES] for line in whole]
         held = whole.pop() if whole else None
         if whole:
             sink(whole, ARRAY)

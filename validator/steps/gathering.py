@@ -111,12 +111,13 @@ class Gathering:
                 spot = self._spots[broker, part, form] = self._spot(broker, part, form)
             place, number, alone = spot
             salt = place * 0x9E3779B97F4A7C15 & _HASH_MASK
-            seen = self._seen
+            number_of = self._seen.setdefault
+            following = len(self._places)
             serials = array("I")
             new: list[bytes] = []
             for data in records:
                 key = hash(data) ^ salt
-                while (serial := seen.get(key, -1)) >= 0:
+                while (serial := number_of(key, following)) != following:
                     if new:  # what is compared has to be there
                         self._add(new, place, alone)
                         new = []
@@ -125,8 +126,8 @@ class Gathering:
                         break
                     key += 1
                 else:
-                    serial = seen[key] = len(self._places) + len(new)
                     new.append(data)
+                    following += 1
                 serials.append(serial)
             if new:
                 self._add(new, place, alone)
