@@ -8,6 +8,7 @@ import sys
 SUBJECTS = (
     "messages",
     "agreement",
+    "reconcile",
 )
 USAGE = 2
 
