@@ -1,0 +1,50 @@
+"""Each benchmark runs to its end and says what it leaves out; what it measures is nobody's affair here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    env = os.environ if path is None else {**os.environ, "PATH": path}
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_messages_without_compiler_and_node_say_so_and_measure_the_rest(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = run("messages", "--messages", "600", "--slice", "200", "--json", str(figures), path=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "skipped: the C loop" in done.stdout
+    assert "skipped: Node" in done.stdout
+    written = json.loads(figures.read_text())
+    assert written["ours"]["us_best"] > 0
+    assert written["ratios"] == {}
+
+
+def test_a_slice_larger_than_the_corpus_is_refused() -> None:
+    done = run("messages", "--messages", "10", "--slice", "20")
+    assert done.returncode == 2
+    assert "--messages" in done.stderr
+
+
+def test_reconciliation_finds_every_difference() -> None:
+    done = run("reconcile", "--records", "20000")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run") == 4
+
+
+def test_growth_of_agreement_is_measured() -> None:
+    done = run("agreement", "--records", "200", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    assert " 31" in done.stdout
+
+
+def test_an_unknown_benchmark_is_refused() -> None:
+    assert run("nothing").returncode == 2
