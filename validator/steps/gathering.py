@@ -176,11 +176,10 @@ class Gathering:
         count = sum(map(len, self._sightings)) // 36
         out = bytearray(cbor.array_head(2) + cbor.encode("sightings/1") + cbor.array_head(count))
         head = cbor.array_head(2) + cbor.encode(bytes(32))[:-32]
-        for bucket in self._sightings:
-            for entry in sorted(bytes(bucket[at : at + 36]) for at in range(0, len(bucket), 36)):
-                out += head
-                out += entry[:32]
-                out += cbor.encode(int.from_bytes(entry[32:], "big"))
+        counts = {size: cbor.encode(int.from_bytes(size, "big")) for size in self._groups.sizes}
+        for bucket in map(bytes, self._sightings):
+            entries = sorted([bucket[at : at + 36] for at in range(0, len(bucket), 36)])
+            out += b"".join([head + entry[:32] + counts[entry[32:]] for entry in entries])
         return bytes(out)
 
     def shares(self, pulls: Sequence[Pull], brokers: Sequence[Address]) -> tuple[BrokerShare, ...]:
