@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from validator.codec import cbor
 from validator.errors import MalformedInput
@@ -12,6 +12,7 @@ from validator.store import schema
 from validator.store.rows import insert_new
 
 KINDS = {"observation/1": "observation", "outcome/1": "outcome"}
+_BYTES = select(schema.bodies.c.bytes).where(schema.bodies.c.digest == bindparam("at_digest"))
 
 
 def save_body(connection: Connection, body: bytes, now_ms: int) -> Digest:
@@ -35,7 +36,7 @@ def save_body(connection: Connection, body: bytes, now_ms: int) -> Digest:
 
 
 def load_body(connection: Connection, digest: Digest) -> bytes | None:
-    return connection.scalar(select(schema.bodies.c.bytes).where(schema.bodies.c.digest == digest))
+    return connection.scalar(_BYTES, {"at_digest": digest})
 
 
 def _head(body: bytes) -> tuple[str, InstanceId]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from validator.codec.statement import decode_upload, encode_upload
 from validator.errors import AlreadyDone, InvariantError
@@ -32,13 +32,13 @@ class BundleRows:
 
     def load_bundle(self, number: int) -> StoredBundle | None:
         with self._database.read() as connection:
-            row = connection.execute(_BUNDLE.where(schema.bundles.c.number == number)).one_or_none()
+            row = connection.execute(_ONE_BUNDLE, {"at_number": number}).one_or_none()
         return None if row is None else from_row(StoredBundle, row)
 
     def last_bundle(self) -> StoredBundle | None:
         """The bundle with the highest number."""
         with self._database.read() as connection:
-            row = connection.execute(_BUNDLE.order_by(schema.bundles.c.number.desc()).limit(1)).one_or_none()
+            row = connection.execute(_LAST_BUNDLE).one_or_none()
         return None if row is None else from_row(StoredBundle, row)
 
     def create_bundle(self, bundle: StoredBundle) -> bool:
@@ -159,6 +159,8 @@ class BundleRows:
 
 
 _BUNDLE = select(*(schema.bundles.c[name] for name in StoredBundle.__dataclass_fields__))
+_ONE_BUNDLE = _BUNDLE.where(schema.bundles.c.number == bindparam("at_number"))
+_LAST_BUNDLE = _BUNDLE.order_by(schema.bundles.c.number.desc()).limit(1)
 
 
 def _prepared(row: Any) -> PreparedUpload:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, case, delete, select, update
+from sqlalchemy import Connection, bindparam, case, delete, select, update
 
 from validator.ports import Clock
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import insert_new, insert_or_replace
+
+_D = schema.due
+_ANY_DUE = select(_D.c.key).where(_D.c.wake_ms <= bindparam("at_ms")).limit(1)
+_PENDING = select(_D.c.key).where(_D.c.task == bindparam("at_task")).order_by(_D.c.wake_ms, _D.c.key)
+_DROP = delete(_D).where(_D.c.task == bindparam("at_task"), _D.c.key == bindparam("at_key"))
 
 
 class DueRows:
@@ -34,9 +39,8 @@ class DueRows:
 
     def pending(self, task: str) -> list[str]:
         """Keys of a task that are not done, whenever they are due; the earliest first."""
-        t = schema.due
         with self._database.read() as connection:
-            return list(connection.scalars(select(t.c.key).where(t.c.task == task).order_by(t.c.wake_ms, t.c.key)))
+            return list(connection.scalars(_PENDING, {"at_task": task}))
 
     def claim(self, now_ms: int, limit: int, lease_ms: int) -> list[tuple[str, str]]:
         """Rows whose time has passed, oldest first; each comes again after the lease unless its task sets another time.
@@ -45,7 +49,7 @@ class DueRows:
         """
         t = schema.due
         with self._database.read() as connection:  # most looks find nothing: they must not wait for writers
-            if connection.scalar(select(t.c.key).where(t.c.wake_ms <= now_ms).limit(1)) is None:
+            if connection.scalar(_ANY_DUE, {"at_ms": now_ms}) is None:
                 return []
         with self._database.write() as connection:
             query = select(t.c.task, t.c.key).where(t.c.wake_ms <= now_ms).order_by(t.c.wake_ms, t.c.task, t.c.key)
@@ -70,4 +74,4 @@ def postpone(connection: Connection, task: str, key: str, wake_ms: int) -> None:
 
 
 def drop(connection: Connection, task: str, key: str) -> None:
-    connection.execute(delete(schema.due).where(schema.due.c.task == task, schema.due.c.key == key))
+    connection.execute(_DROP, {"at_task": task, "at_key": key})

@@ -13,6 +13,8 @@ from validator.parameters import Contracts
 from validator.store import schema
 from validator.store.rows import as_row, from_row, insert_new, insert_or_replace
 
+_RETIRED = select(schema.meta.c.retired_ms).where(schema.meta.c.id == 1).with_for_update(read=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Meta:
@@ -84,8 +86,7 @@ def require_active(connection: Connection) -> None:
     Raises:
         ConfigError: the database is retired.
     """
-    query = select(schema.meta.c.retired_ms).where(schema.meta.c.id == 1).with_for_update(read=True)
-    if connection.scalar(query) is not None:
+    if connection.scalar(_RETIRED) is not None:
         raise retired_error()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
 from validator.codec.statement import decode_quorum, encode_quorum
 from validator.consensus.votes import AHEAD, BEHIND
@@ -17,7 +17,7 @@ from validator.store import due, schema
 from validator.store.bodies import load_body, save_body
 from validator.store.database import Database
 from validator.store.meta import require_active
-from validator.store.rows import insert_new, is_instance
+from validator.store.rows import at_instance, insert_new, is_instance, of_instance
 from validator.store.statements import (
     is_held,
     journal_vote,
@@ -34,6 +34,33 @@ ADVANCE = "round.advance"
 """The task that is due at a round's wake time, with the instance as its key."""
 THIRD = "third of a kind"
 """Why a statement is dropped whose signer has two others at its place: both count, a third adds nothing."""
+
+
+_R, _P, _B = schema.rounds, schema.proofs, schema.bodies
+_NEWEST = select(_R).where(of_instance(_R)).order_by(_R.c.opened_ms.desc(), _R.c.config_digest).limit(1)
+_OLDER = select(func.count()).where(
+    _R.c.state == "open",
+    or_(
+        _R.c.order_ms < bindparam("at_order"),
+        and_(_R.c.order_ms == bindparam("at_order"), _R.c.instance_kind < bindparam("at_kind")),
+    ),
+)
+_CERTIFIED = (
+    select(_P.c.round)
+    .where(of_instance(_P, of_config=True), _P.c.statement_kind == int(StatementKind.PRECOMMIT))
+    .limit(1)
+)
+_UNDECIDED = (
+    select(_R.c.instance_kind, _R.c.instance_number, _R.c.version)
+    .where(_R.c.state == "open")
+    .order_by(_R.c.order_ms, _R.c.instance_kind)
+    .limit(bindparam("at_most"))
+)
+_TAKE_FLAG = update(_R).where(of_instance(_R, of_config=True), _R.c.queued.is_(False)).values(queued=True)
+_FREE_FLAG = update(_R).where(of_instance(_R), _R.c.queued.is_(True)).values(queued=False)
+_SAY_WAIT = update(_R).where(of_instance(_R), _R.c.state == "open", _R.c.waits_for != bindparam("at_reason"))
+_CHANGE = update(_R).where(of_instance(_R, of_config=True), _R.c.version == bindparam("at_version"))
+_BODY_KIND = select(_B.c.kind).where(_B.c.digest == bindparam("at_digest"))
 
 
 class RoundRows:
@@ -63,21 +90,17 @@ class RoundRows:
 
     def load_head(self, instance: InstanceId) -> RoundHead | None:
         """The row of an instance without what hangs on it, and how many undecided ones are older."""
-        t, p = schema.rounds, schema.proofs
         with self._database.read() as connection:
             row = _newest(connection, instance)
             if row is None:
                 return None
             older = 0
             if row.state == "open":
-                same_age = and_(t.c.order_ms == row.order_ms, t.c.instance_kind < row.instance_kind)
-                before = or_(t.c.order_ms < row.order_ms, same_age)
-                older = connection.execute(select(func.count()).where(t.c.state == "open", before)).scalar_one()
+                place = {"at_order": row.order_ms, "at_kind": row.instance_kind}
+                older = connection.execute(_OLDER, place).scalar_one()
             certified = row.certificate is not None
             if older and not certified:
-                mine = is_instance(p, instance, row.config_digest)
-                kind = p.c.statement_kind == int(StatementKind.PRECOMMIT)
-                certified = connection.scalar(select(p.c.round).where(mine, kind).limit(1)) is not None
+                certified = connection.scalar(_CERTIFIED, at_instance(instance, row.config_digest)) is not None
             return RoundHead(
                 config_digest=Digest(row.config_digest),
                 decided=row.state != "open",
@@ -228,16 +251,13 @@ class RoundRows:
 
     def clear_queued(self, instance: InstanceId) -> None:
         """At the start of every advance, before the state is loaded."""
-        t = schema.rounds
         with self._database.write() as connection:
-            connection.execute(update(t).where(is_instance(t, instance), t.c.queued.is_(True)).values(queued=False))
+            connection.execute(_FREE_FLAG, at_instance(instance))
 
     def save_wait(self, instance: InstanceId, waits_for: str) -> None:
         """Why an open instance is not worked on, for the status page. The state is not touched."""
-        t = schema.rounds
-        changed = is_instance(t, instance), t.c.state == "open", t.c.waits_for != waits_for
         with self._database.write() as connection:
-            connection.execute(update(t).where(*changed).values(waits_for=waits_for))
+            connection.execute(_SAY_WAIT, {**at_instance(instance), "at_reason": waits_for, "waits_for": waits_for})
 
     def load_certificate(self, instance: InstanceId) -> VoteQuorum | None:
         with self._database.read() as connection:
@@ -246,25 +266,19 @@ class RoundRows:
 
     def undecided(self, limit: int) -> list[InstanceId]:
         """Oldest first; a late set is as old as the end of its bundle."""
-        t = schema.rounds
-        query = select(t.c.instance_kind, t.c.instance_number).where(t.c.state == "open")
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(t.c.order_ms, t.c.instance_kind).limit(limit))
-            return [InstanceId(InstanceKind(kind), number) for kind, number in rows]
+            rows = connection.execute(_UNDECIDED, {"at_most": limit}).all()
+        return [InstanceId(InstanceKind(kind), number) for kind, number, _ in rows]
 
     def untouched(self, limit: int) -> list[InstanceId]:
         """Of the ``limit`` oldest undecided instances those that nobody has begun to work on."""
-        t = schema.rounds
-        query = select(t.c.instance_kind, t.c.instance_number, t.c.version).where(t.c.state == "open")
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(t.c.order_ms, t.c.instance_kind).limit(limit)).all()
+            rows = connection.execute(_UNDECIDED, {"at_most": limit}).all()
         return [InstanceId(InstanceKind(kind), number) for kind, number, version in rows if version == 0]
 
 
 def _newest(connection: Connection, instance: InstanceId) -> Any:
-    t = schema.rounds
-    query = select(t).where(is_instance(t, instance)).order_by(t.c.opened_ms.desc(), t.c.config_digest).limit(1)
-    return connection.execute(query).one_or_none()
+    return connection.execute(_NEWEST, at_instance(instance)).one_or_none()
 
 
 def _refusal(connection: Connection, statement: Statement, at: int) -> str:
@@ -279,17 +293,14 @@ def _refusal(connection: Connection, statement: Statement, at: int) -> str:
 
 
 def _has_body(connection: Connection, body: bytes) -> bool:
-    t = schema.bodies
-    return connection.scalar(select(t.c.kind).where(t.c.digest == hash_object(body))) is not None
+    return connection.scalar(_BODY_KIND, {"at_digest": hash_object(body)}) is not None
 
 
 def _mark_queued(connection: Connection, instance: InstanceId) -> bool:
-    t = schema.rounds
     row = _newest(connection, instance)
     if row is None or row.state != "open" or row.queued:
         return False
-    free = update(t).where(is_instance(t, instance, row.config_digest), t.c.queued.is_(False))
-    return connection.execute(free.values(queued=True)).rowcount == 1
+    return connection.execute(_TAKE_FLAG, at_instance(instance, row.config_digest)).rowcount == 1
 
 
 def _order(connection: Connection, instance: InstanceId, now_ms: int) -> int:
@@ -301,9 +312,8 @@ def _order(connection: Connection, instance: InstanceId, now_ms: int) -> int:
 
 def _change(connection: Connection, stored: StoredRound, changes: dict[str, Any]) -> None:
     """Write on top of the loaded version; the row is locked from here to the end of the transaction."""
-    t = schema.rounds
-    row = is_instance(t, stored.instance, stored.config_digest)
-    if connection.execute(update(t).where(row, t.c.version == stored.version).values(**changes)).rowcount != 1:
+    loaded = {**at_instance(stored.instance, stored.config_digest), "at_version": stored.version}
+    if connection.execute(_CHANGE, {**changes, **loaded}).rowcount != 1:
         raise StaleState(
             f"{stored.instance} has left version {stored.version}",
             instance=str(stored.instance),

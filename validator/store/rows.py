@@ -1,12 +1,17 @@
-"""Rows to values and back: frozen dataclasses whose fields are named like the columns."""
+"""Rows to values and back: frozen dataclasses whose fields are named like the columns.
+
+SQLAlchemy keeps the text of a statement, but building its expressions anew costs more than running it. So what runs
+many times a second is built once, with parameters: inserts here, the queries about one instance beside their tables.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, func, literal, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, bindparam, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from validator.errors import InvariantError
@@ -44,25 +49,36 @@ def is_instance(table: Table, instance: InstanceId, config_digest: bytes | None 
     return and_(*conditions)
 
 
+def of_instance(table: Table, *, of_config: bool = False) -> ColumnElement[bool]:
+    """``is_instance`` for statements that are built once; ``at_instance`` gives the parameters."""
+    conditions = [table.c.instance_kind == bindparam("at_kind"), table.c.instance_number == bindparam("at_number")]
+    if of_config:
+        conditions.append(table.c.config_digest == bindparam("at_config"))
+    return and_(*conditions)
+
+
+def at_instance(instance: InstanceId, config_digest: bytes | None = None) -> dict[str, Any]:
+    """Parameters for ``of_instance``."""
+    place = {"at_kind": int(instance.kind), "at_number": instance.number}
+    return place if config_digest is None else {**place, "at_config": config_digest}
+
+
 def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert one row; False if one with the same key is there already (it stays as it is)."""
-    statement = _insert(connection, table).values(**row).on_conflict_do_nothing().returning(literal(1))
-    return connection.execute(statement).first() is not None  # a row count is not to be had from every driver
+    statement = _inserting_one_new(connection.dialect.name, table)
+    return connection.execute(statement, row).first() is not None  # a row count is not to be had from every driver
 
 
 def insert_all_new(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
     """Insert rows; those whose key is there already stay as they are."""
-    statement = _insert(connection, table).on_conflict_do_nothing()
+    statement = _inserting_new(connection.dialect.name, table)
     for chunk in chunks(rows):
         connection.execute(statement, chunk)
 
 
 def insert_or_replace(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
     """Insert one row, or give the one with the same primary key these values."""
-    keys = [column.name for column in table.primary_key]
-    statement = _insert(connection, table).values(**row)
-    changes = {name: statement.excluded[name] for name in row if name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changes))
+    connection.execute(_replacing(connection.dialect.name, table, tuple(row)), row)
 
 
 def count_by(connection: Connection, column: Column[Any]) -> dict[str, int]:
@@ -94,6 +110,23 @@ def require_word(value: str, words: Sequence[str], what: str) -> None:
         raise InvariantError(f"{what}: {value!r} is none of {', '.join(words)}")
 
 
-def _insert(connection: Connection, table: Table) -> Any:
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return dialect.insert(table)
+def _insert(dialect: str, table: Table) -> Any:
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
+
+
+@cache
+def _inserting_new(dialect: str, table: Table) -> Any:
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _inserting_one_new(dialect: str, table: Table) -> Any:
+    return _inserting_new(dialect, table).returning(literal(1))
+
+
+@cache
+def _replacing(dialect: str, table: Table, names: tuple[str, ...]) -> Any:
+    keys = [column.name for column in table.primary_key]
+    statement = _insert(dialect, table)
+    changes = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changes)

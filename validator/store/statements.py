@@ -9,13 +9,27 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from validator.codec.statement import decode_quorum, decode_statement, encode_quorum, encode_statement
 from validator.errors import InvariantError
 from validator.model import Address, Digest, InstanceId, Statement, StatementKind, VoteQuorum
 from validator.store import schema
-from validator.store.rows import insert_new, is_instance
+from validator.store.rows import at_instance, insert_new, is_instance, of_instance
+
+_J, _S, _P = schema.journal, schema.statements, schema.proofs
+_JOURNAL = select(_J.c.bytes).where(of_instance(_J, of_config=True)).order_by(_J.c.round, _J.c.statement_kind)
+_JOURNALED_ROUND = select(func.max(_J.c.round)).where(of_instance(_J, of_config=True))
+_STATEMENTS = select(_S.c.bytes).where(of_instance(_S, of_config=True)).order_by(_S.c.id)
+_OF_SIGNER = (of_instance(_S, of_config=True), _S.c.signer == bindparam("at_signer"))
+_AT_PLACE = (*_OF_SIGNER, _S.c.statement_kind == bindparam("at_statement"), _S.c.round == bindparam("at_round"))
+_COUNT_AT_PLACE = select(func.count()).where(*_AT_PLACE)
+_HELD = select(_S.c.id).where(
+    *_AT_PLACE, _S.c.value == bindparam("at_value"), _S.c.valid_round == bindparam("at_valid_round")
+)
+_NEWEST_AHEAD = select(func.max(_S.c.round)).where(*_OF_SIGNER, _S.c.round > bindparam("at_ceiling"))
+_OLDEST_KEPT = select(_S.c.round).where(*_OF_SIGNER).order_by(_S.c.round.desc()).offset(bindparam("at_most")).limit(1)
+_PROOFS = select(_P.c.bytes).where(of_instance(_P, of_config=True)).order_by(_P.c.round, _P.c.statement_kind)
 
 
 class DoubleVote(InvariantError):
@@ -67,9 +81,7 @@ def take_over_vote(connection: Connection, statement: Statement, now_ms: int) ->
 
 def load_journal(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[Statement]:
     """Own statements of an instance, by round and kind: the lock is rebuilt from them before anything is said."""
-    t = schema.journal
-    query = select(t.c.bytes).where(is_instance(t, instance, config_digest)).order_by(t.c.round, t.c.statement_kind)
-    return [decode_statement(data) for data in connection.scalars(query)]
+    return [decode_statement(data) for data in connection.scalars(_JOURNAL, at_instance(instance, config_digest))]
 
 
 def load_whole_journal(connection: Connection) -> list[Statement]:
@@ -80,9 +92,7 @@ def load_whole_journal(connection: Connection) -> list[Statement]:
 def _require_no_higher_round(connection: Connection, statement: Statement) -> None:
     if statement.kind is StatementKind.OBSERVATION:
         return
-    t = schema.journal
-    query = select(func.max(t.c.round)).where(is_instance(t, statement.instance, statement.config_digest))
-    highest = connection.scalar(query)
+    highest = connection.scalar(_JOURNALED_ROUND, at_instance(statement.instance, statement.config_digest))
     if highest is not None and highest > statement.round:
         raise DoubleVote(
             f"{statement.instance}: no {statement.kind.name.lower()} for round {statement.round}, "
@@ -120,37 +130,25 @@ def save_statements(connection: Connection, statements: Iterable[Statement], now
 
 def is_held(connection: Connection, statement: Statement) -> bool:
     """Whether this very statement is kept, whoever sent it; of a third at its place nothing is."""
-    t = schema.statements
-    content = {
-        **_place(statement),
-        "signer": statement.signer,
-        "value": statement.value,
-        "valid_round": statement.valid_round,
-    }
-    query = select(t.c.id).where(*(t.c[name] == value for name, value in content.items()))
-    return connection.scalar(query) is not None
+    content = {"at_value": statement.value, "at_valid_round": statement.valid_round}
+    return connection.scalar(_HELD, {**_at_place(statement), **content}) is not None
 
 
 def make_room_ahead(connection: Connection, statement: Statement, ceiling: int) -> bool:
     """Of the rounds above ``ceiling`` only the newest statement of a signer is kept: true if this is the one now."""
     t = schema.statements
-    mine = (
-        is_instance(t, statement.instance, statement.config_digest),
-        t.c.signer == statement.signer,
-        t.c.round > ceiling,
-    )
-    newest = connection.scalar(select(func.max(t.c.round)).where(*mine))
+    place = at_instance(statement.instance, statement.config_digest)
+    newest = connection.scalar(_NEWEST_AHEAD, {**place, "at_signer": statement.signer, "at_ceiling": ceiling})
     if newest is not None and newest >= statement.round:
         return False
-    connection.execute(delete(t).where(*mine))
+    of_place = is_instance(t, statement.instance, statement.config_digest)
+    connection.execute(delete(t).where(of_place, t.c.signer == statement.signer, t.c.round > ceiling))
     return True
 
 
 def load_statements(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[Statement]:
     """All kept statements of an instance, in the order they came."""
-    t = schema.statements
-    query = select(t.c.bytes).where(is_instance(t, instance, config_digest)).order_by(t.c.id)
-    return [decode_statement(data) for data in connection.scalars(query)]
+    return [decode_statement(data) for data in connection.scalars(_STATEMENTS, at_instance(instance, config_digest))]
 
 
 def count_votes(connection: Connection, config_digest: Digest, instance: InstanceId, round_: int) -> dict[str, int]:
@@ -167,23 +165,25 @@ def count_votes(connection: Connection, config_digest: Digest, instance: Instanc
 
 
 def _count_at_place(connection: Connection, statement: Statement) -> int:
-    t = schema.statements
-    query = select(func.count()).where(
-        is_instance(t, statement.instance, statement.config_digest),
-        t.c.signer == statement.signer,
-        t.c.statement_kind == int(statement.kind),
-        t.c.round == statement.round,
-    )
-    return connection.execute(query).scalar_one()
+    return connection.execute(_COUNT_AT_PLACE, _at_place(statement)).scalar_one()
+
+
+def _at_place(statement: Statement) -> dict[str, object]:
+    return {
+        **at_instance(statement.instance, statement.config_digest),
+        "at_signer": statement.signer,
+        "at_statement": int(statement.kind),
+        "at_round": statement.round,
+    }
 
 
 def _prune_signer(connection: Connection, config_digest: Digest, instance: InstanceId, signer: Address) -> None:
     t = schema.statements
-    mine = (is_instance(t, instance, config_digest), t.c.signer == signer)
-    kept = select(t.c.round).where(*mine).order_by(t.c.round.desc()).offset(MAX_PER_SIGNER - 1).limit(1)
-    oldest = connection.scalar(kept)
+    place = {**at_instance(instance, config_digest), "at_signer": signer, "at_most": MAX_PER_SIGNER - 1}
+    oldest = connection.scalar(_OLDEST_KEPT, place)
     if oldest is None:
         return
+    mine = (is_instance(t, instance, config_digest), t.c.signer == signer)
     observation = int(StatementKind.OBSERVATION)
     connection.execute(delete(t).where(*mine, t.c.round < oldest, t.c.statement_kind != observation))
 
@@ -207,9 +207,7 @@ def save_proof(connection: Connection, proof: VoteQuorum) -> bool:
 
 def load_proofs(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[VoteQuorum]:
     """Proofs of an instance by round."""
-    t = schema.proofs
-    query = select(t.c.bytes).where(is_instance(t, instance, config_digest)).order_by(t.c.round, t.c.statement_kind)
-    return [decode_quorum(data) for data in connection.scalars(query)]
+    return [decode_quorum(data) for data in connection.scalars(_PROOFS, at_instance(instance, config_digest))]
 
 
 # --- evidence ---------------------------------------------------------------------------------------

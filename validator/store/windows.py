@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from validator.errors import InvariantError
 from validator.model import Address, Digest, StreamPart, Window
@@ -47,13 +47,13 @@ class WindowRows:
 
     def load_window(self, start_ms: int) -> StoredWindow | None:
         with self._database.read() as connection:
-            row = connection.execute(_WINDOW.where(schema.windows.c.start_ms == start_ms)).one_or_none()
+            row = connection.execute(_ONE_WINDOW, {"at_start": start_ms}).one_or_none()
         return None if row is None else _window(row)
 
     def last_opened(self) -> int | None:
         """Start of the newest window in the database."""
         with self._database.read() as connection:
-            newest: int | None = connection.scalar(select(func.max(schema.windows.c.start_ms)))
+            newest: int | None = connection.scalar(_NEWEST_START)
         return newest
 
     def load_windows(self, first_ms: int, until_ms: int) -> list[StoredWindow]:
@@ -65,10 +65,8 @@ class WindowRows:
 
     def load_undecided(self, until_ms: int, limit: int) -> list[int]:
         """Starts of windows that ended by ``until_ms`` and are not agreed here, oldest first."""
-        t = schema.windows
-        query = select(t.c.start_ms).where(t.c.state.in_(("open", "collected")), t.c.end_ms <= until_ms)
         with self._database.read() as connection:
-            return list(connection.scalars(query.order_by(t.c.start_ms).limit(limit)))
+            return list(connection.scalars(_UNDECIDED, {"at_ms": until_ms, "at_most": limit}))
 
     def save_collected(
         self, start_ms: int, observation: bytes, record_shas: Collection[Rejection], sightings: bytes = b""
@@ -146,6 +144,14 @@ class WindowRows:
 
 _WINDOW = select(
     *(schema.windows.c[name] for name in ("start_ms", "end_ms", "epoch", "state", "observation", "bundle"))
+)
+_ONE_WINDOW = _WINDOW.where(schema.windows.c.start_ms == bindparam("at_start"))
+_NEWEST_START = select(func.max(schema.windows.c.start_ms))
+_UNDECIDED = (
+    select(schema.windows.c.start_ms)
+    .where(schema.windows.c.state.in_(("open", "collected")), schema.windows.c.end_ms <= bindparam("at_ms"))
+    .order_by(schema.windows.c.start_ms)
+    .limit(bindparam("at_most"))
 )
 
 
