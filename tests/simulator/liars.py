@@ -99,6 +99,10 @@ class Liars:
         self.offer = self.rng.choice(OFFERS) if self.rng.random() < 0.5 else ""
         if addresses and self.rng.random() < 0.4:
             self.quiet_ms = end_of(0) + self.rng.randrange(500, 20_000)
+        self.vetoes = bool(addresses) and self.rng.random() < 0.2
+        self.short: set[Digest] = set()
+        if self.vetoes:
+            self.favourite = self.offer = "short"
         if not addresses:
             self.see = _see_nothing  # type: ignore[method-assign]
 
@@ -147,8 +151,12 @@ class Liars:
             book.values.append(s.value)
         if s.kind is not PROPOSAL:
             book.votes.setdefault((s.kind, s.round, s.value), {})[s.signer] = s
+            if self.vetoes and s.kind is PREVOTE:
+                self.veto(key, book, s)
             if s.value != NIL:
                 self.hoard(key, book, s)
+                if s.kind is PRECOMMIT and s.signer not in self.addresses:
+                    self.contradict(key, book, s)
         book.round = max(book.round, s.round)
         for i, liar in enumerate(self.addresses):
             if liar in book.committee and (s.round, i) not in book.played:
@@ -211,6 +219,10 @@ class Liars:
             return
         if book.leaders[round % len(book.leaders)] == liar:
             self.propose(key, book, liar, round)
+        if self.vetoes:
+            if self.favoured(book, PREVOTE, round) not in self.short:
+                self.later(key, 300, self.vote, book, liar, round, PREVOTE, "loyal")
+            return
         play = self.favourite if self.favourite and self.rng.random() < 0.7 else self.rng.choice(PLAYS)
         if play == "silent":
             return
@@ -259,6 +271,17 @@ class Liars:
             again = self.sign(key, liar, kind, round, value)
             self.say(key, victims, [yes, again])
 
+    def veto(self, key: Key, book: Book, s: Statement) -> None:
+        """A value that lacks what few observed is proven to one, as the others are about to give up on it."""
+        slots = [votes for (k, r, _), votes in book.votes.items() if k == PREVOTE and r == s.round]
+        if len({a for votes in slots for a in votes}) == book.quorum:
+            for (kind, round, value), votes in book.votes.items():
+                if kind == PREVOTE and round == s.round and value in self.short:
+                    timeouts = self.world.scenario.timeouts
+                    at = self.world.now + timeouts.grown(timeouts.prevote_ms, round) - 5
+                    one = votes[min(votes)]
+                    self.world.at(at, self.show_quorum, key, book, one, [self.rng.choice(sorted(votes))])
+
     def show_one(self, key: Key, victim: Address, s: Statement) -> None:
         self.say(key, [victim], [s])
 
@@ -278,14 +301,29 @@ class Liars:
         if self.rng.random() < 0.5:
             self.later(key, self.rng.choice((5, 300, 1_500, 9_000)), self.show_quorum, book, s)
 
-    def show_quorum(self, key: Key, book: Book, s: Statement) -> None:
+    def contradict(self, key: Key, book: Book, lock: Statement) -> None:
+        """Who has just locked is shown an older proof of another value; or the liars have what they want and go."""
+        if self.vetoes and not self.quiet_ms and lock.value in self.short:
+            self.quiet_ms = self.world.now + 1
+            return
+        liars = [a for a in self.addresses if a in book.committee]
+        for (kind, round, value), votes in book.votes.items():
+            if kind == PREVOTE and round < lock.round and value not in (NIL, lock.value):
+                honest = votes.keys() - set(liars)
+                if honest and len(honest) + len(liars) >= book.quorum:
+                    one = votes[min(honest)]
+                    self.later(key, 100, self.show_quorum, book, one, [lock.signer])
+
+    def show_quorum(self, key: Key, book: Book, s: Statement, victims: list[Address] | None = None) -> None:
         votes = dict(book.votes[s.kind, s.round, s.value])
         for liar in self.addresses:
             if liar in book.committee:
                 votes.setdefault(liar, self.sign(key, liar, s.kind, s.round, s.value))
         quorum = as_quorum(s, [(a, votes[a].signature) for a in sorted(votes)])
-        victims = self.victims(book)
-        self.say(key, [self.rng.choice(victims)] if self.rng.random() < 0.7 else victims, [], (quorum,))
+        if victims is None:
+            victims = self.victims(book)
+            victims = [self.rng.choice(victims)] if self.rng.random() < 0.7 else victims
+        self.say(key, victims, [], (quorum,))
 
     def forge(self, key: Key, book: Book, liar: Address, round: int) -> None:
         """Quorums that are none: too few, one signer twice, mixed rounds, nil, another instance or digest."""
@@ -375,6 +413,8 @@ class Liars:
             return
         offer = self.offer if self.offer and self.rng.random() < 0.7 else self.rng.choice(OFFERS)
         victims = self.victims(book)
+        if round and self.rng.random() < 0.5 and self.bait(key, book, liar, round):
+            return
         if round and self.rng.random() < 0.5 and self.has_rival(book):
             offer = "open"
         if offer in ("stale", "open"):
@@ -396,6 +436,33 @@ class Liars:
             used = self.statements_used(book, other)
             second = self.sign(key, liar, PROPOSAL, round, other.digest)
             self.say(key, [v for v in victims if v not in chosen], [*used, second], (), (other.digest,))
+
+    def bait(self, key: Key, book: Book, liar: Address, round: int) -> bool:
+        """A value prevoted here and there gets the prevotes it lacks from a few; then the others are shown them all.
+
+        They are of mixed rounds, and the valid round that goes with them is none.
+        """
+        liars = set(self.addresses) & set(book.committee)
+        for value in book.values:
+            before = prevoters(book, value) - liars
+            free = [a for a in self.victims(book) if a not in before]
+            missing = book.quorum - len(before) - len(liars)
+            if value in self.world.values and before and 0 <= missing < len(free):
+                if missing:
+                    used = self.statements_used(book, self.world.values[value])
+                    fresh = self.sign(key, liar, PROPOSAL, round, value)
+                    self.say(key, free[:missing], [*used, fresh], (), (value,))
+                again = self.sign(key, liar, PROPOSAL, round, value, round)
+                self.world.at(self.world.now + 400, self.spring, key, book, again, free[missing:])
+                return True
+        return False
+
+    def spring(self, key: Key, book: Book, again: Statement, victims: list[Address]) -> None:
+        voted = [votes.values() for (k, _, v), votes in book.votes.items() if k == PREVOTE and v == again.value]
+        mine = [self.sign(key, a, PREVOTE, again.round, again.value) for a in self.addresses if a in book.committee]
+        used = self.statements_used(book, self.world.values[again.value])
+        held = [s for votes in voted for s in votes]
+        self.say(key, victims, [*used, *held, *mine, again], (), (again.value,))
 
     def statements_used(self, book: Book, value: Value) -> list[Statement]:
         return [s for s in (*book.observations.values(), *book.second) if s.value in value.outcome.observations]
@@ -461,8 +528,8 @@ class Liars:
         if offer in ("incomplete", "two") and leaves:
             for leaf in self.rng.sample(sorted(leaves), self.rng.randrange(1, 1 + (len(leaves) + 1) // 2)):
                 leaves -= {other for other in leaves if IDENTITY[other] == IDENTITY[leaf]}
-        if offer == "short":
-            leaves -= self.of_one_only(key, leaves)
+        left_out = self.of_few_only(key, leaves, len(self.addresses)) if offer == "short" else set()
+        leaves -= left_out
         forge = offer == "variant"
         if forge:
             for item in POOL[window_of(instance)]:
@@ -489,22 +556,24 @@ class Liars:
             )
         value = make_value(outcome, kept, used, len(book.committee))
         world.values.setdefault(value.digest, value)
+        if left_out:
+            self.short.add(value.digest)
         if value.digest not in book.values:
             book.values.append(value.digest)
         return value
 
-    def of_one_only(self, key: Key, leaves: set[bytes]) -> set[bytes]:
-        """What a single honest member observed: leaving it out splits that member from the others."""
+    def of_few_only(self, key: Key, leaves: set[bytes], few: int) -> set[bytes]:
+        """What at most ``few`` honest members observed: leaving it out splits them from the others."""
         frozen = self.world.monitor.frozen.get(key, {})
         holders: dict[bytes, list[Address]] = {}
         for address, held in frozen.items():
             for leaf in held & leaves:
                 holders.setdefault(leaf, []).append(address)
-        alone = sorted({who[0] for who in holders.values() if len(who) == 1})
-        if not alone:
+        groups = sorted({tuple(sorted(who)) for who in holders.values() if len(who) <= few})
+        if not groups:
             return set()
-        victim = self.rng.choice(alone)
-        return {leaf for leaf, who in holders.items() if who == [victim]}
+        victims = set(self.rng.choice(groups))
+        return {leaf for leaf, who in holders.items() if victims.issuperset(who)}
 
     def late_leaves(self, instance: InstanceId, leaves: set[bytes], offer: str) -> set[bytes]:
         """What is not stored yet; to tempt, also variants of what is."""

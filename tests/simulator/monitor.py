@@ -96,7 +96,7 @@ class Monitor:
 
     # --- after every step ---
 
-    def on_said(self, node: Node, cell: Cell, s: Statement) -> None:
+    def on_said(self, node: Node, cell: Cell, s: Statement, after: Agreement) -> None:
         ballot = self.ballot(cell)
         if s.config_digest != cell.key[0] or s.instance != cell.key[1]:
             self.fail("epoch-right", f"{by(node, s)}: another digest or instance than its own")
@@ -120,15 +120,19 @@ class Monitor:
                 self.fail("no-lower-round", f"{by(node, s)}: was in round {ballot.last_round[node.address]} before")
             ballot.last_round[node.address] = s.round
         if s.kind in (PREVOTE, PRECOMMIT) and s.value != NIL:
-            self.on_vote(node, cell, ballot, s)
+            self.on_vote(node, cell, ballot, s, after)
 
-    def on_vote(self, node: Node, cell: Cell, ballot: Ballot, s: Statement) -> None:
+    def on_vote(self, node: Node, cell: Cell, ballot: Ballot, s: Statement, after: Agreement) -> None:
         ballot.votes.setdefault((s.kind, s.round, s.value), set()).add(node.address)
         lock_round, lock_value = ballot.locks.get(node.address, (-1, NIL))
         if s.kind is PREVOTE:
             in_memory = self.world.switches.data_in_memory
             if s.value not in node.disk.durable and not in_memory:
                 self.fail("said-is-stored", f"{by(node, s)}: the data behind a prevote is not durable")
+            held = after.votes.of(StatementKind.PROPOSAL, s.round).values()
+            fresh = any(p.value == s.value and p.valid_round == -1 for kept in held for p in kept)
+            if not fresh and not any(ballot.can_be_shown(PREVOTE, r, s.value) for r in range(s.round)):
+                self.fail("lock-kept", f"{by(node, s)}: not proposed to it afresh, and never proven")
             if lock_round < 0 or s.value == lock_value:
                 return
             if not any(ballot.can_be_shown(PREVOTE, round, s.value) for round in range(lock_round, s.round)):
@@ -325,10 +329,16 @@ class Monitor:
             self.fail("all-valid", f"{where}: an entry beyond its budget")
 
     def check_price(self, cell: Cell, value: Value) -> None:
-        """The median lies among what honest members read, whichever observations the leader picked."""
+        """The lower median, which lies among what honest members read, whichever observations the leader picked."""
         if cell.instance.kind is InstanceKind.LATE:
             return
         s = self.world.scenario
+        used = (self.world.observations[digest].price for digest in value.outcome.observations)
+        prices = sorted(p for p in used if p is not None)
+        f = (len(self.ballot(cell).committee) - 1) // 3
+        median = prices[(len(prices) - 1) // 2] if len(prices) > 2 * f else 500
+        if value.outcome.price != median:
+            self.fail("all-valid", f"{cell.instance}: price {value.outcome.price} where the lower median is {median}")
         honest = [
             s.prices[window_of(cell.instance)][node.index]
             for node in self.world.nodes.values()

@@ -106,6 +106,7 @@ class Switches:
     stored_by_leaf: bool = False
     any_variant: bool = False
     block_early: bool = False
+    block_by_majority: bool = False
     clock_only: bool = False
     late_under_window: bool = False
     observers_twice: bool = False
@@ -286,6 +287,8 @@ class Node:
         price = price if instance.kind is InstanceKind.WINDOW else None
         digest, observation = observe(self.address, instance, cell.frozen, price)
         world.observations[digest] = observation
+        final_ms = end_of(window_of(instance)) + world.scenario.block_late_ms[self.index]
+        world.blocks_read[digest] = world.block if world.now >= final_ms else world.reverted_block
         world.monitor.on_frozen(self, cell)
         self.handle(cell, Observed(digest))
 
@@ -352,7 +355,7 @@ class Node:
         if switches.speak_first and after is not before:
             for effect in effects:
                 if type(effect) is Say:
-                    world.monitor.on_said(self, cell, effect.statement)
+                    world.monitor.on_said(self, cell, effect.statement, after)
             self.send(cell, after, effects)
         if crash == 1:
             self.crash()
@@ -383,7 +386,7 @@ class Node:
                 return False  # the unique key refuses it, and the transaction with it
         for statement in said:
             cell.journal[statement.kind, statement.round] = statement
-            monitor.on_said(self, cell, statement)
+            monitor.on_said(self, cell, statement, after)
         if after is not cell.agreement:
             monitor.on_state(self, cell, after)
             cell.agreement = after
@@ -523,15 +526,17 @@ class Node:
             return
         doubted = source in world.liar_addresses
         for s in statements:
-            if self.down:
+            if self.down or cell.agreement.decided is not None:
                 return
             if self.holds(cell, s):
                 continue  # a resend stops at the door
             if not doubted or world.is_genuine(s):
                 self.handle(cell, Received(s))
         for q in quorums:
-            if self.down:
+            if self.down or cell.agreement.decided is not None:
                 return
+            if (q.kind, q.round, q.value) in cell.agreement.votes.quorums:
+                continue
             if doubted and not all(world.is_genuine(s) for s in q.statements()):
                 continue
             if world.switches.value_first and q.value not in self.bodies:
@@ -692,6 +697,8 @@ class Node:
                 for leaf in world.sets[observation.set_root]:
                     seen[leaf] = seen.get(leaf, 0) + 1
                     union.append(leaf)
+        if world.switches.block_by_majority:
+            scope = world.scope_of(world.block_of_most(used))
         n = len(cell.agreement.rules.committee)
         served = self.disk.served
         sightings = {Digest(leaf): Sighting(served.get(leaf, 0), count) for leaf, count in seen.items()}
@@ -755,11 +762,14 @@ class Node:
         stored: set[Identity] | None = None
         if late:
             stored = self.stored_among(cell.instance, value.leaves)
+        scope = self.scope(cell)
+        if world.switches.block_by_majority:
+            scope = world.scope_of(world.block_of_most(value.outcome.observations))
         ask_variants = round < len(cell.agreement.rules.committee) and not world.switches.any_variant
         verdict = proposals.judge_acceptability(
             value.outcome,
             records_of(value.leaves),
-            self.scope(cell),
+            scope,
             records_of(own),
             worse_variant=worse if ask_variants else None,
             stored=stored,

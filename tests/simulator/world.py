@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.simulator.content import RECORDS, Leaves, Value, end_of, late_instance, root_of, window_instance, window_of
@@ -59,6 +59,7 @@ class World:
         self.met: dict[int, dict[InstanceId, int]] = {}
         self.block = Block(100, hash_body(b"block"), 1)
         self.reverted_block = Block(100, hash_body(b"reverted"), 1)
+        self.blocks_read: dict[Digest, Block] = {}
         self.isolated: dict[Address, int] = {}
         self._scopes: dict[Digest, Scope] = {}
         self.instances = [window_instance(w) for w in range(scenario.windows)]
@@ -171,6 +172,11 @@ class World:
         if scope is None:
             scope = self._scopes[block.hash] = Scope(block, budgets(self.scenario.budget))
         return scope
+
+    def block_of_most(self, observations: Iterable[Digest]) -> Block:
+        """What a block by majority of observations would be; liars name the reverted one."""
+        read = [self.blocks_read.get(digest, self.reverted_block) for digest in observations]
+        return max(self.block, self.reverted_block, key=read.count)
 
     def root_of(self, leaves: Leaves) -> Root:
         root = root_of(leaves)
