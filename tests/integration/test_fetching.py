@@ -1,25 +1,18 @@
 from __future__ import annotations
 
-import datetime
 import gzip
 import ipaddress
-import os
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import zstandard
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.fakes.hostile_http import fixed, hostile_server, http
+from tests.fakes.tls import Authority, server_side
 from validator.errors import MalformedInput, RemoteFault, TransientError
-from validator.fetching import BoundedClient, ParsedUrl, check_url
+from validator.fetching import BoundedClient, ParsedUrl, check_url, trust
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
 
@@ -311,35 +304,13 @@ def _swallow(url: str, client: BoundedClient) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and self-signed certificate of a.example in one PEM file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a.example")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("a.example")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "a.pem"
-    path.touch(0o600)
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-def tls_port(certificate: Path) -> Iterator[int]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+def tls_port(authority: Authority) -> Iterator[int]:
+    context = server_side(authority.issue("a.example"))
 
     def serve(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as stream:
@@ -350,9 +321,10 @@ def tls_port(certificate: Path) -> Iterator[int]:
         yield port
 
 
-def test_the_certificate_must_be_of_the_name_although_the_address_is_pinned(tls_port: int, certificate: Path) -> None:
-    trusting = ssl.create_default_context(cafile=os.fspath(certificate))
-    client = a_client(resolver=lambda host, port: ["127.0.0.1"], ssl_context=trusting)
+def test_the_certificate_must_be_of_the_name_although_the_address_is_pinned(
+    tls_port: int, authority: Authority
+) -> None:
+    client = a_client(resolver=lambda host, port: ["127.0.0.1"], ssl_context=trust(authority.ca_file))
 
     def fetch(host: str) -> bytes:
         base = check_url(f"https://{host}:{tls_port}", allow_http=False, allow_nets=LOOPBACK)
