@@ -276,7 +276,11 @@ def _perform(service: PeerService, path: str, sender: Address | None, body: byte
     if sender is None:
         raise MalformedInput("sender", "missing")
     if path == wire.GOSSIP:
-        service.receive(sender, wire.decode_gossip(body))
+        gossip = wire.decode_gossip(body)
+        try:
+            service.receive(sender, gossip)
+        except MalformedInput as error:
+            raise _Refused(400, "forged", str(error)) from error
         return b""
     if path == wire.LATE:
         service.receive_late(sender, wire.decode_page(body, wire.MAX_LEAVES))

@@ -327,10 +327,17 @@ def test_a_wrong_clock_never_holds_up_gossip_certificates_or_handshakes(
 
 
 def test_what_the_service_refuses_is_a_fault_with_its_reason(peers: HttpPeers, service: FakePeerService) -> None:
-    service.failure = MalformedInput("gossip.statements", "no such instance")
+    service.failure = MalformedInput("instance", "no such instance")
     with pytest.raises(RemoteFault, match="no such instance") as caught:
-        peers.send(THEIRS.address, a_gossip())
+        peers.fetch_certified(THEIRS.address, [INSTANCE])
     assert caught.value.fault == "malformed"
+
+
+def test_gossip_that_the_service_does_not_believe_is_called_forged(peers: HttpPeers, service: FakePeerService) -> None:
+    service.failure = MalformedInput("signature", "not of the named signer")
+    with pytest.raises(RemoteFault, match="not of the named signer") as caught:
+        peers.send(THEIRS.address, a_gossip())
+    assert caught.value.fault == "forged"
 
 
 def test_a_bug_in_the_service_is_neither_hidden_nor_a_fact_about_the_peer(

@@ -251,6 +251,36 @@ async def test_a_request_of_a_stranger_is_refused_whoever_signed_what_it_tells(a
     assert attacked.state() == before
 
 
+async def test_every_kind_of_bad_input_has_a_name_of_its_own_and_none_moves_the_state(attacked: Attacked) -> None:
+    lies = [attacked.statement(value=hash_body(b"%d" % i), round=2) for i in range(serve.CHECKS_BURST + 1)]
+    assert await attacked.tell(Gossip(statements=tuple(lies[:2]))) == 200  # these two are kept, as evidence
+    before = attacked.state()
+    for refused in (
+        attacked.post(wire.GOSSIP, _spoilt(attacked.statement(), 4, -1)),
+        attacked.tell(Gossip(statements=(attacked.statement(instance=InstanceId(InstanceKind.LATE, 9)),))),
+        attacked.tell(Gossip(statements=(attacked.statement(config_digest=FOREIGN),))),
+        attacked.tell(Gossip(statements=(forged(attacked.statement()),))),
+        attacked.tell(Gossip(statements=(attacked.statement(STRANGER),))),
+        attacked.tell(Gossip(statements=(attacked.statement(),)), STRANGER),
+        attacked.post(wire.GOSSIP, bytes(10 << 20)),
+        attacked.tell(Gossip(statements=tuple(lies[2:]))),
+    ):
+        await refused
+    assert attacked.counted == {
+        "malformed": 1,
+        "statement: unknown instance": 1,
+        "statement: foreign digest": 1,
+        "statement: bad signature": 1,
+        "forged": 1,  # the request that told it
+        "statement: stranger": 1,
+        "stranger": 1,  # as sender
+        "length": 1,
+        "statement: too often": serve.CHECKS_BURST - 1,
+        "transient": 1,  # the request that told them
+    }
+    assert attacked.state() == before
+
+
 async def test_ten_mebibytes_are_refused_before_a_byte_of_them_is_read(attacked: Attacked) -> None:
     before, body = attacked.state(), bytes(10 << 20)
     assert await attacked.post(wire.GOSSIP, body) == 413
