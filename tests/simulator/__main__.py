@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.simulator.mutations import MUTATIONS
+from tests.simulator.mutations import CAUGHT_BY_TEST, MUTATIONS
 from tests.simulator.run import Result, Totals, find_seed, run_seed
 
 
@@ -72,7 +72,7 @@ def summarise(totals: Totals, spent_s: float) -> dict[str, Any]:
 
 
 def search(names: list[str], seeds: range, validators: int | None, target: Path | None) -> int:
-    """Each planted bug with the first seed that catches it."""
+    """Each planted bug with the first seed that catches it, or the test in which it is planted."""
     unknown = set(names) - {m.name for m in MUTATIONS}
     if unknown:
         print(f"unknown mutation: {', '.join(sorted(unknown))}", file=sys.stderr)
@@ -85,9 +85,13 @@ def search(names: list[str], seeds: range, validators: int | None, target: Path 
         violation = "" if result is None else result.violations[0]
         found[mutation.name] = {"seed": None if result is None else result.seed, "violation": violation}
         print(f"{mutation.name:24} {'missed' if result is None else result.seed:>6}  {violation}", flush=True)
+    if not names:
+        for name, test in CAUGHT_BY_TEST.items():
+            found[name] = {"test": test}
+            print(f"{name:24} {'test':>6}  {test}")
     if target:
         target.write_text(json.dumps(found, indent=2) + "\n")
-    return 1 if any(entry["seed"] is None for entry in found.values()) else 0
+    return 1 if any(entry.get("seed", 0) is None for entry in found.values()) else 0
 
 
 if __name__ == "__main__":

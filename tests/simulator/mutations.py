@@ -1,5 +1,6 @@
-"""Planted bugs: each a change of the core or of the shell, with the seed that catches it.
+"""Planted bugs: each a change of the core or of the shell, with the seed that catches it (``CAUGHT_BY``).
 
+Those of adapters, bundles and reports are planted in tests of their own (``CAUGHT_BY_TEST``).
 A mutation of the core replaces one function of ``validator.consensus`` while it is applied; one of the shell is a
 switch of ``node.Switches``. Production code knows nothing of either.
 """
@@ -466,3 +467,20 @@ CAUGHT_BY = {
 
 Any change of what a run draws or does may move them: search again then.
 """
+
+_SETTLED = "tests/property/test_settlement.py::test_a_planted_mistake_breaks_its_claim_and_the_real_thing_keeps_it"
+_STEPS = "tests/integration/steps/test_planted.py::test_a_planted_bug_breaks_its_claim_and_the_real_thing_keeps_it"
+
+CAUGHT_BY_TEST = {
+    "ids-by-digest": f"{_STEPS}[ids_by_digest-variants_of_one_message_are_reconciled]",
+    "late-unbound": f"{_STEPS}[late_unbound-the_late_set_is_in_the_bundle_root]",
+    "boundary-by-file": f"{_STEPS}[boundary_by_file-ends_follow_canonical_bytes]",
+    "attest-exclusive": f"{_STEPS}[attest_exclusive-every_upload_that_was_read_back_is_attested]",
+    "balance-at-B-only": f"{_SETTLED}[balance_at_b_only-claim_nothing_is_short]",
+    "ledger-local": f"{_SETTLED}[ledger_local-claim_same_ledger_for_all]",
+    "carry-rewards": f"{_SETTLED}[carry_rewards-claim_rewards_follow_captures]",
+    "price-mean": f"{_SETTLED}[median_mean-claim_lower_median]",
+    "price-upper": f"{_SETTLED}[median_upper-claim_lower_median]",
+}
+"""Planted bugs of adapters, bundles and reports: no seed can catch what no simulated network does. Each is planted in
+the test that is named here, which asks that its claim breaks with the bug and holds without."""

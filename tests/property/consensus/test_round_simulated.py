@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.simulator.__main__ import main
-from tests.simulator.mutations import CAUGHT_BY, MUTATIONS, Mutation
+from tests.simulator.mutations import CAUGHT_BY, CAUGHT_BY_TEST, MUTATIONS, Mutation
 from tests.simulator.run import run_mutated, run_seed, run_seeds
 
 CHUNK = 50
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("first", range(0, 1_500, CHUNK))
@@ -30,6 +35,18 @@ def test_planted_bugs_are_caught(mutation: Mutation) -> None:
     seed = CAUGHT_BY[mutation.name]
     assert run_mutated(mutation, seed).violations != ()
     assert run_seed(seed).violations == ()
+
+
+def test_planted_bugs_of_other_parts_are_in_the_tests_that_are_named() -> None:
+    assert not set(CAUGHT_BY) & set(CAUGHT_BY_TEST)
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *CAUGHT_BY_TEST.values()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 def test_a_seed_replays_exactly() -> None:
