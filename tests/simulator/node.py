@@ -224,7 +224,7 @@ class Node:
         world, decided = self.world, self.disk.decided
         for window in range(world.scenario.windows):
             end = end_of(window)
-            self.consider(window_instance(window), world.start_ms(self, window), end - BOOT_MS)
+            self.consider(window_instance(window), None, end - BOOT_MS)
             instance = late_instance(window)
             if all(earlier in decided for earlier in before(instance)):
                 met = world.met.setdefault(self.index, {}).get(instance)
@@ -232,7 +232,8 @@ class Node:
                     met = world.met[self.index][instance] = world.now + world.rng.randrange(10, 60)
                 self.consider(instance, met, 0)
 
-    def consider(self, instance: InstanceId, start_ms: int, meet_ms: int) -> None:
+    def consider(self, instance: InstanceId, start_ms: int | None, meet_ms: int) -> None:
+        """``start_ms``: None for a window's cut-off."""
         world = self.world
         if world.now < meet_ms:
             world.at(meet_ms, self.plan)
@@ -246,6 +247,8 @@ class Node:
         cell = self.meet(key)
         if self.down or cell.agreement.decided is not None:
             return
+        if start_ms is None:
+            start_ms = world.start_ms(self, window_of(instance))
         if world.now < start_ms:
             world.at(start_ms, self.plan)
             return
@@ -346,7 +349,7 @@ class Node:
 
     def step(self, cell: Cell, event: Event, before: Agreement, version: int, pending: list[Event]) -> bool:
         world = self.world
-        after, effects = machine.advance(before, event, self.clock(), world.sign)
+        after, effects = machine.advance(before, event, world.now + self.skew_ms, world.sign)
         world.steps += 1
         if after is before and (not effects or type(effects[0]) is Ignore):
             return True
@@ -528,7 +531,8 @@ class Node:
         for s in statements:
             if self.down or cell.agreement.decided is not None:
                 return
-            if self.holds(cell, s):
+            slots = cell.agreement.votes.said.get((s.kind, s.round))
+            if slots is not None and s.signer in slots and any(kept is s for kept in slots[s.signer]):
                 continue  # a resend stops at the door
             if not doubted or world.is_genuine(s):
                 self.handle(cell, Received(s))
@@ -544,10 +548,6 @@ class Node:
             self.handle(cell, ReceivedQuorum(q))
         if bodies and not self.down:
             self.handle(cell, Arrived())
-
-    def holds(self, cell: Cell, s: Statement) -> bool:
-        slots = cell.agreement.votes.said.get((s.kind, s.round))
-        return slots is not None and any(kept is s for kept in slots.get(s.signer, ()))
 
     def is_current(self, key: Key) -> bool:
         """Known and not void: a window agreed anew has a new config digest."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
 from typing import Any
 
 from tests.simulator.content import RECORDS, Leaves, Value, end_of, late_instance, root_of, window_instance, window_of
@@ -115,7 +115,7 @@ class World:
 
     def at(self, ms: int, run: Callable[..., None], *args: Any) -> None:
         self.order += 1
-        heapq.heappush(self.queue, (ms if ms > self.now else self.now, self.order, run, args))
+        heappush(self.queue, (ms if ms > self.now else self.now, self.order, run, args))
 
     def run(self) -> None:
         """Until every honest member holds every decision, or patience ends."""
@@ -125,7 +125,7 @@ class World:
         queue, monitor = self.queue, self.monitor
         try:
             while queue:
-                ms, _, run, args = heapq.heappop(queue)
+                ms, _, run, args = heappop(queue)
                 if ms > limit or self.steps > MAX_STEPS:
                     break
                 self.now = ms

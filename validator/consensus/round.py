@@ -280,9 +280,8 @@ class _Turn:
 
     def take_statement(self, event: Received) -> None:
         s = event.statement
-        reason = unfit(self.rules, s)
-        if not reason:
-            reason = refusal(self.votes, s, self.floor(), self.ceiling())
+        round = self.place.round
+        reason = unfit(self.rules, s) or refusal(self.votes, s, round - BEHIND, round + AHEAD)
         if reason:
             if reason != "known":  # a resend is not news
                 self.do(Ignore(event, reason))
@@ -328,7 +327,7 @@ class _Turn:
     def include(self, s: Statement) -> None:
         """Count a new statement; a quorum that it completes is kept and sent at once."""
         self.touched = True
-        ceiling = self.ceiling()
+        ceiling = self.place.round + AHEAD
         earlier = self.votes.of(s.kind, s.round).get(s.signer, ())
         self.votes = add(self.votes, s, ceiling)
         for other in earlier:
@@ -428,7 +427,8 @@ class _Turn:
 
     def has_said(self, kind: StatementKind, round: int) -> bool:
         own = self.rules.own
-        return own is not None and own in self.votes.of(kind, round)
+        slots = self.votes.said.get((kind, round))
+        return own is not None and slots is not None and own in slots
 
     def say(self, kind: StatementKind, value: Digest, valid_round: int = -1) -> None:
         """Say it, once: what is in the journal is never contradicted. Observers and barred members keep silent."""
@@ -631,7 +631,8 @@ class _Turn:
 
     def apply_precommit(self) -> bool:
         place = self.place
-        if len(self.votes.of(PRECOMMIT, place.round)) < self.rules.quorum:
+        slots = self.votes.said.get((PRECOMMIT, place.round))
+        if slots is None or len(slots) < self.rules.quorum:
             return False
         if place.precommit_at is None:
             timeout = self.rules.timeouts.grown(self.rules.timeouts.precommit_ms, place.round)

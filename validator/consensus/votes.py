@@ -45,8 +45,11 @@ class Votes(Struct, frozen=True, gc=False):
 
     def count(self, kind: StatementKind, round: int, value: Digest) -> int:
         """Distinct signers of this very vote."""
+        slots = self.said.get((kind, round))
+        if slots is None:
+            return 0
         total = 0
-        for statements in self.of(kind, round).values():
+        for statements in slots.values():
             for statement in statements:
                 if statement.value == value:
                     total += 1
@@ -76,7 +79,10 @@ def refusal(votes: Votes, s: Statement, floor: int, ceiling: int) -> str:
             return "round long past"
         if s.round > ceiling:
             return "" if s.round > votes.newest.get(s.signer, -1) else "round far ahead and not the signer's newest"
-    kept = votes.of(s.kind, s.round).get(s.signer, ())
+    slots = votes.said.get((s.kind, s.round))
+    if slots is None:
+        return ""
+    kept = slots.get(s.signer, ())
     for other in kept:
         if other.value == s.value and other.valid_round == s.valid_round:
             return "known"
