@@ -1,6 +1,8 @@
 """Whole networks of the real agreement core under a virtual clock, with faults mixed by seed.
 
     python -m tests.simulator --seeds N [--first SEED] [--validators n] [--plain] [--json FILE]
+    python -m tests.simulator --mutations [NAME…] --seeds N
+    python -m tests.simulator --delays
 
 One seed is one run: members with disks and clocks, a network that loses, delays, repeats and splits, up to f faulty
 members (liars that see every message and choose receivers per vote, members that are gone, lose their disk or come
@@ -8,5 +10,5 @@ back from an old copy), one or two windows and their late sets. What runs is ``v
 votes, union, budgets, outcomes, judgements. Simulated are the shell around it (``node``), brokers (``content``,
 ``scenario``), network and time (``world``) and liars (``liars``). Signatures are tokens that nobody can guess.
 ``monitor`` checks the invariants after every step, or at the end where only the end can tell. A seed replays exactly.
-``mutations`` are planted bugs, each with a seed that catches it.
+``mutations`` are planted bugs, each with a seed or a test that catches it.
 """

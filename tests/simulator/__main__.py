@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.simulator.mutations import CAUGHT_BY_TEST, MUTATIONS
-from tests.simulator.run import Result, Totals, find_seed, run_seed
+from tests.simulator.run import Result, Totals, find_seed, message_delays, run_seed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--validators", type=int, metavar="N", help="committee size 1 to 13 (default: drawn by seed)")
     parser.add_argument("--plain", action="store_true", help="one window and its late set, 5 %% loss, no other fault")
     parser.add_argument("--mutations", nargs="*", metavar="NAME", help="search planted bugs (default: all) instead")
+    parser.add_argument("--delays", action="store_true", help="message delays from proposal to decision, by size")
     parser.add_argument("--trace", action="store_true", help="print what every member says, also where all is well")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write totals to FILE")
     options = parser.parse_args(arguments)
@@ -27,6 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--validators must be 1 to 13")
     if options.seeds < 1 or options.first < 0:
         parser.error("--seeds must be at least 1, --first at least 0")
+    if options.delays:
+        for n in [options.validators] if options.validators else range(1, 14):
+            delays = message_delays(n)
+            print(f"{n:2} validators: {min(delays):g} to {max(delays):g} message delays from proposal to decision")
+        return 0
     seeds = range(options.first, options.first + options.seeds)
     if options.mutations is not None:
         return search(options.mutations, seeds, options.validators, options.json)

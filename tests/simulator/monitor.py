@@ -72,6 +72,9 @@ class Monitor:
         self.holders: dict[InstanceId, set[Address]] = {}
         self.changed = 0
         self.looked: set[tuple[Key, Digest, int]] = set()
+        self.proposed_ms: dict[tuple[Key, Digest], int] = {}
+        self.waits_ms: list[int] = []
+        """By decision and member: from when an honest leader first proposed the value, its data at hand."""
         self.all_done = False
         self.faulty = {bytes_to_address(i) for i in world.scenario.liars}
         self.expected: set[Address] | None = None
@@ -115,6 +118,8 @@ class Monitor:
         earlier = ballot.slots.setdefault(slot, s)
         if earlier.content != s.content:
             self.fail("never-guilty", f"{by(node, s)}: {earlier.value.hex()[:6]} and {s.value.hex()[:6]}")
+        if s.kind is StatementKind.PROPOSAL:
+            self.proposed_ms.setdefault((cell.key, s.value), self.world.now)
         if s.kind is not StatementKind.OBSERVATION:
             if s.round < ballot.last_round.get(node.address, 0):
                 self.fail("no-lower-round", f"{by(node, s)}: was in round {ballot.last_round[node.address]} before")
@@ -282,6 +287,9 @@ class Monitor:
             self.fail("all-valid", f"{who}: nil decided")
         if not ballot.can_be_shown(PRECOMMIT, certificate.round, value):
             self.fail("one-outcome", f"{who}: decided without a certificate")
+        proposed_ms = self.proposed_ms.get((cell.key, value))
+        if proposed_ms is not None:
+            self.waits_ms.append(self.world.now - proposed_ms)
         ballot.decided[node.address] = value
         if len(set(ballot.decided.values())) > 1:
             self.fail("one-outcome", f"{who}: two outcomes decided")

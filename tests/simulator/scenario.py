@@ -116,6 +116,15 @@ def draw(seed: int, validators: int | None = None, *, plain: bool = False) -> Sc
     return s
 
 
+def steady(validators: int, delay_ms: int, seed: int = 0) -> Scenario:
+    """Nothing goes wrong, all see the same, and every packet takes ``delay_ms``: what agreement costs at least."""
+    s = Scenario(seed, validators, (tuple(range(validators)),) * WINDOWS)
+    s.delay_min_ms = s.delay_max_ms = s.least_ms = s.bound_ms = delay_ms
+    s.skew_ms = s.block_late_ms = s.pull_ms = (0,) * validators
+    _draw_content(s, random.Random(seed), items=6, seen=1.0, late=0.0, forged=0.0)
+    return s
+
+
 def _draw_committees(s: Scenario, r: random.Random, n: int) -> None:
     """Usually one; sometimes a second epoch begins with the second window, and up to half of the members change."""
     s.windows = 1 if r.random() < 0.6 else 2

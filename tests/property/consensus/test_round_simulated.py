@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulator.__main__ import main
 from tests.simulator.mutations import CAUGHT_BY, CAUGHT_BY_TEST, MUTATIONS, Mutation
-from tests.simulator.run import run_mutated, run_seed, run_seeds
+from tests.simulator.run import message_delays, run_mutated, run_seed, run_seeds
 
 CHUNK = 50
 ROOT = Path(__file__).parents[3]
@@ -47,6 +47,12 @@ def test_planted_bugs_of_other_parts_are_in_the_tests_that_are_named() -> None:
         check=False,
     )
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("validators", range(3, 14))
+def test_where_nothing_goes_wrong_everybody_decides_three_message_delays_after_the_proposal(validators: int) -> None:
+    """Its data is at hand with the leader: proposal, prevotes, precommits."""
+    assert set(message_delays(validators)) == {3.0}
 
 
 def test_a_seed_replays_exactly() -> None:
