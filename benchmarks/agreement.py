@@ -277,7 +277,7 @@ def measure_loopback(windows: int, *, down: bool) -> list[float]:
         data = Path(folder) / "run"
         program = [str(Path(sys.executable).parent / "logstore-validator"), "devnet", "--windows", str(windows)]
         run = subprocess.Popen(
-            [*program, "--data", str(data), "--flower", "none", "--rate", "10", "--keep"],
+            [*program, "--data", str(data), "--flower", "none", "--rate", "10"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
