@@ -9,6 +9,7 @@ members (liars that see every message and choose receivers per vote, members tha
 back from an old copy), one or two windows and their late sets. What runs is ``validator.consensus``: state machine,
 votes, union, budgets, outcomes, judgements. Simulated are the shell around it (``node``), brokers (``content``,
 ``scenario``), network and time (``world``) and liars (``liars``). Signatures are tokens that nobody can guess.
-``monitor`` checks the invariants after every step, or at the end where only the end can tell. A seed replays exactly.
+``monitor`` checks the invariants after every step, or at the end where only the end can tell; it counts bytes by the
+longest encoding. A seed replays exactly.
 ``mutations`` are planted bugs, each with a seed or a test that catches it.
 """

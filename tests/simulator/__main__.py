@@ -72,6 +72,8 @@ def summarise(totals: Totals, spent_s: float) -> dict[str, Any]:
         **totals.faults,
         "members_barred": totals.barred,
         "evidence_kept": totals.evidence,
+        "bytes_moved": totals.moved_bytes,
+        "most_bytes_held": totals.held_bytes,
         "cpu_seconds": round(spent_s, 1),
         "seeds_per_second": round(totals.seeds / max(spent_s, 0.001), 1),
     }

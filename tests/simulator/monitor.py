@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tests.simulator.content import (
@@ -20,6 +21,7 @@ from tests.simulator.content import (
 )
 from validator.consensus.evidence import Evidence
 from validator.consensus.state import Agreement
+from validator.consensus.votes import Held
 from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
 
 if TYPE_CHECKING:
@@ -27,6 +29,13 @@ if TYPE_CHECKING:
     from tests.simulator.world import World
 
 PREVOTE, PRECOMMIT = StatementKind.PREVOTE, StatementKind.PRECOMMIT
+BEHIND, AHEAD = 16, 2
+ROUNDS = BEHIND + 1 + AHEAD
+"""Rounds of which statements are kept."""
+STATEMENT_BYTES = 190
+QUORUM_BYTES, SIGNATURE_BYTES = 100, 89
+HELD_BYTES, ADDRESS_BYTES = 50, 22
+"""The longest encodings: of a statement, of a quorum beside its signatures, of an item of a summary."""
 
 
 class Violation(Exception):
@@ -40,6 +49,7 @@ class Ballot:
         n = len(committee)
         self.quorum = n - (n - 1) // 3
         self.committee = frozenset(committee)
+        self.round_bytes = (4 + 2 * n) * STATEMENT_BYTES + 2 * (QUORUM_BYTES + n * SIGNATURE_BYTES)
         self.faulty = faulty
         self.votes: dict[tuple[int, int, Digest], set[Address]] = {}
         self.slots: dict[tuple[Address, int, int], Statement] = {}
@@ -75,6 +85,8 @@ class Monitor:
         self.proposed_ms: dict[tuple[Key, Digest], int] = {}
         self.waits_ms: list[int] = []
         """By decision and member: from when an honest leader first proposed the value, its data at hand."""
+        self.moved_bytes = 0
+        self.most_held_bytes = 0
         self.all_done = False
         self.faulty = {bytes_to_address(i) for i in world.scenario.liars}
         self.expected: set[Address] | None = None
@@ -166,12 +178,58 @@ class Monitor:
             self.on_size(node, cell, after)
 
     def on_size(self, node: Node, cell: Cell, after: Agreement) -> None:
-        n = len(ballot_committee(cell))
-        held = len(after.votes.statements())
-        rounds = 16 + 2 + 1
-        most = 2 * n + rounds * (2 * 2 * n + 2) + n
-        if held > most or len(after.votes.quorums) > 3 * (rounds + 2) or len(after.judgements or ()) > 6 * n * rounds:
-            self.fail("bounded", f"member {node.index}, {cell.instance}: {held} statements held, {most} allowed")
+        """bounded: rows and bytes held. Of each signer two of a kind are kept in each of ROUNDS, one far ahead.
+
+        A round has one proof at most, since two would share an honest signer, and there is one certificate.
+        """
+        n = len(after.rules.committee)
+        held, quorums = len(after.votes.statements()), after.votes.quorums.values()
+        most = 2 * n + ROUNDS * (2 * 2 * n + 2) + n
+        size = held * STATEMENT_BYTES + sum(quorum_bytes(q) for q in quorums)
+        size_most = most * STATEMENT_BYTES + (ROUNDS + 2) * (QUORUM_BYTES + n * SIGNATURE_BYTES)
+        self.most_held_bytes = max(self.most_held_bytes, size)
+        far = [r for _, r in after.votes.said if r and not -BEHIND <= r - after.round <= AHEAD]
+        if far:
+            self.fail("bounded", f"member {node.index}, {cell.instance}: keeps round {far[0]} in round {after.round}")
+        if held > most or size > size_most or len(after.judgements or ()) > most:
+            self.fail(
+                "bounded",
+                f"member {node.index}, {cell.instance}: {held} statements, {size} bytes held; {size_most} allowed",
+            )
+
+    def on_sent(
+        self, node: Node, cell: Cell, statements: Sequence[Statement], quorums: Sequence[VoteQuorum], receivers: int
+    ) -> None:
+        """bounded: bytes said unasked. To each receiver four statements a round, its proof twice and the certificate.
+
+        Twice, since a proof is sent when it is complete and with a re-proposal. Resuming repeats them once. What a
+        proposal takes along are the observations that it uses, of one member two at most.
+        """
+        size = len(statements) * STATEMENT_BYTES
+        for q in quorums:
+            size += quorum_bytes(q)
+        self.moved_bytes += size * receivers
+        cell.said_bytes += size
+        allowed = (cell.agreement.place.round + 2 + AHEAD) * self.ballot(cell).round_bytes * (1 + node.crashed)
+        if cell.said_bytes > allowed and node.address not in self.excused:
+            self.fail(
+                "bounded", f"member {node.index}, {cell.instance}: {cell.said_bytes} bytes said, {allowed} allowed"
+            )
+
+    def on_asked(self, held: Held, receivers: int) -> None:
+        self.moved_bytes += receivers * sum(HELD_BYTES + ADDRESS_BYTES * len(item[3]) for item in held)
+
+    def on_answered(
+        self, node: Node, cell: Cell, held: Held, statements: Sequence[Statement], quorums: Sequence[VoteQuorum]
+    ) -> None:
+        """bounded: what is answered is the difference; nothing goes to somebody who said that it is there."""
+        ballot = self.ballot(cell)
+        theirs = {(kind, round, value): signers for kind, round, value, signers in held}
+        again = [s for s in statements if s.signer in theirs.get((s.kind, s.round, s.value), ())]
+        whole = [q for q in quorums if len(theirs.get((q.kind, q.round, q.value), ())) >= ballot.quorum]
+        self.moved_bytes += len(statements) * STATEMENT_BYTES + sum(quorum_bytes(q) for q in quorums)
+        if again or (whole and cell.agreement.decided is None):
+            self.fail("bounded", f"member {node.index}, {cell.instance}: answered with what the other has")
 
     def on_round(self, node: Node, cell: Cell, ballot: Ballot, round: int) -> None:
         """After healing a bounded number of rounds is enough, whatever liars do."""
@@ -462,13 +520,13 @@ class Monitor:
                 self.fail("complete-late", f"a message obtained {starts - at} ms before is in {count} sets")
 
 
+def quorum_bytes(q: VoteQuorum) -> int:
+    return QUORUM_BYTES + len(q.signatures) * SIGNATURE_BYTES
+
+
 def by(node: Node, s: Statement) -> str:
     return f"member {node.index}, {s.instance} round {s.round} {s.kind.name}"
 
 
 def bytes_to_address(index: int) -> Address:
     return Address(bytes([index + 1]) * 20)
-
-
-def ballot_committee(cell: Cell) -> tuple[Address, ...]:
-    return cell.agreement.rules.committee

@@ -291,6 +291,34 @@ class _PairBySignature:
         return cls(a, b)
 
 
+_relay = Turn.relay
+
+
+def _relay_and_resend(self: machine._Turn) -> None:
+    before = self.standing.relay_at
+    _relay(self)
+    if before is not None and self.standing.relay_at != before:
+        self.resend()
+
+
+def _keep_any_round(held: votes.Votes, s: Statement, floor: int, ceiling: int) -> str:
+    return _refusal(held, s, 0, _LAST_ROUND)
+
+
+def _add_any_round(held: votes.Votes, s: Statement, ceiling: int) -> votes.Votes:
+    return _add(held, s, _LAST_ROUND)
+
+
+_add = votes.add
+_LAST_ROUND = 1 << 62
+
+
+def _miss_everything(a: state.Agreement, held: votes.Held) -> Any:
+    return _missing_for(a, ())
+
+
+_missing_for = machine.missing_for
+
 # --- sets -------------------------------------------------------------------------------------------
 
 
@@ -374,6 +402,15 @@ MUTATIONS: tuple[Mutation, ...] = (
         ((Turn, "answer_proposal", _answer_unobserved),),
         switches=_switch(judge_without_set=True),
     ),
+    Mutation("resent-for-ever", "own words are said again at every look", ((Turn, "relay", _relay_and_resend),)),
+    Mutation(
+        "rounds-kept",
+        "statements of any round are kept",
+        ((machine, "refusal", _keep_any_round), (machine, "add", _add_any_round)),
+    ),
+    Mutation(
+        "answers-all", "a peer is answered with all, not what it lacks", ((machine, "missing_for", _miss_everything),)
+    ),
     Mutation("no-relay", "only own votes are sent again", switches=_switch(relay_own_only=True)),
     Mutation(
         "first-vote-stands",
@@ -439,6 +476,9 @@ CAUGHT_BY = {
     "accept-always": 1,
     "accept-again": 282,
     "vote-unobserved": 50,
+    "resent-for-ever": 3,
+    "rounds-kept": 22,
+    "answers-all": 0,
     "no-relay": 9,
     "first-vote-stands": 113,
     "proof-left-out": 4,

@@ -126,7 +126,8 @@ class Cell:
     block: Block | None = None
     closed: bool = False
     ballot: Any = None
-    """Belongs to the monitor, which finds it here sooner."""
+    said_bytes: int = 0
+    """These two belong to the monitor, which finds them here sooner."""
 
     def copy(self) -> Cell:
         return Cell(
@@ -418,6 +419,7 @@ class Node:
         for s in statements:
             if s.valid_round >= 0:
                 self.world.monitor.on_proposed_again(self, s, quorums)
+        self.world.monitor.on_sent(self, cell, statements, quorums, len(self.world.addresses) - 1)
         self.world.broadcast(self, ("say", cell.key, tuple(statements), tuple(quorums), bodies))
 
     def attach(self, a: Agreement, statements: list[Statement]) -> tuple[Digest, ...]:
@@ -447,7 +449,9 @@ class Node:
             elif kind is Obtain:
                 self.want(cell.key, effect.value, effect.sources)  # type: ignore[union-attr]
             elif kind is Compare:
-                self.world.broadcast(self, ("ask", cell.key, machine.summarise(cell.agreement)))
+                held = machine.summarise(cell.agreement)
+                self.world.monitor.on_asked(held, len(self.world.addresses) - 1)
+                self.world.broadcast(self, ("ask", cell.key, held))
             elif kind is AskOwn:
                 self.world.broadcast(self, ("own", cell.key))
             elif kind is KeepQuorum:
@@ -565,6 +569,8 @@ class Node:
                 statements = tuple(cell.journal.values())
         if not statements and not quorums:
             return
+        if not self.world.switches.relay_own_only:
+            self.world.monitor.on_answered(self, cell, held, statements, quorums)
         listed = list(statements)
         bodies = self.attach(cell.agreement, listed)
         self.world.send(self, source, ("say", key, tuple(listed), quorums, bodies))

@@ -24,6 +24,9 @@ class Result:
     evidence: int
     violations: tuple[str, ...]
     trace: tuple[str, ...] = ()
+    moved_bytes: int = 0
+    held_bytes: int = 0
+    """Of statements, quorums and summaries: sent by honest members; the most that one held of one instance."""
     waits_ms: tuple[int, ...] = ()
     """Per decision and member, from the value's first proposal by an honest leader."""
 
@@ -64,6 +67,8 @@ def run_seed(
         counts["evidence"],
         tuple(world.monitor.violations),
         tuple(world.trace or ()),
+        world.monitor.moved_bytes,
+        world.monitor.most_held_bytes,
         tuple(world.monitor.waits_ms),
     )
 
@@ -86,6 +91,8 @@ class Totals:
     faults: dict[str, int] = field(default_factory=dict)
     barred: int = 0
     evidence: int = 0
+    moved_bytes: int = 0
+    held_bytes: int = 0
     failed: list[Result] = field(default_factory=list)
 
     def add(self, result: Result) -> None:
@@ -94,6 +101,8 @@ class Totals:
         self.packets += result.packets
         self.barred += result.barred
         self.evidence += result.evidence
+        self.moved_bytes += result.moved_bytes
+        self.held_bytes = max(self.held_bytes, result.held_bytes)
         for name, count in result.faults.items():
             self.faults[name] = self.faults.get(name, 0) + count
         if result.violations:

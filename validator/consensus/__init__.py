@@ -16,5 +16,8 @@ the statements said and the quorums in one transaction on condition of the state
 in order. Events that found an older state are answered anew from the newer one: nothing was said in between.
 
 Decided against: votes that carry data (a vote names a digest; sets travel by reconciliation), aggregated signatures
-(ECDSA quorums are cheaper to check below forty members), a global sequence of windows (timestamps name them).
+(ECDSA quorums are cheaper to check below forty members), a global sequence of windows (timestamps name them), quorums
+sent on request only. Everybody passes every quorum on: n^3 signatures, 150 kB per member and window at 31 members. Were
+they announced and asked for, n^2 would do; but a member that lacks a proof would have it two delays later, and not at
+all where its only holder falls silent in between, which is the attack that relay is there for.
 """

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.simulator.__main__ import main
+from tests.simulator.monitor import ADDRESS_BYTES, HELD_BYTES, STATEMENT_BYTES, quorum_bytes
 from tests.simulator.mutations import CAUGHT_BY, CAUGHT_BY_TEST, MUTATIONS, Mutation
 from tests.simulator.run import message_delays, run_mutated, run_seed, run_seeds
+from validator.codec.statement import MAX_ROUND, encode_quorum, encode_statement
+from validator.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.peers.wire import encode_held
+from validator.ports import HeldVotes
 
 CHUNK = 50
 ROOT = Path(__file__).parents[3]
@@ -53,6 +58,22 @@ def test_planted_bugs_of_other_parts_are_in_the_tests_that_are_named() -> None:
 def test_where_nothing_goes_wrong_everybody_decides_three_message_delays_after_the_proposal(validators: int) -> None:
     """Its data is at hand with the leader: proposal, prevotes, precommits."""
     assert set(message_delays(validators)) == {3.0}
+
+
+def test_the_bytes_that_are_counted_are_those_of_the_longest_encodings() -> None:
+    digest, member = Digest(b"\xff" * 32), Address(b"\xff" * 20)
+    instance = InstanceId(InstanceKind.WINDOW, 1 << 62)
+    proposal = Statement(
+        StatementKind.PROPOSAL, digest, instance, MAX_ROUND, digest, member, MAX_ROUND - 1, b"\xff" * 65
+    )
+    assert len(encode_statement(proposal)) == STATEMENT_BYTES
+    pairs = tuple((Address(bytes([i]) * 20), b"\xff" * 65) for i in range(67))
+    for size in (1, 3, 9, 67):
+        quorum = VoteQuorum(StatementKind.PRECOMMIT, digest, instance, MAX_ROUND, digest, pairs[:size])
+        assert 0 <= quorum_bytes(quorum) - len(encode_quorum(quorum)) <= 10
+    items = tuple((StatementKind.PREVOTE, i, digest, tuple(a for a, _ in pairs[:9])) for i in range(100))
+    counted = sum(HELD_BYTES + ADDRESS_BYTES * len(signers) for *_, signers in items)
+    assert 0.8 * counted <= len(encode_held(HeldVotes(digest, instance, items))) <= counted
 
 
 def test_a_seed_replays_exactly() -> None:
