@@ -622,11 +622,16 @@ class Rounds(Protocol):
         """Of the ``limit`` oldest undecided instances those that nobody has begun to work on."""
 
 
-SetItem = tuple[StreamPart, int, bytes, int, bytes]
-"""One message of a set on its way to the file: (stream partition, timestamp ms, leaf, signed bytes, canonical bytes).
+@dataclass(frozen=True, slots=True)
+class SetPage:
+    """Messages of one stream partition that follow each other in a set, column by column: a window has millions."""
 
-A bare tuple, as a window has millions.
-"""
+    stream_part: StreamPart
+    timestamps_ms: Sequence[int]
+    leaves: Sequence[bytes]
+    canonical: Sequence[bytes]
+    signed_bytes: int
+    """Of all together."""
 
 
 class Sets(Protocol):
@@ -635,8 +640,8 @@ class Sets(Protocol):
     def save_set(self, set_root: Root, records: Sequence[Record]) -> None:
         """Durable before it returns; saving one that is there changes nothing."""
 
-    def save_ordered(self, items: Iterable[SetItem]) -> tuple[PartitionEntry, ...]:
-        """The same for distinct messages that come in canonical order; returns the set's entries, flags zero."""
+    def save_ordered(self, pages: Iterable[SetPage]) -> tuple[PartitionEntry, ...]:
+        """The same for distinct messages whose pages come in canonical order; returns the set's entries, flags zero."""
 
     def has_set(self, set_root: Root) -> bool: ...
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress, repeat
 
 from validator.codec.legacy_array import read_legacy_array
 from validator.codec.message import reason_of, record_from_canonical, record_of_read
-from validator.codec.plain_arrays import Chain, Plain, read_plain
+from validator.codec.plain_arrays import PlainBatch, read_plain
 from validator.codec.protobuf import read_protobuf
 from validator.codec.signatures import VALID, Verdict, check_recovered, verify_batch
 from validator.consensus.proposal import Span
@@ -106,7 +107,6 @@ class WindowCheck:
         self._permitted = permitted
         self._contract_check = contract_check
         self._limit = message_limit
-        self._permits: dict[Chain, bool] = {}
         self.contract_signed: set[Digest] = set()
         """Signed digests that a contract found valid."""
 
@@ -121,51 +121,57 @@ class WindowCheck:
             TransientError: the chain did not answer.
         """
         refused: list[tuple[int, Refused]] = []
+        others: Iterable[int] = range(len(served))
         if form == "array":
-            plain, others = read_plain(part, served, self._span.from_ms, self._span.until_ms, self._limit)
-            self._check_plain(plain, rows, rank, serial, refused)
-        else:
-            others = list(range(len(served)))
-        if others:
-            self._check_others(part, form, served, others, rows, rank, serial, refused)
+            plain = read_plain(part, served, self._span.from_ms, self._span.until_ms, self._limit)
+            self._check_plain(part, plain, rows, rank, serial, refused)
+            if len(plain.numbers) == len(served):
+                return refused
+            others = sorted(set(others) - set(plain.numbers))
+        self._check_others(part, form, served, others, rows, rank, serial, refused)
         return refused
 
     def _check_plain(
-        self, plain: Sequence[Plain], rows: list[Row], rank: int, serial: int, refused: list[tuple[int, Refused]]
+        self,
+        part: StreamPart,
+        plain: PlainBatch,
+        rows: list[Row],
+        rank: int,
+        serial: int,
+        refused: list[tuple[int, Refused]],
     ) -> None:
-        permits = self._permits
-        verdicts = check_recovered((item[7], item[5], item[0].publisher_id) for item in plain)
-        for (chain, timestamp_ms, sequence_number, canonical, leaf, digest, size, _, number), valid in zip(
-            plain, verdicts, strict=True
-        ):
-            permit = permits.get(chain)
-            if permit is None:
-                permit = permits[chain] = self._permitted(chain.stream_part[0], chain.publisher_id)
-            if valid and permit:
-                rows.append(
-                    (
-                        rank,
-                        timestamp_ms,
-                        sequence_number,
-                        chain.publisher_id,
-                        chain.msg_chain_id,
-                        leaf,
-                        digest,
-                        size,
-                        canonical,
-                        serial + number,
-                    )
-                )
-            else:
-                reason = Reason.NOT_PERMITTED if valid else Reason.BAD_SIGNATURE
-                refused.append((serial + number, _of_publisher(reason, chain.publisher_id)))
+        publishers = [chain.publisher_id for chain in plain.chains]
+        signed = list(check_recovered(zip(plain.signatures, plain.digests, publishers, strict=True)))
+        known = set(compress(publishers, signed))  # the chain is not asked about names that anybody can invent
+        permitted = {publisher for publisher in known if self._permitted(part[0], publisher)}
+        good = [by_publisher and who in permitted for by_publisher, who in zip(signed, publishers, strict=True)]
+        serials = [serial + number for number in plain.numbers]
+        every = zip(
+            repeat(rank, len(serials)),
+            plain.timestamps_ms,
+            plain.sequence_numbers,
+            publishers,
+            [chain.msg_chain_id for chain in plain.chains],
+            plain.leaves,
+            plain.digests,
+            plain.signed_sizes,
+            plain.canonical,
+            serials,
+            strict=True,
+        )
+        rows.extend(compress(every, good))
+        if not all(good):
+            for own, accepted, by_publisher, publisher in zip(serials, good, signed, publishers, strict=True):
+                if not accepted:
+                    reason = Reason.NOT_PERMITTED if by_publisher else Reason.BAD_SIGNATURE
+                    refused.append((own, _of_publisher(reason, publisher)))
 
     def _check_others(
         self,
         part: StreamPart,
         form: str,
         served: Sequence[bytes],
-        numbers: Sequence[int],
+        numbers: Iterable[int],
         rows: list[Row],
         rank: int,
         serial: int,

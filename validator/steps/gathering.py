@@ -34,7 +34,7 @@ from validator.codec.outcome import part_order
 from validator.codec.variants import Sighting, choose_variant
 from validator.consensus.proposal import Span
 from validator.model import Address, BrokerShare, Digest, Identity, Reason, Record, StreamPart
-from validator.ports import Pull, SetItem
+from validator.ports import Pull, SetPage
 from validator.steps.checking import ContractCheck, Permission, Refused, Rejection, Row, WindowCheck
 from validator.steps.spool import RecordSpool, Spool
 
@@ -46,6 +46,8 @@ RUN_BYTES = 32 << 20
 """So much, in rows or in canonical bytes, is sorted at a time."""
 CHUNK_ROWS = 500
 CHUNK_BYTES = 256 << 10
+PAGE_ROWS = 64
+"""Rows that leave together: so many of the largest fit in memory."""
 MAX_DETAILS = 10_000
 """Distinct words on why a record is refused; further ones say the reason only."""
 _SERVED = struct.Struct("=III")
@@ -149,17 +151,26 @@ class Gathering:
         else:
             self._run.sort()
 
-    def settle(self) -> Iterator[SetItem]:
+    def settle(self) -> Iterator[SetPage]:
         """One record per identity, in canonical order. To be read to its end, once."""
         self._sightings = [bytearray() for _ in range(256)]
         self._served = Counter()
         self.erc1271 = []
-        served, parts, contract_signed = self._served, self._parts, self._contract_signed
-        for (rank, timestamp_ms, _, _, _, leaf, digest, signed_bytes, canonical, _), holders in self._chosen():
-            served[rank, holders] += signed_bytes
-            if digest in contract_signed:
-                self.erc1271.append(digest)
-            yield parts[rank], timestamp_ms, leaf, signed_bytes, canonical
+        served, contract_signed = self._served, self._contract_signed
+        page: list[Row] = []
+        rank = -1
+        for row, holders in self._chosen():
+            if row[0] != rank or len(page) == PAGE_ROWS:
+                if page:
+                    yield self._page(page)
+                    page = []
+                rank = row[0]
+            page.append(row)
+            served[rank, holders] += row[7]
+            if row[6] in contract_signed:
+                self.erc1271.append(row[6])
+        if page:
+            yield self._page(page)
 
     def identities(self) -> Iterator[tuple[Identity, Callable[[], Record]]]:
         """Every distinct checked record, variants too: its identity, and how to load it."""
@@ -329,6 +340,11 @@ class Gathering:
             held.append(row)
             size += len(row[8])
         return (_Chunks(self._rows, [*chunks, *self._put_down(held)]) if chunks else held), behind
+
+    def _page(self, rows: Sequence[Row]) -> SetPage:
+        """Rows of one partition."""
+        rank, timestamps_ms, _, _, _, leaves, _, signed_sizes, canonical, _ = zip(*rows, strict=True)
+        return SetPage(self._parts[rank[0]], timestamps_ms, leaves, canonical, sum(signed_sizes))
 
     def _choose_rows(self, rows: Iterable[Row]) -> Iterator[tuple[Row, int]]:
         """The same among one partition's records of one millisecond."""

@@ -25,7 +25,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, BinaryIO
 
 import fsspec
@@ -38,13 +38,11 @@ from validator.codec.outcome import set_root as compute_set_root
 from validator.errors import InvariantError, MalformedInput, TransientError
 from validator.merkle import compute_root
 from validator.model import Digest, PartitionEntry, Record, Root, StreamPart
-from validator.ports import SetItem
+from validator.ports import SetPage
 
 BLOCK_BYTES = 256 << 10
 CHUNK_LEAVES = 4096
 """A power of two, so that the root over a chunk of leaves is a node of the tree over all."""
-ITEMS = 64
-"""Messages taken at a time: so many of the largest fit in memory."""
 MAX_BLOCK_BYTES = 8 << 20
 """No block is larger: one message is at most about 1 MiB."""
 MAX_INDEX_BYTES = 1 << 30
@@ -129,10 +127,10 @@ class SegmentStore:
             TransientError: the disk is full or refuses.
         """
         ordered = sorted(records, key=lambda record: record.order)
-        return self.save_ordered(map(_item, ordered), expected=set_root).info
+        return self.save_ordered(_pages(ordered), expected=set_root).info
 
-    def save_ordered(self, items: Iterable[SetItem], *, expected: Root | None = None) -> SavedSet:
-        """Write the set of distinct messages that come in canonical order; durable when it returns.
+    def save_ordered(self, pages: Iterable[SetPage], *, expected: Root | None = None) -> SavedSet:
+        """Write the set of distinct messages whose pages come in canonical order; durable when it returns.
 
         Only the index is held in memory: 52 bytes per message.
 
@@ -145,7 +143,7 @@ class SegmentStore:
         try:
             self._fs.makedirs(self._base, exist_ok=True)
             try:
-                saved = self._write(temporary, items)
+                saved = self._write(temporary, pages)
                 if expected not in (None, saved.set_root):
                     raise InvariantError(f"set {expected.hex()} does not have this root")
                 target = self.path(saved.set_root)
@@ -207,10 +205,10 @@ class SegmentStore:
                 found.update((place, plain[place[1] : place[1] + place[2]]) for place in wanted)
         return [found[place] for place in places]
 
-    def _write(self, path: str, items: Iterable[SetItem]) -> SavedSet:
+    def _write(self, path: str, pages: Iterable[SetPage]) -> SavedSet:
         with self._fs.open(path, "wb") as file:
             writer = _Writer(file)
-            writer.add(items)
+            writer.add(pages)
             saved = writer.end()
             if self._local:
                 file.flush()
@@ -264,10 +262,10 @@ class _Writer:
         self._parts: list[_Part] = []
         self._newest_ms = 0
 
-    def add(self, items: Iterable[SetItem]) -> None:
+    def add(self, pages: Iterable[SetPage]) -> None:
         """Messages in canonical order. Raises InvariantError: their partitions are not."""
         before: tuple[bytes, int] | None = None
-        for part, members in itertools.groupby(items, key=itemgetter(0)):
+        for part, members in itertools.groupby(pages, key=attrgetter("stream_part")):
             order = part_order(part)
             if before is not None and order <= before:
                 raise InvariantError(f"{part[0]}#{part[1]} stands behind partitions that come after it")
@@ -296,20 +294,19 @@ class _Writer:
         )
         return SavedSet(root, entries, info)
 
-    def _add_part(self, part: StreamPart, items: Iterable[SetItem]) -> None:
+    def _add_part(self, part: StreamPart, pages: Iterable[SetPage]) -> None:
         timestamps = array("Q")
         leaves = bytearray()
         positions = bytearray()
         tree = _Tree()
         signed = canonical_bytes = 0
-        while some := list(itertools.islice(items, ITEMS)):
-            _, times, hashes, signed_sizes, messages = zip(*some, strict=True)
-            timestamps.extend(times)
-            leaves += b"".join(hashes)
-            tree.add(hashes)
-            signed += sum(signed_sizes)
-            canonical_bytes += sum(map(len, messages))
-            positions += b"".join(map(self._place, messages))
+        for page in pages:
+            timestamps.extend(page.timestamps_ms)
+            leaves += b"".join(page.leaves)
+            tree.add(page.leaves)
+            signed += page.signed_bytes
+            canonical_bytes += sum(map(len, page.canonical))
+            positions += b"".join(map(self._place, page.canonical))
         count = len(timestamps)
         self._newest_ms = max(self._newest_ms, timestamps[-1])
         if sys.byteorder == "little":
@@ -371,9 +368,17 @@ class _Tree:
         return compute_root(nodes)
 
 
-def _item(record: Record) -> SetItem:
-    m = record.message
-    return m.stream_part, m.timestamp_ms, record.leaf, record.signed_bytes, record.canonical
+def _pages(ordered: Iterable[Record]) -> Iterator[SetPage]:
+    """One of each partition."""
+    for part, group in itertools.groupby(ordered, key=lambda record: record.message.stream_part):
+        members = list(group)
+        yield SetPage(
+            part,
+            [record.message.timestamp_ms for record in members],
+            [record.leaf for record in members],
+            [record.canonical for record in members],
+            sum(record.signed_bytes for record in members),
+        )
 
 
 def _part_fields(part: _Part) -> list[Any]:

@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 from validator.codec.message import record_from_canonical
 from validator.errors import MalformedInput
 from validator.model import Digest, PartitionEntry, Record, Root, StreamPart
-from validator.ports import Clock, SetItem
+from validator.ports import Clock, SetPage
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import insert_new
@@ -31,9 +31,9 @@ class SetRows:
             return
         self._note(set_root, self._segments.save(set_root, records))
 
-    def save_ordered(self, items: Iterable[SetItem]) -> tuple[PartitionEntry, ...]:
+    def save_ordered(self, pages: Iterable[SetPage]) -> tuple[PartitionEntry, ...]:
         """The same for messages that come in canonical order and need not fit in memory; returns the set's entries."""
-        saved = self._segments.save_ordered(items)
+        saved = self._segments.save_ordered(pages)
         self._note(saved.set_root, saved.info)
         return saved.entries
 

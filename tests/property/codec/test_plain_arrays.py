@@ -37,20 +37,23 @@ def read_generally(line: bytes) -> Record | None:
 
 def assert_same(lines: list[bytes], part: StreamPart = PART) -> list[int]:
     """Numbers of the lines that are plain: each equals its record."""
-    plain, others = read_plain(part, lines, FROM_MS, UNTIL_MS, LIMIT)
-    numbers = [item[-1] for item in plain]
-    assert sorted([*numbers, *others]) == list(range(len(lines)))
-    for chain, timestamp_ms, sequence_number, canonical, leaf, digest, signed_bytes, signature, number in plain:
+    plain = read_plain(part, lines, FROM_MS, UNTIL_MS, LIMIT)
+    for at, number in enumerate(plain.numbers):
         record = read_generally(lines[number])
         assert record is not None
-        message = record.message
+        message, chain = record.message, plain.chains[at]
         assert chain.stream_part == message.stream_part == part
         assert chain.publisher_id == message.publisher_id
         assert chain.msg_chain_id == message.msg_chain_id.encode()
-        assert (timestamp_ms, sequence_number) == (message.timestamp_ms, message.sequence_number)
-        assert (canonical, leaf, digest) == (record.canonical, record.leaf, record.signed_digest)
-        assert (signed_bytes, signature) == (record.signed_bytes, message.signature)
-    return numbers
+        assert plain.timestamps_ms[at] == message.timestamp_ms
+        assert plain.sequence_numbers[at] == message.sequence_number
+        assert plain.canonical[at] == record.canonical
+        assert plain.leaves[at] == record.leaf
+        assert plain.digests[at] == record.signed_digest
+        assert plain.signed_sizes[at] == record.signed_bytes
+        assert plain.signatures[at] == message.signature
+        assert max(len(record.canonical), record.signed_bytes) < len(lines[number])
+    return list(plain.numbers)
 
 
 def an_array(**changes: Any) -> list[Any]:
@@ -172,21 +175,33 @@ def test_a_good_part_of_the_vectors_is_plain() -> None:
 
 def test_what_is_outside_is_left_to_the_general_way() -> None:
     line = as_line(an_array())
-    record = read_generally(line)
-    assert record is not None
-    size = max(len(record.canonical), record.signed_bytes)
     other = (PART[0], 1)
     for part, from_ms, until_ms, limit, plain in (
-        (PART, GENESIS_MS, GENESIS_MS + 1, size, True),
-        (other, GENESIS_MS, GENESIS_MS + 1, size, False),
-        (PART, GENESIS_MS + 1, GENESIS_MS + 2, size, False),
-        (PART, GENESIS_MS - 1, GENESIS_MS, size, False),
-        (PART, GENESIS_MS, GENESIS_MS + 1, size - 1, False),
+        (PART, GENESIS_MS, GENESIS_MS + 1, len(line), True),
+        (other, GENESIS_MS, GENESIS_MS + 1, len(line), False),
+        (PART, GENESIS_MS + 1, GENESIS_MS + 2, len(line), False),
+        (PART, GENESIS_MS - 1, GENESIS_MS, len(line), False),
+        (PART, GENESIS_MS, GENESIS_MS + 1, len(line) - 1, False),
     ):
-        found, others = read_plain(part, [line], from_ms, until_ms, limit)
-        assert (len(found), others) == ((1, []) if plain else (0, [0]))
+        for lines in ([line], [line, b"[]"]):  # alone it is seen with its columns, beside another by itself
+            assert list(read_plain(part, lines, from_ms, until_ms, limit).numbers) == ([0] if plain else [])
 
 
-def test_the_largest_content_is_plain_and_a_byte_more_is_not() -> None:
-    largest, larger = (as_line(an_array(content="x" * size)) for size in (MAX_CONTENT_BYTES, MAX_CONTENT_BYTES + 1))
-    assert assert_same([largest, larger]) == [0]
+def test_one_line_that_is_not_plain_leaves_the_others_plain() -> None:
+    lines = [as_line(an_array(timestamp=GENESIS_MS + n)) for n in range(9)]
+    for odd in (
+        b"",
+        b"x",
+        as_line(an_array(kind=1)),
+        as_line(an_array(signature=HIGH_S)),
+        as_line(an_array(partition=1)),
+    ):
+        for place in (0, 4, 9):
+            mixed = [*lines[:place], odd, *lines[place:]]
+            assert assert_same(mixed) == [n for n in range(10) if n != place]
+
+
+def test_a_line_longer_than_any_content_is_left() -> None:
+    rest = len(as_line(an_array(content="")))
+    longest, longer = (as_line(an_array(content="x" * (MAX_CONTENT_BYTES - rest + more))) for more in (0, 1))
+    assert assert_same([longest, longer]) == [0]

@@ -1,18 +1,19 @@
-"""Checks on entry of single messages: sizes."""
+"""Checks on entry: sizes, and whom the chain is asked about."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from tests.builders import GENESIS_MS, a_record
+from tests.builders import GENESIS_MS, a_key, a_message, a_record
 from tests.plain_collecting import check_pulls
 from validator.codec.legacy_array import write_legacy_array
 from validator.consensus.proposal import Span
 from validator.model import Address, NewGroupKey, Reason, SignatureType
 from validator.ports import Pull, PulledRecord
-from validator.steps.checking import Checked, check_canonical
+from validator.steps.checking import Checked, Row, WindowCheck, check_canonical
 
 SENDER = Address(b"\x01" * 20)
 SPAN = Span(GENESIS_MS, GENESIS_MS + 1_000)
@@ -44,3 +45,21 @@ def test_a_message_is_too_large_by_its_signed_bytes_alone_wherever_it_comes_from
     refused = check(RECORD.signed_bytes - 1)
     assert not refused.records
     assert [reason for _, reason, _, _ in refused.rejections] == [Reason.TOO_LARGE.value]
+
+
+def test_the_chain_is_not_asked_about_publishers_who_signed_nothing() -> None:
+    asked: list[bytes] = []
+    good = a_message(content=b"good")
+    forged = replace(a_message(a_key(5), stream_id=good.stream_id), content=b"forged")
+
+    def permitted(_stream_id: str, publisher: bytes) -> bool:
+        asked.append(publisher)
+        return True
+
+    rows: list[Row] = []
+    checks = WindowCheck(SPAN, permitted, lambda _: False, message_limit=1 << 20)
+    lines = [write_legacy_array(good), write_legacy_array(forged)]
+    refused = checks.check(good.stream_part, "array", lines, rows, 3, 70)
+    assert asked == [good.publisher_id]
+    assert [(row[0], row[-1]) for row in rows] == [(3, 70)]
+    assert [(serial, refusal.reason) for serial, refusal in refused] == [(71, Reason.BAD_SIGNATURE)]

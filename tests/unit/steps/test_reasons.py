@@ -197,7 +197,7 @@ def shares(served: dict[int, set[Address]], complete: set[Address]) -> dict[Addr
             for broker in sorted(who):
                 gathered.take(broker, PART, i, [write_protobuf(messages[i])], "protobuf")
         gathered.check(SPAN, lambda *_: True, lambda _: False, message_limit=LIMIT)
-        assert [signed for _, _, _, signed, _ in gathered.settle()] == [size] * len(served)
+        assert sum(page.signed_bytes for page in gathered.settle()) == size * len(served)
         found = gathered.shares(pulls, [A, B, C])
     return {s.broker: (s.served // size, s.missed // size) for s in found}
 
