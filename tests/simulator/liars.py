@@ -102,7 +102,7 @@ class Liars:
         self.vetoes = bool(addresses) and self.rng.random() < 0.2
         self.short: set[Digest] = set()
         if self.vetoes:
-            self.favourite = self.offer = "short"
+            self.offer = "short"
         if not addresses:
             self.see = _see_nothing  # type: ignore[method-assign]
 

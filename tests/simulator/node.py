@@ -339,7 +339,7 @@ class Node:
         crashed = self.crashed
 
         def run() -> None:
-            if self.down or self.crashed != crashed:
+            if self.crashed != crashed or self.is_over(cell):
                 return
             pending: list[Event] = []
             self.step(cell, event, before, version, pending)
@@ -478,7 +478,7 @@ class Node:
             self.world.at(due, lambda: self.on_wake(cell, due))
 
     def on_wake(self, cell: Cell, due: int) -> None:
-        if self.down or self.wake.get(cell.key) != due:
+        if self.wake.get(cell.key) != due or self.is_over(cell):
             return
         del self.wake[cell.key]
         wake = cell.agreement.wake_ms
@@ -557,6 +557,10 @@ class Node:
         """Known and not void: a window agreed anew has a new config digest."""
         world = self.world
         return key in world.keys and (not world.reopens_ms or key == world.key_of(key[1], self))
+
+    def is_over(self, cell: Cell) -> bool:
+        """For this process, or for the instance, whose config digest is void now."""
+        return self.down or (bool(self.world.reopens_ms) and not self.is_current(cell.key))
 
     def on_ask(self, source: Address, key: Key, held: Any) -> None:
         cell = self.disk.cells.get(key)
@@ -680,13 +684,13 @@ class Node:
             elif world.switches.block_early:
                 cell.block = world.reverted_block
             else:
-                world.at(final_ms, lambda: self.handle_if_up(cell, Arrived()))
+                world.at(final_ms, lambda: self.look_again(cell))
                 return None
         return world.scope_of(cell.block)
 
-    def handle_if_up(self, cell: Cell, event: Event) -> None:
-        if not self.down:
-            self.handle(cell, event)
+    def look_again(self, cell: Cell) -> None:
+        if not self.is_over(cell):
+            self.handle(cell, Arrived())
 
     def build(self, cell: Cell, round: int, pending: list[Event]) -> None:
         world, instance = self.world, cell.instance

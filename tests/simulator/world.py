@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import Any
@@ -135,6 +136,9 @@ class World:
             monitor.at_end()
         except Violation as violation:
             monitor.violations.append(str(violation))
+        except Exception as error:
+            monitor.violations.append(f"error: {error!r}")
+            self.tell(traceback.format_exc())
 
     def is_rough(self) -> bool:
         """Before healing: the network and the machines may fail."""

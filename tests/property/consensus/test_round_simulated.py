@@ -13,6 +13,7 @@ from tests.simulator.monitor import ADDRESS_BYTES, HELD_BYTES, STATEMENT_BYTES, 
 from tests.simulator.mutations import CAUGHT_BY, CAUGHT_BY_TEST, MUTATIONS, Mutation
 from tests.simulator.run import message_delays, run_mutated, run_seed, run_seeds
 from validator.codec.statement import MAX_ROUND, encode_quorum, encode_statement
+from validator.errors import InvariantError
 from validator.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
 from validator.peers.wire import encode_held
 from validator.ports import HeldVotes
@@ -80,6 +81,21 @@ def test_a_seed_replays_exactly() -> None:
     first, second = run_seed(7, trace=True), run_seed(7, trace=True)
     assert first == second
     assert first.trace
+
+
+def test_a_core_that_raises_is_a_failing_seed_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: object) -> None:
+        raise InvariantError("a second prevote in round 0")
+
+    monkeypatch.setattr("validator.consensus.round.advance", raises)
+    result = run_seed(0, trace=True)
+    assert result.violations == ("error: InvariantError('a second prevote in round 0')",)
+    assert "Traceback" in result.trace[-1]
+
+
+def test_message_delays_are_printed_by_size(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--delays", "--validators", "4"]) == 0
+    assert capsys.readouterr().out == " 4 validators: 3 to 3 message delays from proposal to decision\n"
 
 
 def test_a_failing_seed_ends_with_its_trace_and_how_to_replay_it(capsys: pytest.CaptureFixture[str]) -> None:
