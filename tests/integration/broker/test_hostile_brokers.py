@@ -342,22 +342,26 @@ def test_a_frame_that_is_cut_or_longer_than_any_message_is_refused(body: bytes) 
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "reason"),
     [
-        "http://169.254.169.254",
-        "http://[64:ff9b::a9fe:a9fe]",
-        "http://[::ffff:10.0.0.1]:8080",
-        "http://10.0.0.1:8080",
-        "http://user:word@127.0.0.1:8080",
-        "http://127.0.0.1:22",
-        "ftp://127.0.0.1",
-        "http://127.0.0.1:8080/?q=1",
-        "",
-        "http://" + "a" * 300,
+        ("http://169.254.169.254", "port 80 is neither"),
+        ("http://169.254.169.254:8080", "169.254.169.254 is not a global unicast address"),
+        ("http://[64:ff9b::a9fe:a9fe]", "port 80 is neither"),
+        ("http://[64:ff9b::a9fe:a9fe]:8080", "64:ff9b::a9fe:a9fe is not a global unicast address"),
+        ("http://[::ffff:10.0.0.1]:8080", "is not a global unicast address"),
+        ("http://10.0.0.1:8080", "10.0.0.1 is not a global unicast address"),
+        ("http://user:word@127.0.0.1:8080", "user info is not allowed"),
+        ("http://127.0.0.1:22", "port 22 is neither"),
+        ("ftp://127.0.0.1", "neither https nor http"),
+        ("http://127.0.0.1:8080/?q=1", "no query"),
+        ("", "empty"),
+        ("http://" + "a" * 300, "exceed the limit of 256"),
     ],
 )
-def test_a_url_that_breaks_a_rule_is_never_asked(url: str) -> None:
-    assert pull_from(url).error.startswith(PullFault.URL)
+def test_a_url_that_breaks_a_rule_is_never_asked(url: str, reason: str) -> None:
+    pull = pull_from(url)
+    assert pull.error.startswith(PullFault.URL)
+    assert reason in pull.error
 
 
 def test_plain_http_needs_a_development_network() -> None:
