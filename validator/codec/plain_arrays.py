@@ -99,8 +99,8 @@ _Array = tuple[
     Annotated[str, msgspec.Meta(min_length=132, max_length=132)],
 ]
 """Timestamps below 2^32 ms have a shorter encoding."""
-_Picked = tuple[Sequence[int], list[_Array], list[bytes]]
-"""(numbers of the lines, what stands in them, signatures)."""
+_Picked = tuple[Sequence[int], list[_Array], list[bytes], list[Chain]]
+"""(numbers of the lines, what stands in them, signatures, chains)."""
 _decode: Final = msgspec.json.Decoder(_Array).decode
 _FAULTS: Final = (msgspec.DecodeError, ValueError, RecursionError)
 _timestamp: Final = struct.Struct(">BQ").pack
@@ -123,12 +123,11 @@ def read_plain(part: StreamPart, lines: Sequence[bytes], from_ms: int, until_ms:
     picked = _pick_all(part, lines, from_ms, until_ms, longest)
     if picked is None:
         picked = _pick_some(part, lines, from_ms, until_ms, longest)
-    numbers, arrays, signatures = picked
+    numbers, arrays, signatures, chains = picked
     if not arrays:
         return PlainBatch()
     _, names, references, _, _, encryptions, key_ids, texts, _, _, _ = zip(*arrays, strict=True)
-    _, _, timestamps, sequences, publishers, chain_ids = zip(*names, strict=True)
-    chains = [_chain(part, publisher, chain_id) for publisher, chain_id in zip(publishers, chain_ids, strict=True)]
+    _, _, timestamps, sequences, _, _ = zip(*names, strict=True)
     payloads = [
         f"{chain.signed_part}{timestamp}{sequence}{chain.signed_chain}{text}".encode()
         if prev is None
@@ -185,7 +184,8 @@ def _pick_all(part: StreamPart, lines: Sequence[bytes], from_ms: int, until_ms: 
     except _FAULTS:
         return None
     stream_ids, partitions, timestamps, sequences, publishers, chain_ids = zip(*names, strict=True)
-    earliest = [(0, 0) if prev is None else prev for prev in references]
+    before = [(0, 0) if prev is None else prev for prev in references]
+    chains = list(filter(None, map(_read_chain, repeat(part[0]), repeat(part[1]), publishers, chain_ids)))
     if (
         set(stream_ids) != {part[0]}
         or set(partitions) != {part[1]}
@@ -196,11 +196,11 @@ def _pick_all(part: StreamPart, lines: Sequence[bytes], from_ms: int, until_ms: 
         or any(map(str.startswith, texts, repeat(_BOM)))
         or not all(map(str.startswith, signed, repeat("0x")))
         or max([signature[32:64] for signature in signatures]) > HALF_K1
-        or not all(map(lt, earliest, zip(timestamps, sequences, strict=True)))
-        or None in map(_read_chain, repeat(part[0]), repeat(part[1]), publishers, chain_ids)
+        or not all(map(lt, before, zip(timestamps, sequences, strict=True)))
+        or len(chains) != len(lines)
     ):
         return None
-    return range(len(lines)), arrays, signatures
+    return range(len(lines)), arrays, signatures, chains
 
 
 def _pick_some(part: StreamPart, lines: Sequence[bytes], from_ms: int, until_ms: int, longest: int) -> _Picked:
@@ -208,6 +208,7 @@ def _pick_some(part: StreamPart, lines: Sequence[bytes], from_ms: int, until_ms:
     numbers: list[int] = []
     arrays: list[_Array] = []
     signatures: list[bytes] = []
+    chains: list[Chain] = []
     for number, line in enumerate(lines):
         if len(line) > longest:
             continue
@@ -216,23 +217,29 @@ def _pick_some(part: StreamPart, lines: Sequence[bytes], from_ms: int, until_ms:
             signature = unhexlify(array[10][2:])
         except _FAULTS:
             continue
-        if from_ms <= array[1][2] < until_ms and signature[32:64] <= HALF_K1 and _is_plain(part, array):
+        chain = _read_chain(*part, *array[1][4:])
+        if (
+            chain is not None
+            and from_ms <= array[1][2] < until_ms
+            and signature[32:64] <= HALF_K1
+            and _is_plain(part, array)
+        ):
             numbers.append(number)
             arrays.append(array)
             signatures.append(signature)
-    return numbers, arrays, signatures
+            chains.append(chain)
+    return numbers, arrays, signatures, chains
 
 
 def _is_plain(part: StreamPart, array: _Array) -> bool:
-    """Whether what the decoder lets through is a plain message of the partition; time and signature aside."""
+    """Whether what the decoder lets through is a plain message of the partition; time, s and chain aside."""
     _, names, prev, _, _, encryption, key_id, text, _, _, signed = array
-    stream_id, partition, timestamp_ms, sequence_number, publisher, chain_id = names
+    stream_id, partition, timestamp_ms, sequence_number, _, _ = names
     return (
         (stream_id, partition) == part
         and signed.startswith("0x")
         and (prev is None or prev < (timestamp_ms, sequence_number))
         and (_is_cipher(key_id, text) if encryption else key_id is None and not text.startswith(_BOM))
-        and _read_chain(stream_id, partition, publisher, chain_id) is not None
     )
 
 
@@ -244,12 +251,6 @@ def _is_cipher(key_id: str | None, text: str) -> bool:
         return hexlify(unhexlify(text)).decode() == text
     except ValueError:
         return False
-
-
-def _chain(part: StreamPart, publisher: str, msg_chain_id: str) -> Chain:
-    chain = _read_chain(part[0], part[1], publisher, msg_chain_id)
-    assert chain is not None, "picked"
-    return chain
 
 
 @lru_cache(maxsize=20_000)
