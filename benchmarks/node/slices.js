@@ -1,5 +1,6 @@
 // What the Node validator before this one does with a page: parse, check signatures as Streamr's client does (native
-// secp256k1, sha3), cache, sort, one JSON text, gzip, SHA-256. Reads "NUMBER check|plain" per line, answers "CPU microseconds, messages kept".
+// secp256k1, sha3), cache, sort, one JSON text, gzip, SHA-256. Reads "NUMBER check|plain|lean" per line, answers
+// "CPU microseconds, messages kept". Lean is plain with every field stored once, which that validator did not do.
 'use strict'
 const fs = require('fs')
 const path = require('path')
@@ -22,8 +23,22 @@ function isSigned(m) {
     return '0x' + keccak(Buffer.from(key.subarray(1))).subarray(12).toString('hex') === publisher.toLowerCase()
 }
 
-// The object of the old brokers' HTTP answers, which the Node validator stores and uploads.
-function toObject(m) {
+// The item that the Node validator stores and uploads: ids, signature, and the client's own object, which holds them again
+// with the content as text and parsed.
+function toItem(m) {
+    const [streamId, streamPartition, timestamp, sequenceNumber, publisherId, msgChainId] = m[1]
+    const content = JSON.parse(m[7])
+    const ids = { streamId, streamPartition, timestamp, sequenceNumber, signature: m[10], publisherId, msgChainId }
+    const streamMessage = {
+        messageId: { streamId, streamPartition, timestamp, sequenceNumber, publisherId, msgChainId },
+        prevMsgRef: m[2] === null ? null : { timestamp: m[2][0], sequenceNumber: m[2][1] },
+        messageType: m[3], contentType: m[4], encryptionType: m[5], groupKeyId: m[6], newGroupKey: m[8],
+        signature: m[10], parsedContent: content, serializedContent: m[7]
+    }
+    return { content, metadata: { ...ids, streamMessage } }
+}
+
+function toLeanItem(m) {
     const [streamId, streamPartition, timestamp, sequenceNumber, publisherId, msgChainId] = m[1]
     return {
         metadata: {
@@ -37,7 +52,7 @@ function toObject(m) {
 }
 
 // Items go through the pool's cache (one text per minute of data), are sorted by id, and become one bundle.
-function run(page, check) {
+function run(page, check, toItem) {
     const minutes = new Map()
     const known = new Set()
     for (const line of page.toString('utf8').split('\n')) {
@@ -48,7 +63,7 @@ function run(page, check) {
         known.add(id)
         const minute = Math.floor(timestamp / 60000)
         if (!minutes.has(minute)) minutes.set(minute, [])
-        minutes.get(minute).push([id, toObject(message)])
+        minutes.get(minute).push([id, toItem(message)])
     }
     const cache = new Map()
     for (const [minute, items] of minutes) {
@@ -68,7 +83,7 @@ readline.createInterface({ input: process.stdin }).on('line', (request) => {
     const [number, mode] = request.split(' ')
     if (!pages.has(number)) pages.set(number, fs.readFileSync(path.join(folder, `page-${number}`)))
     const began = process.cpuUsage()
-    const kept = run(pages.get(number), mode === 'check')
+    const kept = run(pages.get(number), mode === 'check', mode === 'lean' ? toLeanItem : toItem)
     const { user, system } = process.cpuUsage(began)
     process.stdout.write(`${user + system} ${kept}\n`)
 })
