@@ -372,7 +372,7 @@ class Node:
         if crash == 2:
             self.crash()
             return False
-        if not switches.speak_first:
+        if not switches.speak_first and (len(effects) != 1 or type(effects[0]) is not Keep):
             self.send(cell, after, effects)
         if crash == 3:
             self.crash()
@@ -424,8 +424,11 @@ class Node:
 
     def attach(self, a: Agreement, statements: list[Statement]) -> tuple[Digest, ...]:
         """Bodies of proposals, and the observations they use."""
-        bodies = []
-        for s in [s for s in statements if s.kind is StatementKind.PROPOSAL]:
+        bodies: list[Digest] = []
+        proposals = [s for s in statements if s.kind is StatementKind.PROPOSAL]
+        if not proposals:
+            return ()
+        for s in proposals:
             if s.value in self.bodies:
                 bodies.append(s.value)
                 used = set(self.world.values[s.value].outcome.observations)

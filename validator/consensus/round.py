@@ -450,7 +450,7 @@ class _Turn:
     def resend(self) -> None:
         """Own statements of the current round, as signed then, with the proof a re-proposal needs, and the newest."""
         own = self.rules.own
-        if own is None or self.decided is not None:
+        if own is None or self.decided is not None or not (self.votes.said or self.votes.quorums):
             return
         kinds = ((OBSERVATION, 0), *((kind, self.place.round) for kind in (PROPOSAL, PREVOTE, PRECOMMIT)))
         said = tuple(s for kind, round in kinds for s in self.votes.of(kind, round).get(own, ()))
