@@ -76,7 +76,7 @@ def make_app() -> Celery:
         task_default_queue="round",
         task_queues=[Queue(name) for name in QUEUES],
         task_routes=ROUTES,
-        worker_send_task_events=True,
+        worker_send_task_events=False,  # a sixth of a worker's time; Flower turns them on while it watches
         task_send_sent_event=False,
         worker_hijack_root_logger=False,
         enable_utc=True,

@@ -96,7 +96,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     late_everywhere: float = 0.01
     max_delay_ms: int = 16_000
     forged: float = 0.02
-    batch_ms: int = 70
+    batch_ms: int = 200
     network_log: Path | None = None
     port: int = 0
 

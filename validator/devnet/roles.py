@@ -261,7 +261,7 @@ class Seat:
         for listener in listeners:
             listener.close()
         words = [sys.executable, "-m", "celery", "-A", "tasks.celery", "worker", "-P", "threads", "-c", "8"]
-        words += ["-Q", "collect,round,bundle,report", "-E", "--without-gossip", "--without-mingle"]
+        words += ["-Q", "collect,round,bundle,report", "--without-gossip", "--without-mingle"]
         words += ["-n", f"{self.name}@%h", "--loglevel", "WARNING"]
         children.start(worker, words, environment={**self.environment, "LOGSTORE_EMBED_BEAT": "1"})
 
