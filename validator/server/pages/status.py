@@ -143,7 +143,7 @@ def _reports(reports: Iterable[ReportView]) -> str:
             f"<code>{_storage_id(report.storage_id)}</code>",
             f"<td class=text>{len(report.signers)}: {', '.join(_address(s) for s in report.signers)}",
             "" if report.transaction is None else f"<code>0x{report.transaction.hex()[:12]}</code>",
-            _number(report.gas_used),
+            _number(None if report.transaction is None else report.gas_used),
         ]
         for report in reports
     ]
