@@ -86,7 +86,9 @@ def fetch_reference(folder: Path) -> Path:
         if compute_sha256(archive) != sha256:
             raise SetupError(f"{name} is not the archive of that version", "check the package mirror in use")
         with tarfile.open(archive) as packed:
-            packed.extractall(folder / "unpacked", filter="data")
+            # older patch releases of Python 3.11 have no filters; the archive is known byte for byte
+            packed.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
+            packed.extractall(folder / "unpacked")
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / "unpacked" / "package").rename(folder / place)
     return folder / MODULE

@@ -68,7 +68,13 @@ class Network:
     """Takes lines from publishers and brings them to brokers, or not. Lives in one event loop."""
 
     def __init__(
-        self, brokers: Sequence[str], treatment: Treatment, seed: str, *, batch_ms: int = 200, log: LineLog | None = None
+        self,
+        brokers: Sequence[str],
+        treatment: Treatment,
+        seed: str,
+        *,
+        batch_ms: int = 200,
+        log: LineLog | None = None,
     ) -> None:
         self._routes = [_Route(url.rstrip("/")) for url in brokers]
         self._treatment = treatment
