@@ -71,7 +71,7 @@ ALL_STAGES: tuple[Stage, ...] = (
     Stage(
         "unit, property",
         (("pytest", "tests/unit", "tests/property", "-n", "2"),),
-        limit_s=360,
+        limit_s=480,
         kind=Kind.PYTEST,
         needs=("tests/unit", "tests/property"),
     ),
