@@ -99,8 +99,8 @@ ALL_STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "integration",
-        (("pytest", "tests/integration", "--ignore", "tests/integration/contracts"),),
-        limit_s=700,
+        (("pytest", "tests/integration", "--ignore", "tests/integration/contracts", "-n", "2", "--dist", "loadfile"),),
+        limit_s=800,
         kind=Kind.PYTEST,
         wants_packages=True,
         needs=("tests/integration",),

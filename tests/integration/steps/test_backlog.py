@@ -195,6 +195,7 @@ def _record(network: SmallNetwork, number: int) -> Record:
     return network.world.publish(number * WINDOW_MS + 700, b'{"w":%d}' % number, delays={})
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("returning", [WINDOWS], indirect=True)
 def test_pruned_state_is_named_and_an_hour_of_windows_is_settled_by_certificates_of_peers(
     returning: SmallNetwork,
