@@ -87,7 +87,7 @@ ALL_STAGES: tuple[Stage, ...] = (
     Stage(
         "simulator",
         (("python", "-m", "tests.simulator", "--seeds", "300", "--first", "10000"),),
-        limit_s=300,
+        limit_s=200,
         needs=("tests/simulator/__main__.py",),
     ),
     Stage(
