@@ -1,5 +1,7 @@
 """Compile ``contracts_abi/src`` with solc-js: ``python -m contracts_abi.compile [--check]``.
 
+What others compiled is exported beside it (exported.py).
+
 The compiler is the npm package solc of exactly ``SOLC_VERSION``: the folder named by ``LOGSTORE_SOLC_JS``, or one
 that npm installs into a temporary folder. The output has no metadata hash, so it depends on sources, compiler and
 settings only.
@@ -17,6 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from contracts_abi.exported import ExportError, export_here
+
 FOLDER = Path(__file__).parent
 SOLC_VERSION = "0.8.37"
 EVM_VERSION = "prague"
@@ -27,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},
     "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
 }
-CONTRACTS = ("Token", "StreamRegistry", "NodeManager", "StoreManager", "QueryManager", "ReportManager")
+CONTRACTS = ("Token", "NodeManager", "StoreManager", "QueryManager", "ReportManager")
 LEAVE_WARNING = '"leave" will be promoted to keyword'  # the network's own name for it
 RUN_SOLC = "process.stdout.write(require(process.argv[1]).compile(require('fs').readFileSync(0,'utf8')))"
 
@@ -96,8 +100,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if an artifact differs")
     arguments = parser.parse_args()
     try:
-        artifacts = compile_here()
-    except CompileError as error:
+        artifacts = {**compile_here(), **export_here()}
+    except (CompileError, ExportError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     different = 0

@@ -70,7 +70,7 @@ class ContractNetwork:
         chain.deploy()
         validators = [a_key(100 + i) for i in range(members)]
         brokers = [a_key(200 + i) for i in range(3)]
-        stream_ids = sorted(f"0x{a_key(300).address.hex()}/stream-{i:03}" for i in range(streams))
+        stream_ids = sorted(f"0x{a_key(owner).address.hex()}/stream-{i:03}" for i in range(streams))
         consumers = sorted(a_key(400 + i).address for i in range(3))
         chain.register_nodes(
             [

@@ -207,7 +207,7 @@ class WorldChain:
         world = self.world
         return ChainState(block, world.nodes, world.stores, f"0x{CONTRACTS.node_manager.hex()}/system", {})
 
-    def fetch_publish_permission(self, stream_id: str, publisher: Address, block: Block) -> bool:
+    def fetch_publish_permission(self, stream_id: str, publisher: bytes, block: Block) -> bool:
         return (stream_id, publisher) in self.world.publishers
 
     def fetch_consumer_balances(self, consumers: Sequence[Address], block: Block) -> Mapping[Address, int]:

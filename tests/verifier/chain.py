@@ -230,7 +230,9 @@ def _decode_log(contract: str, log: dict[str, Any]) -> Event | None:
             indexed = [i for i in entry["inputs"] if i["indexed"]]
             plain = [i for i in entry["inputs"] if not i["indexed"]]
             values = {i["name"]: decode([_kind(i)], t)[0] for i, t in zip(indexed, topics[1:], strict=True)}
-            found = decode([_kind(i) for i in plain], _bytes(log["data"]))
+            kinds = [_kind(i) for i in plain]
+            raw = decode([kind.replace("string", "bytes") for kind in kinds], _bytes(log["data"]))
+            found = [_text(v) if kind == "string" else v for kind, v in zip(kinds, raw, strict=True)]
             values |= dict(zip([i["name"] for i in plain], found, strict=True))
             place = (int(log["blockNumber"], 16), int(log["logIndex"], 16))
             return Event(contract, entry["name"], values, place, log["transactionHash"])
@@ -259,6 +261,11 @@ def _report(values: Sequence[Any]) -> Report:
         next_committee=tuple(_address(m) for m in v[15]),
         next_config_digest=Digest(v[16]),
     )
+
+
+def _text(raw: bytes) -> str:
+    """A stranger's text in an event, which need not be UTF-8: a byte that is none stays as a lone surrogate."""
+    return raw.decode(errors="surrogateescape")
 
 
 def _address(text: str) -> Address:

@@ -21,8 +21,6 @@ from validator.model import Address, Block, ChainState, Digest, Node, Root, Stor
 from validator.parameters import Contracts
 from validator.ports import AcceptedReport
 
-PUBLISH = 2
-"""Streamr's PermissionType.Publish."""
 NODE_PAGE = 50
 STORE_PAGE = 200
 LOG_RANGE = 2_000
@@ -153,21 +151,26 @@ class ChainReader:
         stores = self._read_stores(stream_ids, block)
         return ChainState(block, tuple(nodes), tuple(stores), self.system_stream, {})
 
-    def fetch_publish_permission(self, stream_id: str, publisher: Address, block: Block) -> bool:
+    def fetch_publish_permission(self, stream_id: str, publisher: bytes, block: Block) -> bool:
         """May ``publisher`` publish in ``stream_id`` at ``block``, by the registry (public permission included)?"""
         return self.fetch_publish_permissions([(stream_id, publisher)], block)[(stream_id, publisher)]
 
     def fetch_publish_permissions(
-        self, pairs: Iterable[tuple[str, Address]], block: Block
-    ) -> Mapping[tuple[str, Address], bool]:
-        """As ``fetch_publish_permission`` for many pairs in one batch; a stream that does not exist permits nobody."""
+        self, pairs: Iterable[tuple[str, bytes]], block: Block
+    ) -> Mapping[tuple[str, bytes], bool]:
+        """As ``fetch_publish_permission`` for many pairs in one batch; a stream that does not exist permits nobody.
+
+        Asked by user id, since publishers may be keys of any kind and length: an address is the user id of its 20
+        bytes. The registry puts a public permission in the place of an expired own one; a permission holds while its
+        expiration is not before the block's time.
+        """
         asked = sorted(set(pairs))
-        function = self._registry.function("hasPermission")
+        function = self._registry.function("getPermissionsForUserId")
         answers = self.rpc.agree(
-            [self._call("stream_registry", function, (stream, _hex(who), PUBLISH), block) for stream, who in asked]
+            [self._call("stream_registry", function, (stream, who), block) for stream, who in asked]
         )
         return {
-            pair: not isinstance(answer, Reverted) and bool(answer[0])
+            pair: not isinstance(answer, Reverted) and _publish_expiration(answer) >= block.timestamp_s
             for pair, answer in zip(asked, answers, strict=True)
         }
 
@@ -389,6 +392,13 @@ def _text(raw: bytes) -> str | None:
         return raw.decode() if 0 < len(raw) <= MAX_STREAM_ID_BYTES else None
     except UnicodeDecodeError:
         return None
+
+
+def _publish_expiration(answer: Sequence[Any]) -> int:
+    """Of Streamr's Permission: may edit, may delete, publish expiration, subscribe expiration, may grant."""
+    permission: Sequence[Any] = answer[0]
+    expiration: int = permission[2]
+    return expiration
 
 
 def _report(number: int, values: Sequence[Any]) -> AcceptedReport:

@@ -34,6 +34,8 @@ BLOCK_GAS = 120_000_000
 MAX_FEE_WEI = 100 * 10**9
 RECEIPT_WAIT_S = 30.0
 UNLIMITED = (1 << 256) - 1
+TRUSTED_ROLE = keccak256(b"TRUSTED_ROLE")
+"""The stream registry's role for those who may name its directory of names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,16 @@ class NodeSetup:
 
 @dataclass(frozen=True, slots=True)
 class StreamSetup:
-    """A stored stream: partitions, who may publish (``public``: anybody), and its balance in base units."""
+    """A stored stream: partitions, who may publish (``public``: anybody), and its balance in base units.
+
+    Below the owner's address, or below a name; of the path the registry takes ASCII letters, digits and -./_ only.
+    Publishers are user ids: addresses, or public keys of other kinds.
+    """
 
     stream_id: str
     balance: int
     partitions: int = 1
-    publishers: tuple[Address, ...] = ()
+    publishers: tuple[bytes, ...] = ()
     public: bool = False
 
 
@@ -113,7 +119,7 @@ class DevChain:
         self.fund([self._owner.address])
         owner = self._owner.address
         first = self._nonce(owner)
-        token, registry, node, store, query, report = (create_address(owner, first + i) for i in range(6))
+        token, registry, node, store, query, report, names = (create_address(owner, first + i) for i in range(7))
         creations: list[tuple[str, tuple[Any, ...]]] = [
             ("Token", ()),
             ("StreamRegistry", ()),
@@ -126,6 +132,7 @@ class DevChain:
             _Call(self._owner, None, interface(name).deployment(arguments), f"deploy {name}", DEPLOY_GAS)
             for name, arguments in creations
         ]
+        calls.append(_Call(self._owner, None, _name_directory(owner), "deploy the directory of names"))
         contracts = Contracts(
             token=token,
             node_manager=node,
@@ -134,6 +141,12 @@ class DevChain:
             report_manager=report,
             stream_registry=registry,
         )
+        nobody = _hex(bytes(20))
+        calls += [
+            self._owner_call("StreamRegistry", registry, "initialize", nobody, nobody),
+            self._owner_call("StreamRegistry", registry, "grantRole", TRUSTED_ROLE, _hex(owner)),
+            self._owner_call("StreamRegistry", registry, "setEnsCache", _hex(names)),
+        ]
         calls.append(self._owner_call("Token", token, "mint", _hex(owner), supply))
         calls += [
             self._owner_call("Token", token, "approve", _hex(spender), UNLIMITED) for spender in (node, store, query)
@@ -176,21 +189,33 @@ class DevChain:
 
     def create_streams(self, streams: Sequence[StreamSetup]) -> None:
         """Create streams, set who may publish, and stake their stores from the owner's tokens."""
-        contracts = self.deployment.contracts
-        registry, store = contracts.stream_registry, contracts.store_manager
+        store = self.deployment.contracts.store_manager
         calls: list[_Call] = []
         for stream in streams:
-            metadata = json.dumps({"partitions": stream.partitions}, separators=(",", ":"))
-            calls.append(self._owner_call("StreamRegistry", registry, "createStream", stream.stream_id, metadata))
-            calls += [
-                self._owner_call("StreamRegistry", registry, "setPublisher", stream.stream_id, _hex(publisher), True)
-                for publisher in stream.publishers
-            ]
-            if stream.public:
-                calls.append(self._owner_call("StreamRegistry", registry, "setPublicPublish", stream.stream_id, True))
+            calls += self._creation(stream)
             if stream.balance:
                 calls.append(self._owner_call("StoreManager", store, "stake", stream.stream_id, stream.balance))
         self._run(calls)
+
+    def _creation(self, stream: StreamSetup) -> list[_Call]:
+        """As a client of the registry creates a stream and permits its publishers."""
+        registry = self.deployment.contracts.stream_registry
+        metadata = json.dumps({"partitions": stream.partitions}, separators=(",", ":"))
+        domain, slash, path = stream.stream_id.partition("/")
+        if domain == _hex(self._owner.address):
+            create = self._owner_call("StreamRegistry", registry, "createStream", slash + path, metadata)
+        else:
+            create = self._owner_call("StreamRegistry", registry, "createStreamWithENS", domain, slash + path, metadata)
+        calls = [create]
+        if stream.publishers:
+            may_publish = (False, False, UNLIMITED, 0, False)
+            users, permissions = list(stream.publishers), [may_publish] * len(stream.publishers)
+            permit = "setPermissionsForUserIds"
+            calls.append(self._owner_call("StreamRegistry", registry, permit, stream.stream_id, users, permissions))
+        if stream.public:
+            permit = "setPublicPermission"
+            calls.append(self._owner_call("StreamRegistry", registry, permit, stream.stream_id, UNLIMITED, 0))
+        return calls
 
     def stake_stores(self, amounts: Mapping[str, int]) -> None:
         """Add to the balances of stored streams."""
@@ -355,6 +380,12 @@ def create_address(sender: Address, nonce: int) -> Address:
     encoded = number if len(number) == 1 and nonce < 0x80 else bytes([0x80 + len(number)]) + number
     body = b"\x94" + sender + encoded
     return Address(keccak256(bytes([0xC0 + len(body)]) + body)[-20:])
+
+
+def _name_directory(owner: Address) -> bytes:
+    """Creation code of what stands for the registry's cache of ENS: whatever it is asked, the name is ``owner``'s."""
+    answer_owner = b"\x73" + owner + bytes.fromhex("5f5260205ff3")  # push the address, store it, return the word
+    return b"\x7a" + answer_owner + bytes.fromhex("5f52601b6005f3")  # push those 27 bytes, store them, return them
 
 
 def _request(method: str, *params: Any) -> Request[Any]:

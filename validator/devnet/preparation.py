@@ -31,8 +31,12 @@ CONSUMER_BALANCE = WEI
 WALLET_WINSTON = 10**15
 OWNER_BYTES = 512
 WALLET_WAIT_S = 120.0
-STREAMS = (("temperature", 1, 2), ("traffic", 3, 3), ("übertragung/データ", 2, 2))
-"""Path, partitions, publishers."""
+STREAMS = (
+    ("{owner}/devnet/temperature", 1, 2),
+    ("{owner}/devnet/traffic", 3, 3),
+    ("übertragung.データ.eth/devnet", 2, 2),
+)
+"""Id, partitions, publishers. The registry wants ASCII in a path; a name in front of it may be of any letters."""
 
 
 # --- wallets --------------------------------------------------------------------------------------
@@ -108,14 +112,14 @@ class ChainPlan:
 
 
 def make_streams(options: Options, owner: SigningKey) -> tuple[Stream, ...]:
-    """The streams of a run: below the owner's address, with publishers of their own."""
+    """The streams of a run: below the owner's address and a name of the owner's, with publishers of their own."""
     return tuple(
         Stream(
-            f"0x{owner.address.hex()}/devnet/{path}",
+            stream_id.format(owner=f"0x{owner.address.hex()}"),
             partitions,
-            tuple(make_key(options.seed, f"publisher {path} {n}", "publish") for n in range(publishers)),
+            tuple(make_key(options.seed, f"publisher {stream_id} {n}", "publish") for n in range(publishers)),
         )
-        for path, partitions, publishers in STREAMS
+        for stream_id, partitions, publishers in STREAMS
     )
 
 

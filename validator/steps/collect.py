@@ -156,7 +156,7 @@ def permission_at(context: Context, state: ChainState) -> Permission:
         if key not in known:
             answer = context.store.chain.load_permission(state.block.hash, stream_id, publisher)
             if answer is None:
-                answer = context.chain.fetch_publish_permission(stream_id, Address(publisher), state.block)
+                answer = context.chain.fetch_publish_permission(stream_id, publisher, state.block)
                 context.store.chain.save_permissions(state.block.hash, {key: answer})
             known[key] = answer
         return known[key]

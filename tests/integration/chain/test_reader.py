@@ -49,7 +49,7 @@ def test_a_state_is_that_of_its_block_whatever_came_after(network: ContractNetwo
 
 def test_more_nodes_and_stores_than_fit_one_page_are_all_read(chain_url: str, network: ContractNetwork) -> None:
     snapshot = network.chain.call_rpc("evm_snapshot")
-    prefix = f"0x{a_key(301).address.hex()}/many"
+    prefix = f"0x{a_key(1).address.hex()}/many"
     network.chain.create_streams([StreamSetup(f"{prefix}-{i:03}", i + 1, partitions=i % 7 + 1) for i in range(230)])
     network.chain.register_nodes([NodeSetup(a_key(10_000 + i), a_key(1), WEI, f"http://h{i}") for i in range(110)])
     deployment = network.chain.deployment
@@ -71,7 +71,11 @@ def test_hostile_metadata_and_stream_ids_hide_nothing_else(chain_url: str, netwo
     network.chain.register_nodes([NodeSetup(key, a_key(821), WEI, "http://x")])
     upsert, create, stake = (
         interface(c).function(f)
-        for c, f in (("NodeManager", "upsertNode"), ("StreamRegistry", "createStream"), ("StoreManager", "stake"))
+        for c, f in (
+            ("NodeManager", "upsertNode"),
+            ("StreamRegistry", "createStreamWithENS"),
+            ("StoreManager", "stake"),
+        )
     )
 
     def text(raw: bytes) -> bytes:
@@ -84,9 +88,11 @@ def test_hostile_metadata_and_stream_ids_hide_nothing_else(chain_url: str, netwo
     network.chain.transact_raw(key, "NodeManager", upsert.selector + word(32) + text(broken))
     owner = a_key(1)
     network.chain.transact_raw(
-        owner, "StreamRegistry", create.selector + word(64) + word(128) + text(broken) + text(broken)
+        owner,
+        "StreamRegistry",
+        create.selector + word(96) + word(160) + word(224) + text(broken) + text(b"/x") + text(broken),
     )
-    network.chain.transact_raw(owner, "StoreManager", stake.selector + word(64) + word(5) + text(broken))
+    network.chain.transact_raw(owner, "StoreManager", stake.selector + word(64) + word(5) + text(broken + b"/x"))
     deployment = network.chain.deployment
     reader = ChainReader([chain_url], deployment.contracts, deployment_block=deployment.block)
     state = reader.fetch_state(reader.fetch_head())
@@ -129,10 +135,61 @@ def test_publish_permission_is_the_registrys(network: ContractNetwork, reader: C
     publisher, stranger = a_key(300).address, a_key(999).address
     assert reader.fetch_publish_permission(network.streams[0], publisher, head) is True
     assert reader.fetch_publish_permission(network.streams[0], stranger, head) is False
+    assert reader.fetch_publish_permission(network.streams[0], a_key(1).address, head) is True  # who created it
     assert reader.fetch_publish_permission(public, stranger, head) is True
     assert reader.fetch_publish_permission("no such stream", publisher, head) is False
     pairs = [(s, a) for s in (*network.streams, public) for a in (publisher, stranger)]
     assert list(reader.fetch_publish_permissions(pairs, head).values()).count(True) == 5
+
+
+@pytest.mark.parametrize("size", [0, 1, 19, 20, 21, 32, 33, 65, 2592, 20_000])
+def test_a_publisher_may_be_a_key_of_any_length(network: ContractNetwork, reader: ChainReader, size: int) -> None:
+    """@streamr/sdk 103 publishes under P-256 keys of 33 or 65 bytes and ML-DSA keys of 2592, as under addresses."""
+    publisher, other = b"\x04" * size, b"\x05" * (size + 1)
+    stream = f"{network.streams[0]}-of-{size}"
+    network.chain.create_streams([StreamSetup(stream, 0, publishers=(publisher,))])
+    head = reader.fetch_head()
+    assert reader.fetch_publish_permissions([(stream, publisher), (stream, other)], head) == {
+        (stream, publisher): True,
+        (stream, other): False,
+    }
+
+
+def test_a_permission_ends_after_the_second_of_its_expiration(network: ContractNetwork, reader: ChainReader) -> None:
+    chain, stream = network.chain, network.streams[1]
+    owner, key = a_key(1), bytes(33)
+    now = reader.fetch_head().timestamp_s
+    chain.transact(
+        owner, "StreamRegistry", "setPermissionsForUserIds", stream, [key], [(False, False, now + 100, 0, False)]
+    )
+    heads = []
+    for at in (now + 99, now + 100, now + 101):
+        chain.call_rpc("evm_setNextBlockTimestamp", at)
+        chain.mine()
+        heads.append(reader.fetch_head())
+    assert [reader.fetch_publish_permission(stream, key, head) for head in heads] == [True, True, False]
+    chain.transact(owner, "StreamRegistry", "setPublicPermission", stream, now + 10_000, 0)
+    assert reader.fetch_publish_permission(stream, key, reader.fetch_head()) is True  # as anybody
+    assert reader.fetch_publish_permission(stream, key, heads[2]) is False
+
+
+def test_a_deleted_stream_permits_nobody_and_one_made_anew_only_whom_it_is_told(
+    network: ContractNetwork, reader: ChainReader
+) -> None:
+    chain, owner, publisher = network.chain, a_key(1), a_key(300).address
+    stream = f"{network.streams[0]}-gone"
+    chain.create_streams([StreamSetup(stream, 5, partitions=7, publishers=(publisher,))])
+    before = reader.fetch_head()
+    chain.transact(owner, "StreamRegistry", "deleteStream", stream)
+    deleted = reader.fetch_head()
+    chain.transact(owner, "StreamRegistry", "createStream", "/" + stream.partition("/")[2], "{}")
+    again = reader.fetch_head()
+    asked = [reader.fetch_publish_permission(stream, publisher, block) for block in (before, deleted, again)]
+    assert asked == [True, False, False]
+    assert [
+        [s.partitions for s in reader.fetch_state(block).stores if s.stream_id == stream]
+        for block in (before, deleted, again)
+    ] == [[7], [], [1]]
 
 
 def test_consumer_balances_are_those_of_the_block(network: ContractNetwork, reader: ChainReader) -> None:

@@ -330,7 +330,7 @@ def test_join_and_leave_return_what_was_brought(network: ContractNetwork) -> Non
         ("StoreManager", "stake", ["x", 0], "ZeroAmount"),
         ("QueryManager", "stake", [0], "ZeroAmount"),
         ("Token", "mint", ["0x" + bytes(19).hex() + "01", 1], "NotOwner"),
-        ("StreamRegistry", "setPublisher", ["no such stream", "0x" + bytes(20).hex(), True], "NoSuchStream"),
+        ("StreamRegistry", "setPermissionsForUserIds", ["no such stream", [], []], "error_streamDoesNotExist"),
     ],
 )
 def test_a_stranger_is_refused_by_name(
