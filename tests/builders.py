@@ -34,6 +34,13 @@ def a_key(number: int = 1) -> SigningKey:
     return SigningKey(number.to_bytes(32, "big"))
 
 
+def flip_s(signature: bytes) -> bytes:
+    """The other signature over the same digest that recovers to the same signer: n - s, and the other v."""
+    order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+    s = order - int.from_bytes(signature[32:64], "big")
+    return signature[:32] + s.to_bytes(32, "big") + bytes([55 - signature[64]])
+
+
 def a_stream_id(number: int = 1, path: str = "sensors/room-1") -> str:
     """A stream owned by ``a_key(number)``."""
     return f"0x{a_key(number).address.hex()}/{path}"

@@ -65,5 +65,19 @@ def recover_address(digest: Digest, signature: bytes) -> Address:
     return address_of_public_key(key.format(compressed=False))
 
 
+def verify_signature(digest: Digest, signature: bytes, signer: Address) -> None:
+    """Whether a signature is one that our contracts accept as ``signer``'s: the one answer for the door, for what is
+    loaded, and for what is packed into a report.
+
+    Raises:
+        MalformedInput: field "signature": 65 bytes, v 27 or 28, s in the lower half, and recovery gives the signer.
+    """
+    recovered = recover_address(digest, signature)
+    if not is_low_s(signature):
+        raise MalformedInput("signature", "high s")
+    if recovered != signer:
+        raise MalformedInput("signature", "not of the named signer")
+
+
 def is_low_s(signature: bytes) -> bool:
     return int.from_bytes(signature[32:64], "big") <= HALF_ORDER

@@ -24,7 +24,7 @@ from typing import Any
 
 from validator.codec import cbor
 from validator.codec.cbor import read_bytes, read_u63
-from validator.codec.secp256k1 import SigningKey, is_low_s, recover_address
+from validator.codec.secp256k1 import SigningKey, verify_signature
 from validator.codec.typed_data import Domain, Struct, digest
 from validator.errors import InvariantError, MalformedInput
 from validator.model import (
@@ -106,10 +106,7 @@ def verify_statement(statement: Statement, context: SigningContext) -> None:
     Raises:
         MalformedInput: field "signature".
     """
-    if not is_low_s(statement.signature):
-        raise MalformedInput("signature", "high s")
-    if recover_address(statement_digest(statement, context), statement.signature) != statement.signer:
-        raise MalformedInput("signature", "not of the named signer")
+    verify_signature(statement_digest(statement, context), statement.signature, statement.signer)
 
 
 def verify_quorum(votes: VoteQuorum, committee: Sequence[Address], quorum: int, context: SigningContext) -> None:
@@ -231,10 +228,7 @@ def sign_upload(upload: UploadAnnouncement, key: SigningKey, context: SigningCon
 
 def verify_upload(upload: UploadAnnouncement, context: SigningContext) -> None:
     """Raises MalformedInput unless the named signer signed it."""
-    if not is_low_s(upload.signature):
-        raise MalformedInput("signature", "high s")
-    if recover_address(upload_digest(upload, context), upload.signature) != upload.signer:
-        raise MalformedInput("signature", "not of the named signer")
+    verify_signature(upload_digest(upload, context), upload.signature, upload.signer)
 
 
 def encode_upload(u: UploadAnnouncement) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from validator.codec.manifest import encode_ledger
 from validator.codec.report import decode_report, encode_report, pack_signatures, report_digest
-from validator.codec.secp256k1 import recover_address
+from validator.codec.secp256k1 import verify_signature
 from validator.consensus.quorum import quorum
 from validator.errors import MalformedInput
 from validator.hashing import order_committee
@@ -57,16 +57,18 @@ def attest(context: Context, number: int) -> StepResult:
 
 
 def valid_signatures(context: Context, config: EpochConfig, stored: StoredReport) -> dict[Address, bytes]:
-    """Attestations by members whose signature over this very report holds."""
+    """Attestations by members whose signature over this very report is one that the contract accepts; any other that is
+    stored (an older release kept what it now refuses) counts as none."""
     found: dict[Address, bytes] = {}
     for attestation in context.store.reports.load_attestations(stored.digest):
         if attestation.signer not in config.committee:
             continue
         try:
-            if recover_address(stored.digest, attestation.signature) == attestation.signer:
-                found[attestation.signer] = attestation.signature
+            verify_signature(stored.digest, attestation.signature, attestation.signer)
         except MalformedInput as error:
             log.debug("attestation.refused", report=stored.number, reason=str(error))
+            continue
+        found[attestation.signer] = attestation.signature
     return found
 
 

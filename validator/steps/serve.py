@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from validator.codec.outcome import decode_observation, decode_outcome
-from validator.codec.secp256k1 import recover_address
+from validator.codec.secp256k1 import verify_signature
 from validator.codec.statement import verify_quorum, verify_statement, verify_upload
 from validator.consensus.quorum import quorum
 from validator.consensus.reconcile import Records, answer
@@ -354,7 +354,7 @@ class Service:
             self._context.tasks.enqueue("bundle.verify", str(upload.number))
 
     def _receive_attestation(self, sender: Address, attestation: Attestation) -> None:
-        """Kept unverified against a report (it may not be drafted here yet), but only from members, few of each."""
+        """A signature that the contract accepts, of a member. What it signs need not be drafted here: few of each."""
         bundle = self._context.store.bundles.load_bundle(attestation.number)
         if bundle is None:
             self._refuse("attestation", attestation.signer, "unknown instance")
@@ -364,13 +364,11 @@ class Service:
             return
         self._spend("attestation", sender, 1)
         try:
-            genuine = recover_address(attestation.report_digest, attestation.signature) == attestation.signer
+            verify_signature(attestation.report_digest, attestation.signature, attestation.signer)
         except MalformedInput as error:
             self._refuse("attestation", attestation.signer, "bad signature", str(error))
             return
-        if not genuine:
-            self._refuse("attestation", attestation.signer, "bad signature")
-        elif self._context.store.reports.save_attestation(attestation):
+        if self._context.store.reports.save_attestation(attestation):
             self._context.tasks.enqueue("report.attest", str(attestation.number))
 
     def _refuse(self, what: str, signer: Address | None, name: str, detail: str = "") -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select, update
+from dataclasses import replace
 
+from sqlalchemy import delete, select, update
+
+from validator.codec.secp256k1 import verify_signature
+from validator.errors import MalformedInput
 from validator.model import Digest, StorageId
 from validator.ports import Attestation, Clock, PreparedTransaction, StoredReport
 from validator.store import schema
@@ -12,7 +16,7 @@ from validator.store.rows import as_row, from_row, insert_new, require_word
 
 STATES = ("drafted", "attested", "submitted", "final", "reverted")
 MAX_DIGESTS = 64
-"""Attestations kept per bundle and signer: one for every upload that it has read back whole, which are few."""
+"""Attestations kept per bundle and signer of reports that are not drafted here: the newest. Those of drafts stay."""
 
 
 class ReportRows:
@@ -45,14 +49,30 @@ class ReportRows:
             connection.execute(change.values(state=state, changed_ms=self._clock.now_ms()))
 
     def save_attestation(self, attestation: Attestation) -> bool:
-        """Keep a verified signature, one per report and signer; False if it is known, or its signer has signed
-        ``MAX_DIGESTS`` of this number already."""
+        """Keep a verified signature, one per report and signer; False if it is known.
+
+        However many other digests somebody shows signatures of, the one over a report that is drafted here, or will be
+        and comes again, is never kept out: beyond ``MAX_DIGESTS`` of a number and signer the oldest that belong to no
+        draft give way. A stored signature that the contract does not accept (an older release kept such) is replaced.
+        """
         t = schema.attestations
+        row = as_row(attestation) | {"received_ms": self._clock.now_ms()}
+        place = (t.c.report_digest == attestation.report_digest, t.c.signer == attestation.signer)
+        mine = (t.c.number == attestation.number, t.c.signer == attestation.signer)
+        drafts = select(schema.reports.c.digest)
         with self._database.write() as connection:
-            mine = select(func.count()).where(t.c.number == attestation.number, t.c.signer == attestation.signer)
-            if connection.execute(mine).scalar_one() >= MAX_DIGESTS:
-                return False
-            row = as_row(attestation) | {"received_ms": self._clock.now_ms()}
+            held = connection.execute(select(t.c.signature).where(*place)).one_or_none()
+            if held is not None:
+                if _is_accepted(replace(attestation, signature=held.signature)) or not _is_accepted(attestation):
+                    return False
+                connection.execute(update(t).where(*place).values(**row))
+                return True
+            undrafted = select(t.c.report_digest).where(*mine, t.c.report_digest.not_in(drafts))
+            surplus = connection.scalars(
+                undrafted.order_by(t.c.received_ms.desc(), t.c.report_digest).offset(MAX_DIGESTS - 1)
+            ).all()
+            if surplus:
+                connection.execute(delete(t).where(*mine, t.c.report_digest.in_(surplus)))
             return insert_new(connection, t, row)
 
     def load_attestations(self, report_digest: Digest) -> list[Attestation]:
@@ -93,6 +113,14 @@ class ReportRows:
         query = select(t.c.ledger).where(t.c.number == number)
         with self._database.read() as connection:
             return connection.scalar(query.order_by((t.c.state == "final").desc(), t.c.drafted_ms.desc()).limit(1))
+
+
+def _is_accepted(attestation: Attestation) -> bool:
+    try:
+        verify_signature(attestation.report_digest, attestation.signature, attestation.signer)
+    except MalformedInput:
+        return False
+    return True
 
 
 _REPORT = select(*(schema.reports.c[name] for name in StoredReport.__dataclass_fields__))

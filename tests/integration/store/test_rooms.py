@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-from tests.builders import GENESIS_MS, a_key, a_record, some_records
+from tests.builders import GENESIS_MS, a_key, a_record, flip_s, some_records
 from tests.integration.store.conftest import NOW_MS, HandClock
 from tests.integration.store.worker import CONFIG, INSTANCE
 from validator.codec.outcome import encode_observation, set_root
@@ -43,6 +44,7 @@ from validator.ports import (
 )
 from validator.store import events, meta, schema, windows
 from validator.store.chain import decode_state, encode_state
+from validator.store.reports import MAX_DIGESTS
 from validator.store.segments import DamagedSegment, SegmentStore
 from validator.store.sql import SqlStore
 from validator.store.view import count_rejections
@@ -298,6 +300,36 @@ def test_one_attestation_per_signer_and_report(store: SqlStore) -> None:
     assert store.reports.save_attestation(Attestation(1, CONFIG, a_key(1).address, bytes(65))) is False
     assert store.reports.load_attestations(CONFIG) == sorted(attestations, key=lambda a: a.signer)
     assert store.reports.load_attestations(NIL) == []
+
+
+def test_an_attestation_that_the_contract_refuses_gives_way_to_one_that_it_takes(store: SqlStore) -> None:
+    key = a_key(1)
+    good = Attestation(1, CONFIG, key.address, key.sign(CONFIG))
+    store.reports.save_attestation(replace(good, signature=flip_s(good.signature)))
+    assert store.reports.save_attestation(good) is True
+    assert store.reports.load_attestations(CONFIG) == [good]
+    assert store.reports.save_attestation(replace(good, signature=flip_s(good.signature))) is False
+    assert store.reports.load_attestations(CONFIG) == [good]
+
+
+def test_no_flood_of_other_digests_keeps_the_signature_of_a_draft_out_or_drives_it_away(store: SqlStore) -> None:
+    key = a_key(1)
+
+    def flood(offset: int) -> None:
+        for n in range(offset, offset + 2 * MAX_DIGESTS):
+            digest = hash_body(b"nobody's %d" % n)
+            assert store.reports.save_attestation(Attestation(1, digest, key.address, key.sign(digest)))
+
+    digest = hash_body(b"drafted")
+    right = Attestation(1, digest, key.address, key.sign(digest))
+    flood(0)
+    assert store.reports.save_attestation(right) is True
+    store.reports.save_report(StoredReport(1, StorageId(hash_body(b"id")), digest, b"body", b"ledger", "drafted"))
+    flood(1_000)
+    assert store.reports.load_attestations(digest) == [right]
+    kept = [store.reports.load_attestations(hash_body(b"nobody's %d" % n)) for n in range(1_000 + 2 * MAX_DIGESTS)]
+    assert len([k for k in kept if k]) == MAX_DIGESTS
+    assert kept[-1], "the newest stay"
 
 
 def test_the_newest_transaction_is_the_one_to_watch(store: SqlStore) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.builders import a_key
-from validator.codec.secp256k1 import HALF_ORDER, SigningKey, is_low_s, recover_address
+from tests.builders import a_key, flip_s
+from validator.codec.secp256k1 import HALF_ORDER, SigningKey, is_low_s, recover_address, verify_signature
 from validator.errors import MalformedInput
 from validator.hashing import keccak256
 from validator.model import Digest
@@ -39,6 +39,21 @@ def test_what_is_no_signature_is_refused(signature: bytes) -> None:
 def test_v_is_27_or_28(v: int) -> None:
     with pytest.raises(MalformedInput, match="recovery value"):
         recover_address(DIGEST, a_key().sign(DIGEST)[:64] + bytes([v]))
+
+
+def test_one_function_says_what_the_contract_accepts() -> None:
+    good = a_key().sign(DIGEST)
+    verify_signature(DIGEST, good, a_key().address)
+    for bad, reason in (
+        (flip_s(good), "high s"),
+        (good[:64], "64 bytes"),
+        (good + b"\0", "66 bytes"),
+        (good[:64] + b"\0", "recovery value 0"),
+        (a_key(2).sign(DIGEST), "not of the named signer"),
+        (a_key().sign(Digest(bytes(32))), "not of the named signer"),
+    ):
+        with pytest.raises(MalformedInput, match=reason):
+            verify_signature(DIGEST, bad, a_key().address)
 
 
 @pytest.mark.parametrize("secret", [b"", bytes(31), bytes(33), bytes(32), b"\xff" * 32])
