@@ -23,6 +23,8 @@ MONEY = frozenset({"scope_floor", "rent", "price_min", "price_max", "price_defau
 """Parameters in base units, which may be large."""
 MONEY_BITS = 128
 COUNT_BITS = 63
+MAX_COMMITTEE = 32
+"""Members that the contract takes (ReportManager.MAX_COMMITTEE)."""
 _KINDS: dict[str, type] = {"str": str, "bool": bool, "int": int}
 
 
@@ -65,6 +67,7 @@ class ParameterSet:
     timeout_delta_ms: int = 500
     timeout_max_ms: int = 60_000
     windows_active: int = 16
+    committee_limit: int = MAX_COMMITTEE
     # sizes
     bundle_windows: int = 60
     bundle_bytes: int = 256 << 20
@@ -101,6 +104,8 @@ class ParameterSet:
         for name in ("epoch_windows", "window_ms", "bundle_windows", "bundle_bytes", "budget_windows", "price_min"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1", field=name)
+        if not 1 <= self.committee_limit <= MAX_COMMITTEE:
+            raise ConfigError(f"committee_limit must be 1 to {MAX_COMMITTEE}", field="committee_limit")
         for name in ("treasury_ppm", "penalty_ppm"):
             if getattr(self, name) > PPM:
                 raise ConfigError(f"{name} must be at most {PPM}", field=name)

@@ -21,8 +21,9 @@ import {Owned} from "./Owned.sol";
 /// instead of one cold storage slot each. Signatures are compact (EIP-2098), 64 bytes, in ascending order of the
 /// signers' index; the bitmap says whose they are.
 contract ReportManager is Owned {
-    /// n, so that a bitmap shares a slot with the block number.
-    uint256 public constant MAX_COMMITTEE = 128;
+    /// n: the largest quorum's signatures still leave room for a full report in one transaction, and a bitmap shares a
+    /// slot with the block number.
+    uint256 public constant MAX_COMMITTEE = 32;
 
     /// What one pass over the stream lines yields.
     struct Streams {

@@ -95,8 +95,8 @@ class DirectPeers:
         self.network = network
 
     def _ask(self, member: Address) -> Service:
-        node = self.network.by_address[member]
-        if node.away or self.network.by_address[self.own].away:
+        node = self.network.by_address.get(member)
+        if node is None or node.away or self.network.by_address[self.own].away:
             raise TransientError("connection refused")
         return node.service
 

@@ -137,6 +137,8 @@ class World:
             *(Node(m, 10**18, None, f"http://127.0.0.1:{4000 + i}") for i, m in enumerate(self.members)),
             *(Node(b, 10**18, f"http://127.0.0.1:{5000 + i}", None) for i, b in enumerate(self.brokers)),
         )
+        self.nodes_from: dict[int, tuple[Node, ...]] = {}
+        """Staked nodes from a block number on, where they change."""
 
     # --- chain ---
 
@@ -148,6 +150,10 @@ class World:
 
     def finalised(self) -> Block:
         return self.block(self.clock.now_ms() // 1000 - 2)
+
+    def nodes_at(self, number: int) -> tuple[Node, ...]:
+        changes = [first for first in self.nodes_from if first <= number]
+        return self.nodes_from[max(changes)] if changes else self.nodes
 
     # --- brokers ---
 
@@ -205,7 +211,9 @@ class WorldChain:
 
     def fetch_state(self, block: Block) -> ChainState:
         world = self.world
-        return ChainState(block, world.nodes, world.stores, f"0x{CONTRACTS.node_manager.hex()}/system", {})
+        return ChainState(
+            block, world.nodes_at(block.number), world.stores, f"0x{CONTRACTS.node_manager.hex()}/system", {}
+        )
 
     def fetch_publish_permission(self, stream_id: str, publisher: bytes, block: Block) -> bool:
         return (stream_id, publisher) in self.world.publishers

@@ -193,3 +193,9 @@ def test_every_parameter_is_in_the_file() -> None:
     text = format_network(a_network(FIRST))
     for field in dataclasses.fields(ParameterSet):
         assert f"\n{field.name} = " in text
+
+
+@pytest.mark.parametrize("limit", [0, 33])
+def test_a_committee_is_as_large_as_the_contract_takes_at_most(limit: int) -> None:
+    with pytest.raises(ConfigError, match="committee_limit must be 1 to 32"):
+        ParameterSet(first_epoch=0, epoch_windows=1, committee_limit=limit)

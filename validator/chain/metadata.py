@@ -19,7 +19,9 @@ MAX_PARTITIONS = 100
 def parse_node_metadata(raw: bytes) -> tuple[str | None, str | None]:
     """(http URL, validator URL) of a node: strings of 1 to 256 printable ASCII characters, http or https.
 
-    Anything else, and everything in a text that is no JSON object of at most 4 KiB, is None.
+    Anything else, and everything in a text that is no JSON object of at most 4 KiB, is None. Who names such a text is a
+    member, or counts as a broker, for everybody alike: that a client refuses the URL (fetching.check_url: an operator's
+    own settings), or finds nobody there, plays no part. Such a member is one of the faulty that n members survive.
     """
     data = _parse_object(raw, MAX_NODE_METADATA)
     return _url(data.get("http")), _url(data.get("validator"))

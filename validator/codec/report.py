@@ -18,12 +18,12 @@ from validator.codec.secp256k1 import is_low_s
 from validator.codec.typed_data import Domain, Struct, digest
 from validator.errors import InvariantError, MalformedInput
 from validator.model import Address, ConsumerLine, Digest, NodeLine, Report, Root, StorageId, StreamLine
+from validator.parameters import MAX_COMMITTEE
 
 KIND = "report/1"
 MAX_REPORT_BYTES = 1 << 20
 MAX_LINES = 1024
 """Lines per list, as in the contract."""
-MAX_COMMITTEE = 128
 MAX_AMOUNT = (1 << 96) - 1
 """Largest amount of one line in base units, as in the contract."""
 MAX_STREAM_ID_BYTES = 256

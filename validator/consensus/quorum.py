@@ -7,6 +7,10 @@ it, and it has none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from validator.model import Address, Node
+
 
 def faulty(n: int) -> int:
     """f: the number of faulty members that n members survive."""
@@ -21,3 +25,13 @@ def quorum(n: int) -> int:
 def one_honest(n: int) -> int:
     """Members of whom at least one is honest."""
     return faulty(n) + 1
+
+
+def choose_committee(nodes: Iterable[Node], limit: int) -> tuple[Address, ...]:
+    """The members among staked nodes, ascending: of those that name a validator URL the first ``limit`` by stake, then
+    address. Empty where there is none: then the committee stays as it is.
+
+    A function of what is on chain (chain.metadata says which texts are URLs), never of who answers.
+    """
+    willing = sorted((n for n in nodes if n.validator_url), key=lambda n: (-n.stake, n.address))
+    return tuple(sorted(node.address for node in willing[:limit]))

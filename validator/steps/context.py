@@ -14,7 +14,7 @@ from validator.codec.config import config_digest, encode_config
 from validator.codec.secp256k1 import SigningKey
 from validator.codec.statement import SigningContext, verify_quorum, verify_statement
 from validator.consensus.proposal import Scope
-from validator.consensus.quorum import quorum
+from validator.consensus.quorum import choose_committee, quorum
 from validator.consensus.window import Budget, partition_budget
 from validator.errors import ConfigError, MalformedInput, TransientError, ValidatorError
 from validator.log import get_logger
@@ -65,6 +65,8 @@ class EpochConfig:
     config: Config
     digest: Digest
     preimage: bytes
+    urls: Mapping[Address, str]
+    """Where members are reached: what they named when they were chosen."""
 
     @property
     def committee(self) -> tuple[Address, ...]:
@@ -281,7 +283,8 @@ def state_at(context: Context, block: Block) -> ChainState:
 
 
 def epoch_config(context: Context, number: int) -> EpochConfig:
-    """Committee and config digest of an epoch, read at ``B``(epoch start).
+    """Committee and config digest of an epoch, read at ``B``(epoch start). Where nobody offers itself there, the
+    members of the epoch before stay, so no later committee is empty.
 
     Raises:
         NotYet: that block is not finalised yet.
@@ -294,6 +297,12 @@ def epoch_config(context: Context, number: int) -> EpochConfig:
     if epoch is None:
         raise ConfigError(f"the network has no epoch {number}", field="epoch")
     state = state_at(context, block_for(context, epoch.start_ms, epoch.parameters))
+    committee = choose_committee(state.nodes, epoch.parameters.committee_limit)
+    named = {node.address: node.validator_url for node in state.nodes}
+    urls = {member: url for member in committee if (url := named[member]) is not None}
+    if not committee and number:
+        before = epoch_config(context, number - 1)
+        committee, urls = before.committee, dict(before.urls)
     config = Config(
         chain_id=context.network.chain_id,
         deployment_parent_hash=context.network.deployment_parent_hash,
@@ -301,9 +310,9 @@ def epoch_config(context: Context, number: int) -> EpochConfig:
         parameters=epoch.parameters,
         epoch=number,
         config_count=context.network.config_count,
-        committee=tuple(sorted(node.address for node in state.nodes if node.validator_url)),
+        committee=committee,
     )
-    found = EpochConfig(epoch, config, config_digest(config), encode_config(config))
+    found = EpochConfig(epoch, config, config_digest(config), encode_config(config), urls)
     context.configs[number] = found
     return found
 

@@ -95,14 +95,12 @@ class Service:
         last = context.network.sets[-1].first_epoch
         number = current.number if current is not None else last
         for wanted in (number - 1, number, number + 1):
-            epoch = context.network.epoch(wanted)
-            if epoch is None:
+            if context.network.epoch(wanted) is None:
                 continue
             try:
-                state = state_at(context, block_at(context, epoch.start_ms, epoch.parameters))
+                urls.update(epoch_config(context, wanted).urls)
             except TransientError:
                 continue  # its block is not final yet
-            urls.update({node.address: node.validator_url for node in state.nodes if node.validator_url})
         self._members, self._members_until_ms = urls, clock_ms + MEMBERS_FOR_MS
         return urls
 

@@ -10,8 +10,10 @@ import pytest
 from tests.builders import a_key, flip_s
 from tests.fakes import small_network
 from tests.fakes.small_network import Member, SmallNetwork
+from tests.fakes.world import some_parameters
+from validator.codec.report import decode_report, encode_report
 from validator.hashing import hash_body
-from validator.model import Address
+from validator.model import Address, Node
 from validator.ports import Attestation, Gossip, StepResult
 from validator.steps.attest import packed_signatures, valid_signatures
 from validator.steps.context import Context, epoch_config
@@ -110,3 +112,39 @@ def test_an_attestation_of_a_stranger_or_for_a_bundle_that_is_not_there_is_not_k
     strange = Attestation(0, digest, a_key(1).address, a_key(1).sign(digest))
     member.service.receive(other.address, Gossip(attestations=(far, strange)))
     assert member.rows("SELECT count(*) FROM attestations") == [(0,)]
+
+
+# --- the committee ----------------------------------------------------------------------------------
+
+
+def two_epochs(a_network: MakeNetwork, nodes: Callable[[SmallNetwork], tuple[Node, ...]]) -> SmallNetwork:
+    """Four validators, an epoch of one bundle and one more; at the second's block others are staked."""
+    network = a_network(4, parameters=(some_parameters(last=False), some_parameters(first_epoch=1)))
+    epoch = network.network.epoch(1)
+    assert epoch is not None
+    block = network.world.block(epoch.start_ms // 1000 - epoch.parameters.lag_s)
+    network.world.nodes_from[block.number] = nodes(network)
+    network.world.publish(100, b"{}")
+    return network
+
+
+def test_strangers_beyond_the_limit_of_a_committee_stop_no_rotation(a_network: MakeNetwork) -> None:
+    strangers = [Node(a_key(40_000 + i).address, 10**17 + i, None, f"https://s{i}.example") for i in range(200)]
+    network = two_epochs(a_network, lambda n: (*n.world.nodes, *strangers))
+    network.run_to_final()
+    following = network.world.reports[0].next_committee
+    richest = [node.address for node in sorted(strangers, key=lambda n: -n.stake)[:28]]
+    assert following == tuple(sorted([*network.world.members, *richest]))
+    report = network.world.reports[0]
+    assert decode_report(encode_report(report)) == report
+    served = network.members[0].service.members()
+    assert set(served) <= set(following), "who is no member is not served"
+
+
+def test_a_committee_stays_where_nobody_offers_itself(a_network: MakeNetwork) -> None:
+    network = two_epochs(a_network, lambda n: tuple(replace(node, validator_url=None) for node in n.world.nodes))
+    network.run_to_final()
+    assert network.world.reports[0].next_committee == network.world.members
+    assert network.world.reports[0].next_config_digest == epoch_config(network.members[0].context, 1).digest
+    urls = {node.address: node.validator_url for node in network.world.nodes if node.validator_url}
+    assert epoch_config(network.members[0].context, 1).urls == urls, "members are reached where they were"

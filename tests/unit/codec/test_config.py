@@ -62,6 +62,7 @@ def different() -> list[tuple[str, Config]]:
         contracts = replace(config.contracts, **{field.name: Address(b"\xff" * 20)})
         changed.append((f"contracts.{field.name}", a_config(contracts=contracts)))
     others: dict[str, Any] = {"finality": "7", "report_mode": "legacy", "last": True, "price_max": 1 << 101}
+    others["committee_limit"] = 31
     for parameter in dataclasses.fields(ParameterSet):
         name: Any = parameter.name
         value = others[name] if name in others else getattr(PARAMETERS, name) + 1
