@@ -10,13 +10,17 @@ from alembic import context
 from sqlalchemy import Connection
 
 from validator.store.database import open_database, prepare_sqlite
-from validator.store.schema import Amount, metadata
+from validator.store.schema import Amount, StreamId, Words, metadata
 
 
 def render_item(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:
-    """Migrations must not change with the code: write our own type out."""
+    """Migrations must not change with the code: write our own types out."""
     if kind == "type" and isinstance(item, Amount):
         return 'sa.Numeric(78, 0).with_variant(sa.String(78), "sqlite")'
+    if kind == "type" and isinstance(item, StreamId):
+        return "sa.LargeBinary(length=256)"
+    if kind == "type" and isinstance(item, Words):
+        return "sa.Text()"
     return False
 
 

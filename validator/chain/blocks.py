@@ -10,11 +10,14 @@ import threading
 from bisect import bisect_right, insort
 from typing import Any
 
-from validator.chain.rpc import Request, Rpc, parse_bytes, parse_quantity
+from validator.chain.rpc import Request, Rpc, parse_bytes, parse_number
+from validator.codec.message import MAX_TIMESTAMP_MS
 from validator.errors import MalformedInput, RemoteFault, TransientError
 from validator.model import Block, Digest
 
 CACHED_BLOCKS = 4096
+MAX_TIME_S = MAX_TIMESTAMP_MS // 1000
+"""The last second in which a message can lie: its milliseconds fit wherever times are kept."""
 MAX_STEPS = 128
 """Reads of one search for B(t); halving alone needs 64."""
 
@@ -26,9 +29,9 @@ def parse_block(value: Any) -> Block | None:
     if not isinstance(value, dict):
         raise MalformedInput("block", "not an object")
     return Block(
-        number=parse_quantity(value.get("number"), "block.number"),
+        number=parse_number(value.get("number"), "block.number"),
         hash=Digest(parse_bytes(value.get("hash"), "block.hash", 32)),
-        timestamp_s=parse_quantity(value.get("timestamp"), "block.timestamp"),
+        timestamp_s=parse_number(value.get("timestamp"), "block.timestamp", MAX_TIME_S),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from validator.chain.abi import ERC1271, Function, decode_values, interface
 from validator.chain.blocks import Blocks
 from validator.chain.metadata import parse_node_metadata, parse_partitions
-from validator.chain.rpc import Request, Reverted, Rpc, SourceHealth, parse_bytes, parse_quantity
+from validator.chain.rpc import MAX_NUMBER, Request, Reverted, Rpc, SourceHealth, parse_bytes, parse_quantity
 from validator.errors import ConfigError, MalformedInput, RemoteFault, TransientError
 from validator.model import Address, Block, ChainState, Digest, Node, Root, StorageId, Store
 from validator.parameters import Contracts
@@ -23,6 +23,8 @@ from validator.ports import AcceptedReport
 
 NODE_PAGE = 50
 STORE_PAGE = 200
+MAX_NODES = 1 << 16
+"""Staked nodes of a network; each has locked the required stake, so a contract of ours never has so many."""
 LOG_RANGE = 2_000
 """Blocks per eth_getLogs; a common limit of public nodes."""
 MIN_LOG_RANGE = 10
@@ -236,6 +238,8 @@ class ChainReader:
         calls = [self._call("report_manager", self._report_manager.function(name), (), at) for name in names]
         answers = zip(self.rpc.agree(calls), names, strict=True)
         digest, count, members, number = (self._values(answer, f"ReportManager.{name}")[0] for answer, name in answers)
+        if number > MAX_NUMBER:
+            raise RemoteFault("ReportManager.nextNumber: a report beyond all numbers", function="nextNumber")
         return ContractConfig(Digest(digest), count, tuple(Address(m) for m in members), number)
 
     # --- check ------------------------------------------------------------------------------------
@@ -284,6 +288,8 @@ class ChainReader:
 
     def _read_nodes(self, page: Any, block: Block) -> list[Node]:
         total, *lists = self._values(page, "NodeManager.stakedNodes")
+        if total > MAX_NODES:
+            raise RemoteFault(f"NodeManager.stakedNodes: more than {MAX_NODES} nodes", function="stakedNodes")
         function = self._node_manager.function("stakedNodes")
         rest = [
             self._call("node_manager", function, (at, NODE_PAGE), block) for at in range(NODE_PAGE, total, NODE_PAGE)
@@ -291,6 +297,8 @@ class ChainReader:
         pages = [lists, *(self._values(p, "NodeManager.stakedNodes")[1:] for p in self.rpc.agree(rest))]
         nodes: list[Node] = []
         for addresses, stakes, texts in pages:
+            if not len(addresses) == len(stakes) == len(texts):
+                raise RemoteFault("NodeManager.stakedNodes: lists of different lengths", function="stakedNodes")
             for address, stake, text in zip(addresses, stakes, texts, strict=True):
                 http, validator = parse_node_metadata(text)
                 nodes.append(Node(Address(address), stake, http, validator))
@@ -403,6 +411,8 @@ def _publish_expiration(answer: Sequence[Any]) -> int:
 
 def _report(number: int, values: Sequence[Any]) -> AcceptedReport:
     root, storage_id, digest, last_ms, block_number, _bitmap = values
+    if max(number, last_ms, block_number) > MAX_NUMBER:
+        raise RemoteFault("ReportManager: a report beyond all numbers", function="lastReport")
     return AcceptedReport(number, Root(root), StorageId(storage_id), Digest(digest), block_number, last_ms)
 
 

@@ -8,6 +8,7 @@ a URL is ever put into a text.
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,9 @@ DEADLINE_S = 15.0
 CONNECT_S = 4.0
 PATIENCE_S = 0.5
 """How long slower sources are waited for where an answer is there, and theirs would only make it better."""
+
+MAX_NUMBER = 2**63 - 1
+"""What a signed column of 64 bits holds."""
 
 T = TypeVar("T")
 
@@ -369,14 +373,28 @@ def _is_value(answer: Any) -> bool:
 # --- parsing --------------------------------------------------------------------------------------
 
 
+_QUANTITY = re.compile("0x[0-9a-fA-F]{1,64}")
+
+
 def parse_quantity(value: Any, what: str = "quantity") -> int:
     """ "0x1f" → 31, up to 256 bits. Raises MalformedInput."""
-    if isinstance(value, str) and value.startswith("0x") and 3 <= len(value) <= 66:
-        try:
-            return int(value[2:], 16)
-        except ValueError:
-            pass
+    if isinstance(value, str) and _QUANTITY.fullmatch(value):
+        return int(value, 16)
     raise MalformedInput(what, "not a hex quantity")
+
+
+def parse_number(value: Any, what: str = "number", most: int = MAX_NUMBER) -> int:
+    """A quantity that counts something (blocks, gas, nonces, seconds) and so fits wherever such are kept.
+
+    A source may say any 256 bits; what is beyond ``most`` is refused here, before it meets a column or an object.
+
+    Raises:
+        MalformedInput: no quantity, or more than ``most``.
+    """
+    number = parse_quantity(value, what)
+    if number > most:
+        raise MalformedInput(what, f"{number:#x} is more than {most:#x}")
+    return number
 
 
 def parse_bytes(value: Any, what: str = "data", size: int | None = None) -> bytes:
@@ -386,6 +404,8 @@ def parse_bytes(value: Any, what: str = "data", size: int | None = None) -> byte
             data = bytes.fromhex(value[2:])
         except ValueError:
             raise MalformedInput(what, "not hex data") from None
+        if 2 * len(data) != len(value) - 2:
+            raise MalformedInput(what, "space between hex digits")
         if size is None or len(data) == size:
             return data
     raise MalformedInput(what, f"not hex data of {size} bytes" if size is not None else "not hex data")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from validator.chain.abi import explain_revert, interface
-from validator.chain.rpc import Failed, Request, Reverted, Rpc, parse_bytes, parse_quantity
+from validator.chain.rpc import Failed, Request, Reverted, Rpc, parse_bytes, parse_number, parse_quantity
 from validator.codec.report import report_values
 from validator.codec.secp256k1 import SigningKey
 from validator.errors import AlreadyDone, MalformedInput, RemoteFault, TransientError, UnknownOutcome
@@ -187,7 +187,7 @@ class ChainSender:
 
     def _fetch_nonce(self, tag: str) -> int:
         values = self.rpc.each_at_least(
-            Request("eth_getTransactionCount", ("0x" + self.address.hex(), tag), parse_quantity), self.rpc.majority
+            Request("eth_getTransactionCount", ("0x" + self.address.hex(), tag), parse_number), self.rpc.majority
         )
         return _lower_median(values)
 
@@ -265,8 +265,8 @@ def _parse_receipt(value: Any) -> _Receipt | None:
     if not isinstance(value, dict):
         raise MalformedInput("receipt", "not an object")
     return _Receipt(
-        parse_quantity(value.get("blockNumber"), "receipt.blockNumber"),
+        parse_number(value.get("blockNumber"), "receipt.blockNumber"),
         parse_bytes(value.get("blockHash"), "receipt.blockHash", 32),
         parse_quantity(value.get("status"), "receipt.status") == 1,
-        parse_quantity(value.get("gasUsed"), "receipt.gasUsed"),
+        parse_number(value.get("gasUsed"), "receipt.gasUsed"),
     )

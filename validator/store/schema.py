@@ -2,10 +2,16 @@
 
 The schema is created and changed by the migrations in alembic/ only; a test compares the two. Amounts of up to 256
 bits are NUMERIC(78) on PostgreSQL and decimal text on SQLite, whose numbers would become floats.
+
+Whatever a stranger may have written can be stored, on both engines alike. Stream ids are names: they come back exactly
+as they were (``StreamId``). What people read, such as the detail of a refusal, comes back with the few characters
+spelt out that no database takes (``Words``). Columns of 64 bits hold what their door let in: numbers of the chain, of
+statements and of messages are bounded where they are read (``chain.rpc.parse_number``, ``cbor.read_u63``).
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy import (
@@ -55,6 +61,31 @@ class Amount(TypeDecorator[int]):
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002
         return None if value is None else int(value)
 
+
+class StreamId(TypeDecorator[str]):
+    """A text that names something, kept as its UTF-8: U+0000 is a character of it like any other."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002
+        return None if value is None else value.encode()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return None if value is None else bytes(value).decode()
+
+
+class Words(TypeDecorator[str]):
+    """A text for people: U+0000, which PostgreSQL refuses, and lone surrogates, which are no UTF-8, are spelt out."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return None if value is None else _UNSTORABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", value)
+
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
 """Type of a counting key: SQLite counts up INTEGER only."""
@@ -187,7 +218,7 @@ chain_blocks = Table(
 store_index = Table(
     "store_index",
     metadata,
-    Column("stream_id", String(256), primary_key=True),
+    Column("stream_id", StreamId(256), primary_key=True),
 )
 
 events = Table(
@@ -197,7 +228,7 @@ events = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("level", String(8), nullable=False),
     Column("event", String(64), nullable=False),
-    Column("fields", Text, nullable=False),
+    Column("fields", Words, nullable=False),
 )
 
 due = Table(
@@ -235,9 +266,9 @@ etags = Table(
         autoincrement=False,
     ),
     Column("broker", LargeBinary(20), primary_key=True),
-    Column("stream_id", String(256), primary_key=True),
+    Column("stream_id", StreamId(256), primary_key=True),
     Column("partition", Integer, primary_key=True, autoincrement=False),
-    Column("etag", Text, nullable=False),
+    Column("etag", Words, nullable=False),
 )
 
 sightings = Table(
@@ -261,7 +292,7 @@ rejections = Table(
     Column("source", LargeBinary(20), nullable=False),
     Column("window_start", BigInteger, nullable=False),
     Column("first_ms", BigInteger, nullable=False),
-    Column("detail", Text, nullable=False),
+    Column("detail", Words, nullable=False),
     Index(None, "source", "window_start"),
 )
 
@@ -287,7 +318,7 @@ rounds = Table(
     Column("round", BigInteger, nullable=False),
     Column("step", String(32), nullable=False),
     Column("leader", LargeBinary(20)),
-    Column("waits_for", Text, nullable=False),
+    Column("waits_for", Words, nullable=False),
     Column("wake_ms", BigInteger),
     Column("queued", Boolean, nullable=False),
     Column("opened_ms", BigInteger, nullable=False),
@@ -356,7 +387,7 @@ bundles = Table(
     Column("state", String(16), nullable=False),
     Column("previous_root", LargeBinary(32)),
     Column("root", LargeBinary(32)),
-    Column("path", Text, nullable=False),
+    Column("path", Words, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("sha256", LargeBinary(32)),
     Column("manifest", LargeBinary, nullable=False),
@@ -375,7 +406,7 @@ uploads = Table(
     Column("attempt", Integer, primary_key=True, autoincrement=False),
     Column("storage_id", LargeBinary(32), nullable=False),
     Column("owner", LargeBinary, nullable=False),
-    Column("header", Text, nullable=False),
+    Column("header", Words, nullable=False),
     Column("reward", Amount, nullable=False),
     Column("anchor_height", BigInteger, nullable=False),
     Column("data_size", BigInteger, nullable=False),
@@ -394,7 +425,7 @@ announcements = Table(
     Column("signer", LargeBinary(20), primary_key=True),
     Column("bytes", LargeBinary, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Words, nullable=False),
     Column("heard_ms", BigInteger, nullable=False),
     Column("checked_ms", BigInteger),
 )

@@ -186,7 +186,7 @@ def save_rejections(connection: Connection, start_ms: int, rejections: Iterable[
             "source": source,
             "window_start": start_ms,
             "first_ms": now_ms,
-            "detail": detail[:MAX_DETAIL].replace("\0", "\\x00"),
+            "detail": detail[:MAX_DETAIL],
         }
         held[source] += insert_new(connection, t, row)
     for (source, reason), count in beyond.items():
