@@ -439,11 +439,13 @@ class RoundHead:
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What became of statements and proofs of peers. ``woken``: open instances with news, whose advance is to be
-    queued; ``kept``: statements that are held now, news or not; ``dropped``: how many are not, by reason."""
+    queued; ``kept``: statements that are held now, news or not; ``dropped``: how many are not, by reason; ``foreign``:
+    news with our own signature that the journal lacks."""
 
     woken: tuple[InstanceId, ...]
     kept: tuple[Statement, ...]
     dropped: Mapping[str, int]
+    foreign: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -568,6 +570,9 @@ class Rounds(Protocol):
 
     def load_round(self, instance: InstanceId) -> StoredRound | None: ...
 
+    def load_unopened(self, instance: InstanceId, config_digest: Digest) -> StoredRound:
+        """What is held of an instance that has no row here."""
+
     def save_round(
         self,
         stored: StoredRound,
@@ -595,9 +600,14 @@ class Rounds(Protocol):
         """How many were new."""
 
     def take(
-        self, statements: Sequence[Statement], bodies: Mapping[Digest, bytes], proofs: Sequence[VoteQuorum]
+        self,
+        statements: Sequence[Statement],
+        bodies: Mapping[Digest, bytes],
+        proofs: Sequence[VoteQuorum],
+        own: Address | None = None,
     ) -> Taken:
-        """Keep what peers sent and is verified, as far as the core would keep it, in one transaction."""
+        """Keep what peers sent and is verified, as far as the core would keep it, in one transaction; and what
+        ``own`` has signed that the journal lacks, whatever the core would do with it."""
 
     def save_proof(self, proof: VoteQuorum) -> bool: ...
 

@@ -265,10 +265,7 @@ _refusal = votes.refusal
 def _accept_as_singles(self: machine._Turn, q: VoteQuorum) -> None:
     """A quorum is taken apart, and counts only as far as its votes are kept."""
     for s in q.statements():
-        reason = _refuse_second(self.votes, s, self.floor(), self.ceiling())
-        if s.signer == self.rules.own and not reason and not self.take_own(s):
-            continue
-        if not reason:
+        if not _refuse_second(self.votes, s, self.floor(), self.ceiling()):
             self.include(s)
 
 

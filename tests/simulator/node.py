@@ -890,7 +890,7 @@ class Node:
             own = tuple(s for s in own if s.kind is not StatementKind.PROPOSAL)
         others = tuple(s for s in a.votes.statements() if s.signer != a.rules.own)
         cell.agreement = states.restore(
-            a.rules, states.encode_progress(a), own + others, tuple(a.votes.quorums.values())
+            a.rules, states.encode_progress(a), own, others, tuple(a.votes.quorums.values())
         )
 
     def snapshot(self) -> None:

@@ -4,7 +4,8 @@ Tendermint as in arXiv 1807.04938, whose pseudo-code is the specification; "line
 Where it says 2f + 1 of 3f + 1, this says a quorum of n - f. What is added, and why it is safe:
 
 - Nothing is said before the cut-off (``Start``) and before enough peers told which statements of this member they
-  know (``Recalled``): a statement of ours that our journal lacks bars us from the instance.
+  know (``Recalled``). A statement with our signature that our journal lacks bars us from the instance, however it
+  comes: alone or inside a quorum, of any round and kind, from a peer or from the store, before or after the decision.
 - A *fresh* proposal is prevoted only if it is acceptable too, and only by a member whose own observation is out. A
   value with a proof was accepted by n - 2f honest members before; it is judged by validity alone.
 - A proof sets the valid value in whatever round it arrives, and before the value itself is here: f + 1 honest members
@@ -68,6 +69,7 @@ from validator.consensus.state import (
     Agreement,
     Judgement,
     Step,
+    is_in,
     unfit,
 )
 from validator.consensus.votes import (
@@ -132,6 +134,7 @@ class _Turn:
     __slots__ = (
         "decided",
         "effects",
+        "journal",
         "judgements",
         "loaded",
         "now_ms",
@@ -154,6 +157,7 @@ class _Turn:
         self.decided = a.decided
         self.unsigned = a.unsigned
         self.loaded = a.loaded
+        self.journal = a.journal
         self.now_ms = now_ms
         self.effects: list[Effect] = []
         self.touched = False
@@ -178,6 +182,7 @@ class _Turn:
             wake,
             self.unsigned,
             self.loaded,
+            self.journal,
         )
         return a, tuple(self.effects)
 
@@ -280,37 +285,49 @@ class _Turn:
 
     def take_statement(self, event: Received) -> None:
         s = event.statement
-        round = self.place.round
-        reason = unfit(self.rules, s) or refusal(self.votes, s, round - BEHIND, round + AHEAD)
+        reason = unfit(self.rules, s)
+        foreign = not reason and s.signer == self.rules.own and not self.recognise(s)
+        if self.decided is not None:
+            self.do(Ignore(event, "decided"))
+            return
+        reason = reason or refusal(self.votes, s, self.floor(), self.ceiling())
         if reason:
             if reason != "known":  # a resend is not news
                 self.do(Ignore(event, reason))
             return
-        if s.signer != self.rules.own:
+        if s.signer != self.rules.own or foreign:
             self.do(Keep(s))
-        elif not self.take_own(s):
-            return
-        self.include(s)
+        if s.signer != self.rules.own or s.round <= self.ceiling():
+            self.include(s)
 
-    def take_own(self, s: Statement) -> bool:
-        """Own words come back signed, or they are not ours to know: then we are barred. False: nothing to add."""
-        self.touched = True
+    def recognise(self, s: Statement) -> bool:
+        """Own words come back signed, or the journal holds them, or they are not ours to know: then we are barred."""
         for said in self.unsigned:
             if said.content == s.content:
+                self.touched = True
                 self.unsigned = tuple(u for u in self.unsigned if u is not said)
+                self.journal = {**self.journal, (s.kind, s.round): s}
                 return True
+        if is_in(self.journal, s):
+            return True
         self.bar(s)
-        return s.round <= self.ceiling()
+        return False
 
     def take_quorum(self, event: ReceivedQuorum) -> None:
         q = event.quorum
-        if (q.kind, q.round, q.value) in self.votes.quorums:
-            return  # a resend is not news
         try:
             check_quorum(q, self.rules.config_digest, self.rules.instance, self.rules.members)
         except MalformedInput as error:
             self.do(Ignore(event, str(error)))
             return
+        for s in q.statements():
+            if s.signer == self.rules.own:
+                self.recognise(s)
+        if self.decided is not None:
+            self.do(Ignore(event, "decided"))
+            return
+        if (q.kind, q.round, q.value) in self.votes.quorums:
+            return  # a resend is not news
         if q.kind is PREVOTE and q.round < self.floor() and q.round <= self.place.valid_round:
             self.do(Ignore(event, "a newer proof is held"))
             return
@@ -346,12 +363,9 @@ class _Turn:
     def accept_quorum(self, q: VoteQuorum) -> None:
         """A quorum from a peer counts as a whole, whatever single votes of its signers are known."""
         self.hold_quorum(q)
-        own = self.rules.own
         for s in q.statements():
-            reason = refusal(self.votes, s, self.floor(), self.ceiling())
-            if s.signer == own and not reason and not self.take_own(s):
-                continue
-            if not reason:
+            ours_ahead = s.signer == self.rules.own and s.round > self.ceiling()
+            if not ours_ahead and not refusal(self.votes, s, self.floor(), self.ceiling()):
                 self.include(s)
         self.follow_quorum(q)
 
@@ -386,6 +400,8 @@ class _Turn:
         """Look at what the store held: evidence, quorums in single votes, proofs and certificates."""
         self.touched = True
         self.loaded = False
+        for s in self.origin.foreign:
+            self.bar(s)
         for pair in find_evidence(self.votes.statements()):
             self.do(KeepEvidence(pair))
         for q in self.votes.quorums.values():
@@ -413,6 +429,7 @@ class _Turn:
 
     def bar(self, s: Statement) -> None:
         if not self.standing.barred:
+            self.touched = True
             self.standing = replace(self.standing, barred=True)
             self.do(Bar(s))
 
@@ -757,7 +774,7 @@ _TAKERS: Mapping[type[Event], Callable[[_Turn, Any], None]] = {
     Arrived: _Turn.take_arrival,
     Tick: _Turn.take_tick,
 }
-_HEEDED_WHEN_DECIDED = frozenset({Resume, Tick})
+_HEEDED_WHEN_DECIDED = frozenset({Resume, Tick, Received, ReceivedQuorum})
 
 
 def worth_keeping(a: Agreement, s: Statement) -> str:
@@ -784,6 +801,11 @@ def missing_for(a: Agreement, held: Held) -> tuple[tuple[Statement, ...], tuple[
 
 def describe_wait(a: Agreement) -> str:
     """What the instance waits for, in words for the status page."""
+    waits = _describe_wait(a)
+    return f"barred: {waits}" if a.standing.barred and a.decided is None else waits
+
+
+def _describe_wait(a: Agreement) -> str:
     place, standing, rules = a.place, a.standing, a.rules
     if a.decided is not None:
         return "decided"

@@ -6,7 +6,7 @@ statements among them being the journal. Where the journal is ahead of the progr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -168,6 +168,8 @@ class Agreement(Struct, frozen=True, gc=False):
 
     ``wake_ms``: when ``Tick`` is due next; None: only another event helps. ``unsigned``: said, not yet back with a
     signature; empty whenever state is saved. ``loaded``: statements came from the store and were not looked at yet.
+    ``journal``: all that we have ever said here, by kind and round, however old. ``foreign``: statements with our
+    signature that came from the store and that the journal lacks, not looked at yet.
     """
 
     rules: Rules
@@ -179,6 +181,8 @@ class Agreement(Struct, frozen=True, gc=False):
     wake_ms: int | None = None
     unsigned: tuple[Statement, ...] = ()
     loaded: bool = True
+    journal: Mapping[tuple[int, int], Statement] = {}
+    foreign: tuple[Statement, ...] = ()
 
     @property
     def round(self) -> int:
@@ -242,18 +246,23 @@ _ANSWERS = (Answer.YES, Answer.NO, Answer.NOT_YET)
 
 
 def restore(
-    rules: Rules, progress: bytes | None, statements: Sequence[Statement], quorums: Sequence[VoteQuorum]
+    rules: Rules,
+    progress: bytes | None,
+    journal: Iterable[Statement],
+    statements: Sequence[Statement],
+    quorums: Sequence[VoteQuorum],
 ) -> Agreement:
-    """State from the store: progress, all statements held (own ones included), all proofs and certificates.
+    """State from the store: progress, journal of own statements, all statements held, all proofs and certificates.
 
-    Round, step and lock are rebuilt from the own statements where these are ahead of the progress (an imported
-    journal has no progress). The first event looks at the statements; nothing is lost between saving and looking.
+    Round, step and lock are rebuilt from the journal where it is ahead of the progress (an imported journal has no
+    progress); what else carries our signature is not ours to build on. The first event looks at the statements;
+    nothing is lost between saving and looking.
 
     Raises:
         MalformedInput: the progress is not of this form.
     """
     place, standing, judgements, wake_ms, ahead = _NEW if progress is None else _decode_progress(progress)
-    own = [s for s in statements if s.signer == rules.own]
+    own = [s for s in journal if s.signer == rules.own]
     place = _rebuild(place, own)
     for s in own:
         if s.kind is OBSERVATION:
@@ -261,12 +270,32 @@ def restore(
     floor, ceiling = place.round - BEHIND, place.round + AHEAD
     votes = EMPTY
     for s in (*own, *statements, *ahead):
-        if not unfit(rules, s) and not refusal(votes, s, floor, ceiling):
+        ours_ahead = s.signer == rules.own and s.round > ceiling
+        if not ours_ahead and not unfit(rules, s) and not refusal(votes, s, floor, ceiling):
             votes = add(votes, s, ceiling)
     for q in quorums:
         votes = add_quorum(votes, q)
     decision = next((q for q in quorums if q.kind is PRECOMMIT and place.step is Step.DECIDED), None)
-    return Agreement(rules, votes, place, standing, judgements, decision, wake_ms)
+    said: dict[tuple[int, int], Statement] = {(s.kind, s.round): s for s in own}
+    signed = (*statements, *ahead, *(s for q in quorums for s in q.statements()))
+    foreign = {s.content: s for s in signed if s.signer == rules.own and not unfit(rules, s) and not is_in(said, s)}
+    return Agreement(
+        rules,
+        votes,
+        place,
+        standing,
+        judgements,
+        decision,
+        wake_ms,
+        journal=said,
+        foreign=tuple(foreign.values()),
+    )
+
+
+def is_in(journal: Mapping[tuple[int, int], Statement], s: Statement) -> bool:
+    """Whether the journal holds these words; signatures may differ, signers may use random nonces."""
+    known = journal.get((s.kind, s.round))
+    return known is not None and known.content == s.content
 
 
 def _rebuild(place: Place, own: Sequence[Statement]) -> Place:

@@ -7,6 +7,9 @@ At the door, in order of cost: is the instance one that has begun, the config di
 signer may make; was this very statement taken before; may its sender have more signatures checked now; is the
 signature genuine; would the core keep it. What is refused is counted by name and changes nothing. An honest member
 verifies before it keeps and keeps before it tells, so a request with a wrong signature is dropped whole.
+
+What comes with our own signature and our journal lacks passes the last of these doors in any case: it is kept, an
+alarm is raised here, and the core says nothing more in that instance.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ from validator.steps.checking import check_canonical
 from validator.steps.collect import contract_check_at, permission_at
 from validator.steps.context import Context, EpochConfig, budgets_of, epoch_config, instance_config, state_at
 from validator.steps.context import block_for as block_at
+from validator.steps.standing import is_too_early
 from validator.steps.statements import WITH_BODY, load_bodies, restore_agreement
 
 log = get_logger(__name__)
@@ -134,7 +138,9 @@ class Service:
         quorums = [q for q in gossip.quorums if not self._is_held(q) and self._accept_quorum(sender, q)]
         if statements or quorums:
             bodies = self._read_bodies(gossip.bodies, statements)
-            taken = self._context.store.rounds.take(statements, bodies, quorums)
+            taken = self._context.store.rounds.take(statements, bodies, quorums, self._context.address)
+            for foreign in taken.foreign:
+                self._raise_alarm(sender, foreign)
             for reason, count in taken.dropped.items():
                 for _ in range(count):
                     self._on_refusal("statement", reason)
@@ -149,8 +155,9 @@ class Service:
     def missing(self, sender: Address, held: HeldVotes) -> Gossip:
         """The statements and quorums of one instance that the sender lacks, whoever signed them."""
         context = self._context
-        stored = context.store.rounds.load_round(held.instance)
-        if stored is None or stored.config_digest != held.config_digest:
+        rounds = context.store.rounds
+        stored = rounds.load_round(held.instance) or rounds.load_unopened(held.instance, held.config_digest)
+        if stored.config_digest != held.config_digest or not (stored.version or stored.statements or stored.proofs):
             return Gossip()
         if stored.certificate is not None:
             return Gossip(quorums=(stored.certificate,))
@@ -301,6 +308,17 @@ class Service:
                 continue
             found[digest] = body
         return found
+
+    def _raise_alarm(self, sender: Address, foreign: Statement) -> None:
+        """Our key has spoken elsewhere. Of instances before our database began that says nothing (the fresh wait)."""
+        if not is_too_early(self._context, foreign.instance):
+            log.error(
+                "journal.unknown_statement",
+                instance=str(foreign.instance),
+                round=foreign.round,
+                kind=foreign.kind.name.lower(),
+                told_by=sender.hex(),
+            )
 
     def _is_held(self, item: Statement | VoteQuorum) -> bool:
         with self._lock:

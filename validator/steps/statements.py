@@ -15,8 +15,7 @@ WITH_BODY = (StatementKind.OBSERVATION, StatementKind.PROPOSAL)
 
 def restore_agreement(rules: Rules, stored: StoredRound) -> Agreement:
     """The state of an instance as it was saved; a statement that is journaled and received counts once."""
-    statements = {(s.content, s.signer): s for s in (*stored.own, *stored.statements)}
-    return restore(rules, stored.progress, list(statements.values()), stored.proofs)
+    return restore(rules, stored.progress, stored.own, stored.statements, stored.proofs)
 
 
 def load_bodies(context: Context, statements: Iterable[Statement]) -> tuple[bytes, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
@@ -20,12 +21,14 @@ from validator.store.meta import require_active
 from validator.store.rows import at_instance, insert_new, is_instance, of_instance
 from validator.store.statements import (
     is_held,
+    is_journaled,
     journal_vote,
     load_journal,
     load_proofs,
     load_statements,
     make_room_ahead,
     save_evidence,
+    save_foreign,
     save_proof,
     save_statements,
 )
@@ -117,20 +120,20 @@ class RoundRows:
             row = _newest(connection, instance)
             if row is None:
                 return None
-            config_digest = Digest(row.config_digest)
-            return StoredRound(
-                instance=instance,
-                config_digest=config_digest,
+            return replace(
+                _load_held(connection, instance, Digest(row.config_digest)),
                 version=row.version,
                 progress=row.progress,
-                own=tuple(load_journal(connection, config_digest, instance)),
-                statements=tuple(load_statements(connection, config_digest, instance)),
-                proofs=tuple(load_proofs(connection, config_digest, instance)),
                 certificate=None if row.certificate is None else decode_quorum(row.certificate),
                 wake_ms=row.wake_ms,
                 opened_ms=row.opened_ms,
                 waits_for=row.waits_for,
             )
+
+    def load_unopened(self, instance: InstanceId, config_digest: Digest) -> StoredRound:
+        """What is held of an instance that has no row here: others may have opened it."""
+        with self._database.read() as connection:
+            return _load_held(connection, instance, config_digest)
 
     def save_round(
         self,
@@ -196,17 +199,31 @@ class RoundRows:
             return len(save_statements(connection, statements, self._clock.now_ms()))
 
     def take(
-        self, statements: Sequence[Statement], bodies: Mapping[Digest, bytes], proofs: Sequence[VoteQuorum]
+        self,
+        statements: Sequence[Statement],
+        bodies: Mapping[Digest, bytes],
+        proofs: Sequence[VoteQuorum],
+        own: Address | None = None,
     ) -> Taken:
         """Keep what peers sent, in one transaction, as far as the core would keep it; bodies only of what is kept.
 
-        Signatures are verified, bodies decoded. Instances with news that are open here are marked as queued.
+        Signatures are verified, bodies decoded. Instances with news that are open here are marked as queued. What
+        carries the signature of ``own``, and the journal lacks, is kept whatever its round, since the core bars us
+        for it; where a decision has ended the looking, it is at least named.
         """
         dropped: dict[str, int] = {}
         news: set[InstanceId] = set()
         kept: list[Statement] = []
+        foreign: list[Statement] = []
         now_ms = self._clock.now_ms()
+        ours = [s for q in proofs for s in q.statements() if s.signer == own]
         with self._database.write() as connection:
+            for statement in dict.fromkeys((*(s for s in statements if s.signer == own), *ours)):
+                if is_journaled(connection, statement) or _may_be_pruned(connection, statement.instance):
+                    continue
+                if save_foreign(connection, statement, now_ms):
+                    foreign.append(statement)
+                    news.add(statement.instance)
             for instance in sorted({s.instance for s in statements}):
                 row = _newest(connection, instance)
                 at = 0 if row is None else row.round
@@ -228,7 +245,7 @@ class RoundRows:
                     kept.append(statement)
             news |= {proof.instance for proof in proofs if save_proof(connection, proof)}
             woken = tuple(instance for instance in sorted(news) if _mark_queued(connection, instance))
-        return Taken(woken, tuple(kept), dropped)
+        return Taken(woken, tuple(kept), dropped, tuple(foreign))
 
     def save_proof(self, proof: VoteQuorum) -> bool:
         """Keep a verified proof or certificate; False if one for the same votes is there."""
@@ -277,6 +294,21 @@ class RoundRows:
         return [InstanceId(InstanceKind(kind), number) for kind, number, version in rows if version == 0]
 
 
+def _load_held(connection: Connection, instance: InstanceId, config_digest: Digest) -> StoredRound:
+    return StoredRound(
+        instance=instance,
+        config_digest=config_digest,
+        version=0,
+        progress=None,
+        own=tuple(load_journal(connection, config_digest, instance)),
+        statements=tuple(load_statements(connection, config_digest, instance)),
+        proofs=tuple(load_proofs(connection, config_digest, instance)),
+        certificate=None,
+        wake_ms=None,
+        opened_ms=0,
+    )
+
+
 def _newest(connection: Connection, instance: InstanceId) -> Any:
     return connection.execute(_NEWEST, at_instance(instance)).one_or_none()
 
@@ -290,6 +322,15 @@ def _refusal(connection: Connection, statement: Statement, at: int) -> str:
     if statement.round > at + AHEAD and not make_room_ahead(connection, statement, at + AHEAD):
         return "far ahead"
     return ""
+
+
+def _may_be_pruned(connection: Connection, instance: InstanceId) -> bool:
+    """Whether the journal of an instance may be incomplete: of what is final only the newest own statement is kept."""
+    t = schema.bundles
+    place = and_(t.c.first_ms <= instance.number, t.c.end_ms > instance.number)
+    if instance.kind is InstanceKind.LATE:
+        place = t.c.number == instance.number
+    return connection.scalar(select(t.c.number).where(place, t.c.state == "final").limit(1)) is not None
 
 
 def _has_body(connection: Connection, body: bytes) -> bool:

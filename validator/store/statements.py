@@ -23,6 +23,7 @@ _JOURNALED_ROUND = select(func.max(_J.c.round)).where(of_instance(_J, of_config=
 _STATEMENTS = select(_S.c.bytes).where(of_instance(_S, of_config=True)).order_by(_S.c.id)
 _OF_SIGNER = (of_instance(_S, of_config=True), _S.c.signer == bindparam("at_signer"))
 _AT_PLACE = (*_OF_SIGNER, _S.c.statement_kind == bindparam("at_statement"), _S.c.round == bindparam("at_round"))
+_COUNT_OF_SIGNER = select(func.count()).where(*_OF_SIGNER)
 _COUNT_AT_PLACE = select(func.count()).where(*_AT_PLACE)
 _HELD = select(_S.c.id).where(
     *_AT_PLACE, _S.c.value == bindparam("at_value"), _S.c.valid_round == bindparam("at_valid_round")
@@ -84,6 +85,14 @@ def load_journal(connection: Connection, config_digest: Digest, instance: Instan
     return [decode_statement(data) for data in connection.scalars(_JOURNAL, at_instance(instance, config_digest))]
 
 
+def is_journaled(connection: Connection, statement: Statement) -> bool:
+    """Whether the journal holds these very words; signatures may differ."""
+    t = schema.journal
+    query = select(t.c.bytes).where(*(t.c[name] == value for name, value in _place(statement).items()))
+    data = connection.scalar(query)
+    return data is not None and decode_statement(data).content == statement.content
+
+
 def load_whole_journal(connection: Connection) -> list[Statement]:
     """All own statements under all config digests, in the order they were written: for an export."""
     return [decode_statement(data) for data in connection.scalars(select(schema.journal.c.bytes).order_by("id"))]
@@ -113,19 +122,22 @@ def save_statements(connection: Connection, statements: Iterable[Statement], now
     for statement in statements:
         if _count_at_place(connection, statement) >= MAX_PER_PLACE:
             continue
-        row = {
-            **_place(statement),
-            "signer": statement.signer,
-            "value": statement.value,
-            "valid_round": statement.valid_round,
-            "bytes": encode_statement(statement),
-            "received_ms": now_ms,
-        }
-        if insert_new(connection, schema.statements, row):
+        if insert_new(connection, schema.statements, _row(statement, now_ms)):
             fresh.append(statement)
     for config_digest, instance, signer in {(s.config_digest, s.instance, s.signer) for s in fresh}:
         _prune_signer(connection, config_digest, instance, signer)
     return fresh
+
+
+def save_foreign(connection: Connection, statement: Statement, now_ms: int) -> bool:
+    """Keep a verified statement that carries our signature and is not ours, whatever its round; False if it is kept.
+
+    One is enough to bar us, so whoever has our key fills no disk with others.
+    """
+    place = at_instance(statement.instance, statement.config_digest)
+    if connection.execute(_COUNT_OF_SIGNER, {**place, "at_signer": statement.signer}).scalar_one() > 2 * MAX_PER_SIGNER:
+        return False
+    return insert_new(connection, schema.statements, _row(statement, now_ms))
 
 
 def is_held(connection: Connection, statement: Statement) -> bool:
@@ -243,6 +255,17 @@ def count_evidence(connection: Connection) -> dict[Address, int]:
     t = schema.evidence
     rows = connection.execute(select(t.c.signer, func.count()).group_by(t.c.signer))
     return {Address(signer): count for signer, count in rows}
+
+
+def _row(statement: Statement, now_ms: int) -> dict[str, object]:
+    return {
+        **_place(statement),
+        "signer": statement.signer,
+        "value": statement.value,
+        "valid_round": statement.valid_round,
+        "bytes": encode_statement(statement),
+        "received_ms": now_ms,
+    }
 
 
 def _place(statement: Statement) -> dict[str, object]:

@@ -121,7 +121,7 @@ def test_a_restart_anywhere_changes_nothing_that_is_said(
 ) -> None:
     whole, _, now = play(an_agreement(), [*start(), *history[:cut]])
     rows, held = whole.votes.statements(), tuple(whole.votes.quorums.values())
-    again = restore(whole.rules, encode_progress(whole), rows, held)
+    again = restore(whole.rules, encode_progress(whole), whole.journal.values(), rows, held)
     assert again.place == whole.place
     _, said, _ = play(whole, rest, now)
     _, said_again, _ = play(again, rest, now)
@@ -132,7 +132,7 @@ def test_a_restart_anywhere_changes_nothing_that_is_said(
 @given(history=histories)
 def test_the_journal_alone_is_enough_to_keep_the_lock(history: list[tuple[Event, int]]) -> None:
     whole, said, _ = play(an_agreement(), [*start(), *history])
-    again = restore(whole.rules, None, said, ())
+    again = restore(whole.rules, None, said, (), ())
     assert again.place.locked_round == whole.place.locked_round
     assert again.place.locked_value == whole.place.locked_value
     assert again.place.round >= max((s.round for s in said), default=0)

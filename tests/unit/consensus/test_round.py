@@ -40,6 +40,7 @@ from validator.consensus.events import (
 from validator.consensus.proposal import Answer
 from validator.consensus.round import advance, describe_wait, missing_for, on_event, summarise, worth_keeping
 from validator.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress, restore
+from validator.consensus.votes import add
 from validator.errors import InvariantError
 from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
 
@@ -256,6 +257,127 @@ def test_a_barred_member_still_follows_to_the_decision() -> None:
     seat.tell(Received(seat.vote(1, PRECOMMIT, W, round=2)))
     effects = seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V)))
     assert any(isinstance(e, Decide) for e in effects)
+
+
+def an_own_quorum_statement(seat: Seat) -> list[Event]:
+    return [ReceivedQuorum(seat.quorum("123", PREVOTE, W))]
+
+
+def an_own_quorum_of_a_round_long_past(seat: Seat) -> list[Event]:
+    seat.hear("23", PREVOTE, NIL, round=40)
+    assert seat.a.round == 40
+    return [ReceivedQuorum(seat.quorum("123", PRECOMMIT, W, round=3))]
+
+
+def an_own_vote_of_a_round_long_past(seat: Seat) -> list[Event]:
+    seat.hear("23", PREVOTE, NIL, round=40)
+    return [Received(seat.vote(1, PREVOTE, W, round=3))]
+
+
+def an_own_vote_far_ahead(seat: Seat) -> list[Event]:
+    return [Received(seat.vote(1, PREVOTE, W, round=30))]
+
+
+def another_observation_of_ours(seat: Seat) -> list[Event]:
+    return [Received(seat.vote(1, OBSERVATION, W))]
+
+
+def an_own_proposal(seat: Seat) -> list[Event]:
+    return [Received(seat.vote(1, PROPOSAL, W, round=1))]
+
+
+def an_own_third_vote(seat: Seat) -> list[Event]:
+    """Two of ours are kept already, one of them our own indeed."""
+    seat.hear_proposal(V)
+    seat.judge(V)
+    assert seat.said(PREVOTE) == [V]
+    a = replace_votes(seat, seat.vote(1, PREVOTE, U))
+    assert len(a.votes.of(PREVOTE, 0)[seat.leaders[1]]) == 2
+    seat.a = a
+    return [Received(seat.vote(1, PREVOTE, W))]
+
+
+def replace_votes(seat: Seat, s: Statement) -> Agreement:
+    return changed(seat.a, votes=add(seat.a.votes, s, seat.a.round + 2))
+
+
+def an_own_vote_after_the_decision(seat: Seat) -> list[Event]:
+    seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V)))
+    return [Received(seat.vote(1, PRECOMMIT, W))]
+
+
+def an_own_quorum_after_the_decision(seat: Seat) -> list[Event]:
+    seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V)))
+    return [ReceivedQuorum(seat.quorum("123", PRECOMMIT, V))]
+
+
+def a_quorum_that_is_held_with_other_signers(seat: Seat) -> list[Event]:
+    seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, W)))
+    return [ReceivedQuorum(seat.quorum("012", PREVOTE, W))]
+
+
+FOREIGN = [
+    an_own_quorum_statement,
+    an_own_quorum_of_a_round_long_past,
+    an_own_vote_of_a_round_long_past,
+    an_own_vote_far_ahead,
+    another_observation_of_ours,
+    an_own_proposal,
+    an_own_third_vote,
+    an_own_vote_after_the_decision,
+    an_own_quorum_after_the_decision,
+    a_quorum_that_is_held_with_other_signers,
+]
+
+
+@pytest.mark.parametrize("comes", FOREIGN, ids=lambda f: f.__name__)
+def test_a_statement_of_ours_that_the_journal_lacks_bars_us_however_it_comes(
+    comes: Callable[[Seat], list[Event]],
+) -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    events = comes(seat)
+    said = len([e for e in seat.done if isinstance(e, Say)])
+    assert not seat.a.standing.barred
+    assert kinds(seat.tell(*events)).count("Bar") == 1
+    assert "Bar" not in kinds(seat.tell(*events))
+    reload(seat)
+    seat.tell(Tick(), Resume(), *(Recalled(m) for m in seat.leaders))
+    for _ in range(8):
+        seat.hear_proposal(U, round=seat.a.round)
+        seat.wait(10_000)
+    assert seat.a.standing.barred
+    assert len([e for e in seat.done if isinstance(e, Say)]) == said
+
+
+def test_own_words_that_come_back_bar_nobody_however_old_they_are() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V)
+    own = [e.statement for e in seat.done if isinstance(e, Say)]
+    seat.hear("23", PREVOTE, NIL, round=40)
+    reload(seat)
+    again = [replace(s, signature=s.signature[:20] + b"x" * 45) for s in own]
+    seat.tell(*(Received(s) for s in (*own, *again)), ReceivedQuorum(seat.quorum("123", PREVOTE, V)))
+    assert not seat.a.standing.barred
+
+
+@pytest.mark.parametrize("within", ["statement", "quorum"])
+def test_a_statement_of_ours_that_only_the_store_holds_bars_us_at_the_first_look(within: str) -> None:
+    """It was received while nobody looked, or before the instance was opened: it is no part of the journal."""
+    rules = Seat(seat=1).a.rules
+    seat = Seat(seat=1)
+    foreign = seat.vote(1, PRECOMMIT, W)
+    rows = [foreign] if within == "statement" else []
+    quorums = [seat.quorum("123", PREVOTE, W)] if within == "quorum" else []
+    seat.a = restore(rules, None, (), rows, quorums)
+    assert (seat.a.place.locked_round, seat.a.place.step) == (-1, Step.WAITING)
+    effects = seat.tell(Resume(), *(Recalled(m) for m in seat.leaders), Start(), Observed(U))
+    assert kinds(effects).count("Bar") == 1
+    seat.wait(60_000)
+    assert not any(isinstance(e, Say) for e in seat.done)
+    assert describe_wait(seat.a).startswith("barred: ")
 
 
 def test_an_observation_is_frozen_once() -> None:
@@ -770,7 +892,8 @@ def test_votes_are_compared_at_a_steady_pace_while_undecided() -> None:
 def reload(seat: Seat, *, progress: bool = True) -> None:
     """As a new worker would: from rows."""
     rows, quorums = seat.a.votes.statements(), tuple(seat.a.votes.quorums.values())
-    seat.a = restore(seat.a.rules, encode_progress(seat.a) if progress else None, rows, quorums)
+    saved = encode_progress(seat.a) if progress else None
+    seat.a = restore(seat.a.rules, saved, seat.a.journal.values(), rows, quorums)
 
 
 def test_saved_and_restored_state_is_the_same_state() -> None:
@@ -830,7 +953,7 @@ def test_statements_that_came_while_nobody_looked_are_looked_at() -> None:
     seat.begin()
     rows = [*seat.a.votes.statements(), *(seat.vote(i, PRECOMMIT, V) for i in (0, 2, 3))]
     rows += [seat.vote(0, PREVOTE, V), seat.vote(0, PREVOTE, W)]
-    seat.a = restore(seat.a.rules, encode_progress(seat.a), rows, ())
+    seat.a = restore(seat.a.rules, encode_progress(seat.a), seat.a.journal.values(), rows, ())
     effects = seat.tell(Tick())
     assert any(isinstance(e, Decide) for e in effects)
     assert any(isinstance(e, KeepEvidence) for e in effects)
