@@ -6,7 +6,6 @@ Redis that the database does not know better.
 
 from __future__ import annotations
 
-import os
 import threading
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,7 +20,7 @@ from tasks.schedule import EmbeddedBeat, beat_schedule
 from validator import log as logs
 from validator.errors import ConfigError, ValidatorError
 from validator.settings import Settings, load_settings
-from validator.wiring import Node, share_metrics
+from validator.wiring import Node, load_network, share_metrics
 
 log = logs.get_logger("tasks")
 
@@ -41,13 +40,15 @@ ROUTES = {
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     try:
-        return load_settings()
+        loaded = load_settings()
+        load_network(loaded.network_file)
+        return loaded
     except ConfigError as error:
         raise SystemExit(f"error: {error}") from error
 
 
 def make_app() -> Celery:
-    """The configured app; reads the settings, so a wrong one is one line at start."""
+    """The configured app. Settings and network file are judged here: a fault is one line at any process's start."""
     share_metrics(settings())  # before the tasks, which count, are imported
     transport = {
         "visibility_timeout": VISIBILITY_S,
@@ -83,7 +84,7 @@ def make_app() -> Celery:
         timezone="UTC",
         beat_schedule=beat_schedule(settings().tick_s),
     )
-    if os.environ.get("LOGSTORE_EMBED_BEAT") == "1":
+    if settings().embed_beat:
         app.steps["worker"].add(EmbeddedBeat)
     return app
 
@@ -123,9 +124,13 @@ def node() -> Node:
 
 @worker_init.connect
 def _require_identity(**_kwargs: Any) -> None:
-    """Refuse to start, in one line, with a database that may not speak for the key. Leaves no connection to a fork."""
+    """Refuse to start, in one line, with keys that cannot be used or a database that may not speak for the voting key.
+
+    Leaves no connection to a fork.
+    """
     starting = Node(settings(), CeleryTasks())
     try:
+        starting.require_secrets()
         starting.require_identity()
     except ValidatorError as error:
         raise SystemExit(f"error: {error}") from error

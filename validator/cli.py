@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer._click.exceptions import ClickException
+from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
 
 from validator.devnet.plan import Options
 from validator.devnet.summary import describe_fields
@@ -138,10 +138,13 @@ def serve() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; exit status. Every expected failure is one line on standard error."""
     try:
-        status = app(list(arguments) if arguments is not None else None, standalone_mode=False)
+        status = app(list(arguments) if arguments is not None else None, prog_name=PROGRAM, standalone_mode=False)
         return status if isinstance(status, int) else 0
+    except NoArgsIsHelpError as error:
+        sys.stderr.write(f"{error.format_message()}\n")
+        return 2
     except ClickException as error:
-        return _refuse(f"{' '.join(error.format_message().split())} See {PROGRAM} --help.")
+        return _refuse(f"{' '.join(error.format_message().split())} See {_command_of(error)} --help.")
     except ConfigError as error:
         return _refuse(str(error))
     except ValidatorError as error:
@@ -158,6 +161,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _refuse(text: str) -> int:
     _say(text)
     return 2
+
+
+def _command_of(error: ClickException) -> str:
+    """The command whose help says what is right: the subcommand that was called, where it came so far."""
+    context = error.ctx if isinstance(error, UsageError) else None
+    return PROGRAM if context is None else context.command_path
 
 
 def _say(text: str) -> None:

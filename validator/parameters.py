@@ -25,6 +25,8 @@ MONEY_BITS = 128
 COUNT_BITS = 63
 MAX_COMMITTEE = 32
 """Members that the contract takes (ReportManager.MAX_COMMITTEE)."""
+LATEST_GENESIS_MS = 4_102_444_800_000
+"""The year 2100: a genesis after it is a slip of the pen, and a network that waits for it would only look idle."""
 _KINDS: dict[str, type] = {"str": str, "bool": bool, "int": int}
 
 
@@ -158,6 +160,8 @@ class Network:
         for name in ("chain_id", "deployment_block", "genesis_ms", "config_count"):
             if not 0 <= getattr(self, name) < 1 << COUNT_BITS:
                 raise ConfigError(f"{name} must not be negative or that large", field=name)
+        if self.genesis_ms > LATEST_GENESIS_MS:
+            raise ConfigError("genesis_ms lies after the year 2100; it counts milliseconds", field="genesis_ms")
         if not self.sets or self.sets[0].first_epoch != 0:
             raise ConfigError("the first parameter set must be for epoch 0", field="sets")
         firsts = [s.first_epoch for s in self.sets]

@@ -3,19 +3,56 @@
 They say where this validator's parts are and what this machine may use. None of them can change a signed byte:
 what is equal on all validators is in network.toml (validator.parameters). Secrets are given as files or as
 ``SecretStr``; a value in a ``*_FILE`` variable is a path whose content is read once.
+
+The rule: settings are judged whole, in every process, at its start, in one line. What cannot be meant is refused there
+with the variable's name and a remedy, all faults together, and never shows a value that may hold a secret: a name that
+nobody reads, a value still in quotes, a URL that does not parse, a network with host bits. An empty value is none.
 """
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
 import stat
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from validator.errors import ConfigError
+
+PREFIX = "LOGSTORE_"
+ENV_FILE = ".env"
+ENV_ENCODING = "utf-8-sig"
+"""UTF-8, with or without the mark that some editors put first."""
+OTHER_NAMES = frozenset(
+    f"LOGSTORE_{name}"
+    for name in (
+        "STARTED_MS",
+        "SETUP_PICKED",
+        "PACKAGES_READY",
+        "REDIS_SERVER_BIN",
+        "ANVIL_BIN",
+        "NPM_BIN",
+        "NODE_BIN",
+        "SOLC_JS",
+    )
+)
+"""Names with our prefix that set-up and the tests read; they are no settings."""
+ENCODE = "write special characters of user and password encoded, such as @ as %40 and # as %23"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+"""Of secp256k1: a private key lies between 0 and this (SEC 2, section 2.4.1)."""
+UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+DEFAULT_FLOOR_BYTES = 5 << 30
+DEFAULT_FLOOR_PERCENT = 10
+_SIZE = re.compile(r"([0-9]{1,20})\s*([A-Z]*)", re.IGNORECASE | re.ASCII)
 
 Words = Annotated[tuple[str, ...], NoDecode]
 """A comma-separated list."""
@@ -24,7 +61,15 @@ Words = Annotated[tuple[str, ...], NoDecode]
 class Settings(BaseSettings):
     """Everything an operator sets. Each field says its unit, and what goes wrong if it is wrong."""
 
-    model_config = SettingsConfigDict(env_prefix="LOGSTORE_", env_file=".env", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        env_file_encoding=ENV_ENCODING,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
 
     # what network
     network_file: Path = Field(
@@ -83,9 +128,19 @@ class Settings(BaseSettings):
     )
     allow_http: bool = Field(default=False, description="accept http:// in metadata; development networks only")
     disk_floor: str = Field(
-        default="", description="bytes or percent of free disk below which voting stops; empty: 10 %% or 5 GiB"
+        default="",
+        description="free disk below which voting stops: bytes, 5GiB (KiB, MiB, TiB), or 7%; empty: 10 % or 5 GiB",
     )
-    tick_s: float = Field(default=5.0, gt=0, le=60, description="how often beat looks for rows that are due")
+    tick_s: float = Field(
+        default=5.0,
+        ge=0.1,
+        le=60,
+        allow_inf_nan=False,
+        description="how often beat looks for rows that are due, in seconds",
+    )
+    embed_beat: bool = Field(
+        default=False, description="beat as a thread of the worker: for installations with exactly one worker"
+    )
     max_reward_winston: int = Field(default=10**13, gt=0, description="most winston that one upload may cost")
     log_level: str = "INFO"
     log_format: str = Field(default="json", pattern="^(json|console)$")
@@ -98,20 +153,49 @@ class Settings(BaseSettings):
 
     @field_validator("rpc_urls", "gateway_urls")
     @classmethod
-    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _web_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("name at least one URL")
         for url in value:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError("must be http:// or https:// URLs")
+            _require_url(url, "http", "https")
         return value
 
     @field_validator("redis_url")
     @classmethod
     def _known_transport(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "redis+socket://")):
-            raise ValueError("must be a redis://, rediss:// or redis+socket:// URL")
+        _require_url(value, "redis", "rediss", "redis+socket")
         return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        if not value.startswith("sqlite:"):
+            _require_url(value, "postgresql", "postgresql+psycopg")
+        return value
+
+    @field_validator("allow_nets")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for word in value:
+            try:
+                ip_network(word)
+            except ValueError as error:
+                raise ValueError(f"{word!r} is no network ({error}); write one such as 10.0.0.0/8") from error
+        return value
+
+    @field_validator("disk_floor")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        floor_bytes(value, 1)
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _level(cls, value: Any) -> Any:
+        word = value.upper() if isinstance(value, str) else value
+        if word not in LOG_LEVELS:
+            raise ValueError(f"is none of {', '.join(LOG_LEVELS)}")
+        return word
 
     @property
     def nets(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -134,11 +218,6 @@ class Settings(BaseSettings):
         """Counters of all processes of this validator on this machine."""
         return self.data_dir / "metrics"
 
-    @property
-    def disk_floor_bytes(self) -> int | None:
-        """The floor in bytes, None for the default (10 % of the disk, at most 5 GiB)."""
-        return int(self.disk_floor) if self.disk_floor.isdecimal() else None
-
     def secret(self, name: str) -> bytes:
         """32 bytes of the key ``name`` ("voting", "gas", "query").
 
@@ -147,7 +226,9 @@ class Settings(BaseSettings):
         """
         value: SecretStr | None = getattr(self, f"{name}_key")
         path: Path | None = getattr(self, f"{name}_key_file")
-        variable = f"LOGSTORE_{name.upper()}_KEY"
+        variable = f"{PREFIX}{name.upper()}_KEY"
+        if value is not None and path is not None:
+            raise ConfigError(f"{variable}: {variable}_FILE is set too; keep one of them", field=variable)
         if value is not None:
             text = value.get_secret_value()
         elif path is not None:
@@ -160,32 +241,117 @@ class Settings(BaseSettings):
             secret = b""
         if len(secret) != 32:
             raise ConfigError(f"{variable}: not 32 bytes of hex", field=variable)
+        if not 0 < int.from_bytes(secret, "big") < CURVE_ORDER:
+            raise ConfigError(f"{variable}: no private key of secp256k1", field=variable)
         return secret
+
+    def has_secret(self, name: str) -> bool:
+        """Whether the key ``name`` is set here, good or not."""
+        return getattr(self, f"{name}_key") is not None or getattr(self, f"{name}_key_file") is not None
+
+
+def floor_bytes(floor: str, total: int) -> int:
+    """LOGSTORE_DISK_FLOOR in bytes: "1000000", "5GiB", "7%", or empty for 10 % of the disk, at most 5 GiB.
+
+    Raises:
+        ValueError: anything else.
+    """
+    text = floor.strip()
+    if not text:
+        return min(total * DEFAULT_FLOOR_PERCENT // 100, DEFAULT_FLOOR_BYTES)
+    percent = text.removesuffix("%").strip()
+    if text.endswith("%") and percent.isdecimal() and int(percent) <= 100:
+        return total * int(percent) // 100
+    size = _SIZE.fullmatch(text)
+    if size is None or size[2].upper() not in UNITS:
+        raise ValueError(f"{floor!r} is no amount of disk; write bytes, 5GiB, or 7%")
+    return int(size[1]) * UNITS[size[2].upper()]
+
+
+def read_text_file(path: Path, variable: str) -> str:
+    """Content of a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        ConfigError: unreadable, or not UTF-8; names the variable and the path, never the content.
+    """
+    try:
+        return path.read_bytes().decode(ENV_ENCODING)
+    except OSError as error:
+        raise ConfigError(f"{variable}: cannot read {path}: {error.strerror}", field=variable) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{variable}: {path} is not text in UTF-8 (byte {error.start}); save it as UTF-8", field=variable
+        ) from None
 
 
 def read_secret_file(path: Path, variable: str) -> str:
     """Content of a secret file. Raises ConfigError naming the variable and the remedy."""
     try:
         mode = path.stat().st_mode
-        if stat.S_IMODE(mode) & 0o077:
-            raise ConfigError(f"{variable}: {path} is readable by others; chmod 600 it", field=variable)
-        return path.read_text()
     except OSError as error:
         raise ConfigError(f"{variable}: cannot read {path}: {error.strerror}", field=variable) from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise ConfigError(f"{variable}: {path} is readable by others; chmod 600 it", field=variable)
+    return read_text_file(path, variable)
 
 
 def load_settings() -> Settings:
-    """Settings from the environment.
+    """Settings from the environment and .env.
 
     Raises:
-        ConfigError: one line that names the variable and the reason.
+        ConfigError: one line with every fault: the variable, the reason, a remedy. ``field`` is the first one's.
     """
+    given = _given_values()
+    faults = list(_misnamed(given))
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
-        first = error.errors()[0]
-        name = "LOGSTORE_" + "_".join(str(part) for part in first["loc"]).upper()
-        field = Settings.model_fields.get(str(first["loc"][0]))
-        if first["type"] == "missing" and field is not None:
-            raise ConfigError(f"{name}: not set; {field.description}", field=name) from error
-        raise ConfigError(f"{name}: {first['msg'].removeprefix('Value error, ')}", field=name) from error
+        faults += [_describe(detail) for detail in error.errors(include_input=False)]
+    if faults:
+        raise ConfigError("; ".join(faults), field=faults[0].partition(":")[0])
+    return settings
+
+
+def _given_values() -> Mapping[str, str]:
+    """Everything with our prefix in .env and environment, names in capitals; the environment wins."""
+    values: dict[str, str | None] = {}
+    file = Path(ENV_FILE)
+    if file.is_file():
+        read_text_file(file, ENV_FILE)
+        values = {**dotenv_values(file, encoding=ENV_ENCODING)}
+    values |= os.environ
+    return {name.upper(): value for name, value in values.items() if value and name.upper().startswith(PREFIX)}
+
+
+def _misnamed(given: Mapping[str, str]) -> Iterator[str]:
+    """Faults that the fields cannot see: names that nobody reads, and quotes that a shell would have taken off."""
+    known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
+    for name, value in sorted(given.items()):
+        if name not in known | OTHER_NAMES:
+            near = difflib.get_close_matches(name, known, n=1)
+            yield f"{name}: no such setting" + (f"; is {near[0]} meant?" if near else "")
+        elif len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            yield f"{name}: its value stands in quotes; take them off"
+
+
+def _describe(detail: Any) -> str:
+    """One fault of one field, without its value."""
+    place = str(detail["loc"][0])
+    field = Settings.model_fields[place]
+    text = f"not set; {field.description}" if detail["type"] == "missing" else detail["msg"]
+    return f"{PREFIX}{place.upper()}: {text.removeprefix('Value error, ')}"
+
+
+def _require_url(url: str, *schemes: str) -> None:
+    """Raises ValueError with what is wrong, without showing the URL: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(f"its host or port does not parse; {ENCODE}") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"must be {' or '.join(f'{scheme}://' for scheme in schemes)} URLs")
+    if parts.netloc.count("@") > 1 or any(c.isspace() for c in url):
+        raise ValueError(f"does not parse; {ENCODE}")
+    if not host and not (parts.path.startswith("/") and parts.scheme not in ("http", "https")):
+        raise ValueError("names no host")

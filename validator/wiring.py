@@ -29,7 +29,7 @@ from validator.parameters import Network, parse_network
 from validator.peers.client import HttpPeers
 from validator.peers.signing import network_digest
 from validator.ports import Broker, PreparedTransaction, Pull, ReportSender, TakeRecords, Tasks, TransactionStatus
-from validator.settings import Settings
+from validator.settings import Settings, read_text_file
 from validator.steps.context import Context, Origin
 from validator.steps.serve import Service
 from validator.store.database import Database, open_database, require_head
@@ -47,6 +47,7 @@ log = logs.get_logger(__name__)
 
 UPLOAD_CALL_S = 60.0
 ASKERS = 16
+KEY_PURPOSES = ("voting", "gas", "query")
 
 
 class SystemClock:
@@ -206,6 +207,18 @@ class Node:
         """
         return require_identity(self.database, self.settings.id_file, self.network)
 
+    def require_secrets(self) -> None:
+        """Before a process begins its work: every key that is set here can be used. What is not set is another's.
+
+        Raises:
+            ConfigError: names the variable and the remedy, never the value.
+        """
+        for purpose in KEY_PURPOSES:
+            if self.settings.has_secret(purpose):
+                self.settings.secret(purpose)
+        if self.settings.wallet_file is not None:
+            ArweaveWallet.from_file(self.settings.wallet_file)
+
     def show_warnings(self) -> None:
         """From now on every warning and error of this process is on the status page too."""
         logs.show_warnings(self.store.events.save_event)
@@ -344,9 +357,4 @@ def count_statement_refusal(what: str, reason: str) -> None:
 
 def load_network(path: Path) -> Network:
     """The network of a file. Raises ConfigError naming the setting, or the field in the file."""
-    try:
-        return parse_network(path.read_text())
-    except OSError as error:
-        raise ConfigError(
-            f"LOGSTORE_NETWORK_FILE: cannot read {path}: {error.strerror}", field="LOGSTORE_NETWORK_FILE"
-        ) from error
+    return parse_network(read_text_file(path, "LOGSTORE_NETWORK_FILE"))

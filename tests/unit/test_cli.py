@@ -43,6 +43,34 @@ def test_a_wrong_option_is_one_line_that_names_it(
     assert os.listdir(tmp_path) == []
 
 
+def test_without_words_the_help_is_printed_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    status, said = run(capsys)
+    assert status == 2
+    assert said.startswith("Usage: logstore-validator [OPTIONS] COMMAND")
+    assert all(f"\n  {command} " in said for command in ("check", "devnet", "evidence", "init", "serve", "votes"))
+    status, said = run(capsys, "evidence")
+    assert status == 2
+    assert said.startswith("Usage: logstore-validator evidence")
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["devnet", "--wat"], "logstore-validator devnet"),
+        (["evidence", "list", "--wat"], "logstore-validator evidence list"),
+        (["evidence", "lost"], "logstore-validator evidence"),
+        (["votes", "export"], "logstore-validator votes export"),
+        (["nope"], "logstore-validator"),
+    ],
+)
+def test_a_usage_error_names_the_help_of_the_command_that_was_called(
+    words: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = run(capsys, *words)
+    assert status == 2
+    assert said.endswith(f"See {command} --help.\n")
+
+
 def test_a_json_file_that_cannot_be_written_is_noticed_before_the_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,12 @@ def test_a_negative_number_of_the_network_is_refused_by_its_name(field: str) -> 
     assert error.value.field == field
 
 
+def test_a_genesis_with_a_digit_too_many_is_refused() -> None:
+    with pytest.raises(ConfigError, match="after the year 2100") as error:
+        a_network(genesis_ms=GENESIS * 10)
+    assert error.value.field == "genesis_ms"
+
+
 # --- network.toml ---------------------------------------------------------------------------------
 
 

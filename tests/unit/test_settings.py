@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 
 from validator.errors import ConfigError
-from validator.settings import Settings, load_settings
+from validator.settings import CURVE_ORDER, OTHER_NAMES, Settings, floor_bytes, load_settings
 
 GOOD = {
     "LOGSTORE_NETWORK_FILE": "network.toml",
@@ -46,10 +48,32 @@ def test_a_missing_setting_is_named_with_what_it_is_for(monkeypatch: pytest.Monk
     [
         ("RPC_URLS", "ftp://rpc.example", "must be http:// or https:// URLs"),
         ("RPC_URLS", " , ", "name at least one URL"),
-        ("REDIS_URL", "amqp://broker", "must be a redis://"),
+        ("RPC_URLS", "http://", "names no host"),
+        ("RPC_URLS", "http://127.0.0.1:port", "host or port does not parse"),
+        ("GATEWAY_URLS", "https://arweave.example:99999", "host or port does not parse"),
+        ("GATEWAY_URLS", "https://one.example https://two.example", "does not parse"),
+        ("REDIS_URL", "amqp://broker", "must be redis://"),
+        ("REDIS_URL", "redis://h:port/0", "host or port does not parse"),
+        ("DATABASE_URL", "mysql://h/db", "must be postgresql://"),
+        ("DATABASE_URL", "postgresql+psycopg://v:s3cr3t@127.0.0.1:port/v", "host or port does not parse"),
+        ("DATABASE_URL", "postgresql+psycopg://v:s3cr3t@TAIL0F@127.0.0.1/v", "such as @ as %40 and # as %23"),
+        ("DATABASE_URL", "postgresql+psycopg://v:s3cr3t#rd@h/db", "such as @ as %40 and # as %23"),
+        ("ALLOW_NETS", "10.0.0.1/8", r"'10.0.0.1/8' is no network \(.* host bits set\); write one such as 10.0.0.0/8"),
+        ("ALLOW_NETS", "10.0.0.0/8, docker0", "'docker0' is no network"),
+        ("DISK_FLOOR", "lots", "no amount of disk; write bytes, 5GiB, or 7%"),
+        ("DISK_FLOOR", "101%", "no amount of disk"),
+        ("DISK_FLOOR", "-1", "no amount of disk"),
         ("PEERS_PORT", "70000", "less than or equal to 65535"),
-        ("TICK_S", "0", "greater than 0"),
+        ("TICK_S", "0", "greater than or equal to 0.1"),
+        ("TICK_S", "nan", "finite number"),
+        ("TICK_S", "2 # seconds", "valid number"),
+        ("OBSERVER", "perhaps", "valid boolean"),
         ("LOG_FORMAT", "xml", "match pattern"),
+        ("LOG_LEVEL", "LOUD", "none of DEBUG, INFO, WARNING, ERROR"),
+        ("NETWORK_FILE", '"network.toml"', "stands in quotes; take them off"),
+        ("RPC_URL", "http://other", "no such setting; is LOGSTORE_RPC_URLS meant"),
+        ("VOTING_KEY_FLE", "/keys/voting", "no such setting; is LOGSTORE_VOTING_KEY_FILE meant"),
+        ("XYZZY", "1", "no such setting"),
     ],
 )
 def test_a_wrong_setting_is_named_with_the_reason(
@@ -57,7 +81,73 @@ def test_a_wrong_setting_is_named_with_the_reason(
 ) -> None:
     with pytest.raises(ConfigError, match=reason) as caught:
         load(monkeypatch, **{name: value})
-    assert str(caught.value).startswith(f"LOGSTORE_{name}: ")
+    text = str(caught.value)
+    assert text.startswith(f"LOGSTORE_{name}: ")
+    assert "\n" not in text
+    assert not any(part in text for part in ("s3cr3t", "TAIL0F", "rd@h"))
+
+
+def test_all_faults_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(monkeypatch, TICK_S="soon", DISK_FLOOR="lots", RPC_URL="http://other")
+    named = [fault.partition(":")[0] for fault in str(caught.value).split("; LOGSTORE_")]
+    assert [name.removeprefix("LOGSTORE_") for name in named] == ["RPC_URL", "DISK_FLOOR", "TICK_S"]
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_an_empty_variable_is_none_and_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    whole = load(monkeypatch, VOTING_KEY_FILE="voting", CA_FILE="ca.pem", PEERS_FD="3", TICK_S="2")
+    in_file = {f: os.environ[f"LOGSTORE_{f.upper()}"] for f in whole.model_fields_set}
+    (tmp_path / ".env").write_text("".join(f"LOGSTORE_{f.upper()}={value}\n" for f, value in in_file.items()))
+    assert load(monkeypatch, **{name.upper(): ""}) == whole
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mark"), [("utf-8", ""), ("utf-8", "\ufeff"), ("utf-8", "\r")], ids=["plain", "mark", "CRLF"]
+)
+def test_a_file_of_settings_is_read_as_editors_write_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoding: str, mark: str
+) -> None:
+    end = "\r\n" if mark == "\r" else "\n"
+    text = f"LOGSTORE_TICK_S=3{end}# Schlüssel{end}export LOGSTORE_LOG_LEVEL='debug' # loud{end}OTHER=x{end}"
+    (tmp_path / ".env").write_bytes((mark.replace("\r", "") + text).encode(encoding))
+    settings = load_settings()
+    assert (settings.tick_s, settings.log_level) == (3, "DEBUG")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_of_settings_in_another_encoding_is_refused_in_one_line(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / ".env").write_bytes("# Schlüssel\nLOGSTORE_TICK_S=2\n".encode(encoding))
+    with pytest.raises(ConfigError, match=r"^\.env: \.env is not text in UTF-8 \(byte [0-9]+\); save it as UTF-8$"):
+        load_settings()
+
+
+def test_a_wrong_name_in_the_file_of_settings_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOGSTORE_GATEWAY_URL=https://gateway.example\nSOMEBODY_ELSES=1\n")
+    with pytest.raises(ConfigError, match=r"^LOGSTORE_GATEWAY_URL: no such setting; is LOGSTORE_GATEWAY_URLS meant"):
+        load_settings()
+
+
+def test_every_name_with_our_prefix_that_the_project_uses_is_known() -> None:
+    """Else a name that set-up or compose.yaml hands down would stop every process."""
+    root = Path(__file__).parents[2]
+    places = [root / "compose.yaml", root / "README.md", *(root / "deploy").iterdir(), root / ".ci" / "run"]
+    for folder in ("validator", "tasks", "tests/fakes", "tests/integration", "tests/e2e"):
+        places += (root / folder).rglob("*.py")
+    used = {name for place in places for name in re.findall(r"\bLOGSTORE_[A-Z][A-Z_]*[A-Z]\b", place.read_text())}
+    known = OTHER_NAMES | {f"LOGSTORE_{field.upper()}" for field in Settings.model_fields}
+    assert len(used) > 20
+    assert used <= known
+
+
+def test_the_floor_is_bytes_a_size_percent_or_the_smaller_default() -> None:
+    assert floor_bytes("", 1_000) == 100
+    assert floor_bytes("", 1 << 50) == 5 << 30
+    assert floor_bytes("12345", 1_000) == 12_345
+    assert floor_bytes("5GiB", 1_000) == floor_bytes("5 gib", 1_000) == 5 << 30
+    assert floor_bytes("7 %", 1_000) == 70
 
 
 def test_a_key_is_read_from_a_file_that_only_its_owner_may_read(
@@ -78,6 +168,45 @@ def test_a_wrong_key_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPa
         settings.secret("gas")
     assert "nothex" not in str(caught.value)
     assert "nothex" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff" * 32,
+        ("0x" + "11" * 32).encode("utf-16"),
+        b"0x" + b"11" * 31,
+        b"0x" + b"00" * 32,
+        f"{CURVE_ORDER:064x}".encode(),
+        b"",
+    ],
+    ids=["raw", "utf-16", "31 bytes", "zero", "the order", "empty"],
+)
+def test_a_file_that_holds_no_key_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    key = tmp_path / "voting"
+    key.write_bytes(content)
+    key.chmod(0o600)
+    settings = load(monkeypatch, VOTING_KEY_FILE=str(key))
+    assert settings.has_secret("voting")
+    with pytest.raises(ConfigError, match=r"^LOGSTORE_VOTING_KEY") as caught:
+        settings.secret("voting")
+    assert "11" * 8 not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["\ufeff0x" + "11" * 32, "11" * 32 + "\r\n", " 0x" + "11" * 32 + " \n\n"])
+def test_a_key_is_read_as_editors_write_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
+    key = tmp_path / "voting"
+    key.write_text(text, encoding="utf-8")
+    key.chmod(0o600)
+    assert load(monkeypatch, VOTING_KEY_FILE=str(key)).secret("voting") == b"\x11" * 32
+
+
+def test_a_key_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, VOTING_KEY="11" * 32, VOTING_KEY_FILE="voting")
+    with pytest.raises(ConfigError, match="LOGSTORE_VOTING_KEY_FILE is set too; keep one of them"):
+        settings.secret("voting")
 
 
 def test_a_missing_key_names_the_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

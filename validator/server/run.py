@@ -34,6 +34,7 @@ WATCH_S = 0.5
 def serve(settings: Settings, tasks: Tasks) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError where a listener or the database cannot be opened."""
     node = Node(settings, tasks)
+    node.require_secrets()
     node.require_identity()  # fails here, in one line, where the database is not at head or not the key's
     node.show_warnings()
     share_metrics(settings)

@@ -23,7 +23,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from validator.errors import ConfigError, TransientError
@@ -146,6 +146,7 @@ def require_head(database: Database) -> None:
         )
     with database.read() as connection:
         current = load_revision(connection)
+    require_known(current)
     head = head_revision()
     if current != head:
         raise ConfigError(
@@ -154,6 +155,21 @@ def require_head(database: Database) -> None:
             field="LOGSTORE_DATABASE_URL",
             current=current,
             head=head,
+        )
+
+
+def require_known(revision: str | None) -> None:
+    """Refuse a schema that only a newer release can have made: nothing here can bring it back.
+
+    Raises:
+        ConfigError: names the revision and the remedy.
+    """
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise ConfigError(
+            f"LOGSTORE_DATABASE_URL: schema is at {revision}, made by a newer release; install that release",
+            field="LOGSTORE_DATABASE_URL",
+            current=revision,
         )
 
 
@@ -194,6 +210,7 @@ def _migration(url: str) -> Iterator[Config]:
         with database.write() as connection:
             if not database.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            require_known(load_revision(connection))
             config.attributes["connection"] = connection
             yield config
     finally:
@@ -220,8 +237,8 @@ def _make_folder(url: URL) -> None:
 def _parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigError("LOGSTORE_DATABASE_URL: not a database URL", field="LOGSTORE_DATABASE_URL") from error
+    except (ArgumentError, ValueError):
+        raise ConfigError("LOGSTORE_DATABASE_URL: not a database URL", field="LOGSTORE_DATABASE_URL") from None
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         if parsed.database in (None, "", ":memory:") or "mode=memory" in url:
@@ -277,8 +294,28 @@ def _create_engine(url: URL, *, writes: bool) -> Engine:
 
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
+    """The rule: what the server or its link does to us is *not yet*, whatever class the driver gives it.
+
+    Read-only after a failover, say, is neither an operational nor an interface error. A statement of ours that is
+    wrong, or that a constraint refuses, stays what it is. A damaged file needs its operator.
+    """
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
+    except PoolTimeout as error:
+        raise TransientError(f"database {what}: {error}", what=what) from error
+    except (IntegrityError, ProgrammingError, DataError):
+        raise
+    except (DBAPIError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, sqlite3.Error) and _errorcode(cause) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise ConfigError(
+                f"LOGSTORE_DATABASE_URL: {cause}; move the file away and put a backup there, or begin with an empty "
+                "one, then run logstore-validator init --restored",
+                field="LOGSTORE_DATABASE_URL",
+            ) from error
         raise TransientError(f"database {what}: {cause}", what=what) from error
+
+
+def _errorcode(error: sqlite3.Error) -> int:
+    """Primary result code of SQLite; extended ones carry it in their low byte."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

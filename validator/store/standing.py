@@ -22,7 +22,6 @@ class Hindrance:
     """Why no vote may be cast now; "" if nothing is in the way. Thread-safe, cheap, logs each change once."""
 
     def __init__(self, database: Database, clock: Clock, data_dir: Path, disk_floor: str = "") -> None:
-        """Raises ConfigError: ``disk_floor`` is neither bytes nor percent."""
         self._database = database
         self._clock = clock
         self._data_dir = data_dir
@@ -30,7 +29,6 @@ class Hindrance:
         self._reason = ""
         self._until_ms = 0
         self._lock = threading.Lock()
-        measure_disk(data_dir, disk_floor)
 
     def __call__(self) -> str:
         with self._lock:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,59 @@ def test_a_locked_database_is_for_later(sqlite: Database) -> None:
         raw.execute("PRAGMA busy_timeout=1")  # stays with the pooled connection
     with sqlite.write(), pytest.raises(TransientError, match="locked"), blocked.write():
         pass
+
+
+@pytest.mark.parametrize("word", ["newer0001", "0" * 12])
+def test_a_database_of_a_newer_release_is_refused_by_every_command(url: str, word: str) -> None:
+    migrate(url)
+    database = open_database(url)
+    with database.write() as connection:
+        before = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        connection.execute(text("UPDATE alembic_version SET version_num = :word"), {"word": word})
+    for refused in (partial(require_head, database), partial(migrate, url)):
+        with pytest.raises(ConfigError, match=f"schema is at {word}, made by a newer release; install that"):
+            refused()
+    with database.write() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == word
+        connection.execute(text("UPDATE alembic_version SET version_num = :word"), {"word": before})
+    database.close()
+
+
+@pytest.mark.parametrize("damage", ["another kind of file", "pages overwritten"])
+def test_a_damaged_file_is_its_operators_to_replace(sqlite: Database, damage: str) -> None:
+    sqlite.close()
+    path = Path(sqlite.url.database or "")
+    data = path.read_bytes()
+    whole = damage == "pages overwritten"
+    path.write_bytes(data[:5_000] + b"\xff" * (len(data) - 5_000) if whole else b"not a database, sorry" * 300)
+    damaged = open_database(str(sqlite.url))
+    for refused in (partial(require_head, damaged), partial(migrate, str(sqlite.url))):
+        with pytest.raises(ConfigError, match=r"^LOGSTORE_DATABASE_URL: .*put a backup there"):
+            refused()
+
+
+def test_whatever_a_failed_over_server_refuses_is_for_later(postgres_url: str) -> None:
+    migrate(postgres_url)
+    database = open_database(postgres_url)
+    with pytest.raises(TransientError, match="read-only"), database.write() as connection:
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        connection.execute(text("DELETE FROM due"))
+    with pytest.raises(TransientError, match="statement timeout"), database.write() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 1"))
+        connection.execute(text("SELECT pg_sleep(5)"))
+    with pytest.raises(TransientError, match="terminating connection"), database.write() as connection:
+        with open_database(postgres_url).write() as other:
+            other.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"))
+        connection.execute(text("SELECT 1"))
+    database.close()
+
+
+def test_a_statement_of_ours_that_is_wrong_stays_what_it_is(url: str) -> None:
+    migrate(url)
+    database = open_database(url)
+    with pytest.raises(DBAPIError), database.write() as connection:
+        connection.execute(text("INSERT INTO due (task) VALUES (NULL)"))
+    database.close()
 
 
 def test_commits_are_durable_on_postgresql_whatever_the_server_says(postgres_url: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from validator.errors import ConfigError
 from validator.model import Block, Digest
 from validator.parameters import Contracts, Network, ParameterSet
 from validator.store.database import Database, migrate, open_database
@@ -70,8 +69,3 @@ def test_a_clock_that_jumps_back_does_not_keep_an_old_answer(database: Database,
         save_retired(connection, 1)
     clock.at_ms -= 3_600_000
     assert "retired" in hindrance()
-
-
-def test_a_floor_that_is_neither_bytes_nor_percent_is_refused_at_the_start(database: Database, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="LOGSTORE_DISK_FLOOR"):
-        Hindrance(database, HandClock(), tmp_path, "much")
