@@ -337,7 +337,7 @@ def _gunzip(raw: Iterable[bytes]) -> Iterator[bytes]:
             if not pending and len(piece) == _STEP and not decoder.eof:
                 yield from _drain_gzip(decoder)
     if started and not decoder.eof:
-        raise MalformedInput("body", "gzip is cut short")
+        raise MalformedInput("body", "gzip is cut short", cut=True)
 
 
 def _drain_gzip(decoder: zlib._Decompress) -> Iterator[bytes]:
@@ -369,7 +369,7 @@ def _unzstd(raw: Iterable[bytes]) -> Iterator[bytes]:
                 yield piece
                 pending = decoder.unused_data if decoder.eof else b""
     if started and not decoder.eof:
-        raise MalformedInput("body", "zstd is cut short")
+        raise MalformedInput("body", "zstd is cut short", cut=True)
 
 
 # --- connections ----------------------------------------------------------------------------------
@@ -619,11 +619,16 @@ class Answer:
 
 @dataclass(slots=True)
 class OpenAnswer:
-    """An answer whose body is still under way: read ``chunks`` once."""
+    """An answer whose body is still under way: read ``chunks`` once.
+
+    ``framed``: a length or chunks tell where the body ends, so reading to the end without an error proves that it came
+    whole. Without them a body ends where the connection does, and a broken one looks like a finished one.
+    """
 
     status: int
     headers: dict[str, str]
     chunks: Iterator[bytes] = field(repr=False)
+    framed: bool
 
 
 class BoundedClient:
@@ -789,7 +794,10 @@ class BoundedClient:
             raise MalformedInput("body", f"{length[:20]} bytes announced, {max_bytes} allowed", url=str(base))
         raw = _bounded(base, response.iter_stream(), max_bytes, self._floor_after_s)
         return OpenAnswer(
-            response.status, headers, decompress_bounded(raw, headers.get("content-encoding", ""), max_bytes)
+            response.status,
+            headers,
+            decompress_bounded(raw, headers.get("content-encoding", ""), max_bytes),
+            framed="content-length" in headers or "transfer-encoding" in headers,
         )
 
     def _finish(self, connection: _Connection, response: httpcore.Response) -> None:

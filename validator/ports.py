@@ -64,8 +64,9 @@ class PulledRecord:
 class Pull:
     """What one broker answered for one stream partition and window.
 
-    ``complete``: every page arrived, the last one after ``until_ms``. ``unchanged``: 304, ``records`` is empty and the
-    earlier pull still stands. ``error`` names why it is not complete.
+    ``complete``: there is evidence that the broker had no more: a trailer, or an answer that began with the last
+    message and held nothing new. ``unchanged``: 304, ``records`` is empty and the earlier pull still stands. ``error``
+    names why it is not complete, and where what is known of that: from which message to which.
     """
 
     broker: Address

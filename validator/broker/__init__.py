@@ -1,8 +1,9 @@
 """Brokers over HTTP: the adapter that fulfils ``ports.MessageSource``.
 
     fetch_window     all brokers at once, two requests at a time to each, one deadline for all
-    pull             one broker, one stream partition: page after page, each further on in time than the last
-    body             split into records while it arrives (lines, or length-prefixed frames), never parsed further
+    dialects         how each broker wants to be asked, learned from its answers, and when it wants to be left alone
+    ranges           one broker, one stream partition: what to ask next, until there is evidence that nothing is left
+    pages            a body, split into records while it arrives (lines, or length-prefixed frames)
     Pull             what came, whether it is all, and by name why not
 
 A broker is a stranger: its URL, answers and pace are checked by ``validator.fetching``; here every count is bounded

@@ -1,13 +1,12 @@
 """The broker client: pulls windows of stream partitions from all brokers at once (``ports.MessageSource``).
 
-Endpoint: ``GET {url}/streams/{id}/data/partitions/{n}/range?fromTimestamp&toTimestamp&format=raw``, below ``/stores``
-on newer brokers, with Basic login by the query key (reference: Log Store broker layer, HTTP API). Which prefix and
-form of password a broker wants is learned from its first answer.
+Endpoint: ``GET {url}/stores/{id}/data/partitions/{n}/range?fromTimestamp&toTimestamp&format=raw``, below ``/streams``
+on older brokers, with Basic login by the query key (reference: Log Store broker layer, HTTP API). How a broker wants
+to be asked is learned (``dialects``); what to ask next, and when all is read, is decided in ``ranges``.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 import threading
 import time
@@ -16,23 +15,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import blake2b
 from urllib.parse import quote
 
-from validator.broker.pages import Next, position_of_frame, read_frames, read_lines
-from validator.codec.message import digest_of_payload
+from validator.broker.dialects import REMEMBERED_S, Brokers, Dialect, make_logins, read_retry_after
+from validator.broker.pages import position_of, read_frames, read_lines
+from validator.broker.ranges import PAGE_ROWS, Ending, NoProgress, Page, Position, Range, Reading
 from validator.codec.secp256k1 import SigningKey
 from validator.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
 from validator.fetching import BoundedClient, IPNetwork, OpenAnswer, ParsedUrl, check_url
-from validator.model import MIB, Address, SignatureType, StreamPart, Window
+from validator.model import MIB, Address, StreamPart, Window
 from validator.ports import Broker, Pull, PulledRecord, TakeRecords
 
-MAX_SEQUENCE = 2**31 - 1
-PAGE_ROWS = 5000
-"""A broker's answer holds at most so many messages; one of frames that has as many may be followed by another."""
 MAX_ERROR_BYTES = 4 << 10
-MAX_FRAME_TAIL = 4 << 20
-"""Bytes of a page's last frames that are searched for one that can be read."""
-MAX_DIALECTS = 1000
+MAX_TAIL_BYTES = 4 << 20
+"""Bytes of a page's last records that are searched for one that can be read."""
+MAX_REMEMBERED = 4 * PAGE_ROWS
+"""Records of earlier pages that are known again when the next page repeats them."""
+PATIENCE_S = 10.0
+"""How long one request waits for a broker that wants to be left alone; what takes longer is the next pull's affair."""
+MAX_TRIES = 5
+"""Of one request that is answered 429 or 503."""
 THREADS_PER_BROKER = 2
 """As many as ``validator.fetching`` opens connections to one address and port."""
 MIN_S = 0.05
@@ -56,6 +59,7 @@ class PullFault(StrEnum):
     SHAPE = "shape"
     PAGING = "paging"
     LIMIT = "limit"
+    THROTTLED = "throttled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +130,6 @@ class _Budget:
             self._parent.take(size, rows)
 
 
-@dataclass(frozen=True, slots=True)
-class _Dialect:
-    """How a generation of brokers wants to be asked: path prefix, and password as 0x hex or base64."""
-
-    prefix: str
-    hex_password: bool
-
-
-_DIALECTS = (_Dialect("streams", True), _Dialect("stores", False), _Dialect("stores", True))
-
-
 @dataclass(slots=True)
 class _Job:
     """One pull under way. ``records`` grow while it runs; the rest is set by its end."""
@@ -153,9 +146,17 @@ class _Job:
     """Where records go; without it they are held."""
     records: list[PulledRecord] = field(default_factory=list)
     count: int = 0
-    frames: deque[bytes] = field(default_factory=deque)
-    """The last ones, of which one tells where the next page begins."""
-    frame_bytes: int = 0
+    rows: int = 0
+    """Records of the page under way, ``fresh`` of them in no earlier page."""
+    fresh: int = 0
+    tail: deque[bytes] = field(default_factory=deque)
+    """Its last records, of which one tells where the next page begins."""
+    tail_bytes: int = 0
+    form: str = ""
+    earlier: deque[bytes] = field(default_factory=deque)
+    repeated: set[bytes] = field(default_factory=set)
+    """Digests of the newest records of earlier pages, in order and for look-up."""
+    of_page: list[bytes] = field(default_factory=list)
     own_error: ValidatorError | None = None
     """Ours, not the broker's: raised when all pulls have ended."""
     size: int = 0
@@ -167,6 +168,39 @@ class _Job:
     reason: str = ""
     stopped: bool = False
     reported: bool = False
+
+    def begin_page(self) -> None:
+        """What the last page held is from now on known again."""
+        new = [digest for digest in dict.fromkeys(self.of_page) if digest not in self.repeated]
+        self.earlier.extend(new)
+        self.repeated.update(new)
+        while len(self.earlier) > MAX_REMEMBERED:
+            self.repeated.discard(self.earlier.popleft())
+        self.of_page.clear()
+        self.tail.clear()
+        self.rows = self.fresh = self.tail_bytes = 0
+
+    def take_page(self, records: Sequence[bytes], form: str) -> None:
+        """Keep what no earlier page held: a page begins with what the one before ended with."""
+        self.form = form
+        self.rows += len(records)
+        self.tail.extend(records)
+        self.tail_bytes += sum(map(len, records))
+        while len(self.tail) > 1 and self.tail_bytes > MAX_TAIL_BYTES:
+            self.tail_bytes -= len(self.tail.popleft())
+        digests = [blake2b(data, digest_size=16).digest() for data in records]
+        self.of_page += digests
+        del self.of_page[:-MAX_REMEMBERED]
+        if self.repeated:
+            records = [data for data, digest in zip(records, digests, strict=True) if digest not in self.repeated]
+        if records:
+            self.fresh += len(records)
+            self.keep(records, form)
+
+    def last_position(self) -> Position | None:
+        """Of the last record of the page that can be read."""
+        positions = (position_of(data, self.form) for data in reversed(self.tail))
+        return next((position for position in positions if position is not None), None)
 
     def keep(self, records: Sequence[bytes], form: str) -> None:
         if self.stopped:
@@ -189,13 +223,6 @@ class _Job:
         else:
             for at, data in enumerate(records, position):
                 self.records.append(PulledRecord(self.broker.address, at, self.known.setdefault(data, data), form))
-
-    def keep_frames(self, bodies: Sequence[bytes], form: str) -> None:
-        self.frames.extend(bodies)
-        self.frame_bytes += sum(map(len, bodies))
-        while len(self.frames) > 1 and self.frame_bytes > MAX_FRAME_TAIL:
-            self.frame_bytes -= len(self.frames.popleft())
-        self.keep(bodies, form)
 
     def fail(self, fault: PullFault, reason: str) -> None:
         self.fault = fault
@@ -231,8 +258,12 @@ class BrokerClient:
         limits: Limits | None = None,
         on_pull: Callable[[PullMetrics], None] | None = None,
         accept_encoding: str = "zstd, gzip",
+        remembered_s: float = REMEMBERED_S,
     ) -> None:
-        """``http``: share the process's one client, so that its limits per address count for peers too."""
+        """``http``: share the process's one client, so that its limits per address count for peers too.
+
+        ``remembered_s``: how long a broker's dialect is believed without trying newer ones.
+        """
         self._http = http or BoundedClient(allow_nets=allow_nets)
         self._allow_http = allow_http
         self._allow_nets = tuple(allow_nets)
@@ -240,8 +271,8 @@ class BrokerClient:
         self._streamed = limits or STREAMED
         self._on_pull = on_pull
         self._accept_encoding = accept_encoding
-        self._logins = {hex_password: _basic_login(query_key, hex_password) for hex_password in (True, False)}
-        self._dialects: dict[str, _Dialect] = {}
+        self._logins = make_logins(query_key)
+        self._brokers = Brokers(remembered_s=remembered_s, clock=time.monotonic)
 
     def close(self) -> None:
         """Close idle connections; pulls under way end with their deadlines."""
@@ -369,92 +400,154 @@ class BrokerClient:
             )
 
     def _pull(self, job: _Job, url: ParsedUrl) -> None:
-        """All pages of the window; each must begin later than the one before."""
-        start: Next | None = Next(job.window.start_ms, 0)
-        last_ms = job.window.end_ms - 1
-        while start is not None:
+        """All that the broker has of the window; what it keeps back is named, and the rest is read nevertheless."""
+        reading = Reading.of_window(job.window)
+        while reading.todo:
             if job.pages >= self._limits.pages:
                 raise _Failed(PullFault.PAGING, f"more than {self._limits.pages} pages")
-            following = self._page(job, url, start, last_ms)
+            asked = reading.todo.popleft()
+            page = self._page(job, url, asked)
             job.pages += 1
             if job.unchanged:
                 return
-            if following is not None:
-                _require_progress(start, following, last_ms)
-            start = following
-
-    def _page(self, job: _Job, url: ParsedUrl, start: Next, last_ms: int) -> Next | None:
-        """One page, asked for in the broker's dialect, or in one after the other until it answers."""
-        known = self._dialects.get(job.broker.url)
-        failed: _Failed | None = None
-        for dialect in (known,) if known is not None else _DIALECTS:
             try:
-                following = self._ask(job, url, dialect, start, last_ms)
-            except _OtherDialect as error:
-                failed = _Failed(error.fault, error.reason)
-                continue
-            if len(self._dialects) >= MAX_DIALECTS:
-                self._dialects.clear()
-            self._dialects[job.broker.url] = dialect
-            return following
-        self._dialects.pop(job.broker.url, None)
-        assert failed is not None
-        raise failed
+                reading.take(asked, page)
+            except NoProgress as error:
+                raise _Failed(PullFault.PAGING, str(error)) from error
+        if reading.gaps:
+            first, *others = reading.gaps
+            more = f", and {len(others)} more ranges" if others else ""
+            proved = first.page.ending is Ending.PROVED
+            raise _Failed(PullFault.PAGING if proved else PullFault.CUT, f"not whole from {first}{more}")
 
-    def _ask(self, job: _Job, url: ParsedUrl, dialect: _Dialect, start: Next, last_ms: int) -> Next | None:
+    def _page(self, job: _Job, url: ParsedUrl, asked: Range) -> Page:
+        """One page, asked for in the broker's dialect, or in one after the other until it answers."""
+        dialects, understood = self._brokers.dialects_of(job.broker.url)
+        refusals: list[tuple[Dialect, _OtherDialect]] = []
+        blank: tuple[Dialect, Page] | None = None
+        for dialect in dialects:
+            known = understood and dialect is dialects[0]
+            try:
+                page = self._ask_patiently(job, url, dialect, asked, known)
+            except _OtherDialect as error:
+                refusals.append((dialect, error))
+                continue
+            except _Failed as error:
+                if error.fault is PullFault.BALANCE:
+                    self._brokers.understood(job.broker.url, dialect)
+                raise
+            if page.blank and not known:
+                blank = blank or (dialect, page)
+                continue
+            self._brokers.understood(job.broker.url, dialect)
+            return page
+        if blank is not None:
+            self._brokers.understood(job.broker.url, blank[0])
+            return blank[1]
+        telling = refusals[0] if understood else max(refusals, key=lambda refusal: refusal[1].says)
+        self._brokers.refused(job.broker.url, telling[0])
+        raise _Failed(telling[1].fault, telling[1].reason)
+
+    def _ask_patiently(self, job: _Job, url: ParsedUrl, dialect: Dialect, asked: Range, known: bool) -> Page:
+        """The answer to one request, asked again where the broker wants to be left alone for a while."""
+        tries = 0
+        while True:
+            pause_s = self._brokers.quiet_until_s(job.broker.url) - time.monotonic()
+            if pause_s > 0:
+                if tries >= MAX_TRIES or pause_s > min(PATIENCE_S, job.until - MIN_S - time.monotonic()):
+                    raise _Failed(PullFault.THROTTLED, f"it wants to be left alone for {pause_s:.0f} s more")
+                time.sleep(pause_s)
+            tries += 1
+            try:
+                return self._ask(job, url, dialect, asked, known)
+            except _Throttled as error:
+                self._brokers.throttled(job.broker.url, error.named_s)
+
+    def _ask(self, job: _Job, url: ParsedUrl, dialect: Dialect, asked: Range, known: bool) -> Page:
         stream_id, partition = job.part
         target = (
             f"/{dialect.prefix}/{quote(stream_id, safe='')}/data/partitions/{partition}/range"
-            f"?fromTimestamp={start.timestamp_ms}&fromSequenceNumber={start.sequence_number}"
-            f"&toTimestamp={last_ms}&toSequenceNumber={MAX_SEQUENCE}&format=raw"
+            f"?fromTimestamp={asked.start.timestamp_ms}&fromSequenceNumber={asked.start.sequence_number}"
+            f"&toTimestamp={asked.end.timestamp_ms}&toSequenceNumber={asked.end.sequence_number}&format=raw"
         )
         headers = [("Authorization", self._logins[dialect.hex_password]), ("Accept-Encoding", self._accept_encoding)]
-        asked = job.etag if job.pages == 0 else None
-        if asked is not None:
-            headers.append(("If-None-Match", asked))
+        tag = job.etag if job.pages == 0 else None
+        if tag is not None:
+            headers.append(("If-None-Match", tag))
         seconds = job.until - time.monotonic()
         if job.stopped or seconds < MIN_S:
             raise _Failed(PullFault.DEADLINE, "the time for this window is over")
-        with self._http.stream(
-            "GET", url, target, max_bytes=self._limits.page_bytes, deadline_s=seconds, headers=headers
-        ) as answer:
-            if answer.status == 304 and asked is not None:
-                job.unchanged = True
-                job.new_etag = asked
-                return None
-            if answer.status != 200:
-                raise _refusal(answer)
-            if job.pages == 0:
-                job.new_etag = _etag(answer)
-            return self._read(job, answer, start)
+        job.begin_page()
+        begun = False
+        try:
+            with self._http.stream(
+                "GET", url, target, max_bytes=self._limits.page_bytes, deadline_s=seconds, headers=headers
+            ) as answer:
+                if answer.status == 304 and tag is not None:
+                    job.unchanged = True
+                    job.new_etag = tag
+                    return Page(0, 0, None, Ending.LAST_PAGE)
+                if answer.status != 200:
+                    raise _refusal(answer)
+                begun = True
+                if job.pages == 0:
+                    job.new_etag = _etag(answer)
+                return self._read(job, answer)
+        except (MalformedInput, RemoteFault, TransientError) as error:
+            if begun and _is_cut(error, job):
+                return Page(job.rows, job.fresh, job.last_position(), Ending.CUT, reason=str(error))
+            if begun and job.rows == 0 and error.fields.get("field") in ("metadata", "frame"):
+                self._brokers.doubt(job.broker.url)
+                if not known:
+                    raise _OtherDialect(_fault_of(error, job), str(error), says=1) from error
+            if "status" in error.fields:
+                raise _OtherDialect(PullFault.REDIRECT, str(error), says=1) from error
+            raise
 
-    def _read(self, job: _Job, answer: OpenAnswer, start: Next) -> Next | None:
+    def _read(self, job: _Job, answer: OpenAnswer) -> Page:
+        """Hand the records over while they come, and say how the answer ends."""
+        before = job.size
         chunks = _counted(job, answer.chunks)
-        if answer.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/octet-stream":
-            return read_lines(chunks, job.keep)
-        before = job.count
-        job.frames.clear()
-        job.frame_bytes = 0
-        read_frames(chunks, job.keep_frames)
-        if job.count - before < PAGE_ROWS:
-            return None
-        for body in reversed(job.frames):
-            following = position_of_frame(body)
-            if following is not None:
-                return following
-        raise _Failed(PullFault.PAGING, f"no message of a full page from {start.timestamp_ms} can be read")
+        kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/octet-stream":
+            read_frames(chunks, job.take_page)
+            ending = Ending.PROVED if answer.framed else Ending.OPEN
+            return Page(job.rows, job.fresh, job.last_position(), ending)
+        try:
+            following = read_lines(chunks, job.take_page)
+        except MalformedInput as error:
+            nothing = error.fields["field"] == "metadata" and job.size == before
+            if nothing and not kind and answer.framed:  # how newer brokers say that there is nothing
+                return Page(0, 0, None, Ending.PROVED, blank=True)
+            raise
+        ending = Ending.LAST_PAGE if following is None else Ending.NEXT_PAGE
+        return Page(job.rows, job.fresh, None, ending, following)
 
 
 class _OtherDialect(_Failed):
-    """A refusal that another prefix or password may not get."""
+    """A refusal that another path or password may not get. ``says``: how much it tells, 0 for nothing."""
+
+    def __init__(self, fault: PullFault, reason: str, *, says: int) -> None:
+        super().__init__(fault, reason)
+        self.says = says
 
 
-def _refusal(answer: OpenAnswer) -> _Failed:
+class _Throttled(Exception):
+    """The broker wants to be left alone, for ``named_s`` seconds where it says so."""
+
+    def __init__(self, named_s: float | None) -> None:
+        super().__init__("throttled")
+        self.named_s = named_s
+
+
+def _refusal(answer: OpenAnswer) -> Exception:
     """What a status other than 200 and 304 means. Reads a little of the body."""
-    if answer.status == 404:
-        return _OtherDialect(PullFault.STATUS, "404: no such path")
+    if answer.status in (429, 503):
+        return _Throttled(read_retry_after(answer.headers.get("retry-after", "")))
+    if answer.status in (404, 405):
+        return _OtherDialect(PullFault.STATUS, f"{answer.status}: no such path", says=0)
     if answer.status in (401, 403):
-        return _OtherDialect(PullFault.LOGIN, f"{answer.status}: the login of the query key was refused")
+        return _OtherDialect(PullFault.LOGIN, f"{answer.status}: the login of the query key was refused", says=2)
     text = b""
     for chunk in answer.chunks:
         text += chunk[: MAX_ERROR_BYTES - len(text)]
@@ -463,20 +556,18 @@ def _refusal(answer: OpenAnswer) -> _Failed:
     shown = re.sub(r"[^ -~]", "?", text[:200].decode("ascii", "replace"))
     if answer.status == 400 and b"Not enough balance" in text:
         return _Failed(PullFault.BALANCE, "the query key has no balance in QueryManager")
-    return _Failed(PullFault.STATUS, f"{answer.status}: {shown}")
+    return _OtherDialect(PullFault.STATUS, f"{answer.status}: {shown}", says=3)
 
 
-def _require_progress(start: Next, following: Next, last_ms: int) -> None:
-    if not 0 <= following.sequence_number <= MAX_SEQUENCE:
-        raise _Failed(PullFault.PAGING, f"sequence number {following.sequence_number} is out of range")
-    if (following.timestamp_ms, following.sequence_number) <= (start.timestamp_ms, start.sequence_number):
-        raise _Failed(
-            PullFault.PAGING,
-            f"the page after {start.timestamp_ms}/{start.sequence_number} would begin at "
-            f"{following.timestamp_ms}/{following.sequence_number}",
-        )
-    if following.timestamp_ms > last_ms:
-        raise _Failed(PullFault.PAGING, f"the next page would begin at {following.timestamp_ms}, after the window")
+def _is_cut(error: ValidatorError, job: _Job) -> bool:
+    """Whether an answer that had begun ended too early, as far as the broker is concerned, with time left to ask on."""
+    if time.monotonic() >= job.until - MIN_S:
+        return False
+    if isinstance(error, MalformedInput):
+        return bool(error.fields.get("cut"))
+    if isinstance(error, TransientError):
+        return job.fresh > 0
+    return "bytes" not in error.fields
 
 
 def _counted(job: _Job, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -504,11 +595,3 @@ def _fault_of(error: ValidatorError, job: _Job) -> PullFault:
             return PullFault.REDIRECT
         return PullFault.TOO_SLOW if "bytes" in error.fields else PullFault.CUT
     return PullFault.CONNECTION
-
-
-def _basic_login(key: SigningKey, hex_password: bool) -> str:
-    """Authorization header: lower-case address, and the EIP-191 signature over that text."""
-    user = "0x" + key.address.hex()
-    signature = key.sign(digest_of_payload(SignatureType.ECDSA_SECP256K1_EVM, user.encode()))
-    password = "0x" + signature.hex() if hex_password else base64.b64encode(signature).decode()
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

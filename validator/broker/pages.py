@@ -6,12 +6,16 @@ object, and since April 2024 frames of a 4-byte big-endian length and a protobuf
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import msgspec
 
-from validator.codec.legacy_array import MAX_LINE_BYTES
+from validator.broker.ranges import Position
+from validator.codec.legacy_array import MAX_LINE_BYTES, read_legacy_array
+from validator.codec.message import BOM
 from validator.codec.protobuf import MAX_BODY_BYTES, read_protobuf
 from validator.errors import MalformedInput
 
@@ -23,14 +27,6 @@ MAX_RECORD_BYTES = MAX_LINE_BYTES + 1
 
 Sink = Callable[[Sequence[bytes], str], None]
 """Takes the records that ended with a piece of the body, never none, and their form; raises to stop the reading."""
-
-
-@dataclass(frozen=True, slots=True)
-class Next:
-    """Where the next page begins."""
-
-    timestamp_ms: int
-    sequence_number: int
 
 
 class _Metadata(msgspec.Struct):
@@ -45,10 +41,10 @@ class _Metadata(msgspec.Struct):
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 
 
-def read_lines(chunks: Iterable[bytes], sink: Sink) -> Next | None:
-    """Hand all lines but the last to ``sink``; the last line says whether a page follows.
+def read_lines(chunks: Iterable[bytes], sink: Sink) -> Position | None:
+    """Hand all lines but the last to ``sink``; the last line says whether a page follows, and where it begins.
 
-    Lines end at byte 0x0A only; empty ones are skipped.
+    Lines end at byte 0x0A only; empty ones are skipped. A byte order mark before the first belongs to the encoding.
 
     Raises:
         MalformedInput: "metadata": the last line is not a metadata object, so the answer may be cut.
@@ -57,7 +53,7 @@ def read_lines(chunks: Iterable[bytes], sink: Sink) -> Next | None:
     size = 0
     held: bytes | None = None
     """A whole line that is the metadata if nothing follows it."""
-    for chunk in chunks:
+    for chunk in _without_mark(chunks):
         *lines, rest = chunk.split(b"\n")
         if lines and size:
             if size < MAX_RECORD_BYTES:
@@ -82,17 +78,29 @@ def read_lines(chunks: Iterable[bytes], sink: Sink) -> Next | None:
     return _read_metadata(held, sink)
 
 
-def _read_metadata(line: bytes | None, sink: Sink) -> Next | None:
+def _without_mark(chunks: Iterable[bytes]) -> Iterable[bytes]:
+    """The same bytes without a byte order mark at their beginning, however that is cut."""
+    pieces = iter(chunks)
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= len(BOM) or not BOM.startswith(head):
+            break
+    return chain([head.removeprefix(BOM)], pieces)
+
+
+def _read_metadata(line: bytes | None, sink: Sink) -> Position | None:
     if line is None:
         raise MalformedInput("metadata", "the answer is empty")
     if line.startswith(b"["):
         sink([line], ARRAY)
-        raise MalformedInput("metadata", "the last line is a message: the answer is cut")
+        raise MalformedInput("metadata", "the last line is a message: the answer is cut", cut=True)
     if len(line) > MAX_METADATA_BYTES:
         raise MalformedInput("metadata", f"{len(line)} bytes exceed the limit of {MAX_METADATA_BYTES}")
     try:
         metadata = _decode_metadata(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        json.loads(line, object_pairs_hook=_refuse_repeated)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedInput("metadata", f"the last line is none: {str(error)[:200]}") from error
     if metadata.type != "metadata":
         raise MalformedInput("metadata", f"type {metadata.type[:40]!r} is not metadata")
@@ -100,7 +108,14 @@ def _read_metadata(line: bytes | None, sink: Sink) -> Next | None:
         return None
     if metadata.next_timestamp is None or metadata.next_sequence_number is None:
         raise MalformedInput("metadata", "says that more follows, but not where")
-    return Next(metadata.next_timestamp, metadata.next_sequence_number)
+    return Position(metadata.next_timestamp, metadata.next_sequence_number)
+
+
+def _refuse_repeated(members: list[tuple[str, Any]]) -> None:
+    """Of two members with one name readers take different ones: ``hasNext`` would be both."""
+    names = [name for name, _ in members]
+    if len(set(names)) < len(names):
+        raise ValueError("a member is repeated")
 
 
 def read_frames(chunks: Iterable[bytes], sink: Sink) -> None:
@@ -126,13 +141,13 @@ def read_frames(chunks: Iterable[bytes], sink: Sink) -> None:
         if whole:
             sink(whole, PROTOBUF)
     if buffer:
-        raise MalformedInput("frame", "the last one is cut short")
+        raise MalformedInput("frame", "the last one is cut short", cut=True)
 
 
-def position_of_frame(body: bytes) -> Next | None:
-    """Time and sequence number of a protobuf message; None if it cannot be read."""
+def position_of(record: bytes, form: str) -> Position | None:
+    """Where a record stands; None if it cannot be read."""
     try:
-        message = read_protobuf(body)
+        message = read_protobuf(record) if form == PROTOBUF else read_legacy_array(record)
     except MalformedInput:
         return None
-    return Next(message.timestamp_ms, message.sequence_number)
+    return Position(message.timestamp_ms, message.sequence_number)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
+import re
 import socket
 import time
 import tracemalloc
@@ -56,7 +58,7 @@ def slowly(connection: socket.socket, body: bytes, pause_s: float) -> None:
 
 def chunked(connection: socket.socket, *headers: str) -> Callable[[bytes], None]:
     """Begin a chunked answer; what comes back sends one chunk."""
-    head = ["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", "Content-Type: text/plain", *headers]
+    head = ["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *(headers or ["Content-Type: text/plain"])]
     connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n")
     return lambda piece: connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
 
@@ -103,7 +105,7 @@ def test_a_cut_body_is_incomplete_and_keeps_its_whole_lines(whole: bool) -> None
 
 def test_a_body_without_its_metadata_line_is_incomplete_although_http_saw_its_end() -> None:
     pull = pull_of(fixed(http(LINE + b"\n" + LINE, 'ETag: "1"')))
-    assert pull.error.startswith(PullFault.SHAPE)
+    assert pull.error.startswith(PullFault.CUT)
     assert [record.data for record in pull.records] == [LINE, LINE]
     assert pull.etag is None
 
@@ -135,7 +137,7 @@ def test_pages_that_go_on_and_on_end_at_the_limit() -> None:
 
     pull = pull_of(answer)
     assert pull.error.startswith(PullFault.PAGING)
-    assert len(pull.records) == SMALL.pages
+    assert [record.data for record in pull.records] == [LINE]
 
 
 def test_messages_of_another_stream_are_handed_over_as_they_came() -> None:
@@ -214,8 +216,9 @@ def test_an_encoding_nobody_asked_for_is_refused() -> None:
         b'{"hasNext":false,"type":"metadata","more":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
         b'{"hasNext":false,"type":"metadata","more":"' + b"x" * MAX_METADATA_BYTES + b'"}',
         b"\xff\xfe",
-        b"",
         b"\n\n\n",
+        b'{"hasNext":true,"hasNext":false,"type":"metadata"}',
+        b'{"hasNext":false,"type":"metadata","more":{"a":1,"a":2}}',
     ],
     ids=lambda body: body[:30].decode("ascii", "replace"),
 )
@@ -287,7 +290,7 @@ def a_message(offset_ms: int, sequence: int = 0) -> bytes:
 OCTETS = "Content-Type: application/octet-stream"
 
 
-def test_a_newer_broker_is_found_by_its_path_and_login_and_asked_that_way_from_then_on() -> None:
+def test_a_stream_id_is_one_word_of_the_path() -> None:
     asked: list[bytes] = []
     body = a_message(1)
 
@@ -298,44 +301,310 @@ def test_a_newer_broker_is_found_by_its_path_and_login_and_asked_that_way_from_t
         else:
             connection.sendall(http(b"Not Found", status="404 Not Found"))
 
-    client = BrokerClient(KEY, allow_http=True, allow_nets=(ip_network("127.0.0.0/8"),))
-    with hostile_server(answer) as url:
-        for _ in range(2):
-            (pull,) = client.fetch_window(
-                [Broker(ADDRESS, url)], [PART], WINDOW, etags={}, deadline_ms=int(time.time() * 1000) + 5000
-            )
-            assert pull.complete
-            assert [(record.data, record.form) for record in pull.records] == [(body, "protobuf")]
-    client.close()
-    assert [head.split(b"/")[1] for head in asked] == [b"streams", b"stores", b"stores"]
-    assert b"GET /stores/stream%2Fa/data/partitions/0/range?" in asked[1]
+    pull = pull_of(answer)
+    assert [(record.data, record.form) for record in pull.records] == [(body, "protobuf")]
+    assert asked[0].startswith(b"GET /stores/stream%2Fa/data/partitions/0/range?")
 
 
-def test_a_full_page_of_frames_is_followed_by_another_from_its_last_message() -> None:
-    first = [a_message(number // 10, number % 10) for number in range(5000)]
-    second = [first[-1], a_message(600), a_message(700)]
+Question = tuple[tuple[int, int], tuple[int, int]]
+Serve = Callable[[list[bytes], socket.socket], None]
+
+
+def range_of(head: bytes) -> Question:
+    """(timestamp, sequence number) that a range begins and ends with."""
+    found = re.search(rb"fromTimestamp=(\d+)&fromSequenceNumber=(\d+)&toTimestamp=(\d+)&toSequenceNumber=(\d+)", head)
+    assert found is not None
+    first_ms, first, last_ms, last = map(int, found.groups())
+    return (first_ms, first), (last_ms, last)
+
+
+def serving(
+    bodies: list[bytes], serve: Serve, asked: list[Question] | None = None, heeds_sequence: bool = True
+) -> Answer:
+    """A broker that hands the messages of the range it is asked for to ``serve``."""
+    placed = [((m.timestamp_ms, m.sequence_number), body) for body in bodies for m in [read_protobuf(body)]]
 
     def answer(head: bytes, connection: socket.socket) -> None:
-        last = read_protobuf(first[-1])
-        again = b"fromTimestamp=%d&fromSequenceNumber=%d&" % (last.timestamp_ms, last.sequence_number) in head
-        connection.sendall(http(frames(*(second if again else first)), OCTETS))
+        first, last = range_of(head)
+        if asked is not None:
+            asked.append((first, last))
+        if not heeds_sequence:
+            first, last = (first[0], 0), (last[0], 2**31)
+        serve([body for place, body in placed if first <= place <= last], connection)
 
-    pull = pull_of(answer, seconds=20)
+    return answer
+
+
+def cut_after(limit: int) -> Serve:
+    """As the newest brokers: what is more than they give makes them drop the connection in mid-answer."""
+
+    def serve(bodies: list[bytes], connection: socket.socket) -> None:
+        send = chunked(connection, OCTETS)
+        for at in range(0, len(bodies[:limit]), 1000):
+            send(frames(*bodies[at : min(at + 1000, limit)]))
+        if len(bodies) <= limit:
+            connection.sendall(b"0\r\n\r\n")
+
+    return serve
+
+
+def ends_after(limit: int) -> Serve:
+    """A limit that nothing tells of: the answer looks whole."""
+    return lambda bodies, connection: connection.sendall(http(frames(*bodies[:limit]), OCTETS))
+
+
+SOME = [a_message(number // 10, number % 10) for number in range(5200)]
+
+
+@pytest.mark.parametrize("serve", [cut_after(5000), ends_after(5000), ends_after(777), cut_after(777)])
+def test_what_a_broker_leaves_out_of_an_answer_is_asked_for_and_taken_once(serve: Serve) -> None:
+    asked: list[Question] = []
+    pull = pull_of(serving(SOME, serve, asked), seconds=30)
     assert pull.complete
-    assert {record.data for record in pull.records} == {*first, *second}
+    assert [record.data for record in pull.records] == SOME
+    assert len(asked) <= 9
 
 
-def test_a_full_page_of_frames_that_stands_still_is_refused() -> None:
-    pull = pull_of(fixed(http(frames(*[a_message(0)] * 5000), OCTETS)))
+def test_a_cut_that_comes_every_few_messages_costs_answers_and_no_message() -> None:
+    pull = pull_of(serving(SOME[:40], cut_after(3)), seconds=30, limits=Limits())
+    assert pull.complete
+    assert [record.data for record in pull.records] == SOME[:40]
+
+
+def test_a_millisecond_with_more_than_a_broker_gives_is_named_and_the_rest_is_read() -> None:
+    crowd = [a_message(700, number) for number in range(5300)]
+    later = [a_message(900), a_message(901)]
+    pull = pull_of(serving(crowd + later, cut_after(5000), heeds_sequence=False), seconds=30, limits=Limits())
+    assert not pull.complete
+    assert [record.data for record in pull.records] == crowd[:5000] + later
+    ms = WINDOW.start_ms + 700
+    assert pull.error.startswith(f"{PullFault.CUT}: not whole from {ms}/4999 to {ms}/2147483647")
+
+
+def test_a_broker_that_heeds_no_range_is_asked_a_few_times_and_its_messages_are_taken_once() -> None:
+    asked: list[int] = []
+
+    def answer(_head: bytes, connection: socket.socket) -> None:
+        asked.append(1)
+        connection.sendall(http(frames(*SOME[:5000]), OCTETS))
+
+    pull = pull_of(answer, seconds=30, limits=Limits())
     assert pull.error.startswith(PullFault.PAGING)
+    assert [record.data for record in pull.records] == SOME[:5000]
+    assert len(asked) < 15
+
+
+def test_frames_that_end_with_the_connection_prove_nothing() -> None:
+    def answer(_head: bytes, connection: socket.socket) -> None:
+        head = f"HTTP/1.1 200 OK\r\n{OCTETS}\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode() + frames(a_message(1), a_message(2)))
+
+    pull = pull_of(answer)
+    assert pull.error.startswith(f"{PullFault.CUT}: not whole from {WINDOW.start_ms + 2}/0")
+    assert [record.data for record in pull.records] == [a_message(1), a_message(2)]
+
+
+def test_lines_that_end_with_the_connection_are_whole_by_their_last() -> None:
+    whole = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + LINE + b"\n" + END
+    assert pull_of(fixed(whole)).complete
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_message() -> None:
+    pull = pull_of(fixed(http(b"\xef\xbb\xbf" + LINE + b"\n" + END)))
+    assert pull.complete
+    assert [record.data for record in pull.records] == [LINE]
+
+
+# --- dialects
+
+PATHS = {"stores": b"GET /stores/", "streams": b"GET /streams/"}
+
+
+def speaks(prefix: str, password: str) -> Callable[[bytes], bytes | None]:
+    """The refusal of a broker of one dialect to a request; None if it understands."""
+
+    def refuse(head: bytes) -> bytes | None:
+        login = re.search(rb"Authorization: Basic (\S+)", head, re.IGNORECASE)
+        assert login is not None
+        user, _, given = base64.b64decode(login[1]).partition(b":")
+        assert user == b"0x" + KEY.address.hex().encode()
+        if not head.startswith(PATHS[prefix]):
+            return http(b"<pre>Cannot GET</pre>", status="404 Not Found")
+        if given.startswith(b"0x") is not (password == "hex"):
+            return http(b"<pre>Error: invalid signature</pre>", status="500 Internal Server Error")
+        return None
+
+    return refuse
+
+
+EMPTY = http(b"\n" + END, "Content-Type: text/plain")
+BLANK = http(b"")
+"""How the newest brokers say that there is nothing: neither type nor body."""
+
+
+@pytest.mark.parametrize("empty", [EMPTY, BLANK, http(b"", OCTETS)], ids=["lines", "blank", "frames"])
+@pytest.mark.parametrize("prefix", ["stores", "streams"])
+@pytest.mark.parametrize("password", ["hex", "base64"])
+def test_a_broker_of_each_dialect_is_read(prefix: str, password: str, empty: bytes) -> None:
+    refuse = speaks(prefix, password)
+    pull = pull_of(lambda head, connection: connection.sendall(refuse(head) or empty))
+    assert pull.complete
+    assert pull.records == ()
 
 
 @pytest.mark.parametrize(
-    "body", [b"\x00", frames(b"abc")[:-1], b"\xff\xff\xff\xff" + b"x" * 100, frames(b"abc") + b"\x00\x00"]
+    "refusal",
+    [
+        *(
+            http(b"no", status=f"{status} No")
+            for status in (400, 401, 403, 404, 405, 410, 415, 422, 500, 501, 502, 504)
+        ),
+        http(b"<html>", "Content-Type: text/html"),
+        http(b"", "Content-Type: text/plain"),
+        http(b"", "Location: /", status="302 Found"),
+        BLANK,
+    ],
+    ids=lambda refusal: refusal[9:40].decode().split("\r")[0],
 )
-def test_a_frame_that_is_cut_or_longer_than_any_message_is_refused(body: bytes) -> None:
+def test_whatever_a_broker_says_to_a_dialect_that_it_does_not_speak_another_is_tried(refusal: bytes) -> None:
+    refuse = speaks("streams", "hex")
+    body = http(LINE + b"\n" + END)
+    pull = pull_of(lambda head, connection: connection.sendall(refusal if refuse(head) else body))
+    assert pull.complete
+    assert [record.data for record in pull.records] == [LINE]
+
+
+def pulls_of(
+    answer: Answer, count: int, remembered_s: float = 3600.0, between: Callable[[int], None] | None = None
+) -> list[Pull]:
+    """The same window again and again, by one client."""
+    client = BrokerClient(
+        KEY, allow_http=True, allow_nets=(ip_network("127.0.0.0/8"),), limits=SMALL, remembered_s=remembered_s
+    )
+    pulls = []
+    with hostile_server(answer) as url:
+        for number in range(count):
+            if between is not None:
+                between(number)
+            deadline_ms = int(time.time() * 1000) + 5000
+            pulls += client.fetch_window([Broker(ADDRESS, url)], [PART], WINDOW, etags={}, deadline_ms=deadline_ms)
+    client.close()
+    return pulls
+
+
+def test_a_dialect_is_learned_once_and_anew_when_the_broker_is_upgraded_in_place() -> None:
+    asked: list[str] = []
+    dialect = ["streams", "hex"]
+
+    def answer(head: bytes, connection: socket.socket) -> None:
+        refusal = speaks(*dialect)(head)
+        asked.append(f"{head.split(b'/')[1].decode()} {'no' if refusal else 'yes'}")
+        connection.sendall(refusal or EMPTY)
+
+    def upgrade(number: int) -> None:
+        asked.append(f"pull {number}")
+        if number == 2:
+            dialect[:] = ["stores", "base64"]
+
+    pulls = pulls_of(answer, 4, between=upgrade)
+    assert all(pull.complete for pull in pulls)
+    assert asked == [
+        *("pull 0", "stores no", "stores no", "streams yes"),
+        *("pull 1", "streams yes"),
+        *("pull 2", "streams no", "stores yes"),
+        *("pull 3", "stores yes"),
+    ]
+
+
+def test_a_broker_that_speaks_an_old_and_a_new_dialect_is_asked_in_the_new_one_after_a_while() -> None:
+    asked: list[bytes] = []
+    old = speaks("streams", "hex")
+    upgraded: list[int] = []
+
+    def answer(head: bytes, connection: socket.socket) -> None:
+        asked.append(head.split(b"/")[1])
+        refusal = old(head)
+        connection.sendall(EMPTY if upgraded else refusal or EMPTY)
+
+    pulls = pulls_of(answer, 2, remembered_s=0.0, between=lambda number: upgraded.append(1) if number else None)
+    assert all(pull.complete for pull in pulls)
+    assert asked == [b"stores", b"stores", b"streams", b"stores"]
+
+
+def test_a_broker_that_fails_is_not_asked_in_every_dialect_for_every_partition() -> None:
+    asked: list[bytes] = []
+
+    def answer(head: bytes, connection: socket.socket) -> None:
+        asked.append(head)
+        connection.sendall(http(b'{"error":"Failed to fetch data!"}', status="500 Internal Server Error"))
+
+    pulls = pulls_of(answer, 5)
+    assert all(pull.error.startswith(f"{PullFault.STATUS}: 500") for pull in pulls)
+    assert len(asked) == 4 + 4
+
+
+# --- brokers that want to be left alone
+
+LATER = {"429": "429 Too Many Requests", "503": "503 Service Unavailable"}
+
+
+@pytest.mark.parametrize("status", LATER.values())
+@pytest.mark.parametrize("header", [(), ("Retry-After: 0",), ("Retry-After: 1",), ("Retry-After: junk",)])
+def test_a_limited_page_is_asked_for_again_and_what_came_before_is_kept(status: str, header: tuple[str, ...]) -> None:
+    times: list[float] = []
+
+    def serve(bodies: list[bytes], connection: socket.socket) -> None:
+        times.append(time.monotonic())
+        limited = len(times) in (2, 3)
+        connection.sendall(http(b"", *header, status=status) if limited else http(frames(*bodies[:20]), OCTETS))
+
+    pull = pull_of(serving(SOME[:50], serve), seconds=20)
+    assert pull.complete
+    assert [record.data for record in pull.records] == SOME[:50]
+    if "Retry-After: 1" in header:
+        assert times[2] - times[1] >= 1.0
+
+
+def test_a_pause_that_outlasts_the_deadline_ends_the_pull_at_once_and_keeps_what_came() -> None:
+    asked: list[float] = []
+
+    def serve(bodies: list[bytes], connection: socket.socket) -> None:
+        asked.append(time.monotonic())
+        first = len(asked) == 1
+        limited = http(b"", "Retry-After: 120", status=LATER["429"])
+        connection.sendall(http(frames(*bodies[:20]), OCTETS) if first else limited)
+
+    pulls = pulls_of(serving(SOME[:50], serve), 3)
+    assert [pull.error.partition(":")[0] for pull in pulls] == [PullFault.THROTTLED] * 3
+    assert [len(pull.records) for pull in pulls] == [20, 0, 0]
+    assert len(asked) == 2  # the broker has said for how long, so the later pulls leave it alone
+    assert time.monotonic() - asked[0] < 5
+
+
+def test_a_broker_that_is_always_busy_is_given_up_after_a_few_tries() -> None:
+    asked: list[bytes] = []
+
+    def answer(head: bytes, connection: socket.socket) -> None:
+        asked.append(head)
+        connection.sendall(http(b"", "Retry-After: 0", status=LATER["503"]))
+
+    pull = pull_of(answer, seconds=20)
+    assert pull.error.startswith(PullFault.THROTTLED)
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (b"\x00", PullFault.CUT),
+        (frames(b"abc")[:-1], PullFault.CUT),
+        (b"\xff\xff\xff\xff" + b"x" * 100, PullFault.SHAPE),
+        (frames(b"abc") + b"\x00\x00", PullFault.CUT),
+    ],
+)
+def test_a_frame_that_is_cut_or_longer_than_any_message_is_refused(body: bytes, fault: PullFault) -> None:
     pull = pull_of(fixed(http(body, OCTETS)))
-    assert pull.error.startswith(PullFault.SHAPE)
+    assert pull.error.startswith(fault)
 
 
 # --- URLs

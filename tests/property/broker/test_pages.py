@@ -7,10 +7,14 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator.broker.pages import Next, read_frames, read_lines
+from validator.broker.pages import read_frames, read_lines
+from validator.broker.ranges import Position
 from validator.errors import MalformedInput
 
-LINES = st.lists(st.binary(min_size=1, max_size=40).filter(lambda line: b"\n" not in line), max_size=12)
+BOM = b"\xef\xbb\xbf"
+LINES = st.lists(
+    st.binary(min_size=1, max_size=40).filter(lambda line: b"\n" not in line and not line.startswith(BOM)), max_size=12
+)
 CUTS = st.lists(st.integers(min_value=0, max_value=600), max_size=12)
 
 
@@ -19,15 +23,17 @@ def cut(body: bytes, cuts: list[int]) -> list[bytes]:
     return [body[start:end] for start, end in itertools.pairwise(places)]
 
 
-@given(LINES, CUTS, st.booleans())
-def test_lines_do_not_depend_on_how_the_body_arrives(lines: list[bytes], cuts: list[int], more: bool) -> None:
+@given(LINES, CUTS, st.booleans(), st.sampled_from([b"", BOM]))
+def test_lines_do_not_depend_on_how_the_body_arrives(
+    lines: list[bytes], cuts: list[int], more: bool, mark: bytes
+) -> None:
     end = b'{"hasNext":true,"nextTimestamp":5,"nextSequenceNumber":6,"type":"metadata"}'
     if not more:
         end = b'{"hasNext":false,"type":"metadata"}'
     got: list[bytes] = []
-    following = read_lines(cut(b"\n".join([*lines, end]), cuts), lambda records, _form: got.extend(records))
+    following = read_lines(cut(mark + b"\n".join([*lines, end]), cuts), lambda records, _form: got.extend(records))
     assert got == lines
-    assert following == (Next(5, 6) if more else None)
+    assert following == (Position(5, 6) if more else None)
 
 
 @given(st.lists(st.binary(max_size=60), max_size=12), CUTS)

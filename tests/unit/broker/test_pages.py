@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from validator.broker.pages import MAX_RECORD_BYTES, Next, read_frames, read_lines
+from validator.broker.pages import MAX_RECORD_BYTES, read_frames, read_lines
+from validator.broker.ranges import Position
 from validator.errors import MalformedInput
 
 END = b'{"hasNext":false,"totalMessages":1,"type":"metadata"}'
 
 
-def lines_of(*chunks: bytes) -> tuple[list[bytes], Next | None]:
+def lines_of(*chunks: bytes) -> tuple[list[bytes], Position | None]:
     got: list[bytes] = []
     following = read_lines(chunks, lambda records, _form: got.extend(records))
     return got, following
@@ -37,7 +38,7 @@ def test_lines_end_at_line_feeds_only() -> None:
 
 def test_the_metadata_line_says_where_the_next_page_begins() -> None:
     end = b'{"hasNext":true,"nextTimestamp":17,"nextSequenceNumber":3,"type":"metadata","requestId":"x"}'
-    assert lines_of(b"[1]\n" + end) == ([b"[1]"], Next(17, 3))
+    assert lines_of(b"[1]\n" + end) == ([b"[1]"], Position(17, 3))
 
 
 def test_a_page_that_ends_in_a_message_keeps_it_and_is_refused() -> None:
