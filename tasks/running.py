@@ -16,6 +16,8 @@ log = get_logger("tasks")
 
 SOON_MS = 300
 LATER_MS = 2_000
+LATEST_MS = 10_000
+"""Most that a row waits since the sources it needs rest: others may have answered by then."""
 
 
 def run_step(
@@ -29,9 +31,9 @@ def run_step(
 ) -> dict[str, str]:
     """Run a step and summarise it.
 
-    "Not yet" brings the row back after 2 s (``soon``: 0.3 s); so do a peer's or gateway's faults. ``row``: the task has
-    a row in ``due``. ``exclusive``: a second thread of this process leaves the key to the first. Anything else fails
-    the task in red, and beat's lease brings it back.
+    "Not yet" brings the row back after 2 s (``soon``: 0.3 s), or when the sources it needs have rested; so do a
+    peer's or gateway's faults. ``row``: the task has a row in ``due``. ``exclusive``: a second thread of this process
+    leaves the key to the first. Anything else fails the task in red, and beat's lease brings it back.
     """
     context = node().context
     if not exclusive:
@@ -73,7 +75,8 @@ def _outcome(
         except AlreadyDone as error:
             return StepResult("already done", str(error))
         except (TransientError, UnknownOutcome) as error:
-            wake_ms = context.clock.now_ms() + (SOON_MS if soon else LATER_MS)
+            asked_ms = min(int(1000 * error.fields.get("retry_after_s", 0.0)), LATEST_MS)
+            wake_ms = context.clock.now_ms() + max(SOON_MS if soon else LATER_MS, asked_ms)
             if row:
                 context.store.due.postpone(task, key, wake_ms)
                 if soon:

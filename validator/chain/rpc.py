@@ -3,15 +3,27 @@
 Every call has one total deadline: each source is asked in a thread of its own, which is left behind when it hangs (at
 most ``MAX_UNDER_WAY`` per source). Bodies are bounded before they are parsed, and never decompressed. Only the host of
 a URL is ever put into a text.
+
+A source's limits are learned, whatever its words (``validator.pacing``):
+
+- What was answered stays answered. Of a batch only what was refused is asked again; answers about a block that is named
+  by its hash outlive a call that ran out of time, so the next one goes on where it ended.
+- What fails in a batch is asked again alone, and so a limit of batches is told from a fault of the request. If the
+  lone one is answered, batches get smaller; if it fails in the same words, so have the others.
+- A source that asks for less (429, Retry-After, "rate limit") rests, longer each time. Who rests is not asked while
+  others can answer; a call waits for it only within its own deadline.
 """
 
 from __future__ import annotations
 
 import queue
+import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -20,11 +32,14 @@ import httpx
 import msgspec
 
 from validator.errors import ConfigError, MalformedInput, TransientError
+from validator.pacing import Allowance, Pace, retry_after_s
 
 MAX_BODY_BYTES = 32 << 20
 MAX_UNDER_WAY = 16
 BATCH_LIMIT = 50
-"""Requests per HTTP body; common limit of public nodes."""
+"""Requests per HTTP body at first; many public nodes take 3 to 20, which is learned."""
+MAX_KEPT_BYTES = 32 << 20
+"""Answers per source that wait for the rest of their call."""
 DEADLINE_S = 15.0
 CONNECT_S = 4.0
 PATIENCE_S = 0.5
@@ -54,6 +69,15 @@ _VM_FAILURES = (
     "evm error",
     "vm exception",
 )
+_BUSY_CODES = (429, -32029)
+_LIMIT_EXCEEDED = -32005
+"""EIP-1474; for logs it means their number."""
+_BUSY = re.compile(
+    r"rate.?limit|too many requests|requests? limit|requests? per|per second|compute unit|throttl|quota|credits"
+    r"|over capacity|slow down"
+)
+"""Hints only: a refusal in other words is tried again by the caller, later."""
+_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|[0-9a-fA-F]{8,}|[0-9]+")
 _PRUNED = ("missing trie node", "pruned", "historical state", "state is not available", "state not available")
 
 
@@ -75,10 +99,17 @@ class Reverted:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A source did not answer a request: a short reason, and whether it lacks the state asked for."""
+    """A source did not answer a request: a short reason, and what kind of failure it is."""
 
     reason: str
     pruned: bool = False
+    """It lacks the state asked for."""
+    busy: bool = False
+    """It asks to be asked less."""
+    down: bool = False
+    """It is not fit to answer anything: no connection, a server's error."""
+    rest_s: float = 0.0
+    """How long it asks to be left alone."""
 
 
 @dataclass(slots=True)
@@ -112,7 +143,14 @@ class Source:
         self._url = url
         self._deadline_s = deadline_s
         self._max_body_bytes = max_body_bytes
-        self._batch_limit = batch_limit
+        self._allowance = Allowance(batch_limit)
+        self._suspect = 0
+        """A batch of this size failed, and it is not known yet whether for its size."""
+        self._refusals = 0
+        self._kept: OrderedDict[bytes, str] = OrderedDict()
+        self._kept_bytes = 0
+        self._kept_lock = threading.Lock()
+        self.pace = Pace()
         self._under_way = threading.BoundedSemaphore(MAX_UNDER_WAY)
         self._client = httpx.Client(
             timeout=httpx.Timeout(deadline_s, connect=min(CONNECT_S, deadline_s)),
@@ -126,8 +164,18 @@ class Source:
     def close(self) -> None:
         self._client.close()
 
-    def start(self, requests: Sequence[Request[Any]], answer: Callable[[Source, list[Any]], None]) -> None:
-        """Ask in a thread of its own; ``answer`` gets one parsed value, Reverted or Failed per request."""
+    @property
+    def batch_size(self) -> int:
+        """Requests per HTTP body that this source is known, or hoped, to take."""
+        return self._allowance.size
+
+    def start(
+        self, requests: Sequence[Request[Any]], answer: Callable[[Source, list[Any]], None], over: threading.Event
+    ) -> None:
+        """Ask in a thread of its own; ``answer`` gets one parsed value, Reverted or Failed per request.
+
+        Once ``over`` is set, nothing more is asked.
+        """
         if not self._under_way.acquire(blocking=False):
             answer(self, [self._fail("too many calls hang")] * len(requests))
             return
@@ -135,17 +183,16 @@ class Source:
         def run() -> None:
             answers: list[Any] = [Failed("internal error")] * len(requests)
             try:
-                answers = self._ask(requests, time.monotonic() + self._deadline_s)
+                answers = self._ask(requests, time.monotonic() + self._deadline_s, over)
             finally:
                 self._under_way.release()
                 answer(self, answers)
 
         threading.Thread(target=run, name=f"rpc {self.host}", daemon=True).start()
 
-    def _ask(self, requests: Sequence[Request[Any]], until: float) -> list[Any]:
-        answers: list[Any] = []
-        for first in range(0, len(requests), self._batch_limit):
-            answers += self._ask_batch(requests[first : first + self._batch_limit], until)
+    def _ask(self, requests: Sequence[Request[Any]], until: float, over: threading.Event) -> list[Any]:
+        errand = _Errand(self, requests, until, over)
+        answers = errand.run()
         if any(isinstance(answer, Failed) for answer in answers):
             self.health.failed += 1
         else:
@@ -153,7 +200,76 @@ class Source:
             self.health.last_s = time.monotonic()
         return answers
 
-    def _ask_batch(self, requests: Sequence[Request[Any]], until: float) -> list[Any]:
+    # --- sizes of batches ---
+
+    def portion(self) -> int:
+        """How many requests to put into one body now."""
+        return self._allowance.after_refusal(self._suspect) if self._suspect else self._allowance.size
+
+    def suspect(self, amount: int) -> int:
+        """A batch of this size failed, perhaps for its size; what to try if a lone request is answered."""
+        self._suspect = amount
+        return self._allowance.after_refusal(amount)
+
+    def acquit(self) -> None:
+        """Batches are not at fault: a lone request fails as well."""
+        self._suspect = 0
+
+    def refused_in_a_row(self, whole: bool) -> int:
+        """Count a batch that was refused, ``whole`` or in part, since the source asks to be asked less."""
+        self._refusals = self._refusals + 1 if whole else 0
+        return self._refusals
+
+    def took(self, amount: int) -> None:
+        """A batch of this size was answered whole."""
+        if amount > 1:
+            self._refusals = 0
+        suspect, self._suspect = self._suspect, 0
+        if suspect > amount:
+            self._allowance.refused(suspect)
+        self._allowance.taken(amount)
+
+    # --- answers of calls that did not come to their end ---
+
+    @property
+    def has_kept(self) -> bool:
+        return bool(self._kept)
+
+    def recall(self, request: Request[Any]) -> Any:
+        """The answer that an earlier call kept, or Failed."""
+        key = _pinned(request)
+        with self._kept_lock:
+            result = self._kept.get(key) if key is not None else None
+        return Failed("not asked") if result is None else self._read(request, {"result": result})
+
+    def forget(self, requests: Sequence[Request[Any]]) -> None:
+        """A call has come to its end: nobody waits for what was kept of it."""
+        if not self._kept:
+            return
+        with self._kept_lock:
+            for key in map(_pinned, requests):
+                result = self._kept.pop(key, None) if key is not None else None
+                if key is not None and result is not None:
+                    self._kept_bytes -= len(key) + len(result)
+
+    def keep(self, request: Request[Any], result: Any) -> None:
+        """Keep an answer that can never change: a text about a block that is named by its hash."""
+        key = _pinned(request)
+        if key is None or not isinstance(result, str):
+            return
+        with self._kept_lock:
+            if key in self._kept:
+                return
+            self._kept[key] = result
+            self._kept_bytes += len(key) + len(result)
+            while self._kept_bytes > MAX_KEPT_BYTES:
+                old, value = self._kept.popitem(last=False)
+                self._kept_bytes -= len(old) + len(value)
+
+    # --- one HTTP request ---
+
+    def post_batch(self, requests: Sequence[Request[Any]], until: float) -> list[tuple[Any, Any]]:
+        """(parsed value, Reverted or Failed; the result as it came) per request."""
         calls = [
             {"jsonrpc": "2.0", "id": number, "method": request.method, "params": request.params}
             for number, request in enumerate(requests)
@@ -162,25 +278,33 @@ class Source:
             body = self._post(msgspec.json.encode(calls if len(calls) > 1 else calls[0]), until)
             parsed = msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError):
-            return [self._fail("answer is not JSON")] * len(requests)
+            failed = self._fail("answer is not JSON")
         except MalformedInput as error:
-            return [self._fail(error.reason)] * len(requests)
-        except (httpx.HTTPError, httpx.InvalidURL, TransientError) as error:
-            reason = error.message if isinstance(error, TransientError) else type(error).__name__
-            return [self._fail(reason)] * len(requests)
-        items = parsed if isinstance(parsed, list) else [parsed]
-        by_id = {item["id"]: item for item in items if isinstance(item, dict) and type(item.get("id")) is int}
-        whole = items[0] if len(items) == 1 and not by_id else None
-        return [self._read(request, by_id.get(number, whole)) for number, request in enumerate(requests)]
+            failed = self._fail(error.reason)
+        except _Refused as error:
+            failed = self._fail(error.message, busy=error.busy, down=not error.busy, rest_s=error.rest_s)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            failed = self._fail(type(error).__name__, down=True)
+        else:
+            items = parsed if isinstance(parsed, list) else [parsed]
+            by_id = {item["id"]: item for item in items if isinstance(item, dict) and type(item.get("id")) is int}
+            whole = items[0] if len(items) == 1 and not by_id else None
+            found = [by_id.get(number, whole) for number in range(len(requests))]
+            return [
+                (self._read(request, item), item.get("result") if isinstance(item, dict) else None)
+                for request, item in zip(requests, found, strict=True)
+            ]
+        return [(failed, None)] * len(requests)
 
     def _post(self, body: bytes, until: float) -> bytes:
         left = until - time.monotonic()
         if left <= 0:
-            raise TransientError("timed out")
+            raise _Refused("timed out")
         timeout = httpx.Timeout(left, connect=min(CONNECT_S, left))
         with self._client.stream("POST", self._url, content=body, timeout=timeout) as response:
-            if response.status_code == 429 or response.status_code >= 500:
-                raise TransientError(f"HTTP {response.status_code}")
+            status, rest_s = response.status_code, retry_after_s(response.headers)
+            if status == 429 or status >= 500 or (status >= 400 and rest_s > 0):
+                raise _Refused(f"HTTP {status}", busy=status == 429 or rest_s > 0, rest_s=rest_s)
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise MalformedInput("body", "compressed although not asked for")
             pieces: list[bytes] = []
@@ -190,10 +314,10 @@ class Source:
                 if total > self._max_body_bytes:
                     raise MalformedInput("body", f"more than {self._max_body_bytes} bytes")
                 if time.monotonic() > until:
-                    raise TransientError("timed out")
+                    raise _Refused("timed out")
                 pieces.append(piece)
-            if response.status_code != 200 and not pieces:
-                raise MalformedInput("status", f"HTTP {response.status_code}")
+            if status != 200 and not pieces:
+                raise MalformedInput("status", f"HTTP {status}")
             return b"".join(pieces)
 
     def _read(self, request: Request[Any], item: Any) -> Any:
@@ -215,14 +339,154 @@ class Source:
         ran = method in ("eth_call", "eth_estimateGas") and isinstance(error, dict)
         if ran and (error.get("code") == 3 or any(word in lowered for word in _VM_FAILURES)):
             return Reverted(_revert_data(error.get("data")))
-        return self._fail(f"{method}: {message}", pruned=any(word in lowered for word in _PRUNED))
+        code = error.get("code") if isinstance(error, dict) else None
+        busy = (
+            code in _BUSY_CODES or (code == _LIMIT_EXCEEDED and method != "eth_getLogs") or bool(_BUSY.search(lowered))
+        )
+        return self._fail(f"{method}: {message}", pruned=any(word in lowered for word in _PRUNED), busy=busy)
 
-    def _fail(self, reason: str, *, pruned: bool = False) -> Failed:
+    def _fail(
+        self, reason: str, *, pruned: bool = False, busy: bool = False, down: bool = False, rest_s: float = 0.0
+    ) -> Failed:
         for secret in self._secrets:
             reason = reason.replace(secret, "…")
         reason = "".join(c if c.isprintable() else "?" for c in reason[:200])
         self.health.last_error = reason
-        return Failed(reason, pruned)
+        return Failed(reason, pruned, busy, down, rest_s)
+
+
+class _Refused(Exception):
+    """An HTTP answer that holds none to our requests."""
+
+    def __init__(self, message: str, *, busy: bool = False, rest_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.busy = busy
+        self.rest_s = rest_s
+
+
+class _Errand:
+    """One call's requests at one source, until all are answered, refused for good, or the time is up."""
+
+    def __init__(self, source: Source, requests: Sequence[Request[Any]], until: float, over: threading.Event) -> None:
+        self._source = source
+        self._requests = requests
+        self._until = until
+        self._over = over
+        self._raw: dict[int, Any] = {}
+        self._answers: dict[int, Any] = {}
+        self._doubts: dict[int, Failed] = {}
+        """Failed in a batch; whether the batch was at fault or they are, a lone request tells."""
+        self._size = source.portion()
+        self._patience = 2
+
+    def run(self) -> list[Any]:
+        """One answer per request."""
+        for number, request in enumerate(self._requests if self._source.has_kept else ()):
+            kept = self._source.recall(request)
+            if not isinstance(kept, Failed):
+                self._answers[number] = kept
+        pending = [n for n in range(len(self._requests)) if n not in self._answers]
+        while pending:
+            failure = self._wait()
+            if failure is None:
+                # What is in doubt comes first, and alone.
+                alone = next((n for n in pending if n in self._doubts), None)
+                failure = self._try([alone] if alone is not None else pending[: self._size])
+            if failure is not None:
+                self._answers.update(dict.fromkeys((n for n in pending if n not in self._answers), failure))
+            pending = [n for n in pending if n not in self._answers]
+        answers = [self._answers[n] for n in range(len(self._requests))]
+        if any(isinstance(answer, Failed) for answer in answers):
+            for number, raw in self._raw.items():
+                self._source.keep(self._requests[number], raw)
+        else:
+            self._source.forget(self._requests)
+        return answers
+
+    def _wait(self) -> Failed | None:
+        """Let the source rest. Failed: its rest is longer than the call, or nobody waits for the call any more."""
+        pace = self._source.pace
+        while True:
+            if self._over.is_set():
+                return Failed("no longer asked for")
+            left_s, rest_s = self._until - time.monotonic(), pace.rest_s()
+            if rest_s <= 0 and left_s > 0:
+                return None
+            if rest_s >= left_s:
+                return _resting(self._source) if rest_s > 0 else Failed("timed out")
+            self._over.wait(min(rest_s * (1 + random.random() / 5), left_s))
+
+    def _try(self, numbers: Sequence[int]) -> Failed | None:
+        """Ask for these in one body. Failed: there is no use in asking for anything more."""
+        said = self._source.post_batch([self._requests[n] for n in numbers], self._until)
+        failed: dict[int, Failed] = {}
+        for number, (answer, raw) in zip(numbers, said, strict=True):
+            if isinstance(answer, Failed):
+                failed[number] = answer
+            else:
+                self._answers[number] = answer
+                self._raw[number] = raw
+                self._doubts.pop(number, None)
+        if not failed:
+            self._go_on(len(numbers))
+            return None
+        busy = [failure for failure in failed.values() if failure.busy]
+        if busy:
+            self._source.pace.refused(busy[0].reason, max(failure.rest_s for failure in busy))
+            # Once may be for the moment. Twice the same: perhaps it counts each request of a batch.
+            if len(numbers) > 1 and self._source.refused_in_a_row(len(failed) == len(numbers)) >= self._patience:
+                self._patience = 1
+                return self._doubt(failed, len(numbers))
+            return None
+        if len(numbers) > 1:
+            return self._doubt(failed, len(numbers))
+        return self._fail_alone(numbers[0], failed[numbers[0]])
+
+    def _go_on(self, amount: int) -> None:
+        """Everything asked for was answered. A lone one acquits those that failed beside it: it was the batch."""
+        self._source.pace.answered()
+        self._source.took(amount)
+        self._doubts.clear()
+
+    def _doubt(self, failed: dict[int, Failed], amount: int) -> Failed | None:
+        """Some of a batch failed: the batch may have been too large."""
+        first = next(iter(failed.values()))
+        if first.down and not first.reason.startswith("HTTP"):
+            if not self._raw:  # it had the whole time, so the next call begins with less
+                self._source.suspect(amount)
+            self._source.pace.refused(first.reason)
+            return first
+        less = self._source.suspect(amount)
+        self._size = max(min(amount - len(failed), amount - 1), less)
+        self._doubts.update(failed)
+        return None
+
+    def _fail_alone(self, number: int, failure: Failed) -> Failed | None:
+        """A lone request failed: batches are not at fault, and who failed in the same words fails too."""
+        self._source.acquit()
+        if failure.down:
+            self._source.pace.refused(failure.reason)
+            return failure
+        self._answers[number] = failure
+        self._doubts.pop(number, None)
+        words = _NUMBERS.sub("", failure.reason)
+        for other, doubt in list(self._doubts.items()):
+            if _NUMBERS.sub("", doubt.reason) == words:
+                self._answers[other] = self._doubts.pop(other)
+        return None
+
+
+def _resting(source: Source) -> Failed:
+    pace = source.pace
+    return Failed(f"rests for {pace.rest_s():.0f} s after: {pace.reason}", busy=True)
+
+
+def _pinned(request: Request[Any]) -> bytes | None:
+    """Key of a request whose answer can never change, since it names its block by hash; else None."""
+    if not any(isinstance(param, dict) and "blockHash" in param for param in request.params):
+        return None
+    return msgspec.json.encode((request.method, request.params))
 
 
 def _revert_data(data: Any) -> bytes:
@@ -281,17 +545,18 @@ class Rpc:
         votes: list[dict[Any, list[Source]]] = [{} for _ in requests]
         decided: dict[int, Any] = {}
         failures: dict[str, Failed] = {}
-        for source, answers in self._gather(requests):
-            for number, answer in enumerate(answers):
-                if isinstance(answer, Failed):
-                    failures[source.host] = answer
-                    continue
-                backers = votes[number].setdefault(answer, [])
-                backers.append(source)
-                if len(backers) == self.majority:
-                    decided[number] = answer
-            if len(decided) == len(requests):
-                break
+        with closing(self._gather(requests)) as heard:
+            for source, answers in heard:
+                for number, answer in enumerate(answers):
+                    if isinstance(answer, Failed):
+                        failures[source.host] = answer
+                        continue
+                    backers = votes[number].setdefault(answer, [])
+                    backers.append(source)
+                    if len(backers) == self.majority:
+                        decided[number] = answer
+                if len(decided) == len(requests):
+                    break
         for number, value in decided.items():
             for other, backers in votes[number].items():
                 if other != value:
@@ -329,41 +594,61 @@ class Rpc:
 
     def _gather(
         self, requests: Sequence[Request[Any]], satisfied: Callable[[], bool] | None = None
-    ) -> Iterator[tuple[Source, list[Any]]]:
+    ) -> Generator[tuple[Source, list[Any]], None, None]:
         """Yield (source, answers) as they come in, until all have answered or the deadline has passed.
 
-        Once ``satisfied`` says so, the deadline is ``PATIENCE_S`` away: a source that hangs delays nobody for long.
+        A source that rests is asked when its rest is over, if the others have not decided by then; one that rests
+        longer than the call counts as failed at once. Once ``satisfied`` says so, the deadline is ``PATIENCE_S`` away:
+        a source that hangs delays nobody for long.
         """
         inbox: queue.SimpleQueue[tuple[Source, list[Any]]] = queue.SimpleQueue()
+        over = threading.Event()
         until = time.monotonic() + self._deadline_s
+        resting = {source: time.monotonic() + source.pace.rest_s() for source in self._sources}
+        waiting: set[Source] = set()
         patient = True
-        for source in self._sources:
-            source.start(requests, lambda who, answers: inbox.put((who, answers)))
-        waiting = set(self._sources)
-        while waiting:
-            if patient and satisfied is not None and satisfied():
-                patient = False
-                until = min(until, time.monotonic() + PATIENCE_S)
-            try:
-                source, answers = inbox.get(timeout=max(until - time.monotonic(), 0.0))
-            except queue.Empty:
-                for source in waiting:
-                    source.health.last_error = "timed out"
-                    yield source, [Failed("timed out")] * len(requests)
-                return
-            waiting.discard(source)
-            yield source, answers
+        try:
+            while waiting or resting:
+                now = time.monotonic()
+                if patient and satisfied is not None and satisfied():
+                    patient = False
+                    until = min(until, now + PATIENCE_S)
+                for source in [s for s, awake in resting.items() if awake <= now]:
+                    del resting[source]
+                    waiting.add(source)
+                    source.start(requests, lambda who, answers: inbox.put((who, answers)), over)
+                for source in [s for s, awake in resting.items() if awake >= until]:
+                    del resting[source]
+                    yield source, [_resting(source)] * len(requests)
+                if not waiting and not resting:
+                    return
+                try:
+                    source, answers = inbox.get(timeout=max(min([until, *resting.values()]) - now, 0.0))
+                except queue.Empty:
+                    if time.monotonic() < until:
+                        continue  # one has rested enough
+                    for source in waiting:
+                        source.health.last_error = "timed out"
+                        yield source, [Failed("timed out")] * len(requests)
+                    return
+                waiting.discard(source)
+                yield source, answers
+        finally:
+            over.set()
 
     def _undecided(self, method: str, votes: dict[Any, list[Source]], failures: dict[str, Failed]) -> TransientError:
         said = {host: failure.reason for host, failure in failures.items()}
+        # Before enough of them are awake, asking again is of no use.
+        rest_s = sorted(source.pace.rest_s() for source in self._sources)[self.majority - 1]
+        fields = {"sources": said, "retry_after_s": rest_s}
         if len(votes) > 1:
             hosts = ", ".join(source.host for backers in votes.values() for source in backers)
             return TransientError(
-                f"not yet: RPC sources disagree on {method}: {hosts}", reason="disagreement", sources=said
+                f"not yet: RPC sources disagree on {method}: {hosts}", reason="disagreement", **fields
             )
         reason = "pruned" if any(failure.pruned for failure in failures.values()) else "unavailable"
         detail = "; ".join(f"{host}: {text}" for host, text in sorted(said.items()))
-        return TransientError(f"RPC sources do not answer {method}: {detail}", reason=reason, sources=said)
+        return TransientError(f"RPC sources do not answer {method}: {detail}", reason=reason, **fields)
 
 
 def _is_value(answer: Any) -> bool:
