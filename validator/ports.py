@@ -192,6 +192,11 @@ class Peers(Protocol):
     def fetch_body(self, member: Address, digest: Digest) -> bytes:
         """A canonical observation or outcome by its digest; checked."""
 
+    def fetch_observations(
+        self, member: Address, instance: InstanceId, config_digest: Digest, digests: Sequence[Digest]
+    ) -> Gossip:
+        """The signed statements that name these observations, with their bodies as far as these fit one answer."""
+
     def fetch_certified(
         self, member: Address, instances: Sequence[InstanceId]
     ) -> list[tuple[InstanceId, bytes, VoteQuorum]]:
@@ -222,6 +227,10 @@ class PeerService(Protocol):
     def messages(self, sender: Address, set_root: Root, leaves: Sequence[Digest]) -> list[bytes]: ...
 
     def body(self, sender: Address, digest: Digest) -> bytes: ...
+
+    def observations(
+        self, sender: Address, instance: InstanceId, config_digest: Digest, digests: Sequence[Digest]
+    ) -> Gossip: ...
 
     def certified(
         self, sender: Address, instances: Sequence[InstanceId]
@@ -609,6 +618,14 @@ class Rounds(Protocol):
     ) -> Taken:
         """Keep what peers sent and is verified, as far as the core would keep it, in one transaction; and what
         ``own`` has signed that the journal lacks, whatever the core would do with it."""
+
+    def save_observations(self, observations: Sequence[tuple[Statement, bytes]]) -> None:
+        """Keep verified observations that an outcome names, beside the two that are kept of each signer."""
+
+    def load_observations(
+        self, instance: InstanceId, config_digest: Digest, digests: Collection[Digest]
+    ) -> list[Statement]:
+        """The statements held, whoever signed them, that name these observations."""
 
     def save_proof(self, proof: VoteQuorum) -> bool: ...
 

@@ -117,6 +117,13 @@ class FakePeerService:
             raise TransientError("body is not here")
         return self.known_bodies[digest]
 
+    def observations(
+        self, sender: Address, instance: InstanceId, config_digest: Digest, digests: Sequence[Digest]
+    ) -> Gossip:
+        self._enter()
+        named = tuple(s for s in self.lacks.statements if s.value in digests and s.instance == instance)
+        return Gossip(statements=named, bodies=tuple(self.known_bodies[d] for d in digests if d in self.known_bodies))
+
     def certified(self, sender: Address, instances: Sequence[InstanceId]) -> list[tuple[InstanceId, bytes, VoteQuorum]]:
         self._enter()
         return [(i, *self.known_certified[i]) for i in instances if i in self.known_certified]

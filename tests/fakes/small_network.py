@@ -130,6 +130,11 @@ class DirectPeers:
     def fetch_body(self, member: Address, digest: Digest) -> bytes:
         return self._ask(member).body(self.own, digest)
 
+    def fetch_observations(
+        self, member: Address, instance: InstanceId, config_digest: Digest, digests: Sequence[Digest]
+    ) -> Gossip:
+        return self._ask(member).observations(self.own, instance, config_digest, digests)
+
     def fetch_certified(
         self, member: Address, instances: Sequence[InstanceId]
     ) -> list[tuple[InstanceId, bytes, VoteQuorum]]:

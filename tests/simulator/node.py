@@ -121,6 +121,8 @@ class Cell:
     agreement: Agreement
     version: int = 0
     journal: dict[Slot, Statement] = field(default_factory=dict)
+    named: dict[Digest, Statement] = field(default_factory=dict)
+    """Observations that outcomes name, beside the two that the core keeps of each signer."""
     frozen: Leaves | None = None
     served: dict[bytes, int] = field(default_factory=dict)
     block: Block | None = None
@@ -136,6 +138,7 @@ class Cell:
             self.agreement,
             self.version,
             dict(self.journal),
+            dict(self.named),
             self.frozen,
             dict(self.served),
             self.block,
@@ -415,14 +418,28 @@ class Node:
             quorums = [] if any(s.valid_round >= 0 for s in statements) else quorums
             if not statements and not quorums:
                 return
-        bodies = self.attach(after, statements)
+        bodies = self.attach(cell, statements)
         for s in statements:
             if s.valid_round >= 0:
                 self.world.monitor.on_proposed_again(self, s, quorums)
         self.world.monitor.on_sent(self, cell, statements, quorums, len(self.world.addresses) - 1)
         self.world.broadcast(self, ("say", cell.key, tuple(statements), tuple(quorums), bodies))
 
-    def attach(self, a: Agreement, statements: list[Statement]) -> tuple[Digest, ...]:
+    def observations_of(self, cell: Cell, value: Digest) -> list[Statement]:
+        """The signed observations that an outcome names, as far as they are here."""
+        used = self.world.values[value].outcome.observations
+        slots = cell.agreement.votes.of(StatementKind.OBSERVATION, 0)
+        held = {o.value: o for kept in slots.values() for o in kept}
+        return [(cell.named | held)[digest] for digest in used if digest in cell.named or digest in held]
+
+    def keep_named(self, cell: Cell, statements: Iterable[Statement], values: Iterable[Digest]) -> None:
+        """Observations that came with the outcomes that name them."""
+        named = {digest for value in values for digest in self.world.values[value].outcome.observations}
+        for s in statements:
+            if s.kind is StatementKind.OBSERVATION and s.value in named and self.world.is_genuine(s):
+                cell.named[s.value] = s
+
+    def attach(self, cell: Cell, statements: list[Statement]) -> tuple[Digest, ...]:
         """Bodies of proposals, and the observations they use."""
         bodies: list[Digest] = []
         proposals = [s for s in statements if s.kind is StatementKind.PROPOSAL]
@@ -431,9 +448,7 @@ class Node:
         for s in proposals:
             if s.value in self.bodies:
                 bodies.append(s.value)
-                used = set(self.world.values[s.value].outcome.observations)
-                slots = a.votes.of(StatementKind.OBSERVATION, 0)
-                statements += [o for kept in slots.values() for o in kept if o.value in used and o not in statements]
+                statements += [o for o in self.observations_of(cell, s.value) if o not in statements]
         return tuple(bodies)
 
     def perform(self, cell: Cell, effects: tuple[Effect, ...], pending: list[Event]) -> None:
@@ -532,6 +547,7 @@ class Node:
             cell = self.meet(key)
         if bodies:
             self.bodies.update(bodies)
+        self.keep_named(cell, statements, bodies)
         if cell.agreement.decided is not None:
             return
         doubted = source in world.liar_addresses
@@ -579,7 +595,7 @@ class Node:
         if not self.world.switches.relay_own_only:
             self.world.monitor.on_answered(self, cell, held, statements, quorums)
         listed = list(statements)
-        bodies = self.attach(cell.agreement, listed)
+        bodies = self.attach(cell, listed)
         self.world.send(self, source, ("say", key, tuple(listed), quorums, bodies))
 
     def on_own(self, source: Address, key: Key) -> None:
@@ -623,9 +639,7 @@ class Node:
             value = world.values[Digest(digest)]
             if value.leaves <= self.data:
                 cell = self.disk.cells.get(key)
-                used = set(value.outcome.observations)
-                slots = cell.agreement.votes.of(StatementKind.OBSERVATION, 0) if cell is not None else {}
-                statements = tuple(o for kept in slots.values() for o in kept if o.value in used)
+                statements = tuple(self.observations_of(cell, value.digest)) if cell is not None else ()
                 world.send(self, source, ("have", key, digest, value.leaves, statements))
         elif digest in self.sets:
             world.send(self, source, ("have", key, digest, world.sets[Root(digest)], ()))
@@ -637,6 +651,7 @@ class Node:
         self.data |= leaves - BAD_LEAVES
         if digest in self.world.values:
             self.bodies.add(Digest(digest))
+            self.keep_named(cell, statements, [Digest(digest)])
             for s in statements:
                 if self.down:
                     return
@@ -743,9 +758,8 @@ class Node:
         value = world.values[question.value]
         if value.leaves & BAD_LEAVES:
             return NO, NO
-        slots = cell.agreement.votes.of(StatementKind.OBSERVATION, 0)
-        held = {s.value for kept in slots.values() for s in kept}
-        if not held.issuperset(value.outcome.observations) or not value.leaves <= self.data:
+        signed = {s.value for s in self.observations_of(cell, value.digest)}
+        if not signed.issuperset(value.outcome.observations) or not value.leaves <= self.data:
             return NOT_YET, NOT_YET
         if not value.valid or value.outcome.instance != cell.instance:
             return NO, NO

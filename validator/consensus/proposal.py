@@ -219,13 +219,17 @@ def judge_validity(
 ) -> Verdict:
     """Whether the outcome follows from bytes alone.
 
-    ``used`` are the observations it names that are held, each with a genuine statement of a distinct member (the
-    caller's duty); ``records`` all messages behind the root, well-formed and signed (the caller's duty too).
+    ``used`` are the observations it names that are held, each with a genuine statement of its observer (the caller's
+    duty), whatever else that member has signed: were a third observation of a liar refused here, what is known of the
+    liar would differ from member to member, and no proposal would suit all. ``records`` are all messages behind the
+    root, well-formed and signed (the caller's duty too).
     """
-    if set(outcome.observations) - set(used):
-        return not_yet("an observation is missing")
     if len(set(outcome.observations)) != len(outcome.observations) or len(outcome.observations) < quorum(n):
         return no("fewer than a quorum of distinct observations")
+    if len(outcome.observations) > n:
+        return no("more observations than members")
+    if set(outcome.observations) - set(used):
+        return not_yet("an observation is missing")
     observations = [used[d] for d in outcome.observations]
     if any(o.instance != outcome.instance for o in observations):
         return no("an observation is of another instance")

@@ -2,8 +2,10 @@
 
 Per signer, round and kind at most two different statements are kept, as evidence, and both count: a liar who splits
 its votes must not keep a quorum from forming. A proof or certificate is kept as a whole, whatever single votes of
-its signers are known. Rounds are kept from ``floor`` to ``ceiling`` around the own round; of what lies above, one
-newest statement per signer, which is all that the skip of rounds needs (line 55). Relay fetches the rest later.
+its signers are known; so is an observation that a proposal names, but outside of here: who judges a proposal needs the
+signed observations behind it, and a signer of many shows each member another two. Rounds are kept from ``floor`` to
+``ceiling`` around the own round; of what lies above, one newest statement per signer, which is all that the skip of
+rounds needs (line 55). Relay fetches the rest later.
 """
 
 from __future__ import annotations

@@ -167,6 +167,19 @@ class HttpPeers:
             raise self._fault(member, "a body that has not the digest asked for")
         return body
 
+    def fetch_observations(
+        self, member: Address, instance: InstanceId, config_digest: Digest, digests: Sequence[Digest]
+    ) -> Gossip:
+        """Nothing but statements that name these digests, and bodies that have them; signatures are not checked."""
+        asked = list(dict.fromkeys(digests))[: wire.MAX_NAMED]
+        body = wire.encode_named(instance, config_digest, asked)
+        answer = self._ask(member, wire.OBSERVATIONS, body, self._transfer_deadline_s)
+        gossip = self._read(member, wire.decode_gossip, answer)
+        named = {*(s.value for s in gossip.statements), *(hash_object(body) for body in gossip.bodies)}
+        if not named <= set(asked):
+            raise self._fault(member, "an observation that was not asked for")
+        return Gossip(statements=gossip.statements, bodies=gossip.bodies)
+
     def fetch_certified(
         self, member: Address, instances: Sequence[InstanceId]
     ) -> list[tuple[InstanceId, bytes, VoteQuorum]]:

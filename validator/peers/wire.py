@@ -6,6 +6,8 @@
     reconcile/1   set root, strong, [[stream id, partition]…], message  -> a Negentropy message
     leaves/1      set root, [leaf…]                     -> page of messages
     body/1        digest                                -> the observation or outcome itself
+    named/1       config digest, instance kind, number, [observation digest…]
+                                                        -> gossip/1 with the statements that name them, and bodies
     instances/1   [[kind, number]…]                     -> certified/1
     certified/1   [[kind, number, outcome, quorum]…]
     handshake/1   member, [version…], [config preimage…], now_ms, head
@@ -52,13 +54,14 @@ from validator.model import (
 )
 from validator.ports import Attestation, Gossip, Handshake, HeldVotes
 
-GOSSIP, MISSING, ENTRIES, RECONCILE, MESSAGES, BODY, CERTIFIED, LATE, HANDSHAKE = (
+GOSSIP, MISSING, ENTRIES, RECONCILE, MESSAGES, BODY, OBSERVATIONS, CERTIFIED, LATE, HANDSHAKE = (
     "/v1/gossip",
     "/v1/missing",
     "/v1/entries",
     "/v1/reconcile",
     "/v1/messages",
     "/v1/body",
+    "/v1/observations",
     "/v1/certified",
     "/v1/late",
     "/v1/handshake",
@@ -70,6 +73,8 @@ MAX_PAGE_BYTES = PAGE_BYTES + (64 << 10)
 MAX_LEAVES = 4096
 MAX_INSTANCES = 256
 MAX_PARTS = 1 << 16
+MAX_NAMED = 64
+"""Observations that one outcome may name: one per member, of whom there are at most 32."""
 MAX_GOSSIP_BYTES = 8 << 20
 MAX_GOSSIP_ITEMS = 4096
 _GOSSIP_BODIES_BYTES = 4 << 20
@@ -86,6 +91,7 @@ REQUEST_BYTES = {
     RECONCILE: MAX_RECONCILE_BYTES,
     MESSAGES: MAX_LEAVES * 34 + 128,
     BODY: 128,
+    OBSERVATIONS: MAX_NAMED * 34 + 128,
     CERTIFIED: MAX_INSTANCES * 16 + 128,
     LATE: MAX_PAGE_BYTES,
     HANDSHAKE: 0,
@@ -98,6 +104,7 @@ ANSWER_BYTES = {
     RECONCILE: MAX_MESSAGE_BYTES,
     MESSAGES: MAX_PAGE_BYTES,
     BODY: MAX_OUTCOME_BYTES,
+    OBSERVATIONS: MAX_GOSSIP_BYTES,
     CERTIFIED: MAX_CERTIFIED_BYTES,
     LATE: 0,
     HANDSHAKE: MAX_HANDSHAKE_BYTES,
@@ -286,6 +293,17 @@ def encode_digest(digest: Digest) -> bytes:
 def decode_digest(data: bytes) -> Digest:
     (digest,) = cbor.decode_object(data, "body/1", 1, max_bytes=REQUEST_BYTES[BODY])
     return Digest(read_bytes(digest, 32, "body.digest"))
+
+
+def encode_named(instance: InstanceId, config_digest: Digest, digests: Sequence[Digest]) -> bytes:
+    return cbor.encode_object("named/1", config_digest, int(instance.kind), instance.number, list(digests))
+
+
+def decode_named(data: bytes) -> tuple[InstanceId, Digest, list[Digest]]:
+    """(instance, config digest, observation digests). Raises MalformedInput."""
+    f = cbor.decode_object(data, "named/1", 4, max_bytes=REQUEST_BYTES[OBSERVATIONS])
+    digests = [Digest(read_bytes(digest, 32, "named")) for digest in _list(f[3], "named", MAX_NAMED)]
+    return _read_instance(f[1], f[2]), Digest(read_bytes(f[0], 32, "named.config_digest")), digests
 
 
 def encode_instances(instances: Sequence[InstanceId]) -> bytes:

@@ -294,6 +294,8 @@ def _perform(service: PeerService, path: str, sender: Address | None, body: byte
         return service.reconcile(sender, set_root, parts, message, strong=strong)
     if path == wire.BODY:
         return service.body(sender, wire.decode_digest(body))
+    if path == wire.OBSERVATIONS:
+        return wire.encode_gossip(service.observations(sender, *wire.decode_named(body)))
     if path == wire.CERTIFIED:
         return wire.encode_certified(service.certified(sender, wire.decode_instances(body)))
     return _load_page(service, sender, body)

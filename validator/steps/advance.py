@@ -7,6 +7,7 @@ was overtaken starts again from what is stored. Only then is anything heard by o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -53,7 +54,7 @@ from validator.consensus.proposal import (
     judge_validity,
     not_yet,
 )
-from validator.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress
+from validator.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress, unfit
 from validator.consensus.window import unite
 from validator.errors import MalformedInput, TransientError, ValidatorError
 from validator.hashing import hash_object
@@ -366,16 +367,30 @@ class _Instance:
     def _observations(self) -> dict[Address, tuple[Digest, Observation]]:
         """The first observation of every member whose body is here."""
         held: dict[Address, tuple[Digest, Observation]] = {}
-        for statement in self.agreement.votes.statements():
-            if statement.kind is StatementKind.OBSERVATION and statement.signer not in held:
+        for statement in self._observed():
+            if statement.signer not in held:
                 observation = self._load_observation(statement)
                 if observation is not None:
                     held[statement.signer] = (statement.value, observation)
         return held
 
+    def _observed(self) -> list[Statement]:
+        return [s for s in self.agreement.votes.statements() if s.kind is StatementKind.OBSERVATION]
+
+    def _used_observations(self) -> dict[Address, tuple[Digest, Observation]]:
+        """What a proposal is built from: without members that are known to have signed two, where a quorum remains."""
+        held = self._observations()
+        times = Counter(s.signer for s in self._observed())
+        single = {member: found for member, found in held.items() if times[member] == 1}
+        return single if len(single) >= self.rules.quorum else held
+
     def _sets_held(self) -> SetsHeld:
         """Whose set is here; what is not is fetched, from each observer independently."""
         observations = self._observations()
+        for statement in self._observed():
+            if statement.signer not in observations and self.context.store.rounds.load_body(statement.value) is None:
+                others = [m for m in self.context.others(self.rules.committee) if m != statement.signer]
+                self.context.obtain(self.instance, "observation", statement.value, [statement.signer, *others])
         reproduced = set()
         for member, (_, observation) in observations.items():
             if self.context.store.sets.has_set(observation.set_root):
@@ -385,7 +400,7 @@ class _Instance:
         return SetsHeld(frozenset(observations), frozenset(reproduced))
 
     def _build(self, effect: Build) -> list[Event]:
-        observations = self._observations()
+        observations = self._used_observations()
         if len(observations) < self.rules.quorum:
             return []
         try:
@@ -459,14 +474,11 @@ class _Instance:
         root = set_root(outcome.entries)
         if not self.context.store.sets.has_set(root):
             return outcome, not_yet("messages are missing")
-        used: dict[Digest, Observation] = {}
-        for digest, observation in self._named_observations():
-            used[digest] = observation
         span = self._span()
         records = load_records(self.context, root)
         verdict = judge_validity(
             outcome,
-            {d: o for d, o in used.items() if d in outcome.observations},
+            self._named_observations(outcome),
             records,
             span,
             len(self.rules.committee),
@@ -474,15 +486,20 @@ class _Instance:
         )
         return outcome, verdict
 
-    def _named_observations(self) -> list[tuple[Digest, Observation]]:
-        """Every genuine observation held, one per member and digest (an equivocator may have two)."""
-        result = []
-        for statement in self.agreement.votes.statements():
-            if statement.kind is StatementKind.OBSERVATION:
+    def _named_observations(self, outcome: Outcome) -> dict[Digest, Observation]:
+        """The observations that an outcome names, as far as they are here and genuine.
+
+        Each is judged by its own signature and body, whether or not it is among the two that are kept of its signer.
+        """
+        named: dict[Digest, Observation] = {}
+        for statement in (*self._observed(), *self.stored.statements):
+            if statement.kind is not StatementKind.OBSERVATION or statement.value in named:
+                continue
+            if statement.value in outcome.observations and not unfit(self.rules, statement):
                 observation = self._load_observation(statement)
                 if observation is not None:
-                    result.append((statement.value, observation))
-        return result
+                    named[statement.value] = observation
+        return named
 
     def _load_observation(self, statement: Statement) -> Observation | None:
         """The body of an observation statement if it is here, well-formed and its signer's own."""
@@ -527,7 +544,7 @@ class _Instance:
 
     def _own_asked(self, outcome: Outcome) -> list[Record]:
         """What we saw and the outcome must hold: of contract signatures those that enough observations list."""
-        used = {d: o for d, o in self._named_observations() if d in outcome.observations}
+        used = self._named_observations(outcome)
         allowed = contract_signed(list(used.values()), len(self.rules.committee))
         return [
             r

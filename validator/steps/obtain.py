@@ -1,4 +1,4 @@
-"""Obtain: fetch a set or an outcome that a statement names, moving only what is missing.
+"""Obtain: fetch a set, an outcome or an observation that a statement names, moving only what is missing.
 
 The set behind a root is compared with our own by one reconciliation session over the partitions that differ; what is
 missing is fetched in pages, passes the same checks as broker data, and the result must have the root asked for.
@@ -6,17 +6,26 @@ missing is fetched in pages, passes the same checks as broker data, and the resu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from validator.codec.outcome import decode_observation, decode_outcome, set_root
 from validator.consensus.window import group_by_part, make_entries, make_entry
 from validator.errors import Disagreement, MalformedInput, ValidatorError
+from validator.hashing import hash_object
 from validator.log import get_logger
-from validator.model import Address, Digest, InstanceId, InstanceKind, Record, Root
-from validator.ports import StepResult
+from validator.model import Address, Digest, InstanceId, InstanceKind, Record, Root, Statement, StatementKind
+from validator.ports import Gossip, StepResult
 from validator.steps.checking import check_canonical
 from validator.steps.collect import permission_at
-from validator.steps.context import Context, NotYet, instance_config, require_bundle, scope_of, state_at
+from validator.steps.context import (
+    Context,
+    EpochConfig,
+    NotYet,
+    instance_config,
+    require_bundle,
+    scope_of,
+    state_at,
+)
 from validator.steps.late import load_outcome
 from validator.steps.reconcile import difference
 from validator.steps.records import load_records
@@ -30,6 +39,9 @@ def obtain(context: Context, key: str) -> StepResult:
     instance = InstanceId.parse(name)
     digest = bytes.fromhex(digest_hex)
     sources = [Address(bytes.fromhex(m)) for m in members.split(",") if m]
+    if what == "observation":
+        here = _obtain_observations(context, instance, [Digest(digest)], sources)
+        return _finish(context, instance, StepResult("obtained" if here else "not yet"))
     if what == "set":
         return _finish(context, instance, _obtain_set(context, instance, Root(digest), sources))
     return _finish(context, instance, _obtain_value(context, instance, Digest(digest), sources))
@@ -60,21 +72,71 @@ def _obtain_value(context: Context, instance: InstanceId, value: Digest, sources
         outcome = decode_outcome(body)
     except MalformedInput as error:
         return StepResult("malformed", str(error))
-    for digest in outcome.observations:
-        _obtain_observation(context, digest, sources)
+    if outcome.instance != instance:
+        return StepResult("malformed", f"an outcome of {outcome.instance}")
+    if len(outcome.observations) <= len(instance_config(context, instance).committee):  # else it is never valid
+        _obtain_observations(context, instance, outcome.observations, sources)
     root = set_root(outcome.entries)
     return _obtain_set(context, instance, root, sources)
 
 
-def _obtain_observation(context: Context, digest: Digest, sources: Sequence[Address]) -> None:
-    if context.store.rounds.load_body(digest) is not None:
-        return
+def _obtain_observations(
+    context: Context, instance: InstanceId, digests: Sequence[Digest], sources: Sequence[Address]
+) -> bool:
+    """The observations, signed, with their bodies; whether all are here now.
+
+    What a signer has said besides does not count: of one that signs many every member knows another two, and a
+    proposal is judged by the very observations that it names.
+    """
+    config = instance_config(context, instance)
+    lacking = _lacking_observations(context, instance, config, digests)
     for member in sources:
+        if not lacking:
+            break
         try:
-            context.store.rounds.save_body(context.peers.fetch_body(member, digest))
-            return
+            told = context.peers.fetch_observations(member, instance, config.digest, lacking)
+            bodies = {hash_object(body): body for body in told.bodies}
+            for statement in told.statements:
+                if statement.value not in bodies:  # not beside the others in one answer
+                    bodies[statement.value] = context.peers.fetch_body(member, statement.value)
+            genuine = _genuine_observations(context, config, instance, told.statements, bodies)
+            context.store.rounds.save_observations(genuine)
         except ValidatorError as error:
             log.debug("observation.not_fetched", member=member.hex(), reason=str(error))
+            continue
+        lacking = _lacking_observations(context, instance, config, digests)
+    return not lacking
+
+
+def _lacking_observations(
+    context: Context, instance: InstanceId, config: EpochConfig, digests: Sequence[Digest]
+) -> list[Digest]:
+    """Those without statement or without body."""
+    rounds = context.store.rounds
+    signed = {s.value for s in rounds.load_observations(instance, config.digest, digests)}
+    return [digest for digest in digests if digest not in signed or rounds.load_body(digest) is None]
+
+
+def _genuine_observations(
+    context: Context,
+    config: EpochConfig,
+    instance: InstanceId,
+    statements: Sequence[Statement],
+    bodies: Mapping[Digest, bytes],
+) -> list[tuple[Statement, bytes]]:
+    """Statements of members whose signature holds, each with a body of that member and this instance.
+
+    Raises:
+        MalformedInput: one is not genuine.
+    """
+    told = Gossip(statements=tuple(s for s in statements if s.kind is StatementKind.OBSERVATION and not s.round))
+    genuine, _ = context.verify_gossip(config, told, instance)
+    found = []
+    for statement in genuine:
+        observation = decode_observation(bodies[statement.value])
+        if statement.signer in config.committee and observation.observer == statement.signer:
+            found.append((statement, bodies[statement.value]))
+    return found
 
 
 def _obtain_set(context: Context, instance: InstanceId, root: Root, sources: Sequence[Address]) -> StepResult:

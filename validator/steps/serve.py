@@ -174,6 +174,13 @@ class Service:
             raise TransientError(f"no body {digest.hex()} here")
         return body
 
+    def observations(
+        self, sender: Address, instance: InstanceId, config_digest: Digest, digests: Sequence[Digest]
+    ) -> Gossip:
+        """Observations that an outcome names, as they were signed: also those beyond the two kept of each signer."""
+        found = self._context.store.rounds.load_observations(instance, config_digest, digests)
+        return Gossip(statements=tuple(found), bodies=load_bodies(self._context, found))
+
     def certified(self, sender: Address, instances: Sequence[InstanceId]) -> list[tuple[InstanceId, bytes, VoteQuorum]]:
         found = []
         for instance in instances:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,11 +24,13 @@ from validator.store.statements import (
     is_journaled,
     journal_vote,
     load_journal,
+    load_observations,
     load_proofs,
     load_statements,
     make_room_ahead,
     save_evidence,
     save_foreign,
+    save_named,
     save_proof,
     save_statements,
 )
@@ -246,6 +248,25 @@ class RoundRows:
             news |= {proof.instance for proof in proofs if save_proof(connection, proof)}
             woken = tuple(instance for instance in sorted(news) if _mark_queued(connection, instance))
         return Taken(woken, tuple(kept), dropped, tuple(foreign))
+
+    def save_observations(self, observations: Sequence[tuple[Statement, bytes]]) -> None:
+        """Keep verified observations that an outcome names, in one transaction, however many of their signers are held.
+
+        The caller has decoded the bodies, and asks for no more than what proposals name that are kept themselves: as
+        many as there are members, of two proposals per leader and round.
+        """
+        now_ms = self._clock.now_ms()
+        with self._database.write() as connection:
+            for statement, body in observations:
+                save_body(connection, body, now_ms)
+                save_named(connection, statement, now_ms)
+
+    def load_observations(
+        self, instance: InstanceId, config_digest: Digest, digests: Collection[Digest]
+    ) -> list[Statement]:
+        """The statements held, whoever signed them, that name these observations."""
+        with self._database.read() as connection:
+            return load_observations(connection, config_digest, instance, digests)
 
     def save_proof(self, proof: VoteQuorum) -> bool:
         """Keep a verified proof or certificate; False if one for the same votes is there."""

@@ -6,7 +6,7 @@ Functions on an open connection: a vote belongs in one transaction with the stat
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, select
@@ -138,6 +138,27 @@ def save_foreign(connection: Connection, statement: Statement, now_ms: int) -> b
     if connection.execute(_COUNT_OF_SIGNER, {**place, "at_signer": statement.signer}).scalar_one() > 2 * MAX_PER_SIGNER:
         return False
     return insert_new(connection, schema.statements, _row(statement, now_ms))
+
+
+def save_named(connection: Connection, statement: Statement, now_ms: int) -> bool:
+    """Keep an observation that an outcome names, as a third of its signer too; False if it is kept."""
+    if statement.kind is not StatementKind.OBSERVATION:
+        raise InvariantError("an outcome names observations only")
+    return insert_new(connection, schema.statements, _row(statement, now_ms))
+
+
+def load_observations(
+    connection: Connection, config_digest: Digest, instance: InstanceId, digests: Collection[Digest]
+) -> list[Statement]:
+    """Statements that name these observations, in the order they came."""
+    t = schema.statements
+    query = (
+        select(t.c.bytes)
+        .where(is_instance(t, instance, config_digest), t.c.statement_kind == int(StatementKind.OBSERVATION))
+        .where(t.c.value.in_(list(digests)))
+        .order_by(t.c.id)
+    )
+    return [decode_statement(data) for data in connection.scalars(query)]
 
 
 def is_held(connection: Connection, statement: Statement) -> bool:

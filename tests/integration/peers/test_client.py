@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -222,6 +223,23 @@ def test_a_body_comes_by_its_digest(peers: HttpPeers, service: FakePeerService) 
     assert peers.fetch_body(THEIRS.address, hash_object(b"body")) == b"body"
     with pytest.raises(TransientError, match="body is not here"):
         peers.fetch_body(THEIRS.address, hash_object(b"other"))
+
+
+def test_observations_come_by_their_digests_and_nothing_else(peers: HttpPeers, service: FakePeerService) -> None:
+    digest = hash_object(b"observation")
+    service.known_bodies[digest] = b"observation"
+    statement = replace(a_statement(), kind=StatementKind.OBSERVATION, value=digest)
+    service.lacks = Gossip(statements=(statement,))
+    config = statement.config_digest
+    answer = peers.fetch_observations(THEIRS.address, INSTANCE, config, [digest, hash_object(b"unknown")])
+    assert answer == Gossip(statements=service.lacks.statements, bodies=(b"observation",))
+
+    def others(*_: object) -> Gossip:
+        return service.lacks
+
+    service.observations = others  # type: ignore[method-assign,assignment]
+    with pytest.raises(RemoteFault, match="not asked for"):
+        peers.fetch_observations(THEIRS.address, INSTANCE, config, [hash_object(b"unknown")])
 
 
 def test_certified_outcomes_come_with_their_certificates(peers: HttpPeers, service: FakePeerService) -> None:

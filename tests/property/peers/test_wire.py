@@ -115,6 +115,12 @@ def test_certified_outcomes_survive_the_wire(certified: list[Any]) -> None:
     assert wire.decode_instances(wire.encode_instances(asked)) == asked
 
 
+@given(instances, st.lists(digests, max_size=wire.MAX_NAMED))
+def test_the_names_of_observations_survive_the_wire(instance: Any, named: list[Digest]) -> None:
+    config = Digest(b"\x07" * 32)
+    assert wire.decode_named(wire.encode_named(instance, config, named)) == (instance, config, named)
+
+
 @given(st.lists(st.lists(st.binary(max_size=30), max_size=3).map(cbor.encode), max_size=20))
 def test_pages_survive_the_wire(messages: list[bytes]) -> None:
     assert wire.decode_page(wire.encode_page(messages), 20) == messages
@@ -127,6 +133,7 @@ DECODERS: list[Callable[[bytes], Any]] = [
     wire.decode_reconcile,
     wire.decode_leaves,
     wire.decode_digest,
+    wire.decode_named,
     wire.decode_instances,
     wire.decode_certified,
     wire.decode_handshake,
@@ -198,6 +205,8 @@ ROOT, LEAF = bytes(32), bytes(32)
         (wire.decode_leaves, ["leaves/1", ROOT, [LEAF, LEAF]], "leaves"),
         (wire.decode_leaves, ["leaves/1", ROOT, [LEAF[1:]]], "leaves"),
         (wire.decode_leaves, ["leaves/1", ROOT, [n.to_bytes(32, "big") for n in range(4097)]], "leaves"),
+        (wire.decode_named, ["named/1", ROOT, 1, 2, [LEAF] * 65], "named"),
+        (wire.decode_named, ["named/1", ROOT[1:], 1, 2, [LEAF]], "named.config_digest"),
         (wire.decode_instances, ["instances/1", [[1]]], "instances"),
         (wire.decode_instances, ["instances/1", [[1, 2]] * 257], "instances"),
         (wire.decode_handshake, ["handshake/1", bytes(19), [], [], 0, 0], "handshake.member"),

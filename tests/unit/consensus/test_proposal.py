@@ -251,6 +251,14 @@ def test_a_missing_observation_is_not_yet_and_too_few_are_no() -> None:
         assert case.validity(outcome=outcome) == no("fewer than a quorum of distinct observations")
 
 
+def test_more_observations_than_members_are_no_whoever_holds_them() -> None:
+    """Else one proposal would have everybody fetch as many as its leader cares to name."""
+    case = a_case()
+    many = tuple(sorted(Digest(bytes([i]) * 32) for i in range(1, N + 2)))
+    verdict = case.validity(outcome=replace(case.outcome, observations=many))
+    assert verdict == no("more observations than members")
+
+
 def test_an_observation_of_another_instance_is_no() -> None:
     case = a_case()
     foreign = an_observation(9, instance=InstanceId(InstanceKind.WINDOW, GENESIS_MS + 1_000))
