@@ -173,10 +173,10 @@ def _wait_for_answer(folder: Path, log: Path) -> None:
 
 
 @contextlib.contextmanager
-def fresh_database(folder: str, name: str) -> Iterator[str]:
-    """An empty database on the server at `folder`; yields its SQLAlchemy URL, drops it at the end."""
+def fresh_database(folder: str, name: str, template: str = "template1") -> Iterator[str]:
+    """An empty database on the server at `folder`, or a copy; yields its SQLAlchemy URL, drops it at the end."""
     with psycopg.connect(host=folder, user="postgres", dbname="postgres", autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     try:
         yield f"postgresql+psycopg://postgres@/{name}?host={folder}"
     finally:

@@ -321,7 +321,9 @@ class SmallNetwork:
         *,
         brokers: int = 2,
         parameters: Sequence[ParameterSet] | None = None,
+        databases: Mapping[int, str] | None = None,
     ) -> None:
+        """``databases``: URLs, migrated, of members that do not keep theirs in a copy of ``empty``."""
         self.clock = Clock()
         sets = tuple(parameters) if parameters is not None else (some_parameters(),)
         network = Network("small", 31337, 1, Digest(b"\x01" * 32), CONTRACTS, GENESIS_MS, sets)
@@ -338,13 +340,17 @@ class SmallNetwork:
         for i, key in enumerate(keys):
             home = folder / f"v{i}"
             home.mkdir()
-            shutil.copy(empty, home / "validator.sqlite")
+            url = f"sqlite:///{home}/validator.sqlite"
+            if databases is not None and i in databases:
+                url = databases[i]
+            else:
+                shutil.copy(empty, home / "validator.sqlite")
             member = Member(
                 self,
                 i,
                 key,
                 home,
-                open_database(f"sqlite:///{home}/validator.sqlite"),
+                open_database(url),
                 Queue(self.clock),
                 WorldChain(self.world),
                 WorldSource(self.world, set()),

@@ -98,12 +98,13 @@ class Clock:
 
 @dataclass
 class Delivery:
-    """One record at one broker, from ``at_ms`` on."""
+    """One record at one broker, from ``at_ms`` on; ``form`` as brokers' answers have it."""
 
     at_ms: int
     part: StreamPart
     timestamp_ms: int
     data: bytes
+    form: str = "protobuf"
 
 
 @dataclass
@@ -264,7 +265,7 @@ class WorldSource:
         tag = f'"{len(held)}-{max((d.at_ms for d in held), default=0)}"'
         if tag == etag:
             return Pull(broker, part, (), complete=True, unchanged=True, etag=tag)
-        records = tuple(PulledRecord(broker, i, d.data, "protobuf") for i, d in enumerate(held))
+        records = tuple(PulledRecord(broker, i, d.data, d.form) for i, d in enumerate(held))
         return Pull(broker, part, records, complete=True, etag=tag)
 
 

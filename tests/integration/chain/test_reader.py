@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests import servers
-from tests.builders import a_key
+from tests.builders import a_key, a_p256_message
 from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
 from validator.chain.reader import ChainReader, MemoryIndex, StoreList
+from validator.codec.protobuf import read_protobuf
 from validator.devnet.contracts import WEI, NodeSetup, StreamSetup
 from validator.errors import ConfigError, RemoteFault, TransientError
 from validator.model import Address, Block, Digest
 from validator.ports import Chain
+from validator.store.database import migrate, open_database
+from validator.store.segments import SegmentStore
+from validator.store.sql import SqlStore
+from validator.wiring import SystemClock, _StoreIndex
+
+VECTORS = Path(__file__).parents[2] / "vectors"
 
 
 def test_the_reader_fulfils_the_port(reader: ChainReader) -> None:
@@ -153,6 +161,84 @@ def test_a_publisher_may_be_a_key_of_any_length(network: ContractNetwork, reader
         (stream, publisher): True,
         (stream, other): False,
     }
+
+
+@pytest.mark.parametrize("name", ["p256", "p256-uncompressed", "mldsa87"])
+def test_publishers_of_the_client_are_permitted_by_their_user_id(
+    network: ContractNetwork, reader: ChainReader, name: str
+) -> None:
+    """Messages that @streamr/sdk 103 signed: their publisher is the user id that the stream's owner permits."""
+    published = read_protobuf(bytes.fromhex((VECTORS / f"sdk103-{name}.hex").read_text()))
+    stream = f"{network.streams[0]}-{name}"
+    network.chain.create_streams([StreamSetup(stream, 0)])
+    before = reader.fetch_head()
+    permit = (stream, [published.publisher_id], [(False, False, 2**256 - 1, 0, False)])
+    network.chain.transact(a_key(1), "StreamRegistry", "setPermissionsForUserIds", *permit)
+    after = reader.fetch_head()
+    asked = [reader.fetch_publish_permission(stream, published.publisher_id, block) for block in (before, after)]
+    assert asked == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("path", "refusal"),
+    [
+        ("/", ""),
+        ("//x/", ""),
+        ("/a-b.c_D/9", ""),
+        ("/" + "x" * 5000, ""),
+        ("", "Panic(0x32)"),
+        ("x", "error_pathMustStartWithSlash"),
+        ("/a\x00b", "error_invalidPathChars"),
+        ("/ü", "error_invalidPathChars"),
+        ("/a b", "error_invalidPathChars"),
+        ("/a#0", "error_invalidPathChars"),
+    ],
+)
+def test_the_registrys_own_rule_for_paths(network: ContractNetwork, path: str, refusal: str) -> None:
+    said = network.refusal_of("StreamRegistry", "createStream", path, "{}", sender=a_key(1))
+    assert said == refusal
+
+
+ODD_NAMES = ("a\x00b.eth", "\x00", "", "データ.eth", "A.ETH", "#\n\u2028'\"%s", "\U0010ffff" * 63)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_a_stream_of_any_name_is_read_and_kept_on_both_engines(
+    chain_url: str, network: ContractNetwork, engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """What stands before the first slash is not the registry's to judge: a name may hold any characters."""
+    snapshot = network.chain.call_rpc("evm_snapshot")
+    streams = {f"{name}/x": 5 + number for number, name in enumerate(ODD_NAMES)}
+    key = a_p256_message().publisher_id
+    network.chain.create_streams([StreamSetup(s, balance, 7, publishers=(key,)) for s, balance in streams.items()])
+    url = f"sqlite:///{tmp_path}/v.sqlite" if engine == "sqlite" else request.getfixturevalue("postgres_url")
+    migrate(url)
+    database = open_database(url)
+    store = SqlStore(database, SegmentStore(str(tmp_path / "sets")), SystemClock())
+    deployment = network.chain.deployment
+    network.chain.mine(3)
+    for _ in range(2):  # the second reader begins with the index that the first has left
+        index = _StoreIndex(store)
+        reader = ChainReader([chain_url], deployment.contracts, deployment_block=deployment.block, index=index)
+        head = reader.fetch_head()
+        state = reader.fetch_state(head)
+        assert {s.stream_id: (s.balance, s.partitions) for s in state.stores if s.stream_id in streams} == {
+            stream: (balance, 7) for stream, balance in streams.items()
+        }
+        store.chain.save_state(state)
+        assert store.chain.load_state(head.hash) == state
+        asked = [(stream, key) for stream in streams]
+        permitted = reader.fetch_publish_permissions(asked, head)
+        assert all(permitted.values())
+        store.chain.save_permissions(head.hash, permitted)
+        assert all(store.chain.load_permission(head.hash, *pair) for pair in asked)
+        reader.close()
+    loaded = store.chain.load_stores()
+    assert loaded is not None
+    assert set(streams) <= loaded[1]
+    database.close()
+    network.chain.call_rpc("evm_revert", snapshot)
+    network.chain.forget_nonces()
 
 
 def test_a_permission_ends_after_the_second_of_its_expiration(network: ContractNetwork, reader: ChainReader) -> None:
