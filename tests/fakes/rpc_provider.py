@@ -63,7 +63,11 @@ class Provider:
                 provider.at.append(time.monotonic())
                 said = provider.gate(calls)
                 if said is None:
-                    answers = [provider.answer(node, call) for call in calls]
+                    try:
+                        answers = [provider.answer(node, call) for call in calls]
+                    except (httpx.HTTPError, RuntimeError):  # the test has ended, or the node is gone
+                        self.close_connection = True
+                        return
                     said = Said(200, json.dumps(answers if isinstance(parsed, list) else answers[0]).encode())
                 try:
                     self.send_response(said.status)

@@ -79,7 +79,7 @@ class Blocks:
         known = self._known.get(number)
         if known is not None:
             return known
-        block: Block = self._rpc.agree([_by_number(number)])[0]
+        block: Block = self._rpc.agree([block_by_number(number)])[0]
         if block.number != number:
             raise RemoteFault(f"asked for block {number}, got {block.number}", number=number)
         if self._finalised is not None and number <= self._finalised.number:
@@ -166,7 +166,7 @@ class Blocks:
 
     def _fetch_fresh(self, number: int) -> Block:
         """As ``fetch_block``, but never from memory: the hash is what the sources say now."""
-        block: Block = self._rpc.agree([_by_number(number)])[0]
+        block: Block = self._rpc.agree([block_by_number(number)])[0]
         if block.number != number:
             raise RemoteFault(f"asked for block {number}, got {block.number}", number=number)
         return block
@@ -187,5 +187,6 @@ class Blocks:
             self._known[block.number] = block
 
 
-def _by_number(number: int) -> Request[Block]:
+def block_by_number(number: int) -> Request[Block]:
+    """The block of that number, by a source's own word; a source that does not have it has not answered."""
     return Request("eth_getBlockByNumber", (hex(number), False), _parse_present_block)

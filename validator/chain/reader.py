@@ -1,23 +1,29 @@
 """``ChainReader``: what the validator needs of the chain, read by block hash (port ``Chain``).
 
-One state read is three batches: staked nodes and new StoreUpdated events, balances, stream metadata. The list of
-stores is an index grown by block ranges and verified by ``StoreManager.storesOf`` at the block, so an event that is
-missing nowhere but in one source's answer is outvoted, and one too many changes nothing.
+One state read is three batches: staked nodes and new StoreUpdated events, balances, stream metadata.
+
+An empty answer is not a complete one: a node that lags, or one behind a balancer, answers a range of blocks that it
+does not have with no logs. So the list of stores, grown by block ranges, counts only with evidence. At every block that
+a state is read at, the stores of the list must hold together what ``StoreManager.totalSupply`` says, by the block's
+hash; while they do not, the answer is *not yet*, nothing is kept, and what was kept before is read again, further back
+each time. Of a range that is far from the block, a source's logs count only with the range's last block from the same
+source. A store too many changes nothing: it holds nothing.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from validator.chain.abi import ERC1271, Function, decode_values, interface
-from validator.chain.blocks import Blocks
+from validator.chain.blocks import Blocks, block_by_number
 from validator.chain.metadata import parse_node_metadata, parse_partitions
 from validator.chain.rpc import MAX_NUMBER, Request, Reverted, Rpc, SourceHealth, parse_bytes, parse_quantity
 from validator.errors import ConfigError, MalformedInput, RemoteFault, TransientError
 from validator.model import Address, Block, ChainState, Digest, Node, Root, StorageId, Store
+from validator.pacing import Allowance, Pace
 from validator.parameters import Contracts
 from validator.ports import AcceptedReport
 
@@ -26,8 +32,12 @@ STORE_PAGE = 200
 MAX_NODES = 1 << 16
 """Staked nodes of a network; each has locked the required stake, so a contract of ours never has so many."""
 LOG_RANGE = 2_000
-"""Blocks per eth_getLogs; a common limit of public nodes."""
-MIN_LOG_RANGE = 10
+"""Blocks per eth_getLogs at first; providers take 10 to 10 000, or bound the logs: learned."""
+LOG_RANGES = 10
+"""Ranges asked for at once."""
+FORGET_RANGE_S = 60.0
+BACK = 128
+"""Blocks that are read again, if the list of stores is not complete, beyond those that were not kept."""
 MAX_STREAM_ID_BYTES = 256
 MAX_LOGS = 50_000
 VIEW_GAS = 50_000_000
@@ -103,7 +113,9 @@ class ChainReader:
         self._chain_id = chain_id
         self._first_block = deployment_block
         self._min_balance = max(min_balance, 1)
-        self._log_range = log_range
+        self._log_range = Allowance(log_range, forget_s=FORGET_RANGE_S)
+        self._back = 0
+        self._back_pace = Pace(first_s=5.0, longest_s=600.0)
         self._index = index if index is not None else MemoryIndex()
         self._index_lock = threading.Lock()
         self._blocks = Blocks(self.rpc, finality=finality, first_block=deployment_block)
@@ -149,7 +161,7 @@ class ChainReader:
         first_page = self._call("node_manager", self._node_manager.function("stakedNodes"), (0, NODE_PAGE), block)
         page = self.rpc.agree([first_page])[0]
         nodes = self._read_nodes(page, block)
-        stream_ids = sorted(self._grow_index(block), key=str.encode)
+        stream_ids = sorted(self._read_index(block), key=_raw)
         stores = self._read_stores(stream_ids, block)
         return ChainState(block, tuple(nodes), tuple(stores), self.system_stream, {})
 
@@ -307,16 +319,24 @@ class ChainReader:
         return sorted(nodes, key=lambda node: node.address)
 
     def _read_stores(self, stream_ids: Sequence[str], block: Block) -> list[Store]:
-        function = self._store_manager.function("storesOf")
+        """Funded stores among these, which are all that hold anything. Raises TransientError while they are not."""
         pages = [list(stream_ids[at : at + STORE_PAGE]) for at in range(0, len(stream_ids), STORE_PAGE)]
-        answers = self.rpc.agree([self._call("store_manager", function, (page,), block) for page in pages])
+        # As bytes: an id on chain need not be text.
+        function = replace(self._store_manager.function("storesOf"), inputs=("bytes[]",))
+        calls = [self._call("store_manager", function, ([_raw(s) for s in page],), block) for page in pages]
+        supply = self._call("store_manager", self._store_manager.function("totalSupply"), (), block)
+        *answers, total = self.rpc.agree([*calls, supply])
         funded: list[tuple[str, int]] = []
+        held = 0
         for page, answer in zip(pages, answers, strict=True):
             balances = self._values(answer, "StoreManager.storesOf")[0]
             if len(balances) != len(page):
                 raise RemoteFault("StoreManager.storesOf: another number of balances", function="storesOf")
+            held += sum(balances)
             pairs = zip(page, balances, strict=True)
-            funded += [(stream_id, balance) for stream_id, balance in pairs if balance >= self._min_balance]
+            funded += [(s, balance) for s, balance in pairs if balance >= self._min_balance and _is_stream_id(s)]
+        missing = self._values(total, "StoreManager.totalSupply")[0] - held
+        self._judge_index(missing, block, stream_ids)
         metadata = self._registry.function("getStreamMetadata")
         texts = self.rpc.agree([self._call("stream_registry", metadata, (s,), block) for s, _ in funded])
         return [
@@ -325,45 +345,71 @@ class ChainReader:
             if not isinstance(text, Reverted)
         ]
 
-    def _grow_index(self, block: Block) -> set[str]:
-        """Streams named by a StoreUpdated event up to ``block``; what lies in final blocks is kept."""
+    # --- the list of stores ---
+
+    def _judge_index(self, missing: int, block: Block, stream_ids: Sequence[str]) -> None:
+        """Keep the list that holds all there is at the block; go back where it does not."""
+        if missing == 0:
+            self._back = 0
+            self._back_pace.answered()
+            self._keep_index(StoreList(min(block.number, self._blocks.finalised_number), frozenset(stream_ids)))
+            return
+        if self._back_pace.rest_s() == 0:  # what was not kept is read again in any case
+            self._back_pace.refused("stores are missing")
+            self._back = 8 * self._back or BACK
+        raise TransientError(
+            f"not yet: {missing} base units at block {block.number} are in stores that no log names; "
+            "the sources' logs lag, or have a gap",
+            reason="unavailable",
+        )
+
+    def _read_index(self, block: Block) -> set[str]:
+        """Streams named by a StoreUpdated event up to ``block``, as far as sources show them."""
         with self._index_lock:
             known = self._index.load() or StoreList(self._first_block - 1, frozenset())
         if self._blocks.finalised_number < block.number:
             self._blocks.fetch_finalised()
         found = set(known.stream_ids)
-        at = known.upto + 1
+        at = max(min(known.upto, block.number if self._back else known.upto) + 1 - self._back, self._first_block)
+        size, refused = self._log_range.size, 0
         while at <= block.number:
-            ranges = [
-                (first, min(first + self._log_range - 1, block.number))
-                for first in range(at, min(block.number + 1, at + 10 * self._log_range), self._log_range)
-            ]
+            firsts = range(at, min(block.number + 1, at + LOG_RANGES * size), size)
+            ranges = [(first, min(first + size - 1, block.number)) for first in firsts]
+            widest = ranges[0][1] - ranges[0][0] + 1
             try:
-                found.update(*self._fetch_store_events(ranges))
+                found.update(*self._fetch_store_events(ranges, block))
             except TransientError as error:
                 # Sources limit ranges and sizes, each in words of its own: ask for less before giving up.
-                refused = any(text.startswith("eth_getLogs:") for text in error.fields.get("sources", {}).values())
-                if error.fields.get("reason") == "disagreement" or not refused or self._log_range <= MIN_LOG_RANGE:
+                said = error.fields.get("sources", {}).values()
+                is_refused = any(text.startswith("eth_getLogs:") for text in said)
+                if error.fields.get("reason") == "disagreement" or not is_refused or widest == 1:
                     raise
-                self._log_range = max(self._log_range // 4, MIN_LOG_RANGE)
+                size, refused = self._log_range.after_refusal(widest), widest
                 continue
+            if refused:  # and less was taken: it was the range
+                self._log_range.refused(refused)
+                refused = 0
+            self._log_range.taken(widest)
             at = ranges[-1][1] + 1
-            self._keep_index(StoreList(min(at - 1, self._blocks.finalised_number), frozenset(found)))
+            size = self._log_range.size
+            if at + LOG_RANGES * size <= block.number:  # on a long way, what lies far behind is not read twice
+                self._keep_index(StoreList(min(at - 1, self._blocks.finalised_number), frozenset(found)))
         return found
 
     def _keep_index(self, stores: StoreList) -> None:
         """The index only grows: two threads that read different ranges keep both."""
         with self._index_lock:
-            current = self._index.load()
-            if current is not None and current.upto >= stores.upto:
-                return
-            if stores.upto >= self._first_block:
-                self._index.save(stores)
+            current = self._index.load() or StoreList(self._first_block - 1, frozenset())
+            if stores.upto > current.upto or not stores.stream_ids <= current.stream_ids:
+                upto = max(stores.upto, current.upto)
+                if upto >= self._first_block:
+                    self._index.save(StoreList(upto, stores.stream_ids | current.stream_ids))
 
-    def _fetch_store_events(self, ranges: Sequence[tuple[int, int]]) -> list[frozenset[str]]:
+    def _fetch_store_events(self, ranges: Sequence[tuple[int, int]], block: Block) -> list[frozenset[str]]:
+        """Streams named in each range. After its logs a source shows the last block; without it they do not count."""
         topic = "0x" + self._store_manager.events["StoreUpdated"].hex()
         address = _hex(self._contracts.store_manager)
-        requests = [
+        requests: list[Request[Any]] = [
             Request(
                 "eth_getLogs",
                 ({"address": address, "topics": [topic], "fromBlock": hex(first), "toBlock": hex(last)},),
@@ -371,7 +417,11 @@ class ChainReader:
             )
             for first, last in ranges
         ]
-        found: list[frozenset[str]] = self.rpc.agree(requests)
+        *found, last_block = self.rpc.agree([*requests, block_by_number(ranges[-1][1])], together=True)
+        if last_block.number != ranges[-1][1]:
+            raise RemoteFault(f"asked for block {ranges[-1][1]}, got {last_block.number}", number=last_block.number)
+        if last_block.number == block.number and last_block.hash != block.hash:
+            raise TransientError(f"not yet: block {block.number} has another hash now", reason="disagreement")
         return found
 
     def _parse_store_events(self, value: Any) -> frozenset[str]:
@@ -388,18 +438,23 @@ class ChainReader:
             if not isinstance(topics, list) or not topics or parse_bytes(topics[0], "log.topic", 32) != topic:
                 raise MalformedInput("logs", "a log of another event")
             raw = decode_values(("string", "bool", "uint256"), parse_bytes(log.get("data"), "log.data"), "StoreUpdated")
-            stream_id = _text(raw[0])
-            if stream_id is not None:
-                found.add(stream_id)
+            found.add(raw[0].decode(errors="surrogateescape"))
         return frozenset(found)
 
 
-def _text(raw: bytes) -> str | None:
-    """A stream id; None where it is none that a message could carry."""
+def _raw(stream_id: str) -> bytes:
+    """A stream id as it is on chain."""
+    return stream_id.encode(errors="surrogateescape")
+
+
+def _is_stream_id(stream_id: str) -> bool:
+    """Whether a message could carry it: text, and not too long."""
+    raw = _raw(stream_id)
     try:
-        return raw.decode() if 0 < len(raw) <= MAX_STREAM_ID_BYTES else None
+        raw.decode()
     except UnicodeDecodeError:
-        return None
+        return False
+    return 0 < len(raw) <= MAX_STREAM_ID_BYTES
 
 
 def _publish_expiration(answer: Sequence[Any]) -> int:

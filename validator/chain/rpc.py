@@ -78,7 +78,16 @@ _BUSY = re.compile(
 )
 """Hints only: a refusal in other words is tried again by the caller, later."""
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|[0-9a-fA-F]{8,}|[0-9]+")
-_PRUNED = ("missing trie node", "pruned", "historical state", "state is not available", "state not available")
+_PRUNED = (
+    "missing trie node",
+    "pruned",
+    "historical state",
+    "state is not available",
+    "state not available",
+    "state unavailable",
+    "no state available",
+    "archive",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -533,8 +542,11 @@ class Rpc:
         for source in self._sources:
             source.close()
 
-    def agree(self, requests: Sequence[Request[Any]]) -> list[Any]:
+    def agree(self, requests: Sequence[Request[Any]], *, together: bool = False) -> list[Any]:
         """The value of every request that a majority of all configured sources gave (a revert is a value).
+
+        ``together``: a source's answers are evidence for each other, so all of them count or none, and a majority has
+        given them all.
 
         Raises:
             TransientError: no majority before the deadline. ``reason``: "disagreement", "pruned" (sources lack the
@@ -547,7 +559,8 @@ class Rpc:
         failures: dict[str, Failed] = {}
         with closing(self._gather(requests)) as heard:
             for source, answers in heard:
-                for number, answer in enumerate(answers):
+                lacking = next((answer for answer in answers if isinstance(answer, Failed)), None) if together else None
+                for number, answer in enumerate([lacking] if lacking else answers):
                     if isinstance(answer, Failed):
                         failures[source.host] = answer
                         continue

@@ -63,16 +63,19 @@ class Amount(TypeDecorator[int]):
 
 
 class StreamId(TypeDecorator[str]):
-    """A text that names something, kept as its UTF-8: U+0000 is a character of it like any other."""
+    """A text that names something, kept as its UTF-8: U+0000 is a character of it like any other.
+
+    Bytes that are no UTF-8 are lone surrogates in the text (PEP 383), and are kept as they were.
+    """
 
     impl = LargeBinary
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002
-        return None if value is None else value.encode()
+        return None if value is None else value.encode(errors="surrogateescape")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
-        return None if value is None else bytes(value).decode()
+        return None if value is None else bytes(value).decode(errors="surrogateescape")
 
 
 class Words(TypeDecorator[str]):
