@@ -1,11 +1,13 @@
 """The operator listener: status page, the same as data, metrics, health. Reads only; on loopback unless told otherwise.
 
-    GET /                 one screen of HTML that refreshes itself
-    GET /status.json      the same as data; ``limit``: how many windows, at most 10 000
-    GET /statements.json  own vote statements of ``instance`` (such as window:1700000000000), canonical bytes in hex
-    GET /metrics          Prometheus
-    GET /healthz          the process answers
-    GET /readyz           database writable, schema at head, disk above its floor, head of the chain fresh; 503 if not
+    GET /                   one screen of HTML that refreshes itself
+    GET /status.json        the same as data; ``limit``: how many windows, at most 10 000
+    GET /statements.json    own vote statements of ``instance`` (such as window:1700000000000), canonical bytes in hex
+    GET /observations.json  observations that the decided outcome of ``instance`` used: the digests it names, and
+                            statement and body of those that are kept; canonical bytes in hex
+    GET /metrics            Prometheus
+    GET /healthz            the process answers
+    GET /readyz             database writable, schema at head, disk above its floor, head of the chain fresh; 503 if not
 
 In JSON, addresses, digests and roots are 0x-hex, storage ids base64url as Arweave writes them, times Unix ms.
 """
@@ -28,7 +30,15 @@ from validator.errors import TransientError
 from validator.metrics import CONTENT_TYPE, Sample, render_metrics
 from validator.model import InstanceId
 from validator.server.pages.status import render_problem, render_status
-from validator.store.view import Check, RoundView, Status, WindowView, shown_state, waits_for
+from validator.store.view import (
+    Check,
+    RoundView,
+    Status,
+    UsedObservations,
+    WindowView,
+    shown_state,
+    waits_for,
+)
 
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 100
@@ -49,6 +59,8 @@ class OperatorView(Protocol):
 
     def load_own_statements(self, instance: InstanceId) -> list[bytes]: ...
 
+    def load_used_observations(self, instance: InstanceId) -> UsedObservations | None: ...
+
     def check_ready(self) -> list[Check]: ...
 
 
@@ -62,14 +74,23 @@ def create_app(view: OperatorView) -> Starlette:
         return JSONResponse(status_data(view.load_status(_limit(request))))
 
     def statements(request: Request) -> Response:
-        try:
-            instance = InstanceId.parse(request.query_params.get("instance", ""))
-            if not 0 <= instance.number < 1 << 63:
-                raise ValueError("the number is out of range")
-        except ValueError as error:
-            raise _BadParameter("instance", str(error)) from error
+        instance = _instance(request)
         return JSONResponse(
             {"instance": str(instance), "statements": [data.hex() for data in view.load_own_statements(instance)]}
+        )
+
+    def observations(request: Request) -> Response:
+        instance = _instance(request)
+        used = view.load_used_observations(instance)
+        named = () if used is None else used.named
+        held = () if used is None else used.held
+        return JSONResponse(
+            {
+                "instance": str(instance),
+                "decided": used is not None,
+                "used": [digest.hex() for digest in named],
+                "observations": [{"statement": said.hex(), "body": body.hex()} for said, body in held],
+            }
         )
 
     def metrics(_request: Request) -> Response:
@@ -88,6 +109,7 @@ def create_app(view: OperatorView) -> Starlette:
         "/": page,
         "/status.json": status,
         "/statements.json": statements,
+        "/observations.json": observations,
         "/metrics": metrics,
         "/healthz": healthz,
         "/readyz": readyz,
@@ -119,6 +141,16 @@ def _limit(request: Request) -> int:
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:9]) <= MAX_LIMIT:
         raise _BadParameter("limit", f"must be a number from 1 to {MAX_LIMIT}")
     return int(text)
+
+
+def _instance(request: Request) -> InstanceId:
+    try:
+        instance = InstanceId.parse(request.query_params.get("instance", ""))
+        if not 0 <= instance.number < 1 << 63:
+            raise ValueError("the number is out of range")
+    except ValueError as error:
+        raise _BadParameter("instance", str(error)) from error
+    return instance
 
 
 class _SafeHeaders:

@@ -14,17 +14,17 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from sqlalchemy.exc import DBAPIError
 
-from validator.codec.outcome import decode_observation
+from validator.codec.outcome import decode_observation, decode_outcome
 from validator.codec.statement import decode_quorum, decode_upload, encode_statement
 from validator.errors import ConfigError, ValidatorError
-from validator.model import Address, InstanceId, InstanceKind, StatementKind
+from validator.model import Address, Digest, InstanceId, InstanceKind, StatementKind
 from validator.ports import Clock
 from validator.store import schema
 from validator.store.bundles import BUNDLE_STATES
 from validator.store.database import Database, head_revision, load_revision
 from validator.store.disk import measure_disk
 from validator.store.reports import STATES as REPORT_STATES
-from validator.store.rows import count_by, insert_or_replace
+from validator.store.rows import count_by, insert_or_replace, is_instance
 from validator.store.statements import load_evidence
 from validator.store.windows import STATES as WINDOW_STATES
 
@@ -72,6 +72,14 @@ class CertificateView:
     round: int
     value: bytes
     signers: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UsedObservations:
+    """The observations that a decided outcome used: their digests, and (statement, body) of those that are kept."""
+
+    named: tuple[Digest, ...]
+    held: tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +286,30 @@ class SqlView:
         query = select(t.c.bytes).where(t.c.instance_kind == int(instance.kind), t.c.instance_number == instance.number)
         with self._database.read() as connection:
             return list(connection.scalars(query.order_by(t.c.id)))
+
+    def load_used_observations(self, instance: InstanceId) -> UsedObservations | None:
+        """What the decided outcome of an instance used, as far as it is kept; None while the outcome is not here."""
+        rounds, bodies, statements = schema.rounds, schema.bodies, schema.statements
+        decided = select(rounds.c.decided_value).where(
+            is_instance(rounds, instance), rounds.c.decided_value.is_not(None)
+        )
+        with self._database.read() as connection:
+            value = connection.scalar(decided.order_by(rounds.c.opened_ms.desc()).limit(1))
+            body = connection.scalar(select(bodies.c.bytes).where(bodies.c.digest == value))
+            if body is None:
+                return None
+            named = decode_outcome(body).observations
+            query = (
+                select(statements.c.bytes, bodies.c.bytes)
+                .join(bodies, bodies.c.digest == statements.c.value)
+                .where(
+                    is_instance(statements, instance),
+                    statements.c.statement_kind == int(StatementKind.OBSERVATION),
+                    statements.c.value.in_(named),
+                )
+                .order_by(statements.c.id)
+            )
+            return UsedObservations(named, tuple((said, what) for said, what in connection.execute(query)))
 
     def check_ready(self) -> list[Check]:
         """Whether this validator can work: database, schema, disk, chain. Never raises."""

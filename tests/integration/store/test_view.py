@@ -11,9 +11,9 @@ from tests.builders import a_key
 from tests.integration.store.conftest import NOW_MS, HandClock
 from tests.integration.store.test_rounds import V, W, a_quorum, a_statement, loaded, opened, save
 from tests.integration.store.worker import CONFIG, INSTANCE
-from validator.codec.outcome import encode_observation
+from validator.codec.outcome import encode_observation, encode_outcome, entries_root, outcome_digest
 from validator.codec.statement import decode_statement, encode_statement
-from validator.hashing import EMPTY_ROOT, hash_body
+from validator.hashing import EMPTY_ROOT, hash_body, hash_object
 from validator.model import (
     NIL,
     Block,
@@ -21,6 +21,7 @@ from validator.model import (
     InstanceId,
     InstanceKind,
     Observation,
+    Outcome,
     Root,
     StatementKind,
     StorageId,
@@ -32,7 +33,7 @@ from validator.server.operator import create_app
 from validator.store.database import downgrade
 from validator.store.disk import Disk, measure_disk
 from validator.store.sql import SqlStore
-from validator.store.view import SqlView
+from validator.store.view import SqlView, UsedObservations
 
 BROKER = a_key(8).address
 START = INSTANCE.number
@@ -115,6 +116,28 @@ def test_one_screen_tells_what_happened(store: SqlStore, view: SqlView) -> None:
     assert status.head is not None
     assert (status.head.number, status.head.seen_ms) == (12, NOW_MS)
     assert status.certificates == ()
+
+
+def test_the_observations_that_a_decided_outcome_used_are_shown_with_their_bodies(
+    store: SqlStore, view: SqlView
+) -> None:
+    """Not the body that nobody has signed, nor the word of a member that the outcome does not name."""
+    seen = [encode_observation(Observation(INSTANCE, EMPTY_ROOT, n, n, observer=a_key(n).address)) for n in range(1, 5)]
+    named = [hash_object(body) for body in seen[:3]]
+    outcome = Outcome(INSTANCE, 7, hash_body(b"block"), (), entries_root(()), 5, (), tuple(sorted(named)))
+    said = {n: a_statement(StatementKind.OBSERVATION, hash_object(seen[n - 1]), member=n) for n in (1, 2, 4)}
+    stored = opened(store)
+    assert view.load_used_observations(INSTANCE) is None
+    store.rounds.save_statements([*said.values(), a_statement(StatementKind.PREVOTE, named[2], member=3)])
+    for body in seen:
+        store.rounds.save_body(body)
+    save(store, stored, certificate=a_quorum(value=outcome_digest(outcome)))
+    assert view.load_used_observations(INSTANCE) is None
+    store.rounds.save_body(encode_outcome(outcome))
+    used = view.load_used_observations(INSTANCE)
+    assert used == UsedObservations(
+        tuple(sorted(named)), tuple((encode_statement(said[n]), seen[n - 1]) for n in (1, 2))
+    )
 
 
 def test_a_decision_shows_its_certificate_and_signers(store: SqlStore, view: SqlView) -> None:

@@ -28,6 +28,7 @@ from validator.store.view import (
     RoundView,
     Status,
     UploadView,
+    UsedObservations,
     WindowView,
 )
 
@@ -104,6 +105,9 @@ class FakeView:
 
     def load_own_statements(self, instance: InstanceId) -> list[bytes]:
         return [b"\x01\x02"] if instance == W else []
+
+    def load_used_observations(self, instance: InstanceId) -> UsedObservations | None:
+        return UsedObservations((hash_body(b"a"), hash_body(b"b")), ((b"\x03", b"\x04"),)) if instance == W else None
 
     def check_ready(self) -> list[Check]:
         return self.checks
@@ -204,9 +208,23 @@ def test_own_statements_are_handed_out_in_hex(client: AsgiClient) -> None:
     assert client.get("/statements.json", params={"instance": "late:3"}).json()["statements"] == []
 
 
+def test_observations_that_an_outcome_used_are_handed_out_in_hex(client: AsgiClient) -> None:
+    """All that it names, and those that are kept; nothing of an instance whose outcome is not here."""
+    answer = client.get("/observations.json", params={"instance": "window:1000"})
+    assert answer.json() == {
+        "instance": "window:1000",
+        "decided": True,
+        "used": [hash_body(b"a").hex(), hash_body(b"b").hex()],
+        "observations": [{"statement": "03", "body": "04"}],
+    }
+    undecided = {"instance": "late:3", "decided": False, "used": [], "observations": []}
+    assert client.get("/observations.json", params={"instance": "late:3"}).json() == undecided
+
+
+@pytest.mark.parametrize("path", ["/statements.json", "/observations.json"])
 @pytest.mark.parametrize("instance", ["", "window", "window:", "window:x", "door:1", "window:-1", f"late:{1 << 63}"])
-def test_an_unknown_instance_is_named(client: AsgiClient, instance: str) -> None:
-    answer = client.get("/statements.json", params={"instance": instance})
+def test_an_unknown_instance_is_named(client: AsgiClient, instance: str, path: str) -> None:
+    answer = client.get(path, params={"instance": instance})
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("instance: ")
 
@@ -225,7 +243,7 @@ def test_the_limit_is_handed_on(client: AsgiClient, view: FakeView) -> None:
 
 
 def test_only_reading_is_possible(client: AsgiClient) -> None:
-    for path in ("/", "/status.json", "/statements.json", "/metrics"):
+    for path in ("/", "/status.json", "/statements.json", "/observations.json", "/metrics"):
         assert client.post(path, content=b"x").status_code == 405
     assert client.get("/../../etc/passwd").status_code == 404
 
