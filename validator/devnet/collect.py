@@ -10,8 +10,11 @@ from typing import Any
 
 import httpx
 
+from validator.codec.statement import SigningContext, decode_statement, verify_statement
 from validator.devnet.progress import take, take_items
-from validator.errors import RemoteFault, TransientError
+from validator.errors import MalformedInput, RemoteFault, TransientError
+from validator.hashing import hash_object
+from validator.model import StatementKind
 
 MAX_ANSWER_BYTES = 32 << 20
 ASK_S = 5.0
@@ -51,6 +54,16 @@ class Operators:
         """Own statements of a validator about a window, canonical bytes in hex."""
         answer = self._fetch(name, "/statements.json", {"instance": f"window:{start_ms}"})
         return [text for text in take(answer, "statements", list, []) if isinstance(text, str)]
+
+    def fetch_observations(self, name: str, instance: str) -> Mapping[str, Any]:
+        """Observations that the decided outcome used, as one validator keeps them."""
+        return self._ask_once(name, "/observations.json", {"instance": instance})
+
+    def _ask_once(self, name: str, path: str, parameters: Mapping[str, str]) -> Mapping[str, Any]:
+        try:
+            return self._ask(name, path, parameters)
+        except httpx.HTTPError as error:
+            raise TransientError(f"{name} does not answer {path}: {type(error).__name__}") from error
 
     def _fetch(self, name: str, path: str, parameters: Mapping[str, str]) -> Mapping[str, Any]:
         failure: Exception | None = None
@@ -94,6 +107,69 @@ class Operators:
             f"{take(c, 'name', str, '?')}: {take(c, 'detail', str, '')}" for c in checks if c.get("ok") is not True
         ]
         return "" if answer.status_code == 200 else (failed or ["not ready"])[0]
+
+
+class Observations:
+    """Observations that outcomes used, fetched while validators keep them: outcomes name them by digest only.
+
+    An instance is asked for once a validator shows its certificate, one validator after the other, until all that its
+    outcome names are here. Each is kept only with a statement that its named signer has signed for these very bytes, so
+    no validator can forge another's; one that leaves some out only makes the check fail.
+    """
+
+    def __init__(self, operators: Operators, signing: SigningContext) -> None:
+        self._operators = operators
+        self._signing = signing
+        self._held: dict[tuple[str, str], str] = {}
+        """Statement by (digest of the body, statement's signer); of no other statement anything follows."""
+        self._bodies: dict[str, str] = {}
+        self._complete: set[str] = set()
+
+    def look(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
+        """Ask for what is decided by now and not all here yet. Who does not answer is asked again at the next look."""
+        for instance, names in _decided(statuses).items():
+            for name in names if instance not in self._complete else ():
+                try:
+                    answer = self._operators.fetch_observations(name, instance)
+                except (TransientError, RemoteFault):
+                    continue
+                if self._take(answer):
+                    self._complete.add(instance)
+                    break
+
+    def write(self, path: Path) -> None:
+        """observations.jsonl. Raises OSError."""
+        lines = [
+            json.dumps({"statement": statement, "body": self._bodies[digest]})
+            for (digest, _), statement in self._held.items()
+        ]
+        path.write_text("".join(line + "\n" for line in lines))
+
+    def _take(self, answer: Mapping[str, Any]) -> bool:
+        """Keep what is genuine; whether all is here that the outcome names."""
+        for item in take_items(answer, "observations"):
+            statement, body = take(item, "statement", str, ""), take(item, "body", str, "")
+            try:
+                said = decode_statement(bytes.fromhex(statement))
+                digest = hash_object(bytes.fromhex(body))
+                if said.kind is not StatementKind.OBSERVATION or said.value != digest:
+                    continue
+                verify_statement(said, self._signing)
+            except (MalformedInput, ValueError):
+                continue
+            self._held[digest.hex(), said.signer.hex()] = statement
+            self._bodies[digest.hex()] = body
+        named = take(answer, "used", list, [])
+        return take(answer, "decided", bool, False) and all(digest in self._bodies for digest in named)
+
+
+def _decided(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Who shows a certificate of which instance."""
+    names: dict[str, list[str]] = {}
+    for name, status in statuses.items():
+        for certificate in take_items(status, "certificates"):
+            names.setdefault(take(certificate, "instance", str, ""), []).append(name)
+    return names
 
 
 def write_collected(

@@ -25,8 +25,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from validator.codec.secp256k1 import SigningKey
+from validator.codec.statement import SigningContext
 from validator.devnet.children import ChildEnded, Children, MemoryWatch, last_words
-from validator.devnet.collect import Operators, write_collected
+from validator.devnet.collect import Observations, Operators, write_collected
 from validator.devnet.contracts import DevChain
 from validator.devnet.display import Display, clean
 from validator.devnet.folder import RunFolder, open_folder
@@ -170,10 +171,15 @@ class Conductor:
         operators = Operators(
             {seat.name: seat.operator_url for seat in stage.seats}, self.options.windows + CLOSING_WINDOWS + 1
         )
+        network = stage.network
+        signing = SigningContext(network.chain_id, network.contracts.report_manager)
+        observations = Observations(operators, signing)
         try:
-            killing = self._watch(stage, operators)
+            killing = self._watch(stage, operators, observations)
             memory.sample()
             memory.end()
+            observations.look({name: operators.fetch_status(name) for name in self.names})
+            observations.write(self.folder.path / "observations.jsonl")
             if killing is not None:
                 killing.collect(operators)
             rejected = write_collected(
@@ -292,7 +298,7 @@ class Conductor:
 
     # --- the run ----------------------------------------------------------------------------------
 
-    def _watch(self, stage: Stage, operators: Operators) -> Killing | None:
+    def _watch(self, stage: Stage, operators: Operators, observations: Observations) -> Killing | None:
         """Until the last report is final. Raises Stuck, ChildEnded."""
         genesis_ms = stage.network.genesis_ms
         members = {f"0x{make_key(self.options.seed, n, 'voting').address.hex()}": n for n in self.names}
@@ -311,8 +317,10 @@ class Conductor:
             if now_s >= next_look:
                 next_look = now_s + LOOK_S
                 asked = [name for name in self.names if name not in progress.away]
-                for line in progress.take_in(operators.fetch_statuses(asked), now_ms(), time.monotonic()):
+                statuses = operators.fetch_statuses(asked)
+                for line in progress.take_in(statuses, now_ms(), time.monotonic()):
                     display.change(line)
+                observations.look(statuses)
                 display.show(progress)
                 has_returned = killing is None or killing.returned_ms is not None
                 if has_returned and progress.is_done(now_s):

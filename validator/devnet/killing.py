@@ -89,7 +89,7 @@ class Killing:
         return max(0, self.progress.index_of(self.returned_ms - GRACE_MS) - first)
 
     def describe(self) -> dict[str, Any] | None:
-        """For collected.json, ``back_at_window`` as the window's start; None if nobody was killed."""
+        """For collected.json, ``back_at_window`` as the window's start, times in Unix ms; None if nobody was killed."""
         if self.killed_ms is None:
             return None
         return {
@@ -98,6 +98,8 @@ class Killing:
             "at_window": self.progress.index_of(self.killed_ms),
             "windows_away": self.windows_away(),
             "back_at_window": -1 if self.back_at_ms is None else self.back_at_ms,
+            "killed_ms": self.killed_ms,
+            "back_ms": -1 if self.returned_ms is None else self.returned_ms,
         }
 
     def summarise(self) -> dict[str, Any] | None:
@@ -105,6 +107,7 @@ class Killing:
         told = self.describe()
         if told is not None:
             back = self.back_at_ms
+            del told["killed_ms"], told["back_ms"]
             told["back_at_window"] = None if back is None else self.progress.index_of(back)
         return told
 

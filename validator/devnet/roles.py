@@ -2,7 +2,8 @@
 
 A run's folder:
 
-    network.toml, run.json, collected.json      what the independent check reads, beside the logs
+    network.toml, run.json, collected.json,
+    observations.jsonl                          what the independent check reads, beside the logs
     logs/NAME.log                               each process's own output
     logs/publisher/, logs/broker-1/, …          published, forged, delivered: JSON lines
     validator-1/, …                             database, sets, bundles

@@ -90,10 +90,13 @@ def test_it_is_killed_in_a_window_and_starts_again_after_two_cut_offs(clock: Clo
         "at_window": 1,
         "windows_away": 3,
         "back_at_window": GENESIS + 5 * OPTIONS.window_ms,
+        "killed_ms": killing.killed_ms,
+        "back_ms": 19_000 + GENESIS,
     }
     summary = killing.summarise()
     assert summary is not None
     assert summary["back_at_window"] == 5
+    assert "back_ms" not in summary
 
 
 def test_an_upload_of_its_own_under_way_puts_the_kill_off(clock: Clock) -> None:
