@@ -1,52 +1,49 @@
 """A small finished run for the independent check: real codec bytes and signatures, chain and gateway in memory.
 
-Two windows of 4 s in bundle 0, three closing windows in bundle 1. ``Plan`` holds what a test may change before the run
-is put together, ``FinishedRun`` what it may change afterwards.
+Two windows of 4 s in bundle 0, three closing windows in bundle 1; ``a_long_plan`` has a bundle more in its first epoch.
+What the members observe and agree on is made by the network's own code, so that the check, which shares none of it, has
+an honest run to agree with. ``Plan`` holds what a test may change before the run is put together, ``FinishedRun`` what
+it may change afterwards.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from eth_abi.abi import decode, encode
-
 from tests.builders import GENESIS_MS, a_key, a_stream_id
-from tests.bundle_builder import CHAIN_ID, CONTEXT, CONTRACTS, MEMBERS, an_outcome, certify, rows_of
+from tests.bundle_builder import CHAIN_ID, CONTEXT, CONTRACTS, MEMBERS, certify, make_entries, rows_of
+from tests.fakes.finished_chain import FIRST_BLOCK_S, LAG_S, FakeChain, block_at
+from tests.fakes.finished_gateway import FakeGateway, a_wallet
 from tests.verifier.chain import CONTRACTS as ABI_NAMES
-from tests.verifier.chain import Chain, _entry, _kind, _selector, _signature
+from tests.verifier.chain import Chain
 from tests.verifier.folder import Run, read_run
 from tests.verifier.gateway import Gateway
-from validator.arweave.wallet import ArweaveWallet
-from validator.codec.arweave import (
-    Transaction,
-    attach_signature,
-    build_chunk_tree,
-    compute_signature_data,
-    encode_base64url,
-    encode_storage_id,
-    encode_tags,
-    encode_transaction,
-)
+from validator.codec.arweave import encode_base64url
 from validator.codec.bundle_file import bundle_tags, write_bundle
 from validator.codec.config import config_digest, encode_config
 from validator.codec.legacy_array import write_legacy_array
 from validator.codec.manifest import encode_ledger, manifest_root
 from validator.codec.message import make_record
+from validator.codec.outcome import encode_observation, entries_root, part_order, set_root
+from validator.codec.protobuf import write_protobuf
 from validator.codec.receipt import sign_receipt, write_receipt
-from validator.codec.report import pack_signatures, report_digest, report_values
+from validator.codec.report import pack_signatures, report_digest
 from validator.codec.secp256k1 import SigningKey
 from validator.codec.signatures import publish_message, sign_message
 from validator.codec.statement import encode_statement, sign_statement
-from validator.hashing import keccak256
+from validator.consensus.proposal import Scope, build_outcome
+from validator.consensus.window import unite
+from validator.hashing import hash_object
 from validator.model import (
-    Block,
+    NIL,
+    Address,
     BrokerShare,
     BundleHeader,
     Certified,
@@ -58,10 +55,13 @@ from validator.model import (
     Manifest,
     Message,
     Node,
+    Observation,
     Outcome,
+    PartitionEntry,
     Record,
     Report,
     Root,
+    SignatureType,
     Statement,
     StatementKind,
     StorageId,
@@ -69,44 +69,49 @@ from validator.model import (
 )
 from validator.parameters import Config, Network, ParameterSet, format_network
 from validator.settlement import build_report, bundle_receipts
+from validator.steps.context import budgets_of
 
 WINDOW_MS = 4_000
 GRACE_MS = 1_000
 CLOSING_MS = GENESIS_MS + 2 * WINDOW_MS
-FIRST_BLOCK_S = GENESIS_MS // 1000 - 100
-NEWEST_BLOCK = 150
 STAKE = 10**12
-WALLET_WINSTON = 10**13
-REWARD = 5_000
 SYSTEM = f"0x{CONTRACTS.node_manager.hex()}/system"
 CONSUMER = a_key(50)
 BROKERS = (a_key(60), a_key(61))
 PUBLISHER = a_key(1)
+CONTRACT = Address(b"\xcc" * 20)
+POOR = a_stream_id(1, "poor")
 STREAMS = (a_stream_id(1, "a"), a_stream_id(1, "b"))
-VECTORS = Path(__file__).parents[1] / "vectors" / "ans104.json"
-COMMON = {"window_ms": WINDOW_MS, "grace_ms": GRACE_MS, "lag_s": 4, "horizon_ms": 18_000, "margin_ms": 60_000}
-MONEY = {"read_ppm": 1_000_000, "rent": 3, "price_max": 1 << 21}
-NETWORK = Network(
-    name="test",
-    chain_id=CHAIN_ID,
-    deployment_block=1,
-    deployment_parent_hash=Digest(hashlib.sha256(b"block 0").digest()),
-    contracts=CONTRACTS,
-    genesis_ms=GENESIS_MS,
-    sets=(
-        ParameterSet(first_epoch=0, epoch_windows=2, bundle_windows=2, **COMMON, **MONEY),  # type: ignore[arg-type]
-        ParameterSet(first_epoch=1, epoch_windows=3, bundle_windows=3, last=True, **COMMON, **MONEY),  # type: ignore[arg-type]
-    ),
-)
+COMMON = {"window_ms": WINDOW_MS, "grace_ms": GRACE_MS, "lag_s": LAG_S, "horizon_ms": 18_000, "margin_ms": 60_000}
+MONEY = {"read_ppm": 1_000_000, "rent": 3, "price_max": 1 << 21, "scope_floor": 1, "upload_stage_ms": 15_000}
 
 
-@cache
-def a_wallet() -> ArweaveWallet:
-    return ArweaveWallet.from_jwk(json.loads(VECTORS.read_text())["keys"]["arweave"])
+def a_network(epoch_windows: int = 2, **parameters: int) -> Network:
+    """Epoch 0 in bundles of two windows, then a last one of three windows in one bundle."""
+    values: dict[str, Any] = {"bundle_windows": 2, **COMMON, **MONEY, **parameters}
+    closing = {**values, "bundle_windows": 3}
+    return Network(
+        name="test",
+        chain_id=CHAIN_ID,
+        deployment_block=1,
+        deployment_parent_hash=Digest(hashlib.sha256(b"block 0").digest()),
+        contracts=CONTRACTS,
+        genesis_ms=GENESIS_MS,
+        sets=(
+            ParameterSet(first_epoch=0, epoch_windows=epoch_windows, **values),
+            ParameterSet(first_epoch=1, epoch_windows=3, last=True, **closing),
+        ),
+    )
 
+
+NETWORK = a_network()
 
 WALLETS = tuple(hashlib.sha256(b"wallet %d" % n).digest() for n in range(4))
-"""Addresses of the other validators' wallets, which pay for nothing; the first is ``a_wallet``'s."""
+"""Addresses of the validators' wallets that pay for nothing."""
+NODES: dict[Address, dict[str, Any]] = {
+    **{key.address: {"validator": f"https://validator-{n}.example"} for n, key in enumerate(MEMBERS)},
+    **{key.address: {"http": f"https://broker-{n}.example"} for n, key in enumerate(BROKERS)},
+}
 
 
 def window(number: int) -> InstanceId:
@@ -126,8 +131,11 @@ class Published:
     kind: str = "message"
 
     @property
-    def line(self) -> bytes:
-        return write_legacy_array(self.message)
+    def logged(self) -> dict[str, str]:
+        """How logs write it: the line of the array form, or what has none as base64 of the protobuf form."""
+        if self.message.signature_type is not SignatureType.ERC_1271:
+            return {"line": write_legacy_array(self.message).decode()}
+        return {"form": "protobuf", "line": base64.b64encode(write_protobuf(self.message)).decode()}
 
     @property
     def record(self) -> Record:
@@ -160,14 +168,45 @@ class Plan:
     published: list[Published]
     forged: list[Published]
     sets: dict[InstanceId, list[Record]]
+    """What each instance holds; what the network's rules leave out of it is taken out, but for ``forced``."""
+    network: Network = NETWORK
+    spans: tuple[tuple[int, ...], ...] = ((0, 1), (2, 3, 4))
+    """The windows of each bundle."""
+    partitions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STREAMS, 1))
+    balances: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STREAMS, STAKE))
+    nodes: dict[Address, dict[str, Any]] = field(default_factory=lambda: dict(NODES))
+    """Metadata of the staked nodes."""
+    stakes: dict[Address, int] = field(default_factory=dict)
+    """Of those that have not ``STAKE``."""
+    publishers: set[tuple[str, bytes]] = field(
+        default_factory=lambda: {(stream, PUBLISHER.address) for stream in STREAMS}
+    )
+    contract_signatures: set[tuple[bytes, bytes]] = field(default_factory=set)
+    forced: set[InstanceId] = field(default_factory=set)
+    """Instances that hold what was planned, whatever the rules say."""
+    observe: Callable[[Observation], Observation | None] = lambda observation: observation
+    """What a member says it saw, where that is not what it saw; None: it says nothing."""
+    outcome: Callable[[Outcome], Outcome] = lambda outcome: outcome
     certify: Callable[[Outcome, Digest], Certified] = certify
     config: Callable[[Config], Config] = lambda config: config
     """What validators agree under, where that is not what the contract has."""
     file: Callable[[int, bytes], bytes] = lambda _, data: data
     manifest: Callable[[Manifest], Manifest] = lambda manifest: manifest
+    settle: Callable[..., tuple[Report, Ledger]] = build_report
     report: Callable[[Report], Report] = lambda report: report
     report_signers: tuple[SigningKey, ...] = MEMBERS
+    reward: int = 5_000
+    uploader: int = 0
+    """Which member pays for all bundles, with ``a_wallet``."""
+    wallets: dict[int, bytes] = field(default_factory=dict)
+    """Addresses of other members' wallets, where they pay too."""
     killed: str | None = None
+    killed_ms: int = GENESIS_MS + 2_000
+    back_ms: int = GENESIS_MS + 7_500
+
+    def wallet_addresses(self) -> tuple[bytes, ...]:
+        known = {self.uploader: a_wallet().address, **self.wallets}
+        return tuple(known.get(n, WALLETS[n]) for n in range(len(MEMBERS)))
 
 
 def a_plan() -> Plan:
@@ -185,200 +224,47 @@ def a_plan() -> Plan:
     ]
     sets: dict[InstanceId, list[Record]] = {place: [] for place in (*map(window, range(5)), late(0), late(1))}
     for p in (*published, *receipts):
-        place = late(0) if p is published[2] else window((p.message.timestamp_ms - GENESIS_MS) // WINDOW_MS)
+        place = late(0) if p is published[2] else window_of(p.message)
         sets[place].append(p.record)
     return Plan([*published, *receipts, lost], forged, sets)
 
 
-# --- the chain ------------------------------------------------------------------------------------
+def a_long_plan() -> Plan:
+    """Three bundles: the last report finds one accepted before its block, and one that is still under way.
+
+    A stream with two partitions, one whose balance is below the floor, a message that a contract signed, one with two
+    forms, and one that came too late for the late set of its own bundle.
+    """
+    plan = a_plan()
+    plan.network = a_network(epoch_windows=4)
+    plan.spans = ((0, 1), (2, 3), (4, 5, 6))
+    plan.sets |= {window(5): [], window(6): [], late(2): []}
+    plan.partitions |= {STREAMS[1]: 2, POOR: 3}
+    plan.balances[POOR] = 2
+    plan.publishers |= {(POOR, PUBLISHER.address), (STREAMS[0], CONTRACT)}
+    later = [a_publication(8_500 + 900 * n, 10 + n, partition=n % 2) for n in range(6)]
+    very_late = a_publication(1_500, 20, delay_ms=12_000)
+    signed = a_contract_signed(9_000)
+    plan.contract_signatures = {(CONTRACT, signed.record.signed_digest)}
+    poor = a_publication(9_100, 21, stream_id=POOR)
+    plan.published += [*later, very_late, signed, poor]
+    for p in (*later, signed):
+        plan.sets[window_of(p.message)].append(p.record)
+    plan.sets[late(1)].append(very_late.record)
+    return plan
 
 
-class FakeChain:
-    """Answers JSON-RPC from what was put in; views from what reports moved."""
-
-    def __init__(self) -> None:
-        self.logs: list[dict[str, Any]] = []
-        self.transactions: dict[str, dict[str, Any]] = {}
-        self.held: dict[int, tuple[Any, ...]] = {}
-        self.amounts: dict[tuple[str, Any], int] = defaultdict(int)
-        """What ``stores``, ``balanceOf``, ``nodeStake`` and ``treasurySupply`` answer, by (view, argument)."""
-
-    def ask(self, method: str, *params: Any) -> Any:
-        answers: Mapping[str, Callable[..., Any]] = {
-            "eth_chainId": lambda: hex(CHAIN_ID),
-            "eth_getBlockByNumber": self._block,
-            "eth_getLogs": lambda _: list(self.logs),
-            "eth_getTransactionByHash": lambda tx: self.transactions[tx],
-            "eth_getTransactionReceipt": lambda tx: {"gasUsed": hex(210_000)},
-            "eth_call": self._call,
-        }
-        return answers[method](*params)
-
-    def emit(self, contract: str, name: str, block: int, transaction: str = "0x00", **values: Any) -> None:
-        entry = _entry(contract, "event", name)
-        indexed = [i for i in entry["inputs"] if i["indexed"]]
-        plain = [i for i in entry["inputs"] if not i["indexed"]]
-        topics = [keccak256(_signature(entry)), *(encode([_kind(i)], [values[i["name"]]]) for i in indexed)]
-        self.logs.append(
-            {
-                "address": "0x" + getattr(CONTRACTS, contract).hex(),
-                "topics": ["0x" + t.hex() for t in topics],
-                "data": "0x" + encode([_kind(i) for i in plain], [values[i["name"]] for i in plain]).hex(),
-                "blockNumber": hex(block),
-                "logIndex": hex(len(self.logs)),
-                "transactionHash": transaction,
-            }
-        )
-
-    def change_committee(self, config: Config, block: int, transaction: str = "0x00") -> None:
-        members = [_hex(m) for m in config.committee]
-        digest = config_digest(config)
-        self.emit(
-            "report_manager",
-            "CommitteeChanged",
-            block,
-            transaction,
-            configDigest=digest,
-            configCount=config.config_count,
-            members=members,
-        )
-
-    def accept(self, report: Report, bitmap: int, signatures: bytes, following: Config | None, block: int) -> None:
-        """What submitReport does with a report that it accepts."""
-        transaction = "0x" + keccak256(b"report %d" % report.number).hex()
-        entry = _entry("report_manager", "function", "submitReport")
-        arguments = [_hexed(report_values(report)), bitmap, signatures]
-        data = _selector(entry) + encode([_kind(i) for i in entry["inputs"]], arguments)
-        self.transactions[transaction] = {"to": _hex(CONTRACTS.report_manager), "input": "0x" + data.hex()}
-        if following is not None:
-            self.change_committee(following, block, transaction)
-        for stream in report.streams:
-            self.amounts["stores", stream.stream_id] -= stream.capture
-        for consumer in report.consumers:
-            self.amounts["balanceOf", _hex(consumer.consumer)] -= consumer.capture
-        for node in report.nodes:
-            self.amounts["nodeStake", _hex(node.node)] += node.amount
-        self.amounts["treasurySupply", None] += report.treasury
-        digest = report_digest(report, CHAIN_ID, CONTRACTS.report_manager)
-        self.held[report.number] = (
-            report.bundle_root,
-            report.storage_id,
-            digest,
-            report.last_ms,
-            block,
-            bitmap,
-        )
-        self.emit(
-            "report_manager",
-            "ReportAccepted",
-            block,
-            transaction,
-            number=report.number,
-            bundleRoot=report.bundle_root,
-            storageId=report.storage_id,
-            signerBitmap=bitmap,
-            captured=sum(x.capture for x in report.streams) + sum(x.capture for x in report.consumers),
-            treasury=report.treasury,
-        )
-
-    def _block(self, wanted: str, _full: bool) -> dict[str, str] | None:
-        tags = {"latest": NEWEST_BLOCK, "finalized": NEWEST_BLOCK - 2}
-        number = tags[wanted] if wanted in tags else int(wanted, 16)
-        if number > NEWEST_BLOCK:
-            return None
-        return {
-            "number": hex(number),
-            "hash": _hex(block_hash(number)),
-            "parentHash": _hex(block_hash(number - 1)),
-            "timestamp": hex(FIRST_BLOCK_S + number),
-        }
-
-    def _call(self, request: dict[str, str], _tag: str) -> str:
-        names = {_hex(getattr(CONTRACTS, name)): name for name in ABI_NAMES}
-        contract, data = names[request["to"]], bytes.fromhex(request["data"][2:])
-        for function in ("reportOf", "nextNumber", "stores", "balanceOf", "nodeStake", "treasurySupply"):
-            try:
-                entry = _entry(contract, "function", function)
-            except LookupError:
-                continue
-            if _selector(entry) == data[:4]:
-                arguments = decode([_kind(i) for i in entry["inputs"]], data[4:])
-                return "0x" + encode([_kind(o) for o in entry["outputs"]], self._view(function, *arguments)).hex()
-        raise ValueError("execution reverted")
-
-    def _view(self, function: str, argument: Any = None) -> tuple[Any, ...]:
-        if function == "reportOf":
-            return self.held[argument]
-        if function == "nextNumber":
-            return (len(self.held),)
-        return (self.amounts[function, argument],)
+def window_of(message: Message) -> InstanceId:
+    return window((message.timestamp_ms - GENESIS_MS) // WINDOW_MS)
 
 
-def block_hash(number: int) -> Digest:
-    return Digest(hashlib.sha256(b"block %d" % number).digest())
-
-
-def block_at(ms: int) -> Block:
-    """B(ms): the highest block at least the lag before."""
-    seconds = ms // 1000 - COMMON["lag_s"]
-    number = seconds - FIRST_BLOCK_S
-    return Block(number, block_hash(number), seconds)
-
-
-# --- the gateway ----------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class FakeGateway:
-    """Answers HTTP paths from what was uploaded."""
-
-    headers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    bodies: dict[str, bytes] = field(default_factory=dict)
-    stats: dict[str, Any] = field(
-        default_factory=lambda: {"transactions": [], "paid": {}, "balances": {}, "minted": "0", "spent": "0"}
+def a_contract_signed(at_ms: int) -> Published:
+    """A message of a contract's account, signed by somebody of whom only the contract can say whether he may."""
+    message = replace(
+        a_publication(at_ms, 30).message, publisher_id=CONTRACT, signature_type=SignatureType.ERC_1271, signature=b""
     )
-
-    def get_json(self, path: str) -> Any:
-        if path == "/devnet/stats":
-            return self.stats
-        return self.headers[path.removeprefix("/tx/")]
-
-    def get_bytes(self, path: str, max_bytes: int) -> bytes:
-        body = self.bodies[path.removeprefix("/raw/")]
-        if len(body) > max_bytes:
-            raise ValueError("longer than its transaction says")
-        return body
-
-    def upload(self, data: bytes, tags: tuple[tuple[str, str], ...]) -> StorageId:
-        wallet = a_wallet()
-        unsigned = Transaction(
-            owner=wallet.owner,
-            last_tx=bytes(48),
-            reward=REWARD,
-            tags=encode_tags(tags),
-            data_size=len(data),
-            data_root=build_chunk_tree(len(data), lambda start, end: data[start:end]).data_root,
-        )
-        signed = attach_signature(unsigned, wallet.sign(compute_signature_data(unsigned)))
-        self.headers[encode_storage_id(signed.id)] = encode_transaction(signed)
-        self.bodies[encode_storage_id(signed.id)] = data
-        self.pay(encode_base64url(wallet.address), dict(tags)["Bundle-Root"], signed.id)
-        return signed.id
-
-    def pay(self, owner: str, root: str, storage_id: bytes) -> None:
-        """One mined transaction of a bundle in the gateway's count."""
-        stats = self.stats
-        owners = stats["paid"].setdefault(root, {})
-        owners[owner] = owners.get(owner, 0) + 1
-        stats["transactions"].append(
-            {"id": storage_id.hex(), "owner": owner, "reward": str(REWARD), "height": 7, "bundle_root": root}
-        )
-        stats["spent"] = str(int(stats["spent"]) + REWARD)
-        stats["balances"][owner] = str(int(stats["balances"][owner]) - REWARD)
-
-    def fund(self, wallets: tuple[bytes, ...]) -> None:
-        self.stats["balances"] = {encode_base64url(w): str(WALLET_WINSTON) for w in wallets}
-        self.stats["minted"] = str(WALLET_WINSTON * len(wallets))
+    signed = replace(message, signature=PUBLISHER.sign(make_record(message).signed_digest))
+    return Published(signed, (GENESIS_MS + at_ms + 100, GENESIS_MS + at_ms + 140))
 
 
 # --- putting it together ----------------------------------------------------------------------------
@@ -391,6 +277,7 @@ class FinishedRun:
     gateway: FakeGateway
     manifests: list[Manifest] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
+    observations: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def parts(self) -> tuple[Run, Chain, Gateway]:
@@ -402,21 +289,24 @@ class FinishedRun:
 def finish(folder: Path, plan: Plan) -> FinishedRun:
     """Write the folder's files and fill chain and gateway, as a run of the plan would have."""
     run = FinishedRun(folder, FakeChain(), FakeGateway())
-    wallets = (a_wallet().address, *WALLETS[1:])
-    run.gateway.fund(wallets)
-    _write_folder(folder, plan, wallets)
-    _stake(run.chain)
-    configs = [_config(epoch) for epoch in (0, 1)]
+    run.gateway.fund(plan.wallet_addresses())
+    _fill_chain(run.chain, plan)
+    configs = [_config(epoch, plan.network) for epoch in (0, 1)]
     run.chain.change_committee(configs[0], 3)
     ledger = Ledger()
     previous = Root(bytes(32))
-    for number, windows in enumerate(((0, 1), (2, 3, 4))):
-        config = plan.config(configs[number])
-        manifest = plan.manifest(_manifest(plan, config, number, [window(n) for n in windows], previous, ledger))
+    for number, windows in enumerate(plan.spans):
+        closing = number == len(plan.spans) - 1
+        config = plan.config(configs[closing])
+        places = [window(n) for n in windows]
+        manifest = plan.manifest(_manifest(run, plan, config, number, places, previous, ledger))
         previous = manifest_root(manifest)
-        tags = bundle_tags(manifest.header, previous, CONTEXT, manifest.header.last_ms + WINDOW_MS)
-        storage_id = run.gateway.upload(plan.file(number, _write_file(folder, plan, manifest)), tags)
-        report, ledger = _settle(run, plan, manifest, config, ledger, storage_id, configs[1])
+        end_ms = manifest.header.last_ms + WINDOW_MS
+        tags = bundle_tags(manifest.header, previous, CONTEXT, end_ms)
+        file = plan.file(number, _write_file(folder, plan, manifest))
+        storage_id = run.gateway.upload(file, tags, end_ms + 2_000, reward=plan.reward)
+        following = configs[1] if number >= len(plan.spans) - 2 else None
+        report, ledger = _settle(run, plan, manifest, config, ledger, storage_id, following)
         report = plan.report(report)
         signatures = {
             key.address: key.sign(report_digest(report, CHAIN_ID, CONTRACTS.report_manager))
@@ -424,19 +314,20 @@ def finish(folder: Path, plan: Plan) -> FinishedRun:
         }
         members = config.committee[: len(signatures)] if len(signatures) < 3 else config.committee
         bitmap, packed = pack_signatures(members, signatures)
-        block = (manifest.header.last_ms + WINDOW_MS) // 1000 - FIRST_BLOCK_S + 6
-        run.chain.accept(report, bitmap, packed, configs[1], block)
+        run.chain.accept(report, bitmap, packed, following, end_ms // 1000 - FIRST_BLOCK_S + 6)
         run.manifests.append(manifest)
         run.reports.append(report)
+    _write_folder(folder, plan)
+    _write_lines(folder / "observations.jsonl", run.observations)
     return run
 
 
-def _config(epoch: int) -> Config:
-    found = NETWORK.epoch(epoch)
+def _config(epoch: int, network: Network = NETWORK) -> Config:
+    found = network.epoch(epoch)
     assert found is not None
     return Config(
         chain_id=CHAIN_ID,
-        deployment_parent_hash=NETWORK.deployment_parent_hash,
+        deployment_parent_hash=network.deployment_parent_hash,
         contracts=CONTRACTS,
         parameters=found.parameters,
         epoch=epoch,
@@ -446,17 +337,19 @@ def _config(epoch: int) -> Config:
 
 
 def _manifest(
-    plan: Plan, config: Config, number: int, windows: list[InstanceId], previous: Root, ledger: Ledger
+    run: FinishedRun,
+    plan: Plan,
+    config: Config,
+    number: int,
+    windows: list[InstanceId],
+    previous: Root,
+    ledger: Ledger,
 ) -> Manifest:
     digest = config_digest(config)
     certified = []
     for instance in (*windows, late(number)):
         start_ms = windows[-1].number if instance.kind is InstanceKind.LATE else instance.number
-        block = block_at(start_ms)
-        outcome = replace(an_outcome(instance, plan.sets[instance]), block_number=block.number, block_hash=block.hash)
-        if instance.kind is InstanceKind.WINDOW:
-            shares = (BrokerShare(key.address, outcome.signed_bytes // 2, 0) for key in BROKERS)
-            outcome = replace(outcome, shares=tuple(sorted(shares, key=lambda s: s.broker)))
+        outcome = plan.outcome(_agree(run, plan, config, instance, start_ms))
         certified.append(plan.certify(outcome, digest))
     return Manifest(
         header=BundleHeader(digest, number, previous, windows[0].number, windows[-1].number),
@@ -464,6 +357,70 @@ def _manifest(
         windows=tuple(certified[:-1]),
         late=certified[-1],
         ledger=encode_ledger(ledger),
+    )
+
+
+def _agree(run: FinishedRun, plan: Plan, config: Config, instance: InstanceId, start_ms: int) -> Outcome:
+    """Every member observes and signs; the outcome is built by the network's own rules."""
+    used = {}
+    for key in MEMBERS:
+        observation = plan.observe(_observation(plan, instance, key.address))
+        if observation is not None:
+            body = encode_observation(observation)
+            used[hash_object(body)] = observation
+            run.observations.append(a_said(body, instance, key, config_digest(config)))
+    state = state_at(run.chain, plan, start_ms)
+    scope = Scope(state.block, budgets_of(plan.network, state, config.parameters))
+    n = len(config.committee)
+    outcome, kept = build_outcome(instance, scope, unite(plan.sets[instance], {}), used, n, config.parameters)
+    if instance not in plan.forced:
+        plan.sets[instance] = list(kept)
+        return outcome
+    return with_entries(outcome, plan.sets[instance])
+
+
+def with_entries(outcome: Outcome, records: Sequence[Record]) -> Outcome:
+    """The outcome with the entries of these very records, empty ones kept."""
+    held = {e.stream_part: e for e in make_entries(records)}
+    return replace_entries(outcome, [*held.values(), *(e for e in outcome.entries if e.stream_part not in held)])
+
+
+def replace_entries(outcome: Outcome, entries: Sequence[PartitionEntry]) -> Outcome:
+    ordered = tuple(sorted(entries, key=lambda e: part_order(e.stream_part)))
+    return replace(outcome, entries=ordered, root=entries_root(ordered))
+
+
+def a_said(body: bytes, instance: InstanceId, key: SigningKey, digest: Digest) -> dict[str, str]:
+    """A line of observations.jsonl: a body under its observer's signature."""
+    statement = Statement(StatementKind.OBSERVATION, digest, instance, 0, hash_object(body), key.address)
+    return {"statement": encode_statement(sign_statement(statement, key, CONTEXT)).hex(), "body": body.hex()}
+
+
+def _observation(plan: Plan, instance: InstanceId, observer: Address) -> Observation:
+    """What a member saw that sees all: brokers served what they had at the cut-off, and missed what most had."""
+    records = plan.sets[instance]
+    shares: list[BrokerShare] = []
+    if instance.kind is InstanceKind.WINDOW:
+        held = {r.identity for r in records}
+        cut_off_ms = instance.number + WINDOW_MS + GRACE_MS
+        sizes: dict[Address, list[int]] = defaultdict(lambda: [0, 0])
+        for p in {p.record.identity: p for p in plan.published if p.record.identity in held}.values():
+            served = [k.address for k, at in zip(BROKERS, p.delivered_ms, strict=False) if at <= cut_off_ms]
+            for key in BROKERS:
+                if key.address in served:
+                    sizes[key.address][0] += p.record.signed_bytes
+                elif 2 * len(served) > len(BROKERS):
+                    sizes[key.address][1] += p.record.signed_bytes
+        shares = [BrokerShare(broker, *both) for broker, both in sorted(sizes.items()) if any(both)]
+    entries = make_entries(records)
+    return Observation(
+        instance=instance,
+        set_root=set_root(entries),
+        count=len(records),
+        signed_bytes=sum(r.signed_bytes for r in records),
+        shares=tuple(shares),
+        erc1271=tuple(sorted(r.signed_digest for r in records if r.message.signature_type is SignatureType.ERC_1271)),
+        observer=observer,
     )
 
 
@@ -476,6 +433,19 @@ def _write_file(folder: Path, plan: Plan, manifest: Manifest) -> bytes:
     return data
 
 
+def state_at(chain: FakeChain, plan: Plan, ms: int) -> ChainState:
+    """What a validator reads of the chain at B(ms)."""
+    block = block_at(ms)
+    nodes = tuple(
+        Node(address, chain.amount("nodeStake", _hex(address), block.number), said.get("http"), said.get("validator"))
+        for address, said in sorted(plan.nodes.items())
+    )
+    balances = {stream: chain.amount("stores", stream, block.number) for stream in plan.balances}
+    stores = tuple(Store(s, balance, plan.partitions[s]) for s, balance in balances.items() if balance)
+    consumers = {CONSUMER.address: chain.amount("balanceOf", _hex(CONSUMER.address), block.number)}
+    return ChainState(block, nodes, stores, SYSTEM, consumers)
+
+
 def _settle(
     run: FinishedRun,
     plan: Plan,
@@ -483,20 +453,13 @@ def _settle(
     config: Config,
     ledger: Ledger,
     storage_id: StorageId,
-    following: Config,
+    following: Config | None,
 ) -> tuple[Report, Ledger]:
-    """The report as the network's own settlement builds it. Earlier reports are processed by then."""
-    amounts = run.chain.amounts
-    keys = (*MEMBERS, *BROKERS)
-    state = ChainState(
-        block=block_at(manifest.header.last_ms),
-        nodes=tuple(Node(k.address, amounts["nodeStake", _hex(k.address)], "http://b", None) for k in keys),
-        stores=tuple(Store(stream, amounts["stores", stream], 1) for stream in STREAMS),
-        system_stream=SYSTEM,
-        consumers={CONSUMER.address: amounts["balanceOf", _hex(CONSUMER.address)]},
-    )
+    """The report as the network's own settlement builds it."""
+    state = state_at(run.chain, plan, manifest.header.last_ms)
+    processed = [number for number, held in run.chain.held.items() if held[4] <= state.block.number]
     records = [r for c in (*manifest.windows, manifest.late) for r in plan.sets[c.outcome.instance]]
-    return build_report(
+    return plan.settle(
         ledger,
         manifest.header,
         manifest_root(manifest),
@@ -504,56 +467,44 @@ def _settle(
         manifest.late.outcome,
         bundle_receipts(records, SYSTEM, CHAIN_ID, CONTRACTS.query_manager),
         state,
-        range(manifest.header.number),
+        processed,
         config.parameters,
         storage_id=storage_id,
-        uploader=MEMBERS[0].address,
+        uploader=MEMBERS[plan.uploader].address,
         system_stream=SYSTEM,
-        next_committee=following.committee,
-        next_config_digest=config_digest(following),
+        next_committee=() if following is None else following.committee,
+        next_config_digest=NIL if following is None else config_digest(following),
     )
 
 
-def _stake(chain: FakeChain) -> None:
-    for stream in STREAMS:
-        chain.emit("store_manager", "StoreUpdated", 4, store=stream, isNew=True, amount=STAKE)
-        chain.amounts["stores", stream] += STAKE
-    chain.emit("query_manager", "Stake", 4, consumer=_hex(CONSUMER.address), amount=STAKE)
-    chain.amounts["balanceOf", _hex(CONSUMER.address)] += STAKE
-    for key in (*MEMBERS, *BROKERS):
-        node = _hex(key.address)
-        chain.emit(
-            "node_manager",
-            "StakeDelegateUpdated",
-            4,
-            delegate=node,
-            node=node,
-            amount=STAKE,
-            totalStake=STAKE,
-            totalDelegated=STAKE,
-            delegated=True,
-        )
-        chain.amounts["nodeStake", node] += STAKE
+def _fill_chain(chain: FakeChain, plan: Plan) -> None:
+    for stream, balance in plan.balances.items():
+        chain.stake_store(stream, balance, 4, plan.partitions[stream])
+    chain.stake_consumer(CONSUMER.address, STAKE, 4)
+    for address, metadata in plan.nodes.items():
+        chain.stake_node(address, plan.stakes.get(address, STAKE), 4, metadata)
+    chain.publishers = plan.publishers
+    chain.contract_signatures = plan.contract_signatures
 
 
-def _write_folder(folder: Path, plan: Plan, wallets: tuple[bytes, ...]) -> None:
+def _write_folder(folder: Path, plan: Plan) -> None:
     description = {
         "chain_id": CHAIN_ID,
         "rpc_url": "http://127.0.0.1:1",
         "gateway_url": "http://127.0.0.1:2",
         "contracts": {name: _hex(getattr(CONTRACTS, name)) for name in ABI_NAMES},
         "deployment_block": 1,
-        "windows": 2,
+        "windows": plan.network.sets[0].epoch_windows,
         "validators": [
             {"name": f"validator-{n}", "address": _hex(key.address), "wallet": encode_base64url(wallet)}
-            for n, (key, wallet) in enumerate(zip(MEMBERS, wallets, strict=True))
+            for n, (key, wallet) in enumerate(zip(MEMBERS, plan.wallet_addresses(), strict=True))
         ],
         "brokers": [{"name": f"broker-{n}", "address": _hex(k.address)} for n, k in enumerate(BROKERS)],
         "consumers": [{"address": _hex(CONSUMER.address), "staked": str(STAKE)}],
         "killed": plan.killed,
     }
     (folder / "run.json").write_text(json.dumps(description))
-    (folder / "network.toml").write_text(format_network(NETWORK))
+    (folder / "network.toml").write_text(format_network(plan.network))
     logs = folder / "logs"
     receipts = [p for p in plan.published if p.kind == "receipt"]
     _write_log(logs / "publisher" / "published.jsonl", [p for p in plan.published if p.kind == "message"])
@@ -562,7 +513,7 @@ def _write_folder(folder: Path, plan: Plan, wallets: tuple[bytes, ...]) -> None:
         own = [p for p in receipts if p.message.publisher_id == key.address]
         _write_log(logs / f"broker-{index}" / "published.jsonl", own)
         deliveries = [
-            {"time_ms": p.delivered_ms[index], "line": p.line.decode()}
+            {"time_ms": p.delivered_ms[index], **p.logged}
             for p in (*plan.published, *plan.forged)
             if index < len(p.delivered_ms)
         ]
@@ -581,6 +532,8 @@ def _write_folder(folder: Path, plan: Plan, wallets: tuple[bytes, ...]) -> None:
             "at_window": GENESIS_MS,
             "windows_away": 2,
             "back_at_window": CLOSING_MS,
+            "killed_ms": plan.killed_ms,
+            "back_ms": plan.back_ms,
             "certificates": [str(place) for place in plan.sets],
         }
         collected["statements"] = {plan.killed: [a_vote(plan.killed).hex()]}
@@ -588,7 +541,7 @@ def _write_folder(folder: Path, plan: Plan, wallets: tuple[bytes, ...]) -> None:
 
 
 def a_vote(validator: str, start_ms: int = CLOSING_MS) -> bytes:
-    """A precommit of that validator, as it travels."""
+    """A precommit of that validator in the closing epoch, as it travels."""
     key = MEMBERS[int(validator.rpartition("-")[2])]
     statement = Statement(
         StatementKind.PRECOMMIT,
@@ -610,7 +563,7 @@ def _write_log(path: Path, published: list[Published]) -> None:
                 "kind": p.kind,
                 "stream": p.message.stream_id,
                 "partition": p.message.partition,
-                "line": p.line.decode(),
+                **p.logged,
             }
             for p in published
         ],
@@ -624,10 +577,3 @@ def _write_lines(path: Path, entries: list[dict[str, Any]]) -> None:
 
 def _hex(data: bytes) -> str:
     return "0x" + data.hex()
-
-
-def _hexed(value: Any) -> Any:
-    """Addresses as the encoder takes them."""
-    if isinstance(value, tuple | list):
-        return [_hexed(item) for item in value] if isinstance(value, list) else tuple(map(_hexed, value))
-    return _hex(value) if isinstance(value, bytes) and len(value) == 20 else value

@@ -1,4 +1,8 @@
-"""The chain as an outsider reads it: events, transactions, blocks and views, by JSON-RPC and the contracts' ABI."""
+"""The chain as an outsider reads it: events, transactions, blocks and views, by JSON-RPC and the contracts' ABI.
+
+Texts in contracts are whatever bytes somebody put there: they are read as bytes, and what is no UTF-8 survives as
+surrogates, so that no stranger's text stops the check.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import httpx
 from eth_abi.abi import decode, encode
 
 import contracts_abi
+from tests.verifier.findings import Unreachable
 from validator.hashing import keccak256
 from validator.model import (
     Address,
@@ -33,11 +38,18 @@ CONTRACTS = {
     "stream_registry": "StreamRegistry",
 }
 """ABI of each contract by the name it has in ``network.toml``."""
+ERC1271_SELECTOR = bytes.fromhex("1626ba7e")
+"""Of ``isValidSignature(bytes32,bytes)``, and what it answers where the signature is valid."""
+ERC1271_GAS = 5_000_000
+
+
+class Reverted(ValueError):
+    """The contract refused the call."""
 
 
 class Rpc(Protocol):
     def ask(self, method: str, *params: Any) -> Any:
-        """The result of a JSON-RPC call. Raises ValueError for an error answer."""
+        """The result of a JSON-RPC call. Raises Unreachable, Reverted, or ValueError for any other error answer."""
 
 
 class HttpRpc:
@@ -50,9 +62,16 @@ class HttpRpc:
 
     def ask(self, method: str, *params: Any) -> Any:
         body = {"jsonrpc": "2.0", "id": next(self._numbers), "method": method, "params": list(params)}
-        answer = self._client.post(self._url, json=body).raise_for_status().json()
+        try:
+            response = self._client.post(self._url, json=body)
+        except httpx.TransportError as error:
+            raise Unreachable(f"the EVM node at {self._url} does not answer: {type(error).__name__}") from error
+        if response.status_code != 200:
+            raise ValueError(f"{method}: status {response.status_code}")
+        answer = response.json()
         if "error" in answer:
-            raise ValueError(f"{method}: {answer['error']}")
+            refused = answer["error"].get("code") == 3 or "revert" in str(answer["error"].get("message", ""))
+            raise (Reverted if refused else ValueError)(f"{method}: {answer['error']}")
         return answer["result"]
 
     def close(self) -> None:
@@ -118,22 +137,57 @@ class Chain:
         """A block by number or tag; None where there is none."""
         wanted = hex(number) if isinstance(number, int) else number
         found = self._rpc.ask("eth_getBlockByNumber", wanted, False)
-        if found is None:
-            return None
-        return ChainBlock(
-            int(found["number"], 16),
-            Digest(_bytes(found["hash"])),
-            Digest(_bytes(found["parentHash"])),
-            int(found["timestamp"], 16),
-        )
+        return None if found is None else _block(found)
 
-    def call(self, contract: str, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Values of a view at the newest block."""
+    def block_of(self, block_hash: Digest) -> ChainBlock:
+        """The block with this hash. Raises ValueError where there is none."""
+        found = self._rpc.ask("eth_getBlockByHash", _hex(block_hash), False)
+        if found is None:
+            raise ValueError(f"there is no block {block_hash.hex()}")
+        return _block(found)
+
+    def block_at_or_before(self, timestamp_s: int) -> ChainBlock:
+        """The highest block that is not later, by bisection. Raises ValueError where there is none."""
+        newest = self.block("latest")
+        low, high = 0, newest.number if newest is not None else 0
+        while low < high:
+            middle = (low + high + 1) // 2
+            found = self.block(middle)
+            if found is not None and found.timestamp_s <= timestamp_s:
+                low = middle
+            else:
+                high = middle - 1
+        block = self.block(low)
+        if block is None or block.timestamp_s > timestamp_s:
+            raise ValueError(f"the chain has no block at {timestamp_s} s")
+        return block
+
+    def call(
+        self, contract: str, function: str, *arguments: Any, at: Digest | None = None, raw: bool = False
+    ) -> tuple[Any, ...]:
+        """Values of a view at the block with hash ``at``, or at the newest one. ``raw``: texts as bytes.
+
+        Raises Reverted where the contract refuses.
+        """
         entry = _entry(contract, "function", function)
         inputs, outputs = [_kind(i) for i in entry["inputs"]], [_kind(o) for o in entry["outputs"]]
-        data = _selector(entry) + encode(inputs, [_out(a) for a in arguments])
+        values = [_out(kind, a) for kind, a in zip(inputs, arguments, strict=True)]
+        data = _selector(entry) + encode([_plain(kind) for kind in inputs], values)
         request = {"to": _hex(self._addresses[contract]), "data": _hex(data)}
-        return tuple(decode(outputs, _bytes(self._rpc.ask("eth_call", request, "latest"))))
+        block = "latest" if at is None else {"blockHash": _hex(at), "requireCanonical": True}
+        answer = _bytes(self._rpc.ask("eth_call", request, block))
+        found = decode([_plain(kind) for kind in outputs], answer)
+        return found if raw else tuple(_text(kind, v) for kind, v in zip(outputs, found, strict=True))
+
+    def find_valid_signature(self, contract: Address, digest: Digest, signature: bytes, at: Digest) -> bool:
+        """ERC-1271 at a block: exactly the magic word; a contract that refuses or is none says no."""
+        data = ERC1271_SELECTOR + encode(["bytes32", "bytes"], [digest, signature])
+        request = {"to": _hex(contract), "data": _hex(data), "gas": hex(ERC1271_GAS)}
+        try:
+            answer = _bytes(self._rpc.ask("eth_call", request, {"blockHash": _hex(at), "requireCanonical": True}))
+        except ValueError:
+            return False
+        return answer[:32] == ERC1271_SELECTOR + bytes(28)
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
@@ -198,6 +252,15 @@ class Chain:
         )
 
 
+def _block(found: dict[str, Any]) -> ChainBlock:
+    return ChainBlock(
+        int(found["number"], 16),
+        Digest(_bytes(found["hash"])),
+        Digest(_bytes(found["parentHash"])),
+        int(found["timestamp"], 16),
+    )
+
+
 # --- the ABI --------------------------------------------------------------------------------------
 
 
@@ -230,10 +293,8 @@ def _decode_log(contract: str, log: dict[str, Any]) -> Event | None:
             indexed = [i for i in entry["inputs"] if i["indexed"]]
             plain = [i for i in entry["inputs"] if not i["indexed"]]
             values = {i["name"]: decode([_kind(i)], t)[0] for i, t in zip(indexed, topics[1:], strict=True)}
-            kinds = [_kind(i) for i in plain]
-            raw = decode([kind.replace("string", "bytes") for kind in kinds], _bytes(log["data"]))
-            found = [_text(v) if kind == "string" else v for kind, v in zip(kinds, raw, strict=True)]
-            values |= dict(zip([i["name"] for i in plain], found, strict=True))
+            found = decode([_plain(_kind(i)) for i in plain], _bytes(log["data"]))
+            values |= {i["name"]: _text(_kind(i), v) for i, v in zip(plain, found, strict=True)}
             place = (int(log["blockNumber"], 16), int(log["logIndex"], 16))
             return Event(contract, entry["name"], values, place, log["transactionHash"])
     return None
@@ -263,11 +324,6 @@ def _report(values: Sequence[Any]) -> Report:
     )
 
 
-def _text(raw: bytes) -> str:
-    """A stranger's text in an event, which need not be UTF-8: a byte that is none stays as a lone surrogate."""
-    return raw.decode(errors="surrogateescape")
-
-
 def _address(text: str) -> Address:
     return Address(_bytes(text))
 
@@ -280,5 +336,21 @@ def _hex(data: bytes) -> str:
     return "0x" + data.hex()
 
 
-def _out(value: Any) -> Any:
-    return _hex(value) if isinstance(value, bytes) and len(value) == 20 else value
+def _plain(kind: str) -> str:
+    """A text's bytes have the same encoding as the text."""
+    return {"string": "bytes", "string[]": "bytes[]"}.get(kind, kind)
+
+
+def _text(kind: str, value: Any) -> Any:
+    if kind == "string":
+        return value.decode(errors="surrogateescape")
+    return [item.decode(errors="surrogateescape") for item in value] if kind == "string[]" else value
+
+
+def _out(kind: str, value: Any) -> Any:
+    """An argument as the encoder takes it."""
+    if isinstance(value, list | tuple):
+        return [_out(kind.removesuffix("[]"), item) for item in value]
+    if kind == "string":
+        return value.encode(errors="surrogateescape")
+    return _hex(value) if kind == "address" and isinstance(value, bytes) else value

@@ -2,53 +2,84 @@
 
 from __future__ import annotations
 
-from tests.verifier.bundles import check_outcomes, read_bundles, summarise
+from tests.verifier.bundles import (
+    Archived,
+    check_agreement,
+    check_boundaries,
+    check_order,
+    read_bundles,
+    summarise,
+)
 from tests.verifier.chain import Chain
+from tests.verifier.claims import Claim
 from tests.verifier.collected import check_killed, check_rejections
+from tests.verifier.contents import check_contents
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run, read_json
 from tests.verifier.gateway import Gateway
 from tests.verifier.messages import Truth, check_messages, read_truth
+from tests.verifier.observations import Used, check_observations, read_observations
 from tests.verifier.payments import check_payments
 from tests.verifier.reports import check_reports
+from tests.verifier.scope import check_scope
+from tests.verifier.state import States
 from tests.verifier.uploads import check_uploads
 from validator.parameters import Contracts
 
 
 def check_run(run: Run, chain: Chain, gateway: Gateway) -> Findings:
-    """Examine everything; a part that cannot be read fails and does not hide the others."""
+    """Examine everything; a part that cannot be read fails and does not hide the others.
+
+    Raises Unreachable: chain or gateway does not answer at all, so nothing can be said.
+    """
     findings = Findings()
-    with findings.examining("network"):
+    states = States(chain)
+    with findings.examining(Claim.NETWORK, "run"):
         _check_network(run, chain, findings)
-    bundles = []
-    with findings.examining("bundles"):
+    bundles: list[Archived] = []
+    with findings.examining(Claim.BUNDLES, "reports"):
         bundles = read_bundles(run, chain, gateway, findings)
-    with findings.examining("outcomes"):
-        check_outcomes(run, chain, bundles, findings)
+    with findings.examining(Claim.ORDER, "bundles"):
+        check_order(run, bundles, findings)
+    with findings.examining(Claim.BOUNDARIES, "bundles"):
+        check_boundaries(run, bundles, findings)
+    check_agreement(run, chain, states, bundles, findings)
+    used: Used = {}
+    with findings.examining(Claim.OBSERVATIONS, "observations"):
+        used = check_observations(run, bundles, read_observations(run), findings)
+    check_scope(run, states, bundles, findings)
+    check_contents(run, states, bundles, used, findings)
     truth = Truth()
-    with findings.examining("messages"):
+    with findings.examining(Claim.COMPLETE, "logs"):
         truth = read_truth(run, findings)
         check_messages(run, truth, bundles, findings)
-    paid: dict[int, int] = {}
-    with findings.examining("uploads"):
-        paid = check_uploads(run, gateway.stats(), bundles, findings)
-    with findings.examining("bundles, figures"):
-        summarise(run, bundles, paid, findings)
-    with findings.examining("reports"):
-        check_reports(run, chain, bundles, findings)
-    with findings.examining("payments"):
-        check_payments(run, chain, bundles, len(truth.receipts), findings)
-    with findings.examining("collected"):
-        collected = read_json(run.folder / "collected.json")
-        check_rejections(run, truth, collected, findings)
-        check_killed(run, collected, bundles, findings)
+    with findings.examining(Claim.ACCEPTED, "reports"):
+        check_reports(run, chain, states, bundles, findings)
+    with findings.examining(Claim.LEDGER, "payments"):
+        check_payments(run, chain, states, bundles, len(truth.receipts), findings)
+    with findings.examining(Claim.KILLED, "collected.json"):
+        _check_collected(run, gateway, truth, bundles, findings)
     return findings
+
+
+def _check_collected(run: Run, gateway: Gateway, truth: Truth, bundles: list[Archived], findings: Findings) -> None:
+    """What needs the word of validators: refusals, and the kill that may excuse a second payment."""
+    collected = read_json(run.folder / "collected.json")
+    check_rejections(run, truth, collected, findings)
+    check_killed(run, collected, bundles, findings)
+    paid: dict[int, int] = {}
+    with findings.examining(Claim.UPLOADS, "gateway"):
+        paid = check_uploads(run, gateway, bundles, collected.get("killed"), findings)
+    summarise(run, bundles, paid, findings)
 
 
 def _check_network(run: Run, chain: Chain, findings: Findings) -> None:
     """Folder, network file and chain speak of one network."""
-    findings.expect(chain.chain_id() == run.chain_id == run.network.chain_id, "network", "another chain id")
     contracts = Contracts(**{name: run.contracts[name] for name in Contracts.__dataclass_fields__})
-    findings.expect(contracts == run.network.contracts, "network", "the network file names other contracts")
-    findings.expect(run.network.deployment_block == run.deployment_block, "network", "another deployment block")
-    findings.expect(len(run.validators) == len({m.wallet for m in run.validators}), "network", "a wallet twice")
+    for holds, what in (
+        (chain.chain_id() == run.chain_id == run.network.chain_id, "another chain id"),
+        (contracts == run.network.contracts, "the network file names other contracts"),
+        (run.network.deployment_block == run.deployment_block, "another deployment block"),
+        (len(run.validators) == len({m.wallet for m in run.validators}), "a wallet twice"),
+    ):
+        findings.expect(holds, Claim.NETWORK, "run", what)

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 from tests.verifier.bundles import Archived, signing_context
+from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.messages import Truth
@@ -28,7 +29,7 @@ def check_rejections(run: Run, truth: Truth, collected: dict[str, Any], findings
     expected: Counter[str] = Counter()
     for kind, lines in truth.forged_delivered.items():
         if kind not in REASON_OF:
-            findings.fail(f"forged messages of kind {kind}", "have no known reason")
+            findings.fail(Claim.REFUSALS, f"forged messages of kind {kind}", "have no known reason")
             continue
         expected[REASON_OF[kind]] += len(lines)
     rejected: dict[str, dict[str, int]] = collected["invalid_rejected"]
@@ -38,9 +39,8 @@ def check_rejections(run: Run, truth: Truth, collected: dict[str, Any], findings
         counts = rejected.get(member.name, {})
         for reason, least in sorted(expected.items()):
             count = counts.get(reason, 0)
-            findings.expect(
-                count >= least, f"{member.name}, refused messages", f"{count} as {reason}, at least {least} were there"
-            )
+            wrong = f"refused {count} as {reason}, at least {least} were there"
+            findings.expect(count >= least, Claim.REFUSALS, member.name, wrong)
 
 
 def check_killed(run: Run, collected: dict[str, Any], bundles: list[Archived], findings: Findings) -> None:
@@ -51,15 +51,18 @@ def check_killed(run: Run, collected: dict[str, Any], bundles: list[Archived], f
     """
     killed = collected.get("killed")
     if run.killed is None:
-        findings.expect(not killed, "killed", "a validator was killed although none should have been")
+        if killed:
+            findings.fail(Claim.KILLED, str(killed), "was killed although nobody should have been")
         return
-    claim = f"killed {run.killed}"
-    if not findings.expect(isinstance(killed, dict), claim, "nothing was collected about it"):
+    name = run.killed
+    if not findings.expect(isinstance(killed, dict), Claim.KILLED, name, "nothing was collected about it"):
         return
     assert isinstance(killed, dict)
-    findings.expect(killed["validator"] == run.killed, claim, f"another one was killed: {killed['validator']}")
+    findings.expect(
+        killed["validator"] == run.killed, Claim.KILLED, name, f"another one was killed: {killed['validator']}"
+    )
     away = int(killed["windows_away"])
-    findings.expect(away >= 2, claim, f"was away for {away} windows, not at least 2")
+    findings.expect(away >= 2, Claim.KILLED, name, f"was away for {away} windows, not at least 2")
     address = next(member.address for member in run.validators if member.name == run.killed)
     digests = {b.manifest.header.config_digest for b in bundles}
     voted = []
@@ -72,8 +75,8 @@ def check_killed(run: Run, collected: dict[str, Any], bundles: list[Archived], f
             voted.append(statement.instance.number)
     back = int(killed["back_at_window"])
     shown = back > run.network.genesis_ms and any(start >= back for start in voted)
-    findings.expect(shown, claim, f"shows no vote in a window from {back} on")
+    findings.expect(shown, Claim.KILLED, name, f"shows no vote in a window from {back} on")
     held = set(killed["certificates"])
     agreed = {str(c.outcome.instance) for b in bundles for c in (*b.manifest.windows, b.manifest.late)}
     for instance in sorted(agreed - held):
-        findings.fail(claim, f"has no certificate of {instance}")
+        findings.fail(Claim.KILLED, name, f"has no certificate of {instance}")

@@ -23,6 +23,14 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker: its name in the logs and its node address."""
+
+    name: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What ``run.json`` and ``network.toml`` say."""
 
@@ -34,7 +42,7 @@ class Run:
     deployment_block: int
     windows: int
     validators: tuple[Member, ...]
-    brokers: tuple[str, ...]
+    brokers: tuple[Broker, ...]
     consumers: tuple[Address, ...]
     killed: str | None
     network: Network
@@ -59,7 +67,7 @@ def read_run(folder: Path) -> Run:
             Member(v["name"], _address(v["address"]), decode_base64url(v["wallet"], "wallet", max_bytes=32))
             for v in data["validators"]
         ),
-        brokers=tuple(b["name"] for b in data["brokers"]),
+        brokers=tuple(Broker(b["name"], _address(b["address"])) for b in data["brokers"]),
         consumers=tuple(_address(c["address"]) for c in data["consumers"]),
         killed=data["killed"],
         network=parse_network((folder / data.get("network", "network.toml")).read_text()),

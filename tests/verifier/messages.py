@@ -1,88 +1,120 @@
-"""Messages: each valid one that reached a broker is stored exactly once, as its publisher made it; no other is.
+"""Messages: each valid one that reached a broker is stored once, as its publisher made it, as early as it could be.
 
 Truth is what publishers and brokers logged when they signed: the line as it went over the wire. A delivery is a
-broker's log of a line that can be queried there since ``time_ms``.
+broker's log of a line that can be queried there since ``time_ms``. A broker's whole answer holds what it had when it
+was asked, and validators ask at a cut-off or later; so what was at every broker by then was seen by whoever got one
+whole answer, and what was at one of them a little earlier by whoever got that one's.
 """
 
 from __future__ import annotations
 
+import base64
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.verifier.bundles import Archived
+from tests.verifier.bundles import Archived, instances_of
+from tests.verifier.claims import Claim
+from tests.verifier.contents import describe
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run, read_lines
+from tests.verifier.scope import AgreedWindows, is_cut
 from validator.codec.legacy_array import read_legacy_array
 from validator.codec.message import make_record
+from validator.codec.protobuf import read_protobuf
 from validator.codec.signatures import VALID, verify_message
-from validator.model import Identity, InstanceId, InstanceKind, Record
+from validator.model import Flag, Identity, InstanceId, InstanceKind, Message, Outcome, Reason, Record, StreamPart
 
 PULLED_BEFORE_CUT_OFF_MS = 2_000
-"""A message that was at a broker this long before the cut-off could have been pulled by f + 1 validators."""
+"""A message that was at one broker only this long before a cut-off could have been pulled by f + 1 validators."""
 
 
 @dataclass(slots=True)
 class Truth:
     """What was signed, and what of it reached brokers."""
 
-    published: dict[Identity, Record] = field(default_factory=dict)
+    published: dict[Identity, dict[bytes, Record]] = field(default_factory=lambda: defaultdict(dict))
+    """Every form of each valid message, by its leaf: fields that the signature does not cover may differ."""
     receipts: set[Identity] = field(default_factory=set)
-    delivered_ms: dict[Identity, int] = field(default_factory=dict)
-    """First delivery of each valid message."""
+    delivered_ms: dict[Identity, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    """When each valid message first reached each broker, by the broker's name."""
+    forms: dict[Identity, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    """The forms that reached brokers."""
     forged_delivered: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Distinct forged lines that reached a broker, by kind."""
+
+    def any_form(self, identity: Identity) -> Record:
+        return next(iter(self.published[identity].values()))
 
 
 def read_truth(run: Run, findings: Findings) -> Truth:
     """The logs of publishers and brokers."""
     truth = Truth()
-    valid: dict[str, Identity] = {}
+    valid: dict[str, Record] = {}
     logs = run.folder / "logs"
-    for path in (logs / "publisher" / "published.jsonl", *(logs / name / "published.jsonl" for name in run.brokers)):
+    names = [broker.name for broker in run.brokers]
+    for path in (logs / "publisher" / "published.jsonl", *(logs / name / "published.jsonl" for name in names)):
         for entry in read_lines(path):
             line = str(entry["line"])
-            record = make_record(read_legacy_array(line.encode()))
-            if verify_message(record.message) is not VALID:
+            record = make_record(read_form(str(entry.get("form", "array")), line))
+            if verify_message(record.message) not in (VALID, Reason.ERC1271_UNKNOWN):
                 raise ValueError(f"{path.name} holds a message that is not valid: {describe(record)}")
-            valid[line] = record.identity
-            truth.published[record.identity] = record
+            valid[line] = record
+            truth.published[record.identity][record.leaf] = record
             if entry["kind"] == "receipt":
                 truth.receipts.add(record.identity)
     forged = {str(e["line"]): str(e["kind"]) for e in read_lines(logs / "publisher" / "forged.jsonl")}
-    for name in run.brokers:
+    for name in names:
         for entry in read_lines(logs / name / "deliveries.jsonl"):
             line, time_ms = str(entry["line"]), int(entry["time_ms"])
             if line in valid:
-                identity = valid[line]
-                truth.delivered_ms[identity] = min(time_ms, truth.delivered_ms.get(identity, time_ms))
+                record = valid[line]
+                times = truth.delivered_ms[record.identity]
+                times[name] = min(time_ms, times.get(name, time_ms))
+                truth.forms[record.identity].add(record.leaf)
             elif line in forged:
                 truth.forged_delivered[forged[line]].add(line)
             else:
-                findings.fail(f"{name}, deliveries", f"a line that nobody logged as published: {line[:120]}")
+                findings.fail(Claim.EXACT, f"{name}, deliveries", f"a line that nobody logged: {line[:120]}")
     return truth
 
 
-def check_messages(run: Run, truth: Truth, bundles: list[Archived], findings: Findings) -> None:
-    """Complete, exact, once, in the right window; nothing else."""
+def read_form(form: str, line: str) -> Message:
+    """A logged message: the array form as it stands, the protobuf form in base64. Raises ValidatorError, ValueError."""
+    if form == "array":
+        return read_legacy_array(line.encode())
+    if form == "protobuf":
+        return read_protobuf(base64.b64decode(line, validate=True))
+    raise ValueError(f"messages are logged in the form {form}, which is unknown")
+
+
+def check_messages(run: Run, truth: Truth, bundles: Sequence[Archived], findings: Findings) -> None:
+    """Complete, exact, once, as early as possible; nothing else."""
     archived: dict[Identity, list[tuple[int, InstanceId, Record]]] = defaultdict(list)
     for bundle in bundles:
         for instance, record in bundle.records:
             archived[record.identity].append((bundle.number, instance, record))
     for identity, places in archived.items():
         _check_archived(truth, identity, places, findings)
-    missing = [i for i in truth.delivered_ms if i not in archived]
-    for identity in missing:
-        findings.fail(describe(truth.published[identity]), "reached a broker and is in no bundle")
-    for identity, time_ms in truth.delivered_ms.items():
+    windows = AgreedWindows(run, bundles)
+    timing = Timing(run, bundles, windows, truth)
+    missing = 0
+    for identity in truth.delivered_ms:
+        record = truth.any_form(identity)
+        where = describe(record)
         if identity in archived:
-            _check_own_window(run, truth.published[identity], time_ms, archived[identity][0][1], findings)
-    stored = [i for i in archived if i in truth.delivered_ms]
+            findings.expect(True, Claim.COMPLETE, where, "")
+            findings.faultless(Claim.IN_TIME, where, timing.find_faults(record, archived[identity][0][1]))
+        elif not (is_cut(windows, record) or windows.is_out_of_scope(record)):
+            missing += 1
+            findings.fail(Claim.COMPLETE, where, "reached a broker and is in no bundle")
+    _check_variants(truth, bundles, windows, findings)
+    _check_served(run, truth, bundles, findings)
     findings.figures.update(
         messages_published=len(truth.published),
         messages_unique_valid=len(truth.delivered_ms),
-        messages_archived=len(stored),
-        messages_missing=len(missing),
+        messages_archived=sum(identity in truth.delivered_ms for identity in archived),
+        messages_missing=missing,
         messages_late=sum(places[0][1].kind is InstanceKind.LATE for places in archived.values()),
         messages_archived_twice=sum(len(places) > 1 for places in archived.values()),
         invalid_archived=sum(not _is_published(truth, copy) for places in archived.values() for _, _, copy in places),
@@ -96,44 +128,115 @@ def _check_archived(
     """One stored identity: published, delivered, unchanged, once."""
     places = list(places)
     number, instance, record = places[0]
-    claim = f"bundle {number}, {describe(record)}"
-    if len(places) > 1:
-        where = ", ".join(f"bundle {n} {i}" for n, i, _ in places)
-        findings.fail(claim, f"is stored {len(places)} times: {where}")
-    original = truth.published.get(identity)
-    if original is None:
-        findings.fail(claim, f"was never published by anybody who may: {instance}")
-        return
-    findings.expect(identity in truth.delivered_ms, claim, "is stored although it reached no broker")
-    for _, _, copy in places:
-        findings.expect(copy.canonical == original.canonical, claim, "has other fields than its publisher made")
+    named = f"bundle {number}, {describe(record)}"
+    spots = ", ".join(f"bundle {n} {i}" for n, i, _ in places)
+    findings.expect(len(places) == 1, Claim.ONCE, named, f"is stored {len(places)} times: {spots}")
+    faults = []
+    if identity not in truth.published:
+        faults.append(f"was never published by anybody who may: {instance}")
+    else:
+        if identity not in truth.delivered_ms:
+            faults.append("is stored although it reached no broker")
+        if not all(_is_published(truth, copy) for _, _, copy in places):
+            faults.append("has other fields than its publisher made")
+    findings.faultless(Claim.EXACT, named, faults)
 
 
 def _is_published(truth: Truth, record: Record) -> bool:
-    original = truth.published.get(record.identity)
-    return original is not None and original.canonical == record.canonical
+    forms = truth.published.get(record.identity, {})
+    return record.leaf in forms and forms[record.leaf].canonical == record.canonical
 
 
-def _check_own_window(run: Run, record: Record, time_ms: int, instance: InstanceId, findings: Findings) -> None:
-    window = run.network.window_at(record.message.timestamp_ms)
-    epoch = run.network.epoch_at(record.message.timestamp_ms)
-    if window is None or epoch is None:
-        findings.fail(describe(record), "lies in no window of the network")
-        return
-    own = InstanceId(InstanceKind.WINDOW, window.start_ms)
-    if instance.kind is InstanceKind.WINDOW:
-        findings.expect(instance == own, describe(record), f"is in {instance}, not in {own}")
-        return
-    cut_off_ms = window.end_ms + epoch.parameters.grace_ms
-    early = time_ms <= cut_off_ms - PULLED_BEFORE_CUT_OFF_MS
-    before = f"{cut_off_ms - time_ms} ms before the cut-off"
-    findings.expect(not early, describe(record), f"is in {instance} although it was at a broker {before} of {own}")
+# --- as early as possible -------------------------------------------------------------------------
 
 
-def describe(record: Record) -> str:
-    """Which message: its message id, short."""
-    m = record.message
-    return (
-        f"message {m.stream_id}/{m.partition} at {m.timestamp_ms}.{m.sequence_number} "
-        f"of 0x{m.publisher_id.hex()[:8]} chain {m.msg_chain_id}"
-    )
+class Timing:
+    """When each message could be pulled, and in which sets it therefore has to be."""
+
+    def __init__(self, run: Run, bundles: Sequence[Archived], windows: AgreedWindows, truth: Truth) -> None:
+        self._run = run
+        self._bundles = {bundle.number: bundle for bundle in bundles}
+        self._windows = windows
+        self._truth = truth
+
+    def find_faults(self, record: Record, instance: InstanceId) -> list[str]:
+        """A message of a late set came too late for its window, and for every late set before this one."""
+        own = self._windows.of(record)
+        if instance.kind is InstanceKind.WINDOW or own is None:
+            return []
+        first, outcome = own
+        part = record.message.stream_part
+        faults = []
+        cut_off_ms = self._cut_off_ms(outcome.instance.number)
+        incomplete = any(e.stream_part == part and Flag.INCOMPLETE in e.flags for e in outcome.entries)
+        if not incomplete and self._is_pulled_by(record, cut_off_ms):
+            faults.append(f"is in {instance} although it was at brokers by the cut-off of {outcome.instance}")
+        for number in range(first.number, instance.number):
+            if number in self._bundles and self._is_in_reach(record, outcome, first, self._bundles[number]):
+                faults.append(f"is in {instance} although it could be in late:{number}")
+        return faults
+
+    def _is_pulled_by(self, record: Record, cut_off_ms: int) -> bool:
+        """Whether a pull that begins at a cut-off finds it: at all brokers by then, or at one of them well before."""
+        times = self._truth.delivered_ms[record.identity]
+        everywhere = len(times) == len(self._run.brokers) and max(times.values()) <= cut_off_ms
+        return everywhere or min(times.values()) <= cut_off_ms - PULLED_BEFORE_CUT_OFF_MS
+
+    def _is_in_reach(self, record: Record, outcome: Outcome, first: Archived, late: Archived) -> bool:
+        """Whether the pulls before a late set find it: of the own bundle's windows once the last of them has ended,
+        and of every window at its horizon. A set that had no room may have left it out."""
+        if any(
+            e.stream_part == record.message.stream_part and Flag.FULL in e.flags
+            for e in late.manifest.late.outcome.entries
+        ):
+            return False
+        closed_ms = self._cut_off_ms(late.manifest.header.last_ms)
+        horizon_ms = outcome.instance.number + first.parameters.window_ms + first.parameters.horizon_ms
+        by_bundle = late is first and self._is_pulled_by(record, closed_ms)
+        return by_bundle or (horizon_ms <= closed_ms and self._is_pulled_by(record, horizon_ms))
+
+    def _cut_off_ms(self, start_ms: int) -> int:
+        epoch = self._run.network.epoch_at(start_ms)
+        if epoch is None:
+            raise ValueError(f"window {start_ms} lies in no epoch")
+        return start_ms + epoch.parameters.window_ms + epoch.parameters.grace_ms
+
+
+# --- what the logs say of sets --------------------------------------------------------------------
+
+
+def _check_variants(truth: Truth, bundles: Sequence[Archived], windows: AgreedWindows, findings: Findings) -> None:
+    """Where an entry is marked, brokers had two forms of a message of that partition (of a window: of its time)."""
+    varied: set[tuple[StreamPart, int | None]] = set()
+    for identity, forms in truth.forms.items():
+        if len(forms) > 1:
+            record = truth.any_form(identity)
+            own = windows.of(record)
+            varied |= {(record.message.stream_part, None)}
+            varied |= {(record.message.stream_part, own[1].instance.number)} if own else set()
+    for bundle in bundles:
+        for instance, outcome, where in instances_of(bundle):
+            at = instance.number if instance.kind is InstanceKind.WINDOW else None
+            for entry in outcome.entries:
+                may = Flag.VARIANTS not in entry.flags or (entry.stream_part, at) in varied
+                named = f"{where}, {entry.stream_id}#{entry.partition}"
+                findings.expect(may, Claim.VARIANTS, named, "is marked, and no broker had two forms of a message")
+
+
+def _check_served(run: Run, truth: Truth, bundles: Sequence[Archived], findings: Findings) -> None:
+    """A broker served at most what ever reached it of a window."""
+    reached: dict[tuple[int, str], int] = defaultdict(int)
+    for identity, times in truth.delivered_ms.items():
+        record = truth.any_form(identity)
+        window = run.network.window_at(record.message.timestamp_ms)
+        if window is not None:
+            for name in times:
+                reached[window.start_ms, name] += record.signed_bytes
+    names: Mapping[bytes, str] = {broker.address: broker.name for broker in run.brokers}
+    for bundle in bundles:
+        for instance, outcome, where in instances_of(bundle):
+            for share in outcome.shares:
+                name = names.get(share.broker, f"0x{share.broker.hex()}")
+                most = reached[instance.number, name]
+                said = f"{name} served {share.served} bytes, and {most} ever reached it"
+                findings.expect(share.served <= most, Claim.SERVED, where, said)

@@ -2,68 +2,71 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
 
-from tests.verifier.bundles import Archived, quorum_of, signing_context
+from tests.verifier.bundles import Archived, config_of, quorum_of, signing_context
 from tests.verifier.chain import Accepted, Chain
+from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
-from validator.codec.config import decode_config
+from tests.verifier.state import States
+from validator.codec.config import config_digest
 from validator.codec.report import expand_compact, report_digest
 from validator.codec.secp256k1 import recover_address
-from validator.hashing import hash_object
-from validator.model import NIL, Address, Digest
+from validator.model import NIL, Address
 
 
-def check_reports(run: Run, chain: Chain, bundles: list[Archived], findings: Findings) -> None:
+def check_reports(run: Run, chain: Chain, states: States, bundles: Sequence[Archived], findings: Findings) -> None:
     """All accepted reports, in order."""
-    claim = "reports"
     (next_number,) = chain.call("report_manager", "nextNumber")
-    findings.expect(next_number == len(chain.reports), claim, f"{len(chain.reports)} events, {next_number} accepted")
-    findings.expect(len(bundles) == len(chain.reports), claim, f"{len(bundles)} of {next_number} bundles could be read")
-    for accepted in chain.reports:
-        with findings.examining(f"report {accepted.number}"):
-            check_signatures(run, accepted, findings)
-            check_held(run, chain, accepted, findings)
-            check_amounts(accepted, findings)
-    following: dict[int, Archived] = {b.number - 1: b for b in bundles}
+    accepted_all = f"{len(chain.reports)} events, {next_number} accepted"
+    findings.expect(next_number == len(chain.reports), Claim.ACCEPTED, "reports", accepted_all)
+    read = f"{len(bundles)} of {next_number} bundles could be read"
+    findings.expect(len(bundles) == len(chain.reports), Claim.BUNDLES, "reports", read)
+    for place, accepted in enumerate(chain.reports):
+        where = f"report {accepted.number}"
+        with findings.examining(Claim.REPORT_SIGNATURES, where):
+            _check_signatures(run, accepted, where, findings)
+        with findings.examining(Claim.ACCEPTED, where):
+            _check_held(run, chain, accepted, place, where, findings)
+        check_amounts(accepted, findings)
     for bundle in bundles:
-        with findings.examining(f"report {bundle.number}"):
-            check_content(run, chain, bundle, following.get(bundle.number), findings)
-    for contract in ("store_manager", "query_manager"):
-        for event in chain.events_of(contract, "CaptureShort"):
-            findings.fail("reports", f"{contract} captured less than a report says, in {event.transaction}")
-    for event in chain.events_of("node_manager", "NodeLineShort"):
-        findings.fail("reports", f"a node line was cut by the contract, in {event.transaction}")
+        with findings.examining(Claim.CONTENT, f"report {bundle.number}"):
+            _check_content(bundle, findings)
+        with findings.examining(Claim.ROTATIONS, f"report {bundle.number}"):
+            _check_rotation(run, chain, states, bundle, findings)
+    _check_cut(chain, findings)
     _summarise(chain, findings)
 
 
-def check_signatures(run: Run, accepted: Accepted, findings: Findings) -> None:
+def _check_signatures(run: Run, accepted: Accepted, where: str, findings: Findings) -> None:
     """Exactly the bitmap's members of the committee signed these very values, and they are a quorum."""
-    claim = f"report {accepted.number}"
     context = signing_context(run)
     digest = report_digest(accepted.report, context.chain_id, context.report_manager)
     signers = signers_of(accepted)
     needed = quorum_of(len(accepted.committee))
-    if not findings.expect(len(signers) >= needed, claim, f"{len(signers)} signers where {needed} are needed"):
-        return
-    findings.expect(len(accepted.signatures) == 64 * len(signers), claim, "has another number of signatures")
-    for place, signer in enumerate(signers):
-        compact = accepted.signatures[64 * place : 64 * place + 64]
-        genuine = recover_address(digest, expand_compact(compact)) == signer
-        findings.expect(genuine, claim, f"0x{signer.hex()} did not sign it")
+    faults = []
+    if len(signers) < needed:
+        faults.append(f"{len(signers)} signers where {needed} are needed")
+    if len(accepted.signatures) != 64 * len(signers):
+        faults.append("has another number of signatures than signers")
+    else:
+        for place, signer in enumerate(signers):
+            compact = accepted.signatures[64 * place : 64 * place + 64]
+            if recover_address(digest, expand_compact(compact)) != signer:
+                faults.append(f"0x{signer.hex()} did not sign it")
+    findings.faultless(Claim.REPORT_SIGNATURES, where, faults)
 
 
 def signers_of(accepted: Accepted) -> list[Address]:
     return [member for index, member in enumerate(accepted.committee) if accepted.bitmap >> index & 1]
 
 
-def check_held(run: Run, chain: Chain, accepted: Accepted, findings: Findings) -> None:
-    """The contract's view names the same root, storage id, digest, time and signers as the call that it took."""
-    report = accepted.report
-    root, storage_id, digest, last_ms, block, bitmap = chain.call("report_manager", "reportOf", accepted.number)
+def _check_held(run: Run, chain: Chain, accepted: Accepted, place: int, where: str, findings: Findings) -> None:
+    """Call, event and view of the contract name the same report, in its place."""
+    report, moved = accepted.report, accepted.event.values
     context = signing_context(run)
-    expected = (
+    sent = (
         report.bundle_root,
         report.storage_id,
         report_digest(report, context.chain_id, context.report_manager),
@@ -71,75 +74,76 @@ def check_held(run: Run, chain: Chain, accepted: Accepted, findings: Findings) -
         accepted.event.place[0],
         accepted.bitmap,
     )
-    same = (root, storage_id, digest, last_ms, block, bitmap) == expected
-    findings.expect(
-        same, f"report {accepted.number}", "is held by the contract with other values than it was sent with"
-    )
-    findings.expect(report.number == accepted.number, f"report {accepted.number}", f"calls itself {report.number}")
+    faults = []
+    if not report.number == accepted.number == place:
+        faults.append(f"calls itself {report.number} and was accepted as number {accepted.number}, {place} were before")
+    if chain.call("report_manager", "reportOf", accepted.number) != sent:
+        faults.append("is held by the contract with other values than it was sent with")
+    if (moved["bundleRoot"], moved["storageId"], moved["signerBitmap"]) != (sent[0], sent[1], accepted.bitmap):
+        faults.append("was announced with other values than it was sent with")
+    findings.faultless(Claim.ACCEPTED, where, faults)
 
 
 def check_amounts(accepted: Accepted, findings: Findings) -> None:
     """Captures = node changes + treasury, in the report and in what the contract moved."""
-    claim = f"report {accepted.number}"
-    report = accepted.report
+    report, moved = accepted.report, accepted.event.values
     captured = sum(x.capture for x in report.streams) + sum(x.capture for x in report.consumers)
     given = sum(x.amount for x in report.nodes) + report.treasury
-    findings.expect(captured == given, claim, f"captures {captured} and gives {given}")
-    moved = accepted.event.values
-    findings.expect(moved["captured"] == captured, claim, f"the contract captured {moved['captured']}, not {captured}")
-    same = moved["treasury"] == report.treasury
-    findings.expect(same, claim, f"the treasury got {moved['treasury']}, not {report.treasury}")
+    faults = []
+    if captured != given:
+        faults.append(f"captures {captured} and gives {given}")
+    if moved["captured"] != captured:
+        faults.append(f"the contract captured {moved['captured']}, not {captured}")
+    if moved["treasury"] != report.treasury:
+        faults.append(f"the treasury got {moved['treasury']}, not {report.treasury}")
+    findings.faultless(Claim.MOVED, f"report {accepted.number}", faults)
 
 
-def check_content(run: Run, chain: Chain, bundle: Archived, following: Archived | None, findings: Findings) -> None:
-    """Everything of a report that follows from its bundle and the chain, amounts apart."""
-    claim = f"report {bundle.number}"
+def _check_cut(chain: Chain, findings: Findings) -> None:
+    """The contracts never cut what a report says."""
+    for contract in ("store_manager", "query_manager"):
+        for event in chain.events_of(contract, "CaptureShort"):
+            findings.fail(Claim.MOVED, event.transaction, f"{contract} captured less than a report says")
+    for event in chain.events_of("node_manager", "NodeLineShort"):
+        findings.fail(Claim.MOVED, event.transaction, "a node line was cut by the contract")
+
+
+def _check_content(bundle: Archived, findings: Findings) -> None:
+    """Everything of a report that follows from its bundle, amounts apart."""
     report, header = bundle.accepted.report, bundle.manifest.header
+    last = bundle.manifest.windows[-1].outcome
     for what, said, agreed in (
         ("config digest", report.config_digest, header.config_digest),
         ("first window", report.first_ms, header.first_ms),
         ("last window", report.last_ms, header.last_ms),
         ("previous root", report.previous_root, header.previous_root),
-        ("height", report.height, bundle.manifest.windows[-1].outcome.block_number),
-        ("block hash", report.block_hash, bundle.manifest.windows[-1].outcome.block_hash),
+        ("height", report.height, last.block_number),
+        ("block hash", report.block_hash, last.block_hash),
     ):
-        findings.expect(said == agreed, claim, f"has another {what} than its bundle")
-    sizes: dict[str, int] = defaultdict(int)
-    for certified in (*bundle.manifest.windows, bundle.manifest.late):
-        for entry in certified.outcome.entries:
-            sizes[entry.stream_id] += entry.signed_bytes
-    for line in report.streams:
-        right = line.bytes == sizes[line.stream_id] and line.stream_id != run.system_stream
-        findings.expect(right, claim, f"charges {line.stream_id} for {line.bytes} bytes, not {sizes[line.stream_id]}")
-    if following is not None:
-        ledger = hash_object(following.manifest.ledger)
-        findings.expect(report.ledger_root == ledger, claim, "its ledger is not the one in the next bundle")
-    _check_rotation(run, bundle, following, findings)
+        wrong = f"has another {what} than its bundle"
+        findings.expect(said == agreed, Claim.CONTENT, f"report {bundle.number}", wrong)
 
 
-def _check_rotation(run: Run, bundle: Archived, following: Archived | None, findings: Findings) -> None:
+def _check_rotation(run: Run, chain: Chain, states: States, bundle: Archived, findings: Findings) -> None:
     """The last report of an epoch, and no other, names the next committee and digest; the network's last repeats."""
-    claim = f"report {bundle.number}"
-    report = bundle.accepted.report
-    epoch = run.network.epoch_at(report.last_ms)
+    where, report = f"report {bundle.number}", bundle.accepted.report
+    epoch = run.network.epoch_at(bundle.manifest.header.last_ms)
+    committee: tuple[Address, ...] = ()
+    digest = NIL
     if epoch is None:
-        findings.fail(claim, "lies in no epoch")
+        findings.fail(Claim.ROTATIONS, where, "lies in no epoch")
         return
-    if report.last_ms + epoch.parameters.window_ms != epoch.end_ms:
-        findings.expect(
-            not report.next_committee and report.next_config_digest == NIL, claim, "rotates within an epoch"
-        )
-        return
-    if epoch.last:
-        committee, digest = bundle.accepted.committee, bundle.manifest.header.config_digest
-    elif following is not None:
-        committee = decode_config(following.manifest.config_preimage).committee
-        digest = Digest(following.manifest.header.config_digest)
-    else:
-        findings.fail(claim, "nothing follows the last report of its epoch")
-        return
-    findings.expect(report.next_committee == committee, claim, "names another committee for the next epoch")
-    findings.expect(report.next_config_digest == digest, claim, "names another config digest for the next epoch")
+    if bundle.end_ms == epoch.end_ms:
+        following = epoch if epoch.last else run.network.epoch(epoch.number + 1)
+        assert following is not None  # epochs end with the network's last
+        config = bundle.config if epoch.last else config_of(run, chain, states, following, bundle.config)
+        committee, digest = config.committee, config_digest(config)
+    faults = []
+    if report.next_committee != committee:
+        faults.append("names another committee for what follows")
+    if report.next_config_digest != digest:
+        faults.append("names another config digest for what follows")
+    findings.faultless(Claim.ROTATIONS, where, faults)
 
 
 def _summarise(chain: Chain, findings: Findings) -> None:

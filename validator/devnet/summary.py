@@ -39,6 +39,12 @@ FIELDS: tuple[tuple[str, str], ...] = (
         "{validator, signal, at_window, windows_away, back_at_window}, only with --kill-one; windows count from 0, "
         "windows_away counts the cut-offs it was away for, back_at_window is the first that began after its return",
     ),
+    (
+        "claims",
+        "{claim: {checked, failed}}: how often the independent check examined each of its claims; 0 means that the run "
+        "had nothing of the kind",
+    ),
+    ("unknowable", "what the check cannot know, one line each"),
     ("verified", "whether every claim of the independent check holds"),
     ("failures", "the claims that do not hold, one line each"),
     ("seconds_setup", "from the first line of the command to the start of the first window"),
@@ -112,10 +118,26 @@ def render_summary(summary: Mapping[str, Any]) -> str:
     lines += _table("report", summary.get("reports"), ("id", "status", "signers", "gas_used", "tx"))
     lines.append(f"{'seconds_setup, seconds':<26}{summary['seconds_setup']}, {summary['seconds']}")
     lines.append(f"{'memory_pss_bytes':<26}{summary['memory_pss_bytes']} ({summary['memory_pss_bytes'] >> 20} MiB)")
+    lines += _claims(summary)
     for failure in summary.get("failures", ()):
         lines.append(f"  {clean(str(failure), 400)}")
     lines.append("verified" if summary["verified"] else f"not verified: {len(summary.get('failures', ()))} failures")
     return "\n".join(lines)
+
+
+def _claims(summary: Mapping[str, Any]) -> list[str]:
+    """Every claim with how often it was checked, and what cannot be known."""
+    lines = []
+    for claim, counts in _mapping(summary.get("claims")).items():
+        failed = f", {counts['failed']} FAILED" if counts["failed"] else ""
+        lines.append(f"  {clean(str(claim)):<34}{counts['checked']} checked{failed}")
+    if lines:
+        lines.insert(0, "claims of the independent check")
+    unknowable = summary.get("unknowable", ())
+    if unknowable:
+        lines.append("what it cannot know")
+        lines += [f"  {clean(str(line), 400)}" for line in unknowable]
+    return lines
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
 from tests.verifier.chain import Chain, HttpRpc
+from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
-from tests.verifier.payments import read_stakes, staked_until
+from tests.verifier.payments import check_balances
 from tests.verifier.reports import check_amounts, signers_of
+from tests.verifier.state import States
 from validator.codec.report import expand_compact
 from validator.codec.secp256k1 import recover_address
 from validator.devnet.contracts import WEI
@@ -72,17 +74,50 @@ def test_what_the_contract_holds_and_moved_agrees_with_the_reports(settled: Sett
 
 
 def test_balances_are_stakes_less_captures(settled: Settled) -> None:
-    stakes = read_stakes(settled.chain)
+    findings = Findings()
+    check_balances(settled.chain, findings)
+    assert findings.failures == []
+    assert findings.checked[Claim.BALANCES] > 10
+    payer = settled.network.consumers[0]
+    assert settled.chain.call("query_manager", "balanceOf", payer)[0] > 0
+
+
+def test_a_state_is_what_the_contracts_held_at_its_block(settled: Settled) -> None:
+    """Before the first report and after it; nodes by what their metadata says they are."""
+    first, second = (a.event.place[0] for a in settled.chain.reports)
+    blocks = [settled.chain.block(number) for number in (first - 1, first, second)]
+    states = States(settled.chain)
+    before, between, after = (states.at(block.hash) for block in blocks if block is not None)
+    assert [state.reports for state in (before, between, after)] == [0, 1, 2]
+    stream = settled.network.streams[0]
+    assert [s.stores[stream].balance - after.stores[stream].balance for s in (before, between)] == [2 * WEI, WEI]
+    broker = settled.network.brokers[0].address
+    assert [s.nodes[broker].stake - BROKER_STAKE for s in (before, between, after)] == [0, WEI, 2 * WEI]
+    assert broker in after.brokers
+    payer = settled.network.consumers[0]
+    held = [states.balances([payer], block.hash)[payer] for block in blocks if block is not None]
+    assert [amount - held[2] for amount in held] == [2 * WEI, WEI, 0]
+
+
+def test_who_may_publish_is_the_registrys_word(settled: Settled) -> None:
     newest = settled.chain.block("latest")
     assert newest is not None
-    for stream in settled.network.streams:
-        (left,) = settled.chain.call("store_manager", "stores", stream)
-        assert left == staked_until(stakes.streams[stream], newest.number) - 2 * WEI
-    payer = settled.network.consumers[0]
-    (left,) = settled.chain.call("query_manager", "balanceOf", payer)
-    assert left == staked_until(stakes.consumers[payer], newest.number) - 2 * WEI
-    (stake,) = settled.chain.call("node_manager", "nodeStake", settled.network.brokers[0].address)
-    assert stake == BROKER_STAKE + 2 * WEI
+    states, stream = States(settled.chain), settled.network.streams[0]
+    assert states.may_publish(stream, settled.network.brokers[0].address, newest.hash) is False
+    assert states.may_publish(stream + "-none", b"\x01" * 33, newest.hash) is False
+
+
+def test_the_block_at_a_time_is_the_highest_that_is_not_later(settled: Settled) -> None:
+    newest = settled.chain.block("latest")
+    assert newest is not None
+    for wanted_s in (newest.timestamp_s, newest.timestamp_s - 1, newest.timestamp_s - 2):
+        found = settled.chain.block_at_or_before(wanted_s)
+        following = settled.chain.block(found.number + 1)
+        assert found.timestamp_s <= wanted_s
+        assert following is None or following.timestamp_s > wanted_s
+    assert settled.chain.block_of(newest.hash) == newest
+    with pytest.raises(ValueError, match="no block at 5 s"):
+        settled.chain.block_at_or_before(5)
 
 
 def test_blocks_name_their_parents(settled: Settled) -> None:

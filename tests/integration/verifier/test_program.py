@@ -24,6 +24,9 @@ def serving(run: FinishedRun) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if self.path == "/graphql":
+                self.answer(json.dumps(run.gateway.post_json(self.path, request)).encode())
+                return
             result = run.chain.ask(request["method"], *request["params"])
             self.answer(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode())
 
@@ -56,9 +59,9 @@ def serving(run: FinishedRun) -> Iterator[str]:
         server.server_close()
 
 
-def check(run: FinishedRun, url: str) -> tuple[int, list[str], dict[str, Any]]:
+def check(run: FinishedRun, url: str, gateway_url: str | None = None) -> tuple[int, list[str], dict[str, Any]]:
     described = json.loads((run.folder / "run.json").read_text())
-    (run.folder / "run.json").write_text(json.dumps({**described, "rpc_url": url, "gateway_url": url}))
+    (run.folder / "run.json").write_text(json.dumps({**described, "rpc_url": url, "gateway_url": gateway_url or url}))
     figures = run.folder / "verified.json"
     done = subprocess.run(
         [sys.executable, "-m", "tests.verifier", "--run", str(run.folder), "--json", str(figures)],
@@ -75,8 +78,12 @@ def test_a_good_run_ends_with_verified_and_status_0(tmp_path: Path) -> None:
     run = finish(tmp_path, a_plan())
     with serving(run) as url:
         status, lines, figures = check(run, url)
-    assert (status, lines) == (0, ["verified"])
+    assert (status, lines[-1]) == (0, "verified")
+    assert lines[0] == "claims, and how often each was checked:"
+    assert "  observations used: 28 checked" in lines
+    assert "cannot be known from outside:" in lines
     assert figures["verified"] is True
+    assert figures["claims"]["observations used"] == {"checked": 28, "failed": 0}
     assert figures["messages_archived"] == 11
 
 
@@ -88,19 +95,31 @@ def test_a_bad_run_names_each_failure_and_ends_with_status_1(tmp_path: Path) -> 
         status, lines, figures = check(run, url)
     assert status == 1
     assert "reached a broker and is in no bundle" in lines[0]
-    assert lines[-1] == f"not verified: {len(lines) - 1} failures"
-    assert figures["failures"] == lines[:-1]
+    assert "  messages complete: 11 checked, 1 FAILED" in lines
+    assert figures["failures"] == lines[: lines.index("claims, and how often each was checked:")]
+    assert lines[-1] == f"not verified: {len(figures['failures'])} failures"
     assert figures["messages_missing"] == 1
 
 
-def test_a_gateway_and_a_chain_that_do_not_answer_are_failures(tmp_path: Path) -> None:
+def test_a_network_that_has_been_stopped_is_said_once(tmp_path: Path) -> None:
     run = finish(tmp_path, a_plan())
     with serving(run) as url:
         pass
     status, lines, figures = check(run, url)
     assert status == 1
-    assert "network: cannot be examined: ConnectError" in lines[0]
-    assert figures["verified"] is False
+    reason, verdict = lines
+    assert reason.startswith(f"the EVM node at {url} does not answer: ConnectError; a run can be checked only while")
+    assert verdict == "not verified: 1 failures"
+    assert figures == {"verified": False, "failures": [reason]}
+
+
+def test_a_gateway_that_has_been_stopped_is_said_once(tmp_path: Path) -> None:
+    run = finish(tmp_path, a_plan())
+    with serving(run) as url:
+        status, lines, _ = check(run, url, gateway_url="http://127.0.0.1:1")
+    assert status == 1
+    assert lines[0].startswith("the Arweave gateway at http://127.0.0.1:1 does not answer: ConnectError; ")
+    assert len(lines) == 2
 
 
 def test_a_folder_that_is_none_of_a_run_ends_with_status_2(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ FIGURES: dict[str, Any] = {
     ],
     "reports": [{"id": 0, "tx": "0x02", "gas_used": 1, "signers": 3, "status": "final"}],
     "receipts": {"published": 5, "archived": 5, "charged_bytes": 10, "captured": 10},
+    "claims": {"prices": {"checked": 7, "failed": 0}, "uploads\x1b": {"checked": 0, "failed": 0}},
+    "unknowable": ["what leaves no trace"],
     "verified": True,
     "failures": [],
 }
@@ -77,6 +79,24 @@ def test_the_table_names_every_failed_claim() -> None:
     text = render_summary(a_summary(verified=False, failures=["bundle 0: tampered", "window 1: no certificate"]))
     assert text.endswith("not verified: 2 failures")
     assert "bundle 0: tampered" in text
+
+
+def test_the_table_lists_every_claim_with_its_count_and_what_cannot_be_known() -> None:
+    lines = render_summary(a_summary()).splitlines()
+    assert [line.split() for line in lines if line.endswith(" checked")] == [
+        ["prices", "7", "checked"],
+        ["uploads\\x1b", "0", "checked"],
+    ]
+    assert lines[lines.index("what it cannot know") + 1] == "  what leaves no trace"
+
+
+def test_a_failed_claim_stands_out_in_the_table() -> None:
+    text = render_summary(a_summary(claims={"prices": {"checked": 7, "failed": 2}}))
+    assert "7 checked, 2 FAILED" in text
+
+
+def test_a_run_that_was_not_checked_lists_no_claims() -> None:
+    assert "claims" not in render_summary(a_summary(claims={}, unknowable=[]))
 
 
 def test_the_table_is_safe_to_print_and_ends_with_the_verdict() -> None:
