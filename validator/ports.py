@@ -338,6 +338,22 @@ class TransactionStatus:
     gas_used: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class TransactionFate:
+    """What the chain says of one call for which one or more transactions were signed.
+
+    "mined" (``hash`` is in a block: ``success``, block, gas), "pending" (a source has ``hash``), "missing" (nobody has
+    any, and the nonce is free), "overtaken" (the account's nonce is beyond it, and none of ours has a receipt),
+    "unreachable" (a nonce below it is free and nobody has a transaction for that one).
+    """
+
+    state: str
+    hash: Digest
+    success: bool = False
+    block_number: int = 0
+    gas_used: int = 0
+
+
 class Chain(Protocol):
     """Contracts on Polygon, read by block hash, several sources compared."""
 
@@ -366,9 +382,11 @@ class ReportSender(Protocol):
 
     def prepare(self, report: Report, bitmap: int, signatures: bytes) -> PreparedTransaction: ...
 
-    def replace(self, transaction: PreparedTransaction) -> PreparedTransaction: ...
+    def replace(self, transaction: PreparedTransaction, refusal: str = "") -> PreparedTransaction: ...
 
     def send(self, transaction: PreparedTransaction) -> None: ...
+
+    def fetch_fate(self, transactions: Sequence[PreparedTransaction]) -> TransactionFate: ...
 
     def fetch_status(self, transaction_hash: Digest) -> TransactionStatus: ...
 
@@ -736,6 +754,8 @@ class Reports(Protocol):
     def save_transaction(self, number: int, storage_id: StorageId, transaction: PreparedTransaction) -> None: ...
 
     def load_transaction(self, number: int) -> PreparedTransaction | None: ...
+
+    def load_transactions(self, number: int) -> list[PreparedTransaction]: ...
 
     def save_final(self, number: int, storage_id: StorageId, transaction: Digest | None, gas_used: int) -> None: ...
 

@@ -16,6 +16,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
@@ -142,6 +143,18 @@ class Settings(BaseSettings):
         default=False, description="beat as a thread of the worker: for installations with exactly one worker"
     )
     max_reward_winston: int = Field(default=10**13, gt=0, description="most winston that one upload may cost")
+    max_report_fee_pol: Decimal = Field(
+        default=Decimal(10),
+        gt=0,
+        le=10**6,
+        description="most POL that one report's transaction may cost; too low, and reports wait while gas is dear",
+    )
+    min_tip_gwei: Decimal | None = Field(
+        default=None,
+        ge=0,
+        le=10**6,
+        description="least tip per gas in gwei; empty: 30 on Polygon and Amoy, whose nodes drop less, 1 elsewhere",
+    )
     log_level: str = "INFO"
     log_format: str = Field(default="json", pattern="^(json|console)$")
     observer: bool = Field(default=False, description="follow, verify and serve, sign nothing")

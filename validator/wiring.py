@@ -19,6 +19,7 @@ from validator.arweave.gateway import Limits as GatewayLimits
 from validator.arweave.storage import ArweaveStorage
 from validator.arweave.wallet import ArweaveWallet
 from validator.broker.client import BrokerClient
+from validator.chain.pricing import GWEI
 from validator.chain.reader import ChainReader, StoreList
 from validator.codec.secp256k1 import SigningKey
 from validator.codec.statement import SigningContext
@@ -28,7 +29,16 @@ from validator.model import Address, Digest, Report, StreamPart, Window
 from validator.parameters import Network, parse_network
 from validator.peers.client import HttpPeers
 from validator.peers.signing import network_digest
-from validator.ports import Broker, PreparedTransaction, Pull, ReportSender, TakeRecords, Tasks, TransactionStatus
+from validator.ports import (
+    Broker,
+    PreparedTransaction,
+    Pull,
+    ReportSender,
+    TakeRecords,
+    Tasks,
+    TransactionFate,
+    TransactionStatus,
+)
 from validator.settings import Settings, read_text_file
 from validator.steps.context import Context, Origin
 from validator.steps.serve import Service
@@ -293,16 +303,27 @@ class _LateSender:
 
         node = self._node
         key = SigningKey(node.settings.secret("gas"))
-        return ChainSender(node.settings.rpc_urls, node.network.contracts, key, chain_id=node.network.chain_id)
+        settings, network = node.settings, node.network
+        return ChainSender(
+            settings.rpc_urls,
+            network.contracts,
+            key,
+            chain_id=network.chain_id,
+            max_cost_wei=int(settings.max_report_fee_pol * 10**18),
+            min_tip_wei=None if settings.min_tip_gwei is None else int(settings.min_tip_gwei * GWEI),
+        )
 
     def prepare(self, report: Report, bitmap: int, signatures: bytes) -> PreparedTransaction:
         return self._sender.prepare(report, bitmap, signatures)
 
-    def replace(self, transaction: PreparedTransaction) -> PreparedTransaction:
-        return self._sender.replace(transaction)
+    def replace(self, transaction: PreparedTransaction, refusal: str = "") -> PreparedTransaction:
+        return self._sender.replace(transaction, refusal)
 
     def send(self, transaction: PreparedTransaction) -> None:
         self._sender.send(transaction)
+
+    def fetch_fate(self, transactions: Sequence[PreparedTransaction]) -> TransactionFate:
+        return self._sender.fetch_fate(transactions)
 
     def fetch_status(self, transaction_hash: Digest) -> TransactionStatus:
         return self._sender.fetch_status(transaction_hash)

@@ -40,6 +40,7 @@ from validator.ports import (
     PulledRecord,
     StorageStatus,
     StoredTransaction,
+    TransactionFate,
     TransactionStatus,
 )
 
@@ -344,7 +345,7 @@ class WorldSender:
         self._calls[digest] = (report, bitmap, signatures)
         return PreparedTransaction(digest, raw, self.prepared, 1)
 
-    def replace(self, transaction: PreparedTransaction) -> PreparedTransaction:
+    def replace(self, transaction: PreparedTransaction, refusal: str = "") -> PreparedTransaction:
         """The same call and nonce for a higher fee."""
         raw = transaction.raw + b"again"
         digest = Digest(hashlib.sha256(raw).digest())
@@ -368,6 +369,14 @@ class WorldSender:
         self.world.accepted[report.number] = AcceptedReport(
             report.number, report.bundle_root, report.storage_id, self._digest(report), number, report.last_ms
         )
+
+    def fetch_fate(self, transactions: Sequence[PreparedTransaction]) -> TransactionFate:
+        found = [(t.hash, self.fetch_status(t.hash)) for t in reversed(transactions)]
+        for state in ("mined", "pending"):
+            for digest, status in found:
+                if status.state == state:
+                    return TransactionFate(state, digest, status.success, status.block_number, status.gas_used)
+        return TransactionFate("missing", found[0][0])
 
     def fetch_status(self, transaction_hash: Digest) -> TransactionStatus:
         if transaction_hash not in self.world.sent:

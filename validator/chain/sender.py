@@ -1,20 +1,25 @@
 """``ChainSender``: simulates, signs and sends transactions with one key (port ``ReportSender``).
 
 A transaction is prepared (simulated, priced, signed), saved by the caller, then sent as it is; sending it again is
-harmless. Fees are EIP-1559: twice the base fee plus the node's suggestion, under the operator's cap; a replacement
-raises both by a quarter. eth-account, web3.py's signer, is imported when the first transaction is built. That import
-sets the interpreter's recursion limit to 100 000 (py_ecc does), where nested JSON from a stranger would overflow the
-C stack of a thread and end the process; so the limit is put back.
+harmless. What has become of it is read from the chain: receipts of every transaction with its nonce, the account's
+nonces, its balance, the pool. Nodes word their refusals each in its own way, so words only ever hint at what the chain
+cannot tell: whether a refusal is for the fee.
+
+eth-account, web3.py's signer, is imported when the first transaction is built. That import sets the interpreter's
+recursion limit to 100 000 (py_ecc does), where nested JSON from a stranger would overflow the C stack of a thread and
+end the process; so the limit is put back.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from validator.chain.abi import explain_revert, interface
+from validator.chain.pricing import Fees, raised_fees, repriced_fees, tip_floor, todays_fees
 from validator.chain.rpc import Failed, Request, Reverted, Rpc, parse_bytes, parse_number, parse_quantity
 from validator.codec.report import report_values
 from validator.codec.secp256k1 import SigningKey
@@ -22,18 +27,22 @@ from validator.errors import AlreadyDone, MalformedInput, RemoteFault, Transient
 from validator.hashing import keccak256
 from validator.model import Address, Digest, Report
 from validator.parameters import Contracts
-from validator.ports import PreparedTransaction, TransactionStatus
+from validator.ports import PreparedTransaction, TransactionFate, TransactionStatus
 
 GAS_LIMIT_CAP = 16_000_000
-MIN_TIP_WEI = 1_000_000_000
+LINE_GAS = 50_000
+"""Offered beyond the estimate for each node line: a node whose stake falls below the requirement before the report is
+mined costs two new slots when its reward lifts it again."""
 MAX_FEE_WEI = 5_000 * 10**9
 """Most wei per gas that is ever offered, unless the operator says otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Fees:
-    max_fee: int
-    tip: int
+MAX_COST_WEI = 10 * 10**18
+"""Most wei that one transaction may cost, unless the operator says otherwise."""
+_FOR_ITS_FEE = re.compile(
+    r"underpriced|gas ?price|tip ?cap|priority ?fee|max ?fee|fee ?cap|fee ?too ?low|base ?fee|minimum (gas|fee)"
+)
+_TOO_DEAR = re.compile(r"exceeds the configured cap")
+_KNOWN = re.compile(r"already ?known|already ?imported|known transaction|existing tx")
+_NONCE = re.compile(r"nonce ?too ?low|old ?nonce|nonce .*(used|expired)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +64,18 @@ class ChainSender:
         *,
         chain_id: int,
         max_fee_wei: int = MAX_FEE_WEI,
+        max_cost_wei: int = MAX_COST_WEI,
+        min_tip_wei: int | None = None,
         deadline_s: float = 15.0,
     ) -> None:
+        """``min_tip_wei``: least tip per gas; None: what the chain's nodes are known to demand."""
         self.rpc = Rpc(urls, deadline_s=deadline_s)
         self._contracts = contracts
         self._key = key
         self._chain_id = chain_id
         self._max_fee_wei = max_fee_wei
+        self._max_cost_wei = max_cost_wei
+        self._min_tip_wei = tip_floor(chain_id) if min_tip_wei is None else min_tip_wei
 
     @property
     def address(self) -> Address:
@@ -80,31 +94,35 @@ class ChainSender:
             TransientError: sources do not answer or do not agree.
         """
         data = interface("ReportManager").function("submitReport").encode((report_values(report), bitmap, signatures))
-        return self.prepare_call(self._contracts.report_manager, data)
+        return self.prepare_call(self._contracts.report_manager, data, spare_gas=LINE_GAS * len(report.nodes))
 
-    def prepare_call(self, to: Address, data: bytes, *, value: int = 0) -> PreparedTransaction:
-        """As ``prepare``, for any call."""
-        gas = self._simulate(to, data, value)
+    def prepare_call(self, to: Address, data: bytes, *, value: int = 0, spare_gas: int = 0) -> PreparedTransaction:
+        """As ``prepare``, for any call; ``spare_gas`` is offered beyond the estimate."""
+        gas = min(self._simulate(to, data, value) + spare_gas, GAS_LIMIT_CAP)
         nonce = self._fetch_nonce("pending")
-        return self._sign(to, data, value, nonce, gas, self._fetch_fees())
+        return self._sign(to, data, value, nonce, gas, self._fetch_fees(gas))
 
-    def replace(self, transaction: PreparedTransaction) -> PreparedTransaction:
-        """The same call and nonce with fees a quarter higher, or today's if those are more.
+    def replace(self, transaction: PreparedTransaction, refusal: str = "") -> PreparedTransaction:
+        """The same call and nonce for more (validator.chain.pricing). ``refusal``: the reason of ``send`` to refuse it.
 
         Raises:
             AlreadyDone: a transaction with this nonce has been mined.
-            RemoteFault: the operator's cap is reached.
+            RemoteFault: ``reason`` "fee cap": the operator's caps are reached.
         """
         if self._fetch_nonce("latest") > transaction.nonce:
             raise AlreadyDone(f"nonce {transaction.nonce} is used up", nonce=transaction.nonce)
         old = self._parse_raw(transaction.raw)
-        now = self._fetch_fees()
-        fees = _Fees(
-            max(now.max_fee, old["maxFeePerGas"] * 5 // 4 + 1), max(now.tip, old["maxPriorityFeePerGas"] * 5 // 4 + 1)
-        )
-        if fees.max_fee > self._max_fee_wei:
+        was = Fees(old["maxFeePerGas"], old["maxPriorityFeePerGas"])
+        cap, today = self._cap(old["gas"]), self._fetch_fees(old["gas"])
+        if refusal:
+            fees = repriced_fees(was, today, cap, for_its_fee=refusal == "fees")
+        else:
+            fees = raised_fees(was, today, cap)
+        if fees is None:
             raise RemoteFault(
-                f"a replacement needs {fees.max_fee} wei per gas, the cap is {self._max_fee_wei}", reason="fee cap"
+                f"nobody takes the transaction for {was.max_fee} wei per gas, {was.tip} of it as tip, and no more is "
+                f"offered: the cap is {cap}",
+                reason="fee cap",
             )
         return self._sign(Address(old["to"]), old["data"], old["value"], transaction.nonce, old["gas"], fees)
 
@@ -112,8 +130,10 @@ class ChainSender:
         """Hand the raw transaction to every source; one that takes it, or knows it already, is enough.
 
         Raises:
-            AlreadyDone: its nonce is used up: look up the receipt.
-            RemoteFault: refused for good (``reason``: "funds", "underpriced", "refused").
+            AlreadyDone: its nonce is used up: look up the receipts.
+            RemoteFault: refused. ``reason``: "funds" (the balance does not cover it), "fees" (for its fee, by the
+                words), "fee cap" (it costs more than a node's own cap), "refused" (the chain does not tell why).
+            TransientError: sources do not agree what has become of it.
             UnknownOutcome: no source answered.
         """
         request = Request("eth_sendRawTransaction", ("0x" + transaction.raw.hex(),), lambda v: parse_bytes(v, "hash"))
@@ -121,29 +141,62 @@ class ChainSender:
         if any(isinstance(answer, bytes) for _, answer in answers):
             return
         reasons = {host: answer.reason.lower() for host, answer in answers if isinstance(answer, Failed)}
-        said = list(reasons.values())
-        if any("already known" in text or "alreadyknown" in text or "already imported" in text for text in said):
-            return
-        if any("nonce too low" in text for text in said):
-            raise AlreadyDone(f"nonce {transaction.nonce} is used up", nonce=transaction.nonce)
-        refusals = [text for text in said if text.startswith("eth_sendrawtransaction:")]
+        refusals = [text.replace("_", " ") for text in reasons.values() if text.startswith("eth_sendrawtransaction:")]
         if not refusals:
             raise UnknownOutcome("no RPC source answered eth_sendRawTransaction", sources=reasons)
+        fate = self.fetch_fate([transaction])
+        if fate.state == "pending" or any(_KNOWN.search(text) for text in refusals):
+            return
+        if fate.state in ("mined", "overtaken"):
+            raise AlreadyDone(f"nonce {transaction.nonce} is used up", nonce=transaction.nonce)
+        if any(_NONCE.search(text) for text in refusals):
+            raise TransientError(f"sources do not agree on the nonce: {refusals[0]}", sources=reasons)
+        fields = self._parse_raw(transaction.raw)
+        cost = fields["gas"] * fields["maxFeePerGas"] + fields["value"]
+        balance = self.fetch_balance()
+        if balance < cost:
+            text = f"0x{self.address.hex()} holds {balance} wei, the transaction may cost {cost}"
+            raise RemoteFault(f"insufficient funds: {text}", reason="funds", sources=reasons)
         reason = "refused"
-        if any("insufficient funds" in text for text in refusals):
-            reason = "funds"
-        elif any("underpriced" in text for text in refusals):
-            reason = "underpriced"
+        if any(_TOO_DEAR.search(text) for text in refusals):
+            reason = "fee cap"
+        elif any(_FOR_ITS_FEE.search(text) for text in refusals):
+            reason = "fees"
         raise RemoteFault(f"transaction refused: {refusals[0]}", reason=reason, sources=reasons)
+
+    def fetch_fate(self, transactions: Sequence[PreparedTransaction]) -> TransactionFate:
+        """What has become of one call for which these were signed, the newest last. Raises TransientError.
+
+        Any of those with one nonce may be the one that is mined, whatever was sent last; and one with an older nonce,
+        if the chain was reorganised.
+        """
+        newest = transactions[-1]
+        receipts = self.rpc.agree([_receipt_of(transaction) for transaction in transactions])
+        mined = [(t, r) for t, r in zip(transactions, receipts, strict=True) if r is not None]
+        mined.sort(key=lambda pair: (pair[1].success, pair[0].nonce))
+        if mined and (mined[-1][1].success or mined[-1][0].nonce == newest.nonce):
+            transaction, receipt = mined[-1]
+            return TransactionFate("mined", transaction.hash, receipt.success, receipt.block_number, receipt.gas_used)
+        rivals = [t for t in reversed(transactions) if t.nonce == newest.nonce]
+        seen = {t.hash: self._look_up(t.hash) for t in rivals}
+        in_block = next((digest for digest, found in seen.items() if found == "in a block"), None)
+        if in_block is not None:
+            return TransactionFate("pending", in_block)  # its receipt comes with the next look
+        used = self._fetch_nonce("latest")
+        if used > newest.nonce:
+            return TransactionFate("overtaken", newest.hash)
+        heard = self.rpc.each(Request("eth_getTransactionCount", (self._own(), "pending"), parse_number))
+        if max([used, *(answer for _, answer in heard if isinstance(answer, int))]) < newest.nonce:
+            return TransactionFate("unreachable", newest.hash)
+        in_pool = next((digest for digest, found in seen.items() if found), None)
+        return TransactionFate("missing", newest.hash) if in_pool is None else TransactionFate("pending", in_pool)
 
     def fetch_status(self, transaction_hash: Digest) -> TransactionStatus:
         """Mined by the word of a majority; pending if any source has it; else missing."""
-        text = "0x" + transaction_hash.hex()
-        receipt = self.rpc.agree([Request("eth_getTransactionReceipt", (text,), _parse_receipt)])[0]
+        receipt = self.rpc.agree([_receipt_of(transaction_hash)])[0]
         if receipt is not None:
             return TransactionStatus("mined", receipt.success, receipt.block_number, receipt.gas_used)
-        known = self.rpc.each_at_least(Request("eth_getTransactionByHash", (text,), lambda v: v is not None), 1)
-        return TransactionStatus("pending" if any(known) else "missing")
+        return TransactionStatus("pending" if self._look_up(transaction_hash) else "missing")
 
     def fetch_balance(self) -> int:
         """Wei of the gas key; the lower median of what sources say."""
@@ -165,7 +218,7 @@ class ChainSender:
     def _simulate(self, to: Address, data: bytes, value: int) -> int:
         """Gas to offer: the estimate and a fifth. Raises RemoteFault with the decoded revert."""
         call = {
-            "from": "0x" + self.address.hex(),
+            "from": self._own(),
             "to": "0x" + to.hex(),
             "data": "0x" + data.hex(),
             "value": hex(value),
@@ -185,25 +238,36 @@ class ChainSender:
             raise RemoteFault(f"the call needs {gas} gas, at most {GAS_LIMIT_CAP} are offered", reason="gas")
         return gas
 
+    def _own(self) -> str:
+        return "0x" + self.address.hex()
+
+    def _cap(self, gas: int) -> int:
+        """Most wei per gas for a transaction that may use so much."""
+        return min(self._max_fee_wei, self._max_cost_wei // gas)
+
+    def _look_up(self, transaction_hash: Digest) -> str:
+        """Where any source has the transaction: "in a block", "in a pool", or "". Raises TransientError."""
+        request = Request("eth_getTransactionByHash", ("0x" + transaction_hash.hex(),), _parse_place)
+        found = set(self.rpc.each_at_least(request, 1))
+        return next((place for place in ("in a block", "in a pool") if place in found), "")
+
     def _fetch_nonce(self, tag: str) -> int:
         values = self.rpc.each_at_least(
-            Request("eth_getTransactionCount", ("0x" + self.address.hex(), tag), parse_number), self.rpc.majority
+            Request("eth_getTransactionCount", (self._own(), tag), parse_number), self.rpc.majority
         )
         return _lower_median(values)
 
-    def _fetch_fees(self) -> _Fees:
-        base = _lower_median(
-            self.rpc.each_at_least(
-                Request("eth_getBlockByNumber", ("latest", False), _parse_base_fee), self.rpc.majority
-            )
-        )
+    def _fetch_fees(self, gas: int) -> Fees:
+        """Today's, for a transaction that may use so much gas."""
+        latest = Request("eth_getBlockByNumber", ("latest", False), _parse_base_fee)
+        base = _lower_median(self.rpc.each_at_least(latest, self.rpc.majority))
+        if base == NO_BASE_FEE:
+            base = _lower_median(self.rpc.each_at_least(Request("eth_gasPrice", (), parse_quantity), 1))
         tips = self.rpc.each(Request("eth_maxPriorityFeePerGas", (), parse_quantity))
         known = [answer for _, answer in tips if isinstance(answer, int)]
-        tip = max(_lower_median(known) if known else 0, MIN_TIP_WEI)
-        max_fee = min(2 * base + tip, self._max_fee_wei)
-        return _Fees(max_fee, min(tip, max_fee))
+        return todays_fees(base, _lower_median(known) if known else 0, self._min_tip_wei, self._cap(gas))
 
-    def _sign(self, to: Address, data: bytes, value: int, nonce: int, gas: int, fees: _Fees) -> PreparedTransaction:
+    def _sign(self, to: Address, data: bytes, value: int, nonce: int, gas: int, fees: Fees) -> PreparedTransaction:
         fields = {
             "type": 2,
             "chainId": self._chain_id,
@@ -253,10 +317,28 @@ def _lower_median(values: Sequence[int]) -> int:
     return sorted(values)[(len(values) - 1) // 2]
 
 
+NO_BASE_FEE = -1
+
+
 def _parse_base_fee(value: Any) -> int:
+    """Of a block; NO_BASE_FEE where it names none."""
     if not isinstance(value, dict):
         raise MalformedInput("block", "not there")
-    return parse_quantity(value.get("baseFeePerGas"), "block.baseFeePerGas")
+    fee = value.get("baseFeePerGas")
+    return NO_BASE_FEE if fee is None else parse_quantity(fee, "block.baseFeePerGas")
+
+
+def _receipt_of(transaction: PreparedTransaction | Digest) -> Request[_Receipt | None]:
+    digest = transaction.hash if isinstance(transaction, PreparedTransaction) else transaction
+    return Request("eth_getTransactionReceipt", ("0x" + digest.hex(),), _parse_receipt)
+
+
+def _parse_place(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, dict):
+        raise MalformedInput("transaction", "not an object")
+    return "in a pool" if value.get("blockNumber") is None else "in a block"
 
 
 def _parse_receipt(value: Any) -> _Receipt | None:

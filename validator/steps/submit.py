@@ -1,10 +1,30 @@
-"""Submit: staged transmission. Whose turn it is simulates, saves, sends; all watch until the report is final."""
+"""Submit: staged transmission. Whose turn it is simulates, saves, sends; all watch until the report is final.
+
+A saved transaction ends: it is mined, replaced, or the report is sent anew in another one. What has become of it the
+chain says (``TransactionFate``); each state has its name in the outcome that operators see:
+
+| the chain says | outcome | and then |
+|---|---|---|
+| mined, successful | submitted | until the contract shows the report |
+| mined, reverted | made anew | simulated and sent with a new nonce, if the contract would take it |
+| pending | pending; replaced | after ``STUCK_MS`` a higher fee under the same nonce |
+| missing | sent again | it is unchanged, so sending it twice is harmless |
+| missing, and refused for its fee | re-priced | a higher fee under the same nonce, at once |
+| missing, and refused for no known reason | refused; re-priced | the same after ``REFUSED_MS``, bounded |
+| it cannot be paid | no funds | waits for the operator |
+| the operator's caps are reached | fee cap | waits for lower fees or another cap |
+| overtaken: its nonce went to another transaction | nonce taken; made anew | after ``OVERTAKEN_MS`` a new nonce |
+| unreachable: a nonce before it is free | nonce gap; made anew | after ``GAP_MS`` a new nonce |
+
+Transactions that were replaced or given up are remembered: whichever is mined carries the same report, and of two the
+contract takes one. A reorganisation that drops one makes it missing again.
+"""
 
 from __future__ import annotations
 
 from validator.codec.report import decode_report
 from validator.consensus.quorum import quorum
-from validator.errors import TransientError
+from validator.errors import RemoteFault, TransientError
 from validator.log import get_logger
 from validator.model import StorageId
 from validator.ports import AcceptedReport, PreparedTransaction, StepResult, StoredBundle, StoredReport
@@ -16,6 +36,15 @@ log = get_logger(__name__)
 WATCH_MS = 1_000
 STUCK_MS = 30_000
 """A transaction that is pending for longer is replaced with a higher fee."""
+REFUSED_MS = 10_000
+"""A transaction that is refused for longer, without a word of its fee, is priced anew."""
+OVERTAKEN_MS = 15_000
+"""How long a nonce must be seen as taken: one of our receipts may only be late, at a source that lags."""
+GAP_MS = 60_000
+"""How long a nonce before ours must be free: whoever has a transaction for it may send it yet."""
+SAY_AGAIN_MS = 60_000
+WAIT_MS = 10_000
+"""Between two looks at what an operator, or the market, must change."""
 
 
 def submit(context: Context, number: int) -> StepResult:
@@ -29,9 +58,9 @@ def submit(context: Context, number: int) -> StepResult:
     context.store.due.postpone(task, key, context.clock.now_ms() + WATCH_MS)
     if number and context.chain.fetch_report(number - 1) is None:
         return StepResult("not yet", f"report {number - 1} is not accepted")
-    transaction = context.store.reports.load_transaction(number)
-    if transaction is not None:
-        followed = _follow(context, number, transaction)
+    sent = context.store.reports.load_transactions(number)
+    if sent:
+        followed = _follow(context, number, sent)
         if followed is not None:
             return followed
     config = epoch_config(context, bundle.epoch)
@@ -42,10 +71,10 @@ def submit(context: Context, number: int) -> StepResult:
         bitmap, packed = packed_signatures(config, signatures)
         transaction = context.sender.prepare(decode_report(stored.body), bitmap, packed)
         context.store.reports.save_transaction(number, stored.storage_id, transaction)
-        context.sender.send(transaction)
+        result = _send(context, number, transaction, "made anew" if sent else "submitted")
         context.store.reports.save_report_state(number, stored.storage_id, "submitted")
         log.info("report.submitted", report=number, transaction=transaction.hash.hex(), signers=len(signatures))
-        return StepResult("submitted", transaction.hash.hex())
+        return result
     return StepResult("not yet", "no report has a quorum")
 
 
@@ -68,23 +97,75 @@ def watch(context: Context, number: int) -> StepResult:
     return StepResult("final", f"block {accepted.block_number}")
 
 
-def _follow(context: Context, number: int, transaction: PreparedTransaction) -> StepResult | None:
-    """What became of our transaction: sent again if it is lost, replaced when stuck; None if it was reverted."""
-    status = context.sender.fetch_status(transaction.hash)
-    if status.state == "mined":
-        if status.success:
-            return StepResult("submitted", f"block {status.block_number}")
-        log.warning("report.reverted", report=number, transaction=transaction.hash.hex())
+def _follow(context: Context, number: int, sent: list[PreparedTransaction]) -> StepResult | None:
+    """What became of our transactions, and what follows from it; None: the report is to be sent anew."""
+    newest, fate = sent[-1], context.sender.fetch_fate(sent)
+    if fate.state == "mined":
+        if fate.success:
+            return StepResult("submitted", f"block {fate.block_number}")
+        log.warning("report.reverted", report=number, transaction=fate.hash.hex())
         return None
-    if status.state == "missing":
+    if fate.state in _GIVEN_UP:
+        name, patience_ms = _GIVEN_UP[fate.state]
+        if not _lasts(context, f"{fate.state}/{newest.hash.hex()}", patience_ms):
+            return StepResult(name, f"{newest.nonce} of {newest.hash.hex()}")
+        log.warning("report.made_anew", report=number, nonce=newest.nonce, reason=name)
+        return None
+    if fate.state == "missing":
+        return _send(context, number, newest, "sent again")
+    if _lasts(context, f"pending/{newest.hash.hex()}", STUCK_MS):
+        return _replace(context, number, newest, "replaced")
+    return StepResult("pending", fate.hash.hex())
+
+
+_GIVEN_UP = {"overtaken": ("nonce taken", OVERTAKEN_MS), "unreachable": ("nonce gap", GAP_MS)}
+
+
+def _send(context: Context, number: int, transaction: PreparedTransaction, name: str) -> StepResult:
+    """Send what is saved; where it is refused, what follows from that."""
+    try:
         context.sender.send(transaction)
-        return StepResult("sent again", transaction.hash.hex())
-    if _is_stuck(context, transaction):
-        replacement = context.sender.replace(transaction)
-        context.store.reports.save_transaction(number, _carried(context, number), replacement)
+    except RemoteFault as fault:
+        reason = fault.fields.get("reason", "refused")
+        if reason in ("funds", "fee cap"):
+            return _wait(context, number, {"funds": "no funds"}.get(reason, reason), fault)
+        if reason == "fees" or _lasts(context, f"refused/{transaction.hash.hex()}", REFUSED_MS):
+            return _replace(context, number, transaction, "re-priced", reason)
+        log.debug("report.refused", report=number, reason=str(fault))
+        return StepResult("refused", str(fault))
+    return StepResult(name, transaction.hash.hex())
+
+
+def _replace(
+    context: Context, number: int, transaction: PreparedTransaction, name: str, refusal: str = ""
+) -> StepResult:
+    """The same call and nonce for more, saved and sent. Refused again, it is missing at the next look."""
+    try:
+        replacement = context.sender.replace(transaction, refusal)
+    except RemoteFault as fault:
+        if fault.fields.get("reason") != "fee cap":
+            raise
+        return _wait(context, number, "fee cap", fault)
+    context.store.reports.save_transaction(number, _carried(context, number), replacement)
+    try:
         context.sender.send(replacement)
-        return StepResult("replaced", replacement.hash.hex())
-    return StepResult("pending", transaction.hash.hex())
+    except RemoteFault as fault:
+        return StepResult(name, f"{replacement.hash.hex()}, refused too: {fault}")
+    return StepResult(name, replacement.hash.hex())
+
+
+def _wait(context: Context, number: int, name: str, fault: RemoteFault) -> StepResult:
+    """Nothing can be done here: look again later, and say so now and then."""
+    now_ms = context.clock.now_ms()
+    context.store.due.postpone("report.submit", str(number), now_ms + WAIT_MS)
+    with context.lock:
+        said_ms = context.in_flight.get(f"said/{name}/{number}", 0)
+        is_news = said_ms <= now_ms
+        if is_news:
+            context.in_flight[f"said/{name}/{number}"] = now_ms + SAY_AGAIN_MS
+    if is_news:
+        log.error("report.not_sent", report=number, outcome=name, reason=str(fault))
+    return StepResult(name, str(fault))
 
 
 def _carried(context: Context, number: int) -> StorageId:
@@ -95,11 +176,11 @@ def _carried(context: Context, number: int) -> StorageId:
     return marked[0].storage_id
 
 
-def _is_stuck(context: Context, transaction: PreparedTransaction) -> bool:
-    """Pending for longer than ``STUCK_MS`` since this process first saw it so."""
+def _lasts(context: Context, what: str, patience_ms: int) -> bool:
+    """Whether this has been so for that long, since this process first saw it."""
     now_ms = context.clock.now_ms()
     with context.lock:
-        until_ms = context.in_flight.setdefault(f"pending/{transaction.hash.hex()}", now_ms + STUCK_MS)
+        until_ms = context.in_flight.setdefault(what, now_ms + patience_ms)
     return now_ms >= until_ms
 
 
@@ -109,16 +190,15 @@ def _finish(context: Context, bundle: StoredBundle, accepted: AcceptedReport) ->
     if mine is None and reports:
         log.error("report.foreign", report=bundle.number, digest=accepted.report_digest.hex())
     if mine is not None:
-        transaction = context.store.reports.load_transaction(bundle.number)
-        gas_used = 0
-        if transaction is not None:
+        sent = context.store.reports.load_transactions(bundle.number)
+        transaction, gas_used = (sent[-1].hash, 0) if sent else (None, 0)
+        if sent:
             try:
-                gas_used = context.sender.fetch_status(transaction.hash).gas_used
+                fate = context.sender.fetch_fate(sent)
+                transaction, gas_used = fate.hash, fate.gas_used
             except TransientError as error:
                 log.debug("receipt.not_fetched", report=bundle.number, reason=str(error))
-        context.store.reports.save_final(
-            bundle.number, accepted.storage_id, transaction.hash if transaction is not None else None, gas_used
-        )
+        context.store.reports.save_final(bundle.number, accepted.storage_id, transaction, gas_used)
     context.store.bundles.save_bundle_state(bundle.number, "final")
     for task in ("bundle.upload", "bundle.verify", "report.attest", "report.submit"):
         context.store.due.done(task, str(bundle.number))

@@ -92,12 +92,16 @@ class ReportRows:
 
     def load_transaction(self, number: int) -> PreparedTransaction | None:
         """The newest transaction of a report: the one that replaced the others, if any."""
+        known = self.load_transactions(number)
+        return known[-1] if known else None
+
+    def load_transactions(self, number: int) -> list[PreparedTransaction]:
+        """All transactions of a report, the newest last: any of them may be the one that is mined."""
         t = schema.transactions
         columns = [t.c[name] for name in PreparedTransaction.__dataclass_fields__]
-        query = select(*columns).where(t.c.number == number).order_by(t.c.id.desc()).limit(1)
+        query = select(*columns).where(t.c.number == number).order_by(t.c.id)
         with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else from_row(PreparedTransaction, row)
+            return [from_row(PreparedTransaction, row) for row in connection.execute(query)]
 
     def save_final(self, number: int, storage_id: StorageId, transaction: Digest | None, gas_used: int) -> None:
         """The contract holds this report in a final block."""

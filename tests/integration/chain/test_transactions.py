@@ -1,0 +1,275 @@
+"""A saved transaction ends, whatever nodes, pools and other programs do: real steps before a real node."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import servers
+from tests.builders import a_key
+from tests.fakes.rpc_provider import Call, Provider, Said, refusal
+from tests.fakes.small_network import Member, SmallNetwork, an_empty_database
+from tests.fakes.world import CONTRACTS
+from validator.chain.pricing import GWEI
+from validator.chain.sender import ChainSender, sign_transaction
+
+KEY = a_key(700)
+OWN = "0x" + KEY.address.hex()
+
+
+class Node:
+    """Anvil without mining of its own, and what a test does to it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = httpx.Client(base_url=url, timeout=30.0, trust_env=False)
+
+    def ask(self, method: str, *params: Any) -> Any:
+        call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        answer = self._client.post("", json=call).json()
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def nonce(self) -> int:
+        return int(self.ask("eth_getTransactionCount", OWN, "latest"), 16)
+
+    def send(self, nonce: int, tip: int = 90 * GWEI) -> str:
+        """A transaction by another program with the same key."""
+        fields = {"type": 2, "chainId": 31337, "nonce": nonce, "to": KEY.address, "data": b"", "value": 0}
+        fields |= {"gas": 21_000, "maxFeePerGas": 100 * GWEI, "maxPriorityFeePerGas": tip}
+        digest: str = self.ask("eth_sendRawTransaction", "0x" + sign_transaction(fields, KEY).hex())
+        return digest
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    with servers.run_anvil("--no-mining") as url:
+        node = Node(url)
+        node.ask("anvil_setBalance", OWN, hex(10**20))
+        yield node
+
+
+class Sending:
+    """One validator whose report is attested, and its outcomes."""
+
+    def __init__(self, network: SmallNetwork) -> None:
+        self.network = network
+        self.member: Member = network.members[0]
+
+    def look(self, seconds: int, until: Callable[[], bool] = lambda: False) -> Counter[str]:
+        """Let so much time pass in the validator; how often each outcome was shown."""
+        mark, start = len(self.network.log), self.network.clock.now_ms()
+        self.network.run(lambda: until() or self.network.clock.now_ms() > start + 1000 * seconds, seconds + 100)
+        return Counter(r.name for r in self.network.log[mark:] if r.task == "report.submit")
+
+    def transactions(self) -> list[tuple[int, int]]:
+        return [(n, int(f)) for n, f in self.member.rows("SELECT nonce, max_fee_per_gas FROM transactions ORDER BY id")]
+
+
+@pytest.fixture
+def sending(tmp_path: Path) -> Callable[..., Any]:
+    @contextmanager
+    def start(*urls: str, **options: Any) -> Iterator[Sending]:
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "net").mkdir()
+        network = SmallNetwork(tmp_path / "net", an_empty_database(tmp_path / "empty"), 1)
+        member = network.members[0]
+        sender = ChainSender(urls, CONTRACTS, KEY, chain_id=31337, **options)
+        member.sender = sender  # type: ignore[assignment]
+        member.restart()
+        network.world.publish(100, b'{"i":1}')
+        network.run(lambda: any(r.state == "attested" for r in member.store.reports.load_reports(0)), 100)
+        try:
+            yield Sending(network)
+        finally:
+            network.close()
+            sender.close()
+
+    return start
+
+
+def tip_of(raw: str) -> int:
+    from eth_account.typed_transactions.typed_transaction import TypedTransaction
+    from hexbytes import HexBytes
+
+    tip: int = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()["maxPriorityFeePerGas"]
+    return tip
+
+
+WORDS = {
+    "bor": "transaction gas price below minimum: gas tip cap 1500000000, minimum needed 25000000000",
+    "geth": "transaction underpriced: gas tip cap 1500000000, minimum needed 25000000000",
+    "erigon": "underpriced",
+    "nethermind": "FeeTooLow, MaxFeePerGas too low. MaxFeePerGas: 1500000000, BaseFee: 1000000000",
+    "besu": "Gas price below configured minimum gas price",
+    "besu by name": "GAS_PRICE_TOO_LOW",
+    "reth": "transaction underpriced",
+    "words of its own": "computer says no",
+}
+
+
+@pytest.mark.parametrize("words", WORDS.values(), ids=WORDS.keys())
+def test_a_transaction_below_the_nodes_floor_is_priced_anew_until_it_is_taken(
+    node: Node, sending: Callable[..., Any], words: str
+) -> None:
+    needed = (25 if words != WORDS["words of its own"] else 4) * GWEI  # without a hint it takes its time
+
+    def floor(call: Call) -> dict[str, Any] | None:
+        if call["method"] == "eth_maxPriorityFeePerGas":
+            return {"result": hex(1_500_000_000)}
+        if call["method"] == "eth_sendRawTransaction" and tip_of(call["params"][0]) < needed:
+            return refusal(-32000, words)
+        return None
+
+    with Provider(node.url) as provider, sending(provider.url) as s:
+        provider.instead = floor
+        outcomes = s.look(300, lambda: bool(node.ask("txpool_content")["pending"]))
+        node.ask("evm_mine")
+        assert outcomes["re-priced"] >= 4
+        assert s.look(3)["submitted"] >= 2
+        assert {nonce for nonce, _ in s.transactions()} == {0}
+        assert len(s.transactions()) < 20
+
+
+def test_polygons_floor_is_offered_from_the_start(node: Node) -> None:
+    with Provider(node.url) as provider:
+        provider.instead = lambda call: {"result": "0x1"} if call["method"] == "eth_maxPriorityFeePerGas" else None
+        for chain_id, floor, tip in ((137, None, 30), (80002, None, 30), (137, 2, 2), (1, None, 1)):
+            sender = ChainSender(
+                [provider.url], CONTRACTS, KEY, chain_id=chain_id, min_tip_wei=None if floor is None else floor * GWEI
+            )
+            assert tip_of(sender.prepare_call(KEY.address, b"").raw.hex()) == tip * GWEI
+            sender.close()
+
+
+@pytest.mark.parametrize("cancelled", ["before it was sent", "while it was pending"])
+def test_a_report_whose_nonce_went_to_another_program_is_sent_anew(
+    node: Node, sending: Callable[..., Any], cancelled: str
+) -> None:
+    with Provider(node.url) as provider, sending(provider.url) as s:
+        if cancelled == "before it was sent":
+            provider.gate = lambda calls: Said(502) if calls[0]["method"] == "eth_sendRawTransaction" else None
+        s.look(3)
+        provider.gate = lambda _: None
+        node.send(0)
+        node.ask("evm_mine")
+        outcomes = s.look(60, lambda: len(s.transactions()) > 1)
+        assert outcomes["nonce taken"] >= 5
+        assert [nonce for nonce, _ in s.transactions()] == [0, 1]
+        node.ask("evm_mine")
+        assert node.nonce() == 2
+        assert s.look(5)["submitted"] >= 3
+        assert len(s.transactions()) == 2
+
+
+def test_one_that_the_pool_dropped_is_sent_again(node: Node, sending: Callable[..., Any]) -> None:
+    with sending(node.url) as s:
+        s.look(2)
+        node.ask("anvil_dropAllTransactions")
+        assert s.look(3)["sent again"] == 1
+        node.ask("evm_mine")
+        assert s.look(2)["submitted"]
+        assert len(s.transactions()) == 1
+
+
+def test_one_that_a_reorganisation_dropped_is_sent_again(node: Node, sending: Callable[..., Any]) -> None:
+    with sending(node.url) as s:
+        s.look(2)
+        node.ask("evm_mine")
+        assert s.look(2)["submitted"]
+        node.ask("anvil_reorg", 1, [])
+        assert node.nonce() == 0
+        outcomes = s.look(5)
+        assert outcomes["sent again"] == 1
+        node.ask("evm_mine")
+        assert s.look(2)["submitted"]
+        assert len(s.transactions()) == 1
+
+
+def test_a_predecessor_that_is_mined_instead_of_its_replacement_is_enough(
+    node: Node, sending: Callable[..., Any]
+) -> None:
+    with Provider(node.url) as provider, sending(provider.url) as s:
+        s.look(2)
+        swallowed = {"result": "0x" + "00" * 32}
+        provider.instead = lambda call: swallowed if call["method"] == "eth_sendRawTransaction" else None
+        s.look(70, lambda: len(s.transactions()) > 1)
+        assert len({nonce for nonce, _ in s.transactions()}) == 1
+        node.ask("evm_mine")
+        outcomes = s.look(60)
+        assert set(outcomes) == {"submitted"}
+        assert len(s.transactions()) == 2
+
+
+def test_a_stuck_one_is_replaced_for_more_again_and_again_up_to_the_cap(
+    node: Node, sending: Callable[..., Any]
+) -> None:
+    with sending(node.url, max_fee_wei=8 * GWEI) as s:
+        outcomes = s.look(400)
+        fees = [fee for _, fee in s.transactions()]
+        assert len(fees) > 3
+        assert all(10 * later >= 11 * earlier for earlier, later in pairwise(fees))
+        assert fees[-1] <= 8 * GWEI
+        assert outcomes["fee cap"] > 5
+        node.ask("evm_mine")
+        assert s.look(20)["submitted"]
+
+
+def test_an_answer_that_was_lost_is_looked_up_first(node: Node, sending: Callable[..., Any]) -> None:
+    """The node took it, and the line was cut before it said so."""
+    with Provider(node.url) as provider, sending(provider.url) as s:
+
+        def cut(call: Call, given: dict[str, Any]) -> dict[str, Any]:
+            if call["method"] == "eth_sendRawTransaction":
+                raise RuntimeError("the line is cut")
+            return given
+
+        provider.after = cut
+        outcomes = s.look(6, lambda: len(node.ask("txpool_content")["pending"]) == 1)
+        outcomes += s.look(6)
+        assert outcomes["pending"]
+        assert provider.methods().count("eth_sendRawTransaction") == 1
+        node.ask("evm_mine")
+        assert s.look(5)["submitted"]
+        assert len(s.transactions()) == 1
+
+
+def test_a_nonce_that_was_left_free_before_ours_is_filled(node: Node, sending: Callable[..., Any]) -> None:
+    """Another program's transaction took the nonce before, and was dropped."""
+    other = node.send(0)
+    with sending(node.url) as s:
+        s.look(2)
+        assert [nonce for nonce, _ in s.transactions()] == [1]
+        node.ask("anvil_dropTransaction", other)
+        outcomes = s.look(120, lambda: len(s.transactions()) > 1)
+        assert outcomes["nonce gap"]
+        assert s.transactions()[1][0] == 0
+        node.ask("evm_mine")
+        assert s.look(3)["submitted"]
+
+
+def test_one_that_cannot_be_paid_waits_for_funds(node: Node, sending: Callable[..., Any]) -> None:
+    with sending(node.url) as s:
+        node.ask("anvil_setBalance", OWN, hex(10**12))
+        s.look(40, lambda: bool(s.transactions()))
+        outcomes = s.look(40)
+        assert outcomes["no funds"] in range(3, 6)
+        node.ask("anvil_setBalance", OWN, hex(10**20))
+        assert s.look(15)["sent again"] == 1
+        assert len(s.transactions()) == 1
+
+
+def test_one_that_costs_more_than_the_cap_per_report_is_not_offered(node: Node) -> None:
+    sender = ChainSender([node.url], CONTRACTS, KEY, chain_id=31337, max_cost_wei=int(Decimal("0.00001") * 10**18))
+    prepared = sender.prepare_call(KEY.address, b"\1" * 1000)
+    gas = sender._parse_raw(prepared.raw)["gas"]
+    assert gas * prepared.max_fee_per_gas <= 10**13
+    sender.close()
