@@ -106,6 +106,8 @@ def test_a_small_network_agrees_archives_settles_and_is_verified(tmp_path: Path)
     assert summary["receipts"]["captured"] > 0
     assert sum(summary["forged_delivered"].values()) > 0
     assert summary["memory_pss_bytes"] < 2 << 30
+    unchecked = [claim for claim, counts in summary["claims"].items() if not counts["checked"]]
+    assert unchecked == ["killed validator"]
     assert processes_of(tmp_path / "run") == []
 
 

@@ -98,11 +98,13 @@ class FakeGateway:
         self._enter(signed, encode_base64url(owner.address), height)
         return signed.id
 
-    def upload_again(self, storage_id: StorageId, mined_ms: int, wallet: Callable[[], ArweaveWallet]) -> StorageId:
-        """The same data and tags, paid for by another wallet."""
+    def upload_again(
+        self, storage_id: StorageId, mined_ms: int, wallet: Callable[[], ArweaveWallet], reward: int = PRICE
+    ) -> StorageId:
+        """The same data and tags, paid for once more."""
         name = encode_storage_id(storage_id)
         tags = tuple((_text(tag["name"]), _text(tag["value"])) for tag in self.headers[name]["tags"])
-        return self.upload(self.bodies[name], tags, mined_ms, wallet=wallet)
+        return self.upload(self.bodies[name], tags, mined_ms, wallet=wallet, reward=reward)
 
     def fund(self, wallets: tuple[bytes, ...]) -> None:
         self.stats["balances"] = {encode_base64url(w): str(WALLET_WINSTON) for w in wallets}

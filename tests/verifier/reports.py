@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from tests.verifier.bundles import Archived, config_of, quorum_of, signing_context
 from tests.verifier.chain import Accepted, Chain
@@ -35,6 +36,7 @@ def check_reports(run: Run, chain: Chain, states: States, bundles: Sequence[Arch
             _check_content(bundle, findings)
         with findings.examining(Claim.ROTATIONS, f"report {bundle.number}"):
             _check_rotation(run, chain, states, bundle, findings)
+    _check_changes(chain, findings)
     _check_cut(chain, findings)
     _summarise(chain, findings)
 
@@ -144,6 +146,16 @@ def _check_rotation(run: Run, chain: Chain, states: States, bundle: Archived, fi
     if report.next_config_digest != digest:
         faults.append("names another config digest for what follows")
     findings.faultless(Claim.ROTATIONS, where, faults)
+
+
+def _check_changes(chain: Chain, findings: Findings) -> None:
+    """After the first, a committee is set by the report that names it, or under a config count that was raised."""
+    named = {a.event.transaction: (a.report.next_committee, a.report.next_config_digest) for a in chain.reports}
+    for before, change in pairwise(chain.committees):
+        by_report = named.get(change.event.transaction) == (change.members, change.digest)
+        wrong = f"a committee of {len(change.members)} was set by no report that names it"
+        raised = change.count > before.count
+        findings.expect(by_report or raised, Claim.ROTATIONS, f"block {change.event.place[0]}", wrong)
 
 
 def _summarise(chain: Chain, findings: Findings) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.builders import GENESIS_MS
 from tests.bundle_builder import MEMBERS
 from tests.fakes.finished_chain import NEWEST_BLOCK
-from tests.fakes.finished_gateway import another_wallet
+from tests.fakes.finished_gateway import a_wallet, another_wallet
 from tests.fakes.finished_run import (
     BROKERS,
     CONSUMER,
@@ -346,7 +346,16 @@ def resign(run: FinishedRun) -> None:
     call["input"] = call["input"][:-2] + ("00" if call["input"][-2:] != "00" else "01")
 
 
+def set_a_committee(run: FinishedRun) -> None:
+    """The owner sets three members behind the back of all reports, once these have been accepted."""
+    config = _config(1)
+    run.chain.change_committee(replace(config, committee=config.committee[:3]), NEWEST_BLOCK, "0x77")
+
+
 CONTRACTS_ = [
+    Forgery(
+        "a committee was set by no report", Claim.ROTATIONS, "was set by no report that names it", run=set_a_committee
+    ),
     Forgery("a store's balance is another", Claim.BALANCES, "stream 0x", run=move("stores")),
     Forgery("a consumer's balance is another", Claim.BALANCES, "consumer 0x", run=move("balanceOf")),
     Forgery("a node's stake is another", Claim.BALANCES, "node 0x", run=move("nodeStake")),
@@ -420,6 +429,11 @@ def pay_again(at_ms: int = 26_000, times: int = 1) -> ChangeRun:
     return apply
 
 
+def pay_again_itself(run: FinishedRun) -> None:
+    """For a little more."""
+    run.gateway.upload_again(run.reports[0].storage_id, GENESIS_MS + 26_000, a_wallet, reward=5_001)
+
+
 def in_transaction(**changes: Any) -> ChangeRun:
     """The books say something else of the first transaction."""
     return in_books(lambda books: books["transactions"][0].update(changes))
@@ -444,6 +458,7 @@ UPLOADS = [
         pay_again(),
     ),
     Forgery("a bundle was paid three times", Claim.UPLOADS, "was paid for 3 times", killed(), pay_again(times=2)),
+    Forgery("the killed one paid twice itself", Claim.UPLOADS, TWICE, killed(), pay_again_itself),
     Forgery("the killed one had no part in it", Claim.UPLOADS, TWICE, killed(dead=THIRD), pay_again()),
     Forgery("the killed one paid second", Claim.UPLOADS, TWICE, killed(dead=SECOND), pay_again()),
     Forgery("another than the next in turn paid", Claim.UPLOADS, TWICE, killed(payer=THIRD), pay_again()),
