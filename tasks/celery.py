@@ -34,6 +34,7 @@ ROUTES = {
     "bundle.*": {"queue": "bundle"},
     "report.*": {"queue": "report"},
     "retention.*": {"queue": "bundle"},
+    "sets.*": {"queue": "bundle"},
 }
 
 

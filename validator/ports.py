@@ -572,6 +572,9 @@ class Windows(Protocol):
     ) -> None:
         """The own observation's body and how often each record was seen, once; later calls change nothing."""
 
+    def forget_etags(self, start_ms: int) -> None:
+        """The next pull asks for the whole window."""
+
     def load_sightings(self, start_ms: int) -> bytes | None: ...
 
     def save_late_observation(self, number: int, observation: bytes) -> None:
@@ -649,7 +652,11 @@ class Rounds(Protocol):
 
     def save_body(self, body: bytes) -> Digest: ...
 
-    def load_body(self, digest: Digest) -> bytes | None: ...
+    def load_body(self, digest: Digest) -> bytes | None:
+        """Its bytes if they are here whole."""
+
+    def find_set(self, set_root: Root, window_starts: Sequence[int]) -> InstanceId | None:
+        """The instance of which this is an outcome's set, or an observed one: of these windows, or of any late set."""
 
     def mark_queued(self, instance: InstanceId) -> bool:
         """Set the flag of a queued ``round.advance``; False if it was set already."""
@@ -680,8 +687,19 @@ class SetPage:
     """Of all together."""
 
 
+@dataclass(frozen=True, slots=True)
+class DamagedSet:
+    """A set that was held and is no more; ``newest_ms``: the timestamp of its newest message."""
+
+    set_root: Root
+    newest_ms: int
+
+
 class Sets(Protocol):
-    """Sets of messages: files of canonical bytes, named by their root."""
+    """Sets of messages: files of canonical bytes, named by their root.
+
+    Reading one that is not held, or is damaged, raises TransientError: it is not here yet, or not here again.
+    """
 
     def save_set(self, set_root: Root, records: Sequence[Record]) -> None:
         """Durable before it returns; saving one that is there changes nothing."""
@@ -700,6 +718,17 @@ class Sets(Protocol):
 
     def load_messages(self, set_root: Root, leaves: Sequence[Digest]) -> list[bytes] | None: ...
 
+    def damaged(self, limit: int) -> list[DamagedSet]:
+        """What was held, and is to be obtained again."""
+
+    def salvage(self, set_root: Root) -> tuple[list[Record], frozenset[Digest] | None]:
+        """Of a damaged set: messages that can still be read, and the leaves of all, if those are known."""
+
+    def note_attempt(self, set_root: Root, *, needed: bool) -> None: ...
+
+    def glance(self, after: Root | None) -> Root | None:
+        """Glance at some files for damage, in the order of roots; where to go on, None at the end."""
+
 
 class Archive(Protocol):
     """What is already in agreed sets, and what came too late for its window."""
@@ -707,6 +736,9 @@ class Archive(Protocol):
     def save_identities(self, instance: InstanceId, identities: Sequence[Identity]) -> None: ...
 
     def stored_identities(self, identities: Sequence[Identity]) -> set[Identity]: ...
+
+    def identities_of(self, instance: InstanceId, identities: Sequence[Identity]) -> set[Identity]:
+        """Which of these messages are in the agreed set of one instance."""
 
     def save_late(self, records: Sequence[Record], now_ms: int) -> list[Record]:
         """Candidates of late sets; returns those that were new."""
@@ -723,6 +755,8 @@ class Bundles(Protocol):
     def create_bundle(self, bundle: StoredBundle) -> bool: ...
 
     def save_sealed(self, bundle: StoredBundle) -> None: ...
+
+    def save_file(self, number: int, size: int, sha256: Digest) -> None: ...
 
     def save_bundle_state(self, number: int, state: str) -> None: ...
 
@@ -799,6 +833,8 @@ class Retention(Protocol):
         """The newest bundle that was final before a time, as were all bundles before it."""
 
     def delete_sets(self, before_ms: int, limit: int) -> int: ...
+
+    def delete_set_files(self, before_ms: int, limit: int) -> int: ...
 
     def delete_identities(self, before_ms: int, limit: int) -> int: ...
 

@@ -55,7 +55,7 @@ from validator.ports import (
     HeldVotes,
     StepResult,
 )
-from validator.steps import advance, attest, catchup, collect, due, late, obtain, seal, submit, upload, verify
+from validator.steps import advance, attest, catchup, collect, due, late, mend, obtain, seal, submit, upload, verify
 from validator.steps.context import Context, epoch_config
 from validator.steps.late import load_outcome
 from validator.steps.serve import Service
@@ -71,6 +71,7 @@ TASKS: dict[str, Callable[..., StepResult]] = {
     "round.advance": lambda c, k, *a: advance.advance(c, InstanceId.parse(k), *a),
     "round.catch_up": lambda c, k: catchup.catch_up(c),
     "round.obtain": lambda c, k: obtain.obtain(c, k),
+    "sets.mend": lambda c, k: mend.mend(c),
     "bundle.seal": lambda c, k: seal.seal(c, int(k)),
     "bundle.upload": lambda c, k: upload.upload(c, int(k)),
     "bundle.verify": lambda c, k: verify.verify(c, int(k)),

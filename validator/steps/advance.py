@@ -75,7 +75,7 @@ from validator.model import (
 from validator.parameters import ParameterSet
 from validator.ports import PRUNED, Gossip, HeldVotes, StaleState, StepResult, StoredRound
 from validator.steps.collect import sightings_of
-from validator.steps.context import Context, EpochConfig, instance_config, require_bundle, scope_of
+from validator.steps.context import Context, EpochConfig, NotYet, instance_config, require_bundle, scope_of
 from validator.steps.late import behind_full_entry
 from validator.steps.records import load_records
 from validator.steps.settle import settle
@@ -455,7 +455,10 @@ class _Instance:
         outcome, validity = self._judge_validity(effect.value)
         acceptable = not_yet("validity is not known")
         if effect.fresh and validity.answer is Answer.YES and outcome is not None:
-            acceptable = self._judge_acceptability(outcome, effect.round)
+            try:
+                acceptable = self._judge_acceptability(outcome, effect.round)
+            except TransientError as error:  # our own set is damaged: until it is here again we cannot tell
+                acceptable = not_yet(str(error))
         for verdict, what in ((validity, "invalid"), (acceptable, "unacceptable")):
             if verdict.answer is Answer.NO:
                 log.warning(f"proposal.{what}", instance=str(self.instance), round=effect.round, reason=verdict.reason)
@@ -557,7 +560,10 @@ class _Instance:
         if digest is None:
             return []
         body = self.context.store.rounds.load_body(digest)
-        assert body is not None  # saved in the transaction that froze it
+        if body is None:  # saved in the transaction that froze it, and damaged since
+            sources = self.context.others(self.rules.committee)
+            self.context.obtain(self.instance, "observation", digest, sources)
+            raise NotYet("our own observation is damaged")
         return load_records(self.context, decode_observation(body).set_root)
 
     def _span(self) -> Span:

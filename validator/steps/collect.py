@@ -7,7 +7,8 @@ for a late set and is pushed to the peers at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 from validator.codec import cbor
@@ -84,6 +85,26 @@ def _collect(context: Context, stored: StoredWindow, epoch: Epoch, purpose: str)
     if purpose == CUT_OFF and stored.state != "open":
         return _decided_without_us(context, window, epoch)
     require_cut_off(context, window, epoch)
+    with _gathered(context, window, epoch, purpose) as (state, pulls, gathered):
+        count_refusals(gathered.refusals())
+        if purpose == CUT_OFF:
+            observation = _observe(context, window, state, epoch.parameters, pulls, gathered)
+            if _freeze(context, window, observation, gathered):
+                _save_etags(context, start_ms, pulls)
+            _open_round(context, window, epoch)
+            return StepResult("collected", f"{observation.count} messages")
+        context.store.windows.save_rejections(start_ms, gathered.rejections)
+        late = _keep_late_of(context, gathered)
+    _save_etags(context, start_ms, pulls)
+    context.store.due.done(task_name(purpose), str(start_ms))
+    return StepResult("pulled", f"{late} late messages")
+
+
+@contextmanager
+def _gathered(
+    context: Context, window: Window, epoch: Epoch, purpose: str
+) -> Iterator[tuple[ChainState, list[Pull], Gathering]]:
+    """Everything that brokers serve of a window now, checked at its block."""
     parameters = epoch.parameters
     block = block_for(context, window.start_ms, parameters)
     state = state_at(context, block)
@@ -96,18 +117,15 @@ def _collect(context: Context, stored: StoredWindow, epoch: Epoch, purpose: str)
             contract_check_at(context, block),
             message_limit=parameters.message_limit,
         )
-        count_refusals(gathered.refusals())
-        if purpose == CUT_OFF:
-            observation = _observe(context, window, state, parameters, pulls, gathered)
-            if _freeze(context, window, observation, gathered):
-                _save_etags(context, start_ms, pulls)
-            _open_round(context, window, epoch)
-            return StepResult("collected", f"{observation.count} messages")
-        context.store.windows.save_rejections(start_ms, gathered.rejections)
-        late = _keep_late_of(context, gathered)
-    _save_etags(context, start_ms, pulls)
-    context.store.due.done(task_name(purpose), str(start_ms))
-    return StepResult("pulled", f"{late} late messages")
+        yield state, pulls, gathered
+
+
+def pull_again(context: Context, stored: StoredWindow) -> list[Record]:
+    """Every valid message that brokers have of a window now, variants too, for who has lost a set of it."""
+    epoch = context.network.epoch(stored.epoch)
+    assert epoch is not None
+    with _gathered(context, stored.window, epoch, CUT_OFF) as (_, _, gathered):
+        return [load() for _, load in gathered.identities()]
 
 
 def _decided_without_us(context: Context, window: Window, epoch: Epoch) -> StepResult:

@@ -120,6 +120,9 @@ class Context:
     in_flight: dict[str, int] = field(default_factory=dict)
     in_hand: dict[str, bool] = field(default_factory=dict)
     asked: dict[tuple[str, Address], Future[Any]] = field(default_factory=dict)
+    glanced: bool = False
+    """Whether all files of sets were glanced at since this process began, and up to which if not."""
+    glanced_upto: Root | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property

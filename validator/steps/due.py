@@ -1,4 +1,4 @@
-"""Beat's step: open windows that have begun, queue every row whose wake time has passed, see what is behind.
+"""Beat's step: open windows that have begun, queue every row whose wake time has passed, see what is behind or lost.
 
 It finds in the database what is due, so whatever Redis, a worker or a lost message dropped comes again.
 """
@@ -10,6 +10,7 @@ from validator.ports import StepResult
 from validator.steps.catchup import look_behind
 from validator.steps.collect import CUT_OFF, task_name
 from validator.steps.context import Context, NotYet, block_for, state_at, window_epoch
+from validator.steps.mend import look_for_damage
 
 log = get_logger(__name__)
 
@@ -25,6 +26,7 @@ def look_around(context: Context) -> StepResult:
     now_ms = context.clock.now_ms()
     opened = open_windows(context, now_ms)
     look_behind(context, now_ms)
+    look_for_damage(context, now_ms)
     rows = context.store.due.claim(now_ms, MAX_ROWS, LEASE_MS)
     for task, key in rows:
         context.tasks.enqueue(task, key)

@@ -129,11 +129,28 @@ def load_outcome(context: Context, instance: InstanceId) -> Outcome | None:
     return decode_outcome(body) if body is not None else None
 
 
+def require_outcome(context: Context, instance: InstanceId) -> Outcome:
+    """The same of an instance that is decided here; one whose body was damaged is fetched from who signed it.
+
+    Raises:
+        NotYet: undecided, or not here again.
+    """
+    certificate = context.store.rounds.load_certificate(instance)
+    if certificate is None:
+        raise NotYet(f"{instance} is not decided here")
+    body = context.store.rounds.load_body(certificate.value)
+    if body is None:
+        signers = context.others(signer for signer, _ in certificate.signatures)
+        context.obtain(instance, "value", certificate.value, signers)
+        raise NotYet(f"the outcome of {instance} is not here")
+    return decode_outcome(body)
+
+
 def _require_predecessor(context: Context, number: int) -> None:
     if number == 0:
         return
-    outcome = load_outcome(context, InstanceId(InstanceKind.LATE, number - 1))
-    if outcome is None or not context.store.sets.has_set(set_root(outcome.entries)):
+    outcome = require_outcome(context, InstanceId(InstanceKind.LATE, number - 1))
+    if not context.store.sets.has_set(set_root(outcome.entries)):
         raise NotYet(f"the late set of bundle {number - 1} is not held")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from validator.codec.outcome import decode_observation, decode_outcome, set_root
 from validator.consensus.window import group_by_part, make_entries, make_entry
-from validator.errors import Disagreement, MalformedInput, ValidatorError
+from validator.errors import Disagreement, MalformedInput, TransientError, ValidatorError
 from validator.hashing import hash_object
 from validator.log import get_logger
 from validator.model import Address, Digest, InstanceId, InstanceKind, Record, Root, Statement, StatementKind
@@ -244,4 +244,10 @@ def _own_records(context: Context, instance: InstanceId) -> list[Record]:
     else:
         digest = context.store.windows.load_late_observation(instance.number)
     body = context.store.rounds.load_body(digest) if digest is not None else None
-    return load_records(context, decode_observation(body).set_root) if body is not None else []
+    if body is None:
+        return []
+    try:
+        return load_records(context, decode_observation(body).set_root)
+    except TransientError as error:  # damaged: then more is fetched
+        log.info("observed.not_read", instance=str(instance), reason=str(error))
+        return []

@@ -7,6 +7,7 @@
 | statements, proofs, observations | an hour after their bundle is final; the newest own statement for ever |
 | bundle files | an hour after they are final: they can be read from Arweave |
 | refused records, chain states | 7 days; states at the start of an epoch for ever |
+| files of damaged sets, unfinished files | 7 days |
 | certificates, outcomes, evidence, bundles, reports | for ever |
 
 Sets are kept longer than until the bundle is read back: reports are drafted from them, and late sets look at full
@@ -53,6 +54,7 @@ def sweep(context: Context) -> StepResult:
         deleted["instances"] = rows.prune_instances(shown, MAX_INSTANCES)
         deleted["files"] = delete_bundle_files(context.data_dir / "bundles", shown)
     deleted["files"] = deleted.get("files", 0) + delete_leftovers(context.data_dir / "downloads", now_ms)
+    deleted["files"] += rows.delete_set_files(now_ms - WEEK_MS, MAX_FILES)
     if any(deleted.values()):
         rows.compact()
         log.info("retention.swept", **deleted)

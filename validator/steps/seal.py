@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from validator.codec.bundle_file import write_bundle
-from validator.codec.manifest import decode_ledger, encode_ledger, encode_manifest, manifest_root
+from validator.codec.bundle_file import BundleFile, write_bundle
+from validator.codec.manifest import decode_ledger, decode_manifest, encode_ledger, encode_manifest, manifest_root
 from validator.codec.outcome import set_root
 from validator.codec.receipt import Receipt
-from validator.errors import InvariantError
+from validator.errors import InvariantError, TransientError
 from validator.hashing import order_committee
 from validator.log import get_logger
 from validator.model import (
@@ -42,7 +44,7 @@ from validator.steps.context import (
     state_at,
     system_stream,
 )
-from validator.steps.late import load_outcome
+from validator.steps.late import require_outcome
 from validator.steps.records import load_records
 
 log = get_logger(__name__)
@@ -68,8 +70,7 @@ def seal(context: Context, number: int) -> StepResult:
     config = epoch_config(context, bundle.epoch)
     manifest = build_manifest(context, bundle, config)
     path = context.data_dir / "bundles" / f"{number}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = write_bundle(path, manifest, bundle_records(context, manifest))
+    file = _write(context, path, manifest)
     root = manifest_root(manifest)
     now_ms = context.clock.now_ms()
     sealed = replace(
@@ -89,6 +90,38 @@ def seal(context: Context, number: int) -> StepResult:
     schedule_upload(context, sealed)
     _let_next_follow(context, number)
     return StepResult("sealed", f"{file.rows} messages, {file.size} bytes")
+
+
+def require_file(context: Context, bundle: StoredBundle) -> Path:
+    """The file of a sealed bundle, whole; one that is gone or altered is written again.
+
+    Raises:
+        TransientError: the disk does not let us look or write, or a set is not here now.
+    """
+    path = Path(bundle.path)
+    try:
+        with path.open("rb") as held:
+            if hashlib.file_digest(held, "sha256").digest() == bundle.sha256:
+                return path
+            reason = "altered"
+    except FileNotFoundError:
+        reason = "gone"
+    except OSError as error:
+        raise TransientError(f"{path}: cannot read: {error.strerror}") from error
+    log.error("bundle.file_damaged", bundle=bundle.number, reason=reason)
+    file = _write(context, path, decode_manifest(bundle.manifest))
+    if file.sha256 != bundle.sha256:  # another version of the library; roots and votes cover messages, never the file
+        context.store.bundles.save_file(bundle.number, file.size, file.sha256)
+    return path
+
+
+def _write(context: Context, path: Path, manifest: Manifest) -> BundleFile:
+    """Raises TransientError: the disk is full or refuses, or a set is not here now."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_bundle(path, manifest, bundle_records(context, manifest))
+    except OSError as error:
+        raise TransientError(f"{path}: cannot write: {error.strerror or error}") from error
 
 
 def _let_next_follow(context: Context, number: int) -> None:
@@ -143,10 +176,9 @@ def build_manifest(context: Context, bundle: StoredBundle, config: EpochConfig) 
 
 def load_certified(context: Context, instance: InstanceId) -> Certified:
     """A decided outcome with its certificate. Raises NotYet."""
+    outcome = require_outcome(context, instance)
     certificate = context.store.rounds.load_certificate(instance)
-    outcome = load_outcome(context, instance)
-    if certificate is None or outcome is None:
-        raise NotYet(f"{instance} is not held")
+    assert certificate is not None  # a decision, once saved, stays
     return Certified(outcome, certificate)
 
 

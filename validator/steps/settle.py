@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from validator.codec.outcome import decode_observation, decode_outcome, set_root
 from validator.consensus.boundary import AgreedWindow, bundle_length
-from validator.errors import InvariantError
+from validator.errors import TransientError
 from validator.log import get_logger
 from validator.model import InstanceId, InstanceKind, Outcome, Record, VoteQuorum
 from validator.ports import StepResult, StoredBundle
 from validator.steps.collect import keep_late
 from validator.steps.context import Context, NotYet, epoch_config
-from validator.steps.late import load_outcome
+from validator.steps.late import require_outcome
 from validator.steps.records import load_records
 
 log = get_logger(__name__)
@@ -44,7 +44,7 @@ def settle(context: Context, instance: InstanceId) -> StepResult:
     records = load_records(context, set_root(outcome.entries))
     context.store.archive.save_identities(instance, [r.identity for r in records])
     if instance.kind is InstanceKind.WINDOW:
-        _keep_left_out(context, instance, records)
+        keep_left_out(context, instance, records)
         context.store.windows.save_state(instance.number, "held")
         close_bundles(context)
     else:
@@ -92,9 +92,7 @@ def _canonical_bytes(context: Context, instance: InstanceId) -> int:
     """Size of a held window; remembered, since each window that is held looks at all that wait for their bundle."""
     known = context.sizes.get(instance)
     if known is None:
-        outcome = load_outcome(context, instance)
-        if outcome is None:
-            raise InvariantError(f"window {instance.number} is held without its outcome")
+        outcome = require_outcome(context, instance)
         if len(context.sizes) > MAX_SIZES:
             context.sizes.clear()
         known = context.sizes[instance] = outcome.canonical_bytes
@@ -112,16 +110,28 @@ def _hold(context: Context, instance: InstanceId, certificate: VoteQuorum) -> Ou
     return outcome
 
 
-def _keep_left_out(context: Context, instance: InstanceId, records: Sequence[Record]) -> None:
-    """What we observed and the outcome does not hold is a candidate for the late set."""
+def keep_left_out(context: Context, instance: InstanceId, records: Sequence[Record]) -> None:
+    """What we observed and the outcome does not hold is a candidate for the late set.
+
+    Of a set that is damaged this is done when it has been obtained again; meanwhile later pulls ask brokers for the
+    whole window once more, for it may never be.
+    """
     stored = context.store.windows.load_window(instance.number)
     if stored is None or stored.observation is None:
         return
     body = context.store.rounds.load_body(stored.observation)
     if body is None:
         return
+    observed = decode_observation(body).set_root
+    try:
+        seen = load_records(context, observed)
+    except TransientError:
+        if context.store.sets.has_set(observed):
+            raise
+        context.store.windows.forget_etags(instance.number)
+        return
     held = {r.identity for r in records}
-    left = [r for r in load_records(context, decode_observation(body).set_root) if r.identity not in held]
+    left = [r for r in seen if r.identity not in held]
     if left:
         log.info("window.left_out", window=instance.number, messages=len(left))
         keep_late(context, left)

@@ -6,16 +6,14 @@ before its first byte leaves, so a crash resumes the same transaction and never 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from validator.codec.bundle_file import bundle_tags
 from validator.codec.manifest import decode_manifest
 from validator.codec.statement import sign_upload
-from validator.errors import TransientError
 from validator.log import get_logger
 from validator.model import UploadAnnouncement
 from validator.ports import Gossip, StepResult, StoredBundle, StoredUpload
 from validator.steps.context import Context, epoch_config, require_bundle
+from validator.steps.seal import require_file
 
 log = get_logger(__name__)
 
@@ -50,7 +48,7 @@ def upload(context: Context, number: int) -> StepResult:
         log.info("bundle.posted", bundle=number, storage_id=own.prepared.storage_id.hex(), reward=own.prepared.reward)
     if own.state == "posted":
         announce(context, bundle, own)
-        context.storage.seed(own.prepared, Path(bundle.path))
+        context.storage.seed(own.prepared, require_file(context, bundle))
         own = _save_state(context, own, "seeded")
         log.info("bundle.seeded", bundle=number, bytes=own.prepared.data_size)
     context.store.due.done(task, key)
@@ -83,9 +81,7 @@ def _own_upload(context: Context, number: int) -> StoredUpload | None:
 
 
 def _prepare(context: Context, bundle: StoredBundle) -> StoredUpload:
-    path = Path(bundle.path)
-    if not path.exists():
-        raise TransientError(f"bundle {bundle.number}: its file is gone; sealing again", number=bundle.number)
+    path = require_file(context, bundle)
     header = decode_manifest(bundle.manifest).header
     assert bundle.root is not None
     tags = bundle_tags(header, bundle.root, context.signing, bundle.end_ms)

@@ -103,11 +103,14 @@ def _compare(context: Context, bundle: StoredBundle, heard: HeardUpload) -> None
     if not 0 < transaction.data_size <= MAX_FILE_BYTES:
         raise MalformedInput("transaction.data_size", f"{transaction.data_size} bytes")
     downloads = context.data_dir / "downloads"
-    downloads.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{bundle.number}-", dir=downloads) as folder:
-        path = Path(folder) / "bundle.parquet"
-        context.storage.fetch_data(announcement.storage_id, path, transaction.data_size)
-        verified = verify_in_child(path, expected=manifest)
+    try:
+        downloads.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{bundle.number}-", dir=downloads) as folder:
+            path = Path(folder) / "bundle.parquet"
+            context.storage.fetch_data(announcement.storage_id, path, transaction.data_size)
+            verified = verify_in_child(path, expected=manifest)
+    except OSError as error:
+        raise TransientError(f"{downloads}: {error.strerror or error}") from error
     if verified.root != bundle.root:
         raise MalformedInput("bundle.root", "not the agreed root")
 

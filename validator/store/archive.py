@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, select
 
 from validator.codec.message import record_from_canonical
 from validator.hashing import hash_labelled
@@ -12,7 +12,7 @@ from validator.model import Digest, Identity, InstanceId, Record
 from validator.ports import Clock
 from validator.store import schema
 from validator.store.database import Database
-from validator.store.rows import chunks, insert_all_new, insert_new
+from validator.store.rows import chunks, insert_all_new, insert_new, is_instance
 
 
 class ArchiveRows:
@@ -35,12 +35,19 @@ class ArchiveRows:
 
     def stored_identities(self, identities: Sequence[Identity]) -> set[Identity]:
         """Which of these messages are in an agreed set."""
+        return self._known(identities)
+
+    def identities_of(self, instance: InstanceId, identities: Sequence[Identity]) -> set[Identity]:
+        """Which of these messages are in the agreed set of one instance."""
+        return self._known(identities, is_instance(schema.identities, instance))
+
+    def _known(self, identities: Sequence[Identity], *conditions: ColumnElement[bool]) -> set[Identity]:
         by_key = {identity_key(identity): identity for identity in identities}
         t = schema.identities
         found: set[Identity] = set()
         with self._database.read() as connection:
             for keys in chunks(by_key):
-                rows = connection.scalars(select(t.c.identity).where(t.c.identity.in_(keys)))
+                rows = connection.scalars(select(t.c.identity).where(t.c.identity.in_(keys), *conditions))
                 found.update(by_key[Digest(key)] for key in rows)
         return found
 

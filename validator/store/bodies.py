@@ -1,17 +1,22 @@
-"""Canonical observations and outcomes, kept under their digests."""
+"""Canonical observations and outcomes, kept under their digests; what does not hash to its digest is not here."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, select
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, and_, bindparam, delete, or_, select
 
 from validator.codec import cbor
+from validator.codec.outcome import decode_observation, decode_outcome
+from validator.codec.outcome import set_root as compute_set_root
 from validator.errors import MalformedInput
 from validator.hashing import hash_object
-from validator.model import Digest, InstanceId, InstanceKind
+from validator.model import Digest, InstanceId, InstanceKind, Root
 from validator.store import schema
 from validator.store.rows import insert_new
 
 KINDS = {"observation/1": "observation", "outcome/1": "outcome"}
+MAX_LOOKED_AT = 5_000
 _BYTES = select(schema.bodies.c.bytes).where(schema.bodies.c.digest == bindparam("at_digest"))
 
 
@@ -37,6 +42,41 @@ def save_body(connection: Connection, body: bytes, now_ms: int) -> Digest:
 
 def load_body(connection: Connection, digest: Digest) -> bytes | None:
     return connection.scalar(_BYTES, {"at_digest": digest})
+
+
+def drop_body(connection: Connection, digest: Digest) -> None:
+    """Make room for the body as it was, where what is kept does not give its digest any more."""
+    connection.execute(delete(schema.bodies).where(schema.bodies.c.digest == digest))
+
+
+def find_set(connection: Connection, set_root: Root, window_starts: Sequence[int]) -> InstanceId | None:
+    """The instance of which this is an outcome's set, or an observed one: one of these windows, or a late set."""
+    t = schema.bodies
+    kind, number = t.c.instance_kind, t.c.instance_number
+    query = (
+        select(t.c.kind, t.c.bytes)
+        .where(
+            or_(
+                and_(kind == int(InstanceKind.WINDOW), number.in_(window_starts)),
+                kind == int(InstanceKind.LATE),
+            )
+        )
+        .order_by(kind, number.desc())
+        .limit(MAX_LOOKED_AT)
+    )
+    for row in connection.execute(query):
+        try:
+            if row.kind == "outcome":
+                outcome = decode_outcome(row.bytes)
+                found = compute_set_root(outcome.entries), outcome.instance
+            else:
+                observation = decode_observation(row.bytes)
+                found = observation.set_root, observation.instance
+        except MalformedInput:
+            continue  # damaged too
+        if found[0] == set_root:
+            return found[1]
+    return None
 
 
 def _head(body: bytes) -> tuple[str, InstanceId]:

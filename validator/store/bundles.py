@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from validator.codec.statement import decode_upload, encode_upload
 from validator.errors import AlreadyDone, InvariantError
-from validator.model import StorageId, UploadAnnouncement
+from validator.model import Digest, StorageId, UploadAnnouncement
 from validator.ports import Clock, HeardUpload, PreparedUpload, StoredBundle, StoredUpload
 from validator.store import schema
 from validator.store.database import Database
@@ -71,6 +71,13 @@ class BundleRows:
             held = connection.execute(select(t.c.root).where(t.c.number == bundle.number)).one_or_none()
         if held is None or held.root != bundle.root:
             raise InvariantError(f"bundle {bundle.number} was never opened, or is sealed with another root")
+
+    def save_file(self, number: int, size: int, sha256: Digest) -> None:
+        """A sealed bundle's file was written again, and differs."""
+        t = schema.bundles
+        with self._database.write() as connection:
+            change = update(t).where(t.c.number == number, t.c.state != "open")
+            connection.execute(change.values(size=size, sha256=sha256))
 
     def save_bundle_state(self, number: int, state: str) -> None:
         """Climb the ladder open, sealed, verified, final; a bundle that stands there or higher stays."""

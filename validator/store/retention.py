@@ -50,6 +50,10 @@ class RetentionRows:
             self._sets.delete_set(set_root)
         return len(old)
 
+    def delete_set_files(self, before_ms: int, limit: int) -> int:
+        """Files of damaged sets, and of savings that never ended."""
+        return self._sets.sweep_files(before_ms, limit)
+
     def delete_identities(self, before_ms: int, limit: int) -> int:
         """Of messages too old for any late set to come: what was agreed, and what never was."""
         deleted = 0

@@ -12,10 +12,11 @@ from validator.codec.statement import decode_quorum, encode_quorum
 from validator.consensus.votes import AHEAD, BEHIND
 from validator.errors import InvariantError
 from validator.hashing import hash_object
-from validator.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.log import get_logger
+from validator.model import Address, Digest, InstanceId, InstanceKind, Root, Statement, StatementKind, VoteQuorum
 from validator.ports import Clock, RoundHead, StaleState, StoredRound, Taken
 from validator.store import due, schema
-from validator.store.bodies import load_body, save_body
+from validator.store.bodies import drop_body, find_set, load_body, save_body
 from validator.store.database import Database
 from validator.store.meta import require_active
 from validator.store.rows import at_instance, insert_new, is_instance, of_instance
@@ -34,6 +35,8 @@ from validator.store.statements import (
     save_proof,
     save_statements,
 )
+
+log = get_logger(__name__)
 
 ADVANCE = "round.advance"
 """The task that is due at a round's wake time, with the instance as its key."""
@@ -279,8 +282,20 @@ class RoundRows:
             return save_body(connection, body, self._clock.now_ms())
 
     def load_body(self, digest: Digest) -> bytes | None:
+        """Its bytes, if they are here whole; what was altered is dropped, so that it can be obtained again."""
         with self._database.read() as connection:
-            return load_body(connection, digest)
+            body = load_body(connection, digest)
+        if body is None or hash_object(body) == digest:
+            return body
+        with self._database.write() as connection:
+            drop_body(connection, digest)
+        log.error("body.damaged", digest=digest.hex())
+        return None
+
+    def find_set(self, set_root: Root, window_starts: Sequence[int]) -> InstanceId | None:
+        """The instance of which this is an outcome's set, or an observed one: of these windows, or of any late set."""
+        with self._database.read() as connection:
+            return find_set(connection, set_root, window_starts)
 
     def mark_queued(self, instance: InstanceId) -> bool:
         """True: the flag was free and is set now; False: it was set, or the instance is decided or not open here."""

@@ -357,6 +357,15 @@ sets = Table(
     Index(None, "newest_ms"),
 )
 
+damaged_sets = Table(
+    "damaged_sets",
+    metadata,
+    Column("set_root", LargeBinary(32), primary_key=True),
+    Column("newest_ms", BigInteger, nullable=False),
+    Column("found_ms", BigInteger, nullable=False),
+    Column("tried_ms", BigInteger, nullable=False),
+)
+
 identities = Table(
     "identities",
     metadata,

@@ -2,7 +2,8 @@
 
     file    = block… index-frame
     block   = zstd frame of about 256 KiB of a CBOR sequence (RFC 8742)
-    index-frame = zstd skippable frame: magic 0x184D2A50, u32 size, index, u64 length of index, "LSINDEX1"
+    index-frame = zstd skippable frame: magic 0x184D2A50, u32 size, index, SHA-256 of the index,
+                  u64 length of index, "LSINDEX2" (files of earlier releases end in "LSINDEX1" and have no SHA-256)
     index   = ["set-index/1", set_root, [[offset, size, plain size]…], [[entry fields without flags,
               timestamps (u64 each), leaves (32 bytes each), positions (u32 block, u32 offset, u32 length each)]…]]
 
@@ -10,10 +11,17 @@ Integers are big-endian. A reader that knows nothing of the index (``zstd -dc``)
 written under a temporary name, synced, and renamed, so it is there whole or not at all; equal sets written at once
 by two workers replace each other. Blocks are decompressed to the size the index names and no further, with a zstd
 window of at most 8 MiB.
+
+What is read was written here, or it is damaged: the index is hashed when it is opened, its entries must give the set's
+root, and each block carries a checksum. A file that is gone, cut short or altered raises ``DamagedSegment``. Where a
+disk does not let us look (no permission, no folder, no descriptors), nothing is known yet: a ``TransientError``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import io
 import itertools
 import os
@@ -53,12 +61,14 @@ CACHED_RECORDS = 500_000
 
 _SKIPPABLE = 0x184D2A50
 _TAIL = struct.Struct(">Q8s")
-_MAGIC = b"LSINDEX1"
+_MAGIC = b"LSINDEX2"
+_UNHASHED = b"LSINDEX1"
+_ASIDE = "damaged"
 _POSITION = struct.Struct(">III")
 
 
 class DamagedSegment(TransientError):
-    """A file is gone, cut short or altered: drop it and obtain the set again."""
+    """A file is gone, cut short or altered: the set is not held, and is to be obtained again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,14 @@ class SavedSet:
     set_root: Root
     entries: tuple[PartitionEntry, ...]
     info: SegmentInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """What is left of a damaged set: messages that can still be read, and the leaves of all if the index is whole."""
+
+    messages: tuple[bytes, ...] = ()
+    leaves: frozenset[Digest] | None = None
 
 
 @dataclass(slots=True)
@@ -147,9 +165,13 @@ class SegmentStore:
                 if expected not in (None, saved.set_root):
                     raise InvariantError(f"set {expected.hex()} does not have this root")
                 target = self.path(saved.set_root)
-                self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+                folder = target.rpartition("/")[0]
+                named = self._fs.exists(folder)
+                self._fs.makedirs(folder, exist_ok=True)
                 self._fs.mv(temporary, target)
-                self._sync_folder(target)
+                self._sync_folder(folder)
+                if not named:
+                    self._sync_folder(self._base)
             except BaseException:
                 if self._fs.exists(temporary):
                     self._fs.rm(temporary)
@@ -171,6 +193,66 @@ class SegmentStore:
             return
         except OSError as error:
             raise TransientError(f"set {set_root.hex()}: cannot delete: {error.strerror or error}") from error
+
+    def glance(self, set_root: Root, size: int) -> None:
+        """Look whether the file has its length and its end; one that a power loss cut short or left as zeros has not.
+
+        Raises DamagedSegment, or TransientError where that cannot be told now.
+        """
+        with self._open(set_root) as file:
+            end = file.seek(0, io.SEEK_END)
+            file.seek(max(0, end - len(_MAGIC)))
+            if end != size or file.read() not in (_MAGIC, _UNHASHED):
+                raise DamagedSegment(f"set {set_root.hex()}: {end} bytes instead of {size}, or altered at the end")
+
+    def put_aside(self, set_root: Root) -> None:
+        """Move a damaged file out of the way, so that the set can be written anew; one that is gone is fine."""
+        with self._cache_lock:
+            self._cache.pop(set_root, None)
+        try:
+            self._fs.makedirs(f"{self._base}/{_ASIDE}", exist_ok=True)
+            self._fs.mv(self.path(set_root), self._aside(set_root))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise TransientError(f"set {set_root.hex()}: cannot move: {error.strerror or error}") from error
+
+    def salvage(self, set_root: Root) -> Salvage:
+        """What can still be read of a file that was put aside."""
+        messages: list[bytes] = []
+        leaves: frozenset[Digest] | None = None
+        with contextlib.suppress(OSError, DamagedSegment), self._fs.open(self._aside(set_root), "rb") as file:
+            index = _read_index(file, set_root)
+            leaves = frozenset(leaf for part in index.parts for _, leaf in _ids(part))
+            places = [p for part in index.parts for p in _POSITION.iter_unpack(part.positions)]
+            for block, members in itertools.groupby(places, key=lambda place: place[0]):
+                with contextlib.suppress(OSError, DamagedSegment):
+                    plain = _read_block(file, index, block)
+                    messages += [plain[offset : offset + length] for _, offset, length in members]
+        return Salvage(tuple(messages), leaves)
+
+    def sweep(self, before_s: float, limit: int) -> int:
+        """Delete what is older of damaged files and of files that a process died over; returns how many."""
+        if not self._fs.exists(self._base):
+            return 0
+        deleted = 0
+        try:
+            names = [name for name in self._fs.ls(self._base, detail=False) if name.endswith(".tmp")]
+            aside = f"{self._base}/{_ASIDE}"
+            if self._fs.exists(aside):
+                names += self._fs.ls(aside, detail=False)
+            for name in names:
+                if deleted < limit and self._fs.modified(name).timestamp() < before_s:
+                    self._fs.rm(name)
+                    deleted += 1
+        except FileNotFoundError:
+            return deleted  # somebody else deletes at the same time
+        except OSError as error:
+            raise TransientError(f"sets: cannot delete: {error.strerror or error}") from error
+        return deleted
+
+    def _aside(self, set_root: Root) -> str:
+        return f"{self._base}/{_ASIDE}/{set_root.hex()}.zst"
 
     def load_entries(self, set_root: Root) -> tuple[PartitionEntry, ...]:
         """Entries of the set, flags zero. Raises DamagedSegment."""
@@ -216,23 +298,29 @@ class SegmentStore:
         return saved
 
     def _sync_folder(self, path: str) -> None:
-        """Make the rename durable: the folder's own entry, on file systems that have one."""
+        """Make the names in a folder durable, on file systems where that is asked for."""
         if not self._local:
             return
-        folder = os.open(path.rpartition("/")[0], os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
 
-    def _open(self, set_root: Root) -> BinaryIO:
+    @contextlib.contextmanager
+    def _open(self, set_root: Root) -> Iterator[BinaryIO]:
+        """The file, to be read. Raises DamagedSegment, or TransientError where the disk does not let us look."""
         try:
-            file: BinaryIO = self._fs.open(self.path(set_root), "rb")
+            with self._fs.open(self.path(set_root), "rb") as file:
+                yield file
         except FileNotFoundError as error:
+            if not self._fs.exists(self._base):  # not mounted, rather than every file gone
+                raise TransientError(f"the folder of sets is not there: {self._base}") from error
             raise DamagedSegment(f"set {set_root.hex()}: the file is gone", set_root=set_root.hex()) from error
         except OSError as error:
+            if error.errno == errno.EIO:  # the medium has lost these bytes
+                raise DamagedSegment(f"set {set_root.hex()}: {error.strerror}", set_root=set_root.hex()) from error
             raise TransientError(f"set {set_root.hex()}: cannot read: {error.strerror or error}") from error
-        return file
 
     def _index(self, set_root: Root) -> _Index:
         with self._cache_lock:
@@ -278,19 +366,21 @@ class _Writer:
         entries = tuple(part.entry for part in self._parts)
         root = compute_set_root(entries)
         length = 0
+        digest = hashlib.sha256()
         for piece in self._index_pieces(root):
             length += len(piece)
+            digest.update(piece)
         if length > MAX_INDEX_BYTES:
             raise InvariantError(f"index of {length} bytes")
-        self._file.write(struct.pack("<II", _SKIPPABLE, length + _TAIL.size))
+        self._file.write(struct.pack("<II", _SKIPPABLE, length + digest.digest_size + _TAIL.size))
         for piece in self._index_pieces(root):
             self._file.write(piece)
-        self._file.write(_TAIL.pack(length, _MAGIC))
+        self._file.write(digest.digest() + _TAIL.pack(length, _MAGIC))
         info = SegmentInfo(
             sum(e.count for e in entries),
             sum(e.signed_bytes for e in entries),
             self._newest_ms,
-            self._at + 8 + length + _TAIL.size,
+            self._at + 8 + length + digest.digest_size + _TAIL.size,
         )
         return SavedSet(root, entries, info)
 
@@ -398,10 +488,16 @@ def _read_index(file: BinaryIO, set_root: Root) -> _Index:
         end = file.seek(0, io.SEEK_END)
         file.seek(max(0, end - _TAIL.size))
         length, magic = _TAIL.unpack(file.read(_TAIL.size))
-        if magic != _MAGIC or length > min(MAX_INDEX_BYTES, end):
+        hash_bytes = 0 if magic == _UNHASHED else 32
+        start = end - _TAIL.size - hash_bytes - length
+        if magic not in (_MAGIC, _UNHASHED) or length > MAX_INDEX_BYTES or start < 0:
             raise MalformedInput("index", "no index at the end")
-        file.seek(end - _TAIL.size - length)
-        root, blocks, parts = cbor.decode_object(file.read(length), "set-index/1", 3, max_bytes=MAX_INDEX_BYTES)
+        file.seek(start)
+        data = file.read(length)
+        if hash_bytes and hashlib.sha256(data).digest() != file.read(hash_bytes):
+            raise MalformedInput("index", "altered")
+        root, blocks, parts = cbor.decode_object(data, "set-index/1", 3, max_bytes=MAX_INDEX_BYTES)
+        del data
         if root != set_root:
             raise MalformedInput("index", "of another set")
         index = _Index(
@@ -413,6 +509,8 @@ def _read_index(file: BinaryIO, set_root: Root) -> _Index:
             sizes = (len(part.timestamps), len(part.leaves), len(part.positions))
             if sizes != (8 * count, 32 * count, _POSITION.size * count):
                 raise MalformedInput("index", "lists of different lengths")
+        if compute_set_root(tuple(part.entry for part in index.parts)) != set_root:
+            raise MalformedInput("index", "entries do not give the root")
     except (MalformedInput, struct.error, TypeError, ValueError) as error:
         raise DamagedSegment(f"set {set_root.hex()}: {error}", set_root=set_root.hex()) from error
     return index

@@ -1,24 +1,36 @@
-"""Sets of messages: a file each (segments.py), and a row that says which are whole and durable."""
+"""Sets of messages: a file each (segments.py), and a row that says which are whole and durable.
+
+Of a set there are three answers. *Held*: its row is there. *Not held*: it is not. *Damaged*: it was held, and whoever
+read it found its file gone, cut short or altered; then it is held no more, its file is put aside, and a row in
+``damaged_sets`` has it obtained again (steps/mend.py). A disk that does not let us look is none of these: that is a
+TransientError, and nothing changes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from validator.codec.message import record_from_canonical
 from validator.errors import MalformedInput
+from validator.log import get_logger
 from validator.model import Digest, PartitionEntry, Record, Root, StreamPart
-from validator.ports import Clock, SetPage
+from validator.ports import Clock, DamagedSet, SetPage
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import insert_new
 from validator.store.segments import DamagedSegment, SegmentInfo, SegmentStore
 
+log = get_logger(__name__)
+
+LOOKED_AT_ROWS = 1_000
+"""Files that are glanced at in one go."""
+
 
 class SetRows:
-    """The port ``Sets``. A damaged file is forgotten and raised as DamagedSegment, so the set can be obtained again."""
+    """The port ``Sets``. A damaged file is noted and raised as DamagedSegment, so the set is obtained again."""
 
     def __init__(self, database: Database, segments: SegmentStore, clock: Clock) -> None:
         self._database = database
@@ -46,8 +58,10 @@ class SetRows:
             "newest_ms": info.newest_ms,
             "saved_ms": self._clock.now_ms(),
         }
+        t = schema.damaged_sets
         with self._database.write() as connection:
             insert_new(connection, schema.sets, row)
+            connection.execute(delete(t).where(t.c.set_root == set_root))
 
     def has_set(self, set_root: Root) -> bool:
         t = schema.sets
@@ -105,10 +119,68 @@ class SetRows:
             connection.execute(delete(schema.sets).where(schema.sets.c.set_root == set_root))
         self._segments.delete(set_root)
 
+    # --- damage ---
+
+    def damaged(self, limit: int) -> list[DamagedSet]:
+        """Sets that were held and are to be obtained again; those that waited longest since they were tried first."""
+        t = schema.damaged_sets
+        query = select(t.c.set_root, t.c.newest_ms).order_by(t.c.tried_ms, t.c.set_root).limit(limit)
+        with self._database.read() as connection:
+            return [DamagedSet(Root(row.set_root), row.newest_ms) for row in connection.execute(query)]
+
+    def salvage(self, set_root: Root) -> tuple[list[Record], frozenset[Digest] | None]:
+        """What can still be read of a damaged set, and the leaves of all its messages if they are known."""
+        left = self._segments.salvage(set_root)
+        records = []
+        for data in left.messages:
+            with contextlib.suppress(MalformedInput):
+                records.append(record_from_canonical(data))
+        return [r for r in records if left.leaves is None or r.leaf in left.leaves], left.leaves
+
+    def note_attempt(self, set_root: Root, *, needed: bool) -> None:
+        """A damaged set could not be obtained: others are tried before it; one that nobody needs is forgotten."""
+        t = schema.damaged_sets
+        with self._database.write() as connection:
+            if needed:
+                connection.execute(update(t).where(t.c.set_root == set_root).values(tried_ms=self._clock.now_ms()))
+            else:
+                connection.execute(delete(t).where(t.c.set_root == set_root))
+
+    def glance(self, after: Root | None) -> Root | None:
+        """Glance at some of the files, in the order of roots; where to go on, None at the end.
+
+        For the time after a power loss: whoever needs a set may ask only that it is held.
+        """
+        t = schema.sets
+        query = select(t.c.set_root, t.c.size).where(t.c.set_root > (after or b"")).order_by(t.c.set_root)
+        with self._database.read() as connection:
+            rows = connection.execute(query.limit(LOOKED_AT_ROWS)).all()
+        for row in rows:
+            with contextlib.suppress(DamagedSegment), self._watched(Root(row.set_root)):
+                self._segments.glance(Root(row.set_root), row.size)
+        return Root(rows[-1].set_root) if len(rows) == LOOKED_AT_ROWS else None
+
+    def sweep_files(self, before_ms: int, limit: int) -> int:
+        """Delete files of damaged sets, and of savings that never ended, last changed before a time."""
+        return self._segments.sweep(before_ms / 1000, limit)
+
     @contextlib.contextmanager
     def _watched(self, set_root: Root) -> Iterator[None]:
         try:
             yield
-        except DamagedSegment:
-            self.delete_set(set_root)
+        except DamagedSegment as error:
+            self._note_damage(set_root, str(error))
             raise
+
+    def _note_damage(self, set_root: Root, reason: str) -> None:
+        """Row first: a crash behind it leaves a file that the next saving replaces. Said once, by who takes the row."""
+        t = schema.sets
+        with self._database.write() as connection:
+            taken = delete(t).where(t.c.set_root == set_root).returning(t.c.newest_ms)
+            newest_ms = connection.scalar(taken)
+            if newest_ms is None:
+                return  # not held, or noted by another
+            times = {"found_ms": self._clock.now_ms(), "tried_ms": 0}
+            insert_new(connection, schema.damaged_sets, {"set_root": set_root, "newest_ms": newest_ms} | times)
+        log.error("set.damaged", set_root=set_root.hex(), reason=reason)
+        self._segments.put_aside(set_root)

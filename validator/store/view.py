@@ -200,6 +200,7 @@ class Status:
     events: tuple[EventView, ...]
     sets: int
     set_bytes: int
+    damaged_sets: int
     late_candidates: int
 
 
@@ -277,6 +278,7 @@ class SqlView:
                 events=_load_events(connection),
                 sets=_count(connection, schema.sets.c.set_root),
                 set_bytes=int(connection.scalar(select(func.coalesce(func.sum(schema.sets.c.size), 0))) or 0),
+                damaged_sets=_count(connection, schema.damaged_sets.c.set_root),
                 late_candidates=_count(connection, schema.late_candidates.c.identity),
             )
 

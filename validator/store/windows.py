@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from validator.errors import InvariantError
 from validator.model import Address, Digest, StreamPart, Window
@@ -133,6 +133,12 @@ class WindowRows:
             for (broker, (stream_id, partition)), etag in etags.items():
                 row = {"window_start": start_ms, "broker": broker, "stream_id": stream_id, "partition": partition}
                 insert_or_replace(connection, schema.etags, {**row, "etag": etag})
+
+    def forget_etags(self, start_ms: int) -> None:
+        """The next pull asks for the whole window, whatever was there before."""
+        t = schema.etags
+        with self._database.write() as connection:
+            connection.execute(delete(t).where(t.c.window_start == start_ms))
 
     def save_rejections(self, start_ms: int, rejections: Collection[Rejection]) -> None:
         """Distinct records are counted once per reason."""

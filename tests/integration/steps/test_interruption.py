@@ -12,7 +12,7 @@ from validator.model import Record
 
 MakeNetwork = Callable[..., SmallNetwork]
 
-ELSEWHERE = ("round.obtain", "round.catch_up", "window.collect.bundle")
+ELSEWHERE = ("round.obtain", "round.catch_up", "window.collect.bundle", "sets.mend")
 """Nothing to obtain where one validator is alone; the bundle's pulls are part of late.collect."""
 ONE_VOTE_PER_PLACE = (
     "SELECT count(*) FROM (SELECT DISTINCT instance_kind, instance_number, signer, statement_kind, round, value,"

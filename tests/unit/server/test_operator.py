@@ -84,6 +84,7 @@ STATUS = Status(
     events=(EventView(5, "error", "round.stuck", EVIL),),
     sets=2,
     set_bytes=300,
+    damaged_sets=1,
     late_candidates=6,
 )
 

@@ -46,6 +46,12 @@ class Rows:
     def last_bundle(self) -> None:
         return None
 
+    def glance(self, after: object) -> None:
+        return None
+
+    def damaged(self, limit: int) -> list[object]:
+        return []
+
     def pending(self, task: str) -> list[str]:
         return [key for known, key in self.due if known == task]
 
@@ -68,8 +74,9 @@ def context() -> Any:
     rows = Rows()
     clock = SimpleNamespace(at_ms=GENESIS_MS)
     clock.now_ms = lambda: clock.at_ms
-    store = SimpleNamespace(windows=rows, due=rows, bundles=rows)
-    return SimpleNamespace(network=some_network(epoch_windows=1_000), clock=clock, store=store, tasks=Queue())
+    store = SimpleNamespace(windows=rows, due=rows, bundles=rows, sets=rows)
+    network = some_network(epoch_windows=1_000)
+    return SimpleNamespace(network=network, clock=clock, store=store, tasks=Queue(), glanced=False, glanced_upto=None)
 
 
 def test_nothing_is_opened_before_the_first_window_begins(context: Any) -> None:
