@@ -364,6 +364,9 @@ class Chain(Protocol):
     def fetch_block_at(self, timestamp_s: int) -> Block | None:
         """Highest block with timestamp <= ``timestamp_s``; None until a finalised block with a later one exists."""
 
+    def fetch_blocks(self, numbers: Sequence[int]) -> list[Block]:
+        """Blocks by number as the chain is now."""
+
     def fetch_state(self, block: Block) -> ChainState: ...
 
     def fetch_publish_permission(self, stream_id: str, publisher: bytes, block: Block) -> bool: ...
@@ -797,12 +800,42 @@ class Reports(Protocol):
         """The ledger after report ``number``."""
 
 
+@dataclass(frozen=True, slots=True)
+class CutPoint:
+    """A stored B: the block for a time."""
+
+    at_s: int
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class Reorganisation:
+    """A stored cut point that the chain has replaced. ``signed``: instances that were observed or agreed by it."""
+
+    at_s: int
+    number: int
+    stored_hash: Digest
+    present_hash: Digest
+    depth: int
+    signed: str
+    found_ms: int
+
+
 class ChainCache(Protocol):
     """Blocks and states by the time they are for, stored when first read; and the newest heads."""
 
     def load_block(self, timestamp_s: int) -> Block | None: ...
 
     def save_block(self, timestamp_s: int, block: Block) -> None: ...
+
+    def load_cut_points(self, since_s: int, below_s: int | None, limit: int) -> list[CutPoint]:
+        """The newest stored cut points of a time or later, and before another."""
+
+    def replace_block(self, cut: CutPoint, block: Block | None, found: Reorganisation, epoch: int | None) -> bool:
+        """Forget a cut point that the chain has replaced; ``epoch``: its committee stays, read at the old block."""
+
+    def load_epoch_block(self, epoch: int) -> Block | None:
+        """The block at which an epoch's committee was read, where the chain has replaced it since."""
 
     def load_state(self, block_hash: Digest) -> ChainState | None: ...
 

@@ -20,6 +20,8 @@ class FakeRpc:
         self.times = times
         self.final = final
         self.reads = 0
+        self.branch: dict[int, bytes] = {}
+        """By number what distinguishes a block that has replaced another."""
 
     def agree(self, requests: Sequence[Request[Any]]) -> list[Any]:
         return [self._answer(request) for request in requests]
@@ -32,7 +34,7 @@ class FakeRpc:
             number = int(name, 16)
         if number >= len(self.times):
             raise TransientError("no such block", reason="unavailable")
-        digest = hashlib.sha256(number.to_bytes(8, "big")).hexdigest()
+        digest = hashlib.sha256(number.to_bytes(8, "big") + self.branch.get(number, b"")).hexdigest()
         return request.parse(
             {"number": hex(number), "hash": "0x" + digest, "timestamp": hex(self.times[number]), "parentHash": "0x00"}
         )

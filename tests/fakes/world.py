@@ -135,6 +135,8 @@ class World:
         self.accepted: dict[int, AcceptedReport] = {}
         self.reports: dict[int, Report] = {}
         self.sent: dict[Digest, tuple[bool, int]] = {}
+        self.replaced_from: list[int] = []
+        """Times from which on the chain has replaced its blocks."""
         self.nodes = (
             *(Node(m, 10**18, None, f"http://127.0.0.1:{4000 + i}") for i, m in enumerate(self.members)),
             *(Node(b, 10**18, f"http://127.0.0.1:{5000 + i}", None) for i, b in enumerate(self.brokers)),
@@ -145,7 +147,18 @@ class World:
     # --- chain ---
 
     def block(self, timestamp_s: int) -> Block:
-        return Block(timestamp_s - START_S, Digest(hashlib.sha256(b"block%d" % timestamp_s).digest()), timestamp_s)
+        branch = sum(timestamp_s >= from_s for from_s in self.replaced_from)
+        return Block(timestamp_s - START_S, _block_hash(timestamp_s, branch), timestamp_s)
+
+    def reorganise(self, depth: int) -> None:
+        """The newest ``depth`` blocks are replaced by others."""
+        self.replaced_from.append(self.head().timestamp_s - depth + 1)
+
+    def require_present(self, block: Block) -> None:
+        """Raises TransientError: the chain has replaced this block, and no node has its state any more."""
+        old = {_block_hash(block.timestamp_s, branch) for branch in range(len(self.replaced_from) + 1)}
+        if block.hash in old - {self.block(block.timestamp_s).hash}:
+            raise TransientError("resource not found", reason="unavailable")
 
     def head(self) -> Block:
         return self.block(self.clock.now_ms() // 1000)
@@ -190,6 +203,10 @@ class World:
         return list(self.transactions)
 
 
+def _block_hash(timestamp_s: int, branch: int) -> Digest:
+    return Digest(hashlib.sha256(b"block%d" % timestamp_s + b"+" * branch).digest())
+
+
 class WorldChain:
     """The port ``Chain``."""
 
@@ -211,19 +228,27 @@ class WorldChain:
             return None
         return self.block_of(self.world.block(timestamp_s))
 
+    def fetch_blocks(self, numbers: Sequence[int]) -> list[Block]:
+        return [self.block_of(self.world.block(START_S + number)) for number in numbers]
+
     def fetch_state(self, block: Block) -> ChainState:
         world = self.world
+        world.require_present(block)
         return ChainState(
             block, world.nodes_at(block.number), world.stores, f"0x{CONTRACTS.node_manager.hex()}/system", {}
         )
 
     def fetch_publish_permission(self, stream_id: str, publisher: bytes, block: Block) -> bool:
+        self.world.require_present(block)
         return (stream_id, publisher) in self.world.publishers
 
     def fetch_consumer_balances(self, consumers: Sequence[Address], block: Block) -> Mapping[Address, int]:
+        self.world.require_present(block)
         return dict.fromkeys(consumers, 10**12)
 
     def fetch_last_report(self, block: Block | None = None) -> AcceptedReport | None:
+        if block is not None:
+            self.world.require_present(block)
         known = [r for r in self.world.accepted.values() if block is None or r.block_number <= block.number]
         return max(known, key=lambda r: r.number, default=None)
 

@@ -2,12 +2,17 @@
 
 A block is what a majority of sources call by one hash. Head and finalised block are the highest that a majority has
 reached, so a source that lags, or names blocks that nobody else has, moves neither.
+
+Final blocks are remembered, yet where finality is a number of blocks even they may be replaced. So no cut point is
+named from memory alone: it and the block behind it are compared with the chain as it is, and what is remembered is
+forgotten where they differ.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_right, insort
+from collections.abc import Sequence
 from typing import Any
 
 from validator.chain.rpc import Request, Rpc, parse_bytes, parse_number
@@ -18,6 +23,8 @@ from validator.model import Block, Digest
 CACHED_BLOCKS = 4096
 MAX_TIME_S = MAX_TIMESTAMP_MS // 1000
 """The last second in which a message can lie: its milliseconds fit wherever times are kept."""
+MAX_SEARCHES = 3
+"""Searches for one B(t); only a chain that is being replaced asks for a second."""
 MAX_STEPS = 128
 """Reads of one search for B(t); halving alone needs 64."""
 
@@ -49,7 +56,7 @@ def _parse_parent(value: Any) -> bytes:
 
 
 class Blocks:
-    """Finalised blocks are kept, up to ``CACHED_BLOCKS``; they never change. Thread-safe."""
+    """Finalised blocks are kept, up to ``CACHED_BLOCKS``. Thread-safe."""
 
     def __init__(self, rpc: Rpc, *, finality: str, first_block: int = 0) -> None:
         """``finality``: "finalized", or how many blocks below the head count as final."""
@@ -79,9 +86,7 @@ class Blocks:
         known = self._known.get(number)
         if known is not None:
             return known
-        block: Block = self._rpc.agree([block_by_number(number)])[0]
-        if block.number != number:
-            raise RemoteFault(f"asked for block {number}, got {block.number}", number=number)
+        block = self.fetch_blocks([number])[0]
         if self._finalised is not None and number <= self._finalised.number:
             self._keep(block)
         return block
@@ -103,6 +108,26 @@ class Blocks:
             TransientError: sources do not answer or do not agree yet.
             RemoteFault: the chain has no block that old, or its timestamps fall.
         """
+        for _ in range(MAX_SEARCHES):
+            found = self._search(timestamp_s)
+            if found is None:
+                return None
+            low, high = found
+            if self.fetch_blocks([low.number, high.number]) == [low, high]:
+                return low
+            self._forget()
+        raise TransientError(f"the chain changes while the block at {timestamp_s} is looked for", reason="unavailable")
+
+    def fetch_blocks(self, numbers: Sequence[int]) -> list[Block]:
+        """Blocks by number as the sources name them now, never from memory. Raises TransientError."""
+        blocks: list[Block] = self._rpc.agree([block_by_number(number) for number in numbers])
+        for number, block in zip(numbers, blocks, strict=True):
+            if block.number != number:
+                raise RemoteFault(f"asked for block {number}, got {block.number}", number=number)
+        return blocks
+
+    def _search(self, timestamp_s: int) -> tuple[Block, Block] | None:
+        """B and the block behind it, partly from memory."""
         if self._finalised is None or self._finalised.timestamp_s <= timestamp_s:
             self.fetch_finalised()
         high = self._finalised
@@ -114,7 +139,7 @@ class Blocks:
         for _ in range(MAX_STEPS):
             gap = high.number - low.number
             if gap <= 1:
-                return low
+                return low, high
             if high.timestamp_s < low.timestamp_s:
                 raise RemoteFault("timestamps of blocks fall", first=low.number, last=high.number)
             if halve:
@@ -162,14 +187,14 @@ class Blocks:
             return self.fetch_block(max(block.number - depth, 0))
         blocks = self._rpc.each_at_least(request, self._rpc.majority)
         reached = sorted((block.number for block in blocks), reverse=True)[self._rpc.majority - 1]
-        return self._fetch_fresh(max(reached - depth, 0))
+        return self.fetch_blocks([max(reached - depth, 0)])[0]
 
-    def _fetch_fresh(self, number: int) -> Block:
-        """As ``fetch_block``, but never from memory: the hash is what the sources say now."""
-        block: Block = self._rpc.agree([block_by_number(number)])[0]
-        if block.number != number:
-            raise RemoteFault(f"asked for block {number}, got {block.number}", number=number)
-        return block
+    def _forget(self) -> None:
+        """The chain has replaced a block that counted as final."""
+        with self._lock:
+            self._known.clear()
+            self._numbers.clear()
+            self._finalised = None
 
     def _keep(self, block: Block) -> None:
         with self._lock:

@@ -150,6 +150,10 @@ class ChainReader:
         """Highest block with timestamp <= ``timestamp_s``; None until a finalised block with a later one exists."""
         return self._blocks.fetch_block_at(timestamp_s)
 
+    def fetch_blocks(self, numbers: Sequence[int]) -> list[Block]:
+        """Blocks by number as a majority of sources names them now."""
+        return self._blocks.fetch_blocks(numbers)
+
     def fetch_parent_hash_of_deployment(self, block_number: int) -> Digest:
         """Hash of the block before the contracts' deployment: part of the network's identity."""
         return self._blocks.fetch_parent_hash(block_number)

@@ -49,6 +49,7 @@ def _check_chain(settings: Settings, node: Node) -> Iterator[Finding]:
         return
     try:
         yield from guarded("rpc", partial(check_chain.check_sources, node, reader))
+        yield from guarded("blocks", partial(check_chain.check_blocks, node, reader))
         yield from guarded("contract", partial(check_chain.check_contract, node, reader))
         by_key: dict[str, Callable[[Address], Iterator[Finding]]] = {
             "gas": partial(check_chain.check_gas, node, reader),

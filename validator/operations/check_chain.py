@@ -24,6 +24,9 @@ REPORT_GAS = 3_000_000
 FEW_REPORTS = 30
 FEW_UPLOADS = 30
 ETHER = 10**18
+SHOWN_MS = 7 * 86_400_000
+NEWEST = 5
+"""Cut points that are compared with the chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,30 @@ def check_sources(node: Node, reader: ChainReader) -> Iterator[Finding]:
         yield warn("finality", f"the newest final block is {behind_s} s behind; cut points lie {lag_s} s back and wait")
     else:
         yield ok("finality", f"{behind_s} s behind the newest block; cut points lie {lag_s} s back")
+
+
+def check_blocks(node: Node, reader: ChainReader) -> Iterator[Finding]:
+    """Cut points of this database that the chain has replaced: those that were found, and the newest compared now."""
+    now_ms = time.time_ns() // 1_000_000
+    found = node.store.chain.load_reorganisations(now_ms - SHOWN_MS)
+    for one in found:
+        signed = f"; observed or agreed by it: {one.signed}" if one.signed else ""
+        yield warn(
+            "blocks",
+            f"a reorganisation of at least {one.depth} blocks replaced block {one.number}, 0x{one.stored_hash.hex()} "
+            f"by 0x{one.present_hash.hex()}: finality is too shallow{signed}",
+        )
+    newest = node.store.chain.load_cut_points(0, None, NEWEST)
+    for cut, present in zip(newest, reader.fetch_blocks([c.block.number for c in newest]), strict=True):
+        if present.hash != cut.block.hash:
+            yield fail(
+                "blocks",
+                f"this database names block {cut.block.number} 0x{cut.block.hash.hex()}, the chain "
+                f"0x{present.hash.hex()}; the head watcher reads it anew: is serve running?",
+            )
+            return
+    if not found:
+        yield ok("blocks", "the newest cut points stand in the chain")
 
 
 def check_contract(node: Node, reader: ChainReader) -> Iterator[Finding]:

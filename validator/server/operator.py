@@ -249,6 +249,9 @@ def samples(view: OperatorView) -> Iterator[Sample]:
     yield Sample("logstore_late_candidates", "Valid messages in no agreed set yet", status.late_candidates)
     yield Sample("logstore_sets", "Sets of messages on disk", status.sets)
     yield Sample("logstore_set_bytes", "Bytes of the sets on disk", status.set_bytes)
+    yield Sample(
+        "logstore_reorganised_blocks", "Final blocks that the chain has replaced since", status.reorganisations
+    )
     yield Sample("logstore_damaged_sets", "Sets whose file was damaged, not obtained again yet", status.damaged_sets)
     waiting = [w for w in status.windows if shown_state(w) not in ("agreed", "held") and w.end_ms < status.now_ms]
     oldest = max((status.now_ms - w.end_ms for w in waiting), default=0)

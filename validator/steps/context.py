@@ -54,6 +54,8 @@ MAX_OWED = 4
 MAX_ASKED = 1_024
 """Questions remembered as under way; above it, those are forgotten that were answered and that nobody came back to."""
 KEPT_STATES = 32
+CONFIGS_FOR_MS = 10_000
+"""How long configs of epochs are taken from memory before their blocks are looked at again."""
 WORKERS = 16
 
 
@@ -67,6 +69,8 @@ class EpochConfig:
     preimage: bytes
     urls: Mapping[Address, str]
     """Where members are reached: what they named when they were chosen."""
+    block: Block
+    """Where the committee was read."""
 
     @property
     def committee(self) -> tuple[Address, ...]:
@@ -123,6 +127,10 @@ class Context:
     glanced: bool = False
     """Whether all files of sets were glanced at since this process began, and up to which if not."""
     glanced_upto: Root | None = None
+    compare_ms: int = 0
+    """When stored cut points are compared with the chain again, and below which time it goes on with the older ones."""
+    compare_below_s: int | None = None
+    configs_until_ms: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -293,13 +301,15 @@ def epoch_config(context: Context, number: int) -> EpochConfig:
         NotYet: that block is not finalised yet.
         ConfigError: the network has no such epoch.
     """
+    _forget_replaced(context)
     known = context.configs.get(number)
     if known is not None:
         return known
     epoch = context.network.epoch(number)
     if epoch is None:
         raise ConfigError(f"the network has no epoch {number}", field="epoch")
-    state = state_at(context, block_for(context, epoch.start_ms, epoch.parameters))
+    block = epoch_block(context, epoch)
+    state = state_at(context, block)
     committee = choose_committee(state.nodes, epoch.parameters.committee_limit)
     named = {node.address: node.validator_url for node in state.nodes}
     urls = {member: url for member in committee if (url := named[member]) is not None}
@@ -315,9 +325,30 @@ def epoch_config(context: Context, number: int) -> EpochConfig:
         config_count=context.network.config_count,
         committee=committee,
     )
-    found = EpochConfig(epoch, config, config_digest(config), encode_config(config), urls)
+    found = EpochConfig(epoch, config, config_digest(config), encode_config(config), urls, block)
     context.configs[number] = found
     return found
+
+
+def epoch_block(context: Context, epoch: Epoch) -> Block:
+    """``B`` of an epoch: where its committee is read, or was, if the chain has replaced that block since."""
+    kept = context.store.chain.load_epoch_block(epoch.number)
+    return kept if kept is not None else block_for(context, epoch.start_ms, epoch.parameters)
+
+
+def _forget_replaced(context: Context) -> None:
+    """Configs whose block the chain has replaced before anything was said under them; looked at now and then."""
+    now_ms = context.clock.now_ms()
+    if now_ms < context.configs_until_ms <= now_ms + CONFIGS_FOR_MS:
+        return
+    context.configs_until_ms = now_ms + CONFIGS_FOR_MS
+    for number, known in list(context.configs.items()):
+        try:
+            block = epoch_block(context, known.epoch)
+        except TransientError:
+            continue
+        if block.hash != known.block.hash:
+            context.configs.pop(number, None)
 
 
 def window_epoch(context: Context, window: Window) -> Epoch:

@@ -11,6 +11,7 @@ from validator.steps.catchup import look_behind
 from validator.steps.collect import CUT_OFF, task_name
 from validator.steps.context import Context, NotYet, block_for, state_at, window_epoch
 from validator.steps.mend import look_for_damage
+from validator.steps.reorganisation import compare_blocks
 
 log = get_logger(__name__)
 
@@ -65,6 +66,7 @@ def prefetch_states(context: Context) -> None:
 
 
 def watch_head(context: Context) -> None:
-    """The head watcher's look: newest block and newest finalised block."""
+    """The head watcher's look: newest block and newest finalised block, and whether stored cut points still stand."""
     head, finalised = context.chain.fetch_head(), context.chain.fetch_finalised()
     context.store.chain.save_head(head, finalised)
+    compare_blocks(context)

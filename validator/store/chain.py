@@ -6,19 +6,20 @@ chain state ["chain-state/1", number, hash, timestamp_s, [[address, stake, http,
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from validator.codec import cbor
 from validator.errors import MalformedInput
 from validator.hashing import hash_labelled
 from validator.model import Address, Block, ChainState, Digest, Node, Store
-from validator.ports import Clock
+from validator.ports import Clock, CutPoint, Reorganisation
 from validator.store import schema
 from validator.store.database import Database
-from validator.store.rows import insert_all_new, insert_new, insert_or_replace
+from validator.store.rows import from_row, insert_all_new, insert_new, insert_or_replace
 
 MAX_STATE_BYTES = 64 << 20
 STORES = "stores"
@@ -84,6 +85,43 @@ class ChainRows:
         row = {"at_s": timestamp_s, "number": block.number, "hash": block.hash, "timestamp_s": block.timestamp_s}
         with self._database.write() as connection:
             insert_new(connection, schema.chain_blocks, row)
+
+    def load_cut_points(self, since_s: int, below_s: int | None, limit: int) -> list[CutPoint]:
+        """The newest stored cut points of a time or later, and before another."""
+        t = schema.chain_blocks
+        query = select(t).where(t.c.at_s >= since_s).order_by(t.c.at_s.desc()).limit(limit)
+        if below_s is not None:
+            query = query.where(t.c.at_s < below_s)
+        with self._database.read() as connection:
+            return [CutPoint(r.at_s, Block(r.number, r.hash, r.timestamp_s)) for r in connection.execute(query)]
+
+    def replace_block(self, cut: CutPoint, block: Block | None, found: Reorganisation, epoch: int | None) -> bool:
+        """Forget a cut point that the chain has replaced, and note that; False if somebody else was first."""
+        t, old = schema.chain_blocks, cut.block
+        with self._database.write() as connection:
+            stale = delete(t).where(t.c.at_s == cut.at_s, t.c.hash == old.hash)
+            if connection.execute(stale).rowcount != 1:
+                return False
+            if block is not None:
+                insert_new(connection, t, {"at_s": cut.at_s, **dataclasses.asdict(block)})
+            if epoch is not None:
+                insert_new(connection, schema.epoch_blocks, {"epoch": epoch, **dataclasses.asdict(old)})
+            insert_new(connection, schema.reorganisations, dataclasses.asdict(found))
+        return True
+
+    def load_reorganisations(self, since_ms: int) -> list[Reorganisation]:
+        """Replaced cut points found since a time, the newest first."""
+        t = schema.reorganisations
+        with self._database.read() as connection:
+            rows = connection.execute(select(t).where(t.c.found_ms >= since_ms).order_by(t.c.at_s.desc()).limit(20))
+            return [from_row(Reorganisation, row) for row in rows]
+
+    def load_epoch_block(self, epoch: int) -> Block | None:
+        """The block at which an epoch's committee was read, where the chain has replaced it since."""
+        t = schema.epoch_blocks
+        with self._database.read() as connection:
+            row = connection.execute(select(t.c.number, t.c.hash, t.c.timestamp_s).where(t.c.epoch == epoch)).first()
+        return None if row is None else Block(*row)
 
     def load_state(self, block_hash: Digest) -> ChainState | None:
         t = schema.chain_states

@@ -80,6 +80,7 @@ class RetentionRows:
         kept = list(kept_s)[-KEPT_HASHES:]
         with self._database.read() as connection:
             hashes = list(connection.scalars(select(blocks.c.hash).where(blocks.c.at_s.in_(kept))))
+            hashes += connection.scalars(select(schema.epoch_blocks.c.hash))
         deleted = self._delete(states, and_(states.c.saved_ms < before_ms, states.c.block_hash.not_in(hashes)), limit)
         deleted += self._delete(permissions, permissions.c.saved_ms < before_ms, limit)
         old_block = and_(blocks.c.at_s < before_ms // 1000, blocks.c.at_s.not_in(kept))

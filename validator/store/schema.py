@@ -218,6 +218,27 @@ chain_blocks = Table(
     Column("timestamp_s", BigInteger, nullable=False),
 )
 
+epoch_blocks = Table(
+    "epoch_blocks",
+    metadata,
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("timestamp_s", BigInteger, nullable=False),
+)
+
+reorganisations = Table(
+    "reorganisations",
+    metadata,
+    Column("at_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("stored_hash", LargeBinary(32), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("present_hash", LargeBinary(32), nullable=False),
+    Column("depth", BigInteger, nullable=False),
+    Column("signed", Text, nullable=False),
+    Column("found_ms", BigInteger, nullable=False),
+)
+
 store_index = Table(
     "store_index",
     metadata,

@@ -201,6 +201,7 @@ class Status:
     sets: int
     set_bytes: int
     damaged_sets: int
+    reorganisations: int
     late_candidates: int
 
 
@@ -278,6 +279,7 @@ class SqlView:
                 events=_load_events(connection),
                 sets=_count(connection, schema.sets.c.set_root),
                 set_bytes=int(connection.scalar(select(func.coalesce(func.sum(schema.sets.c.size), 0))) or 0),
+                reorganisations=_count(connection, schema.reorganisations.c.at_s),
                 damaged_sets=_count(connection, schema.damaged_sets.c.set_root),
                 late_candidates=_count(connection, schema.late_candidates.c.identity),
             )

@@ -48,7 +48,7 @@ def test_a_worker_that_was_overtaken_saves_nothing_and_the_instance_goes_on(a_ne
                     overtaken.append(result.name)
             return stored
 
-    rooms = ("due", "windows", "sets", "archive", "bundles", "reports", "chain")
+    rooms = ("due", "windows", "sets", "archive", "bundles", "reports", "chain", "retention")
     slow.store = SimpleNamespace(rounds=Overtaken(), **{room: getattr(slow.store, room) for room in rooms})
     network.run_to_held()
     assert overtaken

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from tests.fakes.rpc import FakeRpc
 from validator.chain.blocks import Blocks
-from validator.errors import RemoteFault
+from validator.chain.rpc import Request
+from validator.errors import RemoteFault, TransientError
 
 
 def blocks(times: list[int], *, final: int | None = None, finality: str = "finalized") -> tuple[Blocks, FakeRpc]:
@@ -64,4 +68,42 @@ def test_a_long_chain_with_an_outage_is_searched_in_few_reads() -> None:
         assert rpc.reads <= 40
     rpc.reads = 0
     chain.fetch_block_at(299_997)
-    assert rpc.reads == 0  # what was found once is not asked again
+    assert rpc.reads == 2  # what was found once is only compared again
+
+
+def test_final_blocks_that_the_chain_has_replaced_are_forgotten() -> None:
+    chain, rpc = blocks([100 + 2 * i for i in range(40)], finality="2")
+    before = [chain.fetch_block_at(t) for t in (110, 150, 170)]
+    rpc.branch.update(dict.fromkeys(range(20, 40), b"another"))
+    after = [chain.fetch_block_at(t) for t in (110, 150, 170)]
+    assert [b.number for b in before if b] == [b.number for b in after if b] == [5, 25, 35]
+    assert [b == a for b, a in zip(before, after, strict=True)] == [True, False, False]
+    assert after == [blocks_of(rpc).fetch_block_at(t) for t in (110, 150, 170)]
+
+
+def blocks_of(rpc: FakeRpc) -> Blocks:
+    """Of a process that begins now."""
+    return Blocks(rpc, finality="2")  # type: ignore[arg-type]
+
+
+def test_a_chain_that_changes_in_every_look_has_no_cut_point_yet() -> None:
+    chain, rpc = blocks([100 + 2 * i for i in range(40)], finality="2")
+    chain.fetch_block_at(150)
+    true_agree, calls = rpc.agree, iter(range(1_000))
+
+    def restless(requests: Sequence[Request[Any]]) -> list[Any]:
+        rpc.branch.update(dict.fromkeys(range(40), b"%d" % next(calls)))
+        return true_agree(requests)
+
+    rpc.agree = restless  # type: ignore[method-assign]
+    with pytest.raises(TransientError, match="changes while"):
+        chain.fetch_block_at(150)
+
+
+def test_a_tag_that_goes_back_takes_no_cut_point_away() -> None:
+    chain, rpc = blocks([100 + 2 * i for i in range(40)], final=30)
+    assert chain.fetch_block_at(155) is not None
+    rpc.final = 10
+    assert chain.fetch_finalised().number == 10
+    assert chain.fetch_block_at(157) is not None
+    assert chain.finalised_number == 30

@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from validator.codec.config import encode_config
 from validator.errors import TransientError
-from validator.model import Address, Digest
+from validator.model import Address, Block, Digest
+from validator.operations import check_chain
 from validator.operations.check_machine import check_keys, file_system_of
 from validator.operations.check_network import BLOCKS_BEHIND, CLOCK_MS, compare_handshakes
 from validator.operations.evidence import describe_evidence, evidence_data
 from validator.operations.findings import Finding, Level, guarded, ok
 from validator.parameters import Config, Contracts, ParameterSet
-from validator.ports import Handshake
+from validator.ports import CutPoint, Handshake, Reorganisation
 from validator.settings import Settings
 
 CONTRACTS = Contracts(*(Address(bytes([0xC0 + i]) * 20) for i in range(6)))
@@ -115,3 +117,31 @@ def test_keys_are_told_apart_and_a_readable_or_doubled_one_is_not_passed_over(tm
 def test_no_evidence_is_an_empty_list() -> None:
     assert describe_evidence([]) == []
     assert evidence_data([]) == []
+
+
+def a_cut_point(number: int) -> CutPoint:
+    return CutPoint(1_000 + number, Block(number, Digest(bytes([number]) * 32), 1_000 + number))
+
+
+def blocks_findings(found: list[Reorganisation], *, present: bytes = b"\x07") -> list[Finding]:
+    """Of a database whose newest cut point is block 7, where the chain's block 7 has this hash."""
+    chain = SimpleNamespace(
+        load_reorganisations=lambda _since_ms: found, load_cut_points=lambda *_arguments: [a_cut_point(7)]
+    )
+    reader = SimpleNamespace(fetch_blocks=lambda numbers: [Block(n, Digest(present * 32), 1) for n in numbers])
+    return list(check_chain.check_blocks(SimpleNamespace(store=SimpleNamespace(chain=chain)), reader))  # type: ignore[arg-type]
+
+
+def test_cut_points_that_stand_are_fine() -> None:
+    assert [finding.level for finding in blocks_findings([])] == [Level.OK]
+
+
+def test_a_cut_point_that_the_chain_has_replaced_is_named_with_what_was_signed_by_it() -> None:
+    found = Reorganisation(1_006, 6, Digest(b"\x01" * 32), Digest(b"\x02" * 32), 12, "window:4000", 9)
+    (warning,) = blocks_findings([found])
+    assert warning.level is Level.WARN
+    for word in ("12 blocks", "block 6", "01" * 32, "02" * 32, "window:4000"):
+        assert word in warning.text
+    (failure,) = blocks_findings([], present=b"\x08")
+    assert failure.level is Level.FAIL
+    assert "block 7" in failure.text

@@ -85,6 +85,7 @@ STATUS = Status(
     sets=2,
     set_bytes=300,
     damaged_sets=1,
+    reorganisations=0,
     late_candidates=6,
 )
 
