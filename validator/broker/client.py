@@ -18,13 +18,14 @@ from enum import StrEnum
 from hashlib import blake2b
 from urllib.parse import quote
 
-from validator.broker.dialects import REMEMBERED_S, Brokers, Dialect, make_logins, read_retry_after
+from validator.broker.dialects import REMEMBERED_S, Brokers, Dialect, make_logins
 from validator.broker.pages import position_of, read_frames, read_lines
 from validator.broker.ranges import PAGE_ROWS, Ending, NoProgress, Page, Position, Range, Reading
 from validator.codec.secp256k1 import SigningKey
 from validator.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
 from validator.fetching import BoundedClient, IPNetwork, OpenAnswer, ParsedUrl, check_url
 from validator.model import MIB, Address, StreamPart, Window
+from validator.pacing import retry_after_s
 from validator.ports import Broker, Pull, PulledRecord, TakeRecords
 
 MAX_ERROR_BYTES = 4 << 10
@@ -450,18 +451,19 @@ class BrokerClient:
 
     def _ask_patiently(self, job: _Job, url: ParsedUrl, dialect: Dialect, asked: Range, known: bool) -> Page:
         """The answer to one request, asked again where the broker wants to be left alone for a while."""
+        pace = self._brokers.pace_of(job.broker.url)
         tries = 0
         while True:
-            pause_s = self._brokers.quiet_until_s(job.broker.url) - time.monotonic()
-            if pause_s > 0:
-                if tries >= MAX_TRIES or pause_s > min(PATIENCE_S, job.until - MIN_S - time.monotonic()):
-                    raise _Failed(PullFault.THROTTLED, f"it wants to be left alone for {pause_s:.0f} s more")
-                time.sleep(pause_s)
+            rest_s = pace.rest_s()
+            if rest_s > 0:
+                if tries >= MAX_TRIES or rest_s > min(PATIENCE_S, job.until - MIN_S - time.monotonic()):
+                    raise _Failed(PullFault.THROTTLED, f"{pace.reason}: it is left alone for {rest_s:.0f} s more")
+                time.sleep(rest_s)
             tries += 1
             try:
                 return self._ask(job, url, dialect, asked, known)
             except _Throttled as error:
-                self._brokers.throttled(job.broker.url, error.named_s)
+                pace.refused(f"it said {error.status}", error.asked_s)
 
     def _ask(self, job: _Job, url: ParsedUrl, dialect: Dialect, asked: Range, known: bool) -> Page:
         stream_id, partition = job.part
@@ -533,17 +535,18 @@ class _OtherDialect(_Failed):
 
 
 class _Throttled(Exception):
-    """The broker wants to be left alone, for ``named_s`` seconds where it says so."""
+    """The broker wants to be left alone, for ``asked_s`` seconds where it says so."""
 
-    def __init__(self, named_s: float | None) -> None:
-        super().__init__("throttled")
-        self.named_s = named_s
+    def __init__(self, status: int, asked_s: float) -> None:
+        super().__init__(status)
+        self.status = status
+        self.asked_s = asked_s
 
 
 def _refusal(answer: OpenAnswer) -> Exception:
     """What a status other than 200 and 304 means. Reads a little of the body."""
     if answer.status in (429, 503):
-        return _Throttled(read_retry_after(answer.headers.get("retry-after", "")))
+        return _Throttled(answer.status, retry_after_s(answer.headers))
     if answer.status in (404, 405):
         return _OtherDialect(PullFault.STATUS, f"{answer.status}: no such path", says=0)
     if answer.status in (401, 403):

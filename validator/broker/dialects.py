@@ -6,7 +6,8 @@ dialect until all others were tried; only then is it the broker's failure. What 
 an hour, since it may be upgraded in place: then, and as soon as it refuses, all dialects are tried anew, the newest
 first. A broker that refuses them all is asked in one only for a while.
 
-A broker that says 429 or 503 is asked by nobody before the time it names, or a growing and random pause.
+A broker that says 429 or 503 is asked by nobody before the time it names, or a growing and random pause
+(``validator.pacing``).
 """
 
 from __future__ import annotations
@@ -16,21 +17,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from random import Random
 
 from validator.codec.message import digest_of_payload
 from validator.codec.secp256k1 import SigningKey
 from validator.model import SignatureType
+from validator.pacing import Pace
 
 REMEMBERED_S = 3600.0
 SEARCH_AGAIN_S = 60.0
 MAX_BROKERS = 1000
-FIRST_PAUSE_S = 0.5
-MAX_PAUSE_S = 60.0
-MAX_NAMED_PAUSE_S = 600.0
-"""A broker may ask for so much; a longer time would be a way to be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +45,18 @@ DIALECTS = (NEWEST, Dialect("stores", True), Dialect("streams", True), Dialect("
 class _Known:
     """What is known of one broker. Times are monotonic seconds."""
 
+    pace: Pace
     dialect: Dialect | None = None
     until_s: float = 0.0
     confirmed: bool = False
     """It has answered in this dialect; else it refused all, and this is the one to ask for the time being."""
-    quiet_until_s: float = 0.0
-    strikes: int = 0
 
 
 class Brokers:
     """What is known of all brokers, by URL. Thread-safe."""
 
-    def __init__(
-        self, *, remembered_s: float = REMEMBERED_S, chance: Random | None = None, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, *, remembered_s: float = REMEMBERED_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._remembered_s = remembered_s
-        self._chance = chance or Random()
         self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
@@ -84,7 +75,7 @@ class Brokers:
         """The broker answered in this dialect."""
         with self._lock:
             known = self._of(url)
-            known.strikes = 0
+            known.pace.answered()
             now = self._clock()
             if known.dialect != dialect or not known.confirmed or now >= known.until_s:
                 known.dialect, known.confirmed, known.until_s = dialect, True, now + self._remembered_s
@@ -101,44 +92,18 @@ class Brokers:
         with self._lock:
             self._of(url).until_s = 0.0
 
-    def throttled(self, url: str, named_s: float | None) -> None:
-        """The broker wants to be left alone, for ``named_s`` seconds if it said so."""
+    def pace_of(self, url: str) -> Pace:
+        """When the broker may be asked again."""
         with self._lock:
-            known = self._of(url)
-            known.strikes += 1
-            longest = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(known.strikes, 16))
-            pause = self._chance.uniform(longest / 2, longest)
-            if named_s is not None:
-                pause = min(named_s, MAX_NAMED_PAUSE_S) + self._chance.uniform(0, FIRST_PAUSE_S)
-            known.quiet_until_s = max(known.quiet_until_s, self._clock() + pause)
-
-    def quiet_until_s(self, url: str) -> float:
-        """Before then nobody asks. Monotonic seconds."""
-        with self._lock:
-            return self._of(url).quiet_until_s
+            return self._of(url).pace
 
     def _of(self, url: str) -> _Known:
         known = self._known.get(url)
         if known is None:
             if len(self._known) >= MAX_BROKERS:
                 del self._known[next(iter(self._known))]
-            known = self._known[url] = _Known()
+            known = self._known[url] = _Known(Pace(now=self._clock))
         return known
-
-
-def read_retry_after(text: str, now_s: float | None = None) -> float | None:
-    """Seconds that a Retry-After header names, as a number or a date (RFC 9110, 10.2.3); None if it names none."""
-    text = text.strip()
-    if text.isascii() and text.isdecimal():
-        return float(text[:18])
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    now = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC)
-    return max(0.0, (date - now).total_seconds())
 
 
 def make_logins(key: SigningKey) -> dict[bool, str]:
