@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-NAMES = ("Token", "StreamRegistry", "NodeManager", "StoreManager", "QueryManager", "ReportManager")
+NAMES = ("Token", "StreamRegistry", "NodeManager", "StoreManager", "QueryManager", "ReportManager", "SignerWallet")
 
 
 @dataclass(frozen=True, slots=True)

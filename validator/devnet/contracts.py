@@ -197,6 +197,17 @@ class DevChain:
                 calls.append(self._owner_call("StoreManager", store, "stake", stream.stream_id, stream.balance))
         self._run(calls)
 
+    def create_wallets(self, wallets: Sequence[tuple[SigningKey, Address]]) -> None:
+        """Wallets whose one signer is the address given; each is the first contract of the key before it."""
+        self.fund([creator.address for creator, _ in wallets])
+        code = interface("SignerWallet")
+        self._run(
+            [
+                _Call(creator, None, code.deployment((_hex(signer),)), "deploy SignerWallet")
+                for creator, signer in wallets
+            ]
+        )
+
     def _creation(self, stream: StreamSetup) -> list[_Call]:
         """As a client of the registry creates a stream and permits its publishers."""
         registry = self.deployment.contracts.stream_registry

@@ -12,8 +12,9 @@ from tests import servers
 from tests.builders import a_key, a_p256_message
 from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
 from validator.chain.reader import ChainReader, MemoryIndex, StoreList
+from validator.codec.message import SECP256K1_N
 from validator.codec.protobuf import read_protobuf
-from validator.devnet.contracts import WEI, NodeSetup, StreamSetup
+from validator.devnet.contracts import WEI, NodeSetup, StreamSetup, create_address
 from validator.errors import ConfigError, RemoteFault, TransientError
 from validator.model import Address, Block, Digest
 from validator.ports import Chain
@@ -417,3 +418,31 @@ def _mine(url: str) -> None:
     rpc = Rpc([url])
     rpc.agree([Request("anvil_mine", ("0x1",), str)])
     rpc.close()
+
+
+def test_a_wallet_of_the_development_network_agrees_to_its_owners_signature_and_to_no_other(
+    network: ContractNetwork, reader: ChainReader
+) -> None:
+    owner, creator, stranger = a_key(811), a_key(812), a_key(813)
+    network.chain.create_wallets([(creator, owner.address)])
+    network.chain.mine(3)
+    head = reader.fetch_head()
+    wallet = create_address(creator.address, 0)
+    digest = Digest(b"\x0d" * 32)
+    true = owner.sign(digest)
+    high = (SECP256K1_N - int.from_bytes(true[32:64], "big")).to_bytes(32, "big")
+    other_v = bytes([55 - true[64]])
+    agreed = {
+        "owner": true,
+        "its other form": true[:32] + high + other_v,
+        "a stranger": stranger.sign(digest),
+        "of another text": owner.sign(Digest(b"\x0e" * 32)),
+        "other recovery": true[:64] + other_v,
+        "v of 0": true[:64] + bytes([true[64] - 27]),
+        "too short": true[:64],
+        "too long": true + b"\0",
+        "nothing": b"",
+        "zeros": bytes(65),
+    }
+    answers = {name: reader.fetch_is_valid_signature(wallet, digest, text, head) for name, text in agreed.items()}
+    assert {name for name, answer in answers.items() if answer} == {"owner", "its other form"}
