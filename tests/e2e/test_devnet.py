@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from validator.devnet.summary import FIELDS
+from validator.model import SignatureType
 from validator.setup.console import die_with_parent, stop_group
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +101,8 @@ def test_a_small_network_agrees_archives_settles_and_is_verified(tmp_path: Path)
     assert summary["verified"] is True
     assert summary["windows_agreed"] == 2
     assert summary["messages_unique_valid"] == summary["messages_archived"] > 100
+    assert set(summary["signature_types"]) == {kind.name for kind in SignatureType if kind < 5}
+    assert all(summary["signature_types"].values())
     assert summary["messages_missing"] == summary["messages_archived_twice"] == summary["invalid_archived"] == 0
     assert [bundle["paid"] for bundle in summary["bundles"]] == [1, 1]
     assert [report["id"] for report in summary["reports"]] == [0, 1]

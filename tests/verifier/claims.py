@@ -54,6 +54,8 @@ class Claim(StrEnum):
     """Each message lies in its window, or within the reach of its late set."""
     SIGNATURES = "message signatures"
     """Each stored message is signed by its publisher, a contract's where enough observers found it valid."""
+    SIGNATURE_TYPES = "signature types"
+    """A network of some hundred messages stores some of each of the five ways to sign."""
     PERMISSIONS = "publish permissions"
     """Each stored message is of somebody who might publish at its block."""
     COMPLETE = "messages complete"

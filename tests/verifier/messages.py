@@ -9,7 +9,7 @@ whole answer, and what was at one of them a little earlier by whoever got that o
 from __future__ import annotations
 
 import base64
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,8 +23,29 @@ from validator.codec.legacy_array import read_legacy_array
 from validator.codec.message import make_record
 from validator.codec.protobuf import read_protobuf
 from validator.codec.signatures import VALID, verify_message
-from validator.model import Flag, Identity, InstanceId, InstanceKind, Message, Outcome, Reason, Record, StreamPart
+from validator.model import (
+    Flag,
+    Identity,
+    InstanceId,
+    InstanceKind,
+    Message,
+    Outcome,
+    Reason,
+    Record,
+    SignatureType,
+    StreamPart,
+)
 
+STREAMR_TYPES = (
+    SignatureType.ECDSA_SECP256K1_LEGACY,
+    SignatureType.ECDSA_SECP256K1_EVM,
+    SignatureType.ERC_1271,
+    SignatureType.ML_DSA_87,
+    SignatureType.ECDSA_SECP256R1,
+)
+"""Every way to sign that Streamr knows."""
+ENOUGH_MESSAGES = 500
+"""In so many a network's publishers have signed in every way, whatever chance and loss did."""
 PULLED_BEFORE_CUT_OFF_MS = 2_000
 """A message that was at one broker only this long before a cut-off could have been pulled by f + 1 validators."""
 
@@ -110,6 +131,8 @@ def check_messages(run: Run, truth: Truth, bundles: Sequence[Archived], findings
             findings.fail(Claim.COMPLETE, where, "reached a broker and is in no bundle")
     _check_variants(truth, bundles, windows, findings)
     _check_served(run, truth, bundles, findings)
+    stored = [places[0][2].message for identity, places in archived.items() if identity in truth.delivered_ms]
+    check_signature_types(Counter(message.signature_type for message in stored), len(truth.delivered_ms), findings)
     findings.figures.update(
         messages_published=len(truth.published),
         messages_unique_valid=len(truth.delivered_ms),
@@ -120,6 +143,15 @@ def check_messages(run: Run, truth: Truth, bundles: Sequence[Archived], findings
         invalid_archived=sum(not _is_published(truth, copy) for places in archived.values() for _, _, copy in places),
         forged_delivered={kind: len(lines) for kind, lines in sorted(truth.forged_delivered.items())},
     )
+
+
+def check_signature_types(archived: Mapping[SignatureType, int], delivered: int, findings: Findings) -> None:
+    """What lies on Arweave, by how it was signed; in a run of enough messages no way is missing."""
+    for kind in STREAMR_TYPES:
+        there = archived.get(kind, 0) > 0 or delivered < ENOUGH_MESSAGES
+        said = f"no message is signed so, among {sum(archived.values())} archived ones"
+        findings.expect(there, Claim.SIGNATURE_TYPES, kind.name, said)
+    findings.figures["signature_types"] = {kind.name: archived.get(kind, 0) for kind in STREAMR_TYPES}
 
 
 def _check_archived(

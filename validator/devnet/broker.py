@@ -2,15 +2,18 @@
 
 ``python -m validator.devnet.broker --config FILE.json`` serves on 127.0.0.1:
 
-    POST /ingest     lines of JSON arrays, as the network delivers them; each delivery is logged
-    GET  /streams/{id}/data/partitions/{n}/{last|from|range}, and the same below /stores
+    POST /ingest     lines of JSON arrays, or frames of protobuf, as the network delivers them; each delivery is logged
+    GET  /streams/{id}/data/partitions/{n}/{last|from|range}, or the same below /stores
     POST /receipts   a receipt's JSON text; kept if it grows, published on the system stream at once
 
-It checks no signature and keeps every distinct record, also several with one message id. Login, errors and formats
-are the old broker's (reference: Log Store broker layer, HTTP API), and a range carries an ``ETag``.
+It checks no signature and keeps every distinct record, also several with one message id. Path, login, errors and
+formats are those of one generation of brokers (``eras``; reference: Log Store broker layer, HTTP API). A range of
+arrays carries an ``ETag``, which the real ones do not; one of frames does not, and is cut where it holds more than one
+answer may, as the real one is.
 
-Files, JSON lines: ``delivery_log`` {"time_ms", "sha256", "line"} per delivered line, written once the line can be
-queried; ``published_log`` {"time_ms", "kind": "receipt", "stream", "partition", "line"} per message of its own.
+Files, JSON lines: ``delivery_log`` {"time_ms", "sha256", "form", "line"} per delivered message, written once it can be
+queried; ``published_log`` {"time_ms", "kind": "receipt", "stream", "partition", "form", "line"} per form of a message
+of its own. ``form`` and ``line`` are those of ``publisher``.
 """
 
 from __future__ import annotations
@@ -32,20 +35,25 @@ import httpx
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from validator.broker.pages import ARRAY, PROTOBUF, read_frames
+from validator.codec.protobuf import read_protobuf, write_frame
 from validator.codec.receipt import MAX_RECEIPT_BYTES, parse_receipt
 from validator.codec.secp256k1 import recover_address
+from validator.devnet.eras import Era
 from validator.devnet.message_cache import MAX_SEQUENCE, MessageCache, Range, Stored, tag_of
+from validator.devnet.network import log_form, log_forms, parcel_of_line
 from validator.devnet.process import LineLog, listen, now_ms, read_address, read_config, read_key, run, serve
 from validator.devnet.publisher import MessageChain, personal_digest
 from validator.errors import MalformedInput
-from validator.model import Address
+from validator.model import Address, EncryptionType
 
 MAX_INGEST_BYTES = 64 << 20
 MAX_LOGINS = 1000
 MAX_NUMBER_DIGITS = 16
+_FORMATS = {ARRAY: ("raw", "protocol", "object"), PROTOBUF: ("raw", "object")}
 BALANCE_STALE_S = 60.0
 """While the node does not answer, what it said last counts this long."""
 
@@ -65,6 +73,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     query_manager: str
     network_port_file: Path | None = None
     rpc_url: str | None = None
+    era: Era = Era.YEAR_2023
     balance_cache_s: float = 5.0
     page_limit: int = 5000
     port: int = 0
@@ -127,7 +136,8 @@ class Broker:
         self.config = config
         self.key = read_key(config.key, "key")
         self.query_manager = read_address(config.query_manager, "query_manager")
-        self.cache = MessageCache()
+        self.era = config.era
+        self.cache = MessageCache(self.era.form)
         self.boot = secrets.token_hex(4)
         self.deliveries = LineLog(config.delivery_log)
         self.published = LineLog(config.published_log)
@@ -145,22 +155,27 @@ class Broker:
     # --- what comes in
 
     def ingest(self, body: bytes) -> dict[str, int]:
-        """Keep the lines and log their delivery; answers how many were new and how many could not be placed."""
+        """Keep the messages and log their delivery; answers how many were new and how many could not be placed.
+
+        Raises:
+            MalformedInput: frames that are none.
+        """
         new = refused = 0
         log = []
-        lines = [line for line in body.split(b"\n") if line]
-        for line in lines:
+        form = self.era.form
+        records = _split(body, form)
+        for record in records:
             try:
-                text = line.decode()
-                digest, is_new = self.cache.add(line)
+                told = log_form(form, record)
+                digest, is_new = self.cache.add(record)
             except (MalformedInput, UnicodeDecodeError):
                 refused += 1
                 continue
             new += is_new
-            log.append((digest.hex(), text))
+            log.append({"sha256": digest.hex(), **told})
         time_ms = now_ms()
-        self.deliveries.write_all({"time_ms": time_ms, "sha256": sha256, "line": text} for sha256, text in log)
-        return {"received": len(lines), "new": new, "refused": refused}
+        self.deliveries.write_all({"time_ms": time_ms, **entry} for entry in log)
+        return {"received": len(records), "new": new, "refused": refused}
 
     async def take_receipt(self, content: bytes) -> dict[str, Any]:
         """Keep and publish a receipt whose cumulative bytes grow. Raises Refusal (400) for another form."""
@@ -172,15 +187,8 @@ class Broker:
                 return {"kept": False, "cumulativeBytes": str(self.receipts.get(receipt.consumer, 0))}
             self.receipts[receipt.consumer] = receipt.cumulative_bytes
             line = self.chain.sign(now_ms(), content)
-            self.published.write(
-                {
-                    "time_ms": now_ms(),
-                    "kind": "receipt",
-                    "stream": self.config.system_stream,
-                    "partition": 0,
-                    "line": line.decode(),
-                }
-            )
+            told = {"time_ms": now_ms(), "kind": "receipt", "stream": self.config.system_stream, "partition": 0}
+            self.published.write_all({**told, **form} for form in log_forms(parcel_of_line(line)))
             sent = await self._publish(line)
         return {"kept": True, "published": sent, "cumulativeBytes": str(receipt.cumulative_bytes)}
 
@@ -201,10 +209,11 @@ class Broker:
     # --- who may ask
 
     def login(self, header: str | None) -> Address:
-        """Address of a Basic login: user = lower-case address, password = EIP-191 signature over it, 0x hex.
+        """Address of a Basic login: user = lower-case address, password = EIP-191 signature over it, in the era's form.
 
         Raises:
-            Refusal: 401 without a Basic header, 403 if it proves nothing.
+            Refusal: 401 without a Basic header, 403 for another signer, 500 for what is no signature in that form: the
+                real brokers hand it to a library that throws.
         """
         if header is None or not header.startswith("Basic "):
             raise Refusal(401, "Authentication required")
@@ -213,11 +222,14 @@ class Broker:
             return known
         try:
             user, _, password = base64.b64decode(header[6:], validate=True).decode().partition(":")
-            if not password.startswith("0x"):
-                raise Refusal(403, "Authentication failed")
-            signer = recover_address(personal_digest(user.encode()), bytes.fromhex(password[2:]))
-        except (binascii.Error, UnicodeDecodeError, ValueError, MalformedInput):
+        except (binascii.Error, UnicodeDecodeError, ValueError):
             raise Refusal(403, "Authentication failed") from None
+        if not password:
+            raise Refusal(403, "Authentication failed")
+        try:
+            signer = recover_address(personal_digest(user.encode()), self._signature(password))
+        except (binascii.Error, ValueError, MalformedInput):
+            raise Refusal(500, "signature missing v and recoveryParam") from None
         if "0x" + signer.hex() != user:
             raise Refusal(403, "Authentication failed")
         if len(self.logins) >= MAX_LOGINS:
@@ -225,11 +237,19 @@ class Broker:
         self.logins[header] = signer
         return signer
 
+    def _signature(self, password: str) -> bytes:
+        """Raises ValueError (binascii.Error is one)."""
+        if not self.era.dialect.hex_password:
+            return base64.b64decode(password, validate=True)
+        if not password.startswith("0x"):
+            raise ValueError("no hex")
+        return bytes.fromhex(password[2:])
+
     # --- what goes out
 
     async def query(self, request: Request) -> Response:
         """Answer one query path; anything else is 404."""
-        era, stream_id, partition_text, kind = _split_path(request)
+        stream_id, partition_text, kind = _split_path(request, self.era.dialect.prefix)
         consumer = self.login(request.headers.get("authorization"))
         if self.balances is not None and not await self.balances.is_positive(consumer):
             raise Refusal(400, "Not enough balance")
@@ -237,8 +257,8 @@ class Broker:
             raise Refusal(400, f'Path parameter "partition" not a number: {partition_text[:40]}')
         part = (stream_id, int(partition_text))
         wanted_format = request.query_params.get("format", "object")
-        if wanted_format not in ("raw", "protocol", "object"):
-            if era == "stores":
+        if wanted_format not in _FORMATS[self.era.form]:
+            if self.era is Era.APRIL_2024:
                 raise Refusal(400, f'Query parameter "format" is invalid: {wanted_format[:40]}')
             wanted_format = "object"
         if kind == "last":
@@ -253,6 +273,8 @@ class Broker:
             )
             return self._answer(self.cache.select(part, wanted), wanted_format, {})
         records = self.cache.select(part, _range(request))
+        if self.era.form == PROTOBUF:
+            return self._answer(records, wanted_format, {})
         tag = tag_of(self.boot, records)
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"etag": tag})
@@ -260,11 +282,14 @@ class Broker:
 
     def _answer(self, records: Sequence[Stored], wanted_format: str, headers: dict[str, str]) -> Response:
         page = records[: self.config.page_limit]
-        metadata: dict[str, Any] = {"hasNext": len(records) > len(page), "totalMessages": len(page), "type": "metadata"}
+        if wanted_format == "raw" and self.era.form == PROTOBUF:
+            return _frames([record[5] for record in page], cut=len(records) > len(page))
+        metadata: dict[str, Any] = {"hasNext": len(records) > len(page)}
         if metadata["hasNext"]:
             following = records[len(page)]
             metadata["nextTimestamp"] = following[0]
             metadata["nextSequenceNumber"] = following[1]
+        metadata |= {"totalMessages": len(page), "type": "metadata"}
         if wanted_format == "raw":
             body = b"\n".join(record[5] for record in page) + b"\n" + msgspec.json.encode(metadata)
             return Response(body, media_type="text/plain", headers=headers)
@@ -272,13 +297,17 @@ class Broker:
         if wanted_format == "protocol":
             messages = [record[5].decode() for record in page]
         else:
-            messages = [_object(record[5]) for record in page]
+            make_object = _object if self.era.form == ARRAY else _flat_object
+            messages = [make_object(record[5]) for record in page]
         body = msgspec.json.encode({"messages": messages, "metadata": metadata})
         return Response(body, media_type="application/json", headers=headers)
 
     def build_app(self) -> Starlette:
         async def ingest(request: Request) -> Response:
-            return JSONResponse(self.ingest(await _body(request, MAX_INGEST_BYTES)))
+            try:
+                return JSONResponse(self.ingest(await _body(request, MAX_INGEST_BYTES)))
+            except MalformedInput as error:
+                raise Refusal(400, error.message) from error
 
         async def receipts(request: Request) -> Response:
             return JSONResponse(await self.take_receipt(await _body(request, MAX_RECEIPT_BYTES)))
@@ -321,20 +350,41 @@ async def _body(request: Request, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def _split_path(request: Request) -> tuple[str, str, str, str]:
-    """(streams or stores, stream id, partition, last or from or range); the stream id must come percent-encoded."""
+def _split(body: bytes, form: str) -> list[bytes]:
+    """The messages of a delivery. Raises MalformedInput for frames that are none."""
+    if form == ARRAY:
+        return [line for line in body.split(b"\n") if line]
+    records: list[bytes] = []
+    read_frames([body], lambda bodies, _form: records.extend(bodies))
+    return records
+
+
+class _Cut(Exception):
+    """Ends an answer in its middle."""
+
+
+def _frames(bodies: Sequence[bytes], *, cut: bool) -> Response:
+    """Raw answer of the newest brokers; with nothing to say it has neither type nor body."""
+    if not bodies:
+        return Response()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"".join(map(write_frame, bodies))
+        if cut:
+            raise _Cut(f"more than {len(bodies)} messages")
+
+    return StreamingResponse(pieces(), media_type="application/octet-stream")
+
+
+def _split_path(request: Request, prefix: str) -> tuple[str, str, str]:
+    """(stream id, partition, last or from or range); the stream id must come percent-encoded."""
     words = request.scope["raw_path"].split(b"?")[0].split(b"/")
-    if len(words) != 7 or words[0] or words[1] not in (b"streams", b"stores") or words[3:5] != [b"data", b"partitions"]:
+    if len(words) != 7 or words[0] or words[1] != prefix.encode() or words[3:5] != [b"data", b"partitions"]:
         raise Refusal(404, "no such path")
     if words[6] not in (b"last", b"from", b"range"):
         raise Refusal(400, "Unknown query type")
     try:
-        return (
-            words[1].decode(),
-            unquote_to_bytes(words[2]).decode(),
-            unquote_to_bytes(words[5]).decode(),
-            words[6].decode(),
-        )
+        return unquote_to_bytes(words[2]).decode(), unquote_to_bytes(words[5]).decode(), words[6].decode()
     except UnicodeDecodeError:
         raise Refusal(400, "the path is not UTF-8") from None
 
@@ -404,6 +454,32 @@ def _object(line: bytes) -> Any:
         },
         "content": content,
     }
+
+
+def _flat_object(body: bytes) -> Any:
+    """The newest brokers' object form."""
+    message = read_protobuf(body)
+    content: Any = message.content.hex()
+    if message.encryption_type is EncryptionType.NONE:
+        try:
+            content = msgspec.json.decode(message.content)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            content = message.content.hex()
+    found = {
+        "streamId": message.stream_id,
+        "streamPartition": message.partition,
+        "timestamp": message.timestamp_ms,
+        "sequenceNumber": message.sequence_number,
+        "publisherId": "0x" + message.publisher_id.hex(),
+        "msgChainId": message.msg_chain_id,
+        "messageType": int(message.message_type),
+        "contentType": int(message.content_type),
+        "encryptionType": int(message.encryption_type),
+        "content": content,
+        "signatureType": int(message.signature_type),
+        "signature": message.signature.hex(),
+    }
+    return found if message.group_key_id is None else {**found, "groupKeyId": message.group_key_id}
 
 
 def main(config_file: Path) -> None:

@@ -21,9 +21,10 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from validator.broker.dialects import make_logins
 from validator.codec.receipt import sign_receipt, write_receipt
+from validator.devnet.eras import Era
 from validator.devnet.process import LineLog, now_ms, read_address, read_config, read_key, run
-from validator.devnet.publisher import basic_login
 from validator.errors import ConfigError
 
 MAX_ANSWER_BYTES = 8 << 20
@@ -31,10 +32,11 @@ MAX_SPAN_MS = 6_000
 
 
 class BrokerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A broker: node address (the receipts name it) and base URL."""
+    """A broker: node address (the receipts name it), base URL, and how it wants to be asked."""
 
     address: str
     url: str
+    era: Era = Era.YEAR_2023
 
 
 class StreamConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -72,7 +74,8 @@ class Consumer:
         self.key = read_key(config.key, "key")
         self.query_manager = read_address(config.query_manager, "query_manager")
         self.addresses = {broker.url: read_address(broker.address, "brokers") for broker in config.brokers}
-        self.headers = {"authorization": basic_login(self.key), "accept-encoding": "identity"}
+        self.eras = {broker.url: broker.era for broker in config.brokers}
+        self.logins = make_logins(self.key)
         self.chance = Random(f"{config.seed}/consumer/{self.key.address.hex()}")
         self.log = LineLog(config.log)
         self.read: dict[str, int] = {broker.url: 0 for broker in config.brokers}
@@ -103,10 +106,12 @@ class Consumer:
         stream = self.chance.choice(self.config.streams)
         partition = self.chance.randrange(stream.partitions)
         end_ms = now_ms()
-        target = f"{url}/streams/{quote(stream.id, safe='')}/data/partitions/{partition}/range"
+        dialect = self.eras[url].dialect
+        headers = {"authorization": self.logins[dialect.hex_password], "accept-encoding": "identity"}
+        target = f"{url}/{dialect.prefix}/{quote(stream.id, safe='')}/data/partitions/{partition}/range"
         span = {"fromTimestamp": str(end_ms - self.chance.randint(500, MAX_SPAN_MS)), "toTimestamp": str(end_ms)}
         size = 0
-        with self.client.stream("GET", target, params={**span, "format": "raw"}, headers=self.headers) as answer:
+        with self.client.stream("GET", target, params={**span, "format": "raw"}, headers=headers) as answer:
             if answer.status_code != 200:
                 raise ValueError(f"status {answer.status_code}")
             for piece in answer.iter_raw():

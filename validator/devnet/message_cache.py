@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from validator.broker.pages import ARRAY
+from validator.codec.protobuf import read_protobuf
 from validator.errors import MalformedInput
 from validator.hashing import hash_body
 from validator.model import Digest, StreamPart
 
 Stored = tuple[int, int, str, str, int, bytes]
-"""(timestamp_ms, sequence number, publisher id, msg chain id, arrival, line): its order is that of answers."""
+"""(timestamp_ms, sequence number, publisher id, msg chain id, arrival, bytes): its order is that of answers."""
 
+MessageId = tuple[str, int, int, int, str, str]
 MAX_SEQUENCE = 2**31 - 1
 
 
@@ -26,7 +29,7 @@ class _Head(msgspec.Struct, array_like=True, gc=False):
     """The first two elements of a message array; the rest is skipped, but must be JSON."""
 
     version: int
-    message_id: tuple[str, int, int, int, str, str]
+    message_id: MessageId
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
@@ -51,27 +54,27 @@ class _Part:
 
 
 class MessageCache:
-    """Records by stream part. One thread; the arrival counter is shared by all parts."""
+    """Records of one form by stream part. One thread; the arrival counter is shared by all parts."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: str = ARRAY) -> None:
+        self._read_id = _read_array_id if form == ARRAY else _read_protobuf_id
         self._parts: dict[StreamPart, _Part] = {}
         self._arrivals = 0
 
-    def add(self, line: bytes) -> tuple[Digest, bool]:
-        """Keep a line unless an equal one is there; its SHA-256 and whether it was new.
+    def add(self, record: bytes) -> tuple[Digest, bool]:
+        """Keep a record unless an equal one is there; its SHA-256 and whether it was new.
 
         Raises:
-            MalformedInput: not an array that begins with a version and a message id.
+            MalformedInput: not an array that begins with a version and a message id, or no protobuf message.
         """
-        head = _read_head(line)
-        stream_id, partition, timestamp_ms, sequence, publisher, chain = head.message_id
-        digest = hash_body(line)
+        stream_id, partition, timestamp_ms, sequence, publisher, chain = self._read_id(record)
+        digest = hash_body(record)
         part = self._parts.setdefault((stream_id, partition), _Part())
         if digest in part.seen:
             return digest, False
         part.seen.add(digest)
         self._arrivals += 1
-        insort(part.records, (timestamp_ms, sequence, publisher.lower(), chain, self._arrivals, line))
+        insort(part.records, (timestamp_ms, sequence, publisher.lower(), chain, self._arrivals, record))
         return digest, True
 
     def count(self) -> int:
@@ -95,13 +98,19 @@ class MessageCache:
         return () if held is None or count < 1 else held.records[-count:]
 
 
-def _read_head(line: bytes) -> _Head:
+def _read_protobuf_id(body: bytes) -> MessageId:
+    message = read_protobuf(body)
+    stream_id, partition, timestamp_ms, sequence, publisher, chain = message.message_id
+    return stream_id, partition, timestamp_ms, sequence, "0x" + publisher.hex(), chain
+
+
+def _read_array_id(line: bytes) -> MessageId:
     """Fast where it can be; what the fast reader refuses (a lone surrogate is JSON, too) gets a second look."""
     try:
-        return _decode_head(line)
+        return _decode_head(line).message_id
     except (msgspec.MsgspecError, UnicodeDecodeError):
         try:
-            return msgspec.convert(json.loads(line), _Head)
+            return msgspec.convert(json.loads(line), _Head).message_id
         except (ValueError, RecursionError) as error:
             raise MalformedInput("line", str(error)) from error
 

@@ -1,21 +1,30 @@
 """The network between publishers and brokers: loses, repeats, reorders and delays, for each broker on its own.
 
 ``Treatment`` says how badly. What becomes of one message at one broker is drawn when it is sent, from a seeded
-generator; deliveries that are due are handed over in batches by ``POST /ingest``.
+generator; deliveries that are due are handed over in batches by ``POST /ingest``: to a broker of arrays as lines, to
+one of protobuf as frames. A message that has no array form never reaches a broker of arrays, as in the years of both.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from random import Random
 
 import httpx
 
+from validator.broker.pages import ARRAY, PROTOBUF
+from validator.codec.legacy_array import read_legacy_array, write_legacy_array
+from validator.codec.protobuf import write_frame, write_protobuf
 from validator.devnet.process import LineLog, now_ms
+from validator.errors import MalformedInput
+from validator.model import Message
 
+Parcel = Mapping[str, bytes]
+"""A message in each of its wire forms."""
 MAX_BATCH_BYTES = 4 << 20
 ATTEMPTS = 3
 
@@ -55,28 +64,57 @@ class Treatment:
         return delays
 
 
+def parcel_of(message: Message) -> Parcel:
+    """The forms that a message has: protobuf always, an array where arrays know its kind."""
+    forms = {PROTOBUF: write_protobuf(message)}
+    try:
+        forms[ARRAY] = write_legacy_array(message)
+    except MalformedInput:
+        return forms
+    return forms
+
+
+def parcel_of_line(line: bytes) -> Parcel:
+    """The same for an array that somebody else wrote; one that cannot be read travels as it is."""
+    try:
+        return {ARRAY: line, PROTOBUF: write_protobuf(read_legacy_array(line))}
+    except MalformedInput:
+        return {ARRAY: line}
+
+
+def log_forms(parcel: Parcel) -> list[dict[str, str]]:
+    """How logs name the forms of a message: an array as it is, protobuf in base64."""
+    return [log_form(form, parcel[form]) for form in (ARRAY, PROTOBUF) if form in parcel]
+
+
+def log_form(form: str, data: bytes) -> dict[str, str]:
+    return {"form": form, "line": data.decode() if form == ARRAY else base64.b64encode(data).decode()}
+
+
 @dataclass(slots=True)
 class _Route:
     """Deliveries on their way to one broker, by (due ms, number)."""
 
     url: str
+    form: str
     due: list[tuple[int, int, bytes]] = field(default_factory=list)
     under_way: int = 0
 
 
 class Network:
-    """Takes lines from publishers and brings them to brokers, or not. Lives in one event loop."""
+    """Takes messages from publishers and brings them to brokers, or not. Lives in one event loop."""
 
     def __init__(
         self,
-        brokers: Sequence[str],
+        brokers: Sequence[tuple[str, str]],
         treatment: Treatment,
         seed: str,
         *,
         batch_ms: int = 200,
         log: LineLog | None = None,
     ) -> None:
-        self._routes = [_Route(url.rstrip("/")) for url in brokers]
+        """``brokers``: URL and form of each."""
+        self._routes = [_Route(url.rstrip("/"), form) for url, form in brokers]
         self._treatment = treatment
         self._chance = Random(seed)
         self._batch_ms = batch_ms
@@ -90,14 +128,15 @@ class Network:
     def pending(self) -> int:
         return sum(len(route.due) + route.under_way for route in self._routes)
 
-    def send(self, line: bytes, sent_ms: int) -> None:
-        """Decide what becomes of a line at each broker."""
+    def send(self, parcel: Parcel, sent_ms: int) -> None:
+        """Decide what becomes of a message at each broker."""
         self.sent += 1
         late = self._chance.random() < self._treatment.late_everywhere
         for route in self._routes:
             for delay in self._treatment.draw(self._chance, self._batch_ms, late):
                 self._number += 1
-                heappush(route.due, (sent_ms + delay, self._number, line))
+                if route.form in parcel:
+                    heappush(route.due, (sent_ms + delay, self._number, parcel[route.form]))
 
     async def deliver(self) -> None:
         """Bring due lines to their brokers until cancelled."""
@@ -117,9 +156,11 @@ class Network:
 
     async def _post(self, route: _Route, batch: list[bytes], client: httpx.AsyncClient) -> None:
         reason = ""
+        body = b"\n".join(batch) if route.form == ARRAY else b"".join(map(write_frame, batch))
+        headers = {"content-type": "text/plain" if route.form == ARRAY else "application/octet-stream"}
         for _ in range(ATTEMPTS):
             try:
-                answer = await client.post(route.url + "/ingest", content=b"\n".join(batch))
+                answer = await client.post(route.url + "/ingest", content=body, headers=headers)
                 if answer.status_code == 200:
                     route.under_way = 0
                     return

@@ -10,15 +10,17 @@ from pathlib import Path
 from threading import Thread
 
 import httpx
+import msgspec
 
 from validator.arweave.wallet import generate_wallet
 from validator.codec.arweave import compute_address, decode_base64url, encode_base64url
 from validator.codec.config import config_digest
 from validator.codec.secp256k1 import SigningKey
-from validator.devnet.contracts import WEI, DevChain, NodeSetup, StreamSetup
+from validator.devnet.contracts import WEI, DevChain, NodeSetup, StreamSetup, create_address
 from validator.devnet.folder import write_private
 from validator.devnet.plan import Options, broker_name, consumer_name, make_key, parameter_sets, validator_name
 from validator.devnet.process import now_ms
+from validator.devnet.signers import PublisherConfig, Scheme, make_signer
 from validator.errors import RemoteFault, TransientError
 from validator.model import Address
 from validator.parameters import Config, Contracts, Network, format_network
@@ -32,11 +34,12 @@ WALLET_WINSTON = 10**15
 OWNER_BYTES = 512
 WALLET_WAIT_S = 120.0
 STREAMS = (
-    ("{owner}/devnet/temperature", 1, 2),
-    ("{owner}/devnet/traffic", 3, 3),
-    ("übertragung.データ.eth/devnet", 2, 2),
+    ("{owner}/devnet/temperature", 1, (Scheme.LEGACY, Scheme.P256)),
+    ("{owner}/devnet/traffic", 3, (Scheme.LEGACY, Scheme.EVM, Scheme.ML_DSA_87)),
+    ("übertragung.データ.eth/devnet", 2, (Scheme.P256_UNCOMPRESSED, Scheme.ERC_1271)),
 )
-"""Id, partitions, publishers. The registry wants ASCII in a path; a name in front of it may be of any letters."""
+"""Id, partitions, how each publisher signs. The registry wants ASCII in a path; a name in front of it may be of any
+letters. All together sign in every way there is."""
 
 
 # --- wallets --------------------------------------------------------------------------------------
@@ -85,12 +88,41 @@ def mint_winston(gateway_url: str, addresses: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Publisher:
+    """How a publisher signs and its secret, as a key; with ERC-1271 also the key that creates its wallet."""
+
+    scheme: Scheme
+    key: SigningKey
+    creator: SigningKey | None = None
+
+    @property
+    def wallet(self) -> Address | None:
+        """Where the creator's first contract lies."""
+        return None if self.creator is None else create_address(self.creator.address, 0)
+
+    def config(self) -> dict[str, str | None]:
+        """As the publishers' process reads it."""
+        wallet = None if self.wallet is None else f"0x{self.wallet.hex()}"
+        return {"key": self.key.secret_hex(), "scheme": self.scheme, "wallet": wallet}
+
+    @property
+    def user_id(self) -> bytes:
+        """To whom the stream registry gives permission."""
+        return make_signer(msgspec.convert(self.config(), PublisherConfig)).publisher_id
+
+
+def make_publisher(seed: int, name: str, scheme: Scheme) -> Publisher:
+    creator = make_key(seed, name, "wallet") if scheme is Scheme.ERC_1271 else None
+    return Publisher(scheme, make_key(seed, name, "publish"), creator)
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
-    """A stored stream: id, partitions, and the keys that publish on it."""
+    """A stored stream: id, partitions, and who publishes on it."""
 
     id: str
     partitions: int
-    publishers: tuple[SigningKey, ...]
+    publishers: tuple[Publisher, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +149,12 @@ def make_streams(options: Options, owner: SigningKey) -> tuple[Stream, ...]:
         Stream(
             stream_id.format(owner=f"0x{owner.address.hex()}"),
             partitions,
-            tuple(make_key(options.seed, f"publisher {stream_id} {n}", "publish") for n in range(publishers)),
+            tuple(
+                make_publisher(options.seed, f"publisher {stream_id} {number}", scheme)
+                for number, scheme in enumerate(schemes)
+            ),
         )
-        for stream_id, partitions, publishers in STREAMS
+        for stream_id, partitions, schemes in STREAMS
     )
 
 
@@ -134,9 +169,11 @@ def fill_chain(chain: DevChain, plan: ChainPlan) -> None:
         name = broker_name(index)
         nodes.append(NodeSetup(plan.key(name, "node"), plan.key(name, "stake"), NODE_STAKE, http_url=url))
     chain.register_nodes(nodes)
+    publishers = [publisher for stream in plan.streams for publisher in stream.publishers]
+    chain.create_wallets([(p.creator, p.key.address) for p in publishers if p.creator is not None])
     chain.create_streams(
         [
-            StreamSetup(s.id, STORE_BALANCE, s.partitions, tuple(key.address for key in s.publishers))
+            StreamSetup(s.id, STORE_BALANCE, s.partitions, tuple(publisher.user_id for publisher in s.publishers))
             for s in plan.streams
         ]
     )

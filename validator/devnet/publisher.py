@@ -1,14 +1,16 @@
 """All publishers of the development network, and the lossy network that carries their messages to the brokers.
 
-``python -m validator.devnet.publisher --config FILE.json`` signs real Streamr messages (legacy array, version 32) at
-``rate`` a second in total, with timestamps in [start_ms, end_ms), and slips forged ones in between. It stops
-publishing at ``end_ms``, brings what is under way to its end, and listens until SIGTERM:
+``python -m validator.devnet.publisher --config FILE.json`` signs real Streamr messages at ``rate`` a second in total,
+each publisher in its own way (``signers``), public, encrypted and binary ones, with timestamps in [start_ms, end_ms),
+and slips forged ones in between. It stops publishing at ``end_ms``, brings what is under way to its end, and listens
+until SIGTERM:
 
     POST /publish    lines from elsewhere (brokers' receipts), treated like all others
     GET  /health     {"published", "forged", "pending", "dropped", "done"}
 
-Files, JSON lines: ``published_log`` {"time_ms", "kind": "message", "stream", "partition", "line"} per valid message
-signed, before it is sent; ``forged_log`` {"time_ms", "kind", "stream", "partition", "line"} per forged one:
+Files, JSON lines: ``published_log`` {"time_ms", "kind": "message", "stream", "partition", "form", "line"} per valid
+message signed and form in which it travels, before it is sent; ``forged_log`` the same per forged one. ``line`` is the
+array as it goes over the wire where ``form`` is "array", and the protobuf message in base64 where it is "protobuf":
 
     wrong_signature     a true message with the signature of a stranger: one message id, one signed text
     altered_content     a true message with another content and the true signature: one message id
@@ -18,32 +20,48 @@ signed, before it is sent; ``forged_log`` {"time_ms", "kind", "stream", "partiti
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import string
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 import msgspec
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from validator.broker.pages import ARRAY
 from validator.codec.legacy_array import write_legacy_array
 from validator.codec.message import digest_of_payload
 from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import publish_message, sign_message
-from validator.devnet.network import Network, Treatment
-from validator.devnet.process import LineLog, listen, now_ms, read_config, read_key, run, serve
+from validator.devnet.network import Network, Parcel, Treatment, log_forms, parcel_of, parcel_of_line
+from validator.devnet.process import LineLog, listen, now_ms, read_config, run, serve
+from validator.devnet.signers import AccountSigner, PublisherConfig, Signer, make_signer, make_stranger
 from validator.errors import ConfigError
 from validator.hashing import hash_labelled
-from validator.model import Digest, Message, MessageRef, SignatureType
+from validator.model import (
+    ContentType,
+    Digest,
+    EncryptionType,
+    Message,
+    MessageRef,
+    MessageType,
+    NewGroupKey,
+    SignatureType,
+)
 
+ENCRYPTED = 0.25
+BINARY = 0.1
+"""Shares of all messages; arrays know no binary content."""
+_WEIGHTS = {SignatureType.ML_DSA_87: 0.1, SignatureType.ERC_1271: 0.4}
+"""How often a chain is drawn, by how its publisher signs: an ML-DSA key and signature have 7 KiB together, and a wallet
+is asked by everybody who reads its message."""
 FORGED_KINDS = ("wrong_signature", "altered_content", "unknown_publisher")
 MAX_PUBLISH_BYTES = 8 << 20
 MIN_CONTENT_BYTES = 200
@@ -69,11 +87,18 @@ _WORDS = (
 
 
 class StreamConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One stream: its partitions, and the private keys (0x hex) that may publish on it."""
+    """One stream: its partitions, and the publishers that may publish on it."""
 
     id: str
     partitions: int
-    publishers: list[str]
+    publishers: list[PublisherConfig]
+
+
+class BrokerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A broker: base URL, and the form in which it takes messages."""
+
+    url: str
+    form: str = ARRAY
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -83,7 +108,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     published_log: Path
     forged_log: Path
     streams: list[StreamConfig]
-    brokers: list[str]
+    brokers: list[BrokerConfig]
     start_ms: int
     end_ms: int
     rate: float = 50.0
@@ -106,45 +131,57 @@ def personal_digest(text: bytes) -> Digest:
     return digest_of_payload(SignatureType.ECDSA_SECP256K1_EVM, text)
 
 
-def basic_login(key: SigningKey) -> str:
-    """Authorization header for the old brokers: lower-case address, and its signature as 0x hex."""
-    user = "0x" + key.address.hex()
-    password = "0x" + key.sign(personal_digest(user.encode())).hex()
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a message says of its content: public JSON unless told otherwise."""
+
+    content_type: ContentType = ContentType.JSON
+    encryption_type: EncryptionType = EncryptionType.NONE
+    group_key_id: str | None = None
+    new_group_key: NewGroupKey | None = None
 
 
 class MessageChain:
     """One chain of one publisher on one stream partition: each message refers to its predecessor."""
 
-    def __init__(self, key: SigningKey, stream_id: str, partition: int, msg_chain_id: str) -> None:
-        self.key = key
+    def __init__(self, signer: Signer | SigningKey, stream_id: str, partition: int, msg_chain_id: str) -> None:
+        """A bare key signs for its account, in the old way."""
+        self.signer: Signer = AccountSigner(signer) if isinstance(signer, SigningKey) else signer
         self.stream_id = stream_id
         self.partition = partition
         self.msg_chain_id = msg_chain_id
         self._last: MessageRef | None = None
 
-    def next(self, timestamp_ms: int, content: bytes) -> Message:
+    def next(self, timestamp_ms: int, content: bytes, body: Body | None = None) -> Message:
         """The next message; never older than the last one, numbered where the time is the same."""
+        body = body or Body()
         last = self._last
         if last is not None and timestamp_ms <= last.timestamp_ms:
             ref = MessageRef(last.timestamp_ms, last.sequence_number + 1)
         else:
             ref = MessageRef(timestamp_ms, 0)
-        message = publish_message(
-            self.key,
-            stream_id=self.stream_id,
-            partition=self.partition,
-            timestamp_ms=ref.timestamp_ms,
-            sequence_number=ref.sequence_number,
-            msg_chain_id=self.msg_chain_id,
-            prev=last,
-            content=content,
+        unsigned = Message(
+            self.stream_id,
+            self.partition,
+            ref.timestamp_ms,
+            ref.sequence_number,
+            self.signer.publisher_id,
+            self.msg_chain_id,
+            last,
+            MessageType.MESSAGE,
+            body.content_type,
+            body.encryption_type,
+            body.group_key_id,
+            body.new_group_key,
+            content,
+            self.signer.signature_type,
+            b"",
         )
         self._last = ref
-        return message
+        return self.signer.sign(unsigned)
 
     def sign(self, timestamp_ms: int, content: bytes) -> bytes:
-        """The next message as the line that goes over the wire."""
+        """The next message as the array that goes over the wire; of a signer that arrays know."""
         return write_legacy_array(self.next(timestamp_ms, content))
 
 
@@ -154,37 +191,62 @@ class Publishers:
     def __init__(self, streams: list[StreamConfig], seed: int) -> None:
         """Raises ConfigError for a stream without publishers or a key that is none."""
         self._chance = Random(f"{seed}/publishers")
+        self._seed = seed
         self._chains: list[MessageChain] = []
         self._strangers: list[MessageChain] = []
-        stranger = SigningKey(hash_labelled("logstore/devnet/stranger", str(seed).encode()))
         for stream in streams:
             if not stream.publishers or not 1 <= stream.partitions <= 100:
                 raise ConfigError(f"streams: {stream.id}: needs publishers and 1 to 100 partitions", field="streams")
-            keys = [read_key(key, "publishers") for key in stream.publishers]
+            signers = [make_signer(publisher) for publisher in stream.publishers]
             for partition in range(stream.partitions):
-                self._chains += [MessageChain(key, stream.id, partition, self._chain_id()) for key in keys]
-                self._strangers.append(MessageChain(stranger, stream.id, partition, self._chain_id()))
-        self._stranger = stranger
+                for signer in signers:
+                    self._chains.append(MessageChain(signer, stream.id, partition, self._chain_id()))
+                    stranger = make_stranger(signer, seed)
+                    self._strangers.append(MessageChain(stranger, stream.id, partition, self._chain_id()))
+        self._weights = [_WEIGHTS.get(chain.signer.signature_type, 1.0) for chain in self._chains]
+        self._group_key = hash_labelled("logstore/devnet/group key", str(seed).encode())
         self._number = 0
         self._kinds = self._chance.sample(FORGED_KINDS, len(FORGED_KINDS))
         self._forged = 0
 
     def next(self, timestamp_ms: int) -> Message:
-        """A message of one of the publishers."""
-        chain = self._chance.choice(self._chains)
+        """A message of one of the publishers: of each chain in turn at first, so that each is there."""
+        chains = self._chains
+        chain = chains[self._number] if self._number < len(chains) else self._chance.choices(chains, self._weights)[0]
         self._number += 1
-        return chain.next(timestamp_ms, self._content(chain, self._number))
+        content = self._content(chain, self._number)
+        kind = self._chance.random()
+        if kind < ENCRYPTED:
+            return chain.next(timestamp_ms, self._encrypt(content), self._encrypted(kind < ENCRYPTED / 10))
+        if kind < ENCRYPTED + BINARY and chain.signer.signature_type is not SignatureType.ECDSA_SECP256K1_LEGACY:
+            return chain.next(timestamp_ms, self._chance.randbytes(len(content)), Body(ContentType.BINARY))
+        return chain.next(timestamp_ms, content)
+
+    def _encrypted(self, rotates: bool) -> Body:
+        """Of a group key, which the message may replace by another one."""
+        new_key = NewGroupKey(self._chain_id(), self._encrypt(self._chance.randbytes(32))) if rotates else None
+        return Body(encryption_type=EncryptionType.AES, group_key_id="group-key", new_group_key=new_key)
+
+    def _encrypt(self, data: bytes) -> bytes:
+        """AES-256-CTR behind its 16 random bytes, as Streamr's clients do."""
+        start = self._chance.randbytes(16)
+        encryptor = Cipher(algorithms.AES(self._group_key), modes.CTR(start)).encryptor()
+        return start + encryptor.update(data) + encryptor.finalize()
 
     def forge(self, original: Message) -> tuple[str, Message]:
         """A forged message beside a true one, and its kind; the kinds take turns."""
         kind = self._kinds[self._forged % len(self._kinds)]
         self._forged += 1
         if kind == "wrong_signature":
-            return kind, sign_message(self._stranger, original)
+            signer = next(c.signer for c in self._chains if c.signer.publisher_id == original.publisher_id)
+            return kind, make_stranger(signer, self._seed).sign(original)
         if kind == "altered_content":
-            body = json.loads(original.content)
-            body["value"] = body["value"] + 1
-            return kind, replace(original, content=_json(body))
+            content = original.content
+            if original.content_type is ContentType.JSON and original.encryption_type is EncryptionType.NONE:
+                body = json.loads(content)
+                body["value"] = body["value"] + 1
+                return kind, replace(original, content=_json(body))
+            return kind, replace(original, content=content[:-1] + bytes([content[-1] ^ 1]))
         chain = self._chance.choice(self._strangers)
         return kind, chain.next(original.timestamp_ms, self._content(chain, self._forged))
 
@@ -234,7 +296,11 @@ class PublisherProcess:
         )
         self._log = LineLog(config.network_log) if config.network_log is not None else None
         self.network = Network(
-            config.brokers, treatment, f"{config.seed}/network", batch_ms=config.batch_ms, log=self._log
+            [(broker.url, broker.form) for broker in config.brokers],
+            treatment,
+            f"{config.seed}/network",
+            batch_ms=config.batch_ms,
+            log=self._log,
         )
         self._forging = Random(f"{config.seed}/forged")
         self._published = LineLog(config.published_log)
@@ -263,16 +329,16 @@ class PublisherProcess:
         message = self.publishers.next(time_ms)
         if message.timestamp_ms >= self.config.end_ms:
             return
-        line = write_legacy_array(message)
-        self._published.write(_entry(message, "message", line))
+        parcel = parcel_of(message)
+        self._published.write_all(_entries(message, "message", parcel))
         self.counts["published"] += 1
-        self.network.send(line, time_ms)
+        self.network.send(parcel, time_ms)
         if self._forging.random() < self.config.forged:
             kind, forged = self.publishers.forge(message)
-            line = write_legacy_array(forged)
-            self._forged.write(_entry(forged, kind, line))
+            parcel = parcel_of(forged)
+            self._forged.write_all(_entries(forged, kind, parcel))
             self.counts["forged"] += 1
-            self.network.send(line, time_ms)
+            self.network.send(parcel, time_ms)
 
     def build_app(self) -> Starlette:
         async def publish(request: Request) -> Response:
@@ -285,7 +351,7 @@ class PublisherProcess:
                 pieces.append(piece)
             lines = [line for line in b"".join(pieces).split(b"\n") if line]
             for line in lines:
-                self.network.send(line, now_ms())
+                self.network.send(parcel_of_line(line), now_ms())
             return JSONResponse({"sent": len(lines)})
 
         async def health(_request: Request) -> Response:
@@ -317,14 +383,10 @@ def _due_times(start_ms: int, end_ms: int, rate: float) -> Iterator[float]:
     return (start_ms + number * 1000 / rate for number in range(count))
 
 
-def _entry(message: Message, kind: str, line: bytes) -> dict[str, object]:
-    return {
-        "time_ms": message.timestamp_ms,
-        "kind": kind,
-        "stream": message.stream_id,
-        "partition": message.partition,
-        "line": line.decode(),
-    }
+def _entries(message: Message, kind: str, parcel: Parcel) -> list[dict[str, object]]:
+    """One per form."""
+    told = {"time_ms": message.timestamp_ms, "kind": kind, "stream": message.stream_id, "partition": message.partition}
+    return [{**told, **form} for form in log_forms(parcel)]
 
 
 def _end_process_on_failure(task: asyncio.Task[None]) -> None:

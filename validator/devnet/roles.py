@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from validator.devnet.children import Child, Children
+from validator.devnet.eras import era_of
 from validator.devnet.folder import DISK_FLOOR_BYTES, RunFolder, write_private
 from validator.devnet.plan import BUNDLE_WINDOWS, GRACE_MS, Options, broker_name, consumer_name, make_key
 from validator.devnet.preparation import Stream, wallet_file
@@ -139,6 +140,7 @@ def start_brokers(
             "query_manager": query_manager,
             "network_port_file": publisher_port_file(folder),
             "rpc_url": rpc_url,
+            "era": era_of(index),
         }
         start_role(children, folder, "broker", name, config)
         port_files.append(port_file)
@@ -165,10 +167,10 @@ def start_publisher(
         "forged_log": logs / "forged.jsonl",
         "network_log": logs / "network.jsonl",
         "streams": [
-            {"id": s.id, "partitions": s.partitions, "publishers": [key.secret_hex() for key in s.publishers]}
+            {"id": s.id, "partitions": s.partitions, "publishers": [publisher.config() for publisher in s.publishers]}
             for s in streams
         ],
-        "brokers": list(brokers),
+        "brokers": [{"url": url, "form": era_of(index).form} for index, url in enumerate(brokers)],
         "start_ms": genesis_ms,
         "end_ms": genesis_ms + options.windows * options.window_ms,
         "rate": options.rate,
@@ -190,7 +192,7 @@ def start_consumers(
 ) -> None:
     """Consumers that read and pay through epoch 0, and end by themselves."""
     brokers = [
-        {"address": f"0x{make_key(options.seed, broker_name(i), 'node').address.hex()}", "url": url}
+        {"address": f"0x{make_key(options.seed, broker_name(i), 'node').address.hex()}", "url": url, "era": era_of(i)}
         for i, url in enumerate(broker_urls)
     ]
     for index in range(options.consumers):

@@ -24,6 +24,11 @@ FIELDS: tuple[tuple[str, str], ...] = (
     ("messages_missing", "messages_unique_valid less messages_archived"),
     ("messages_late", "archived messages that entered by a bundle's late set"),
     ("messages_archived_twice", "messages found more than once"),
+    (
+        "signature_types",
+        "{name: count}: archived messages by how their publishers signed them, of each of Streamr's five ways; in a "
+        "run of some hundred messages none may be missing",
+    ),
     ("invalid_archived", "archived records that no publisher signed"),
     ("invalid_rejected", "{validator: {reason: count}}: distinct records that each validator refused"),
     ("forged_delivered", "{kind: count}: distinct forged records that reached a live broker"),
@@ -105,7 +110,7 @@ def render_summary(summary: Mapping[str, Any]) -> str:
     ):
         if name in summary:
             lines.append(f"{name:<26}{summary[name]}")
-    for name in ("forged_delivered", "receipts", "killed"):
+    for name in ("signature_types", "forged_delivered", "receipts", "killed"):
         if isinstance(summary.get(name), Mapping):
             lines.append(f"{name:<26}{_pairs(summary[name])}")
     for validator, counts in _mapping(summary.get("invalid_rejected")).items():

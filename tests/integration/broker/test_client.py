@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,10 @@ import pytest
 from tests.cast import Cast, broker_address, run_cast
 from validator.broker.client import BrokerClient, Limits, PullFault, PullMetrics
 from validator.codec.legacy_array import read_legacy_array
+from validator.codec.protobuf import read_protobuf, write_frame, write_protobuf
 from validator.codec.secp256k1 import SigningKey
 from validator.codec.signatures import VALID, verify_message
+from validator.devnet.eras import Era
 from validator.devnet.publisher import MessageChain
 from validator.errors import TransientError
 from validator.fetching import IPNetwork
@@ -38,6 +41,8 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
     with run_cast(tmp_path_factory.mktemp("cast")) as cast:
         cast.broker("wide")
         cast.broker("narrow", page_limit=7)
+        for era in Era:
+            cast.broker(f"era-{era}", page_limit=7, era=era)
         yield cast
 
 
@@ -231,3 +236,37 @@ def test_several_threads_pull_with_one_client(cast: Cast) -> None:
         results = list(pool.map(lambda _: pull(client, brokers, parts=parts), range(5)))
     client.close()
     assert all(got.complete and len(got.records) >= 9 for pulls in results for got in pulls)
+
+
+@pytest.mark.parametrize("era", list(Era))
+def test_a_broker_of_each_era_is_read_whole_although_its_pages_are_small(cast: Cast, era: Era) -> None:
+    part = (STREAM, 7)
+    broker = Broker(broker_address(f"era-{era}"), cast.url(f"era-{era}"))
+    lines = messages("e" * 20, 40, part=part)
+    bodies = [write_protobuf(read_legacy_array(line)) for line in lines]
+    newest = era is Era.APRIL_2024
+    body = b"".join(map(write_frame, bodies)) if newest else b"\n".join(lines)
+    assert httpx.post(broker.url + "/ingest", content=body).json()["new"] == 40
+    client = a_client()
+    first, nothing = pull(client, [broker], parts=[part, ("nothing/here", 0)])
+    client.close()
+    assert (first.error, nothing.error) == ("", "")
+    assert [record.data for record in first.records] == (bodies if newest else lines)
+    assert nothing.records == ()
+    read = read_protobuf if newest else read_legacy_array
+    assert all(verify_message(read(record.data)) is VALID for record in first.records)
+
+
+def test_a_broker_that_is_upgraded_in_place_is_read_before_and_after(tmp_path: Path) -> None:
+    client = a_client()
+    seen = []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for number, era in enumerate([Era.YEAR_2023, Era.JANUARY_2024, Era.APRIL_2024, Era.YEAR_2023]):
+        (tmp_path / str(number)).mkdir()
+        with run_cast(tmp_path / str(number)) as later:
+            broker = Broker(broker_address("one"), later.broker("one", era=era, port=port))
+            seen += pull(client, [broker], parts=[("nothing/here", 0)])
+    client.close()
+    assert [(got.complete, got.error) for got in seen] == [(True, "")] * 4

@@ -1,4 +1,4 @@
-"""The development network's broker over HTTP: both eras' paths, login, formats, paging, receipts."""
+"""The development network's broker over HTTP: each era's path, login, formats and paging; receipts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ import pytest
 
 from tests.cast import CHAIN_ID, QUERY_MANAGER, SYSTEM, Cast, broker_address, run_cast
 from tests.fakes.hostile_http import hostile_server, http
+from validator.broker.dialects import make_logins
+from validator.broker.pages import read_frames
 from validator.codec.legacy_array import read_legacy_array
+from validator.codec.protobuf import read_protobuf, write_frame, write_protobuf
 from validator.codec.receipt import receipt_of, sign_receipt, write_receipt
 from validator.codec.secp256k1 import SigningKey
 from validator.codec.signatures import VALID, verify_message
-from validator.devnet.publisher import MessageChain, basic_login, personal_digest
+from validator.devnet.eras import Era, era_of
+from validator.devnet.publisher import MessageChain, personal_digest
 from validator.model import Address
 
 KEY = SigningKey(b"\x31" * 32)
@@ -30,20 +34,26 @@ LINES = [
     MessageChain(PUBLISHER, STREAM, 0, f"{number:020d}").sign(1000 + number, b'{"n":"%d \xc3\xa4"}' % number)
     for number in range(12)
 ]
-LOGIN = {"authorization": basic_login(KEY)}
+BODIES = [write_protobuf(read_legacy_array(line)) for line in LINES]
+LOGINS = make_logins(KEY)
+LOGIN = {"authorization": LOGINS[True]}
+NAMES = {Era.YEAR_2023: "b", Era.JANUARY_2024: "january", Era.APRIL_2024: "april"}
 
 
 @pytest.fixture(scope="module")
 def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
     with run_cast(tmp_path_factory.mktemp("cast")) as cast:
-        url = cast.broker("b", page_limit=5)
-        httpx.post(url + "/ingest", content=b"\n".join(LINES))
+        for era, name in NAMES.items():
+            url = cast.broker(name, page_limit=5, era=era)
+            body = b"\n".join(LINES) if era is not Era.APRIL_2024 else b"".join(map(write_frame, BODIES))
+            assert httpx.post(url + "/ingest", content=body).json()["new"] == len(LINES)
         yield cast
 
 
-def ask(cast: Cast, path: str, **more: str) -> httpx.Response:
-    target = f"{cast.url('b')}/{path.format(id=quote(STREAM, safe=''))}"
-    return httpx.get(target, headers={**LOGIN, **more})
+def ask(cast: Cast, path: str, era: Era = Era.YEAR_2023, tag: str | None = None) -> httpx.Response:
+    target = f"{cast.url(NAMES[era])}/{path.format(id=quote(STREAM, safe=''))}"
+    headers = {"authorization": LOGINS[era.dialect.hex_password]}
+    return httpx.get(target, headers=headers if tag is None else {**headers, "if-none-match": tag})
 
 
 RANGE = "streams/{id}/data/partitions/0/range"
@@ -75,15 +85,86 @@ def test_pages_say_where_the_next_one_begins(cast: Cast) -> None:
     assert pages == 3
 
 
-def test_both_eras_paths_answer_alike_and_three_kinds_of_query(cast: Cast) -> None:
-    for prefix in ("streams", "stores"):
-        path = prefix + "/{id}/data/partitions/0/"
-        last = ask(cast, path + "last?count=2&format=raw").content.split(b"\n")
-        assert last[:-1] == LINES[-2:]
-        since = ask(cast, path + "from?fromTimestamp=1009&format=raw").content.split(b"\n")
-        assert since[:-1] == LINES[9:]
-        span = ask(cast, path + "range?fromTimestamp=1000&toTimestamp=1000&format=raw").content.split(b"\n")
-        assert span[:-1] == LINES[:1]
+@pytest.mark.parametrize("era", list(Era))
+def test_each_era_has_three_kinds_of_query_below_its_own_path_only(cast: Cast, era: Era) -> None:
+    def messages(query: str) -> list[bytes]:
+        body = ask(cast, f"{era.dialect.prefix}/{{id}}/data/partitions/0/{query}&format=raw", era).content
+        if era is Era.APRIL_2024:
+            return split_frames(body)
+        return body.split(b"\n")[:-1]
+
+    sent = BODIES if era is Era.APRIL_2024 else LINES
+    assert messages("last?count=2") == sent[-2:]
+    assert messages("from?fromTimestamp=1009") == sent[9:]
+    assert messages("range?fromTimestamp=1000&toTimestamp=1000") == sent[:1]
+    other = {"streams": "stores", "stores": "streams"}[era.dialect.prefix]
+    assert ask(cast, other + "/{id}/data/partitions/0/last", era).status_code == 404
+
+
+def split_frames(body: bytes) -> list[bytes]:
+    got: list[bytes] = []
+    read_frames([body], lambda bodies, _form: got.extend(bodies))
+    return got
+
+
+def test_three_brokers_are_one_of_each_era_and_one_alone_is_of_the_newest() -> None:
+    assert {era_of(index) for index in range(3)} == set(Era)
+    assert era_of(0) is era_of(3) is Era.APRIL_2024
+
+
+@pytest.mark.parametrize("era", list(Era))
+def test_each_era_says_in_its_own_way_that_there_is_nothing(cast: Cast, era: Era) -> None:
+    path = era.dialect.prefix + "/{id}/data/partitions/0/range?fromTimestamp=1&toTimestamp=2&format=raw"
+    answer = ask(cast, path, era)
+    assert answer.status_code == 200
+    if era is Era.APRIL_2024:
+        assert (answer.content, answer.headers.get("content-type")) == (b"", None)
+    else:
+        assert answer.content == b'\n{"hasNext":false,"totalMessages":0,"type":"metadata"}'
+
+
+def test_a_metadata_line_is_written_as_the_real_one_is(cast: Cast) -> None:
+    answer = ask(cast, RANGE + "?fromTimestamp=1000&toTimestamp=9999&format=raw")
+    assert answer.content.split(b"\n")[-1] == (
+        b'{"hasNext":true,"nextTimestamp":1005,"nextSequenceNumber":0,"totalMessages":5,"type":"metadata"}'
+    )
+
+
+def test_the_newest_drops_the_connection_where_there_is_more_than_one_answer_may_hold(cast: Cast) -> None:
+    path = "stores/{id}/data/partitions/0/range?fromTimestamp=1000&toTimestamp=9999&format=raw"
+    target = f"{cast.url('april')}/{path.format(id=quote(STREAM, safe=''))}"
+    got = b""
+    with (
+        pytest.raises(httpx.RemoteProtocolError),
+        httpx.stream("GET", target, headers={"authorization": LOGINS[False]}) as answer,
+    ):
+        assert answer.headers["content-type"] == "application/octet-stream"
+        for piece in answer.iter_raw():
+            got += piece
+    assert split_frames(got) == BODIES[:5]
+
+
+def test_the_newest_gives_flat_objects_and_no_other_format(cast: Cast) -> None:
+    path = "stores/{id}/data/partitions/0/range?fromTimestamp=1000&toTimestamp=1000"
+    (message,) = ask(cast, path, Era.APRIL_2024).json()["messages"]
+    true = read_protobuf(BODIES[0])
+    assert message["content"] == {"n": "0 ä"}
+    assert (message["timestamp"], message["publisherId"]) == (1000, "0x" + PUBLISHER.address.hex())
+    assert (message["signatureType"], message["signature"]) == (0, true.signature.hex())
+    refused = ask(cast, path + "&format=protocol", Era.APRIL_2024)
+    assert (refused.status_code, refused.json()) == (400, {"error": 'Query parameter "format" is invalid: protocol'})
+
+
+@pytest.mark.parametrize("era", list(Era))
+def test_a_password_in_the_other_form_is_a_500(cast: Cast, era: Era) -> None:
+    target = f"{cast.url(NAMES[era])}/{era.dialect.prefix}/{quote(STREAM, safe='')}/data/partitions/0/last"
+    other = {"authorization": LOGINS[not era.dialect.hex_password]}
+    assert httpx.get(target, headers=other).status_code == 500
+
+
+@pytest.mark.parametrize("body", [b"\x00\x00\x00\x05abc", b"\xff" * 9])
+def test_what_is_no_frame_is_refused(cast: Cast, body: bytes) -> None:
+    assert httpx.post(cast.url("april") + "/ingest", content=body).status_code == 400
 
 
 def test_protocol_and_object_hold_the_same_messages_in_an_envelope(cast: Cast) -> None:
@@ -106,9 +187,9 @@ def test_protocol_and_object_hold_the_same_messages_in_an_envelope(cast: Cast) -
 def test_a_range_carries_a_tag_and_a_304_answers_it(cast: Cast) -> None:
     path = RANGE + "?fromTimestamp=1000&toTimestamp=1003&format=raw"
     tag = ask(cast, path).headers["etag"]
-    again = ask(cast, path, **{"if-none-match": tag})
+    again = ask(cast, path, tag=tag)
     assert (again.status_code, again.content) == (304, b"")
-    assert ask(cast, path, **{"if-none-match": '"other"'}).status_code == 200
+    assert ask(cast, path, tag='"other"').status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -123,7 +204,6 @@ def test_a_range_carries_a_tag_and_a_304_answers_it(cast: Cast) -> None:
             RANGE + "?fromTimestamp=1&toTimestamp=2&publisherId=0x1",
             'Invalid combination of "publisherId" and "msgChainId"',
         ),
-        ("stores/{id}/data/partitions/0/last?format=nope", 'Query parameter "format" is invalid: nope'),
     ],
 )  # fmt: skip
 def test_a_wrong_question_is_a_400_that_says_why(cast: Cast, path: str, error: str) -> None:
@@ -148,9 +228,9 @@ def logins() -> list[tuple[str | None, int]]:
         ("Basic ???", 403),
         (header(user, ""), 403),
         (header(user, "0x" + stranger.hex()), 403),
-        (header(user, signature.hex()), 403),
+        (header(user, signature.hex()), 500),
         (header(user.upper(), "0x" + signature.hex()), 403),
-        (header(user, "0x" + signature.hex()[:-2]), 403),
+        (header(user, "0x" + signature.hex()[:-2]), 500),
         (header(user, "0x" + signature.hex()), 200),
     ]
 
@@ -192,7 +272,7 @@ def test_without_a_balance_nothing_is_answered_and_the_node_is_asked_once_in_a_w
         url = cast.broker("b", rpc_url=rpc_url)
         target = f"{url}/streams/{quote(STREAM, safe='')}/data/partitions/0/last"
         assert [httpx.get(target, headers=LOGIN).status_code for _ in range(3)] == [200, 200, 200]
-        poor = httpx.get(target, headers={"authorization": basic_login(PUBLISHER)})
+        poor = httpx.get(target, headers={"authorization": make_logins(PUBLISHER)[True]})
     assert (poor.status_code, poor.json()) == (400, {"error": "Not enough balance"})
     assert len(calls) == 2
 
@@ -229,7 +309,8 @@ def test_a_growing_receipt_is_published_once_signed_by_the_broker_and_logged(tmp
     assert kept == [True, True, False, False]
     assert bad.status_code == 400
     assert too_long.status_code == 413
-    assert [entry["line"].encode() for entry in published] == sent
+    assert [entry["line"].encode() for entry in published if entry["form"] == "array"] == sent
+    assert [entry["form"] for entry in published] == ["array", "protobuf"] * 2
     assert {(entry["kind"], entry["stream"], entry["partition"]) for entry in published} == {("receipt", SYSTEM, 0)}
     messages = [read_legacy_array(line) for line in sent]
     assert all(verify_message(m) is VALID and m.publisher_id == broker_address("b") for m in messages)

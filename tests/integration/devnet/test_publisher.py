@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import time
 from collections import Counter
@@ -13,12 +14,15 @@ import httpx
 import pytest
 
 from tests.cast import CHAIN_ID, QUERY_MANAGER, SYSTEM, Cast, broker_address, run_cast
+from validator.broker.pages import ARRAY
 from validator.codec.legacy_array import read_legacy_array
+from validator.codec.protobuf import read_protobuf
 from validator.codec.receipt import receipt_of
 from validator.codec.secp256k1 import SigningKey
 from validator.codec.signatures import VALID, verify_message
+from validator.devnet.eras import era_of
 from validator.devnet.publisher import FORGED_KINDS
-from validator.model import Address
+from validator.model import Address, Message, SignatureType
 
 BROKERS = ("b0", "b1", "b2")
 CONSUMER = SigningKey(b"\x41" * 32)
@@ -32,7 +36,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
     """A run of four seconds with much loss and many forgeries, watched until nothing is under way."""
     folder: Path = tmp_path_factory.mktemp("run")
     with run_cast(folder) as cast:
-        urls = [cast.broker(name, network_port_file=folder / "network.port") for name in BROKERS]
+        urls = [
+            cast.broker(name, network_port_file=folder / "network.port", era=era_of(index))
+            for index, name in enumerate(BROKERS)
+        ]
         start_ms = int(time.time() * 1000) + 1500
         config: dict[str, Any] = {
             "port_file": folder / "network.port",
@@ -40,10 +47,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
             "forged_log": folder / "forged",
             "network_log": folder / "network.log",
             "streams": [
-                {"id": f"0x{'cc' * 20}/s{n}", "partitions": n + 1, "publishers": ["0x" + f"5{n}" * 32]}
+                {
+                    "id": f"0x{'cc' * 20}/s{n}",
+                    "partitions": n + 1,
+                    "publishers": [
+                        {"key": "0x" + f"5{n}" * 32},
+                        {"key": "0x" + f"6{n}" * 32, "scheme": ("p-256", "ml-dsa-87")[n]},
+                    ],
+                }
                 for n in range(2)
             ],
-            "brokers": urls,
+            "brokers": [{"url": url, "form": era_of(index).form} for index, url in enumerate(urls)],
             "start_ms": start_ms,
             "end_ms": start_ms + SECONDS * 1000,
             "rate": RATE,
@@ -60,7 +74,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
             {
                 "key": CONSUMER.secret_hex(),
                 "brokers": [
-                    {"address": "0x" + broker_address(n).hex(), "url": u} for n, u in zip(BROKERS, urls, strict=True)
+                    {"address": "0x" + broker_address(name).hex(), "url": urls[index], "era": era_of(index)}
+                    for index, name in enumerate(BROKERS)
                 ],
                 "streams": [{"id": f"0x{'cc' * 20}/s1", "partitions": 2}],
                 "chain_id": CHAIN_ID,
@@ -88,8 +103,18 @@ def span(run: Cast) -> tuple[int, int]:
     return int(start), int(end)
 
 
-def sha256(line: str) -> str:
-    return hashlib.sha256(line.encode()).hexdigest()
+def raw(entry: dict[str, Any]) -> bytes:
+    """A logged message as it travelled."""
+    line: str = entry["line"]
+    return line.encode() if entry["form"] == ARRAY else base64.b64decode(line)
+
+
+def read(entry: dict[str, Any]) -> Message:
+    return read_legacy_array(raw(entry)) if entry["form"] == ARRAY else read_protobuf(raw(entry))
+
+
+def sha256(entry: dict[str, Any]) -> str:
+    return hashlib.sha256(raw(entry)).hexdigest()
 
 
 def test_every_published_message_is_valid_and_inside_the_span(run: Cast) -> None:
@@ -97,7 +122,7 @@ def test_every_published_message_is_valid_and_inside_the_span(run: Cast) -> None
     published = run.lines("published")
     assert len(published) > RATE * SECONDS / 2
     for entry in published:
-        message = read_legacy_array(entry["line"].encode())
+        message = read(entry)
         assert verify_message(message) is VALID
         assert start <= message.timestamp_ms < end
         assert (entry["kind"], entry["stream"], entry["partition"]) == ("message", *message.stream_part)
@@ -106,13 +131,13 @@ def test_every_published_message_is_valid_and_inside_the_span(run: Cast) -> None
 
 def test_every_kind_of_forgery_reached_a_broker(run: Cast) -> None:
     arrived = {entry["sha256"] for name in BROKERS for entry in run.lines(f"{name}.deliveries")}
-    kinds = Counter(entry["kind"] for entry in run.lines("forged") if sha256(entry["line"]) in arrived)
+    kinds = Counter(entry["kind"] for entry in run.lines("forged") if sha256(entry) in arrived)
     assert set(kinds) == set(FORGED_KINDS)
 
 
 def test_brokers_differ_by_loss_repetition_order_and_delay_but_only_by_what_was_sent(run: Cast) -> None:
-    sent = {sha256(entry["line"]): entry["time_ms"] for entry in [*run.lines("published"), *run.lines("forged")]}
-    sent |= {sha256(e["line"]): e["time_ms"] for name in BROKERS for e in run.lines(f"{name}.published")}
+    sent = {sha256(entry): entry["time_ms"] for entry in [*run.lines("published"), *run.lines("forged")]}
+    sent |= {sha256(e): e["time_ms"] for name in BROKERS for e in run.lines(f"{name}.published")}
     held = []
     for name in BROKERS:
         deliveries = run.lines(f"{name}.deliveries")
@@ -135,15 +160,22 @@ def test_receipts_grow_with_the_bytes_read_and_travel_as_messages(run: Cast) -> 
     for name in BROKERS:
         address = "0x" + broker_address(name).hex()
         assert totals[address] == sum(e["bytes"] for e in answers if e["broker"] == address) > 0
-        published = [read_legacy_array(e["line"].encode()) for e in run.lines(f"{name}.published")]
+        published = [read(e) for e in run.lines(f"{name}.published") if e["form"] == ARRAY]
         receipts = [receipt_of(message, CHAIN_ID, manager) for message in published]
         cumulative = [r.cumulative_bytes for r in receipts if r is not None and r.consumer == CONSUMER.address]
         assert len(cumulative) == len(published)
         assert cumulative == sorted(set(cumulative))
         assert cumulative[-1] == totals[address]
         assert all(verify_message(m) is VALID and m.stream_id == SYSTEM for m in published)
-    on_system = [e for name in BROKERS for e in run.lines(f"{name}.deliveries") if SYSTEM in e["line"]]
-    assert on_system
+    for name in BROKERS:
+        assert any(read(e).stream_id == SYSTEM for e in run.lines(f"{name}.deliveries"))
+
+
+def test_each_broker_holds_what_its_form_can_hold(run: Cast) -> None:
+    kinds = {name: {read(e).signature_type for e in run.lines(f"{name}.deliveries")} for name in BROKERS}
+    legacy = SignatureType.ECDSA_SECP256K1_LEGACY
+    assert kinds["b0"] >= {legacy, SignatureType.ECDSA_SECP256R1, SignatureType.ML_DSA_87}
+    assert kinds["b1"] == kinds["b2"] == {legacy}
 
 
 def test_a_consumer_without_brokers_is_told_so_in_one_line(tmp_path: Path) -> None:

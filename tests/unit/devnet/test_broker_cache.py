@@ -7,6 +7,9 @@ from random import Random
 
 import pytest
 
+from tests.builders import a_key, a_message
+from validator.broker.pages import PROTOBUF
+from validator.codec.protobuf import write_protobuf
 from validator.devnet.message_cache import MessageCache, Range, tag_of
 from validator.errors import MalformedInput
 
@@ -106,3 +109,12 @@ def test_the_last_records_come_oldest_first() -> None:
     assert [record[0] for record in cache.last(PART, 2)] == [2, 3]
     assert cache.last(PART, 0) == ()
     assert cache.last(("other", 1), 5) == ()
+
+
+def test_frames_are_placed_by_their_message_id() -> None:
+    cache = MessageCache(PROTOBUF)
+    bodies = [write_protobuf(a_message(a_key(1), timestamp_ms=ms, stream_id=PART[0])) for ms in (9, 3, 5)]
+    assert [cache.add(body)[1] for body in bodies] == [True] * 3
+    assert held(cache) == [bodies[1], bodies[2], bodies[0]]
+    with pytest.raises(MalformedInput):
+        cache.add(line(1))

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-from validator.devnet.network import Network, Treatment
+from tests.builders import a_key, a_message
+from validator.broker.pages import ARRAY, PROTOBUF
+from validator.codec.legacy_array import read_legacy_array, write_legacy_array
+from validator.codec.protobuf import read_protobuf
+from validator.devnet.network import Network, Treatment, parcel_of, parcel_of_line
+from validator.model import SignatureType
 
 BATCH_MS = 70
 
@@ -40,9 +45,9 @@ def test_a_message_that_is_late_everywhere_is_late_at_each_broker() -> None:
 
 def test_brokers_fare_differently_and_one_seed_makes_one_fate() -> None:
     def fate(seed: str) -> list[list[tuple[int, int, bytes]]]:
-        network = Network(["http://a", "http://b", "http://c"], Treatment(loss=0.3), seed)
+        network = Network([(f"http://{name}", ARRAY) for name in "abc"], Treatment(loss=0.3), seed)
         for number in range(200):
-            network.send(b"%d" % number, 1000)
+            network.send({ARRAY: b"%d" % number}, 1000)
         return [sorted(route.due) for route in network._routes]
 
     assert fate("x") == fate("x")
@@ -50,3 +55,20 @@ def test_brokers_fare_differently_and_one_seed_makes_one_fate() -> None:
     reached = [{line for _, _, line in route} for route in fate("x")]
     assert reached[0] != reached[1] != reached[2]
     assert 120 < len(reached[0]) < 160
+
+
+def test_each_broker_gets_a_message_in_its_own_form_or_not_at_all() -> None:
+    network = Network([("http://old", ARRAY), ("http://new", PROTOBUF)], Treatment(loss=0, duplicates=0), "x")
+    old, new = a_message(a_key(1)), a_message(a_key(1), signature_type=SignatureType.ECDSA_SECP256K1_EVM)
+    for message in (old, new):
+        network.send(parcel_of(message), 1000)
+    at_old, at_new = ([data for _, _, data in sorted(route.due)] for route in network._routes)
+    assert [read_legacy_array(data) for data in at_old] == [old]
+    assert {read_protobuf(data) for data in at_new} == {old, new}
+
+
+def test_a_line_that_somebody_else_wrote_travels_in_both_forms_where_it_can_be_read() -> None:
+    message = a_message(a_key(1))
+    line = write_legacy_array(message)
+    assert parcel_of_line(line) == parcel_of(message)
+    assert parcel_of_line(b"[99]") == {ARRAY: b"[99]"}

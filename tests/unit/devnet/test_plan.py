@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from validator.codec.config import config_digest
+from validator.codec.secp256k1 import SigningKey
 from validator.devnet.plan import (
     GRACE_MS,
     Options,
@@ -17,10 +18,13 @@ from validator.devnet.plan import (
     parameter_sets,
     plan_kill,
 )
+from validator.devnet.preparation import make_streams
+from validator.devnet.signers import Scheme
 from validator.errors import ConfigError
 from validator.model import Address, Digest
 from validator.parameters import Config, Contracts, Network, format_network, parse_network
 
+OWNER = SigningKey(b"\x09" * 32)
 CONTRACTS = Contracts(*(Address(bytes([n]) * 20) for n in range(1, 7)))
 
 
@@ -141,3 +145,12 @@ def test_the_killed_one_misses_two_cut_offs_before_any_bundle_is_sealed(seed: in
     assert genesis_ms < plan.kill_ms < genesis_ms + 4 * options.window_ms
     cut_offs = [genesis_ms + (n + 1) * options.window_ms + GRACE_MS for n in range(8)]
     assert len([c for c in cut_offs if plan.kill_ms < c < plan.restart_ms]) >= 2
+
+
+def test_the_publishers_of_a_run_sign_in_every_way_and_each_is_somebody_else() -> None:
+    streams = make_streams(Options(), OWNER)
+    publishers = [publisher for stream in streams for publisher in stream.publishers]
+    assert {publisher.scheme for publisher in publishers} == set(Scheme)
+    assert len({publisher.user_id for publisher in publishers}) == len(publishers)
+    wallets = {publisher.scheme: publisher.wallet for publisher in publishers if publisher.wallet is not None}
+    assert set(wallets) == {Scheme.ERC_1271}

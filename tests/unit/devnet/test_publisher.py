@@ -6,18 +6,27 @@ import json
 
 import pytest
 
-from validator.codec.legacy_array import read_legacy_array, write_legacy_array
+from validator.broker.pages import ARRAY, PROTOBUF
+from validator.codec.legacy_array import read_legacy_array
 from validator.codec.message import make_record, normalise_stream_id
+from validator.codec.protobuf import read_protobuf
 from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import VALID, verify_message
+from validator.codec.signatures import VALID, resolve_erc1271, verify_message
+from validator.devnet.network import parcel_of
 from validator.devnet.publisher import FORGED_KINDS, MessageChain, Publishers, StreamConfig
+from validator.devnet.signers import PublisherConfig, Scheme, make_signer
 from validator.errors import ConfigError
-from validator.model import MessageRef, Reason
+from validator.model import ContentType, EncryptionType, MessageRef, Reason, SignatureType
 
 KEYS = [SigningKey(bytes([number]) * 32) for number in (1, 2, 3)]
+WALLET = "0x" + "dd" * 20
+PUBLISHERS = [
+    PublisherConfig(f"0x{number:064x}", scheme, WALLET if scheme is Scheme.ERC_1271 else None)
+    for number, scheme in enumerate(Scheme, 1)
+]
 STREAMS = [
-    StreamConfig("0x" + "cc" * 20 + "/a", 3, [KEYS[0].secret_hex(), KEYS[1].secret_hex()]),
-    StreamConfig("0x" + "cc" * 20 + "/b", 1, [KEYS[2].secret_hex()]),
+    StreamConfig("0x" + "cc" * 20 + "/a", 3, PUBLISHERS[:3]),
+    StreamConfig("0x" + "cc" * 20 + "/b", 1, PUBLISHERS[3:]),
 ]
 
 
@@ -30,40 +39,70 @@ def test_a_chain_refers_back_and_numbers_messages_of_one_millisecond() -> None:
 
 def test_messages_are_valid_varied_and_survive_the_wire_byte_for_byte() -> None:
     publishers = Publishers(STREAMS, 7)
-    made = [publishers.next(1_700_000_000_000 + number) for number in range(300)]
+    made = [publishers.next(1_700_000_000_000 + number) for number in range(600)]
     for message in made:
-        line = write_legacy_array(message)
-        again = read_legacy_array(line)
-        assert again == message
-        assert verify_message(again) is VALID
-        assert 200 <= len(message.content) <= 1500
+        parcel = parcel_of(message)
+        assert read_protobuf(parcel[PROTOBUF]) == message
+        legacy = message.signature_type is SignatureType.ECDSA_SECP256K1_LEGACY
+        assert (ARRAY in parcel) is legacy
+        if legacy:
+            assert read_legacy_array(parcel[ARRAY]) == message
+            assert b"\n" not in parcel[ARRAY]
+        assert resolve_erc1271(message, True) is VALID
+        assert 200 <= len(message.content) <= 1516
         assert len(message.msg_chain_id) == 20
-        assert b"\n" not in line
-        json.loads(message.content)
+        if message.content_type is ContentType.JSON and message.encryption_type is EncryptionType.NONE:
+            json.loads(message.content)
     assert {m.stream_part for m in made} == {(STREAMS[0].id, n) for n in range(3)} | {(STREAMS[1].id, 0)}
-    assert {m.publisher_id for m in made} == {key.address for key in KEYS}
+    assert {m.publisher_id for m in made} == {make_signer(publisher).publisher_id for publisher in PUBLISHERS}
     assert any(not m.content.isascii() for m in made)
-    assert len({make_record(m).identity for m in made}) == 300
+    assert len({make_record(m).identity for m in made}) == 600
     assert all(normalise_stream_id(m.stream_id) == m.stream_id for m in made)
+    kinds = {(m.signature_type, m.encryption_type) for m in made}
+    assert {kind for kind, _ in kinds} == {scheme.signature_type for scheme in Scheme}
+    assert {encryption for _, encryption in kinds} == set(EncryptionType)
+    assert any(m.new_group_key is not None for m in made)
+    assert any(m.content_type is ContentType.BINARY for m in made)
+
+
+def test_publishers_have_keys_of_every_size_that_clients_make() -> None:
+    sizes = {publisher.scheme: len(make_signer(publisher).publisher_id) for publisher in PUBLISHERS}
+    assert sizes == {
+        Scheme.LEGACY: 20,
+        Scheme.EVM: 20,
+        Scheme.ERC_1271: 20,
+        Scheme.P256: 33,
+        Scheme.P256_UNCOMPRESSED: 65,
+        Scheme.ML_DSA_87: 2592,
+    }
+
+
+def test_a_wallet_signs_by_the_key_of_its_owner() -> None:
+    publisher = PUBLISHERS[list(Scheme).index(Scheme.ERC_1271)]
+    message = MessageChain(make_signer(publisher), "s.eth/a", 0, "c" * 20).next(100, b"{}")
+    assert message.publisher_id.hex() == WALLET[2:]
+    assert verify_message(message) is Reason.ERC1271_UNKNOWN
 
 
 def test_one_seed_makes_one_sequence() -> None:
-    first, second, other = (Publishers(STREAMS, seed) for seed in (7, 7, 8))
-    times = range(1_700_000_000_000, 1_700_000_000_020)
-    assert [first.next(ms) for ms in times] == [second.next(ms) for ms in times]
-    assert [Publishers(STREAMS, 7).next(ms) for ms in times] != [other.next(ms) for ms in times]
+    def payloads(seed: int) -> list[bytes]:
+        publishers = Publishers(STREAMS, seed)
+        return [make_record(publishers.next(1_700_000_000_000 + n)).signed_digest for n in range(40)]
+
+    assert payloads(7) == payloads(7)  # a signature of ML-DSA is another one each time
+    assert payloads(7) != payloads(8)
 
 
 def test_forgeries_are_what_they_are_called() -> None:
     publishers = Publishers(STREAMS, 7)
-    allowed = {key.address for key in KEYS}
+    allowed = {make_signer(publisher).publisher_id for publisher in PUBLISHERS}
     seen = set()
-    for number in range(30):
+    for number in range(200):
         true = publishers.next(1_700_000_000_000 + number)
         kind, forged = publishers.forge(true)
-        seen.add(kind)
-        forged = read_legacy_array(write_legacy_array(forged))
-        verdict = verify_message(forged)
+        seen.add((kind, forged.signature_type))
+        forged = read_protobuf(parcel_of(forged)[PROTOBUF])
+        verdict = resolve_erc1271(forged, False)  # the wallet finds another signer than its owner
         if kind == "unknown_publisher":
             assert verdict is VALID
             assert forged.publisher_id not in allowed
@@ -72,15 +111,20 @@ def test_forgeries_are_what_they_are_called() -> None:
             assert forged.message_id == true.message_id
             assert (forged.content == true.content) is (kind == "wrong_signature")
             assert (forged.signature == true.signature) is (kind == "altered_content")
-    assert seen == set(FORGED_KINDS)
+    kinds = {scheme.signature_type for scheme in Scheme}
+    assert {kind for kind, _ in seen} == set(FORGED_KINDS)
+    assert {signature_type for _, signature_type in seen} == kinds
 
 
 @pytest.mark.parametrize(
     "stream",
     [
         StreamConfig("s.eth/a", 1, []),
-        StreamConfig("s.eth/a", 0, [KEYS[0].secret_hex()]),
-        StreamConfig("s.eth/a", 1, ["0x12"]),
+        StreamConfig("s.eth/a", 0, PUBLISHERS[:1]),
+        StreamConfig("s.eth/a", 1, [PublisherConfig("0x12")]),
+        StreamConfig("s.eth/a", 1, [PublisherConfig("0x" + "11" * 32, Scheme.ERC_1271)]),
+        StreamConfig("s.eth/a", 1, [PublisherConfig("0x" + "11" * 32, Scheme.EVM, WALLET)]),
+        StreamConfig("s.eth/a", 1, [PublisherConfig("0x" + "11" * 32, Scheme.ERC_1271, "0x12")]),
     ],
 )
 def test_a_stream_without_partitions_or_keys_is_refused(stream: StreamConfig) -> None:

@@ -19,6 +19,7 @@ FIGURES: dict[str, Any] = {
     "messages_missing": 0,
     "messages_late": 7,
     "messages_archived_twice": 0,
+    "signature_types": {"ECDSA_SECP256K1_LEGACY": 390, "ML_DSA_87": 8},
     "invalid_archived": 0,
     "forged_delivered": {"wrong_signature": 4},
     "bundles": [
