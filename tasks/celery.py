@@ -7,16 +7,21 @@ Redis that the database does not know better.
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from functools import lru_cache
 from typing import Any
 
-from celery import Celery
-from celery.signals import setup_logging, worker_init, worker_process_init
+from celery import Celery, uuid
+from celery.signals import setup_logging, worker_init, worker_process_init, worker_ready
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from tasks.schedule import EmbeddedBeat, beat_schedule
+from tasks.waiting import Waiting
 from validator import log as logs
 from validator.errors import ConfigError, ValidatorError
 from validator.settings import Settings, load_settings
@@ -94,7 +99,10 @@ TASK_MODULES = ("collect", "rounds", "bundles", "reports", "maintenance")
 
 
 class CeleryTasks:
-    """The port ``Tasks``: a message that says "look again". What cannot be queued is found again by beat."""
+    """The port ``Tasks``: a message that says "look again", of which one waits at a time (tasks.waiting).
+
+    What cannot be queued is found again by beat.
+    """
 
     def enqueue(self, task: str, key: str, eta_ms: int | None = None) -> None:
         options: dict[str, Any] = {}
@@ -103,10 +111,31 @@ class CeleryTasks:
             options["eta"] = datetime.fromtimestamp(eta_ms / 1000, UTC)
             if task == "round.advance":
                 arguments.append(eta_ms)
+        message = uuid()
+        # A wake time is an argument of its own: it is not the same message.
+        if len(arguments) == 1:
+            now_ms = time.time_ns() // 1_000_000
+            if not waiting.offer(task, key, message, queue_of(task), eta_ms, now_ms):
+                return
         try:
-            app.send_task(task, args=arguments, ignore_result=True, **options)
+            app.send_task(task, args=arguments, task_id=message, ignore_result=True, **options)
         except OperationalError as error:
             log.warning("task.not_queued", task=task, key=key, reason=str(error))
+
+
+@contextmanager
+def _redis() -> Iterator[Any]:
+    """The broker's own client: marks lie in the database that the queues lie in."""
+    with app.pool.acquire(block=True) as connection:
+        yield connection.default_channel.client
+
+
+waiting = Waiting(_redis)
+
+
+def queue_of(task: str) -> str:
+    """The queue that a task is routed to."""
+    return next(route["queue"] for pattern, route in ROUTES.items() if fnmatch(task, pattern))
 
 
 _node: Node | None = None
@@ -137,6 +166,12 @@ def _require_identity(**_kwargs: Any) -> None:
         raise SystemExit(f"error: {error}") from error
     finally:
         starting.database.close()
+
+
+@worker_ready.connect
+def _forget_marks(**_kwargs: Any) -> None:
+    """What a worker that was killed had in hand is queued again."""
+    waiting.forget()
 
 
 @setup_logging.connect

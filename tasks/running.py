@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tasks.celery import node
+from celery import current_task
+
+from tasks.celery import node, waiting
 from validator import metrics
 from validator.errors import AlreadyDone, Disagreement, RemoteFault, TransientError, UnknownOutcome
 from validator.log import get_logger, log_context
@@ -35,6 +37,7 @@ def run_step(
     peer's or gateway's faults. ``row``: the task has a row in ``due``. ``exclusive``: a second thread of this process
     leaves the key to the first. Anything else fails the task in red, and beat's lease brings it back.
     """
+    waiting.take_up(task, key, current_task.request.id if current_task else "")
     context = node().context
     if not exclusive:
         return _run(context, task, key, step, soon=soon, row=row)
