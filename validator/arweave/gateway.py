@@ -19,10 +19,12 @@ import httpx
 import tenacity
 
 from validator.errors import ConfigError, RemoteFault, TransientError, UnknownOutcome, ValidatorError
+from validator.pacing import LONGEST_ASKED_S, Pace, retry_after_s
 
 T = TypeVar("T")
 WRITE_BYTES = 64 * 1024
-MAX_RETRY_AFTER_S = 60.0
+LONGEST_REST_S = 10.0
+"""A call waits so long for a gateway that has asked another call for a rest; with more to go it is not asked at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,7 @@ class Gateway:
         self.host = parsed.host if parsed.port is None else f"{parsed.host}:{parsed.port}"
         self.limits = limits or Limits()
         self.circuit = Circuit(self.host, self.limits.failures, self.limits.open_s, now)
+        self.pace = Pace(now=now, chance=lambda: 0.0)  # repetitions have their own jitter
         self._sleep = sleep
         self._deadlines = _Deadlines()
         self._client = httpx.Client(
@@ -264,8 +267,19 @@ class Gateway:
             raise
 
     def retry(self, attempt: Callable[[], T]) -> T:
-        """Repeat on 429, 5xx and lost connections: full jitter, Retry-After honoured, ``call_s`` in all."""
+        """Repeat on 429, 5xx and lost connections: full jitter, Retry-After honoured, ``call_s`` in all.
+
+        Raises:
+            TransientError: as well where another call was asked to leave the gateway alone for long; nothing is asked.
+        """
         limits = self.limits
+        rest_s = self.pace.rest_s()
+        if rest_s > LONGEST_REST_S:
+            raise TransientError(
+                f"{self.host}: rests for {rest_s:.0f} s after: {self.pace.reason}", host=self.host, retry_after_s=rest_s
+            )
+        if rest_s > 0:
+            self._sleep(rest_s)
 
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -348,6 +362,7 @@ class Gateway:
                 self._check_head(response, has_effect)
                 yield response
             self.circuit.succeed()
+            self.pace.answered()
         except _NEVER_SENT as error:
             raise self._note(TransientError(f"{self.host}: {_describe(error)}", host=self.host)) from error
         except httpx.HTTPError as error:
@@ -372,12 +387,14 @@ class Gateway:
 
     def _check_head(self, response: httpx.Response, has_effect: bool) -> None:
         status = response.status_code
+        asked_s = min(retry_after_s(response.headers), LONGEST_ASKED_S) if status in (429, 503) else 0.0
+        if asked_s or status == 429:
+            self.pace.refused(f"HTTP {status}", asked_s)
         if status == 429:
-            wait_s = _retry_after_s(response)
-            raise TransientError(f"{self.host}: HTTP 429", host=self.host, retry_after_s=wait_s, gateway_works=True)
+            raise TransientError(f"{self.host}: HTTP 429", host=self.host, retry_after_s=asked_s, gateway_works=True)
         if status >= 500:
             kind = UnknownOutcome if has_effect else TransientError
-            raise kind(f"{self.host}: HTTP {status}", host=self.host, status=status)
+            raise kind(f"{self.host}: HTTP {status}", host=self.host, status=status, retry_after_s=asked_s)
         if 300 <= status < 400 and (status != 303 or "location" in response.headers):
             raise RemoteFault(f"{self.host}: HTTP {status}, redirects are refused", host=self.host, status=status)
         if response.headers.get("content-encoding", "identity") != "identity":
@@ -402,8 +419,3 @@ def _is_worth_repeating(error: BaseException) -> bool:
 def _describe(error: httpx.HTTPError) -> str:
     name = type(error).__name__
     return {"ConnectError": "connection refused", "RemoteProtocolError": "connection cut or no HTTP"}.get(name, name)
-
-
-def _retry_after_s(response: httpx.Response) -> float:
-    text = response.headers.get("retry-after", "")
-    return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0

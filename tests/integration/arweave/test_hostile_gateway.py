@@ -7,6 +7,8 @@ import http.server
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +274,46 @@ def test_the_circuit_opens_after_failures_and_one_probe_closes_it(serve_lies: Se
     assert gateway.get("/height", max_bytes=10).body == b"1"
     assert gateway.circuit.state.state == "closed"
     assert gateway.get("/height", max_bytes=10).body == b"1"
+    gateway.close()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_a_gateway_is_left_alone_for_as_long_as_it_asks(serve_lies: Serve, status: int, form: str) -> None:
+    asked = "7" if form == "seconds" else format_datetime(datetime.now(UTC) + timedelta(seconds=7), usegmt=True)
+    statuses = [status, 200]
+
+    def busy(request: Request) -> None:
+        answer(request, b"1", statuses.pop(0), retry_after=asked)
+
+    waits: list[float] = []
+    gateway = Gateway(serve_lies(busy), Limits(), sleep=waits.append)
+    assert gateway.get("/height", max_bytes=10).body == b"1"
+    assert len(waits) == 1
+    assert 5 < waits[0] <= 7
+    gateway.close()
+
+
+def test_a_gateway_that_rests_for_long_is_not_asked_by_other_calls(serve_lies: Serve) -> None:
+    seen: list[int] = []
+
+    def busy(request: Request) -> None:
+        seen.append(1)
+        answer(request, b"", 429, retry_after="3600")
+
+    now = [0.0]
+    gateway = Gateway(serve_lies(busy), Limits(attempts=1), now=lambda: now[0])
+    with pytest.raises(TransientError, match="HTTP 429"):
+        gateway.get("/height", max_bytes=10)
+    for _ in range(20):
+        with pytest.raises(TransientError, match="rests for 60 s after: HTTP 429") as caught:
+            gateway.get("/height", max_bytes=10)
+        assert caught.value.retry_after_s == 60
+    assert len(seen) == 1
+    now[0] = 61.0
+    with pytest.raises(TransientError, match=": HTTP 429"):
+        gateway.get("/height", max_bytes=10)
+    assert len(seen) == 2
     gateway.close()
 
 
