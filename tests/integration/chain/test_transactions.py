@@ -18,7 +18,9 @@ from tests.builders import a_key
 from tests.fakes.rpc_provider import Call, Provider, Said, refusal
 from tests.fakes.small_network import Member, SmallNetwork, an_empty_database
 from tests.fakes.world import CONTRACTS
+from validator.chain.blocks import Blocks
 from validator.chain.pricing import GWEI
+from validator.chain.rpc import Rpc
 from validator.chain.sender import ChainSender, sign_transaction
 
 KEY = a_key(700)
@@ -273,3 +275,39 @@ def test_one_that_costs_more_than_the_cap_per_report_is_not_offered(node: Node) 
     gas = sender._parse_raw(prepared.raw)["gas"]
     assert gas * prepared.max_fee_per_gas <= 10**13
     sender.close()
+
+
+STATE_SYNC: dict[str, Any] = {
+    "from": "0x" + "00" * 20,
+    "to": "0x" + "00" * 20,
+    "effectiveGasPrice": None,
+    "type": "0x7f",
+    "milestone": [],
+    "l1Fee": "0x",
+}
+
+
+def test_blocks_and_receipts_as_bor_answers_them_are_read(node: Node, sending: Callable[..., Any]) -> None:
+    """Extra data of hundreds of bytes, members of its own, system transactions, and no base fee."""
+
+    def bor(call: Call, given: dict[str, Any]) -> dict[str, Any]:
+        result = given.get("result")
+        if isinstance(result, dict) and call["method"] == "eth_getBlockByNumber":
+            result |= {"extraData": "0x" + "d5" * 600, "author": OWN, "totalDifficulty": "0x" + "f" * 90}
+            result["transactions"] = [*result["transactions"], {"type": "0x7f", "hash": "0x" + "77" * 32, **STATE_SYNC}]
+            result.pop("baseFeePerGas")
+        if isinstance(result, dict) and call["method"] == "eth_getTransactionReceipt":
+            result |= {key: value for key, value in STATE_SYNC.items() if key != "to"}
+        return given
+
+    with Provider(node.url) as provider:
+        provider.after = bor
+        blocks = Blocks(Rpc([provider.url]), finality="1")
+        node.ask("evm_mine")
+        assert blocks.fetch_head().number == 1
+        with sending(provider.url) as s:
+            s.look(2)
+            node.ask("evm_mine")
+            assert s.look(3)["submitted"]
+            price = int(node.ask("eth_gasPrice"), 16)
+            assert s.transactions()[0][1] >= 2 * price
