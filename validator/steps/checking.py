@@ -18,7 +18,7 @@ from validator.codec.plain_arrays import PlainBatch, read_plain
 from validator.codec.protobuf import read_protobuf
 from validator.codec.signatures import VALID, Verdict, check_recovered, verify_batch
 from validator.consensus.proposal import Span
-from validator.errors import MalformedInput
+from validator.errors import MalformedInput, TransientError
 from validator.model import (
     Address,
     Digest,
@@ -32,7 +32,7 @@ from validator.ports import PulledRecord
 Permission = Callable[[str, bytes], bool]
 """(stream id, publisher) -> may publish at B."""
 ContractCheck = Callable[[Record], bool]
-"""ERC-1271: is the signature valid at B; raises TransientError if it could not be asked."""
+"""ERC-1271: is the signature valid at B; raises TransientError if it could not be asked, or answered in two ways."""
 
 Rejection = tuple[bytes, str, Address, str]
 """(SHA-256 of the record, reason, broker or peer, detail)."""
@@ -237,13 +237,28 @@ def judge_record(record: Record, verdict: Verdict, permitted: Permission, contra
     """What the chain says of a record whose signature was checked; True: a contract found it valid. Raises Refused."""
     contract_signed = False
     if verdict is not VALID:
-        contract_signed = verdict is Reason.ERC1271_UNKNOWN and contract_check(record)
+        contract_signed = verdict is Reason.ERC1271_UNKNOWN and _ask_contract(record, contract_check)
         if not contract_signed:
             reason = Reason.BAD_SIGNATURE if verdict is Reason.ERC1271_UNKNOWN else verdict
             raise _of_publisher(reason, record.message.publisher_id)
     if not permitted(record.message.stream_id, record.message.publisher_id):
         raise _of_publisher(Reason.NOT_PERMITTED, record.message.publisher_id)
     return contract_signed
+
+
+def _ask_contract(record: Record, contract_check: ContractCheck) -> bool:
+    """The contract's word. Raises Refused if sources that ran it give different ones.
+
+    It is foreign code: it may answer by its gas, by the fee or by the node that runs it, as often as it is asked. Then
+    nobody can tell, and only its own message is refused; to wait for one answer would be to wait for ever.
+    """
+    try:
+        return contract_check(record)
+    except TransientError as error:
+        if error.fields.get("reason") != "disagreement":
+            raise
+        detail = f"sources disagree on what 0x{record.message.publisher_id.hex()} says"
+        raise Refused(Reason.ERC1271_UNKNOWN, detail) from error
 
 
 def _of_publisher(reason: Reason, publisher_id: bytes) -> Refused:

@@ -14,6 +14,7 @@ from tests.fakes.small_network import SmallNetwork
 from tests.fakes.world import some_parameters
 from validator.codec.message import make_record
 from validator.codec.signatures import sign_message
+from validator.errors import TransientError
 from validator.model import Flag, InstanceId, Message, Record, SignatureType
 from validator.parameters import ParameterSet
 from validator.steps.advance import advance
@@ -179,6 +180,21 @@ def test_a_contract_signature_is_in_the_window_exactly_if_one_honest_observer_mu
     for member in network.members:
         assert member.held(network.window()) == ([plain, contract] if included else [plain])
     network.run(lambda: all(m.states().endswith("|sealed") for m in network.members), limit_s=20)
+
+
+def test_a_contract_that_sources_disagree_about_keeps_no_other_message_out(a_network: MakeNetwork) -> None:
+    network = a_network(1)
+    plain = network.world.publish(100, b'{"plain":1}')
+    network.world.deliver(a_contract_message(network), {0: 0, 1: 0})
+    (member,) = network.members
+
+    def divided(*_arguments: object) -> bool:
+        raise TransientError("not yet: RPC sources disagree on eth_call", reason="disagreement")
+
+    member.chain.fetch_is_valid_signature = divided  # type: ignore[method-assign,assignment]
+    network.run_to_held(limit_s=20)
+    assert member.held(network.window()) == [plain]
+    assert member.rows("SELECT DISTINCT reason FROM rejections") == [("erc1271_unknown",)]
 
 
 def test_a_contract_signature_that_comes_late_is_in_the_late_set(a_network: MakeNetwork) -> None:

@@ -142,7 +142,13 @@ def test_a_contracts_word_decides_on_its_signatures() -> None:
 
 def test_a_contract_that_cannot_be_asked_is_no_answer() -> None:
     with pytest.raises(TransientError):
-        judge(a_contract_record(), contract=TransientError("no source answers"))
+        judge(a_contract_record(), contract=TransientError("no source answers", reason="unavailable"))
+
+
+def test_a_contract_that_says_different_things_to_different_sources_is_refused_alone() -> None:
+    """Foreign code may answer by its gas or its node, each time anew: no waiting would make one answer of it."""
+    divided = TransientError("sources disagree", reason="disagreement")
+    assert refusal(lambda: judge(a_contract_record(), contract=divided)) is Reason.ERC1271_UNKNOWN
 
 
 # --- from peers -------------------------------------------------------------------------------------------
