@@ -314,7 +314,9 @@ def finish(folder: Path, plan: Plan) -> FinishedRun:
         }
         members = config.committee[: len(signatures)] if len(signatures) < 3 else config.committee
         bitmap, packed = pack_signatures(members, signatures)
-        run.chain.accept(report, bitmap, packed, following, end_ms // 1000 - FIRST_BLOCK_S + 6)
+        newest = max((held[4] for held in run.chain.held.values()), default=0)
+        accepted_at = max(newest + 1, end_ms // 1000 - FIRST_BLOCK_S + 6)
+        run.chain.accept(report, bitmap, packed, following, accepted_at)
         run.manifests.append(manifest)
         run.reports.append(report)
     _write_folder(folder, plan)

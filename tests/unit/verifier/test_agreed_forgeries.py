@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.builders import GENESIS_MS, a_key
-from tests.bundle_builder import CONTEXT, MEMBERS
+from tests.bundle_builder import CONTEXT, MEMBERS, certify
 from tests.fakes.finished_run import (
     BROKERS,
     MONEY,
@@ -44,6 +44,7 @@ from tests.fakes.forgery import (
     in_lines,
     in_manifest,
     in_outcomes,
+    in_report,
 )
 from tests.verifier.claims import Claim
 from validator.codec.config import config_digest
@@ -61,6 +62,7 @@ from validator.model import (
     Flag,
     InstanceId,
     InstanceKind,
+    Manifest,
     Observation,
     Outcome,
     PartitionEntry,
@@ -357,6 +359,13 @@ def bundles(*spans: tuple[int, ...], **parameters: int) -> ChangePlan:
     return apply
 
 
+def renumber(manifest: Manifest) -> Manifest:
+    """Bundle 1, whose late set is empty, calls itself and its late set 5."""
+    outcome = replace(manifest.late.outcome, instance=late(5))
+    header = replace(manifest.header, number=5)
+    return replace(manifest, header=header, late=certify(outcome, header.config_digest))
+
+
 SETS = [
     Forgery(
         "partitions that the store lacks",
@@ -441,6 +450,35 @@ SETS = [
         bundles((0, 1), (2, 3)),
     ),
     Forgery("the last windows are not decided", Claim.WINDOWS, "has no outcome", bundles((0, 1), (2, 3))),
+    Forgery(
+        "a later bundle holds earlier windows",
+        Claim.ORDER,
+        "windows: are not in order over the bundles",
+        bundles((2, 3), (0, 1), (4, 5, 6), epoch_windows=4),
+        start=a_long_plan,
+    ),
+    Forgery(
+        "a bundle has another number",
+        Claim.ORDER,
+        "bundle 1: calls itself number 5",
+        both(
+            in_manifest(1, renumber),
+            in_report(5, lambda report: replace(report, number=1)),
+            lambda plan: plan.sets.update({late(5): []}),
+        ),
+    ),
+    Forgery(
+        "a window lies behind the network's end",
+        Claim.WINDOWS,
+        "is no window of the network",
+        bundles((0, 1), (2, 3, 4), (5,)),
+    ),
+    Forgery(
+        "a bundle lies behind the network's end",
+        Claim.BOUNDARIES,
+        "bundle 2: lies in no epoch",
+        bundles((0, 1), (2, 3, 4), (5,)),
+    ),
     Forgery(
         "a bundle follows another one than it says",
         Claim.ORDER,
