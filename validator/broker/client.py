@@ -154,6 +154,8 @@ class _Job:
     """Its last records, of which one tells where the next page begins."""
     tail_bytes: int = 0
     form: str = ""
+    first: bytes | None = None
+    """Its first record."""
     earlier: deque[bytes] = field(default_factory=deque)
     repeated: set[bytes] = field(default_factory=set)
     """Digests of the newest records of earlier pages, in order and for look-up."""
@@ -178,12 +180,15 @@ class _Job:
         while len(self.earlier) > MAX_REMEMBERED:
             self.repeated.discard(self.earlier.popleft())
         self.of_page.clear()
+        self.first = None
         self.tail.clear()
         self.rows = self.fresh = self.tail_bytes = 0
 
     def take_page(self, records: Sequence[bytes], form: str) -> None:
         """Keep what no earlier page held: a page begins with what the one before ended with."""
         self.form = form
+        if self.first is None:
+            self.first = records[0]
         self.rows += len(records)
         self.tail.extend(records)
         self.tail_bytes += sum(map(len, records))
@@ -418,8 +423,8 @@ class BrokerClient:
         if reading.gaps:
             first, *others = reading.gaps
             more = f", and {len(others)} more ranges" if others else ""
-            proved = first.page.ending is Ending.PROVED
-            raise _Failed(PullFault.PAGING if proved else PullFault.CUT, f"not whole from {first}{more}")
+            unheeded = first.page.ending in (Ending.MEASURED, Ending.PROVED)
+            raise _Failed(PullFault.PAGING if unheeded else PullFault.CUT, f"not whole from {first}{more}")
 
     def _page(self, job: _Job, url: ParsedUrl, asked: Range) -> Page:
         """One page, asked for in the broker's dialect, or in one after the other until it answers."""
@@ -513,8 +518,10 @@ class BrokerClient:
         kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/octet-stream":
             read_frames(chunks, job.take_page)
-            ending = Ending.PROVED if answer.framed else Ending.OPEN
-            return Page(job.rows, job.fresh, job.last_position(), ending)
+            measured = "content-length" in answer.headers
+            ending = Ending.MEASURED if measured else Ending.PROVED if answer.framed else Ending.OPEN
+            first = position_of(job.first, job.form) if job.first is not None and job.pages > 0 else None
+            return Page(job.rows, job.fresh, job.last_position(), ending, first)
         try:
             following = read_lines(chunks, job.take_page)
         except MalformedInput as error:
@@ -523,7 +530,7 @@ class BrokerClient:
                 return Page(0, 0, None, Ending.PROVED, blank=True)
             raise
         ending = Ending.LAST_PAGE if following is None else Ending.NEXT_PAGE
-        return Page(job.rows, job.fresh, None, ending, following)
+        return Page(job.rows, job.fresh, None, ending, following=following)
 
 
 class _OtherDialect(_Failed):

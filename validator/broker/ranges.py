@@ -1,11 +1,13 @@
 """How a window is read from one broker, page after page: what to ask next, and what stays unread. Pure.
 
 Rule: a range counts as read only by evidence. An answer with a trailer is its own; any other is read once the broker,
-asked again from the last message it gave, gives nothing new and the transport proves the end of that answer. Where an
-answer is cut, by whoever, the rest is asked for from the last message that came. Where that brings nothing new either
-("a stall"), the range is shrunk: the millisecond where it begins is asked for apart, since there may be more in it
-than a broker gives, and what follows is halved, since two answers may bring what one cannot. What cannot be read in
-the end is a gap, by name; what lies behind it is read nevertheless, unless that stalls, too.
+asked again from the last message it gave, gives nothing new and the transport proves the end of that answer. A broker
+that then gives what lies before that place does not heed the question, so its answer is no evidence: only a length that
+it named beforehand is, since an end in chunks is written by whoever noticed an end. Where an answer is cut, by whoever,
+the rest is asked for from the last message that came. Where that brings nothing new either ("a stall"), the range is
+shrunk: the millisecond where it begins is asked for apart, since there may be more in it than a broker gives, and what
+follows is halved, since two answers may bring what one cannot. What cannot be read in the end is a gap, by name; what
+lies behind it is read nevertheless, unless that stalls, too.
 
 Decided against: believing a well-formed end alone. A proxy turns an answer that its broker cut between two messages
 into a well-formed one. Asking again costs one small request for each partition that had messages.
@@ -77,6 +79,7 @@ class Ending(Enum):
 
     LAST_PAGE = "a trailer says that nothing follows"
     NEXT_PAGE = "a trailer says where more follows"
+    MEASURED = "the answer is as long as it was to be"
     PROVED = "the transport saw the end"
     OPEN = "nothing proves that the answer is whole"
     CUT = "the answer is cut"
@@ -84,12 +87,16 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer: how many messages, how many of them new, the position of the last that can be read, and its end."""
+    """One answer: how many messages, how many of them new, the position of the last that can be read, and its end.
+
+    ``first``: that of the first message, where it can be read and the answer is not the first one.
+    """
 
     rows: int
     fresh: int
     last: Position | None
     ending: Ending
+    first: Position | None = None
     following: Position | None = None
     """Of NEXT_PAGE."""
     reason: str = ""
@@ -106,7 +113,7 @@ class Gap:
     page: Page
 
     def __str__(self) -> str:
-        if self.page.ending is Ending.PROVED:
+        if self.page.ending in (Ending.MEASURED, Ending.PROVED):
             return f"{self.range}: asked on, the broker gives the same {self.page.rows} messages"
         return f"{self.range}: {self.page.reason or self.page.ending.value}"
 
@@ -140,7 +147,7 @@ class Reading:
             self.todo.appendleft(Range(_following(asked, page), asked.end))
         elif page.ending is not Ending.LAST_PAGE:
             reached = asked.start if page.last is None else min(page.last, asked.end)
-            whole = page.ending is Ending.PROVED and page.rows < self.page_rows
+            whole = _is_evidence(asked, page) and page.rows < self.page_rows
             if page.fresh and reached > asked.start:
                 self.todo.appendleft(Range(reached, asked.end))
             elif not whole:
@@ -170,6 +177,11 @@ class Reading:
             self.gaps[-1] = Gap(Range(last.range.start, unread.end), last.page)
         else:
             self.gaps.append(Gap(unread, page))
+
+
+def _is_evidence(asked: Range, page: Page) -> bool:
+    heeded = page.first is None or page.first.timestamp_ms >= asked.start.timestamp_ms
+    return page.ending is Ending.MEASURED or (page.ending is Ending.PROVED and heeded)
 
 
 def _adjoin(end: Position, start: Position) -> bool:

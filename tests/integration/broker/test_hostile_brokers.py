@@ -404,6 +404,33 @@ def test_frames_that_end_with_the_connection_prove_nothing() -> None:
     assert [record.data for record in pull.records] == [a_message(1), a_message(2)]
 
 
+def test_an_answer_that_somebody_closed_neatly_is_no_evidence_where_the_question_is_not_heeded() -> None:
+    def answer(_head: bytes, connection: socket.socket) -> None:
+        send = chunked(connection, OCTETS)
+        send(frames(*SOME[:12]))
+        connection.sendall(b"0\r\n\r\n")
+
+    pull = pull_of(answer)
+    assert pull.error.startswith(PullFault.PAGING)
+    assert [record.data for record in pull.records] == SOME[:12]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["with a length", "in chunks"])
+def test_an_answer_that_was_cut_and_closed_neatly_is_asked_on(whole: bool) -> None:
+    def serve(bodies: list[bytes], connection: socket.socket) -> None:
+        if whole:
+            connection.sendall(http(frames(*bodies[:12]), OCTETS))
+            return
+        send = chunked(connection, OCTETS)
+        if bodies:
+            send(frames(*bodies[:12]))
+        connection.sendall(b"0\r\n\r\n")
+
+    pull = pull_of(serving(SOME[:20], serve))
+    assert pull.complete
+    assert [record.data for record in pull.records] == SOME[:20]
+
+
 def test_lines_that_end_with_the_connection_are_whole_by_their_last() -> None:
     whole = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + LINE + b"\n" + END
     assert pull_of(fixed(whole)).complete

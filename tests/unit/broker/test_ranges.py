@@ -97,4 +97,24 @@ def test_a_broker_that_cuts_everything_is_left_alone_soon_and_what_is_missing_is
 def test_a_next_page_must_lie_further_on_in_the_range(following: Position) -> None:
     reading = Reading.of_window(WINDOW)
     with pytest.raises(NoProgress):
-        take(reading, Page(3, 3, None, Ending.NEXT_PAGE, following))
+        take(reading, Page(3, 3, None, Ending.NEXT_PAGE, following=following))
+
+
+@pytest.mark.parametrize(("ending", "evidence"), [(Ending.PROVED, False), (Ending.MEASURED, True)])
+def test_an_answer_that_does_not_heed_the_question_is_evidence_only_by_its_length(
+    ending: Ending, evidence: bool
+) -> None:
+    reading = Reading.of_window(WINDOW)
+    first, last = Position(1100, 0), Position(1500, 3)
+    take(reading, Page(7, 7, last, ending))
+    while reading.todo:
+        take(reading, Page(7, 0, last, ending, first))
+    assert [str(gap.range) for gap in reading.gaps] == ([] if evidence else [f"1500/3 to {END}"])
+
+
+def test_an_answer_may_repeat_the_millisecond_that_it_is_asked_from() -> None:
+    reading = Reading.of_window(WINDOW)
+    take(reading, proved(7, 7, Position(1500, 3)))
+    take(reading, Page(4, 0, Position(1500, 3), Ending.PROVED, Position(1500, 0)))
+    assert not reading.todo
+    assert not reading.gaps
