@@ -203,6 +203,18 @@ def bundle_tags(header: BundleHeader, root: Root, network: SigningContext, end_m
     )
 
 
+def max_file_bytes(manifest: Manifest) -> int:
+    """No file of this bundle is larger, whichever library wrote it: what its entries name, and room around it.
+
+    A function of what is agreed, so that what honest members certify can always be read, and a file that could not be
+    one of it is refused by its signed size, before a byte is fetched.
+    """
+    rows = sum(e.count for c in (*manifest.windows, manifest.late) for e in c.outcome.entries)
+    size = _canonical_bytes(manifest)
+    groups = size // GROUP_BYTES + rows // GROUP_ROWS + 1
+    return size + rows * ROW_BYTES + groups * GROUP_BYTES_SPARE + MAX_FOOTER_BYTES
+
+
 # --- the manifest ---------------------------------------------------------------------------------
 
 
@@ -397,7 +409,7 @@ def _read_rows(file: Any, footer: Footer, manifest: Manifest) -> Iterator[Row]:
                 totals.add(batch)
                 yield from read_batch(batch)
         except _LIBRARY_ERRORS as error:
-            if isinstance(error, MemoryError):
+            if _is_this_machines(error):
                 raise
             raise MalformedInput(f"row group {number}", f"not readable: {_first_line(error)}") from error
         _require(totals.rows == group.rows, f"row group {number}", f"{totals.rows} rows, not {group.rows}")
@@ -419,11 +431,17 @@ def _open_parquet(file: Any) -> Any:
         )
         same = parquet.schema_arrow.equals(SCHEMA, check_metadata=False)
     except _LIBRARY_ERRORS as error:
-        if isinstance(error, MemoryError):
+        if _is_this_machines(error):
             raise
         raise MalformedInput("footer", f"not readable: {_first_line(error)}") from error
     _require(same, "schema", "not exactly the columns of a bundle")
     return parquet
+
+
+def _is_this_machines(error: BaseException) -> bool:
+    """Too little memory, or a disk that does not read, says nothing of the bytes. The library's own complaints about
+    bytes come as OSError too, without a number."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
 
 
 class _Totals:
@@ -595,7 +613,8 @@ def describe(bundle: VerifiedBundle) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Verify one file: [--memory BYTES] [--seconds CPU] [--manifest] PATH. Status 0, or 1 with the error named.
+    """Verify one file: [--memory BYTES] [--seconds CPU] [--manifest] PATH. Status 0, or 1 with what is wrong named;
+    any other says that it was not read: 2 for wrong arguments, 3 where it cannot be read, 4 for too little memory.
 
     ``--memory`` is what may be mapped beyond what is mapped at the start; ``--manifest`` adds its bytes in base64.
     """
@@ -622,9 +641,11 @@ def main(arguments: Sequence[str]) -> int:
     except MalformedInput as error:
         answer = {"error": {"field": error.field, "reason": error.reason}}
     except MemoryError:
-        answer = {"error": {"field": "bundle", "reason": "needs more memory than is allowed"}}
+        sys.stderr.write("needs more memory than is allowed\n")
+        return 4
     except OSError as error:
-        answer = {"error": {"field": "path", "reason": str(error)}}
+        sys.stderr.write(f"{error}\n")
+        return 3
     sys.stdout.write(json.dumps(answer) + "\n")
     return 1 if "error" in answer else 0
 

@@ -2,6 +2,10 @@
 
 A Parquet page of a few kilobytes can expand to gigabytes whatever its footer says, and the library that reads it is
 large: what goes wrong there ends the child, not the worker.
+
+Only a child that has read the bytes and says so can find them wrong. One that was killed, crashed, ran out of memory
+or time, or could not read its file has not: that is ``ReaderFailed``, whatever the cause. What it may use grows with
+what the agreed manifest names, the same on all machines, so what honest members certify can always be read.
 """
 
 from __future__ import annotations
@@ -21,8 +25,16 @@ from validator.model import Manifest
 
 DEFAULT_TIMEOUT_S = 300.0
 DEFAULT_MEMORY_BYTES = 1 << 30
+BYTES_PER_S = 1 << 20
+"""Beyond the default, a second for so many canonical bytes; a slow machine reads tens of times as many."""
+BYTES_PER_ROW = 512
+"""Beyond the default, memory for one row's leaf and its place in the tree."""
 MAX_STDERR_BYTES = 2_000
 _PROGRAM = "validator.codec.bundle_file"
+
+
+class ReaderFailed(TransientError):
+    """The child came to no verdict: neither good nor bad. The same bytes may be read another time."""
 
 
 def verify_in_child(
@@ -33,12 +45,17 @@ def verify_in_child(
 ) -> VerifiedBundle:
     """``verify_bundle_file`` in a process of its own.
 
-    ``memory_bytes``: what reading may map, beside interpreter and libraries.
+    ``memory_bytes``: what reading may map, beside interpreter and libraries. It and the time are more for a large
+    ``expected``.
 
     Raises:
-        MalformedInput: the file is not a bundle, or not the expected one, or needs more memory; names what differs.
-        TransientError: not done within ``timeout_s``, or the child could not do its work.
+        MalformedInput: the file was read, and is not a bundle or not the expected one; names what differs.
+        ReaderFailed: it was not read to the end.
     """
+    if expected is not None:
+        entries = [e for c in (*expected.windows, expected.late) for e in c.outcome.entries]
+        timeout_s += sum(e.canonical_bytes for e in entries) / BYTES_PER_S
+        memory_bytes += sum(e.count for e in entries) * BYTES_PER_ROW
     command = [sys.executable, "-P", "-m", _PROGRAM, "--manifest", "--memory", str(memory_bytes)]
     command += ["--seconds", str(int(timeout_s) + 1), str(path.resolve())]
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaint:
@@ -53,16 +70,19 @@ def verify_in_child(
                 check=False,
             ).returncode
         except subprocess.TimeoutExpired as error:
-            raise TransientError(f"bundle: not read within {timeout_s} s", path=str(path)) from error
+            raise ReaderFailed(f"bundle: not read within {timeout_s} s", path=str(path)) from error
         output.seek(0)
         complaint.seek(0)
         answer = output.read()
         said = complaint.read(MAX_STDERR_BYTES).decode(errors="replace")
     if status < 0:
-        raise MalformedInput("bundle", f"its reader ended by signal {-status}")
-    if status not in (0, 1) or not answer:
-        raise TransientError(f"bundle: its reader ended with status {status}: {said.strip()[-300:]}", path=str(path))
-    values = json.loads(answer)
+        raise ReaderFailed(f"bundle: its reader ended by signal {-status}", path=str(path))
+    if status not in (0, 1):
+        raise ReaderFailed(f"bundle: its reader ended with status {status}: {said.strip()[-300:]}", path=str(path))
+    try:
+        values = json.loads(answer)
+    except ValueError as error:
+        raise ReaderFailed("bundle: its reader was cut short", path=str(path)) from error
     if "error" in values:
         raise MalformedInput(str(values["error"]["field"]), str(values["error"]["reason"]))
     manifest = decode_manifest(base64.b64decode(values["manifest"]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from validator.codec.bundle_columns import SCHEMA
 from validator.codec.bundle_file import MANIFEST_KEY, verify_bundle_file, write_bundle
 from validator.errors import MalformedInput, TransientError
 from validator.model import Manifest, Record
-from validator.steps.child import verify_in_child
+from validator.steps.child import ReaderFailed, verify_in_child
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +87,37 @@ def test_a_page_far_larger_than_its_footer_says_ends_in_the_child(path: Path) ->
     assert data[start:-8].count(honest) == 1
     footer = data[start:-8].replace(honest, varint(1_000))
     path.write_bytes(data[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
-    with pytest.raises(MalformedInput, match="needs more memory than is allowed"):
+    with pytest.raises(ReaderFailed, match="needs more memory than is allowed"):
         verify_in_child(path, memory_bytes=128 << 20)
 
 
 def test_a_reading_that_outlasts_its_deadline_is_tried_again_later(path: Path) -> None:
     with pytest.raises(TransientError, match="not read within"):
         verify_in_child(path, timeout_s=0.001)
+
+
+def kill_readers(path: Path) -> None:
+    """SIGKILL to the child that waits for the file's first byte, as soon as it is there."""
+    for _ in range(3_000):
+        for children in Path("/proc/self/task").glob("*/children"):
+            for pid in children.read_text().split():
+                if os.fsencode(path) in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(int(pid), signal.SIGKILL)
+                    return
+        threading.Event().wait(0.01)
+
+
+def test_a_reader_that_was_killed_says_nothing_of_the_file(tmp_path: Path) -> None:
+    """As the kernel does where memory is short. Nobody writes to the pipe, so the child is sure to be there."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    killer = threading.Thread(target=kill_readers, args=(pipe,))
+    killer.start()
+    with pytest.raises(ReaderFailed, match="ended by signal 9"):
+        verify_in_child(pipe)
+    killer.join()
+
+
+def test_a_file_that_cannot_be_read_is_not_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ReaderFailed, match=r"ended with status 3: .*No such file"):
+        verify_in_child(tmp_path / "missing")
