@@ -375,7 +375,11 @@ class VoteQuorum:
 
 @dataclass(frozen=True, slots=True)
 class UploadAnnouncement:
-    """A committee member's word that it has posted a bundle: storage id, Arweave owner address, bundle root."""
+    """A committee member's word that it is about to post a bundle: storage id, Arweave owner address, bundle root.
+
+    Beside what is signed travel the signed header of the transaction (wire JSON; its id proves it) and the certificates
+    in the file's manifest: with them everybody can make the same file, post the same header and seed the same chunks.
+    """
 
     config_digest: Digest
     number: int
@@ -384,6 +388,8 @@ class UploadAnnouncement:
     owner: bytes
     signer: Address
     signature: bytes = b""
+    header: bytes = b""
+    certificates: tuple[VoteQuorum, ...] = ()
 
 
 # --- bundles --------------------------------------------------------------------------------------
@@ -505,12 +511,13 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A registered node: stake in base units and its parsed metadata."""
+    """A registered node: stake in base units and its parsed metadata. ``arweave``: address of its wallet, 32 bytes."""
 
     address: Address
     stake: int
     http_url: str | None
     validator_url: str | None
+    arweave: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,6 +283,15 @@ class StoredTransaction:
 class BundleStorage(Protocol):
     """Arweave through gateways."""
 
+    def wallet_address(self) -> bytes | None:
+        """Who pays for what is prepared here; None where nobody can."""
+
+    def read_header(self, storage_id: StorageId, header: bytes) -> StoredTransaction:
+        """What a signed header says; nobody is asked. MalformedInput: not the header of that id, or not sound."""
+
+    def compute_data_root(self, path: Path) -> bytes:
+        """The root that a transaction carrying this file commits to."""
+
     def prepare(self, path: Path, tags: Sequence[tuple[str, str]]) -> PreparedUpload: ...
 
     def post(self, prepared: PreparedUpload) -> None:
@@ -512,12 +521,19 @@ class StoredUpload:
 
 @dataclass(frozen=True, slots=True)
 class HeardUpload:
-    """An announced upload. ``state``: "heard", "verified" (read back whole), "refused" (with the reason)."""
+    """An announced upload. ``state``: "heard"; "seeded" (sent by us too: header and chunks were taken); "unreadable"
+    (its bytes are here, and our reader failed on them: neither good nor bad); "verified" (read back whole); "refused"
+    (its bytes were read and are wrong, with the reason).
+
+    ``tries``: attempts to read it back that came to no verdict; the next comes ever later. ``checked_ms``: the last.
+    """
 
     announcement: UploadAnnouncement
     state: str
     reason: str = ""
     heard_ms: int = 0
+    tries: int = 0
+    checked_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -772,7 +788,7 @@ class Bundles(Protocol):
 
     def save_heard(self, announcement: UploadAnnouncement, now_ms: int) -> bool: ...
 
-    def save_heard_state(self, number: int, storage_id: StorageId, state: str, reason: str) -> None: ...
+    def save_heard_state(self, number: int, storage_id: StorageId, state: str, reason: str, tries: int = 0) -> None: ...
 
     def load_heard(self, number: int) -> list[HeardUpload]: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from validator.codec.report import encode_report, expand_compact, report_digest
 from validator.codec.secp256k1 import SigningKey, recover_address
 from validator.codec.signatures import publish_message
 from validator.consensus.quorum import quorum
-from validator.errors import RemoteFault, TransientError
+from validator.errors import Disagreement, MalformedInput, RemoteFault, TransientError
 from validator.model import (
     Address,
     Block,
@@ -87,6 +88,11 @@ def some_network(**changed: Any) -> Network:
     return Network("small", 31337, 1, Digest(b"\x01" * 32), CONTRACTS, GENESIS_MS, (some_parameters(**changed),))
 
 
+def wallet_of(member: bytes) -> bytes:
+    """The address that a member pays uploads from."""
+    return hashlib.sha256(b"owner" + member).digest()
+
+
 class Clock:
     """The port ``Clock``; moves only when told."""
 
@@ -113,7 +119,6 @@ class Posted:
     """A transaction that the gateway has; ``data`` once it is seeded."""
 
     prepared: PreparedUpload
-    tags: tuple[tuple[str, str], ...]
     at_ms: int
     data: bytes | None = None
 
@@ -132,13 +137,15 @@ class World:
         self.deliveries: dict[Address, list[Delivery]] = {broker: [] for broker in brokers}
         self.brokers_down: set[Address] = set()
         self.transactions: dict[StorageId, Posted] = {}
+        self.seeded = 0
+        self.confirms_without_data = False
         self.accepted: dict[int, AcceptedReport] = {}
         self.reports: dict[int, Report] = {}
         self.sent: dict[Digest, tuple[bool, int]] = {}
         self.replaced_from: list[int] = []
         """Times from which on the chain has replaced its blocks."""
         self.nodes = (
-            *(Node(m, 10**18, None, f"http://127.0.0.1:{4000 + i}") for i, m in enumerate(self.members)),
+            *(Node(m, 10**18, None, f"http://127.0.0.1:{4000 + i}", wallet_of(m)) for i, m in enumerate(self.members)),
             *(Node(b, 10**18, f"http://127.0.0.1:{5000 + i}", None) for i, b in enumerate(self.brokers)),
         )
         self.nodes_from: dict[int, tuple[Node, ...]] = {}
@@ -296,50 +303,81 @@ class WorldSource:
 
 
 class WorldStorage:
-    """The port ``BundleStorage``: a gateway that confirms what is posted and seeded, a block every half second."""
+    """The port ``BundleStorage``: a gateway that confirms what is posted and seeded, a block every half second.
+
+    A header is a JSON text; the hash of it is the transaction's id, that of the file its data root.
+    """
 
     def __init__(self, world: World, name: bytes) -> None:
         self.world = world
-        self.owner = hashlib.sha256(b"owner" + name).digest()
+        self.owner = wallet_of(name)
         self.prepared = 0
-        self._tags: dict[StorageId, tuple[tuple[str, str], ...]] = {}
         self.unavailable = False
+        self.shown: dict[StorageId, StorageStatus] = {}
+        """What the gateways tell this validator, where it differs from what is."""
+        self.lost_seeds = 0
+        """So many times chunks are taken and lost."""
+
+    def wallet_address(self) -> bytes:
+        return self.owner
 
     def prepare(self, path: Path, tags: Sequence[tuple[str, str]]) -> PreparedUpload:
         """Another id each time: two prepared and posted uploads are two payments."""
         self.prepared += 1
         data = path.read_bytes()
-        seed = self.owner + self.prepared.to_bytes(4, "big") + hashlib.sha256(data).digest()
-        storage_id = StorageId(hashlib.sha256(seed).digest())
-        self._tags[storage_id] = tuple(tags)
-        return PreparedUpload(storage_id, self.owner, "{}", 1, 0, len(data), Digest(hashlib.sha256(data).digest()))
+        digest = Digest(hashlib.sha256(data).digest())
+        header = a_header(self.owner, tags, len(data), digest, self.prepared)
+        storage_id = StorageId(hashlib.sha256(header.encode()).digest())
+        return PreparedUpload(storage_id, self.owner, header, 1, 0, len(data), digest)
+
+    def read_header(self, storage_id: StorageId, header: bytes) -> StoredTransaction:
+        if hashlib.sha256(header).digest() != storage_id:
+            raise MalformedInput("id", "another transaction")
+        owner, tags, size, root, _ = json.loads(header)
+        pairs = tuple((name, value) for name, value in tags)
+        return StoredTransaction(storage_id, bytes.fromhex(owner), pairs, size, bytes.fromhex(root))
+
+    def compute_data_root(self, path: Path) -> bytes:
+        return hashlib.sha256(path.read_bytes()).digest()
 
     def post(self, prepared: PreparedUpload) -> None:
         self._require()
-        self.world.transactions.setdefault(
-            prepared.storage_id, Posted(prepared, self._tags[prepared.storage_id], self.world.clock.now_ms())
-        )
+        self.world.transactions.setdefault(prepared.storage_id, Posted(prepared, self.world.clock.now_ms()))
 
     def seed(self, prepared: PreparedUpload, path: Path) -> None:
         self._require()
-        self.world.transactions[prepared.storage_id].data = path.read_bytes()
+        data = path.read_bytes()
+        if hashlib.sha256(data).digest() != self.read_header(prepared.storage_id, prepared.header.encode()).data_root:
+            raise Disagreement("not the file that was prepared")
+        self.world.seeded += 1
+        if self.lost_seeds:
+            self.lost_seeds -= 1
+            return
+        self.world.transactions[prepared.storage_id].data = data
 
     def fetch_status(self, storage_id: StorageId) -> StorageStatus:
         self._require()
+        if storage_id in self.shown:
+            return self.shown[storage_id]
         posted = self.world.transactions.get(storage_id)
-        if posted is None or posted.data is None:
-            return StorageStatus("missing" if posted is None else "pending")
+        if posted is None:
+            return StorageStatus("missing")
+        if posted.data is None and not self.world.confirms_without_data:
+            return StorageStatus("pending")
         return StorageStatus("confirmed", (self.world.clock.now_ms() - posted.at_ms) // MINE_MS, 1)
+
+    def fetch_is_dropped(self, prepared: PreparedUpload, status: StorageStatus) -> bool:
+        return False
 
     def fetch_transaction(self, storage_id: StorageId) -> StoredTransaction:
         self._require()
-        posted = self.world.transactions[storage_id]
-        p = posted.prepared
-        return StoredTransaction(storage_id, p.owner, posted.tags, p.data_size, bytes(32))
+        return self.read_header(storage_id, self.world.transactions[storage_id].prepared.header.encode())
 
     def fetch_data(self, storage_id: StorageId, destination: Path, max_bytes: int) -> int:
         self._require()
-        data = self.world.transactions[storage_id].data or b""
+        data = self.world.transactions[storage_id].data
+        if data is None:
+            raise TransientError("gateway: HTTP 404, not readable yet")
         return destination.write_bytes(data[:max_bytes])
 
     def fetch_balance(self) -> int:
@@ -348,6 +386,11 @@ class WorldStorage:
     def _require(self) -> None:
         if self.unavailable:
             raise TransientError("no gateway answers")
+
+
+def a_header(owner: bytes, tags: Sequence[tuple[str, str]], size: int, root: bytes, number: int) -> str:
+    """What ``WorldStorage`` takes for a signed header."""
+    return json.dumps([owner.hex(), [list(tag) for tag in tags], size, root.hex(), number])
 
 
 class WorldSender:

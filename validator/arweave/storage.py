@@ -266,6 +266,22 @@ class ArweaveStorage:
 
         return self._first(ask)
 
+    def wallet_address(self) -> bytes | None:
+        """Who pays for what is prepared here."""
+        return None if self.wallet is None else self.wallet.address
+
+    def read_header(self, storage_id: StorageId, header: bytes) -> StoredTransaction:
+        """What a signed header says, id and signature verified; in the one form that is sent. Raises MalformedInput."""
+        tx = arweave.decode_transaction_json(header)
+        arweave.verify_transaction(tx, storage_id)
+        if arweave.encode_transaction_json(tx).encode() != header:
+            raise MalformedInput("header", "not in the form in which it is sent")
+        return _stored(tx)
+
+    def compute_data_root(self, path: Path) -> bytes:
+        """The root of the file's chunk tree."""
+        return hash_file(path)[0].data_root
+
     # --- post and seed ---
 
     def post(self, prepared: PreparedUpload) -> None:
@@ -578,6 +594,10 @@ def _ask_transaction(gateway: Gateway, storage_id: StorageId) -> StoredTransacti
         raise TransientError(f"{gateway.host}: HTTP {answer.status}, not confirmed here", host=gateway.host)
     tx = arweave.decode_transaction_json(answer.body)
     arweave.verify_transaction(tx, storage_id)
+    return _stored(tx)
+
+
+def _stored(tx: Transaction) -> StoredTransaction:
     return StoredTransaction(tx.id, tx.address, tx.tag_texts, tx.data_size, tx.data_root)
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from validator.codec.arweave import decode_storage_id
+from validator.errors import MalformedInput
+
 MAX_NODE_METADATA = 4 << 10
 MAX_STREAM_METADATA = 64 << 10
 MAX_URL_CHARS = 256
@@ -25,6 +28,17 @@ def parse_node_metadata(raw: bytes) -> tuple[str | None, str | None]:
     """
     data = _parse_object(raw, MAX_NODE_METADATA)
     return _url(data.get("http")), _url(data.get("validator"))
+
+
+def parse_node_wallet(raw: bytes) -> bytes | None:
+    """``arweave`` of a node's metadata: the address that its uploads are paid from; None where it names none.
+
+    43 characters of base64url in their one canonical form, in a JSON object of at most 4 KiB.
+    """
+    try:
+        return bytes(decode_storage_id(_parse_object(raw, MAX_NODE_METADATA).get("arweave"), "arweave"))
+    except MalformedInput:
+        return None
 
 
 def parse_partitions(raw: bytes) -> int:

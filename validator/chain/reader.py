@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from validator.chain.abi import ERC1271, Function, decode_values, interface
 from validator.chain.blocks import Blocks, block_by_number
-from validator.chain.metadata import parse_node_metadata, parse_partitions
+from validator.chain.metadata import parse_node_metadata, parse_node_wallet, parse_partitions
 from validator.chain.rpc import MAX_NUMBER, Request, Reverted, Rpc, SourceHealth, parse_bytes, parse_quantity
 from validator.errors import ConfigError, MalformedInput, RemoteFault, TransientError
 from validator.model import Address, Block, ChainState, Digest, Node, Root, StorageId, Store
@@ -317,7 +317,7 @@ class ChainReader:
                 raise RemoteFault("NodeManager.stakedNodes: lists of different lengths", function="stakedNodes")
             for address, stake, text in zip(addresses, stakes, texts, strict=True):
                 http, validator = parse_node_metadata(text)
-                nodes.append(Node(Address(address), stake, http, validator))
+                nodes.append(Node(Address(address), stake, http, validator, parse_node_wallet(text)))
         if len(nodes) != total:
             raise RemoteFault("NodeManager.stakedNodes: pages do not add up", function="stakedNodes")
         return sorted(nodes, key=lambda node: node.address)

@@ -11,7 +11,7 @@ digest and the instance. Domain: (name, "1", chain id, ReportManager).
     LogStoreUpload        Upload(bytes32 configDigest,uint64 number,bytes32 bundleRoot,bytes32 storageId,bytes32 owner)
 
 ``validRound`` is the round plus one, so 0 stands for the paper's -1. Wire forms are canonical CBOR:
-["statement/1", …], ["quorum/1", …], ["upload/1", …].
+["statement/1", …], ["quorum/1", …], ["upload/1", …], and ["upload/2", …] with header and certificates.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ from validator.model import (
 
 MAX_STATEMENT_BYTES = 512
 MAX_QUORUM_BYTES = 16 << 10
+MAX_HEADER_BYTES = 8 << 10
+"""Of a transaction's header as wire JSON: two values of 512 bytes in base64, our tags, and the rest."""
+MAX_UPLOAD_BYTES = 1 << 20
+"""Header and the certificates of a bundle: of 60 windows and 32 members they take 130 KiB."""
+MAX_CERTIFICATES = 4096
 MAX_ROUND = (1 << 31) - 1
 
 _HEAD = (("bytes32", "configDigest"), ("uint8", "kind"), ("uint64", "number"))
@@ -232,14 +237,27 @@ def verify_upload(upload: UploadAnnouncement, context: SigningContext) -> None:
 
 
 def encode_upload(u: UploadAnnouncement) -> bytes:
-    return cbor.encode_object(
-        "upload/1", u.config_digest, u.number, u.bundle_root, u.storage_id, u.owner, u.signer, u.signature
-    )
+    """What is signed and by whom; with the header and the certificates of the file where it carries them."""
+    signed = (u.config_digest, u.number, u.bundle_root, u.storage_id, u.owner, u.signer, u.signature)
+    if not u.header and not u.certificates:
+        return cbor.encode_object("upload/1", *signed)
+    return cbor.encode_object("upload/2", *signed, u.header, [encode_quorum(q) for q in u.certificates])
 
 
 def decode_upload(data: bytes) -> UploadAnnouncement:
-    """Inverse of ``encode_upload``; the signature is not checked here. Raises MalformedInput."""
-    f = cbor.decode_object(data, "upload/1", 7, max_bytes=MAX_STATEMENT_BYTES)
+    """Inverse of ``encode_upload``; signature, header and certificates are not checked here. Raises MalformedInput."""
+    value = cbor.decode(data, max_bytes=MAX_UPLOAD_BYTES, what="upload")
+    kind = "upload/2" if isinstance(value, list) and value[:1] == ["upload/2"] else "upload/1"
+    f = cbor.decode_object(data, kind, 9 if kind == "upload/2" else 7, max_bytes=MAX_UPLOAD_BYTES)
+    header, certificates = (b"", []) if kind == "upload/1" else (f[7], f[8])
+    if not isinstance(header, bytes) or len(header) > MAX_HEADER_BYTES:
+        raise MalformedInput("header", f"not at most {MAX_HEADER_BYTES} bytes")
+    if not isinstance(certificates, list) or len(certificates) > MAX_CERTIFICATES:
+        raise MalformedInput("certificates", f"not a list of at most {MAX_CERTIFICATES}")
+    if any(not isinstance(item, bytes) for item in certificates):
+        raise MalformedInput("certificates", "not bytes")
+    if kind == "upload/2" and not header and not certificates:
+        raise MalformedInput("upload", "the longer form, and nothing in it")
     return UploadAnnouncement(
         config_digest=Digest(read_bytes(f[0], 32, "config_digest")),
         number=read_u63(f[1], "number"),
@@ -248,6 +266,8 @@ def decode_upload(data: bytes) -> UploadAnnouncement:
         owner=read_bytes(f[4], 32, "owner"),
         signer=Address(read_bytes(f[5], 20, "signer")),
         signature=read_bytes(f[6], 65, "signature"),
+        header=header,
+        certificates=tuple(decode_quorum(item) for item in certificates),
     )
 
 

@@ -242,9 +242,9 @@ class Conductor:
                 f"http://127.0.0.1:{wait_for_port(children, path, broker_name(i))}" for i, path in enumerate(port_files)
             ]
             urls = tuple(seat.validator_url for seat in seats)
-            plan = ChainPlan(options, owner, streams, tuple(broker_urls), urls)
-            fill_chain(chain, plan)
             addresses = wallets.wait()
+            plan = ChainPlan(options, owner, streams, tuple(broker_urls), urls, addresses)
+            fill_chain(chain, plan)
             mint_winston(gateway_url, list(addresses.values()))
             launch_ms = compute_launch_ms(
                 options.validators, options.brokers, options.consumers, len(os.sched_getaffinity(0))

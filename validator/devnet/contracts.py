@@ -57,11 +57,12 @@ class NodeSetup:
     stake: int
     http_url: str | None = None
     validator_url: str | None = None
+    wallet: str | None = None
 
     @property
     def metadata(self) -> str:
-        urls = {"http": self.http_url, "validator": self.validator_url}
-        return json.dumps({name: url for name, url in urls.items() if url is not None}, separators=(",", ":"))
+        values = {"http": self.http_url, "validator": self.validator_url, "arweave": self.wallet}
+        return json.dumps({name: text for name, text in values.items() if text is not None}, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)

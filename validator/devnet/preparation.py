@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -127,13 +127,14 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class ChainPlan:
-    """Whose keys and URLs go on the chain."""
+    """Whose keys, URLs and wallets (by name of their validator) go on the chain."""
 
     options: Options
     owner: SigningKey
     streams: tuple[Stream, ...]
     broker_urls: tuple[str, ...]
     validator_urls: tuple[str, ...]
+    wallets: Mapping[str, str]
 
     def key(self, name: str, purpose: str) -> SigningKey:
         return make_key(self.options.seed, name, purpose)
@@ -164,7 +165,8 @@ def fill_chain(chain: DevChain, plan: ChainPlan) -> None:
     nodes = []
     for index, url in enumerate(plan.validator_urls):
         name = validator_name(index)
-        nodes.append(NodeSetup(plan.key(name, "voting"), plan.key(name, "stake"), NODE_STAKE, validator_url=url))
+        voting, stake, wallet = plan.key(name, "voting"), plan.key(name, "stake"), plan.wallets.get(name)
+        nodes.append(NodeSetup(voting, stake, NODE_STAKE, validator_url=url, wallet=wallet))
     for index, url in enumerate(plan.broker_urls):
         name = broker_name(index)
         nodes.append(NodeSetup(plan.key(name, "node"), plan.key(name, "stake"), NODE_STAKE, http_url=url))

@@ -38,6 +38,7 @@ def _check_all(settings: Settings, node: Node) -> Iterator[Finding]:
     yield from _check_chain(settings, node)
     yield from guarded("gateway", partial(check_network.check_gateways, node))
     yield from guarded("wallet", partial(check_network.check_wallet, node))
+    yield from guarded("uploader", partial(check_network.check_named_wallet, node))
     yield from _check_committee(node)
 
 

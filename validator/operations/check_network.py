@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from validator.arweave.storage import ArweaveStorage
 from validator.arweave.wallet import ArweaveWallet
+from validator.codec.arweave import encode_storage_id
 from validator.codec.config import decode_config, name_difference
 from validator.consensus.quorum import quorum
 from validator.errors import ConfigError, MalformedInput, TransientError, ValidatorError
@@ -66,6 +67,34 @@ def check_wallet(node: Node) -> Iterator[Finding]:
     left = balance // max(1, price)
     text = f"{balance / 10**12:.6f} AR, {left} uploads of {size} bytes"
     yield fail("wallet", text) if left < 1 else warn("wallet", text) if left < FEW_UPLOADS else ok("wallet", text)
+
+
+def check_named_wallet(node: Node) -> Iterator[Finding]:
+    """The wallet that this member names on chain at the newest final block; without one its turns to upload pass."""
+    config = load_current_config(node)
+    if node.address not in config.committee:
+        return
+    state = node.context.chain.fetch_state(node.context.chain.fetch_finalised())
+    path = node.settings.wallet_file
+    own = None if path is None else ArweaveWallet.from_file(path).address
+    named = {n.address: n.arweave for n in state.nodes if n.address in config.committee and n.arweave is not None}
+    yield judge_named_wallet(node.address, own, named)
+
+
+def judge_named_wallet(member: Address, own: bytes | None, named: Mapping[Address, bytes]) -> Finding:
+    """``own``: address of the wallet in use, None where this process has none; ``named``: wallets by member."""
+    found = named.get(member)
+    must = 'the node\'s metadata must name it, {"arweave": "' + (encode_storage_id(own) if own else "<address>") + '"}'
+    if found is None:
+        return warn("uploader", f"no wallet is named on chain: our turns to upload pass; {must}")
+    others = sorted(other for other, wallet in named.items() if wallet == found and other != member)
+    if others:
+        return warn(
+            "uploader", f"0x{others[0].hex()} names the same wallet, so it is nobody's: our turns to upload pass"
+        )
+    if own is not None and own != found:
+        return warn("uploader", f"another wallet is named on chain: our turns to upload pass; {must}")
+    return ok("uploader", f"wallet {encode_storage_id(found)} is named on chain")
 
 
 def check_versions(node: Node) -> Iterator[Finding]:

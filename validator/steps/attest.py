@@ -13,7 +13,7 @@ from validator.consensus.quorum import quorum
 from validator.errors import MalformedInput
 from validator.hashing import order_committee
 from validator.log import get_logger
-from validator.model import Address
+from validator.model import Address, Digest
 from validator.ports import Attestation, Gossip, StepResult, StoredBundle, StoredReport
 from validator.steps.context import Context, EpochConfig, epoch_config, require_bundle
 from validator.steps.seal import draft_report
@@ -59,14 +59,19 @@ def attest(context: Context, number: int) -> StepResult:
 def valid_signatures(context: Context, config: EpochConfig, stored: StoredReport) -> dict[Address, bytes]:
     """Attestations by members whose signature over this very report is one that the contract accepts; any other that is
     stored (an older release kept what it now refuses) counts as none."""
+    return signatures_over(context, config, stored.digest)
+
+
+def signatures_over(context: Context, config: EpochConfig, digest: Digest) -> dict[Address, bytes]:
+    """As ``valid_signatures``, of a report that need not be drafted."""
     found: dict[Address, bytes] = {}
-    for attestation in context.store.reports.load_attestations(stored.digest):
+    for attestation in context.store.reports.load_attestations(digest):
         if attestation.signer not in config.committee:
             continue
         try:
-            verify_signature(stored.digest, attestation.signature, attestation.signer)
+            verify_signature(digest, attestation.signature, attestation.signer)
         except MalformedInput as error:
-            log.debug("attestation.refused", report=stored.number, reason=str(error))
+            log.debug("attestation.refused", report=attestation.number, reason=str(error))
             continue
         found[attestation.signer] = attestation.signature
     return found

@@ -25,6 +25,7 @@ from validator.model import (
     Digest,
     InstanceId,
     InstanceKind,
+    Node,
     Record,
     Root,
     Statement,
@@ -349,6 +350,25 @@ def _forget_replaced(context: Context) -> None:
             continue
         if block.hash != known.block.hash:
             context.configs.pop(number, None)
+
+
+def bind_wallets(nodes: Iterable[Node], committee: Iterable[Address]) -> Mapping[bytes, Address]:
+    """The member behind each Arweave wallet: the one that names it in its NodeManager metadata.
+
+    A wallet that two members name is nobody's, and neither may upload. Were it the lower address's, say, a member could
+    name another's wallet and earn by what that one pays for; ``check`` tells both, and either can name another.
+    """
+    members = frozenset(committee)
+    named = [(node.arweave, node.address) for node in nodes if node.arweave is not None and node.address in members]
+    times = Counter(wallet for wallet, _ in named)
+    return {wallet: member for wallet, member in named if times[wallet] == 1}
+
+
+def wallets_of(context: Context, bundle: StoredBundle) -> Mapping[bytes, Address]:
+    """``bind_wallets`` of a bundle's committee at ``B`` of its last window. Raises NotYet."""
+    config = epoch_config(context, bundle.epoch)
+    state = state_at(context, block_for(context, bundle.last_ms, config.parameters))
+    return bind_wallets(state.nodes, config.committee)
 
 
 def window_epoch(context: Context, window: Window) -> Epoch:

@@ -43,6 +43,7 @@ from validator.steps.context import (
     require_bundle,
     state_at,
     system_stream,
+    wallets_of,
 )
 from validator.steps.late import require_outcome
 from validator.steps.records import load_records
@@ -70,7 +71,7 @@ def seal(context: Context, number: int) -> StepResult:
     config = epoch_config(context, bundle.epoch)
     manifest = build_manifest(context, bundle, config)
     path = context.data_dir / "bundles" / f"{number}.parquet"
-    file = _write(context, path, manifest)
+    file = write_file(context, path, manifest)
     root = manifest_root(manifest)
     now_ms = context.clock.now_ms()
     sealed = replace(
@@ -109,14 +110,15 @@ def require_file(context: Context, bundle: StoredBundle) -> Path:
     except OSError as error:
         raise TransientError(f"{path}: cannot read: {error.strerror}") from error
     log.error("bundle.file_damaged", bundle=bundle.number, reason=reason)
-    file = _write(context, path, decode_manifest(bundle.manifest))
+    file = write_file(context, path, decode_manifest(bundle.manifest))
     if file.sha256 != bundle.sha256:  # another version of the library; roots and votes cover messages, never the file
         context.store.bundles.save_file(bundle.number, file.size, file.sha256)
     return path
 
 
-def _write(context: Context, path: Path, manifest: Manifest) -> BundleFile:
-    """Raises TransientError: the disk is full or refuses, or a set is not here now."""
+def write_file(context: Context, path: Path, manifest: Manifest) -> BundleFile:
+    """Write a bundle's file from what is held. Raises TransientError: the disk is full or refuses, or a set is not here
+    now."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_bundle(path, manifest, bundle_records(context, manifest))
@@ -134,7 +136,7 @@ def _let_next_follow(context: Context, number: int) -> None:
 def schedule_upload(context: Context, bundle: StoredBundle) -> None:
     """Our turn as uploader, and the first look at what others upload."""
     config = epoch_config(context, bundle.epoch)
-    order = order_committee(config.committee, config.digest, upload_subject(bundle.number))
+    order = uploaders_of(context, bundle)
     now_ms = context.clock.now_ms()
     if context.address in order:
         stage_ms = config.parameters.upload_stage_ms
@@ -146,6 +148,15 @@ def schedule_upload(context: Context, bundle: StoredBundle) -> None:
             context.tasks.enqueue("bundle.upload", str(bundle.number))
     context.store.due.schedule("bundle.verify", str(bundle.number), now_ms)
     context.store.due.schedule("report.watch", str(bundle.number), now_ms)
+
+
+def uploaders_of(context: Context, bundle: StoredBundle) -> list[Address]:
+    """Whose turn it is, in order: the committee's permutation without those that have no wallet of their own on chain,
+    whose turn passes."""
+    config = epoch_config(context, bundle.epoch)
+    able = set(wallets_of(context, bundle).values())
+    order = order_committee(config.committee, config.digest, upload_subject(bundle.number))
+    return [member for member in order if member in able]
 
 
 def upload_subject(number: int) -> bytes:

@@ -21,7 +21,7 @@ from functools import lru_cache
 
 from validator.codec.outcome import decode_observation, decode_outcome
 from validator.codec.secp256k1 import verify_signature
-from validator.codec.statement import verify_quorum, verify_statement, verify_upload
+from validator.codec.statement import verify_quorum, verify_statement
 from validator.consensus.quorum import quorum
 from validator.consensus.reconcile import Records, answer
 from validator.consensus.round import missing_for
@@ -45,6 +45,7 @@ from validator.model import (
 )
 from validator.parameters import PROTOCOL_VERSIONS
 from validator.ports import Attestation, Gossip, Handshake, HeldVotes
+from validator.steps.announced import check_announcement
 from validator.steps.checking import check_canonical
 from validator.steps.collect import contract_check_at, permission_at
 from validator.steps.context import Context, EpochConfig, budgets_of, epoch_config, instance_config, state_at
@@ -63,6 +64,9 @@ CHECKS_BURST = 2_000
 """Signatures that are checked for one sender: what it signs itself is a few per window, what it relays is new once."""
 REMEMBERED = 8_192
 """Statements and quorums known to be held, which are not looked at again."""
+
+_UPLOAD_REFUSALS = {"config_digest": "foreign digest", "signature": "bad signature", "owner": "foreign owner"}
+"""Names of what ``check_announcement`` finds; the rest is about the header."""
 
 Refusals = Callable[[str, str], None]
 """Told what was refused ("statement", "quorum", "upload", "attestation") and the name of the reason."""
@@ -360,17 +364,17 @@ class Service:
         if bundle is None:
             self._refuse("upload", upload.signer, "unknown instance")
             return
-        if bundle.config_digest != upload.config_digest:
-            self._refuse("upload", upload.signer, "foreign digest")
-            return
         if upload.signer not in epoch_config(self._context, bundle.epoch).committee:
             self._refuse("upload", upload.signer, "stranger")
             return
         self._spend("upload", sender, 1)
         try:
-            verify_upload(upload, self._context.signing)
+            check_announcement(self._context, bundle, upload)
         except MalformedInput as error:
-            self._refuse("upload", upload.signer, "bad signature", str(error))
+            self._refuse("upload", upload.signer, _UPLOAD_REFUSALS.get(error.field, "bad header"), str(error))
+            return
+        except TransientError as error:
+            self._refuse("upload", upload.signer, "unknown instance", str(error))
             return
         if self._context.store.bundles.save_heard(upload, self._context.clock.now_ms()):
             log.info("upload.heard", bundle=upload.number, signer=upload.signer.hex())

@@ -1,24 +1,34 @@
-"""Upload: the validator whose turn it is signs, saves, then posts the Arweave transaction, and announces it.
+"""Upload: the validator whose turn it is signs and saves the Arweave transaction, announces it, and then posts it.
 
 The k-th uploader acts after k stages without an upload that it has read back whole. The signed transaction is saved
 before its first byte leaves, so a crash resumes the same transaction and never pays twice.
+
+Waiting for another's word is bounded by the stage. An announcement carries the signed header, so what its uploader
+does not finish anybody else can (steps.verify): until a stage has passed since a member was first heard the next in
+turn waits for it, longer only for a transaction that the weave has and whose data we have sent ourselves, or that
+others have read back, as their signatures show. Then it pays anew; it never does so on an unknown answer.
 """
 
 from __future__ import annotations
 
-from validator.codec.bundle_file import bundle_tags
-from validator.codec.manifest import decode_manifest
-from validator.codec.statement import sign_upload
+from collections.abc import Sequence
+
+from validator.codec.report import report_digest
+from validator.consensus.quorum import one_honest
 from validator.log import get_logger
-from validator.model import UploadAnnouncement
-from validator.ports import Gossip, StepResult, StoredBundle, StoredUpload
-from validator.steps.context import Context, epoch_config, require_bundle
-from validator.steps.seal import require_file
+from validator.ports import HeardUpload, StepResult, StoredBundle, StoredUpload
+from validator.steps.announced import announce, heard_uploads, tags_of
+from validator.steps.attest import signatures_over
+from validator.steps.context import Context, epoch_config, require_bundle, wallets_of
+from validator.steps.seal import draft_report, require_file
 
 log = get_logger(__name__)
 
 RETRY_MS = 2_000
 LOOK_MS = 1_000
+MINING_STAGES = 4
+"""So long a transaction is waited for that the weave has and that we have completed, or that others have read back:
+blocks come when they come, but a header with too small a reward would lie in the mempool until its anchor is old."""
 
 
 def upload(context: Context, number: int) -> StepResult:
@@ -28,26 +38,31 @@ def upload(context: Context, number: int) -> StepResult:
     if bundle.state in ("verified", "final") or bundle.root is None:
         context.store.due.done(task, key)
         return StepResult("already done", bundle.state)
-    own = _own_upload(context, number)
-    heard = context.store.bundles.load_heard(number)
-    if own is None and any(h.state == "verified" for h in heard):
+    own = own_upload(context, number)
+    heard = heard_uploads(context, bundle)
+    if any(h.state == "verified" for h in heard):
         context.store.due.done(task, key)
-        return StepResult("skipped", "uploaded by another")
-    if own is None and any(h.state == "heard" for h in heard):
-        context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
-        return StepResult("not yet", "an announced upload is being read back")
-    if own is None and context.chain.fetch_report(number) is not None:
-        context.store.due.done(task, key)
-        return StepResult("skipped", "its report is accepted")
+        return StepResult("skipped", "uploaded already")
     context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
     if own is None:
+        wallet = context.storage.wallet_address()
+        if wallet is None or wallets_of(context, bundle).get(wallet) != context.address:
+            context.store.due.done(task, key)
+            log.warning("upload.no_wallet", bundle=number)
+            return StepResult("skipped", "our wallet is not the one that we alone have named on chain")
+        reason = _why_wait(context, bundle, heard)
+        if reason:
+            return StepResult("not yet", reason)
+        if context.chain.fetch_report(number) is not None:
+            context.store.due.done(task, key)
+            return StepResult("skipped", "its report is accepted")
         own = _prepare(context, bundle)
+    announce(context, bundle, own)
     if own.state == "prepared":
         context.storage.post(own.prepared)
         own = _save_state(context, own, "posted")
         log.info("bundle.posted", bundle=number, storage_id=own.prepared.storage_id.hex(), reward=own.prepared.reward)
     if own.state == "posted":
-        announce(context, bundle, own)
         context.storage.seed(own.prepared, require_file(context, bundle))
         own = _save_state(context, own, "seeded")
         log.info("bundle.seeded", bundle=number, bytes=own.prepared.data_size)
@@ -57,35 +72,39 @@ def upload(context: Context, number: int) -> StepResult:
     return StepResult("seeded", own.prepared.storage_id.hex())
 
 
-def announce(context: Context, bundle: StoredBundle, own: StoredUpload) -> None:
-    """Tell the committee, and ourselves, under our voting key: an upload exists only through its announcement."""
-    key = context.voting_key
-    assert key is not None
-    assert bundle.root is not None
-    config = epoch_config(context, bundle.epoch)
-    announcement = sign_upload(
-        UploadAnnouncement(
-            config.digest, bundle.number, bundle.root, own.prepared.storage_id, own.prepared.owner, key.address
-        ),
-        key,
-        context.signing,
-    )
-    context.store.bundles.save_heard(announcement, context.clock.now_ms())
-    gossip = Gossip(uploads=(announcement,))
-    context.background(context.peers.broadcast, gossip, context.others(config.committee))
-
-
-def _own_upload(context: Context, number: int) -> StoredUpload | None:
+def own_upload(context: Context, number: int) -> StoredUpload | None:
+    """The newest upload of ours that is not given up."""
     uploads = [u for u in context.store.bundles.load_uploads(number) if u.state != "dropped"]
     return uploads[-1] if uploads else None
 
 
+def _why_wait(context: Context, bundle: StoredBundle, heard: Sequence[HeardUpload]) -> str:
+    """Why nothing is paid for yet, or "". Who was heard once is waited for once, however often it announces."""
+    config = epoch_config(context, bundle.epoch)
+    stage_ms, now_ms = config.parameters.upload_stage_ms, context.clock.now_ms()
+    for upload in heard:
+        if upload.state == "refused":
+            continue
+        signer = upload.announcement.signer
+        since_ms = now_ms - min(h.heard_ms for h in heard if h.announcement.signer == signer)
+        if since_ms < stage_ms:
+            return "an announced upload is being completed"
+        status = context.storage.fetch_status(upload.announcement.storage_id)
+        if status.state == "unknown":
+            return "no telling what became of an announced upload"
+        if since_ms >= MINING_STAGES * stage_ms:
+            continue
+        if upload.state == "seeded" and status.state != "missing":
+            return "an announced upload that we have completed is being mined"
+        report, _ = draft_report(context, bundle, upload.announcement.storage_id, signer)
+        digest = report_digest(report, context.network.chain_id, context.network.contracts.report_manager)
+        if len(signatures_over(context, config, digest)) >= one_honest(len(config.committee)):
+            return "others have read an announced upload back"
+    return ""
+
+
 def _prepare(context: Context, bundle: StoredBundle) -> StoredUpload:
-    path = require_file(context, bundle)
-    header = decode_manifest(bundle.manifest).header
-    assert bundle.root is not None
-    tags = bundle_tags(header, bundle.root, context.signing, bundle.end_ms)
-    prepared = context.storage.prepare(path, tags)
+    prepared = context.storage.prepare(require_file(context, bundle), tags_of(context, bundle))
     attempt = len(context.store.bundles.load_uploads(bundle.number))
     stored = StoredUpload(bundle.number, attempt, prepared, "prepared")
     context.store.bundles.save_upload(stored)

@@ -1,28 +1,37 @@
-"""Verify: read every announced upload back whole, and compare it with what was agreed.
+"""Verify: read every announced upload back whole, compare it with what was agreed, and complete what is not whole.
 
-Order of checks: transaction (id and signature by the adapter), owner, tags, size; then the file in a child process with
-limits: footer, manifest bytes, certificates, and only then rows, whose roots are recomputed.
+Order of checks: the announced header (owner, tags, size); then the bytes against its data root, by the adapter; then
+the file in a child process with limits: footer, manifest bytes, certificates, only then rows, for their roots.
+
+Three answers: verified, refused, not yet. Only bytes that were read whole can be wrong; that a gateway, a child or this
+machine failed says nothing about them. One upload is read back at a time, of the member whose uploads were tried least,
+so large, slow or unreadable ones of one member hold up nobody else's.
+
+Data that is not there is sent again, by whoever has the same file: the uploader first, then the others, each in its
+place, so that one that died is replaced before its stage ends and all of them do not send at once.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from validator.codec.bundle_file import bundle_tags
 from validator.codec.manifest import decode_manifest
-from validator.errors import MalformedInput, RemoteFault, TransientError
+from validator.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
 from validator.log import get_logger
 from validator.ports import HeardUpload, StepResult, StorageStatus, StoredBundle
-from validator.steps.child import verify_in_child
+from validator.steps.announced import announce, check_announcement, file_for, heard_uploads
+from validator.steps.child import ReaderFailed, verify_in_child
 from validator.steps.context import Context, epoch_config, require_bundle
-from validator.steps.upload import announce
 
 log = get_logger(__name__)
 
 LOOK_MS = 1_000
-MAX_FILE_BYTES = 2 << 30
 ANNOUNCE_AGAIN_MS = 5_000
+MAX_PAUSE_MS = 600_000
+"""Longest pause between two attempts to read an upload back."""
 
 
 def verify(context: Context, number: int) -> StepResult:
@@ -38,17 +47,21 @@ def verify(context: Context, number: int) -> StepResult:
     context.store.due.postpone(task, key, context.clock.now_ms() + LOOK_MS)
     _tend_own(context, bundle)
     deep = epoch_config(context, bundle.epoch).parameters.confirmations
+    heard = [h for h in heard_uploads(context, bundle) if h.state != "refused"]
+    statuses = {h.announcement.storage_id: context.storage.fetch_status(h.announcement.storage_id) for h in heard}
+    chosen = _choose(context, [h for h in heard if statuses[h.announcement.storage_id].state == "confirmed"], heard)
+    is_there = any(h.state == "verified" for h in heard)
     ready = 0
     details = []
-    for heard in context.store.bundles.load_heard(number):
-        if heard.state == "refused":
-            continue
-        status = context.storage.fetch_status(heard.announcement.storage_id)
-        if heard.state == "heard" and status.state == "confirmed":
-            heard = _read_back(context, bundle, heard)
-        if heard.state == "verified" and status.state == "confirmed" and status.confirmations >= deep:
+    for upload in heard:
+        status = statuses[upload.announcement.storage_id]
+        if upload is chosen:
+            upload = _read_back(context, bundle, upload)
+        if _is_to_be_completed(context, bundle, upload, status, is_there=is_there):
+            upload = _complete(context, bundle, upload)
+        if upload.state == "verified" and status.state == "confirmed" and status.confirmations >= deep:
             ready += 1
-        details.append(_describe(heard, status, deep))
+        details.append(_describe(upload, status, deep))
     if ready and bundle.state == "sealed":
         context.store.bundles.save_bundle_state(number, "verified")
     if ready:
@@ -63,7 +76,7 @@ def confirmed_uploads(context: Context, bundle: StoredBundle) -> list[HeardUploa
     """Uploads read back whole that have enough confirmations now."""
     deep = epoch_config(context, bundle.epoch).parameters.confirmations
     found = []
-    for heard in context.store.bundles.load_heard(bundle.number):
+    for heard in heard_uploads(context, bundle):
         if heard.state == "verified":
             status = context.storage.fetch_status(heard.announcement.storage_id)
             if status.state == "confirmed" and status.confirmations >= deep:
@@ -71,55 +84,127 @@ def confirmed_uploads(context: Context, bundle: StoredBundle) -> list[HeardUploa
     return found
 
 
+# --- reading back -------------------------------------------------------------------------------------
+
+
+def _choose(context: Context, readable: Sequence[HeardUpload], heard: Sequence[HeardUpload]) -> HeardUpload | None:
+    """The upload to read back now: of the member whose uploads were tried least the one that was tried least."""
+    now_ms = context.clock.now_ms()
+    tried = Counter[bytes]()
+    for upload in heard:
+        tried[upload.announcement.signer] += upload.tries
+    waiting = [u for u in readable if u.state != "verified" and now_ms >= u.checked_ms + _pause_ms(u.tries)]
+    return min(waiting, key=lambda u: (tried[u.announcement.signer], u.tries, u.heard_ms), default=None)
+
+
+def _pause_ms(tries: int) -> int:
+    """Between two attempts to read one upload: twice as long after each that failed."""
+    return min(LOOK_MS << min(tries, 20), MAX_PAUSE_MS) if tries else 0
+
+
 def _read_back(context: Context, bundle: StoredBundle, heard: HeardUpload) -> HeardUpload:
-    announcement = heard.announcement
     try:
-        _compare(context, bundle, heard)
-    except MalformedInput as error:
-        return _refuse(context, heard, str(error))
-    except RemoteFault as error:
-        log.warning("bundle.read_back_failed", bundle=bundle.number, reason=str(error))
-        return heard
-    except TransientError as error:
+        refusal = _compare(context, bundle, heard)
+    except ReaderFailed as error:
+        log.warning("bundle.reader_failed", bundle=bundle.number, tries=heard.tries + 1, reason=str(error))
+        return _note(context, heard, "unreadable", str(error), heard.tries + 1)
+    except (RemoteFault, TransientError, UnknownOutcome) as error:
         log.info("bundle.not_read_back", bundle=bundle.number, reason=str(error))
-        return heard
-    context.store.bundles.save_heard_state(bundle.number, announcement.storage_id, "verified", "")
-    log.info("bundle.verified", bundle=bundle.number, storage_id=announcement.storage_id.hex())
-    return HeardUpload(announcement, "verified", "", heard.heard_ms)
-
-
-def _compare(context: Context, bundle: StoredBundle, heard: HeardUpload) -> None:
-    """Raises MalformedInput naming what differs from the bundle that was agreed."""
+        return _note(context, heard, heard.state, str(error), heard.tries + 1)
     announcement = heard.announcement
-    transaction = context.storage.fetch_transaction(announcement.storage_id)
+    if refusal:
+        log.warning("upload.refused", bundle=bundle.number, signer=announcement.signer.hex(), reason=refusal)
+        return _note(context, heard, "refused", refusal, heard.tries)
+    log.info("bundle.verified", bundle=bundle.number, storage_id=announcement.storage_id.hex())
+    return _note(context, heard, "verified", "", 0)
+
+
+def _compare(context: Context, bundle: StoredBundle, heard: HeardUpload) -> str:
+    """What differs from the bundle that was agreed, or "": the verdict on bytes that were read whole.
+
+    Raises:
+        TransientError, RemoteFault: they could not be read, from any gateway.
+        ReaderFailed: they are here, and the child that was to read them did not come to an end.
+    """
+    announcement = heard.announcement
+    transaction = check_announcement(context, bundle, announcement)
     manifest = decode_manifest(bundle.manifest)
-    assert bundle.root is not None
-    if announcement.bundle_root != bundle.root:
-        raise MalformedInput("announcement.bundle_root", "another bundle root")
-    if transaction.owner != announcement.owner:
-        raise MalformedInput("transaction.owner", "not the announced owner")
-    if transaction.tags != bundle_tags(manifest.header, bundle.root, context.signing, bundle.end_ms):
-        raise MalformedInput("transaction.tags", "not exactly the bundle's tags")
-    if not 0 < transaction.data_size <= MAX_FILE_BYTES:
-        raise MalformedInput("transaction.data_size", f"{transaction.data_size} bytes")
     downloads = context.data_dir / "downloads"
     try:
         downloads.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"{bundle.number}-", dir=downloads) as folder:
             path = Path(folder) / "bundle.parquet"
             context.storage.fetch_data(announcement.storage_id, path, transaction.data_size)
-            verified = verify_in_child(path, expected=manifest)
+            try:
+                verified = verify_in_child(path, expected=manifest)
+            except MalformedInput as error:
+                return str(error)
     except OSError as error:
         raise TransientError(f"{downloads}: {error.strerror or error}") from error
-    if verified.root != bundle.root:
-        raise MalformedInput("bundle.root", "not the agreed root")
+    return "" if verified.root == bundle.root else "bundle.root: not the agreed root"
 
 
-def _refuse(context: Context, heard: HeardUpload, reason: str) -> HeardUpload:
+def _note(context: Context, heard: HeardUpload, state: str, reason: str, tries: int) -> HeardUpload:
+    a = heard.announcement
+    context.store.bundles.save_heard_state(a.number, a.storage_id, state, reason, tries)
+    return HeardUpload(a, state, reason, heard.heard_ms, tries, context.clock.now_ms())
+
+
+# --- completing ---------------------------------------------------------------------------------------
+
+
+def _is_to_be_completed(
+    context: Context, bundle: StoredBundle, heard: HeardUpload, status: StorageStatus, *, is_there: bool
+) -> bool:
+    """Whether it is for us, and time, to send header and chunks of an upload that is not all there.
+
+    Missing: the header never left, or was lost. Confirmed and not readable: its chunks were. Pending: who knows; it
+    may be on its way in health, so we wait longest. Where another upload is verified nothing is sent for this one.
+    """
+    config = epoch_config(context, bundle.epoch)
+    stage_ms, now_ms = config.parameters.upload_stage_ms, context.clock.now_ms()
+    verified = heard.state == "verified"
+    if heard.state == "refused" or (is_there and not verified) or status.state == "unknown":
+        return False
+    if verified and status.state != "missing":
+        return False
+    if status.state == "confirmed" and (not heard.tries or heard.state == "unreadable"):
+        return False  # not looked at yet; or its bytes are all there
+    helpers = [m for m in config.committee if m != heard.announcement.signer]
+    place = helpers.index(context.address) + 1 if context.address in helpers else 0
+    wait_ms = stage_ms // (2 if status.state == "pending" else 4)
+    if context.address == heard.announcement.signer and status.state == "confirmed":
+        wait_ms = 0
+    if now_ms < heard.heard_ms + wait_ms + place * stage_ms // (4 * len(config.committee)):
+        return False
+    key = f"complete/{heard.announcement.storage_id.hex()}"
+    with context.lock:
+        if context.in_flight.get(key, 0) > now_ms:
+            return False
+        context.in_flight[key] = now_ms + stage_ms // 4
+    return True
+
+
+def _complete(context: Context, bundle: StoredBundle, heard: HeardUpload) -> HeardUpload:
+    """Send an announced upload's header and chunks, if a file of ours carries the same bytes. That pays for nothing
+    twice: it is the same signed header."""
     announcement = heard.announcement
-    log.warning("upload.refused", bundle=announcement.number, signer=announcement.signer.hex(), reason=reason)
-    context.store.bundles.save_heard_state(announcement.number, announcement.storage_id, "refused", reason)
-    return HeardUpload(announcement, "refused", reason, heard.heard_ms)
+    try:
+        found = file_for(context, bundle, announcement, check_announcement(context, bundle, announcement))
+        if found is None:
+            log.info("bundle.not_completed", bundle=bundle.number, reason="its file is not ours")
+            return heard
+        path, prepared = found
+        context.storage.post(prepared)
+        context.storage.seed(prepared, path)
+    except ValidatorError as error:
+        log.info("bundle.not_completed", bundle=bundle.number, reason=str(error))
+        return heard
+    log.info("bundle.completed", bundle=bundle.number, storage_id=announcement.storage_id.hex())
+    return _note(context, heard, heard.state if heard.state == "verified" else "seeded", heard.reason, heard.tries)
+
+
+# --- our own ------------------------------------------------------------------------------------------
 
 
 def _tend_own(context: Context, bundle: StoredBundle) -> None:
@@ -136,7 +221,7 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
     if context.voting_key is None:
         return
     for own in context.store.bundles.load_uploads(bundle.number):
-        if own.state not in ("posted", "seeded", "confirmed"):
+        if own.state == "dropped":
             continue
         announce(context, bundle, own)
         status = context.storage.fetch_status(own.prepared.storage_id)
@@ -145,7 +230,7 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
         if context.storage.fetch_is_dropped(own.prepared, status):
             log.warning("bundle.dropped", bundle=bundle.number, storage_id=own.prepared.storage_id.hex())
             context.store.bundles.save_upload_state(bundle.number, own.attempt, "dropped")
-        else:
+        elif own.state != "prepared":
             context.store.bundles.save_upload_state(bundle.number, own.attempt, "prepared")
         context.store.due.schedule("bundle.upload", str(bundle.number), now_ms)
 

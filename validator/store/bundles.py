@@ -16,7 +16,7 @@ from validator.store.rows import as_row, from_row, insert_new, require_word, sta
 
 BUNDLE_STATES = ("open", "sealed", "verified", "final")
 UPLOAD_STATES = ("prepared", "posted", "seeded", "confirmed", "verified", "dropped")
-HEARD_STATES = ("heard", "verified", "refused")
+HEARD_STATES = ("heard", "seeded", "unreadable", "verified", "refused")
 MAX_HEARD = 16
 """Announcements kept per bundle and member: an honest one signs anew only when an upload can no longer be mined."""
 
@@ -141,6 +141,7 @@ class BundleRows:
             "state": "heard",
             "reason": "",
             "heard_ms": now_ms,
+            "tries": 0,
         }
         with self._database.write() as connection:
             query = select(func.count()).where(t.c.number == a.number, t.c.signer == a.signer)
@@ -148,13 +149,13 @@ class BundleRows:
                 return False
             return insert_new(connection, t, row)
 
-    def save_heard_state(self, number: int, storage_id: StorageId, state: str, reason: str) -> None:
-        """What reading the upload back has shown, for everyone who announced it."""
+    def save_heard_state(self, number: int, storage_id: StorageId, state: str, reason: str, tries: int = 0) -> None:
+        """What looking at the upload has shown. Only one member can announce it: whose wallet signed it."""
         require_word(state, HEARD_STATES, "announcement.state")
         t = schema.announcements
         with self._database.write() as connection:
             change = update(t).where(t.c.number == number, t.c.storage_id == storage_id)
-            connection.execute(change.values(state=state, reason=reason, checked_ms=self._clock.now_ms()))
+            connection.execute(change.values(state=state, reason=reason, tries=tries, checked_ms=self._clock.now_ms()))
 
     def load_heard(self, number: int) -> list[HeardUpload]:
         """Announcements of a bundle in the order they were heard."""
@@ -162,7 +163,9 @@ class BundleRows:
         query = select(t).where(t.c.number == number).order_by(t.c.heard_ms, t.c.storage_id, t.c.signer)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
-        return [HeardUpload(decode_upload(row.bytes), row.state, row.reason, row.heard_ms) for row in rows]
+        return [
+            HeardUpload(decode_upload(r.bytes), r.state, r.reason, r.heard_ms, r.tries, r.checked_ms or 0) for r in rows
+        ]
 
 
 _BUNDLE = select(*(schema.bundles.c[name] for name in StoredBundle.__dataclass_fields__))

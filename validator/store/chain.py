@@ -1,7 +1,9 @@
 """What was read from the chain, kept by block when first read: heads, cut points, states, permissions.
 
-chain state ["chain-state/1", number, hash, timestamp_s, [[address, stake, http, validator]…],
+chain state ["chain-state/2", number, hash, timestamp_s, [[address, stake, http, validator, arweave]…],
              [[stream, balance, partitions]…], system stream, [[consumer, balance]…]]
+
+A revision that adds a field deletes the states that lack it: they are read from the chain again.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import from_row, insert_all_new, insert_new, insert_or_replace
 
+STATE_KIND = "chain-state/2"
 MAX_STATE_BYTES = 64 << 20
 STORES = "stores"
 """Name of the cursor of the list of stores."""
@@ -29,12 +32,12 @@ STORES = "stores"
 def encode_state(state: ChainState) -> bytes:
     """Canonical bytes; nodes and consumers by address, stores by stream id."""
     return cbor.encode_object(
-        "chain-state/1",
+        STATE_KIND,
         state.block.number,
         state.block.hash,
         state.block.timestamp_s,
         [
-            [n.address, cbor.pack_amount(n.stake), n.http_url, n.validator_url]
+            [n.address, cbor.pack_amount(n.stake), n.http_url, n.validator_url, n.arweave]
             for n in sorted(state.nodes, key=lambda n: n.address)
         ],
         [
@@ -48,7 +51,7 @@ def encode_state(state: ChainState) -> bytes:
 
 def decode_state(data: bytes) -> ChainState:
     """Inverse of ``encode_state``. Raises MalformedInput."""
-    f = cbor.decode_object(data, "chain-state/1", 7, max_bytes=MAX_STATE_BYTES)
+    f = cbor.decode_object(data, STATE_KIND, 7, max_bytes=MAX_STATE_BYTES)
     try:
         return ChainState(
             block=Block(f[0], Digest(f[1]), f[2]),
@@ -61,8 +64,8 @@ def decode_state(data: bytes) -> ChainState:
         raise MalformedInput("chain-state", str(error)) from error
 
 
-def _node(address: Any, stake: Any, http_url: Any, validator_url: Any) -> Node:
-    return Node(Address(address), cbor.unpack_amount(stake, "stake"), http_url, validator_url)
+def _node(address: Any, stake: Any, http_url: Any, validator_url: Any, arweave: Any) -> Node:
+    return Node(Address(address), cbor.unpack_amount(stake, "stake"), http_url, validator_url, arweave)
 
 
 class ChainRows:

@@ -461,6 +461,7 @@ announcements = Table(
     Column("reason", Words, nullable=False),
     Column("heard_ms", BigInteger, nullable=False),
     Column("checked_ms", BigInteger),
+    Column("tries", Integer, nullable=False, server_default="0"),
 )
 
 reports = Table(

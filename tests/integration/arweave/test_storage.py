@@ -19,7 +19,7 @@ from validator.codec import arweave
 from validator.codec.arweave import encode_base64url
 from validator.errors import ConfigError, Disagreement, MalformedInput, RemoteFault, TransientError, UnknownOutcome
 from validator.model import StorageId
-from validator.ports import BundleStorage, StorageStatus
+from validator.ports import BundleStorage, PreparedUpload, StorageStatus
 
 Build = Callable[..., ArweaveStorage]
 
@@ -310,6 +310,41 @@ def test_an_observer_reads_without_a_wallet(funded: Any, build_storage: Build, b
     assert observer.fetch_transaction(prepared.storage_id).data_size == 600_000
     with pytest.raises(ConfigError, match="wallet"):
         observer.prepare(bundle.path, bundle.tags)
+
+
+def test_an_announced_header_is_posted_and_seeded_by_another_and_paid_for_once(
+    funded: Any, build_storage: Build, bundle: Any, tmp_path: Path
+) -> None:
+    """Who prepared it never sends a byte; the other has the same file, and no wallet."""
+    prepared = build_storage(funded.url).prepare(bundle.path, bundle.tags)
+    other = build_storage(funded.url, wallet=None)
+    header = prepared.header.encode()
+    said = other.read_header(prepared.storage_id, header)
+    assert (said.owner, list(said.tags), said.data_size) == (prepared.owner, bundle.tags, 600_000)
+    assert other.compute_data_root(bundle.path) == said.data_root
+    theirs = PreparedUpload(said.storage_id, said.owner, header.decode(), 0, 0, said.data_size, prepared.data_sha256)
+    for _ in range(2):
+        other.post(theirs)
+        other.seed(theirs, bundle.path)
+    funded.mine()
+    assert other.fetch_data(prepared.storage_id, tmp_path / "back", 1 << 22) == 600_000
+    assert funded.paid(bundle.root) == 1
+
+
+def test_a_header_is_that_of_its_id_sound_and_in_the_form_that_is_sent(storage: ArweaveStorage, bundle: Any) -> None:
+    prepared = storage.prepare(bundle.path, bundle.tags)
+    header = prepared.header.encode()
+    fields = json.loads(header)
+    for wrong in (
+        b"{}",
+        b" " + header,
+        json.dumps({**fields, "more": "1"}).encode(),
+        json.dumps({**fields, "reward": "1"}).encode(),
+    ):
+        with pytest.raises(MalformedInput):
+            storage.read_header(prepared.storage_id, wrong)
+    with pytest.raises(MalformedInput, match="another transaction"):
+        storage.read_header(StorageId(bytes(32)), header)
 
 
 def test_the_clients_second_opinion_counts(

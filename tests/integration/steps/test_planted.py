@@ -32,7 +32,8 @@ from validator.model import (
     SignatureType,
 )
 from validator.ports import HeardUpload, StoredBundle, StoredUpload
-from validator.steps import attest, reconcile, serve, settle, upload
+from validator.steps import attest, reconcile, serve, settle
+from validator.steps.announced import announce, tags_of
 from validator.steps.context import Context, require_bundle
 from validator.steps.late import load_outcome
 from validator.steps.verify import confirmed_uploads
@@ -126,16 +127,16 @@ def every_upload_that_was_read_back_is_attested(a_network: MakeNetwork, bug: Bug
         network.run(lambda: any(posted.data for posted in network.world.transactions.values()))
         (first,) = network.world.transactions.values()
         second = next(m for m in network.members if m.storage.owner != first.prepared.owner)
-        upload_again(second, first.tags)
+        upload_again(second)
         network.run(lambda: all(signers(m) == [4, 4] for m in network.members), limit_s=30)
 
 
-def upload_again(member: Member, tags: tuple[tuple[str, str], ...]) -> None:
+def upload_again(member: Member) -> None:
     bundle = require_bundle(member.context, 0)
-    prepared = member.storage.prepare(Path(bundle.path), tags)
+    prepared = member.storage.prepare(Path(bundle.path), tags_of(member.context, bundle))
     member.storage.post(prepared)
     member.storage.seed(prepared, Path(bundle.path))
-    upload.announce(member.context, bundle, StoredUpload(0, 0, prepared, "posted"))
+    announce(member.context, bundle, StoredUpload(0, 0, prepared, "posted"))
 
 
 def signers(member: Member) -> list[int]:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.builders import a_key, flip_s
 from tests.fakes import small_network
 from tests.fakes.small_network import Member, SmallNetwork
-from tests.fakes.world import some_parameters
+from tests.fakes.world import a_header, some_parameters
+from validator.codec.bundle_file import VerifiedBundle, bundle_tags, write_bundle
+from validator.codec.manifest import decode_manifest
 from validator.codec.report import decode_report, encode_report
-from validator.hashing import hash_body
-from validator.model import Address, Node
-from validator.ports import Attestation, Gossip, StepResult
+from validator.codec.statement import sign_statement, sign_upload
+from validator.hashing import hash_body, order_committee
+from validator.model import Address, Certified, Manifest, Node, Root, Statement, StorageId, UploadAnnouncement
+from validator.ports import Attestation, Gossip, StepResult, StorageStatus, StoredBundle
+from validator.steps import verify
+from validator.steps.announced import heard_uploads, tags_of
 from validator.steps.attest import packed_signatures, valid_signatures
-from validator.steps.context import Context, epoch_config
+from validator.steps.child import ReaderFailed, verify_in_child
+from validator.steps.context import Context, bind_wallets, epoch_config
+from validator.steps.seal import bundle_records, upload_subject
+from validator.steps.serve import Service
 
 MakeNetwork = Callable[..., SmallNetwork]
 
@@ -148,3 +158,300 @@ def test_a_committee_stays_where_nobody_offers_itself(a_network: MakeNetwork) ->
     assert network.world.reports[0].next_config_digest == epoch_config(network.members[0].context, 1).digest
     urls = {node.address: node.validator_url for node in network.world.nodes if node.validator_url}
     assert epoch_config(network.members[0].context, 1).urls == urls, "members are reached where they were"
+
+
+# --- uploads ----------------------------------------------------------------------------------------
+
+
+def turns(network: SmallNetwork) -> list[Member]:
+    """Members in the order in which they may upload the first bundle."""
+    order = order_committee(network.world.members, network.committee_digest(), upload_subject(0))
+    return [network.by_address[address] for address in order]
+
+
+def sealed(network: SmallNetwork, member: Member) -> StoredBundle:
+    """The first bundle, once the member has sealed it."""
+
+    def is_sealed() -> bool:
+        bundle = member.store.bundles.load_bundle(0)
+        return bundle is not None and bundle.root is not None
+
+    network.run(is_sealed)
+    bundle = member.store.bundles.load_bundle(0)
+    assert bundle is not None
+    return bundle
+
+
+def a_lie(liar: Member, bundle: StoredBundle, number: int = 1, **changed: Any) -> UploadAnnouncement:
+    """The liar announces, with all that belongs to it, an upload of a file that nobody has and that it never posts."""
+    assert bundle.root is not None
+    tags = bundle_tags(decode_manifest(bundle.manifest).header, bundle.root, liar.context.signing, bundle.end_ms)
+    header = a_header(liar.storage.owner, tags, 1_000, hash_body(b"nothing"), number).encode()
+    upload = UploadAnnouncement(
+        bundle.config_digest,
+        bundle.number,
+        bundle.root,
+        StorageId(hash_body(header)),
+        liar.storage.owner,
+        liar.address,
+        header=header,
+    )
+    return sign_upload(replace(upload, **changed), liar.key, liar.context.signing)
+
+
+def tell(network: SmallNetwork, liar: Member, *lies: UploadAnnouncement) -> None:
+    for member in network.members:
+        if member is not liar:
+            member.service.receive(liar.address, Gossip(uploads=lies))
+
+
+def a_silent_first(a_network: MakeNetwork) -> tuple[SmallNetwork, Member]:
+    """Four validators with a bundle that all have sealed; the one whose turn it is first does nothing of itself."""
+    network = a_network(4)
+    network.world.publish(100, b'{"i":1}')
+    network.run_until(100)
+    first = turns(network)[0]
+    sealed(network, first)
+    first.idle = True
+    for member in network.members:
+        if member is not first:
+            sealed(network, member)
+    return network, first
+
+
+def test_an_upload_that_does_not_exist_is_waited_for_one_stage(a_network: MakeNetwork) -> None:
+    network, liar = a_silent_first(a_network)
+    bundle = liar.store.bundles.load_bundle(0)
+    assert bundle is not None
+    tell(network, liar, a_lie(liar, bundle))
+    network.run_to_final(limit_s=40)
+    assert len(network.world.paid()) == 1
+    assert network.world.reports[0].uploader == turns(network)[1].address
+
+
+def test_who_announces_again_and_again_is_waited_for_once(a_network: MakeNetwork) -> None:
+    network, liar = a_silent_first(a_network)
+    bundle = liar.store.bundles.load_bundle(0)
+    assert bundle is not None
+    for number in range(8):
+        tell(network, liar, a_lie(liar, bundle, number))
+        end_ms = network.clock.now_ms() + 2_500
+        network.run(lambda end_ms=end_ms: network.clock.now_ms() >= end_ms)  # type: ignore[misc]
+    network.run_to_final(limit_s=20)
+    assert len(network.world.paid()) == 1
+
+
+def test_nobody_pays_while_it_cannot_tell_what_became_of_an_announced_upload(a_network: MakeNetwork) -> None:
+    network, liar = a_silent_first(a_network)
+    bundle = liar.store.bundles.load_bundle(0)
+    assert bundle is not None
+    lie = a_lie(liar, bundle)
+    for member in network.members:
+        member.storage.shown[lie.storage_id] = StorageStatus("unknown")
+    tell(network, liar, lie)
+    end_ms = network.clock.now_ms() + 90_000
+    network.run(lambda: network.clock.now_ms() >= end_ms)
+    assert network.world.paid() == []
+    for member in network.members:
+        member.storage.shown.clear()
+    network.run_to_final(limit_s=20)
+    assert len(network.world.paid()) == 1
+
+
+@pytest.mark.parametrize("call", ["WorldStorage.post(", "WorldStorage.seed("])
+def test_what_a_dead_uploader_announced_is_completed_by_others_and_paid_for_once(
+    a_network: MakeNetwork, call: str
+) -> None:
+    network = a_network(4)
+    network.world.publish(100, b'{"i":1}')
+    dead: list[Member] = []
+
+    def die(member: Member, entry: object) -> None:
+        member.away = True
+        dead.append(member)
+
+    network.kill_at = lambda m, task, key, c: task == "bundle.upload" and not dead and c.startswith(call)
+    network.on_killed = die
+    network.run(lambda: bool(dead))
+    network.run_to_final(limit_s=40)
+    assert len(network.world.paid()) == 1
+    assert network.world.reports[0].uploader == dead[0].address
+
+
+def test_a_file_with_other_certificates_is_made_again_to_complete_its_upload(a_network: MakeNetwork) -> None:
+    """Whose quorum came together from other votes has sealed another file; its announcement says from which."""
+    network, dead = a_silent_first(a_network)
+    bundle = dead.store.bundles.load_bundle(0)
+    assert bundle is not None
+    manifest = decode_manifest(bundle.manifest)
+
+    def certify(certified: Certified) -> Certified:
+        votes = certified.certificate
+        named = {signer for signer, _ in votes.signatures}
+        other = next(m for m in network.members if m.address not in named)
+        statement = Statement(votes.kind, votes.config_digest, votes.instance, votes.round, votes.value, other.address)
+        signed = sign_statement(statement, other.key, dead.context.signing)
+        chosen = sorted([*votes.signatures[1:], (other.address, signed.signature)])
+        return replace(certified, certificate=replace(votes, signatures=tuple(chosen)))
+
+    other = replace(manifest, windows=tuple(certify(c) for c in manifest.windows), late=certify(manifest.late))
+    path = dead.folder / "another.parquet"
+    write_bundle(path, other, bundle_records(dead.context, other))
+    assert path.read_bytes() != Path(bundle.path).read_bytes()
+    prepared = dead.storage.prepare(path, tags_of(dead.context, bundle))
+    certificates = tuple(c.certificate for c in (*other.windows, other.late))
+    fields: dict[str, Any] = {"storage_id": prepared.storage_id, "header": prepared.header.encode()}
+    tell(network, dead, a_lie(dead, bundle, certificates=certificates, **fields))
+    network.run_to_final(limit_s=40)
+    assert network.world.paid() == [prepared.storage_id]
+    assert network.world.reports[0].uploader == dead.address
+
+
+def test_nobody_announces_anothers_upload_as_its_own(a_network: MakeNetwork) -> None:
+    network, uploader = a_silent_first(a_network)
+    bundle = uploader.store.bundles.load_bundle(0)
+    assert bundle is not None
+    liar, *honest = [m for m in network.members if m is not uploader]
+    prepared = uploader.storage.prepare(Path(bundle.path), tags_of(uploader.context, bundle))
+    header = prepared.header.encode()
+    refused: list[str] = []
+    for member in honest:
+        member.service = Service(member.context, lambda what, reason: refused.append(f"{what}: {reason}"))
+    stolen: dict[str, Any] = {"storage_id": prepared.storage_id, "header": header}
+    tell(
+        network,
+        liar,
+        a_lie(liar, bundle, **stolen, owner=uploader.storage.owner),
+        a_lie(liar, bundle, **stolen),
+        a_lie(liar, bundle, **stolen, owner=b"\x77" * 32),
+        a_lie(liar, bundle, storage_id=prepared.storage_id),
+        a_lie(liar, bundle, header=b""),
+        a_lie(liar, bundle, bundle_root=Root(bytes(32))),
+    )
+    assert sorted(refused) == sorted(2 * [*2 * ["upload: foreign owner"], *4 * ["upload: bad header"]])
+    assert all(m.rows("SELECT count(*) FROM announcements") == [(0,)] for m in honest)
+    uploader.idle = False
+    network.run_to_final()
+    assert len(network.world.paid()) == 1
+    assert network.world.reports[0].uploader == uploader.address
+
+
+def test_what_an_older_release_heard_and_this_one_would_not_plays_no_part(a_network: MakeNetwork) -> None:
+    network, liar = a_silent_first(a_network)
+    bundle = liar.store.bundles.load_bundle(0)
+    assert bundle is not None
+    old = [a_lie(liar, bundle, header=b""), a_lie(liar, bundle, owner=b"\x77" * 32)]
+    for member in network.members:
+        for announcement in old:
+            member.store.bundles.save_heard(announcement, 0)
+        assert heard_uploads(member.context, bundle) == []
+    network.run_to_final(limit_s=40)
+    assert len(network.world.paid()) == 1
+
+
+def test_the_turn_of_a_member_that_names_no_wallet_of_its_own_passes(a_network: MakeNetwork) -> None:
+    network = a_network(4)
+    network.run_until(0)
+    without, thief, victim, last = turns(network)
+    wallets = {without.address: None, thief.address: victim.storage.owner}
+    network.world.nodes = tuple(
+        replace(node, arweave=wallets.get(node.address, node.arweave)) for node in network.world.nodes
+    )
+    for member in network.members:
+        member.context.states.clear()
+    network.world.publish(100, b'{"i":1}')
+    network.run_to_final()
+    assert network.world.reports[0].uploader == last.address, "a wallet that two name is nobody's"
+    assert len(network.world.paid()) == 1
+    assert bind_wallets(network.world.nodes, network.world.members) == {last.storage.owner: last.address}
+
+
+# --- cannot tell now is never wrong -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_header_that_is_confirmed_without_its_data_is_seeded_again(a_network: MakeNetwork, n: int) -> None:
+    network = a_network(n)
+    network.world.confirms_without_data = True
+    network.world.publish(100, b'{"i":1}')
+    for member in network.members:
+        member.storage.lost_seeds = 1
+    network.run_to_final(limit_s=60)
+    assert len(network.world.paid()) == 1
+
+
+@pytest.mark.parametrize("failures", [1, 4])
+def test_a_reader_that_was_killed_refuses_nothing(
+    a_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    network = a_network(4)
+    network.world.publish(100, b'{"i":1}')
+    killed: list[Path] = []
+
+    def read(path: Path, *, expected: Manifest) -> VerifiedBundle:
+        if len(killed) < failures:
+            killed.append(path)
+            raise ReaderFailed("bundle: its reader ended by signal 9")
+        return verify_in_child(path, expected=expected)
+
+    monkeypatch.setattr(verify, "verify_in_child", read)
+    network.run_to_final(limit_s=60)
+    assert len(network.world.paid()) == 1
+    assert {state for m in network.members for (state,) in m.rows("SELECT state FROM announcements")} == {"verified"}
+
+
+def test_one_validator_whose_reader_always_fails_neither_pays_anew_nor_stops_the_others(
+    a_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = a_network(4)
+    network.world.publish(100, b'{"i":1}')
+    network.run_until(100)
+    broken = turns(network)[1]
+
+    def read(path: Path, *, expected: Manifest) -> VerifiedBundle:
+        if broken.folder in path.parents:
+            raise ReaderFailed("bundle: needs more memory than is allowed")
+        return verify_in_child(path, expected=expected)
+
+    monkeypatch.setattr(verify, "verify_in_child", read)
+    never_run(monkeypatch, turns(network)[0], "report.submit")
+    network.run_to_final(limit_s=60)
+    assert len(network.world.paid()) == 1
+    ((state, reason, tries),) = broken.rows("SELECT state, reason, tries FROM announcements")
+    assert (state, reason) == ("unreadable", "bundle: needs more memory than is allowed")
+    assert tries < 10, "ever more rarely"
+
+
+def test_what_nobody_can_read_is_called_so_and_the_next_pays_anew(
+    a_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = a_network(4)
+    network.world.publish(100, b'{"i":1}')
+    network.run_until(100)
+    first = turns(network)[0]
+
+    def read(path: Path, *, expected: Manifest) -> VerifiedBundle:
+        if len(network.world.paid()) == 1:
+            raise ReaderFailed("bundle: its reader ended by signal 11")
+        return verify_in_child(path, expected=expected)
+
+    monkeypatch.setattr(verify, "verify_in_child", read)
+    states: set[str] = set()
+
+    def is_paid_anew() -> bool:
+        states.update(s for (s,) in first.rows("SELECT state FROM announcements"))
+        return len(network.world.paid()) > 1
+
+    network.run(is_paid_anew, 90)
+    assert "unreadable" in states
+    network.run_to_final(limit_s=90)
+
+
+def test_a_lost_file_is_made_again_before_it_is_uploaded(a_network: MakeNetwork) -> None:
+    network = a_network(1)
+    network.world.publish(100, b'{"i":1}')
+    (member,) = network.members
+    bundle = sealed(network, member)
+    Path(bundle.path).unlink()
+    network.run_to_final()
+    assert len(network.world.paid()) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from validator.chain.metadata import MAX_URL_CHARS, parse_node_metadata, parse_partitions
+from validator.chain.metadata import MAX_URL_CHARS, parse_node_metadata, parse_node_wallet, parse_partitions
 
 LONGEST = "https://" + "a" * (MAX_URL_CHARS - 8)
 
@@ -40,6 +40,29 @@ LONGEST = "https://" + "a" * (MAX_URL_CHARS - 8)
 )
 def test_node_metadata(raw: bytes, http: str | None, validator: str | None) -> None:
     assert parse_node_metadata(raw) == (http, validator)
+
+
+WALLET = "A" * 42 + "E"
+
+
+@pytest.mark.parametrize(
+    ("raw", "wallet"),
+    [
+        (f'{{"arweave":"{WALLET}"}}'.encode(), bytes(31) + b"\x01"),
+        (f'{{"validator":"https://b","arweave":"{WALLET}"}}'.encode(), bytes(31) + b"\x01"),
+        (f'{{"arweave":"{WALLET}="}}'.encode(), None),
+        (f'{{"arweave":"{WALLET[:-1]}F"}}'.encode(), None),
+        (f'{{"arweave":"{WALLET[:-1]}"}}'.encode(), None),
+        (f'{{"arweave":"{WALLET}A"}}'.encode(), None),
+        (b'{"arweave":7}', None),
+        (b'{"arweave":null}', None),
+        (b"{}", None),
+        (b"not JSON", None),
+        (f'{{"arweave":"{WALLET}","x":"{"y" * 4096}"}}'.encode(), None),
+    ],
+)
+def test_the_wallet_that_a_node_names(raw: bytes, wallet: bytes | None) -> None:
+    assert parse_node_wallet(raw) == wallet
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tests.builders import a_key
 from tests.wallet import hash_typed_data
 from validator.codec.secp256k1 import HALF_ORDER
 from validator.codec.statement import (
+    MAX_HEADER_BYTES,
     SigningContext,
     decode_quorum,
     decode_statement,
@@ -296,6 +297,32 @@ def test_signers_that_are_unsorted_or_twice_are_refused_when_read() -> None:
 def test_an_announcement_that_is_not_exactly_ours_is_refused(position: int, value: Any) -> None:
     with pytest.raises(MalformedInput):
         decode_upload(rewritten(encode_upload(an_upload()), position, value))
+
+
+def test_header_and_certificates_travel_beside_what_is_signed() -> None:
+    upload = replace(an_upload(), header=b'{"format":2}', certificates=(a_quorum(), a_quorum()))
+    assert decode_upload(encode_upload(upload)) == upload
+    assert upload_digest(upload, CONTEXT) == upload_digest(an_upload(), CONTEXT)
+    assert encode_upload(replace(upload, header=b"", certificates=())) == encode_upload(an_upload())
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "field"),
+    [
+        (8, "text", "header"),
+        (8, bytes(MAX_HEADER_BYTES + 1), "header"),
+        (9, b"no list", "certificates"),
+        (9, [7], "certificates"),
+        (9, [b"\x80"] * 4097, "certificates"),
+        (9, [b"\x80"], "quorum"),
+    ],
+)
+def test_what_travels_beside_an_announcement_is_bounded(position: int, value: Any, field: str) -> None:
+    upload = replace(an_upload(), header=b"{}", certificates=(a_quorum(),))
+    with pytest.raises(MalformedInput, match=field):
+        decode_upload(rewritten(encode_upload(upload), position, value))
+    with pytest.raises(MalformedInput, match="nothing in it"):
+        decode_upload(rewritten(rewritten(encode_upload(upload), 8, b""), 9, []))
 
 
 def test_an_announcement_of_another_id_is_not_the_signed_one() -> None:

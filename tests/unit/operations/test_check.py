@@ -15,7 +15,12 @@ from validator.errors import TransientError
 from validator.model import Address, Block, Digest
 from validator.operations import check_chain
 from validator.operations.check_machine import check_keys, file_system_of
-from validator.operations.check_network import BLOCKS_BEHIND, CLOCK_MS, compare_handshakes
+from validator.operations.check_network import (
+    BLOCKS_BEHIND,
+    CLOCK_MS,
+    compare_handshakes,
+    judge_named_wallet,
+)
 from validator.operations.evidence import describe_evidence, evidence_data
 from validator.operations.findings import Finding, Level, guarded, ok
 from validator.parameters import Config, Contracts, ParameterSet
@@ -71,6 +76,30 @@ def test_clocks_and_chains_that_are_apart_are_warned_of(changed: dict[str, int],
     (finding,) = compare(**changed)
     assert finding.level is Level.WARN
     assert words in finding.text
+
+
+ME, OTHER = Address(b"\x02" * 20), Address(b"\x03" * 20)
+WALLET = bytes(31) + b"\x01"
+
+
+@pytest.mark.parametrize(
+    ("own", "named", "words"),
+    [
+        (WALLET, {OTHER: WALLET}, "no wallet is named on chain"),
+        (WALLET, {ME: bytes(32)}, '{"arweave": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE"}'),
+        (WALLET, {ME: WALLET, OTHER: WALLET}, f"0x{OTHER.hex()} names the same wallet"),
+    ],
+)
+def test_a_member_whose_turns_to_upload_pass_is_told_why(own: bytes, named: dict[Address, bytes], words: str) -> None:
+    finding = judge_named_wallet(ME, own, named)
+    assert finding.level is Level.WARN
+    assert words in finding.text
+    assert "our turns to upload pass" in finding.text
+
+
+def test_a_member_that_names_its_wallet_alone_is_one_good_line() -> None:
+    for own in (WALLET, None):
+        assert judge_named_wallet(ME, own, {ME: WALLET, OTHER: bytes(32)}).level is Level.OK
 
 
 def test_a_peer_without_a_common_version_is_a_failure() -> None:

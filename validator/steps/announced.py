@@ -1,0 +1,165 @@
+"""Announced uploads: which announcements count, and files made again for others' headers.
+
+One function, ``check_announcement``, says what an announcement must be, at the door and whenever one is loaded: what an
+older release kept and this one would not is as if it had never been heard.
+
+Whose upload it is follows from the chain, never from who spoke first: from the wallet that signed the transaction to
+the member that it belongs to (context.bind_wallets). So all drafts name the same uploader: one report per storage id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from validator.codec.bundle_file import bundle_tags, max_file_bytes
+from validator.codec.manifest import decode_manifest
+from validator.codec.outcome import outcome_digest
+from validator.codec.statement import sign_upload, verify_quorum, verify_upload
+from validator.consensus.quorum import quorum
+from validator.errors import MalformedInput
+from validator.hashing import sha256
+from validator.log import get_logger
+from validator.model import Certified, Digest, Manifest, StatementKind, UploadAnnouncement
+from validator.ports import Gossip, HeardUpload, PreparedUpload, StoredBundle, StoredTransaction, StoredUpload
+from validator.steps.context import Context, epoch_config, wallets_of
+from validator.steps.seal import require_file, write_file
+
+log = get_logger(__name__)
+
+
+# --- what counts ------------------------------------------------------------------------------------
+
+
+def check_announcement(context: Context, bundle: StoredBundle, announcement: UploadAnnouncement) -> StoredTransaction:
+    """The announced transaction, if its announcement counts.
+
+    Raises:
+        MalformedInput: field "config_digest", "signature", "owner", or what of the header is not the bundle's.
+        NotYet: the block that binds wallets to members is not final yet.
+    """
+    if announcement.config_digest != bundle.config_digest:
+        raise MalformedInput("config_digest", "of another epoch or network")
+    verify_upload(announcement, context.signing)
+    if wallets_of(context, bundle).get(announcement.owner) != announcement.signer:
+        raise MalformedInput("owner", "not the wallet that the signer alone has named on chain")
+    transaction = context.storage.read_header(announcement.storage_id, announcement.header)
+    if transaction.owner != announcement.owner:
+        raise MalformedInput("header.owner", "not the announced owner")
+    if bundle.root is not None:
+        if announcement.bundle_root != bundle.root:
+            raise MalformedInput("bundle_root", "another bundle root")
+        if transaction.tags != tags_of(context, bundle):
+            raise MalformedInput("header.tags", "not exactly the bundle's tags")
+        if not 0 < transaction.data_size <= max_file_bytes(decode_manifest(bundle.manifest)):
+            raise MalformedInput("header.data_size", f"{transaction.data_size} bytes")
+    return transaction
+
+
+def heard_uploads(context: Context, bundle: StoredBundle) -> list[HeardUpload]:
+    """The announced uploads of a bundle that count, in the order they were heard. Raises NotYet."""
+    counting = []
+    for heard in context.store.bundles.load_heard(bundle.number):
+        try:
+            check_announcement(context, bundle, heard.announcement)
+        except MalformedInput as error:
+            log.debug("upload.ignored", bundle=bundle.number, reason=str(error))
+            continue
+        counting.append(heard)
+    return counting
+
+
+def tags_of(context: Context, bundle: StoredBundle) -> tuple[tuple[str, str], ...]:
+    """The tags of a sealed bundle's transaction."""
+    assert bundle.root is not None
+    return bundle_tags(decode_manifest(bundle.manifest).header, bundle.root, context.signing, bundle.end_ms)
+
+
+# --- saying it ---------------------------------------------------------------------------------------
+
+
+def announce(context: Context, bundle: StoredBundle, own: StoredUpload) -> None:
+    """Tell the committee, and ourselves, under our voting key: an upload exists only through its announcement.
+
+    Before the header is posted, and again until the report is final.
+    """
+    key = context.voting_key
+    assert key is not None
+    assert bundle.root is not None
+    config = epoch_config(context, bundle.epoch)
+    manifest = decode_manifest(bundle.manifest)
+    announcement = sign_upload(
+        UploadAnnouncement(
+            config.digest,
+            bundle.number,
+            bundle.root,
+            own.prepared.storage_id,
+            own.prepared.owner,
+            key.address,
+            header=own.prepared.header.encode(),
+            certificates=tuple(certified.certificate for certified in (*manifest.windows, manifest.late)),
+        ),
+        key,
+        context.signing,
+    )
+    context.store.bundles.save_heard(announcement, context.clock.now_ms())
+    gossip = Gossip(uploads=(announcement,))
+    context.background(context.peers.broadcast, gossip, context.others(config.committee))
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+def file_for(
+    context: Context, bundle: StoredBundle, announcement: UploadAnnouncement, transaction: StoredTransaction
+) -> tuple[Path, PreparedUpload] | None:
+    """A file of ours that is byte for byte what another's header carries, and what is to be sent; None if it is not.
+
+    Two validators may hold certificates of other signers for the same outcomes, and their files differ in nothing
+    else: with the certificates that were announced the same file is made again.
+    """
+    path = require_file(context, bundle)
+    if context.storage.compute_data_root(path) != transaction.data_root:
+        manifest = _with_certificates(context, bundle, announcement)
+        if manifest is None:
+            return None
+        path = path.with_name(f"{bundle.number}-{announcement.storage_id.hex()[:16]}.parquet")
+        if not path.exists():
+            write_file(context, path, manifest)
+        if context.storage.compute_data_root(path) != transaction.data_root:
+            path.unlink()
+            return None
+    header, owner = announcement.header.decode(), announcement.owner
+    size = path.stat().st_size
+    return path, PreparedUpload(announcement.storage_id, owner, header, 0, 0, size, _hash_file(path))
+
+
+def _hash_file(path: Path) -> Digest:
+    with path.open("rb") as file:
+        return Digest(hashlib.file_digest(file, sha256).digest())
+
+
+def _with_certificates(context: Context, bundle: StoredBundle, announcement: UploadAnnouncement) -> Manifest | None:
+    """The manifest with the announced certificates, if there is a genuine one for each of its outcomes."""
+    manifest = decode_manifest(bundle.manifest)
+    announced = {votes.instance: votes for votes in announcement.certificates}
+    config = epoch_config(context, bundle.epoch)
+
+    def certify(certified: Certified) -> Certified:
+        outcome = certified.outcome
+        votes = announced.get(outcome.instance)
+        if votes is None:
+            raise MalformedInput("certificates", f"none for {outcome.instance}")
+        named = (votes.kind, votes.config_digest, votes.value)
+        if named != (StatementKind.PRECOMMIT, config.digest, outcome_digest(outcome)):
+            raise MalformedInput("certificates", f"another decision of {outcome.instance}")
+        verify_quorum(votes, config.committee, quorum(len(config.committee)), context.signing)
+        return Certified(outcome, votes)
+
+    try:
+        windows = tuple(certify(certified) for certified in manifest.windows)
+        return replace(manifest, windows=windows, late=certify(manifest.late))
+    except MalformedInput as error:
+        log.debug("upload.not_made_again", bundle=manifest.header.number, reason=str(error))
+        return None
