@@ -217,10 +217,29 @@ class ChainReader:
         return balance
 
     def fetch_is_valid_signature(self, contract: Address, digest: Digest, signature: bytes, block: Block) -> bool:
-        """ERC-1271 at ``block``: exactly the magic word, within ``ERC1271_GAS``; a revert or no code is False."""
+        """ERC-1271 at ``block``: exactly the magic word, within ``ERC1271_GAS``; a revert or no code is False.
+
+        Anybody may be named as the contract. A precompiled one has no code, and nodes answer its faults in words of
+        their own, as if they could not answer at all; so code is asked for first.
+
+        Raises:
+            TransientError: beside the usual, with ``reason`` "foreign": all sources have the block, and each answers
+                this very call with an error of its own.
+        """
+        has_code = self.rpc.agree([Request("eth_getCode", (_hex(contract), _at(block)), _parse_has_code)])[0]
+        if not has_code:
+            return False
         data = ERC1271.encode((digest, signature))
         call = {"to": _hex(contract), "data": "0x" + data.hex(), "gas": hex(ERC1271_GAS)}
-        answer = self.rpc.agree([Request("eth_call", (call, _at(block)), _parse_first_word)])[0]
+        try:
+            answer = self.rpc.agree([Request("eth_call", (call, _at(block)), _parse_first_word)])[0]
+        except TransientError as error:
+            said = error.fields.get("sources", {}).values()
+            rests = error.fields.get("retry_after_s", 0) > 0
+            foreign = len(said) == len(self.rpc.hosts) and all(text.startswith("eth_call:") for text in said)
+            if error.fields.get("reason") != "unavailable" or rests or not foreign:
+                raise
+            raise TransientError(error.message, reason="foreign", sources=error.fields["sources"]) from error
         return bool(answer == ERC1271_MAGIC)
 
     # --- reports ----------------------------------------------------------------------------------

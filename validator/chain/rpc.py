@@ -66,6 +66,8 @@ _VM_FAILURES = (
     "invalidjump",
     "bad instruction",
     "write protection",
+    "return data out of bounds",
+    "gas uint64 overflow",
     "evm error",
     "vm exception",
 )

@@ -32,7 +32,9 @@ from validator.ports import PulledRecord
 Permission = Callable[[str, bytes], bool]
 """(stream id, publisher) -> may publish at B."""
 ContractCheck = Callable[[Record], bool]
-"""ERC-1271: is the signature valid at B; raises TransientError if it could not be asked, or answered in two ways."""
+"""ERC-1271: is the signature valid at B; raises TransientError if it could not be asked (``UNTELLABLE``: ever)."""
+UNTELLABLE = ("disagreement", "foreign")
+"""Reasons why a contract has no one answer though sources are there: asking again would be of no use."""
 
 Rejection = tuple[bytes, str, Address, str]
 """(SHA-256 of the record, reason, broker or peer, detail)."""
@@ -247,7 +249,7 @@ def judge_record(record: Record, verdict: Verdict, permitted: Permission, contra
 
 
 def _ask_contract(record: Record, contract_check: ContractCheck) -> bool:
-    """The contract's word. Raises Refused if sources that ran it give different ones.
+    """The contract's word. Raises Refused if sources that ran it give different ones, or none can.
 
     It is foreign code: it may answer by its gas, by the fee or by the node that runs it, as often as it is asked. Then
     nobody can tell, and only its own message is refused; to wait for one answer would be to wait for ever.
@@ -255,9 +257,9 @@ def _ask_contract(record: Record, contract_check: ContractCheck) -> bool:
     try:
         return contract_check(record)
     except TransientError as error:
-        if error.fields.get("reason") != "disagreement":
+        if error.fields.get("reason") not in UNTELLABLE:
             raise
-        detail = f"sources disagree on what 0x{record.message.publisher_id.hex()} says"
+        detail = f"sources have no one answer of 0x{record.message.publisher_id.hex()}"
         raise Refused(Reason.ERC1271_UNKNOWN, detail) from error
 
 

@@ -371,6 +371,7 @@ def test_contract_signatures_are_valid_only_by_the_magic_word(network: ContractN
 
     assert [valid(last) for last in (1, 0, 2, 3)] == [True, False, False, False]
     assert valid(1, Address(b"\x78" * 20)) is False  # no code
+    assert not any(valid(1, Address(n.to_bytes(20, "big"))) for n in (*range(0x13), 0x100))  # precompiled
     assert valid(1, network.chain.address_of("Token")) is False  # no such function
 
 

@@ -145,9 +145,10 @@ def test_a_contract_that_cannot_be_asked_is_no_answer() -> None:
         judge(a_contract_record(), contract=TransientError("no source answers", reason="unavailable"))
 
 
-def test_a_contract_that_says_different_things_to_different_sources_is_refused_alone() -> None:
+@pytest.mark.parametrize("reason", ["disagreement", "foreign"])
+def test_a_contract_without_one_answer_is_refused_alone(reason: str) -> None:
     """Foreign code may answer by its gas or its node, each time anew: no waiting would make one answer of it."""
-    divided = TransientError("sources disagree", reason="disagreement")
+    divided = TransientError("sources disagree", reason=reason)
     assert refusal(lambda: judge(a_contract_record(), contract=divided)) is Reason.ERC1271_UNKNOWN
 
 
