@@ -7,7 +7,7 @@ chain says (``TransactionFate``); each state has its name in the outcome that op
 |---|---|---|
 | mined, successful | submitted | until the contract shows the report |
 | mined, reverted | made anew | simulated and sent with a new nonce, if the contract would take it |
-| pending | pending; replaced | after ``STUCK_MS`` a higher fee under the same nonce |
+| pending | pending; replaced | after ``STUCK_MS`` and ``STUCK_BLOCKS`` a higher fee under the same nonce |
 | missing | sent again | it is unchanged, so sending it twice is harmless |
 | missing, and refused for its fee | re-priced | a higher fee under the same nonce, at once |
 | missing, and refused for no known reason | refused; re-priced | the same after ``REFUSED_MS``, bounded |
@@ -36,6 +36,8 @@ log = get_logger(__name__)
 WATCH_MS = 1_000
 STUCK_MS = 30_000
 """A transaction that is pending for longer is replaced with a higher fee."""
+STUCK_BLOCKS = 3
+"""So many blocks must have passed it over: while the chain stands still a higher fee helps nobody."""
 REFUSED_MS = 10_000
 """A transaction that is refused for longer, without a word of its fee, is priced anew."""
 OVERTAKEN_MS = 15_000
@@ -113,7 +115,7 @@ def _follow(context: Context, number: int, sent: list[PreparedTransaction]) -> S
         return None
     if fate.state == "missing":
         return _send(context, number, newest, "sent again")
-    if _lasts(context, f"pending/{newest.hash.hex()}", STUCK_MS):
+    if _is_passed_over(context, newest):
         return _replace(context, number, newest, "replaced")
     return StepResult("pending", fate.hash.hex())
 
@@ -174,6 +176,15 @@ def _carried(context: Context, number: int) -> StorageId:
     reports = context.store.reports.load_reports(number)
     marked = [r for r in reports if r.state == "submitted"] or [r for r in reports if r.state == "attested"]
     return marked[0].storage_id
+
+
+def _is_passed_over(context: Context, transaction: PreparedTransaction) -> bool:
+    """Whether blocks were made without this pending transaction for long enough."""
+    heads = context.store.chain.load_head()
+    number = heads[0].number if heads is not None else 0
+    with context.lock:
+        first = context.in_flight.setdefault(f"pending-from/{transaction.hash.hex()}", number)
+    return _lasts(context, f"pending/{transaction.hash.hex()}", STUCK_MS) and number >= first + STUCK_BLOCKS
 
 
 def _lasts(context: Context, what: str, patience_ms: int) -> bool:

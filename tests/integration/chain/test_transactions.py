@@ -225,6 +225,15 @@ def test_a_stuck_one_is_replaced_for_more_again_and_again_up_to_the_cap(
         assert s.look(20)["submitted"]
 
 
+def test_while_the_chain_stands_still_no_more_is_offered(node: Node, sending: Callable[..., Any]) -> None:
+    with sending(node.url) as s:
+        s.look(2)
+        still = s.network.world.head()
+        s.network.world.head = lambda: still
+        assert set(s.look(100)) == {"pending"}
+        assert len(s.transactions()) == 1
+
+
 def test_an_answer_that_was_lost_is_looked_up_first(node: Node, sending: Callable[..., Any]) -> None:
     """The node took it, and the line was cut before it said so."""
     with Provider(node.url) as provider, sending(provider.url) as s:
