@@ -3,10 +3,14 @@
 ERROR: a human must act. WARNING: degraded, still moving. INFO: one per state change. DEBUG: dropped input and why.
 URLs lose paths and credentials wherever they stand, tracebacks and libraries' own messages included; bytes are hex;
 control characters are spelt out, so that no message from outside can steer a terminal.
+
+Logging never raises and never ends what logs: a full disk, a pipe whose reader has gone or a value that cannot be
+shown loses lines, which are counted and said once lines get through again.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
@@ -15,11 +19,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
-from validator.errors import ConfigError, ValidatorError
+from validator.errors import ConfigError
 
 _URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)(?:[^/\s'\"]*@)?([^/\s?#'\"<>]*)[^\s'\"<>]*", re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -40,6 +44,7 @@ def configure(level: str = "INFO", form: str = "json") -> None:
         raise ConfigError(
             f"LOGSTORE_LOG_LEVEL: {level!r} is none of DEBUG, INFO, WARNING, ERROR", field="LOGSTORE_LOG_LEVEL"
         )
+    sink = _Sink(sys.stderr)
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if form == "json"
@@ -54,11 +59,11 @@ def configure(level: str = "INFO", form: str = "json") -> None:
     ]
     structlog.configure(
         processors=[*shared, _offer_warning, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=_never_raising(structlog.make_filtering_bound_logger(threshold), sink),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", sink)),  # write and flush are all it uses
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sink)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared[:3], structlog.stdlib.add_logger_name],
@@ -72,6 +77,47 @@ def configure(level: str = "INFO", form: str = "json") -> None:
     )
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it prints whole URLs
+
+
+class _Sink:
+    """A text stream that never raises: what it cannot write is counted, and the count is written when it can again."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lost = 0
+
+    def write(self, text: str) -> int:
+        try:
+            if self._lost:
+                self._stream.write(_line("log.lines_lost", level="warning", lost=self._lost))
+                self._lost = 0
+            self._stream.write(text)
+        except (OSError, ValueError):
+            self._lost += 1
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._lost += 1
+
+
+def _line(event: str, **fields: Any) -> str:
+    """An event about logging itself, which takes none of its ways."""
+    return json.dumps({"event": event, **fields}) + "\n"
+
+
+def _never_raising(logger_class: Any, sink: _Sink) -> Any:
+    class Logger(logger_class):  # type: ignore[misc]
+        def _proxy_to_logger(self, method_name: str, event: str | None = None, **fields: Any) -> Any:
+            try:
+                return super()._proxy_to_logger(method_name, event, **fields)
+            except Exception as error:
+                sink.write(_line("log.unshowable", of=str(event), reason=type(error).__name__))
+                return None
+
+    return Logger
 
 
 def get_logger(name: str) -> Any:
@@ -157,8 +203,8 @@ class _Warnings:
             try:
                 if sink is not None:
                     sink(level, event, fields)
-            except ValidatorError as error:  # must not log: that would come back here
-                print(f"warning not shown on the status page: {error}", file=sys.stderr)  # noqa: T201
+            except Exception as error:  # must not log: that would come back here
+                _Sink(sys.stderr).write(f"warning not shown on the status page: {error}\n")
             finally:
                 waiting.task_done()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -117,3 +119,63 @@ def test_a_screen_that_fails_does_not_stop_the_log(capsys: pytest.CaptureFixture
     log.get_logger("x").warning("two")
     log.flush_warnings()
     assert capsys.readouterr().err.count("not shown on the status page: database write: locked") == 2
+
+
+class Sink(io.StringIO):
+    """A stream whose disk is full, or whose reader has gone, for a while."""
+
+    error: Exception | None = None
+
+    def write(self, text: str) -> int:
+        if self.error is not None:
+            raise self.error
+        return super().write(text)
+
+    def flush(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), BrokenPipeError(), ValueError("closed file")]
+)
+def test_what_cannot_be_written_is_counted_and_said_later(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    sink = Sink()
+    monkeypatch.setattr(sys, "stderr", sink)
+    log.configure("INFO", "json")
+    sink.error = error
+    log.get_logger("x").warning("lost.one")
+    logging.getLogger("lib").warning("lost too")
+    sink.error = None
+    log.get_logger("x").info("after")
+    first, second = (json.loads(line) for line in sink.getvalue().splitlines())
+    assert (first["event"], first["level"]) == ("log.lines_lost", "warning")
+    assert first["lost"] >= 2
+    assert second["event"] == "after"
+
+
+def test_a_value_that_cannot_be_shown_does_not_stop_what_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    class Odd:
+        def __repr__(self) -> str:
+            raise RuntimeError("no words for it")
+
+    log.configure("INFO", "json")
+    log.get_logger("x").info("odd.value", value=Odd())
+    assert printed(capsys) == [{"event": "log.unshowable", "of": "odd.value", "reason": "RuntimeError"}]
+
+
+def test_a_screen_that_fails_does_not_end_the_showing_of_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[str] = []
+
+    def sink(_level: str, event: str, _fields: Mapping[str, Any]) -> None:
+        if event == "first":
+            raise RuntimeError("the screen is broken")
+        shown.append(event)
+
+    log.configure("INFO", "json")
+    log.show_warnings(sink)
+    for event in ("first", "second"):
+        log.get_logger("x").warning(event)
+    log.flush_warnings()
+    assert shown == ["second"]
+    assert "the screen is broken" in capsys.readouterr().err
