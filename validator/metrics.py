@@ -6,31 +6,88 @@ listener adds up those of the server and of all workers. ``clear_ended`` drops w
 
 Celery's command line imports Flower, and with it prometheus_client, before any of our code runs. The choice between
 counters in memory and counters in files would be made too early, so it is made here once more.
+
+Counting and scraping never raise and never end a process: a counter whose file cannot be made or grow counts in memory,
+and a file that cannot be read (of a process that was killed while it made it) is left out, and counted.
 """
 
 from __future__ import annotations
 
+import glob
+import mmap
 import os
 import re
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+FILE_BYTES = 1 << 16
+"""Room of a new file of counters; it doubles."""
+EMPTY_BYTES = 8
+"""Of a file without counters: its own length, and padding."""
 
 STALE_S = 7 * 86_400
 """Files of other hosts (containers) that nobody has written for so long are an ended process's."""
 
 _HOST = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64] or "host"
 _FILE = re.compile(r"[a-z]+_(?P<host>[A-Za-z0-9.-]+)~(?P<pid>[0-9]+)~(?P<start>[0-9]+)\.db")
+
+
+class _CounterFile(MmapedDict):
+    """The library's file of counters, with its room on disk reserved before it is mapped.
+
+    A write into a mapped page for which the disk has no room ends the process (SIGBUS).
+    """
+
+    _f: Any
+    _m: Any
+    _capacity: int
+    _used: int
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        try:
+            with open(filename, "ab") as file:
+                os.posix_fallocate(file.fileno(), 0, max(os.fstat(file.fileno()).st_size, FILE_BYTES))
+            super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError, RuntimeError, struct.error):
+            self._f, self._fname = None, filename
+            self._m, self._capacity = mmap.mmap(-1, FILE_BYTES), FILE_BYTES
+            self._used = EMPTY_BYTES
+            self._positions: dict[str, int] = {}
+
+    def _init_value(self, key: str) -> None:
+        longest = len(key.encode()) + 32
+        while self._used + longest > self._capacity:
+            self._grow(2 * self._capacity)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+    def _grow(self, capacity: int) -> None:
+        """To more room in the file; where the disk has none, on in memory: the file keeps what it had."""
+        try:
+            if self._f is not None:
+                os.posix_fallocate(self._f.fileno(), 0, capacity)
+                self._m = mmap.mmap(self._f.fileno(), capacity)
+                self._capacity = capacity
+                return
+        except OSError:
+            self._f.close()
+            self._f = None
+        grown = mmap.mmap(-1, capacity)
+        grown[: self._used] = self._m[: self._used]
+        self._m, self._capacity = grown, capacity
 
 
 def _identify_process() -> str:
@@ -44,6 +101,7 @@ def _identify_process() -> str:
 _identity = [0, 0]
 
 if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    values.MmapedDict = _CounterFile  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(_identify_process)  # type: ignore[no-untyped-call]
 
 registry = CollectorRegistry()
@@ -127,9 +185,30 @@ def render_metrics(load: Callable[[], Iterable[Sample]]) -> bytes:
     scrape = CollectorRegistry()
     scrape.register(_Snapshot(list(load())))
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        MultiProcessCollector(scrape)  # type: ignore[no-untyped-call]
+        _ReadableFiles(scrape)  # type: ignore[no-untyped-call]
         return generate_latest(scrape)
     return generate_latest(registry) + generate_latest(scrape)
+
+
+class _ReadableFiles(MultiProcessCollector):
+    """The library's sum over all files, without those that cannot be read."""
+
+    def collect(self) -> Iterator[Metric]:
+        files = glob.glob(os.path.join(self._path, "*.db"))
+        readable = [path for path in files if _is_readable(path)]
+        yield from self.merge(readable, accumulate=True)  # type: ignore[no-untyped-call]
+        yield GaugeMetricFamily(
+            "logstore_unreadable_counter_files", "Counter files that were left out", len(files) - len(readable)
+        )
+
+
+def _is_readable(path: str) -> bool:
+    """Whether every value of a file can be read, as far as the library reads it."""
+    try:
+        MultiProcessCollector.merge([path])  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, struct.error):
+        return False
+    return True
 
 
 class _Snapshot(Collector):
