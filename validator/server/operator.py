@@ -7,7 +7,7 @@
                             statement and body of those that are kept; canonical bytes in hex
     GET /metrics            Prometheus
     GET /healthz            the process answers
-    GET /readyz             database writable, schema at head, disk above its floor, head of the chain fresh; 503 if not
+    GET /readyz             database, schema, disk, chain, and that somebody looks for what is due; 503 if one fails
 
 In JSON, addresses, digests and roots are 0x-hex, storage ids base64url as Arweave writes them, times Unix ms.
 """

@@ -23,6 +23,7 @@ from validator.store import schema
 from validator.store.bundles import BUNDLE_STATES
 from validator.store.database import Database, head_revision, load_revision
 from validator.store.disk import measure_disk
+from validator.store.due import LOOKED
 from validator.store.reports import STATES as REPORT_STATES
 from validator.store.rows import count_by, insert_or_replace, is_instance
 from validator.store.statements import load_evidence
@@ -34,6 +35,8 @@ SHOWN_EVENTS = 20
 SHARES_OF = 20
 """Newest own observations whose broker shares are added up."""
 HEAD_AGE_MS = 60_000
+LOOK_AGE_MS = 180_000
+"""Three times the longest tick."""
 """A head watcher that has been silent for longer makes the validator not ready."""
 
 
@@ -316,12 +319,13 @@ class SqlView:
             return UsedObservations(named, tuple((said, what) for said, what in connection.execute(query)))
 
     def check_ready(self) -> list[Check]:
-        """Whether this validator can work: database, schema, disk, chain. Never raises."""
+        """Whether this validator can work: database, schema, disk, chain, beat and worker. Never raises."""
         return [
             self._check("database", self._write_once),
             self._check("migrations", self._compare_revision),
             self._check("disk", self._measure_disk),
             self._check("chain", self._measure_head),
+            self._check("beat", self._measure_look),
         ]
 
     def _check(self, name: str, ask: Any) -> Check:
@@ -361,6 +365,18 @@ class SqlView:
         text = f"block {head.number}, seen {age_ms // 1000} s ago"
         if age_ms > HEAD_AGE_MS:
             raise ConfigError(text)
+        return text
+
+    def _measure_look(self) -> str:
+        """Beat queues a look, a worker of queue ``round`` makes it: if either has ended, nothing is due any more."""
+        with self._database.read() as connection:
+            looked_ms = connection.scalar(select(schema.cursors.c.value).where(schema.cursors.c.name == LOOKED))
+        if looked_ms is None:
+            raise ConfigError("never looked for what is due; beat and a worker on queue round must run")
+        age_ms = self._clock.now_ms() - looked_ms
+        text = f"looked for what is due {max(age_ms, 0) // 1000} s ago"
+        if age_ms > LOOK_AGE_MS:
+            raise ConfigError(f"{text}; beat and a worker on queue round must run")
         return text
 
 

@@ -136,6 +136,26 @@ def test_an_earlier_wake_time_stands_unless_postponed(store: SqlStore) -> None:
     assert store.due.claim(1_000, 1, 10) == [("bundle.seal", "0")]
 
 
+def test_a_clock_that_is_put_back_lets_nobody_wait_for_the_time_it_showed(store: SqlStore) -> None:
+    hour_ms = 3_600_000
+    now_ms = 10 * hour_ms
+    store.due.claim(now_ms, 10, 10)
+    store.due.schedule("bundle.verify", "1", now_ms + 2_000)
+    store.due.schedule("window.collect", "2", now_ms + 5 * hour_ms)
+    put_back_ms = now_ms - hour_ms
+    assert store.due.claim(put_back_ms, 10, 1_000) == [("bundle.verify", "1")]
+    assert store.due.claim(put_back_ms + 999, 10, 1_000) == []
+    assert store.due.claim(put_back_ms + 1_000, 10, 1_000) == [("bundle.verify", "1")]
+    assert store.due.claim(now_ms + 5 * hour_ms, 10, 1_000)[-1] == ("window.collect", "2")
+
+
+def test_machines_whose_clocks_differ_a_little_disturb_nobody(store: SqlStore) -> None:
+    store.due.claim(1_000_000, 10, 10)
+    store.due.schedule("bundle.verify", "1", 1_002_000)
+    for now_ms in (999_000, 1_001_000, 991_500):
+        assert store.due.claim(now_ms, 10, 1_000) == []
+
+
 # --- sets -------------------------------------------------------------------------------------------
 
 

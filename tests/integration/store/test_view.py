@@ -174,6 +174,8 @@ def test_the_listener_serves_the_database(store: SqlStore, view: SqlView) -> Non
     own = a_statement(StatementKind.PRECOMMIT, V, 1)
     assert answer["statements"] == [encode_statement(own).hex()]
     assert decode_statement(bytes.fromhex(answer["statements"][0])) == own
+    assert client.get("/readyz").status_code == 503  # nobody has looked for what is due
+    store.due.claim(view._clock.now_ms(), 1, 1)
     assert client.get("/readyz").status_code == 200
 
 
@@ -190,10 +192,15 @@ def test_readiness_follows_database_schema_disk_and_chain(
     def failing(of: SqlView) -> set[str]:
         return {check.name for check in of.check_ready() if not check.ok}
 
-    assert failing(view) == {"chain"}  # no block seen yet
+    assert failing(view) == {"chain", "beat"}  # no block seen yet, nobody has looked for what is due
     store.chain.save_head(Block(1, NIL, 1), Block(1, NIL, 1))
+    store.due.claim(clock.at_ms, 1, 1)
     assert failing(view) == set()
     clock.at_ms += 61_000
+    assert failing(view) == {"chain"}
+    clock.at_ms += 120_000
+    assert failing(view) == {"chain", "beat"}
+    store.due.claim(clock.at_ms, 1, 1)
     assert failing(view) == {"chain"}
     full = SqlView(store.database, clock, address=None, network="t", data_dir=tmp_path, disk_floor="100%")
     assert failing(full) == {"chain", "disk"}
