@@ -22,6 +22,7 @@ from kombu.exceptions import OperationalError
 
 from tasks.schedule import EmbeddedBeat, beat_schedule
 from tasks.waiting import Waiting
+from tasks.worker import LastingApp
 from validator import log as logs
 from validator.errors import ConfigError, ValidatorError
 from validator.settings import Settings, load_settings
@@ -63,7 +64,7 @@ def make_app() -> Celery:
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
     }
-    app = Celery("logstore", broker=settings().redis_url, include=[f"tasks.{name}" for name in TASK_MODULES])
+    app = LastingApp("logstore", broker=settings().redis_url, include=[f"tasks.{name}" for name in TASK_MODULES])
     app.conf.update(
         task_acks_late=True,
         task_reject_on_worker_lost=True,
@@ -77,6 +78,7 @@ def make_app() -> Celery:
         worker_enable_soft_shutdown_on_idle=False,
         worker_cancel_long_running_tasks_on_connection_loss=True,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # for ever: Redis may be away for a night
         task_track_started=True,
         task_ignore_result=True,
         task_create_missing_queues=False,
@@ -89,6 +91,7 @@ def make_app() -> Celery:
         enable_utc=True,
         timezone="UTC",
         beat_schedule=beat_schedule(settings().tick_s),
+        beat_scheduler="tasks.schedule:SteadyScheduler",
     )
     if settings().embed_beat:
         app.steps["worker"].add(EmbeddedBeat)

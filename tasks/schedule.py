@@ -1,18 +1,26 @@
 """Beat: a look around every tick, a sweep every minute. In small installations it runs as a thread of the worker.
 
+It keeps nothing in a file, and counts time by a clock that nobody sets: a folder that is cleaned away, a full disk or a
+clock put back do not end it. What cannot be queued now is queued at the next tick; the database knows what is due.
 A forked beat outlives a killed worker and goes on queueing; a thread started by a bootstep dies with it.
 """
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+import time
 from typing import Any, ClassVar
 
 from celery import bootsteps
-from celery.beat import EmbeddedService
+from celery.beat import ScheduleEntry, Scheduler
+
+from validator.lasting import LastingThread
+from validator.log import get_logger
+
+log = get_logger("tasks")
 
 SWEEP_S = 60.0
+LONGEST_WAIT_S = 1.0
+LOOK_S = 0.1
 
 
 def beat_schedule(tick_s: float) -> dict[str, dict[str, Any]]:
@@ -23,26 +31,61 @@ def beat_schedule(tick_s: float) -> dict[str, dict[str, Any]]:
     }
 
 
+class SteadyScheduler(Scheduler):
+    """Celery's scheduler in memory and on a monotonic clock; a tick never raises."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._next_s: dict[str, float] = {}
+        self._reason = ""
+        super().__init__(*args, **kwargs)
+
+    def tick(self, **_kwargs: Any) -> float:
+        """Queue what is due; seconds until something may be due again."""
+        for name, entry in self.schedule.items():
+            now_s = time.monotonic()
+            if now_s >= self._next_s.get(name, now_s):
+                self._next_s[name] = now_s + entry.schedule.run_every.total_seconds()
+                self.apply_entry(entry)
+        wait_s = min(self._next_s.values(), default=LONGEST_WAIT_S) - time.monotonic() if self._next_s else 0.0
+        return min(max(wait_s, 0.0), LONGEST_WAIT_S)
+
+    def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
+        """Queue one task; a broker that does not take it is said once, and asked again at the entry's next turn."""
+        del producer
+        try:
+            self.apply_async(entry, producer=self.producer, advance=False)
+        except Exception as error:
+            self.close()  # connection and producer are made anew
+            reason = " ".join(str(error).split())
+            if reason != self._reason:
+                log.warning("beat.not_queued", task=entry.task, reason=reason)
+            self._reason = reason
+        else:
+            if self._reason:
+                log.info("beat.queues_again", task=entry.task)
+            self._reason = ""
+
+    def _ensure_connected(self) -> Any:
+        return self.connection.ensure_connection(max_retries=1, interval_start=0.1)
+
+
 class EmbeddedBeat(bootsteps.StartStopStep):
-    """Beat as a thread of the worker."""
+    """Beat as a thread of the worker; the worker's watchdog looks after ``thread``."""
 
     requires: ClassVar = {"celery.worker.components:Pool"}
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
-        self._service: Any = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._scheduler: Any = None
 
     def start(self, parent: Any) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="logstore-beat-")
-        schedule = str(Path(self._folder.name) / "schedule")
-        self._service = EmbeddedService(parent.app, thread=True, max_interval=1, schedule_filename=schedule)
-        self._service.start()
+        self._scheduler = SteadyScheduler(parent.app)
+        parent.beat_thread = LastingThread("beat", self._tick, every_s=LOOK_S)
+        parent.beat_thread.start()
 
-    def stop(self, _parent: Any) -> None:
-        if self._service is not None:
-            self._service.stop()
-            self._service = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+    def stop(self, parent: Any) -> None:
+        parent.beat_thread.stop()
+
+    def _tick(self, beat: Any) -> None:
+        self._scheduler.tick()
+        beat()

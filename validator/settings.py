@@ -37,6 +37,7 @@ OTHER_NAMES = frozenset(
     for name in (
         "STARTED_MS",
         "SETUP_PICKED",
+        "BEGUN_ANEW",
         "PACKAGES_READY",
         "REDIS_SERVER_BIN",
         "ANVIL_BIN",
@@ -45,7 +46,7 @@ OTHER_NAMES = frozenset(
         "SOLC_JS",
     )
 )
-"""Names with our prefix that set-up and the tests read; they are no settings."""
+"""Names with our prefix that are no settings: for set-up, for tests, or for the process itself."""
 ENCODE = "write special characters of user and password encoded, such as @ as %40 and # as %23"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

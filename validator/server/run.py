@@ -7,8 +7,7 @@ import contextlib
 import os
 import signal
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import uvicorn
 from validator import log as logs
 from validator import metrics
 from validator.errors import ConfigError, TransientError, ValidatorError
+from validator.lasting import LastingThread, Watchdog
 from validator.model import Address
 from validator.peers.signing import network_digest
 from validator.ports import Tasks
@@ -29,6 +29,8 @@ from validator.wiring import Node, share_metrics
 log = logs.get_logger(__name__)
 
 WATCH_S = 0.5
+WATCH_SILENT_S = 180.0
+"""Far above what one look may take: every call to the chain has a deadline."""
 
 
 def serve(settings: Settings, tasks: Tasks) -> None:
@@ -58,15 +60,16 @@ def serve(settings: Settings, tasks: Tasks) -> None:
         ),
         "operator": operator.create_app(node.view),
     }
-    stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(node, stop), name="head-watcher", daemon=True)
+    watcher = LastingThread("head-watcher", _Watch(node), every_s=WATCH_S)
+    watchdog = Watchdog([watcher], limit_s=WATCH_SILENT_S)
     watcher.start()
+    watchdog.start()
     log.info("serve.started", address=node.address.hex(), network=node.network.name)
     try:
         asyncio.run(_run(apps, sockets, settings))
     finally:
-        stop.set()
-        watcher.join(timeout=5)
+        watchdog.stop()
+        watcher.stop()
         node.peers.close()
     log.info("serve.stopped")
 
@@ -115,18 +118,25 @@ def _listener(fd: int | None, host: str, port: int, variable: str) -> socket.soc
     return listener
 
 
-def _watch(node: Node, stop: threading.Event) -> None:
-    """Store the newest blocks, and the state at ``B`` of coming windows while it is recent."""
-    reason = ""
-    while not stop.wait(WATCH_S):
+class _Watch:
+    """Store the newest blocks, and the state at ``B`` of coming windows while it is recent; says each reason once."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._reason = ""
+
+    def __call__(self, beat: Callable[[], None]) -> None:
+        beat()
         try:
-            watch_head(node.context)
-            prefetch_states(node.context)
+            watch_head(self._node.context)
+            prefetch_states(self._node.context)
         except TransientError as error:
-            if str(error) != reason:
+            if str(error) != self._reason:
                 log.warning("chain.not_read", reason=str(error))
-            reason = str(error)
+            self._reason = str(error)
         except ValidatorError as error:
-            log.error("chain.fault", reason=str(error))  # noqa: TRY400  (a named fault needs no trace)
+            if str(error) != self._reason:
+                log.error("chain.fault", reason=str(error))  # noqa: TRY400  (a named fault needs no trace)
+            self._reason = str(error)
         else:
-            reason = ""
+            self._reason = ""

@@ -1,0 +1,60 @@
+"""The worker as a process that lasts: what ends it without being told to begins it anew.
+
+Celery and its transport take a lost or unwilling Redis for an unrecoverable error in places (while they close the old
+connection, or when a write is refused), and end the process. Whatever the reason, nothing is lost with it: tasks are
+acknowledged late, and the database knows what is due.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import Any
+
+from billiard import active_children
+from celery import Celery
+from celery.apps.worker import Worker
+from celery.platforms import EX_FAILURE
+
+from validator.lasting import LastingThread, Watchdog, begin_anew
+from validator.log import get_logger
+
+log = get_logger("tasks")
+
+BEAT_SILENT_S = 120.0
+"""Far above what one tick may take: connecting, and being refused."""
+
+
+class LastingApp(Celery):
+    """Celery whose ``worker`` command runs a ``LastingWorker``."""
+
+    @cached_property
+    def Worker(self) -> Any:
+        return self.subclass_with_self(LastingWorker)
+
+
+class LastingWorker(Worker):
+    """``celery worker``, but for the way it ends."""
+
+    beat_thread: LastingThread | None = None
+    _watchdog: Watchdog | None = None
+
+    def on_consumer_ready(self, consumer: Any) -> None:
+        super().on_consumer_ready(consumer)
+        if self.beat_thread is not None and self._watchdog is None:
+            self._watchdog = Watchdog([self.beat_thread], limit_s=BEAT_SILENT_S, on_silence=restart)
+            self._watchdog.start()
+
+    def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
+        """As told; but an error that Celery could not recover from begins the process anew."""
+        error = sys.exception()
+        if exitcode == EX_FAILURE and isinstance(error, Exception):
+            restart(f"{type(error).__name__}: {error}")
+        super().stop(in_sighandler, exitcode)
+
+
+def restart(reason: str) -> None:
+    """Begin this worker's process anew; children of its pool end with it."""
+    for child in active_children():
+        child.terminate()
+    begin_anew(reason)

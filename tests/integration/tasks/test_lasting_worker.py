@@ -1,0 +1,118 @@
+"""The worker under a Redis that goes away or refuses writes: it goes on by itself, without a supervisor."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests import servers
+from validator.setup.binaries import find_redis_server
+from validator.setup.console import die_with_parent, stop_group
+
+ROOT = Path(__file__).resolve().parents[3]
+PATIENCE_S = 90.0
+
+
+class Stand:
+    """One Redis that comes and goes, and one worker with beat in it."""
+
+    def __init__(self, folder: Path, pool: str) -> None:
+        self.folder = folder
+        self.ticks = folder / "ticks"
+        self.socket = folder / "s"
+        self._redis = ExitStack()
+        self.start_redis()
+        words = [sys.executable, "-m", "celery", "-A", "tests.integration.tasks.lasting_app", "worker", "-P", pool]
+        environment = {**os.environ, "TICKS": str(self.ticks), "BROKER": f"redis+socket://{self.socket}?virtual_host=0"}
+        with (folder / "log").open("wb") as log:
+            self.worker = subprocess.Popen(
+                [*words, "-c", "2", "--without-gossip", "--without-mingle"],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    def start_redis(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        words = [find_redis_server(), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
+        child = self._redis.enter_context(
+            servers.running([*words, "--save", "", "--appendonly", "no"], self.folder / "redis.log")
+        )
+        servers.wait_for_socket(self.socket, child, self.folder / "redis.log")
+
+    def stop_redis(self) -> None:
+        self._redis.close()
+
+    def refuse_writes(self, refuse: bool) -> None:
+        with redis.Redis(unix_socket_path=str(self.socket)) as client:
+            client.config_set("min-replicas-to-write", int(refuse))
+
+    def count(self) -> int:
+        return len(self.ticks.read_text().splitlines()) if self.ticks.exists() else 0
+
+    def wait_for_ticks(self, more: int) -> None:
+        goal = self.count() + more
+        self.wait(lambda: self.count() >= goal)
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while not condition():
+            log = (self.folder / "log").read_text(errors="replace")
+            assert self.worker.poll() is None, log[-4_000:]
+            assert time.monotonic() < until, log[-4_000:]
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        stop_group(self.worker)
+        self.stop_redis()
+
+
+@contextmanager
+def a_stand(pool: str) -> Iterator[Stand]:
+    with servers.short_folder("w") as folder:
+        stand = Stand(folder, pool)
+        try:
+            yield stand
+        finally:
+            stand.close()
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_worker_goes_on_after_redis_was_away_and_after_it_refused_writes(pool: str) -> None:
+    with a_stand(pool) as stand:
+        stand.wait_for_ticks(2)
+        stand.stop_redis()
+        time.sleep(1.5)
+        stand.start_redis()
+        stand.wait_for_ticks(2)
+        stand.refuse_writes(True)
+        time.sleep(3)
+        stand.refuse_writes(False)
+        stand.wait_for_ticks(2)
+
+
+def test_a_worker_that_starts_before_redis_waits_for_it() -> None:
+    with a_stand("threads") as stand:
+        stand.stop_redis()
+        time.sleep(3)
+        stand.start_redis()
+        stand.wait_for_ticks(1)
+
+
+def test_a_worker_that_is_told_to_end_ends() -> None:
+    with a_stand("threads") as stand:
+        stand.wait_for_ticks(1)
+        stand.worker.terminate()
+        assert stand.worker.wait(PATIENCE_S) == 0
