@@ -203,6 +203,12 @@ class _Job:
             self.fresh += len(records)
             self.keep(records, form)
 
+    def forget_pages(self) -> None:
+        """The pull has ended: what would be known again takes no room until the others have."""
+        self.begin_page()
+        self.earlier.clear()
+        self.repeated.clear()
+
     def last_position(self) -> Position | None:
         """Of the last record of the page that can be read."""
         positions = (position_of(data, self.form) for data in reversed(self.tail))
@@ -387,6 +393,7 @@ class BrokerClient:
             job.fail(PullFault.BODY, f"{type(error).__name__}: {error}")
             raise
         finally:
+            job.forget_pages()
             self._report(job, time.monotonic() - started)
 
     def _report(self, job: _Job, seconds: float) -> None:
