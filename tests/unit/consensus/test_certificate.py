@@ -85,3 +85,23 @@ def test_an_empty_committee_has_no_certificate() -> None:
     empty = VoteQuorum(StatementKind.PRECOMMIT, CONFIG, INSTANCE, 0, Digest(b"v" * 32), ())
     with pytest.raises(MalformedInput, match="0 signers where 1 are needed"):
         check_quorum(empty, CONFIG, INSTANCE, ())
+
+
+@pytest.mark.parametrize("kind", [StatementKind.OBSERVATION, StatementKind.PROPOSAL])
+def test_only_votes_make_quorums(kind: StatementKind) -> None:
+    with pytest.raises(MalformedInput, match="neither prevotes nor precommits"):
+        check_quorum(replace(a_certificate(), kind=kind), CONFIG, INSTANCE, COMMITTEE)
+    check_quorum(replace(a_certificate(), kind=StatementKind.PREVOTE), CONFIG, INSTANCE, COMMITTEE)
+
+
+def test_a_round_below_zero_is_refused_and_round_zero_is_not() -> None:
+    with pytest.raises(MalformedInput, match="negative"):
+        check_quorum(replace(a_certificate(), round=-1), CONFIG, INSTANCE, COMMITTEE)
+    check_quorum(replace(a_certificate(), round=0), CONFIG, INSTANCE, COMMITTEE)
+
+
+def test_signers_stand_in_ascending_order_each_once() -> None:
+    first, second, third = a_certificate().signatures
+    for wrong in ((second, first, third), (first, second, second, third)):
+        with pytest.raises(MalformedInput, match="distinct and ascending"):
+            check_quorum(replace(a_certificate(), signatures=wrong), CONFIG, INSTANCE, COMMITTEE)

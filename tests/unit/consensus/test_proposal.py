@@ -434,3 +434,43 @@ def test_two_observations_of_one_observer_count_as_none() -> None:
     outcome = replace(case.outcome, observations=tuple(sorted(used)))
     verdict = judge_validity(outcome, used, case.records, SPAN, N, PARAMETERS)
     assert (verdict.answer, verdict.reason) == (Answer.NO, "two observations of one observer")
+
+
+def test_a_broker_that_only_served_or_only_missed_has_a_share_and_one_that_did_neither_has_none() -> None:
+    three = Address(b"\x03" * 20)
+    shares = (BrokerShare(ONE, 5, 0), BrokerShare(TWO, 0, 7), BrokerShare(three, 0, 0))
+    assert median_shares([an_observation(0, shares=shares)], 100) == shares[:2]
+
+
+def test_one_contract_signature_too_few_found_valid_spoils_a_set_of_others() -> None:
+    signed = make_record(replace(a_p256_message(), signature_type=SignatureType.ERC_1271, publisher_id=ONE))
+    case = a_case([a_record()])
+    both = sorted([signed, *case.records], key=lambda r: r.order)
+    outcome = rebuilt(case.outcome, [make_entry(PART, both), case.outcome.entries[1]])
+    reason = "a contract signature that too few observers found valid"
+    assert case.validity(outcome=outcome, records=both) == no(reason)
+
+
+def test_a_late_message_out_of_scope_is_not_asked_for() -> None:
+    own = [*some_records(3), a_record(a_key(2), stream_id=a_stream_id(2))]
+    assert a_case(own, instance=LATE).acceptability(own=own) == YES
+
+
+def test_who_lacks_nothing_accepts_an_entry_that_was_cut_for_others() -> None:
+    records = some_records(4)
+    budget = Budget(sum(r.signed_bytes for r in records) - 1, message_limit=1_000)
+    case = a_case(records, budget=budget)
+    assert Flag.FULL in case.outcome.entries[0].flags
+    assert case.acceptability(own=records[:3]) == YES
+
+
+def test_what_was_cut_from_a_full_entry_has_no_variant_to_compare() -> None:
+    records = some_records(4)
+    budget = Budget(sum(r.signed_bytes for r in records) - 1, message_limit=1_000)
+    case = a_case(records, budget=budget)
+    assert case.acceptability(own=records, worse_variant=lambda _theirs, _ours: True) == YES
+
+
+def test_a_window_does_not_ask_for_what_it_observed_out_of_scope() -> None:
+    own = [*some_records(3), a_record(a_key(2), stream_id=a_stream_id(2))]
+    assert a_case(own).acceptability(own=own) == YES

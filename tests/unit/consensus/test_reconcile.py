@@ -292,3 +292,42 @@ def test_a_wrong_frame_limit_is_named(monkeypatch: pytest.MonkeyPatch, capsys: p
         monkeypatch.setenv("FRAMESIZELIMIT", value)
         assert harness_main([]) == 2
         assert "FRAMESIZELIMIT" in capsys.readouterr().err
+
+
+def test_records_of_one_moment_and_of_the_first_moment_are_records() -> None:
+    assert len(Records([(0, b"a" * 32), (0, b"b" * 32)])) == 2
+    assert len(Records([(INFINITY - 1, b"a" * 32)])) == 1
+
+
+def test_of_records_of_one_moment_each_is_found_by_its_id() -> None:
+    ids = [bytes([n]) + bytes(31) for n in range(0, 250, 2)]
+    records = Records([(5, i) for i in ids])
+    for at, prefix in enumerate(ids):
+        assert records.find(Bound(5, prefix), 0) == at
+        assert records.find(Bound(5, bytes([prefix[0] + 1])), 0) == at + 1
+
+
+@pytest.mark.parametrize("version", [0x60, 0x62, 0x6F])
+def test_every_version_of_the_protocol_is_answered_with_ours(version: int) -> None:
+    assert answer(Records([]), bytes([version])) == b"\x61"
+
+
+@pytest.mark.parametrize("version", [0x5F, 0x70])
+def test_what_is_no_version_of_the_protocol_is_refused(version: int) -> None:
+    with pytest.raises(MalformedInput):
+        answer(Records([]), bytes([version]))
+
+
+def test_a_bound_that_repeats_the_one_before_and_the_largest_number_are_read() -> None:
+    twice = bytes.fromhex("61 02 00 00 01 00 00 00 00 02 00".replace(" ", ""))
+    assert answer(Records([]), twice)[0] == 0x61
+    largest = b"\x61" + encode_varint(INFINITY) + b"\x00\x00"
+    assert answer(Records([]), largest)[0] == 0x61
+    beyond = b"\x61" + encode_varint(INFINITY + 1) + b"\x00\x00"
+    with pytest.raises(MalformedInput, match="beyond 64 bits"):
+        answer(Records([]), beyond)
+
+
+def test_more_ids_than_the_rest_of_the_message_holds_are_refused_before_they_are_read() -> None:
+    with pytest.raises(MalformedInput, match="2 ids announced, fewer sent"):
+        answer(Records([]), b"\x61\x00\x00\x02\x02" + bytes(63))

@@ -22,6 +22,7 @@ from validator.consensus.events import (
     Ignore,
     Judge,
     Judged,
+    Keep,
     KeepEvidence,
     KeepQuorum,
     Observed,
@@ -36,10 +37,11 @@ from validator.consensus.events import (
     SetsHeld,
     Start,
     Tick,
+    WakeAt,
 )
 from validator.consensus.proposal import Answer
 from validator.consensus.round import advance, describe_wait, missing_for, on_event, summarise, worth_keeping
-from validator.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress, restore
+from validator.consensus.state import Agreement, Judgement, Rules, Step, Timeouts, encode_progress, restore
 from validator.consensus.votes import add
 from validator.errors import InvariantError
 from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
@@ -989,3 +991,283 @@ def test_the_status_page_can_tell_what_an_instance_waits_for() -> None:
     assert describe_wait(seat.a) == "1/3 prevotes of round 0"
     seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V)))
     assert describe_wait(seat.a) == "decided"
+
+
+# --- what is not heeded, and why --------------------------------------------------------------------
+
+
+def test_a_second_start_and_a_nil_observation_are_ignored_with_a_reason() -> None:
+    seat = Seat()
+    seat.begin(observed=False)
+    assert reasons(seat.tell(Start())) == ["started already"]
+    assert reasons(seat.tell(Observed(NIL))) == ["nil is no observation"]
+    seat.tell(Observed(U))
+    assert reasons(seat.tell(Observed(U))) == ["observed already"]
+
+
+def test_only_another_members_word_on_us_counts_and_only_while_it_is_awaited() -> None:
+    seat = Seat()
+    seat.tell(Resume(), Start(), Observed(U))
+    for nobody in (Address(b"x" * 20), seat.leaders[0]):
+        assert reasons(seat.tell(Recalled(nobody))) == ["not waiting for this member's word"]
+    assert seat.said(OBSERVATION) == []
+    assert reasons(seat.tell(Recalled(seat.leaders[1]))) == []
+    assert reasons(seat.tell(Recalled(seat.leaders[2]))) == ["not waiting for this member's word"]
+
+
+def test_the_same_members_word_counts_once() -> None:
+    seat = Seat(n=7)
+    seat.tell(Resume(), Start(), Observed(U))
+    seat.tell(Recalled(seat.leaders[1]), Recalled(seat.leaders[1]))
+    assert seat.said(OBSERVATION) == []
+    seat.tell(Recalled(seat.leaders[2]))
+    assert seat.said(OBSERVATION) == [U]
+
+
+def test_a_candidate_that_cannot_be_proposed_is_ignored_with_its_reason() -> None:
+    turn = "not our turn to propose, or proposed already"
+    seat = Seat(seat=1)
+    seat.tell(Candidate(0, NIL))
+    assert reasons(seat.done) == ["nil is never proposed"]
+    assert reasons(seat.tell(Candidate(0, V))) == [turn]
+    seat.begin(observed=False)
+    seat.lose_round("023")
+    assert reasons(seat.tell(Candidate(1, V))) == ["own observation is not out"]
+    assert reasons(seat.tell(Candidate(0, V))) == [turn]
+    seat.tell(Observed(U))
+    seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, W)))
+    assert seat.said(PROPOSAL, 1) == [W]
+
+
+def test_a_candidate_that_comes_after_a_proof_is_not_proposed() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.a = changed(seat.a, place=changed(seat.a.place, round=4, valid_value=W, valid_round=0))
+    seat.a = changed(
+        seat.a,
+        votes=seat.a.votes.__class__(seat.a.votes.said, {(PREVOTE, 0, W): seat.quorum("123", PREVOTE, W)}, {}, {}),
+    )
+    assert reasons(seat.tell(Candidate(4, V))) == ["a proven value is to be proposed again"]
+    assert seat.said(PROPOSAL, 4) == []
+
+
+def test_a_candidate_that_comes_after_our_prevote_is_too_late() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.wait(1_500)
+    assert seat.said(PREVOTE) == [NIL]
+    assert reasons(seat.tell(Candidate(0, V))) == ["not our turn to propose, or proposed already"]
+
+
+def test_before_the_cut_off_no_candidate_is_taken() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.a = changed(seat.a, standing=changed(seat.a.standing, recalled=False, recall_at=T0 + 5_000))
+    assert reasons(seat.tell(Candidate(0, V))) == ["not our turn to propose, or proposed already"]
+
+
+def test_a_proof_older_than_what_is_kept_and_held_is_ignored_and_a_newer_one_never() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    for round in range(20):
+        seat.lose_round("023", round)
+    assert seat.a.round == 20
+    floor = 20 - 16
+    assert not reasons(seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V, floor - 1))))
+    for older in (floor - 1, floor - 2):
+        heard = seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, W, older)))
+        assert reasons(heard) == ["a newer proof is held"]
+    assert not reasons(seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, W, floor))))
+    assert not reasons(seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, W, 1))))
+    assert seat.a.decided is not None
+
+
+# --- what is persisted, asked and woken -------------------------------------------------------------
+
+
+def test_what_another_member_says_is_kept_and_what_it_said_before_is_not_kept_again() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    s = seat.vote(2, PREVOTE, V)
+    assert Keep(s) in seat.tell(Received(s))
+    assert seat.tell(Received(s)) == []
+
+
+def test_a_decided_instance_that_is_resumed_owes_its_decision() -> None:
+    seat = Seat(seat=1)
+    certificate = seat.quorum("023", PRECOMMIT, V)
+    seat.tell(ReceivedQuorum(certificate))
+    assert seat.a.step is Step.DECIDED
+    sources = tuple(sorted(seat.leaders[i] for i in (0, 2, 3)))
+    assert seat.tell(Resume()) == [KeepQuorum(certificate), Decide(certificate, sources)]
+    assert seat.tell(Tick()) == []
+
+
+def test_resuming_forgets_what_peers_told_and_asks_and_compares_anew() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.tell(sets_of(seat, "0123"))
+    assert seat.a.standing.build_asked == 0
+    seat.tell(Resume())
+    standing = seat.a.standing
+    assert (standing.recalled, standing.answers, standing.build_asked) == (False, frozenset(), -1)
+    assert standing.relay_at is None
+    assert standing.recall_at == T0 + 5_000
+    seat.now += 3_000
+    seat.tell(Resume())
+    assert seat.a.standing.recall_at == T0 + 8_000
+
+
+def test_with_an_imported_journal_a_round_gets_its_whole_time() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.lock_on(V)
+    seat.lose_round("012")
+    reload(seat, progress=False)
+    seat.now += 60_000
+    seat.begin(observed=False)
+    assert seat.a.place.started_ms == seat.now
+    assert seat.a.place.locked_value == V
+
+
+def test_a_journal_that_says_something_else_is_our_own_mistake() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.wait(1_500)
+    seat.hear_proposal(V)
+    seat.a = changed(seat.a, place=changed(seat.a.place, step=Step.PROPOSE, started_ms=seat.now))
+    seat.tell(Tick())
+    with pytest.raises(InvariantError, match="a second prevote in round 0"):
+        seat.judge(V)
+
+
+def test_a_value_is_asked_of_the_signers_of_its_quorums_its_voters_and_its_proposers() -> None:
+    seat = Seat(n=7, seat=6)
+    seat.begin()
+    seat.hear_proposal(V)  # by seat 0
+    seat.hear("5", PREVOTE, W)
+    seat.hear("4", PREVOTE, V)
+    seat.hear("3", PRECOMMIT, V)
+    voters = (seat.leaders[3], seat.leaders[4], seat.leaders[0])
+    assert Obtain(V, voters) in seat.judge(V, NOT_YET)
+    seat.tell(ReceivedQuorum(seat.quorum("12345", PREVOTE, V)))
+    signers = tuple(sorted(seat.leaders[i] for i in (1, 2, 3, 4, 5)))
+    assert Obtain(V, (*signers, seat.leaders[0])) in seat.judge(V, NOT_YET)
+
+
+def test_we_are_not_our_own_source() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V)
+    assert seat.said(PREVOTE) == [V]
+    seat.a = changed(seat.a, judgements={V: Judgement(NOT_YET, YES, 0)})
+    assert Obtain(V, (seat.leaders[0],)) in seat.judge(V, NOT_YET)
+
+
+@pytest.mark.parametrize(("back_ms", "kept"), [(0, True), (100_000, False)])
+def test_timers_are_bounded_by_the_longest_timeout_from_now(back_ms: int, kept: bool) -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("0", PREVOTE, W)
+    seat.hear_proposal(V)
+    seat.judge(V)
+    seat.hear("2", PREVOTE, NIL)
+    seat.hear("02", PRECOMMIT, NIL)
+    seat.hear("3", PRECOMMIT, V)
+    place = seat.a.place
+    assert (place.prevote_at, place.precommit_at, place.started_ms) == (T0 + 1_000, T0 + 1_000, T0)
+    seat.now -= back_ms
+    seat.tell(Tick(), Arrived())
+    now = seat.a.place
+    limit = seat.now + 60_000
+    assert now.started_ms == seat.now
+    assert (now.prevote_at, now.precommit_at) == ((T0 + 1_000,) * 2 if kept else (limit, limit))
+
+
+@pytest.mark.parametrize("timer", ["prevote_at", "precommit_at"])
+def test_one_timer_alone_is_bounded_too(timer: str) -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.wait(1_500)
+    if timer == "prevote_at":
+        seat.hear("0", PREVOTE, W)
+        seat.hear("2", PREVOTE, NIL)
+    else:
+        seat.hear("02", PRECOMMIT, NIL)
+        seat.hear("3", PRECOMMIT, V)
+    before = seat.a.place
+    assert [getattr(before, name) is not None for name in ("prevote_at", "precommit_at")].count(True) == 1
+    far = seat.now + 60_001
+    seat.a = changed(seat.a, place=changed(before, **{timer: far}))
+    seat.tell(Arrived())
+    assert getattr(seat.a.place, timer) == seat.now + 60_000
+    seat.a = changed(seat.a, place=changed(before, **{timer: far - 1}))
+    unchanged = seat.a.place
+    seat.tell(Arrived())
+    assert seat.a.place is unchanged
+
+
+def test_the_door_refuses_what_the_machine_would_not_keep() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    for round in range(20):
+        seat.lose_round("023", round)
+    far = "round far ahead and not the signer's newest"
+    seat.hear("0", PREVOTE, V, round=40)
+    expected = {3: "round long past", 4: "", 20: "", 22: "", 23: far, 41: ""}
+    assert {round: worth_keeping(seat.a, seat.vote(0, PREVOTE, W, round)) for round in expected} == expected
+    seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V, 20)))
+    assert worth_keeping(seat.a, seat.vote(0, PREVOTE, W, 20)) == "decided"
+
+
+def test_the_status_page_says_what_a_leader_and_later_steps_wait_for() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.tell(sets_of(seat, "012"))
+    assert describe_wait(seat.a) == "sets of 3/4 observers"
+    seat.wait(1_500)
+    seat.hear("12", PREVOTE, V)
+    assert describe_wait(seat.a) == "3/3 prevotes of round 0"
+    seat.wait(1_000)
+    assert describe_wait(seat.a) == "1/3 precommits of round 0"
+    nobody = Agreement(Rules.of(INSTANCE, CONFIG, [], None, Timeouts()))
+    for event in (Resume(), Start(), Tick()):
+        nobody, _ = on_event(nobody, event, T0)
+    assert describe_wait(nobody) == "a proposal, or data to judge it"
+
+
+def wakes(effects: list[Effect]) -> list[int]:
+    return [e.ms for e in effects if isinstance(e, WakeAt)]
+
+
+def test_a_wake_time_is_told_when_it_changes_and_not_again() -> None:
+    seat = Seat()
+    assert wakes(seat.tell(Resume(), Start())) == [T0 + 5_000]
+    assert wakes(seat.tell(Recalled(seat.leaders[1]))) == [T0 + 500]
+    assert wakes(seat.tell(sets_of(seat, "01"))) == []
+    assert wakes(seat.hear("2", PREVOTE, V)) == []
+    assert wakes(seat.wait(500)) == [T0 + 750]
+    assert wakes(seat.tell(ReceivedQuorum(seat.quorum("123", PRECOMMIT, V)))) == []
+    assert seat.a.wake_ms is None
+
+
+def test_a_leader_wakes_at_a_third_and_at_half_of_its_timeout() -> None:
+    seat = Seat(relay_ms=100_000)
+    seat.begin()
+    seen = [seat.a.wake_ms]
+    for _ in range(3):
+        assert seat.a.wake_ms is not None
+        seat.wait(seat.a.wake_ms - seat.now)
+        seen.append(seat.a.wake_ms)
+    assert seen == [T0 + 500, T0 + 750, T0 + 1_500, T0 + 100_000]
+
+
+def test_who_does_not_lead_wakes_for_the_timeouts_alone() -> None:
+    seat = Seat(seat=1, relay_ms=100_000)
+    seat.begin()
+    assert seat.a.wake_ms == T0 + 1_500
+    seat.wait(1_500)
+    seat.hear("0", PREVOTE, V)
+    seat.hear("2", PREVOTE, W)
+    assert seat.a.wake_ms == T0 + 2_500

@@ -158,3 +158,11 @@ def test_evidence_lists_two_leaves_per_id_up_to_the_limit_and_counts_on() -> Non
     assert (len(evidence), count, len(parts)) == (2, 4, 1)
     again, _, _ = find_equivocations(records[::-1], 2)
     assert again == evidence
+
+
+def test_who_once_exceeded_its_prefix_gets_nothing_behind_it() -> None:
+    small, large, last = (
+        a_record(a_key(2), timestamp_ms=GENESIS_MS + i, content=b'"%s"' % (b"x" * n)) for i, n in enumerate((1, 500, 1))
+    )
+    budget = Budget(small.signed_bytes + last.signed_bytes, per_publisher=True)
+    assert cut_to_budget([small, large, last], budget) == ([small], True)
