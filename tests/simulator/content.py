@@ -99,6 +99,10 @@ IDENTITY = {leaf: record.identity for leaf, record in RECORDS.items()}
 ORDER = {leaf: record.order for leaf, record in RECORDS.items()}
 FORGED: Leaves = frozenset(item.forged.leaf for items in POOL for item in items)
 BAD_LEAVES: Leaves = frozenset(record.leaf for record in BAD)
+REVOKED: Leaves = frozenset(r.leaf for item in POOL[0][20:22] for r in (item.true, item.forged))
+"""Their publisher may publish at the first window's block and not at the second's."""
+GRANTED: Leaves = frozenset(r.leaf for item in POOL[0][22:] for r in (item.true, item.forged))
+"""Their publisher may publish at the second window's block only."""
 TRUE_OF = {item.forged.leaf: item.true.leaf for items in POOL for item in items}
 
 
@@ -120,6 +124,11 @@ def window_instance(window: int) -> InstanceId:
 @lru_cache(maxsize=64)
 def late_instance(bundle: int) -> InstanceId:
     return InstanceId(InstanceKind.LATE, bundle)
+
+
+def is_permitted(leaf: bytes, window: int) -> bool:
+    """Whether the publisher may publish at the block of a window, as every chain source shows it."""
+    return leaf not in (GRANTED if window == 0 else REVOKED)
 
 
 def span_of(instance: InstanceId) -> proposals.Span:

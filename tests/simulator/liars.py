@@ -16,6 +16,7 @@ from tests.simulator.content import (
     IDENTITY,
     PARAMETERS,
     POOL,
+    RECORD_BYTES,
     RECORDS,
     Leaves,
     Value,
@@ -24,6 +25,7 @@ from tests.simulator.content import (
     observe,
     window_of,
 )
+from validator.codec.outcome import observation_digest
 from validator.consensus import proposal as proposals
 from validator.consensus import window as windows
 from validator.hashing import hash_body, instance_subject, order_committee
@@ -63,6 +65,7 @@ OFFERS = (
     "two",
     "fork",
 )
+OBSERVES = ("true", "true", "true", "no data", "two", "apart", "apart", "nothing", "bad", "slow")
 DATA = ("serve", "serve", "slow", "never", "some")
 
 
@@ -101,6 +104,8 @@ class Liars:
             self.quiet_ms = end_of(0) + self.rng.randrange(500, 20_000)
         self.vetoes = bool(addresses) and self.rng.random() < 0.2
         self.short: set[Digest] = set()
+        self.apart = 0
+        """How often a liar's observations were split per receiver."""
         if self.vetoes:
             self.offer = "short"
         if not addresses:
@@ -369,8 +374,11 @@ class Liars:
         """A true set, a set nobody has, an extreme price, two observations, or nothing."""
         if self.is_quiet:
             return
-        how = self.rng.choice(("true", "true", "no data", "two", "nothing", "bad", "slow"))
+        how = self.rng.choice(OBSERVES)
         if how == "nothing":
+            return
+        if how == "apart":
+            self.observe_apart(key, book, liar)
             return
         price = self.rng.choice((1, 999_999, 1_000)) if key[1].kind is InstanceKind.WINDOW else None
         leaves = self.any_leaves(key, liar)
@@ -396,6 +404,26 @@ class Liars:
         book.second.append(self.sign(key, liar, OBSERVATION, 0, other))
         self.say(key, chosen, [first])
         self.say(key, [v for v in victims if v not in chosen], book.second[-1:])
+
+    def observe_apart(self, key: Key, book: Book, liar: Address) -> None:
+        """Two observations for each receiver, and no two receivers get the same: what is kept of it differs by member.
+
+        Half of the time they are all of one true set and differ in a price or a count only.
+        """
+        self.apart += 1
+        true = self.rng.random() < 0.5
+        leaves = self.any_leaves(key, liar)
+        for number, victim in enumerate(v for v in self.victims(book) for _ in range(2)):
+            price = 900 + number if key[1].kind is InstanceKind.WINDOW else None
+            root = self.world.root_of(leaves) if true else Root(hash_body(b"apart %d" % number))
+            size = len(leaves) + number
+            observation = Observation(key[1], root, size, size * RECORD_BYTES, price=price, observer=liar)
+            digest = observation_digest(observation)
+            self.world.observations[digest] = observation
+            s = self.sign(key, liar, OBSERVATION, 0, digest)
+            book.observations.setdefault(liar, s)
+            book.second.append(s)
+            self.say(key, [victim], [s])
 
     def any_leaves(self, key: Key, liar: Address) -> Leaves:
         """Some of what exists, forged variants among it."""

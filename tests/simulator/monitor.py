@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tests.simulator.account import Account, Mismatch
 from tests.simulator.content import (
     BAD_LEAVES,
     FORGED,
@@ -19,8 +20,9 @@ from tests.simulator.content import (
     window_instance,
     window_of,
 )
+from validator.consensus.events import Effect, Event
 from validator.consensus.evidence import Evidence
-from validator.consensus.state import Agreement
+from validator.consensus.state import Agreement, encode_progress, restore
 from validator.consensus.votes import Held
 from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
 
@@ -90,6 +92,10 @@ class Monitor:
         self.all_done = False
         self.faulty = {bytes_to_address(i) for i in world.scenario.liars}
         self.expected: set[Address] | None = None
+        self.audits = world.scenario.seed % 16 == 0
+        """Whether every saved state is restored and compared: that takes longer than the step itself. In other runs
+        it is those in which a member moved, or none."""
+        self.restores = self.audits or world.scenario.seed % 4 == 2
 
     def ballot(self, cell: Cell) -> Ballot:
         ballot: Ballot | None = cell.ballot
@@ -176,6 +182,58 @@ class Monitor:
                 self.on_round(node, cell, ballot, after.place.round)
         if after.votes is not before.votes and len(after.votes.said) > 8:
             self.on_size(node, cell, after)
+
+    def on_step(
+        self,
+        node: Node,
+        cell: Cell,
+        event: Event,
+        before: Agreement,
+        after: Agreement,
+        effects: tuple[Effect, ...],
+    ) -> None:
+        """reasons, timers, rounds, wakes, kept, barred, recall: the step is what follows from what was heard."""
+        watched = self.world.scenario.watched
+        lost = node.address in self.excused and node.index not in self.world.scenario.twins
+        if (watched is not None and watched != node.index) or lost or after.rules.own is None:
+            return
+        account = cell.account
+        if account is None:
+            rules = after.rules
+            account = cell.account = Account(cell.key, node.address, rules.committee, rules.timeouts)
+        try:
+            account.follow(event, cell.rows if before.loaded else (), before, after, effects, node.clock())
+        except Mismatch as mismatch:
+            self.fail(mismatch.name, f"member {node.index}, {cell.instance}: {mismatch}")
+        if self.restores and after is not before and (self.audits or after.place is not before.place):
+            self.check_restored(node, cell, after)
+
+    def check_restored(self, node: Node, cell: Cell, saved: Agreement) -> None:
+        """restored: what comes back from the rows is what went into them, every field."""
+        votes = saved.votes
+        own = tuple(cell.journal.values())
+        journaled = {s.signature for s in own}
+        rows = (s for slots in votes.said.values() for kept in slots.values() for s in kept)
+        others = tuple(s for s in rows if s.signature not in journaled)
+        again = restore(saved.rules, encode_progress(saved), own, others, tuple(votes.quorums.values()))
+        floor = saved.round - BEHIND
+        pairs = (
+            ("place", again.place, saved.place),
+            ("standing", again.standing, saved.standing),
+            ("judgements", again.judgements or {}, saved.judgements or {}),
+            ("decided", again.decided, saved.decided),
+            ("wake", again.wake_ms, saved.wake_ms),
+            ("statements", again.votes.said, votes.said),
+            ("quorums", again.votes.quorums, votes.quorums),
+            ("journal", again.journal, saved.journal),
+            ("ahead", again.votes.ahead, votes.ahead),
+            ("rounds heard", _above(again.votes.newest, floor), _above(votes.newest, floor)),
+        )
+        for name, restored, kept in pairs:
+            if restored != kept:
+                self.fail(
+                    "restored", f"member {node.index}, {cell.instance}: {name}: {restored} where {kept} was saved"
+                )
 
     def on_size(self, node: Node, cell: Cell, after: Agreement) -> None:
         """bounded: rows and bytes held. Of each signer two of a kind are kept in each of ROUNDS, one far ahead.
@@ -522,6 +580,11 @@ class Monitor:
 
 def quorum_bytes(q: VoteQuorum) -> int:
     return QUORUM_BYTES + len(q.signatures) * SIGNATURE_BYTES
+
+
+def _above(newest: Mapping[Address, int], floor: int) -> dict[Address, int]:
+    """Of rounds long past nothing is kept that could tell."""
+    return {signer: round for signer, round in newest.items() if round >= floor}
 
 
 def by(node: Node, s: Statement) -> str:

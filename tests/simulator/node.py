@@ -20,6 +20,7 @@ from tests.simulator.content import (
     Leaves,
     Value,
     end_of,
+    is_permitted,
     late_instance,
     make_value,
     observe,
@@ -110,6 +111,7 @@ class Switches:
     clock_only: bool = False
     late_under_window: bool = False
     observers_twice: bool = False
+    permission_by_arrival: bool = False
 
 
 @dataclass(slots=True)
@@ -127,9 +129,12 @@ class Cell:
     served: dict[bytes, int] = field(default_factory=dict)
     block: Block | None = None
     closed: bool = False
+    rows: list[Statement] = field(default_factory=list)
+    """Put there by the door, and by no worker yet."""
     ballot: Any = None
+    account: Any = None
     said_bytes: int = 0
-    """These two belong to the monitor, which finds them here sooner."""
+    """These three belong to the monitor, which finds them here sooner."""
 
     def copy(self) -> Cell:
         return Cell(
@@ -143,6 +148,7 @@ class Cell:
             dict(self.served),
             self.block,
             self.closed,
+            list(self.rows),
         )
 
 
@@ -180,6 +186,8 @@ class Node:
         self.disk = Disk()
         self.old_copy: Disk | None = None
         self.crashed = 0
+        self.arrived: dict[bytes, int] = {}
+        """The window whose block was the newest when a record came. What is judged by it differs by member."""
         self.reset_memory()
 
     def reset_memory(self) -> None:
@@ -274,16 +282,27 @@ class Node:
         world, instance = self.world, cell.instance
         if instance.kind is InstanceKind.WINDOW:
             held = {leaf for leaf in self.disk.leaves if window_instance_of(leaf) == instance}
+            held = {leaf for leaf in held if self.permits(cell, leaf)}
         else:
             stored = self.stored_identities(instance)
             held = {
                 leaf
                 for leaf in self.disk.leaves
-                if IDENTITY[leaf] not in stored and ends_before(leaf, instance) and not self.behind_full(RECORDS[leaf])
+                if IDENTITY[leaf] not in stored
+                and ends_before(leaf, instance)
+                and not self.behind_full(RECORDS[leaf])
+                and self.permits(cell, leaf)
             }
         cell.frozen = self.choose_variants(held)
         self.sets.add(world.root_of(cell.frozen))
         self.observe(cell)
+
+    def permits(self, cell: Cell, leaf: bytes) -> bool:
+        """By the block of the message's own window, or by that of the bundle's last: the same two for everybody."""
+        own, last = window_of(window_instance_of(leaf)), window_of(cell.instance)
+        if self.world.switches.permission_by_arrival:
+            return is_permitted(leaf, self.arrived.get(leaf, own))
+        return is_permitted(leaf, own) or is_permitted(leaf, last)
 
     def observe(self, cell: Cell) -> None:
         """Tell the core what was frozen, also after a crash in between."""
@@ -310,6 +329,7 @@ class Node:
             self.world.at(self.world.now + 500, lambda: self.collect(sight))
             return
         if sight.leaf not in self.disk.leaves:
+            self.arrived[sight.leaf] = min(1, max(0, (self.world.now - end_of(0)) // 20_000))
             self.disk.leaves.add(sight.leaf)
             self.data.add(sight.leaf)
         self.disk.served[sight.leaf] = max(self.disk.served.get(sight.leaf, 0), sight.brokers)
@@ -356,6 +376,7 @@ class Node:
         after, effects = machine.advance(before, event, world.now + self.skew_ms, world.sign)
         world.steps += 1
         if after is before and (not effects or type(effects[0]) is Ignore):
+            world.monitor.on_step(self, cell, event, before, after, effects)
             return True
         crash = world.crash_point() if world.scenario.crash_rate else 0
         switches = world.switches
@@ -372,6 +393,9 @@ class Node:
             return True
         if not self.save(cell, after, effects):
             return True
+        world.monitor.on_step(self, cell, event, before, after, effects)
+        if cell.rows and before.loaded:
+            cell.rows = []
         if crash == 2:
             self.crash()
             return False
@@ -551,6 +575,11 @@ class Node:
         if cell.agreement.decided is not None:
             return
         doubted = source in world.liar_addresses
+        if world.scenario.door_rate and statements and world.rng.random() < world.scenario.door_rate:
+            self.meet_in_rows(cell, [s for s in statements if not doubted or world.is_genuine(s)])
+            statements = ()
+            if self.down:
+                return
         for s in statements:
             if self.down or cell.agreement.decided is not None:
                 return
@@ -571,6 +600,17 @@ class Node:
             self.handle(cell, ReceivedQuorum(q))
         if bodies and not self.down:
             self.handle(cell, Arrived())
+
+    def meet_in_rows(self, cell: Cell, statements: list[Statement]) -> None:
+        """What the door put into the rows is looked at by the next worker, which loads them all."""
+        for s in statements:
+            if (s.signer == self.address or not machine.worth_keeping(cell.agreement, s)) and s not in cell.rows:
+                cell.rows.append(s)
+        if cell.rows:
+            self.world.met_in_rows += 1
+            cell.version += 1
+            self.reload(cell)
+            self.handle(cell, Tick())
 
     def is_current(self, key: Key) -> bool:
         """Known and not void: a window agreed anew has a new config digest."""
@@ -618,6 +658,7 @@ class Node:
     def on_push(self, leaves: tuple[bytes, ...]) -> None:
         for leaf in leaves:
             if leaf not in BAD_LEAVES and leaf not in self.disk.leaves:
+                self.arrived[leaf] = min(1, max(0, (self.world.now - end_of(0)) // 20_000))
                 self.disk.leaves.add(leaf)
                 self.data.add(leaf)
 
@@ -648,10 +689,12 @@ class Node:
         cell = self.disk.cells.get(key)
         if cell is None or not self.is_current(key):
             return
+        known = digest in self.bodies, len(self.data), len(cell.named)
         self.data |= leaves - BAD_LEAVES
         if digest in self.world.values:
             self.bodies.add(Digest(digest))
             self.keep_named(cell, statements, [Digest(digest)])
+            news = known != (True, len(self.data), len(cell.named))
             for s in statements:
                 if self.down:
                     return
@@ -661,7 +704,7 @@ class Node:
                 return
             if cell.agreement.decided is not None:
                 self.settle(cell)
-            else:
+            elif news:  # else the same question would bring the same answer, at the pace of the network
                 self.handle(cell, Arrived())
         elif not leaves & BAD_LEAVES:
             self.sets.add(Root(digest))
@@ -730,7 +773,7 @@ class Node:
         n = len(cell.agreement.rules.committee)
         served = self.disk.served
         sightings = {Digest(leaf): Sighting(served.get(leaf, 0), count) for leaf, count in seen.items()}
-        records = [RECORDS[leaf] for leaf in sorted(set(union) - BAD_LEAVES)]
+        records = [RECORDS[leaf] for leaf in sorted(set(union) - BAD_LEAVES) if self.permits(cell, leaf)]
         full_ends = None
         if instance.kind is InstanceKind.LATE:
             stored = self.stored_identities(instance)
@@ -785,6 +828,8 @@ class Node:
                 (theirs, Sighting(served.get(theirs.leaf, 0))), (ours, Sighting(served.get(ours.leaf, 0)))
             )
 
+        if not all(self.permits(cell, leaf) for leaf in value.leaves):
+            return NO
         late = cell.instance.kind is InstanceKind.LATE
         stored: set[Identity] | None = None
         if late:
@@ -879,6 +924,14 @@ class Node:
             world.monitor.excuse(self)
         world.at(world.now + world.rng.randrange(50, 4_000), self.boot)
 
+    def leave(self, returns_ms: int) -> None:
+        """Not there for a while, for no fault of its own; what it holds is on its disk."""
+        if not self.down:
+            self.world.absences += 1
+            self.down = True
+            self.crashed += 1
+            self.world.at(returns_ms, self.boot)
+
     def boot(self) -> None:
         world = self.world
         self.down = False
@@ -897,14 +950,15 @@ class Node:
         self.plan()
 
     def reload(self, cell: Cell) -> None:
-        """The state as rows, and back."""
+        """The state as rows, and back, with what came into the rows meanwhile."""
         a = cell.agreement
         own = tuple(cell.journal.values())
         if self.world.switches.forget_proposals:
             own = tuple(s for s in own if s.kind is not StatementKind.PROPOSAL)
-        others = tuple(s for s in a.votes.statements() if s.signer != a.rules.own)
+        journaled = {s.signature for s in cell.journal.values()}
+        others = tuple(s for s in a.votes.statements() if s.signature not in journaled)
         cell.agreement = states.restore(
-            a.rules, states.encode_progress(a), own, others, tuple(a.votes.quorums.values())
+            a.rules, states.encode_progress(a), own, (*others, *cell.rows), tuple(a.votes.quorums.values())
         )
 
     def snapshot(self) -> None:

@@ -55,6 +55,10 @@ def run_seed(
         "members_gone": len(scenario.gone),
         "disks_lost": len(scenario.disk_lost),
         "old_copies": len(scenario.old_copy),
+        "words_of_twins": world.twin_words,
+        "absences": world.absences,
+        "met_in_rows": world.met_in_rows,
+        "observations_split": world.liars.apart,
     }
     counts = world.monitor.counts
     return Result(

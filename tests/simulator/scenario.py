@@ -55,6 +55,12 @@ class Scenario:
     gone: frozenset[int] = frozenset()
     disk_lost: frozenset[int] = frozenset()
     old_copy: frozenset[int] = frozenset()
+    twins: frozenset[int] = frozenset()
+    """Members whose key a second machine uses too."""
+    away: tuple[tuple[int, int, int], ...] = ()
+    """(member, from, until): not there at all in between, though nothing is wrong with it."""
+    door_rate: float = 0.0
+    """How often what comes is put into the rows first, and met there by a worker that loads them."""
     crashes: int = 0
     crash_rate: float = 0.0
     stale_rate: float = 0.0
@@ -67,10 +73,13 @@ class Scenario:
     variants: bool = False
     sights: tuple[tuple[tuple[Sight, ...], ...], ...] = ()
     prices: tuple[tuple[int | None, ...], ...] = ()
+    # checks
+    watched: int | None = None
+    """The member whose every step is accounted for; None: all. In every other plain run it is none, for speed."""
 
     @property
     def faulty(self) -> frozenset[int]:
-        return self.liars | self.gone | self.disk_lost | self.old_copy
+        return self.liars | self.gone | self.disk_lost | self.old_copy | self.twins
 
     @property
     def is_calm(self) -> bool:
@@ -84,6 +93,7 @@ class Scenario:
             and not self.variants
             and not self.lossy_for_ever
             and not self.stale_rate
+            and not self.away
         )
         together = max(self.pull_ms) <= 50 and max(self.skew_ms) - min(self.skew_ms) <= 50
         return quiet and together and self.bound_ms <= 60 and not any(self.block_late_ms)
@@ -94,7 +104,7 @@ def draw(seed: int, validators: int | None = None, *, plain: bool = False) -> Sc
     r = random.Random(seed * 2 + 1)
     n = validators if validators is not None else r.choice(SIZES)
     if plain:
-        s = Scenario(seed, n, (tuple(range(n)),) * WINDOWS, loss=0.05, lossy_for_ever=True)
+        s = Scenario(seed, n, (tuple(range(n)),) * WINDOWS, loss=0.05, lossy_for_ever=True, watched=seed % (2 * n))
         s.skew_ms = s.block_late_ms = (0,) * n
         s.pull_ms = tuple(r.randrange(30) for _ in range(n))
         _draw_content(s, r, items=6, seen=0.95, late=0.05, forged=0.0)
@@ -112,6 +122,7 @@ def draw(seed: int, validators: int | None = None, *, plain: bool = False) -> Sc
         seen=r.choice((0.5, 0.8, 0.95, 1.0)),
         late=r.choice((0.0, 0.1, 0.4)),
         forged=r.choice((0.0, 0.0, 0.3)),
+        unreached=r.choice((0.0, 0.0, 0.2)),
     )
     return s
 
@@ -173,10 +184,19 @@ def _draw_members(s: Scenario, r: random.Random) -> None:
     if r.random() < 0.15:
         s.head_late_ms = r.randrange(3_000)
     _draw_faulty(s, r)
+    if s.heal_ms and r.random() < 0.3:
+        s.away = tuple(_draw_absence(s, r) for _ in range(r.randrange(1, 4)))
+    s.door_rate = r.choice((0.0, 0.0, 0.1, 0.4))
     if s.heal_ms and r.random() < 0.6:
         s.crashes, s.crash_rate = r.randrange(1, 5), r.choice((0.005, 0.02, 0.06))
     if s.heal_ms and r.random() < 0.3:
         s.stale_rate = r.choice((0.01, 0.05))
+
+
+def _draw_absence(s: Scenario, r: random.Random) -> tuple[int, int, int]:
+    """From before the cut-off, or from any time on; back when the network heals at the latest."""
+    leaves = end_of(0) + r.randrange(-900, max(1, s.heal_ms - end_of(0)))
+    return r.randrange(s.members), leaves, min(s.heal_ms, leaves + r.randrange(200, 20_000))
 
 
 def _draw_faulty(s: Scenario, r: random.Random) -> None:
@@ -186,7 +206,7 @@ def _draw_faulty(s: Scenario, r: random.Random) -> None:
     room = [(len(c) - 1) // 3 if c else 0 for c in s.committees]
     if r.random() < 0.2:
         return
-    groups: dict[str, set[int]] = {"liars": set(), "gone": set(), "disk_lost": set(), "old_copy": set()}
+    groups: dict[str, set[int]] = {"liars": set(), "gone": set(), "disk_lost": set(), "old_copy": set(), "twins": set()}
     only = r.choice((None, None, "liars"))
     for i in order:
         inside = [k for k, c in enumerate(s.committees) if i in c]
@@ -194,24 +214,30 @@ def _draw_faulty(s: Scenario, r: random.Random) -> None:
             continue
         for k in inside:
             room[k] -= 1
-        kind = only or r.choice(("liars", "liars", "liars", "liars", "gone", "disk_lost", "old_copy"))
+        kind = only or r.choice(("liars", "liars", "liars", "liars", "gone", "disk_lost", "old_copy", "twins"))
         if not s.heal_ms and kind in ("disk_lost", "old_copy"):
             kind = "liars"
         groups[kind].add(i)
     s.liars, s.gone = frozenset(groups["liars"]), frozenset(groups["gone"])
     s.disk_lost, s.old_copy = frozenset(groups["disk_lost"]), frozenset(groups["old_copy"])
+    s.twins = frozenset(groups["twins"])
 
 
-def _draw_content(s: Scenario, r: random.Random, *, items: int, seen: float, late: float, forged: float) -> None:
+def _draw_content(
+    s: Scenario, r: random.Random, *, items: int, seen: float, late: float, forged: float, unreached: float = 0.0
+) -> None:
     s.variants = forged > 0
     sights, prices = [], []
     for window in range(s.windows):
         end = end_of(window)
         rows: list[list[Sight]] = [[] for _ in range(s.members)]
+        cut_off = {i for i in range(s.members) if r.random() < unreached}  # no broker answers them in this window
         for index in sorted(r.sample(range(POOL_SIZE), items)):
             item = POOL[window][index]
             lied = r.random() < forged
-            for row in rows:
+            for member_index, row in enumerate(rows):
+                if member_index in cut_off:
+                    continue
                 if r.random() < late:
                     row.append(Sight(end + r.randrange(100, 30_000), item.true.leaf, 2))
                 elif r.random() < seen:

@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import Any
 
-from tests.simulator.content import RECORDS, Leaves, Value, end_of, late_instance, root_of, window_instance, window_of
+from tests.simulator.content import (
+    RECORDS,
+    Leaves,
+    Value,
+    end_of,
+    late_instance,
+    observe,
+    root_of,
+    window_instance,
+    window_of,
+)
 from tests.simulator.liars import Liars
 from tests.simulator.monitor import Monitor, Violation
 from tests.simulator.node import BOOT_MS, Key, Node, Switches, budgets
@@ -16,6 +26,7 @@ from tests.simulator.scenario import Scenario, member
 from validator.consensus.proposal import Scope
 from validator.hashing import hash_body
 from validator.model import (
+    NIL,
     Address,
     Block,
     Digest,
@@ -52,6 +63,9 @@ class World:
         self.repeated = 0
         self.stale = 0
         self.lies = 0
+        self.twin_words = 0
+        self.absences = 0
+        self.met_in_rows = 0
         self.trace: list[str] | None = [] if trace else None
         self.tokens: dict[bytes, tuple[Address, Content]] = {}
         self.values: dict[Digest, Value] = {}
@@ -104,8 +118,41 @@ class World:
             if s.reopen:
                 self.reopens_ms[node.index] = end_of(1) + 20_000 + self.rng.randrange(2_000)
                 self.at(self.reopens_ms[node.index], node.plan)
+            if node.index in s.twins:
+                self.monitor.excuse(node)
+                for _ in range(self.rng.randrange(1, 5)):
+                    self.at(end_of(0) + self.rng.randrange(-900, 9_000), self._twin_speaks, node)
             if node.index in s.disk_lost or node.index in s.old_copy:
                 self.at(end_of(0) + self.rng.randrange(1_000, max(2_000, s.heal_ms - end_of(0))), self._break, address)
+
+        for index, leaves_ms, returns_ms in s.away:
+            absent = self.nodes.get(member(index))
+            if absent is not None and index not in s.gone:
+                self.at(leaves_ms, absent.leave, returns_ms)
+
+    def _twin_speaks(self, node: Node) -> None:
+        """A second machine with the member's key says something of its own, to some or to the member itself."""
+        keys = [key for key in sorted(node.disk.cells, key=str) if node.address in self.committee(key)]
+        keys = keys or [self.key_of(window_instance(0), node)]
+        key, rng = self.rng.choice(keys), self.rng
+        cell = node.disk.cells.get(key)
+        kind = rng.choice(
+            (StatementKind.OBSERVATION, StatementKind.PREVOTE, StatementKind.PREVOTE, StatementKind.PRECOMMIT)
+        )
+        at = cell.agreement.round if cell is not None else 0
+        value = rng.choice([NIL, hash_body(b"of the twin"), *sorted(self.values)])
+        if kind is StatementKind.OBSERVATION:
+            value, observation = observe(node.address, key[1], frozenset(), None)
+            self.root_of(frozenset())
+            self.observations[value] = observation
+        round = 0 if kind is StatementKind.OBSERVATION else max(0, at + rng.choice((-1, 0, 0, 0, 1, 2, 5)))
+        s = self.sign(Statement(kind, key[0], key[1], round, value, node.address))
+        self.twin_words += 1
+        others = [a for a in self.addresses if a in self.nodes and rng.random() < 0.6]
+        for address in others or [node.address]:
+            self.at(
+                self.now + rng.randrange(1, 60), self.deliver, self.addresses[0], address, ("say", key, (s,), (), ())
+            )
 
     def _break(self, address: Address) -> None:
         node = self.nodes[address]
