@@ -483,8 +483,10 @@ def _fill_chain(chain: FakeChain, plan: Plan) -> None:
     for stream, balance in plan.balances.items():
         chain.stake_store(stream, balance, 4, plan.partitions[stream])
     chain.stake_consumer(CONSUMER.address, STAKE, 4)
+    wallets = {key.address: wallet for key, wallet in zip(MEMBERS, plan.wallet_addresses(), strict=True)}
     for address, metadata in plan.nodes.items():
-        chain.stake_node(address, plan.stakes.get(address, STAKE), 4, metadata)
+        own = {"arweave": encode_base64url(wallets[address])} if address in wallets else {}
+        chain.stake_node(address, plan.stakes.get(address, STAKE), 4, {**own, **metadata})
     chain.publishers = plan.publishers
     chain.contract_signatures = plan.contract_signatures
 

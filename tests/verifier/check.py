@@ -58,18 +58,20 @@ def check_run(run: Run, chain: Chain, gateway: Gateway) -> Findings:
     with findings.examining(Claim.LEDGER, "payments"):
         check_payments(run, chain, states, bundles, len(truth.receipts), findings)
     with findings.examining(Claim.KILLED, "collected.json"):
-        _check_collected(run, gateway, truth, bundles, findings)
+        _check_collected(run, states, gateway, truth, bundles, findings)
     return findings
 
 
-def _check_collected(run: Run, gateway: Gateway, truth: Truth, bundles: list[Archived], findings: Findings) -> None:
+def _check_collected(
+    run: Run, states: States, gateway: Gateway, truth: Truth, bundles: list[Archived], findings: Findings
+) -> None:
     """What needs the word of validators: refusals, and the kill that may excuse a second payment."""
     collected = read_json(run.folder / "collected.json")
     check_rejections(run, truth, collected, findings)
     check_killed(run, collected, bundles, findings)
     paid: dict[int, int] = {}
     with findings.examining(Claim.UPLOADS, "gateway"):
-        paid = check_uploads(run, gateway, bundles, collected.get("killed"), findings)
+        paid = check_uploads(run, states, gateway, bundles, collected.get("killed"), findings)
     summarise(run, bundles, paid, findings)
 
 

@@ -1,7 +1,8 @@
 """What the contracts held at one block: nodes, stores, balances, permissions. Read by block hash, each block once.
 
 Texts on chain are anybody's. The rules for reading them are the network's: a node's metadata is a JSON object of at
-most 4 KiB whose URLs are 1 to 256 printable ASCII characters; a stream's ``partitions`` is 1 to 100, else 1.
+most 4 KiB whose URLs are 1 to 256 printable ASCII characters and whose ``arweave`` is a wallet in base64url; a
+stream's ``partitions`` is 1 to 100, else 1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.verifier.chain import Chain, Reverted
+from validator.codec.arweave import decode_storage_id
+from validator.errors import MalformedInput
 from validator.model import Address, Digest
 
 NODES_AT_A_TIME = 50
@@ -31,6 +34,8 @@ class StakedNode:
     stake: int
     is_broker: bool
     is_validator: bool
+    wallet: bytes | None
+    """The Arweave address that its uploads are paid from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,9 @@ class States:
             for text, stake, metadata in zip(addresses, stakes, texts, strict=True):
                 address = Address(bytes.fromhex(text.removeprefix("0x")))
                 said = read_object(metadata, MAX_NODE_METADATA)
-                nodes[address] = StakedNode(address, stake, is_url(said.get("http")), is_url(said.get("validator")))
+                nodes[address] = StakedNode(
+                    address, stake, is_url(said.get("http")), is_url(said.get("validator")), read_wallet(said)
+                )
             start += NODES_AT_A_TIME
         return nodes
 
@@ -157,6 +164,14 @@ def read_partitions(metadata: bytes) -> int:
 def is_url(value: Any) -> bool:
     printable = isinstance(value, str) and 1 <= len(value) <= 256 and all("!" <= c <= "~" for c in value)
     return printable and value.startswith(("http://", "https://"))
+
+
+def read_wallet(said: Mapping[str, Any]) -> bytes | None:
+    """``arweave`` of a node's metadata: 32 bytes in their one form of base64url."""
+    try:
+        return bytes(decode_storage_id(said.get("arweave")))
+    except MalformedInput:
+        return None
 
 
 def read_object(text: bytes, max_bytes: int) -> dict[str, Any]:

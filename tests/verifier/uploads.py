@@ -16,6 +16,7 @@ from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Member, Run
 from tests.verifier.gateway import Gateway
+from tests.verifier.state import States
 from validator.codec.arweave import Transaction, compute_address, decode_storage_id, encode_base64url
 from validator.hashing import order_committee
 from validator.model import Address, StorageId
@@ -44,7 +45,12 @@ class Payment:
 
 
 def check_uploads(
-    run: Run, gateway: Gateway, bundles: Sequence[Archived], killed: Mapping[str, Any] | None, findings: Findings
+    run: Run,
+    states: States,
+    gateway: Gateway,
+    bundles: Sequence[Archived],
+    killed: Mapping[str, Any] | None,
+    findings: Findings,
 ) -> dict[int, int]:
     """Compare; returns how often each bundle was paid for. ``killed``: what was collected about a killed validator."""
     books = gateway.stats()
@@ -56,7 +62,7 @@ def check_uploads(
         where = f"bundle {bundle.number}"
         with findings.examining(Claim.UPLOADS, where):
             own = by_root[bundle.accepted.report.bundle_root.hex()]
-            faults = list(_find_owner_faults(run, bundle, own))
+            faults = list(_find_owner_faults(states, bundle, own))
             if len(own) > 1 and not is_excused(run, gateway, bundle, own, killed):
                 faults.append(f"was paid for {len(own)} times: {[payment.wallet for payment in own]}")
             findings.faultless(Claim.UPLOADS, where, faults)
@@ -72,15 +78,26 @@ def check_uploads(
     return {b.number: len(by_root[b.accepted.report.bundle_root.hex()]) for b in bundles}
 
 
-def _find_owner_faults(run: Run, bundle: Archived, payments: Sequence[Payment]) -> Iterator[str]:
-    wallet = encode_base64url(compute_address(bundle.transaction.owner))
-    member = member_of(run, wallet)
+def _find_owner_faults(states: States, bundle: Archived, payments: Sequence[Payment]) -> Iterator[str]:
+    owner = compute_address(bundle.transaction.owner)
+    member = wallets_of(states, bundle).get(owner)
     if member is None:
-        yield f"is owned by {wallet}, who is no validator"
-    elif member.address != bundle.accepted.report.uploader:
+        yield f"is owned by {encode_base64url(owner)}, which is not the wallet of one member"
+    elif member != bundle.accepted.report.uploader:
         yield "was announced by another node than its owner"
     if bundle.transaction.id not in {payment.storage_id for payment in payments}:
         yield "was not paid for in the transaction that the report names"
+
+
+def wallets_of(states: States, bundle: Archived) -> Mapping[bytes, Address]:
+    """The member behind each wallet, by what members named on chain at the block of the bundle's last window.
+
+    A wallet that two of them name is nobody's.
+    """
+    nodes = states.at(bundle.block_hash).nodes
+    named = [(nodes[m].wallet, m) for m in bundle.accepted.committee if m in nodes]
+    times = Counter(wallet for wallet, _ in named)
+    return {wallet: member for wallet, member in named if wallet is not None and times[wallet] == 1}
 
 
 def member_of(run: Run, wallet: str) -> Member | None:

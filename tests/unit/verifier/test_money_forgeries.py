@@ -444,6 +444,22 @@ def by_a_stranger(plan: Plan) -> None:
     plan.wallets = {0: WALLETS[0]}
 
 
+def share_a_wallet(plan: Plan) -> None:
+    """Member 1 names the wallet on chain that member 0 pays with."""
+    name_wallet(plan, 1, a_wallet().address)
+
+
+def lend_the_wallet(plan: Plan) -> None:
+    """The wallet that pays is named by member 1 alone, and member 0 announces its uploads."""
+    name_wallet(plan, 1, a_wallet().address)
+    name_wallet(plan, 0, WALLETS[1])
+
+
+def name_wallet(plan: Plan, member: int, wallet: bytes) -> None:
+    address = MEMBERS[member].address
+    plan.nodes[address] = {**plan.nodes[address], "arweave": encode_base64url(wallet)}
+
+
 def pay_for_nothing(run: FinishedRun) -> None:
     run.gateway.upload(b"data", (("Bundle-Root", "ab" * 32),), GENESIS_MS)
 
@@ -465,7 +481,9 @@ UPLOADS = [
     Forgery("the second payment was before the kill", Claim.UPLOADS, TWICE, killed(killed_ms=40_000), pay_again()),
     Forgery("the first payment was after the kill", Claim.UPLOADS, TWICE, killed(killed_ms=5_000), pay_again()),
     Forgery("the killed one was long back", Claim.UPLOADS, TWICE, killed(), pay_again(at_ms=36_000)),
-    Forgery("the uploader is a stranger", Claim.UPLOADS, "who is no validator", by_a_stranger),
+    Forgery("the uploader is a stranger", Claim.UPLOADS, "not the wallet of one member", by_a_stranger),
+    Forgery("two members name one wallet", Claim.UPLOADS, "not the wallet of one member", share_a_wallet),
+    Forgery("the wallet is another member's", Claim.UPLOADS, "was announced by another node", lend_the_wallet),
     Forgery(
         "another than the uploader announced it",
         Claim.UPLOADS,
