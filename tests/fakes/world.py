@@ -133,6 +133,9 @@ class World:
         self.brokers = tuple(brokers)
         self.stores: tuple[Store, ...] = (Store(STREAM, 10**15, 1),)
         self.publishers: set[tuple[str, bytes]] = {(STREAM, PUBLISHER.address)}
+        self.permits: Callable[[str, bytes, Block], bool] = lambda stream, who, _block: (stream, who) in self.publishers
+        self.stores_at: Callable[[Block], tuple[Store, ...]] = lambda _block: self.stores
+        """What the chain says block by block; a test may have it change."""
         self.valid_for: set[tuple[bytes, bytes]] = set()
         self.deliveries: dict[Address, list[Delivery]] = {broker: [] for broker in brokers}
         self.brokers_down: set[Address] = set()
@@ -242,12 +245,12 @@ class WorldChain:
         world = self.world
         world.require_present(block)
         return ChainState(
-            block, world.nodes_at(block.number), world.stores, f"0x{CONTRACTS.node_manager.hex()}/system", {}
+            block, world.nodes_at(block.number), world.stores_at(block), f"0x{CONTRACTS.node_manager.hex()}/system", {}
         )
 
     def fetch_publish_permission(self, stream_id: str, publisher: bytes, block: Block) -> bool:
         self.world.require_present(block)
-        return (stream_id, publisher) in self.world.publishers
+        return self.world.permits(stream_id, publisher, block)
 
     def fetch_consumer_balances(self, consumers: Sequence[Address], block: Block) -> Mapping[Address, int]:
         self.world.require_present(block)

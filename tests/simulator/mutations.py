@@ -330,8 +330,8 @@ def _upper_median(values: Any) -> int:
 _judge_entry = proposal._judge_entry
 
 
-def _judge_entry_without_full(entry: Any, members: Any, own: Any, budget: Any, worse_variant: Any) -> Any:
-    return _judge_entry(replace(entry, flags=entry.flags & ~Flag.FULL), members, own, budget, worse_variant)
+def _judge_entry_without_full(entry: Any, *arguments: Any) -> Any:
+    return _judge_entry(replace(entry, flags=entry.flags & ~Flag.FULL), *arguments)
 
 
 def _span_of_horizon(instance: Any) -> proposal.Span:

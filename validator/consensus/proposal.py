@@ -273,6 +273,10 @@ def judge_validity(
     return YES
 
 
+Seen = Callable[[StreamPart], tuple[Sequence[Record], bool]]
+"""Messages of a partition in the sets of used observations that are here, and whether these are all of the sets."""
+
+
 def judge_acceptability(
     outcome: Outcome,
     records: Sequence[Record],
@@ -282,12 +286,16 @@ def judge_acceptability(
     worse_variant: Callable[[Record, Record], bool] | None,
     stored: Set[Identity] | None = None,
     behind_full: Callable[[Record], bool] | None = None,
+    admits: Callable[[Record], bool] | None = None,
+    seen: Seen | None = None,
 ) -> Verdict:
     """Whether a fresh proposal may be prevoted by this validator.
 
     ``scope`` is what the own chain says (None: not known yet); ``own`` the frozen observed set.
     ``worse_variant(theirs, ours)`` ranks two variants, None from round n on. For late sets ``stored`` are the
-    identities among ``records`` that an agreed set already holds, None if that is not known yet.
+    identities among ``records`` that an agreed set already holds, None if that is not known yet. ``admits`` says
+    whether scope and permission let a message in, also where the set was held for another reason. ``seen``: see
+    ``_judge_cut``; without it only what was observed here justifies that something was cut.
     """
     if scope is None:
         return not_yet("chain state at B is not known")
@@ -297,24 +305,33 @@ def judge_acceptability(
     named = {e.stream_part for e in outcome.entries}
     if named - set(scope.budgets) or (not late and set(scope.budgets) - named):
         return no("entries are not the partitions in scope")
+    if late and not all(e.count for e in outcome.entries):
+        return no("an entry of a late set holds nothing")
     if late and stored is None:
         return not_yet("identities of earlier sets are not all known")
     if stored:
         return no("a message is already in an agreed set")
+    if admits is not None and not all(admits(r) for r in records):
+        return no("a message that the chain does not admit")
     if behind_full is not None and any(behind_full(r) for r in records):
         return no("a message sorts behind the end of a full entry of its window")
     parts = group_by_part(records)
     own_parts = group_by_part(own)
     for entry in outcome.entries:
-        members = parts.get(entry.stream_part, [])
+        part = entry.stream_part
         verdict = _judge_entry(
-            entry, members, own_parts.get(entry.stream_part, []), scope.budgets[entry.stream_part], worse_variant
+            entry, parts.get(part, []), own_parts.get(part, []), scope.budgets[part], worse_variant, seen
         )
         if verdict.answer is not Answer.YES:
             return verdict
-    left = [part for part in own_parts if part in scope.budgets and part not in named]
-    if late and left:
-        return no("an observed late message is not in the proposal")
+    if late:
+        for part, lacking in own_parts.items():
+            if part in scope.budgets and part not in named:
+                verdict = _judge_cut("no entry", [], lacking, scope.budgets[part], part, seen)
+                if verdict.answer is Answer.NO:
+                    return no("an observed late message is not in the proposal")
+                if verdict.answer is Answer.NOT_YET:
+                    return verdict
     return YES
 
 
@@ -324,6 +341,7 @@ def _judge_entry(
     own: Sequence[Record],
     budget: Budget,
     worse_variant: Callable[[Record, Record], bool] | None,
+    seen: Seen | None,
 ) -> Verdict:
     where = f"{entry.stream_id}#{entry.partition}"
     full = Flag.FULL in entry.flags
@@ -334,19 +352,57 @@ def _judge_entry(
         return no(f"{where} is marked full, yet any message would fit")
     held = {r.identity: r for r in members}
     missing = [r for r in own if r.identity not in held]
-    if full:
-        overflow, cut = cut_to_budget(sorted([*members, *missing], key=lambda r: r.order), budget)
-        if missing and not cut:
-            return no(f"{where} is marked full, yet an observed message fits")
-        within = {r.identity for r in overflow}
-        missing = [r for r in missing if r.identity in within]
-        if missing:
-            return no(f"{where} lacks an observed message before the end of the full entry")
-    elif missing:
+    if missing and not full:
         return no(f"{where} lacks {len(missing)} observed messages")
+    verdict = _judge_cut(where, members, missing, budget, entry.stream_part, seen)
+    if verdict.answer is not Answer.YES:
+        return verdict
     if worse_variant is not None:
         for record in own:
             theirs = held.get(record.identity)
             if theirs is not None and theirs.leaf != record.leaf and worse_variant(theirs, record):
                 return no(f"{where} holds a worse variant")
     return YES
+
+
+def _judge_cut(
+    where: str,
+    members: Sequence[Record],
+    missing: Sequence[Record],
+    budget: Budget,
+    part: StreamPart,
+    seen: Seen | None,
+) -> Verdict:
+    """Whether observed messages may be missing from a full entry, or from a late set without entry for them.
+
+    An entry ends before the first message of the leader's union that does not fit. Nothing behind its end is asked,
+    though it would fit itself: two members whose own messages fit, and fit no longer together, would block each other
+    for ever, and one that shows a large message to leaders alone would block everybody. But that first message has to
+    be shown: it is a missing one of our own, or it stands before that in the set of an observation the proposal
+    names; else whoever leads could drop what a small budget holds. "Not yet" while such sets are not all here.
+    """
+    for publisher, lacking in _by_limit(missing, budget).items():
+        kept = _by_limit(members, budget).get(publisher, [])
+        spent = sum(r.signed_bytes for r in kept)
+        first = lacking[0]
+        if kept and first.order < kept[-1].order:
+            return no(f"{where} lacks an observed message before the end of the full entry")
+        if spent + first.signed_bytes > budget.limit:
+            continue
+        others, complete = seen(part) if seen is not None else ((), True)
+        end = kept[-1].order if kept else None
+        if not any(
+            r.order < first.order and (end is None or r.order > end) and spent + r.signed_bytes > budget.limit
+            for r in _by_limit(others, budget).get(publisher, [])
+        ):
+            reason = f"{where} is marked full, yet an observed message fits"
+            return no(reason) if complete else not_yet(reason)
+    return YES
+
+
+def _by_limit(records: Sequence[Record], budget: Budget) -> dict[bytes, list[Record]]:
+    """Records that share one limit, in canonical order: those of a publisher, or all."""
+    groups: dict[bytes, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda r: r.order):
+        groups[record.message.publisher_id if budget.per_publisher else b""].append(record)
+    return groups

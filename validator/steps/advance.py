@@ -46,6 +46,7 @@ from validator.consensus.events import (
 )
 from validator.consensus.proposal import (
     Answer,
+    Scope,
     Span,
     Verdict,
     build_outcome,
@@ -70,10 +71,12 @@ from validator.model import (
     SignatureType,
     Statement,
     StatementKind,
+    StreamPart,
     VoteQuorum,
 )
 from validator.parameters import ParameterSet
 from validator.ports import PRUNED, Gossip, HeldVotes, StaleState, StepResult, StoredRound
+from validator.steps.admission import Admits, admission_to, late_scope
 from validator.steps.collect import sightings_of
 from validator.steps.context import Context, EpochConfig, NotYet, instance_config, require_bundle, scope_of
 from validator.steps.late import behind_full_entry
@@ -403,11 +406,6 @@ class _Instance:
         observations = self._used_observations()
         if len(observations) < self.rules.quorum:
             return []
-        try:
-            scope = scope_of(self.context, self.instance)
-        except TransientError as error:
-            log.info("proposal.not_yet", instance=str(self.instance), reason=str(error))
-            return []
         sightings = self._sightings()
         records: dict[Digest, Record] = {}
         holders: dict[Digest, int] = {}
@@ -420,11 +418,13 @@ class _Instance:
             leaf: replace(sightings[leaf], observers=n) if leaf in sightings else Sighting(0, n)
             for leaf, n in holders.items()
         }
-        late = self.instance.kind is InstanceKind.LATE
-        candidates = list(records.values())
-        if late:
-            stored = self.context.store.archive.stored_identities([r.identity for r in candidates])
-            candidates = [r for r in candidates if r.identity not in stored]
+        try:
+            scope = self._scope([r.message.stream_part for r in records.values()])
+            admits = admission_to(self.context, self.instance)
+            candidates = self._storable([r for r in records.values() if admits(r)])
+        except TransientError as error:
+            log.info("proposal.not_yet", instance=str(self.instance), reason=str(error))
+            return []
         outcome, kept = build_outcome(
             self.instance,
             scope,
@@ -432,7 +432,6 @@ class _Instance:
             dict(observations.values()),
             len(self.rules.committee),
             self.config.parameters,
-            behind_full_entry(self.context) if late else None,
         )
         body = encode_outcome(outcome)
         self.context.store.sets.save_set(set_root(outcome.entries), kept)
@@ -519,9 +518,15 @@ class _Instance:
 
     def _judge_acceptability(self, outcome: Outcome, round: int) -> Verdict:
         try:
-            scope = scope_of(self.context, self.instance)
-        except TransientError:
-            scope = None
+            return self._ask_chain(outcome, round)
+        except TransientError as error:
+            return not_yet(f"the chain cannot tell now: {error}")
+
+    def _ask_chain(self, outcome: Outcome, round: int) -> Verdict:
+        own = self._own_asked(outcome)
+        parts = [e.stream_part for e in outcome.entries] + [r.message.stream_part for r in own]
+        scope = self._scope(parts)
+        admits = admission_to(self.context, self.instance)
         records = load_records(self.context, set_root(outcome.entries))
         sightings = self._sightings()
         worse = None
@@ -532,9 +537,11 @@ class _Instance:
                     (theirs, sightings.get(theirs.leaf, Sighting())), (ours, sightings.get(ours.leaf, Sighting()))
                 )
 
-        own = self._own_asked(outcome)
+        def seen(part: StreamPart) -> tuple[Sequence[Record], bool]:
+            return self._seen(outcome, part, admits)
+
         if self.instance.kind is InstanceKind.WINDOW:
-            return judge_acceptability(outcome, records, scope, own, worse_variant=worse)
+            return judge_acceptability(outcome, records, scope, own, worse_variant=worse, admits=admits, seen=seen)
         return judge_acceptability(
             outcome,
             records,
@@ -543,17 +550,45 @@ class _Instance:
             worse_variant=worse,
             stored=self.context.store.archive.stored_identities([r.identity for r in records]),
             behind_full=behind_full_entry(self.context),
+            admits=admits,
+            seen=seen,
         )
+
+    def _seen(self, outcome: Outcome, part: StreamPart, admits: Admits) -> tuple[Sequence[Record], bool]:
+        """What used observations hold of a partition; sets that are not here are fetched, from the leader too."""
+        found: dict[Digest, Record] = {}
+        complete = True
+        used = self._named_observations(outcome)
+        for observation in used.values():
+            root = observation.set_root
+            if self.context.store.sets.has_set(root):
+                found.update({r.leaf: r for r in load_records(self.context, root) if r.message.stream_part == part})
+            else:
+                complete = False
+                leader = [] if self.agreement.leader is None else [self.agreement.leader]
+                sources = self.context.others(dict.fromkeys([*leader, observation.observer]))
+                self.context.obtain(self.instance, "set", root, sources)
+        allowed = contract_signed(list(used.values()), len(self.rules.committee))
+        return self._storable([r for r in found.values() if _counts(r, allowed) and admits(r)]), complete
+
+    def _storable(self, records: list[Record]) -> list[Record]:
+        """Of admitted messages those that the instance may hold: a late set none that is stored, none that was cut."""
+        if self.instance.kind is InstanceKind.WINDOW:
+            return records
+        stored = self.context.store.archive.stored_identities([r.identity for r in records])
+        behind = behind_full_entry(self.context)
+        return [r for r in records if r.identity not in stored and not behind(r)]
+
+    def _scope(self, parts: Sequence[StreamPart]) -> Scope:
+        if self.instance.kind is InstanceKind.LATE:
+            return late_scope(self.context, self.instance, parts)
+        return scope_of(self.context, self.instance)
 
     def _own_asked(self, outcome: Outcome) -> list[Record]:
         """What we saw and the outcome must hold: of contract signatures those that enough observations list."""
         used = self._named_observations(outcome)
         allowed = contract_signed(list(used.values()), len(self.rules.committee))
-        return [
-            r
-            for r in self._own_records()
-            if r.message.signature_type is not SignatureType.ERC_1271 or r.signed_digest in allowed
-        ]
+        return [r for r in self._own_records() if _counts(r, allowed)]
 
     def _own_records(self) -> list[Record]:
         digest = self._own_observation()
@@ -575,3 +610,8 @@ class _Instance:
 
     def _ask_for(self, effect: Obtain) -> None:
         self.context.obtain(self.instance, "value", effect.value, list(effect.sources))
+
+
+def _counts(record: Record, allowed: frozenset[Digest]) -> bool:
+    """Of contract signatures those that enough observations list."""
+    return record.message.signature_type is not SignatureType.ERC_1271 or record.signed_digest in allowed

@@ -19,21 +19,21 @@ from validator.errors import TransientError, ValidatorError
 from validator.log import get_logger
 from validator.model import (
     Address,
-    Block,
     BrokerShare,
     ChainState,
     Digest,
     InstanceId,
     InstanceKind,
     Observation,
+    Reason,
     Record,
     StreamPart,
     Window,
 )
 from validator.parameters import Epoch, ParameterSet
 from validator.ports import Broker, Pull, StepResult, StoredWindow, Streaming
+from validator.steps.admission import AtBlock, recent_block
 from validator.steps.catchup import is_pruned, without_state
-from validator.steps.checking import ContractCheck, Permission
 from validator.steps.context import (
     Context,
     NotYet,
@@ -41,7 +41,6 @@ from validator.steps.context import (
     budgets_of,
     epoch_config,
     state_at,
-    system_stream,
 )
 from validator.steps.gathering import Gathering
 
@@ -90,12 +89,12 @@ def _collect(context: Context, stored: StoredWindow, epoch: Epoch, purpose: str)
         if purpose == CUT_OFF:
             observation = _observe(context, window, state, epoch.parameters, pulls, gathered)
             if _freeze(context, window, observation, gathered):
-                _save_etags(context, start_ms, pulls)
+                _save_etags(context, start_ms, pulls, gathered)
             _open_round(context, window, epoch)
             return StepResult("collected", f"{observation.count} messages")
         context.store.windows.save_rejections(start_ms, gathered.rejections)
         late = _keep_late_of(context, gathered)
-    _save_etags(context, start_ms, pulls)
+        _save_etags(context, start_ms, pulls, gathered)
     context.store.due.done(task_name(purpose), str(start_ms))
     return StepResult("pulled", f"{late} late messages")
 
@@ -104,17 +103,20 @@ def _collect(context: Context, stored: StoredWindow, epoch: Epoch, purpose: str)
 def _gathered(
     context: Context, window: Window, epoch: Epoch, purpose: str
 ) -> Iterator[tuple[ChainState, list[Pull], Gathering]]:
-    """Everything that brokers serve of a window now, checked at its block."""
+    """Everything that brokers serve of a window now, checked at its block; after the cut-off, at a recent one too."""
     parameters = epoch.parameters
     block = block_for(context, window.start_ms, parameters)
     state = state_at(context, block)
-    parts = budgets_of(context.network, state, parameters)
+    at = [AtBlock(context, block, parameters)]
+    if purpose != CUT_OFF:
+        at.append(AtBlock(context, *recent_block(context)))  # a late message may be admitted by a later block too
+    parts = {part for one in at for part in one.budgets}
     with Gathering(context.data_dir / "scratch", parts) as gathered:
         pulls = _pull(context, state, window, parts, gathered, purpose)
         gathered.check(
             Span.of_window(window),
-            permission_at(context, state),
-            contract_check_at(context, block),
+            lambda stream_id, publisher: any(one.permitted(stream_id, publisher) for one in at),
+            lambda record: any(one.contract_check(record) for one in at),
             message_limit=parameters.message_limit,
         )
         yield state, pulls, gathered
@@ -159,39 +161,6 @@ def require_cut_off(context: Context, window: Window, epoch: Epoch) -> None:
     heads = context.store.chain.load_head()
     if heads is None or heads[0].timestamp_s * 1000 < window.end_ms:
         raise NotYet("the chain shows no block at or after the window's end")
-
-
-def permission_at(context: Context, state: ChainState) -> Permission:
-    """Who may publish at a block: the registry's word, for the system stream nodes with an http URL; cached."""
-    system = system_stream(context.network)
-    nodes = {node.address for node in state.brokers}
-    known: dict[tuple[str, bytes], bool] = {}
-
-    def permitted(stream_id: str, publisher: bytes) -> bool:
-        if stream_id == system:
-            return publisher in nodes
-        key = (stream_id, publisher)
-        if key not in known:
-            answer = context.store.chain.load_permission(state.block.hash, stream_id, publisher)
-            if answer is None:
-                answer = context.chain.fetch_publish_permission(stream_id, publisher, state.block)
-                context.store.chain.save_permissions(state.block.hash, {key: answer})
-            known[key] = answer
-        return known[key]
-
-    return permitted
-
-
-def contract_check_at(context: Context, block: Block) -> ContractCheck:
-    """Whether a contract finds a signature valid at a block (ERC-1271)."""
-
-    def valid(record: Record) -> bool:
-        message = record.message
-        return context.chain.fetch_is_valid_signature(
-            Address(message.publisher_id), record.signed_digest, message.signature, block
-        )
-
-    return valid
 
 
 def keep_late(context: Context, records: Iterable[Record]) -> list[Record]:
@@ -264,10 +233,15 @@ def _pull(
     return pulls
 
 
-def _save_etags(context: Context, start_ms: int, pulls: Sequence[Pull]) -> None:
-    """After what was pulled is durable: the next pull is told "unchanged", and never hears of it again."""
+def _save_etags(context: Context, start_ms: int, pulls: Sequence[Pull], gathered: Gathering) -> None:
+    """After what was pulled is durable: the next pull is told "unchanged", and never hears of it again.
+
+    So not where a message was refused that a later block may admit.
+    """
+    again = gathered.refused_parts(Reason.NOT_PERMITTED)
     context.store.windows.save_etags(
-        start_ms, {(p.broker, p.stream_part): p.etag for p in pulls if p.complete and p.etag}
+        start_ms,
+        {(p.broker, p.stream_part): p.etag for p in pulls if p.complete and p.etag and p.stream_part not in again},
     )
 
 

@@ -229,6 +229,14 @@ class Gathering:
             counts[broker, self._refusals.words(self._refused[serial])[0].value] += 1
         return counts
 
+    def refused_parts(self, reason: Reason) -> set[StreamPart]:
+        """Partitions of which a record was refused for this reason."""
+        return {
+            self._parts[self._places[serial] >> 8]
+            for serial, number in enumerate(self._refused)
+            if number and self._refusals.words(number)[0] is reason
+        }
+
     @property
     def refused_records(self) -> int:
         """How many distinct records were refused."""

@@ -25,9 +25,10 @@ from validator.model import (
     StreamPart,
 )
 from validator.ports import StepResult
+from validator.steps.admission import admission_or_silence
 from validator.steps.catchup import is_pruned, without_state
 from validator.steps.collect import BUNDLE, HORIZON, NOBODY, collect_window, task_name
-from validator.steps.context import Context, NotYet, epoch_config, require_bundle, scope_of, system_stream
+from validator.steps.context import Context, NotYet, epoch_config, require_bundle, system_stream
 from validator.steps.records import load_records
 
 log = get_logger(__name__)
@@ -64,15 +65,15 @@ def collect_late(context: Context, number: int) -> StepResult:
 
 
 def late_candidates(context: Context, number: int) -> list[Record]:
-    """What the late set of a bundle may hold of what we have: one variant per identity."""
+    """What the late set of a bundle may hold of what we have, as the bundle's blocks say: one variant per identity."""
     bundle = require_bundle(context, number)
     config = epoch_config(context, bundle.epoch)
     span = Span.of_late_set(bundle.end_ms, config.parameters)
     instance = InstanceId(InstanceKind.LATE, number)
-    scope = scope_of(context, instance)
     behind = behind_full_entry(context)
+    admits = admission_or_silence(context, instance)
     records = context.store.archive.load_late(span.from_ms, span.until_ms)
-    union = unite([r for r in records if r.message.stream_part in scope.budgets], {})
+    union = unite([r for r in records if admits(r)], {})
     return [r for r in union.records if not behind(r)]
 
 

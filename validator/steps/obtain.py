@@ -14,17 +14,15 @@ from validator.errors import Disagreement, MalformedInput, TransientError, Valid
 from validator.hashing import hash_object
 from validator.log import get_logger
 from validator.model import Address, Digest, InstanceId, InstanceKind, Record, Root, Statement, StatementKind
-from validator.ports import Gossip, StepResult
+from validator.ports import Gossip, StepResult, StoredRound
+from validator.steps.admission import admission_to
 from validator.steps.checking import check_canonical
-from validator.steps.collect import permission_at
 from validator.steps.context import (
     Context,
     EpochConfig,
     NotYet,
     instance_config,
     require_bundle,
-    scope_of,
-    state_at,
 )
 from validator.steps.late import load_outcome
 from validator.steps.reconcile import difference
@@ -76,8 +74,8 @@ def _obtain_value(context: Context, instance: InstanceId, value: Digest, sources
         return StepResult("malformed", f"an outcome of {outcome.instance}")
     if len(outcome.observations) <= len(instance_config(context, instance).committee):  # else it is never valid
         _obtain_observations(context, instance, outcome.observations, sources)
-    root = set_root(outcome.entries)
-    return _obtain_set(context, instance, root, sources)
+    proven = _is_proven(context.store.rounds.load_round(instance), value)
+    return _obtain_set(context, instance, set_root(outcome.entries), sources, proven=proven)
 
 
 def _obtain_observations(
@@ -139,14 +137,16 @@ def _genuine_observations(
     return found
 
 
-def _obtain_set(context: Context, instance: InstanceId, root: Root, sources: Sequence[Address]) -> StepResult:
+def _obtain_set(
+    context: Context, instance: InstanceId, root: Root, sources: Sequence[Address], *, proven: bool = False
+) -> StepResult:
     if context.store.sets.has_set(root):
         return StepResult("already here")
     own = _own_records(context, instance)
     reasons = []
     for member in sources:
         try:
-            records = fetch_set(context, instance, root, member, own)
+            records = fetch_set(context, instance, root, member, own, proven=proven)
         except ValidatorError as error:
             log.info("set.not_fetched", instance=str(instance), member=member.hex(), reason=str(error))
             reasons.append(str(error))
@@ -157,7 +157,7 @@ def _obtain_set(context: Context, instance: InstanceId, root: Root, sources: Seq
 
 
 def fetch_set(
-    context: Context, instance: InstanceId, root: Root, member: Address, own: Sequence[Record]
+    context: Context, instance: InstanceId, root: Root, member: Address, own: Sequence[Record], *, proven: bool = False
 ) -> list[Record]:
     """One member's set, from what is ours and what it has more.
 
@@ -169,11 +169,11 @@ def fetch_set(
         part: (make_entry(part, members), [(r.message.timestamp_ms, r.leaf) for r in members])
         for part, members in parts.items()
     }
-    certified = _is_certified(context, instance, root)
+    proven = proven or _is_certified(context, instance, root)
     for strong in (False, True):
         found = difference(context.peers, member, root, index, strong=strong)
         fetched = context.peers.fetch_messages(member, root, found.need) if found.need else []
-        records = _check(context, instance, member, fetched, certified=certified)
+        records = _check(context, instance, member, fetched, proven=proven)
         have = set(found.have)
         merged = [r for r in own if r.leaf not in have] + records
         merged.sort(key=lambda r: r.order)
@@ -183,8 +183,16 @@ def fetch_set(
     raise Disagreement(f"the set of 0x{member.hex()} does not give its root", member=member, root=root)
 
 
+def _is_proven(stored: StoredRound | None, value: Digest) -> bool:
+    """Whether a quorum has voted for this very value: what the chain says of it was asked then, and is not again."""
+    if stored is None:
+        return False
+    certified = stored.certificate is not None and stored.certificate.value == value
+    return certified or any(q.value == value for q in stored.proofs)
+
+
 def _is_certified(context: Context, instance: InstanceId, root: Root) -> bool:
-    """Whether a certificate says that this very set is the instance's: no state of the chain is needed to take it."""
+    """Whether a certificate says that this very set is the instance's, for who has lost it and mends it."""
     outcome = load_outcome(context, instance)
     return outcome is not None and set_root(outcome.entries) == root
 
@@ -198,31 +206,31 @@ def _anywhere(_stream_id: str, _publisher: bytes) -> bool:
 
 
 def _check(
-    context: Context, instance: InstanceId, member: Address, items: Sequence[bytes], *, certified: bool
+    context: Context, instance: InstanceId, member: Address, items: Sequence[bytes], *, proven: bool
 ) -> list[Record]:
-    """The checks of broker data, by the rules of the instance's scope; of a decided set the root says it all."""
+    """The checks of broker data; of a proven value those by bytes alone, the rest would judge it a second time.
+
+    Contract signatures: the observations say which are valid, not what a contract tells us.
+    """
     if not items:
         return []
-    if certified:
-        limit = instance_config(context, instance).parameters.message_limit
-        checked = check_canonical(items, member, _any, _anywhere, _any, message_limit=limit)
-        return list(checked.records.values())
-    scope = scope_of(context, instance)
-    state = state_at(context, scope.block)
-    config = instance_config(context, instance)
+    limit = instance_config(context, instance).parameters.message_limit
+    if proven:
+        return list(check_canonical(items, member, _any, _anywhere, _any, message_limit=limit).records.values())
     from_ms, until_ms = _bounds(context, instance)
     checked = check_canonical(
         items,
         member,
-        lambda r: from_ms <= r.message.timestamp_ms < until_ms and r.message.stream_part in scope.budgets,
-        permission_at(context, state),
-        _any,  # contract signatures: the observations say which are valid, not what a contract tells us
-        message_limit=config.parameters.message_limit,
+        lambda r: from_ms <= r.message.timestamp_ms < until_ms,
+        _anywhere,
+        _any,
+        message_limit=limit,
     )
     if checked.rejections:
         window_ms = instance.number if instance.kind is InstanceKind.WINDOW else from_ms
         context.store.windows.save_rejections(window_ms, checked.rejections)
-    return list(checked.records.values())
+    admits = admission_to(context, instance)
+    return [record for record in checked.records.values() if admits(record)]
 
 
 def _bounds(context: Context, instance: InstanceId) -> tuple[int, int]:

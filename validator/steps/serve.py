@@ -45,11 +45,10 @@ from validator.model import (
 )
 from validator.parameters import PROTOCOL_VERSIONS
 from validator.ports import Attestation, Gossip, Handshake, HeldVotes
+from validator.steps.admission import CandidateCheck
 from validator.steps.announced import check_announcement
 from validator.steps.checking import check_canonical
-from validator.steps.collect import contract_check_at, permission_at
-from validator.steps.context import Context, EpochConfig, budgets_of, epoch_config, instance_config, state_at
-from validator.steps.context import block_for as block_at
+from validator.steps.context import Context, EpochConfig, epoch_config, instance_config
 from validator.steps.standing import is_too_early
 from validator.steps.statements import WITH_BODY, load_bodies, restore_agreement
 
@@ -218,7 +217,7 @@ class Service:
         return found
 
     def receive_late(self, sender: Address, messages: Sequence[bytes]) -> None:
-        """Candidates for late sets from a peer: the checks of broker data, by the rules of their own windows."""
+        """Candidates for late sets from a peer: the checks of broker data, with the blocks of candidates."""
         context = self._context
         if len(messages) > MAX_LATE_MESSAGES:
             raise MalformedInput("late", f"{len(messages)} messages at once")
@@ -230,20 +229,19 @@ class Service:
         if heads is None:
             raise TransientError("the chain is not read yet")
         parameters = current.parameters
-        block = block_at(context, min(now_ms, current.end_ms - 1) - parameters.window_ms, parameters)
-        state = state_at(context, block)
-        in_scope = budgets_of(context.network, state, parameters)
+        candidates = CandidateCheck(context)
         from_ms = now_ms - parameters.late_reach_ms
         checked = check_canonical(
             messages,
             sender,
-            lambda r: from_ms <= r.message.timestamp_ms < now_ms and r.message.stream_part in in_scope,
-            permission_at(context, state),
-            contract_check_at(context, block),
+            lambda r: from_ms <= r.message.timestamp_ms < now_ms and candidates.in_scope(r),
+            lambda _stream_id, _publisher: True,
+            candidates.contract_check,
             message_limit=parameters.message_limit,
         )
-        stored = context.store.archive.stored_identities([r.identity for r in checked.records.values()])
-        context.store.archive.save_late([r for r in checked.records.values() if r.identity not in stored], now_ms)
+        records = [r for r in checked.records.values() if candidates.admits(r)]
+        stored = context.store.archive.stored_identities([r.identity for r in records])
+        context.store.archive.save_late([r for r in records if r.identity not in stored], now_ms)
 
     # --- checks ---
 

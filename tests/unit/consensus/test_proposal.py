@@ -385,6 +385,70 @@ def test_an_entry_marked_full_though_all_observed_messages_fit_is_no() -> None:
     assert "yet an observed message fits" in verdict.reason
 
 
+def large_between_small() -> tuple[list[Record], Budget]:
+    """The first and last fit together, and not with the large one between them."""
+    small = some_records(3)
+    large = a_record(timestamp_ms=small[1].message.timestamp_ms, content=b'{"large":"%s"}' % (b"x" * 500))
+    return [small[0], large, small[2]], Budget(small[0].signed_bytes + small[2].signed_bytes, message_limit=1_000)
+
+
+@pytest.mark.parametrize(
+    ("shown", "complete", "expected"),
+    [(True, True, Answer.YES), (True, False, Answer.YES), (False, False, Answer.NOT_YET), (False, True, Answer.NO)],
+)
+@pytest.mark.parametrize("instance", [INSTANCE, LATE])
+def test_that_an_own_message_was_cut_is_accepted_once_the_message_before_it_that_did_not_fit_is_shown(
+    instance: InstanceId, shown: bool, complete: bool, expected: Answer
+) -> None:
+    """Each observer's messages fit; together they do not. Were this a no for ever, two observers could block all."""
+    records, budget = large_between_small()
+    case = a_case(records, budget=budget, instance=instance)
+    assert case.records == (records[0],)
+    assert Flag.FULL in case.outcome.entries[0].flags
+    own = [records[0], records[2]]
+    verdict = case.acceptability(own=own, seen=lambda _part: (records if shown else own, complete))
+    assert verdict.answer is expected
+
+
+@pytest.mark.parametrize("instance", [INSTANCE, LATE])
+def test_a_message_that_did_not_fit_behind_the_own_one_justifies_nothing(instance: InstanceId) -> None:
+    """Whoever leads could else drop what lies between."""
+    small = some_records(2)
+    large = a_record(timestamp_ms=small[1].message.timestamp_ms + 5, content=b'{"large":"%s"}' % (b"x" * 500))
+    budget = Budget(2 * small[0].signed_bytes, message_limit=1_000)
+    case = a_case([small[0]], budget=budget, instance=instance)
+    outcome = bend(case.outcome, flags=Flag.FULL)
+    verdict = case.acceptability(own=small, outcome=outcome, seen=lambda _part: ([*small, large], True))
+    assert "yet an observed message fits" in verdict.reason
+
+
+def test_a_late_set_need_not_hold_what_its_first_message_leaves_no_room_for() -> None:
+    """Nothing of the partition is in it, so it has no entry there that could be marked."""
+    large = a_record(content=b'{"large":"%s"}' % (b"x" * 500))
+    small = a_record(timestamp_ms=large.message.timestamp_ms + 5)
+    case = a_case([large, small], budget=Budget(small.signed_bytes, message_limit=1_000), instance=LATE)
+    assert case.outcome.entries == ()
+    assert case.acceptability(own=[large, small]) == YES
+    assert case.acceptability(own=[small], seen=lambda _part: ([large, small], True)) == YES
+    assert case.acceptability(own=[small], seen=lambda _part: ([small], False)).answer is Answer.NOT_YET
+    assert case.acceptability(own=[small]).answer is Answer.NO
+
+
+def test_what_the_chain_does_not_admit_is_no_though_the_set_is_held() -> None:
+    case = a_case()
+    assert case.acceptability(admits=lambda _record: True) == YES
+    refused = case.acceptability(admits=lambda record: record != case.records[1])
+    assert refused == no("a message that the chain does not admit")
+
+
+def test_an_entry_of_a_late_set_that_holds_nothing_is_no() -> None:
+    """Else a leader could fill an outcome with partitions that nobody pays for."""
+    case = a_case(instance=LATE)
+    entries = tuple(sorted((*case.outcome.entries, make_entry(EMPTY_PART, [])), key=lambda e: e.partition))
+    outcome = replace(case.outcome, entries=entries, root=entries_root(entries))
+    assert case.acceptability(outcome=outcome) == no("an entry of a late set holds nothing")
+
+
 @pytest.mark.parametrize("count", [0, 3])
 def test_an_entry_marked_full_where_any_message_would_fit_is_no_whatever_was_observed(count: int) -> None:
     case = a_case(some_records(count))
