@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from validator.codec.bundle_file import bundle_tags, max_file_bytes
@@ -21,7 +22,7 @@ from validator.consensus.quorum import quorum
 from validator.errors import MalformedInput
 from validator.hashing import sha256
 from validator.log import get_logger
-from validator.model import Certified, Digest, Manifest, StatementKind, UploadAnnouncement
+from validator.model import BundleHeader, Certified, Digest, Manifest, StatementKind, UploadAnnouncement
 from validator.ports import Gossip, HeardUpload, PreparedUpload, StoredBundle, StoredTransaction, StoredUpload
 from validator.steps.context import Context, epoch_config, wallets_of
 from validator.steps.seal import require_file, write_file
@@ -50,9 +51,10 @@ def check_announcement(context: Context, bundle: StoredBundle, announcement: Upl
     if bundle.root is not None:
         if announcement.bundle_root != bundle.root:
             raise MalformedInput("bundle_root", "another bundle root")
-        if transaction.tags != tags_of(context, bundle):
+        header, largest = _read_manifest(bundle.manifest)
+        if transaction.tags != bundle_tags(header, bundle.root, context.signing, bundle.end_ms):
             raise MalformedInput("header.tags", "not exactly the bundle's tags")
-        if not 0 < transaction.data_size <= max_file_bytes(decode_manifest(bundle.manifest)):
+        if not 0 < transaction.data_size <= largest:
             raise MalformedInput("header.data_size", f"{transaction.data_size} bytes")
     return transaction
 
@@ -73,7 +75,14 @@ def heard_uploads(context: Context, bundle: StoredBundle) -> list[HeardUpload]:
 def tags_of(context: Context, bundle: StoredBundle) -> tuple[tuple[str, str], ...]:
     """The tags of a sealed bundle's transaction."""
     assert bundle.root is not None
-    return bundle_tags(decode_manifest(bundle.manifest).header, bundle.root, context.signing, bundle.end_ms)
+    return bundle_tags(_read_manifest(bundle.manifest)[0], bundle.root, context.signing, bundle.end_ms)
+
+
+@lru_cache(maxsize=8)
+def _read_manifest(manifest: bytes) -> tuple[BundleHeader, int]:
+    """Header, and the most bytes of a file: asked of the same manifest every second, until its report is final."""
+    decoded = decode_manifest(manifest)
+    return decoded.header, max_file_bytes(decoded)
 
 
 # --- saying it ---------------------------------------------------------------------------------------
