@@ -174,6 +174,8 @@ class Plan:
     """The windows of each bundle."""
     partitions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STREAMS, 1))
     balances: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STREAMS, STAKE))
+    staked_at: dict[str, int] = field(default_factory=dict)
+    """The block of a store's stake, where that is not set-up's."""
     nodes: dict[Address, dict[str, Any]] = field(default_factory=lambda: dict(NODES))
     """Metadata of the staked nodes."""
     stakes: dict[Address, int] = field(default_factory=dict)
@@ -481,7 +483,7 @@ def _settle(
 
 def _fill_chain(chain: FakeChain, plan: Plan) -> None:
     for stream, balance in plan.balances.items():
-        chain.stake_store(stream, balance, 4, plan.partitions[stream])
+        chain.stake_store(stream, balance, plan.staked_at.get(stream, 4), plan.partitions[stream])
     chain.stake_consumer(CONSUMER.address, STAKE, 4)
     wallets = {key.address: wallet for key, wallet in zip(MEMBERS, plan.wallet_addresses(), strict=True)}
     for address, metadata in plan.nodes.items():

@@ -52,7 +52,7 @@ def check_run(run: Run, chain: Chain, gateway: Gateway) -> Findings:
     truth = Truth()
     with findings.examining(Claim.COMPLETE, "logs"):
         truth = read_truth(run, findings)
-        check_messages(run, truth, bundles, findings)
+        check_messages(run, states, truth, bundles, findings)
     with findings.examining(Claim.ACCEPTED, "reports"):
         check_reports(run, chain, states, bundles, findings)
     with findings.examining(Claim.LEDGER, "payments"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from tests.verifier.admission import Admission
 from tests.verifier.bundles import Archived, instances_of
 from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.observations import Used, contract_signed
+from tests.verifier.scope import AgreedWindows
 from tests.verifier.state import States
 from validator.codec.signatures import VALID, verify_message
 from validator.model import Digest, Equivocation, Flag, InstanceId, InstanceKind, Outcome, Reason, Record
@@ -17,7 +19,7 @@ from validator.model import Digest, Equivocation, Flag, InstanceId, InstanceKind
 
 def check_contents(run: Run, states: States, bundles: Sequence[Archived], used: Used, findings: Findings) -> None:
     """Of every stored message time, signature and permission; of every set its equivocations."""
-    window_blocks = {c.outcome.instance.number: c.outcome.block_hash for b in bundles for c in b.manifest.windows}
+    admission = Admission(run, states, AgreedWindows(run, bundles))
     for bundle in bundles:
         for instance, outcome, where in instances_of(bundle):
             records = bundle.records_of.get(instance, [])
@@ -26,12 +28,12 @@ def check_contents(run: Run, states: States, bundles: Sequence[Archived], used: 
             for record in records:
                 named = f"{where}, {describe(record)}"
                 _check_time(run, bundle, instance, record, named, findings)
-                blocks = _blocks_of(run, instance, outcome, record, window_blocks)
+                blocks = list(admission.blocks_of(record, outcome))
                 with findings.examining(Claim.SIGNATURES, named):
                     faults = _find_signature_faults(states, record, blocks, listed)
                     findings.faultless(Claim.SIGNATURES, named, faults)
                 with findings.examining(Claim.PERMISSIONS, named):
-                    may = any(_may_publish(run, states, record, block) for block in blocks)
+                    may = admission.admits(record, instance, bundle)
                     findings.expect(may, Claim.PERMISSIONS, named, "is of somebody who might not publish there")
 
 
@@ -67,24 +69,6 @@ def _find_signature_faults(
         yield "is signed by a contract, and too few observers found that valid"
     elif not any(states.is_signed_by_contract(m.publisher_id, record.signed_digest, m.signature, b) for b in blocks):
         yield "is signed by a contract, which says it did not"
-
-
-def _blocks_of(
-    run: Run, instance: InstanceId, outcome: Outcome, record: Record, window_blocks: dict[int, Digest]
-) -> list[Digest]:
-    """By whose state a message may be published: its window's, of a late one also that of the bundle's last window."""
-    window = run.network.window_at(record.message.timestamp_ms)
-    if instance.kind is InstanceKind.WINDOW or window is None or window.start_ms not in window_blocks:
-        return [outcome.block_hash]
-    return [outcome.block_hash, window_blocks[window.start_ms]]
-
-
-def _may_publish(run: Run, states: States, record: Record, block_hash: Digest) -> bool:
-    """By the stream registry; in the network's own stream brokers may."""
-    message = record.message
-    if message.stream_id == run.system_stream:
-        return message.publisher_id in states.at(block_hash).brokers
-    return states.may_publish(message.stream_id, message.publisher_id, block_hash)
 
 
 # --- one message id, two contents -------------------------------------------------------------------

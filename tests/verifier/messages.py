@@ -13,12 +13,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tests.verifier.admission import Admission
 from tests.verifier.bundles import Archived, instances_of
 from tests.verifier.claims import Claim
 from tests.verifier.contents import describe
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run, read_lines
 from tests.verifier.scope import AgreedWindows, is_cut
+from tests.verifier.state import States
 from validator.codec.legacy_array import read_legacy_array
 from validator.codec.message import make_record
 from validator.codec.protobuf import read_protobuf
@@ -109,7 +111,7 @@ def read_form(form: str, line: str) -> Message:
     raise ValueError(f"messages are logged in the form {form}, which is unknown")
 
 
-def check_messages(run: Run, truth: Truth, bundles: Sequence[Archived], findings: Findings) -> None:
+def check_messages(run: Run, states: States, truth: Truth, bundles: Sequence[Archived], findings: Findings) -> None:
     """Complete, exact, once, as early as possible; nothing else."""
     archived: dict[Identity, list[tuple[int, InstanceId, Record]]] = defaultdict(list)
     for bundle in bundles:
@@ -118,7 +120,8 @@ def check_messages(run: Run, truth: Truth, bundles: Sequence[Archived], findings
     for identity, places in archived.items():
         _check_archived(truth, identity, places, findings)
     windows = AgreedWindows(run, bundles)
-    timing = Timing(run, bundles, windows, truth)
+    admission = Admission(run, states, windows)
+    timing = Timing(run, bundles, windows, admission, truth)
     missing = 0
     for identity in truth.delivered_ms:
         record = truth.any_form(identity)
@@ -126,7 +129,7 @@ def check_messages(run: Run, truth: Truth, bundles: Sequence[Archived], findings
         if identity in archived:
             findings.expect(True, Claim.COMPLETE, where, "")
             findings.faultless(Claim.IN_TIME, where, timing.find_faults(record, archived[identity][0][1]))
-        elif not (is_cut(windows, record) or windows.is_out_of_scope(record)):
+        elif timing.is_admitted(record) and not is_cut(windows, record):
             missing += 1
             findings.fail(Claim.COMPLETE, where, "reached a broker and is in no bundle")
     _check_variants(truth, bundles, windows, findings)
@@ -185,11 +188,20 @@ def _is_published(truth: Truth, record: Record) -> bool:
 class Timing:
     """When each message could be pulled, and in which sets it therefore has to be."""
 
-    def __init__(self, run: Run, bundles: Sequence[Archived], windows: AgreedWindows, truth: Truth) -> None:
+    def __init__(
+        self, run: Run, bundles: Sequence[Archived], windows: AgreedWindows, admission: Admission, truth: Truth
+    ) -> None:
         self._run = run
         self._bundles = {bundle.number: bundle for bundle in bundles}
         self._windows = windows
+        self._admission = admission
         self._truth = truth
+
+    def is_admitted(self, record: Record) -> bool:
+        """Whether its own window or the late set of its bundle or a later one may hold it."""
+        own = self._windows.of(record)
+        later = [b for b in self._bundles.values() if own is not None and b.number >= own[0].number]
+        return any(self._admission.admits_to_late_set(record, bundle) for bundle in later)
 
     def find_faults(self, record: Record, instance: InstanceId) -> list[str]:
         """A message of a late set came too late for its window, and for every late set before this one."""
@@ -201,7 +213,8 @@ class Timing:
         faults = []
         cut_off_ms = self._cut_off_ms(outcome.instance.number)
         incomplete = any(e.stream_part == part and Flag.INCOMPLETE in e.flags for e in outcome.entries)
-        if not incomplete and self._is_pulled_by(record, cut_off_ms):
+        may = not incomplete and self._admission.admits_to_window(record)
+        if may and self._is_pulled_by(record, cut_off_ms):
             faults.append(f"is in {instance} although it was at brokers by the cut-off of {outcome.instance}")
         for number in range(first.number, instance.number):
             if number in self._bundles and self._is_in_reach(record, outcome, first, self._bundles[number]):
@@ -221,6 +234,8 @@ class Timing:
             e.stream_part == record.message.stream_part and Flag.FULL in e.flags
             for e in late.manifest.late.outcome.entries
         ):
+            return False
+        if not self._admission.admits_to_late_set(record, late):
             return False
         closed_ms = self._cut_off_ms(late.manifest.header.last_ms)
         horizon_ms = outcome.instance.number + first.parameters.window_ms + first.parameters.horizon_ms

@@ -46,16 +46,33 @@ def funded_bytes(balance: int, partitions: int, parameters: ParameterSet) -> int
     return balance * MIB // (parameters.price_max * partitions * parameters.budget_windows)
 
 
+def former_budgets(
+    state: State, parameters: ParameterSet, windows: AgreedWindows, records: Sequence[Record]
+) -> Mapping[StreamPart, Budget]:
+    """Partitions of late messages whose own windows had them in scope: each holds what the balance still buys."""
+    budgets = {}
+    for record in records:
+        stream_id, partition = part = record.message.stream_part
+        if windows.entry_of(record) is not None:
+            store = state.stores.get(stream_id)
+            limit = funded_bytes(store.balance, max(store.partitions, partition + 1), parameters) if store else 0
+            budgets[part] = Budget(min(parameters.partition_limit, limit), per_publisher=False)
+    return budgets
+
+
 def check_scope(run: Run, states: States, bundles: Sequence[Archived], findings: Findings) -> None:
     """Entries, none missing and none extra, and none above its budget; what was cut stays out."""
     windows = AgreedWindows(run, bundles)
     for bundle in bundles:
         for instance, outcome, where in instances_of(bundle):
             with findings.examining(Claim.SCOPE, where):
-                budgets = budgets_at(states.at(outcome.block_hash), bundle.parameters, run.system_stream)
+                state = states.at(outcome.block_hash)
+                budgets = budgets_at(state, bundle.parameters, run.system_stream)
                 late = instance.kind is InstanceKind.LATE
-                _check_entries(outcome.entries, budgets, late, where, findings)
                 records = bundle.records_of.get(instance, [])
+                if late:
+                    budgets = {**former_budgets(state, bundle.parameters, windows, records), **budgets}
+                _check_entries(outcome.entries, budgets, late, where, findings)
                 _check_budgets(bundle, outcome.entries, records, budgets, where, findings)
                 for record in records if late else ():
                     behind = "holds a message that sorts behind the end of the full entry of its own window"
@@ -131,10 +148,6 @@ class AgreedWindows:
         entry = next((e for e in outcome.entries if e.stream_part == part), None)
         held = bundle.records_of.get(outcome.instance, [])
         return None if entry is None else (entry, [r for r in held if r.message.stream_part == part])
-
-    def is_out_of_scope(self, record: Record) -> bool:
-        """Whether its window was agreed without its partition; that it had to be is a claim of its own."""
-        return self.of(record) is not None and self.entry_of(record) is None
 
     def may_be_full(self, record: Record, held: Sequence[Record]) -> bool:
         """Whether one more message of the largest size of this publisher's would not fit in its window."""

@@ -534,6 +534,14 @@ def forbid(stream: str) -> ChangePlan:
     return apply
 
 
+def store_out_of_scope(plan: Plan) -> None:
+    """Nobody has staked for the stream at its window's block, nor at its bundle's."""
+    plan.balances[POOR], plan.partitions[POOR], plan.staked_at[POOR] = 10**12, 1, 150
+    plan.publishers.add((POOR, a_key(1).address))
+    add_message(a_publication(600, 60, stream_id=POOR), late(0))(plan)
+    plan.forced.add(late(0))
+
+
 def no_broker(plan: Plan) -> None:
     """The publisher of receipts is a node without an http URL."""
     plan.nodes[BROKERS[0].address] = {}
@@ -628,6 +636,12 @@ CONTENTS = [
         Claim.PERMISSIONS,
         "is of somebody who might not publish there",
         forbid(STREAMS[1]),
+    ),
+    Forgery(
+        "a late set holds what no block admits",
+        Claim.PERMISSIONS,
+        "is of somebody who might not publish there",
+        store_out_of_scope,
     ),
     Forgery("a receipt comes from a node that is no broker", Claim.PERMISSIONS, "system/0 at", no_broker),
 ]

@@ -15,11 +15,12 @@ import pytest
 
 from tests.builders import GENESIS_MS, a_key
 from tests.bundle_builder import MEMBERS, certify
-from tests.fakes.finished_chain import FakeChain
+from tests.fakes.finished_chain import FakeChain, block_at
 from tests.fakes.finished_gateway import FakeGateway
 from tests.fakes.finished_run import (
     BROKERS,
     CLOSING_MS,
+    POOR,
     PUBLISHER,
     STREAMS,
     FinishedRun,
@@ -32,6 +33,7 @@ from tests.fakes.finished_run import (
     a_receipt,
     a_vote,
     finish,
+    late,
     window,
 )
 from tests.fakes.forgery import (
@@ -177,9 +179,18 @@ def miss_the_own_late_set(plan: Plan) -> None:
     hold_back(0, 1, 9_900, 10_000)(plan)
 
 
+def come_into_scope(plan: Plan) -> None:
+    """A stream is staked for between the blocks of window 0 and of its bundle's end: its message there is late."""
+    plan.balances[POOR], plan.partitions[POOR] = 10**12, 1
+    plan.staked_at[POOR] = block_at(window(0).number).number + 2
+    plan.publishers.add((POOR, PUBLISHER.address))
+    add_message(a_publication(600, 60, stream_id=POOR), late(0))(plan)
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        come_into_scope,
         cut_an_entry,
         equivocate,
         vary,
