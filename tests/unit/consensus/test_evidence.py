@@ -63,3 +63,8 @@ def test_different_slots_prove_nothing(change: dict[str, object]) -> None:
 def test_one_pair_per_slot_is_found() -> None:
     third = replace(VOTE, value=NIL)
     assert len(find_evidence([VOTE, replace(VOTE, value=W), third, replace(VOTE, round=9)])) == 1
+
+
+def test_of_three_contents_the_first_two_convict() -> None:
+    other, third = replace(VOTE, value=W), replace(VOTE, value=NIL)
+    assert find_evidence([VOTE, other, third]) == (Evidence.of(VOTE, other),)

@@ -538,3 +538,7 @@ def test_what_was_cut_from_a_full_entry_has_no_variant_to_compare() -> None:
 def test_a_window_does_not_ask_for_what_it_observed_out_of_scope() -> None:
     own = [*some_records(3), a_record(a_key(2), stream_id=a_stream_id(2))]
     assert a_case(own).acceptability(own=own) == YES
+
+
+def test_the_observations_of_all_members_may_be_used() -> None:
+    assert a_case(observations=[an_observation(i) for i in range(N)]).validity() == YES

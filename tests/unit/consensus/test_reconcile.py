@@ -331,3 +331,9 @@ def test_a_bound_that_repeats_the_one_before_and_the_largest_number_are_read() -
 def test_more_ids_than_the_rest_of_the_message_holds_are_refused_before_they_are_read() -> None:
     with pytest.raises(MalformedInput, match="2 ids announced, fewer sent"):
         answer(Records([]), b"\x61\x00\x00\x02\x02" + bytes(63))
+
+
+def test_an_answer_begins_with_the_first_range_that_differs() -> None:
+    item = (5, b"a" * 32)
+    nothing = b"\x61\x00\x00\x02\x00"
+    assert answer(Records([item]), nothing) == b"\x61\x00\x00\x02\x01" + item[1]

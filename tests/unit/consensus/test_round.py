@@ -1271,3 +1271,281 @@ def test_who_does_not_lead_wakes_for_the_timeouts_alone() -> None:
     seat.hear("0", PREVOTE, V)
     seat.hear("2", PREVOTE, W)
     assert seat.a.wake_ms == T0 + 2_500
+
+
+def test_resuming_puts_open_questions_again() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    assert Judge(V, 0, fresh=True) in seat.tell(Resume())
+
+
+def test_a_quorum_after_the_decision_is_ignored_with_a_reason() -> None:
+    seat = Seat(seat=1)
+    seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V)))
+    assert reasons(seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V)))) == ["decided"]
+
+
+def test_what_came_from_the_store_is_looked_at_once() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("0", PREVOTE, V)
+    seat.hear("0", PREVOTE, W)
+    reload(seat)
+    resend = Received(seat.vote(0, PREVOTE, V))
+    assert kinds(seat.tell(resend)) == ["KeepEvidence"]
+    assert seat.tell(resend) == []
+
+
+def test_own_words_are_never_kept_as_anothers() -> None:
+    seat = Seat(seat=1)
+    assert not any(isinstance(e, Keep) for e in seat.begin())
+    again = replace(seat.a.votes.of(OBSERVATION, 0)[seat.leaders[1]][0], signature=bytes(65))
+    assert seat.tell(Received(again)) == []
+    assert not seat.a.standing.barred
+
+
+def test_a_quorum_that_came_while_nobody_looked_counts() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    proof = seat.quorum("023", PREVOTE, V)
+    seat.a = restore(seat.a.rules, encode_progress(seat.a), seat.a.journal.values(), (), [proof])
+    assert Judge(V, 0, fresh=False) in seat.tell(Tick())
+    assert (seat.a.place.valid_value, seat.a.place.valid_round) == (V, 0)
+
+
+def test_when_peers_have_told_the_old_timers_wake_us_again() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    assert wakes(seat.tell(Resume())) == [T0 + 5_000]
+    assert wakes(seat.tell(Recalled(seat.leaders[2]))) == [T0 + 500]
+
+
+def test_an_observer_asks_nobody_what_it_said() -> None:
+    seat = Seat(seat=None)
+    assert not any(isinstance(e, AskOwn) for e in seat.tell(Resume(), Start()))
+    assert seat.a.standing.recalled
+
+
+def test_whatever_comes_after_a_timeout_finds_it() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("2", PREVOTE, V)
+    seat.now += 1_500
+    seat.hear("2", PREVOTE, V)
+    assert seat.said(PREVOTE) == [NIL]
+
+
+def test_at_the_very_moment_of_a_timeout_whatever_comes_finds_it() -> None:
+    seat = Seat(seat=1, relay_ms=100_000)
+    seat.begin()
+    seat.hear("2", PREVOTE, V)
+    assert seat.a.wake_ms == T0 + 1_500
+    seat.now += 1_500
+    seat.hear("2", PREVOTE, V)
+    assert seat.said(PREVOTE) == [NIL]
+
+
+def test_a_round_that_ends_by_timeout_is_saved_whatever_event_found_it() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear("023", PRECOMMIT, NIL)
+    seat.now += 1_000
+    seat.hear("2", PRECOMMIT, NIL)
+    assert seat.a.round == 1
+
+
+def test_the_value_of_a_proof_of_another_round_is_asked_for_at_once() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    assert Judge(V, 0, fresh=False) in seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V, 3)))
+
+
+# --- said again, asked again ------------------------------------------------------------------------
+
+
+def test_an_observer_sends_no_proofs_when_it_resumes() -> None:
+    seat = Seat(seat=None)
+    seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, V)))
+    assert not any(isinstance(e, SendQuorum) for e in seat.tell(Resume()))
+
+
+def test_a_proof_that_is_all_there_is_goes_out_again() -> None:
+    seat = Seat(seat=1)
+    seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V)))
+    proof = seat.quorum("023", PREVOTE, V)
+    seat.a = restore(seat.a.rules, encode_progress(seat.a), (), (), [proof])
+    assert SendQuorum(proof) in seat.tell(Resume())
+
+
+def test_a_re_proposal_goes_out_again_with_its_proof_and_the_newest() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    old, new = seat.quorum("023", PREVOTE, V), seat.quorum("023", PREVOTE, V, 1)
+    seat.tell(ReceivedQuorum(old))
+    seat.lose_round("023")
+    seat.tell(ReceivedQuorum(new))
+    assert seat.said(PROPOSAL, 1) == [V]
+    effects = seat.tell(Resume())
+    assert [e.quorum for e in effects if isinstance(e, SendQuorum)] == [old, new]
+
+
+def test_open_questions_are_put_again_with_each_comparison_and_closed_ones_never() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    assert Compare() not in seat.hear_proposal(V)
+    seat.hear_proposal(W)
+    seat.judge(V, YES, NO)
+    seat.judge(W, NOT_YET, NOT_YET)
+    again = seat.wait(500)
+    assert Compare() in again
+    assert [e for e in again if isinstance(e, Judge)] == [Judge(W, 0, fresh=True)]
+    assert [e for e in seat.tell(Arrived()) if isinstance(e, Judge)] == [Judge(W, 0, fresh=True)]
+
+
+def test_of_a_proven_value_only_validity_is_asked_until_it_is_known() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V)))
+    seat.judge(V, NOT_YET)
+    assert Judge(V, 0, fresh=False) in seat.tell(Arrived())
+    seat.judge(V, YES, NOT_YET)
+    assert not any(isinstance(e, Judge) for e in seat.tell(Arrived()))
+
+
+def test_a_leader_that_could_not_build_is_asked_again_until_it_has_proposed() -> None:
+    seat = Seat()
+    seat.begin()
+    assert Build(0) not in seat.tell(Arrived())
+    assert Build(0) in seat.tell(sets_of(seat, "0123"))
+    assert Build(0) in seat.tell(Arrived())
+    seat.tell(Candidate(0, V))
+    assert Build(0) not in seat.tell(Arrived())
+
+
+def test_a_barred_leader_builds_nothing() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.tell(Received(seat.vote(0, PREVOTE, W, round=2)))
+    assert seat.a.standing.barred
+    assert Build(0) not in seat.tell(sets_of(seat, "0123"))
+
+
+def test_a_leader_whose_round_has_its_proof_builds_nothing_more() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.tell(sets_of(seat, "012"))
+    seat.now += 500
+    assert Build(0) not in seat.tell(ReceivedQuorum(seat.quorum("123", PREVOTE, V)))
+
+
+def test_an_observer_asks_of_a_fresh_proposal_only_whether_it_is_valid() -> None:
+    seat = Seat(seat=None)
+    seat.begin()
+    assert Judge(V, 0, fresh=False) in seat.hear_proposal(V)
+
+
+def test_what_is_invalid_is_not_asked_again_in_a_later_round() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V, NO)
+    seat.lose_round("012")
+    assert not any(isinstance(e, Judge) for e in seat.hear_proposal(V, round=1))
+    assert seat.said(PREVOTE, 1) == [NIL]
+
+
+def test_a_validity_once_known_is_not_asked_again_for_a_re_proposal() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.lock_on(V)
+    seat.lose_round("012")
+    assert not any(isinstance(e, Judge) for e in seat.hear_proposal(V, round=1, valid_round=0))
+    assert seat.said(PREVOTE, 1) == [V]
+
+
+def test_an_answer_that_comes_after_the_timeout_and_before_it_was_noticed_still_counts() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.now += 2_000
+    seat.judge(V)
+    assert seat.said(PREVOTE) == [V]
+
+
+def test_a_good_re_proposal_is_prevoted_although_its_round_has_its_proof() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, V)))
+    seat.judge(V)
+    seat.hear_proposal(V, round=1, valid_round=0)
+    assert seat.a.round == 0
+    seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, V, 1)))
+    assert seat.said(PREVOTE, 1) == [V]
+
+
+def test_judgements_of_values_that_nobody_names_any_more_are_forgotten() -> None:
+    seat = Seat(seat=3)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.judge(V, NO)
+    for round in range(18):
+        seat.lose_round("012", round)
+        assert (V in (seat.a.judgements or {})) == (round < 16)
+
+
+def test_of_a_values_voters_those_of_newer_rounds_come_first_and_double_votes_count() -> None:
+    seat = Seat(n=7, seat=6)
+    seat.begin()
+    seat.hear_proposal(V)
+    seat.hear("4", PREVOTE, V)
+    seat.hear("5", PREVOTE, W, round=1)
+    seat.hear("5", PREVOTE, V, round=1)
+    assert Obtain(V, tuple(seat.leaders[i] for i in (5, 4, 0))) in seat.judge(V, NOT_YET)
+
+
+def test_before_the_cut_off_nobody_is_woken() -> None:
+    seat = Seat()
+    seat.tell(Resume())
+    assert seat.a.wake_ms is None
+
+
+def test_a_barred_members_wait_says_so_until_it_is_decided() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    seat.tell(Received(seat.vote(1, PREVOTE, W, round=2)))
+    assert describe_wait(seat.a).startswith("barred: ")
+    seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V)))
+    assert describe_wait(seat.a) == "decided"
+
+
+def test_unknown_own_words_are_kept_as_what_bars_us() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    unknown = seat.vote(1, PREVOTE, W)
+    assert kinds(seat.tell(Received(unknown))) == ["Bar", "Keep"]
+
+
+def test_a_re_proposal_leaves_together_with_its_proof() -> None:
+    seat = Seat(seat=1)
+    seat.begin()
+    proof = seat.quorum("023", PREVOTE, V)
+    seat.tell(ReceivedQuorum(proof))
+    effects = seat.lose_round("023")
+    assert any(isinstance(e, Say) and e.statement.valid_round == 0 for e in effects)
+    assert SendQuorum(proof) in effects
+
+
+def test_a_leader_asks_for_a_candidate_once() -> None:
+    seat = Seat()
+    seat.begin()
+    assert Build(0) in seat.tell(sets_of(seat, "0123"))
+    assert Build(0) not in seat.hear("2", PREVOTE, V)
+
+
+def test_at_half_time_a_quorum_of_observations_is_enough() -> None:
+    seat = Seat()
+    seat.begin()
+    seat.tell(sets_of(seat, "012", reproduced="0"))
+    assert Build(0) not in seat.wait(749)
+    assert Build(0) in seat.wait(1)

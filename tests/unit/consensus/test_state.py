@@ -232,3 +232,16 @@ def test_a_proposal_comes_back_with_any_earlier_round() -> None:
     reasons = [unfit(RULES, say(PROPOSAL, V, 5, leader, valid)) for valid in (-2, -1, 0, 4, 5)]
     wrong = "valid round not below the round"
     assert reasons == [wrong, "", "", "", wrong]
+
+
+def test_own_words_far_ahead_that_the_journal_lacks_bar_and_count_for_nothing() -> None:
+    unknown = say(PREVOTE, V, 40)
+    a = restore(RULES, encode_progress(Agreement(RULES, place=SAVED)), (), [unknown], ())
+    assert a.foreign == (unknown,)
+    assert not a.votes.ahead
+    assert not a.votes.newest
+
+
+def test_own_words_of_another_instance_or_epoch_are_nothing_unknown() -> None:
+    elsewhere = replace(say(PREVOTE, V, 7), config_digest=U)
+    assert restore(RULES, None, (), [elsewhere], ()).foreign == ()
