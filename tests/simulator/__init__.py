@@ -1,7 +1,7 @@
 """Whole networks of the real agreement core under a virtual clock, with faults mixed by seed.
 
     python -m tests.simulator --seeds N [--first SEED] [--validators n] [--plain] [--json FILE]
-    python -m tests.simulator --mutations [NAME…] --seeds N
+    python -m tests.simulator --mutations [NAME…] --seeds N [--record]
     python -m tests.simulator --delays
 
 One seed is one run: members with disks and clocks, a network that loses, delays, repeats and splits, up to f faulty
@@ -16,5 +16,7 @@ Signatures are tokens that nobody can guess.
 longest encoding. ``account`` is its second half: from what a member heard it says what the member may say, must have
 said, persisted and scheduled, and compares at every step. A seed replays exactly.
 
-``mutations`` are planted bugs, each with a seed or a test that catches it.
+``mutations`` are planted bugs that have names, each with a seed or a test that catches it. ``sites`` are all places of
+the core where one small mistake can hide, read from its syntax tree; ``caught`` says for each what notices it,
+``hunt`` runs the tests for that.
 """

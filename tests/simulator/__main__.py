@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.simulator.caught import SEED, all_sites, load_record, save_record, waived
+from tests.simulator.hunt import GROUND, catch, search
 from tests.simulator.mutations import CAUGHT_BY_TEST, MUTATIONS
 from tests.simulator.run import Result, Totals, find_seed, message_delays, run_seed
+from tests.simulator.sites import MODULES, Site, planted
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,7 +22,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="first seed (default %(default)s)")
     parser.add_argument("--validators", type=int, metavar="N", help="committee size 1 to 13 (default: drawn by seed)")
     parser.add_argument("--plain", action="store_true", help="one window and its late set, 5 %% loss, no other fault")
-    parser.add_argument("--mutations", nargs="*", metavar="NAME", help="search planted bugs (default: all) instead")
+    parser.add_argument(
+        "--mutations",
+        nargs="*",
+        metavar="NAME",
+        help="planted bugs instead: those of this name, those at every place of this module of the core (default: all)",
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="with --mutations: search for what notices places anew, and note it"
+    )
     parser.add_argument("--delays", action="store_true", help="message delays from proposal to decision, by size")
     parser.add_argument("--trace", action="store_true", help="print what every member says, also where all is well")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write totals to FILE")
@@ -35,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     seeds = range(options.first, options.first + options.seeds)
     if options.mutations is not None:
-        return search(options.mutations, seeds, options.validators, options.json)
+        return plant(options.mutations, seeds, options.validators, options.json, record=options.record)
     totals, began = Totals(), time.process_time()
     for seed in seeds:
         result = run_seed(seed, options.validators, plain=options.plain, trace=options.trace)
@@ -79,13 +90,25 @@ def summarise(totals: Totals, spent_s: float) -> dict[str, Any]:
     }
 
 
-def search(names: list[str], seeds: range, validators: int | None, target: Path | None) -> int:
-    """Each planted bug with the first seed that catches it, or the test in which it is planted."""
-    unknown = set(names) - {m.name for m in MUTATIONS}
+def plant(names: list[str], seeds: range, validators: int | None, target: Path | None, *, record: bool) -> int:
+    """Each planted bug with what catches it: the first seed, or the test in which it is planted or that is recorded."""
+    unknown = set(names) - {m.name for m in MUTATIONS} - set(MODULES)
     if unknown:
         print(f"unknown mutation: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
+    modules = [module for module in MODULES if not names or module in names]
     found: dict[str, dict[str, Any]] = {}
+    if record:
+        record_places(modules, seeds)
+    missed = search_seeds(names, seeds, validators, found) if not record else False
+    missed = check_places(modules, found) or missed
+    if target:
+        target.write_text(json.dumps(found, indent=2) + "\n")
+    return 1 if missed else 0
+
+
+def search_seeds(names: list[str], seeds: range, validators: int | None, found: dict[str, dict[str, Any]]) -> bool:
+    """Planted bugs that have names, by the first seed that catches each. Whether one was missed."""
     for mutation in MUTATIONS:
         if names and mutation.name not in names:
             continue
@@ -97,9 +120,62 @@ def search(names: list[str], seeds: range, validators: int | None, target: Path 
         for name, test in CAUGHT_BY_TEST.items():
             found[name] = {"test": test}
             print(f"{name:24} {'test':>6}  {test}")
-    if target:
-        target.write_text(json.dumps(found, indent=2) + "\n")
-    return 1 if any(entry.get("seed", 0) is None for entry in found.values()) else 0
+    return any(entry.get("seed", 0) is None for entry in found.values())
+
+
+def check_places(modules: list[str], found: dict[str, dict[str, Any]]) -> bool:
+    """Every place of the core with what is recorded for it: it must fail with the mistake. Whether one did not."""
+    record, reasons = load_record(), waived()
+    places = all_sites(modules)
+    named = {site: name for site in places if (name := record.get(site.name)) is not None}
+    by_test = [(site, name) for site, name in named.items() if not name.startswith(SEED)]
+    noticed = {site: fails for site, _, fails in catch(by_test)} if by_test else {}
+    for site, name in named.items():
+        if name.startswith(SEED):
+            with planted(site):
+                noticed[site] = bool(run_seed(int(name.removeprefix(SEED))).violations)
+    missed = open_ = listed = 0
+    for site in places:
+        reason, name = reasons.get(site.name), named.get(site, "")
+        found[site.name] = {"caught_by": f"nothing: {reason}" if reason else name}
+        if reason:
+            listed += 1
+        elif site.name in record and not name:
+            open_ += 1
+            print(f"{'open':>6}  {site.name}")
+        elif not noticed.get(site, False):
+            missed += 1
+            print(f"{'MISSED':>6}  {site.name}  ({name or 'nothing recorded'})", flush=True)
+    print(
+        f"{len(places)} places in {', '.join(modules)}: {len(named) - missed} noticed by what is recorded, "
+        f"{listed} by nothing and for a reason, {open_} open, {missed} missed"
+    )
+    return bool(missed)
+
+
+def record_places(modules: list[str], seeds: range) -> None:
+    """The fastest test, else the lowest seed, for each place that has none or whose has gone blind."""
+    record, reasons = load_record(), waived()
+    places = [site for site in all_sites(modules) if site.name not in reasons]
+    by_test = [(s, name) for s in places if (name := record.get(s.name)) and not name.startswith(SEED)]
+    try:
+        blind = {site for site, _, fails in catch(by_test) if not fails} if by_test else set()
+    except LookupError:
+        blind = {site for site, _ in by_test}  # a test that is named is no longer there
+    open_ = [site for site in places if site in blind or not record.get(site.name)]
+
+    def note(site: Site, test: str | None) -> None:
+        print(f"{site.name}: {test or 'no test'}", flush=True)
+
+    for site, test in (search(open_, GROUND, note) if open_ else {}).items():
+        record[site.name] = test
+        if test is None:
+            with planted(site):
+                seed = next((seed for seed in seeds if run_seed(seed).violations), None)
+            record[site.name] = None if seed is None else f"{SEED}{seed}"
+            note(site, record[site.name])
+    known = {site.name for site in all_sites()} - reasons.keys()
+    save_record({name: test for name, test in record.items() if name in known})
 
 
 if __name__ == "__main__":
