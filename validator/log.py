@@ -1,7 +1,7 @@
 """Logs are events with fields: JSON lines for machines, or a console form for people.
 
 ERROR: a human must act. WARNING: degraded, still moving. INFO: one per state change. DEBUG: dropped input and why.
-URLs lose paths and credentials wherever they stand, tracebacks and libraries' own messages included; bytes are hex;
+URLs lose paths and credentials wherever they stand, tracebacks and libraries' own messages included; bytes are 0x-hex;
 control characters are spelt out, so that no message from outside can steer a terminal.
 
 Logging never raises and never ends what logs: a full disk, a pipe whose reader has gone or a value that cannot be
@@ -157,7 +157,7 @@ def _present(value: Any) -> Any:
         text = trim_urls(value) if "://" in value else value
         return spell_controls(text)
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).hex()
+        return f"0x{bytes(value).hex()}"
     if isinstance(value, Mapping):
         return {str(key): _present(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -40,7 +40,7 @@ def test_events_are_json_lines_with_their_context(capsys: pytest.CaptureFixture[
     log.get_logger("x").debug("not.shown")
     (event,) = printed(capsys)
     assert event["event"] == "window.collected"
-    assert (event["window"], event["messages"], event["root"]) == (5, 3, "01ff")
+    assert (event["window"], event["messages"], event["root"]) == (5, 3, "0x01ff")
     assert (event["part"], event["level"]) == ("steps.collect", "info")
 
 

@@ -27,7 +27,7 @@ def initialise(settings: Settings, *, restored: bool = False) -> None:
         node.close()
     log.info(
         "database.ready",
-        database_id=meta.database_id.hex(),
+        database_id=meta.database_id,
         created_block=meta.created_block_number,
         votes_from_ms=None if first is None else first.start_ms,
     )

@@ -64,7 +64,7 @@ def serve(settings: Settings, tasks: Tasks) -> None:
     watchdog = Watchdog([watcher], limit_s=WATCH_SILENT_S)
     watcher.start()
     watchdog.start()
-    log.info("serve.started", address=node.address.hex(), network=node.network.name)
+    log.info("serve.started", address=node.address, network=node.network.name)
     try:
         asyncio.run(_run(apps, sockets, settings))
     finally:

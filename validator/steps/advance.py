@@ -305,7 +305,7 @@ class _Instance:
                     took_ms=self.context.clock.now_ms() - self.stored.opened_ms,
                 )
             elif isinstance(effect, KeepEvidence):
-                log.warning("evidence.kept", instance=str(self.instance), signer=effect.evidence.first.signer.hex())
+                log.warning("evidence.kept", instance=str(self.instance), signer=effect.evidence.first.signer)
             elif isinstance(effect, Bar):
                 log.error("journal.unknown_statement", instance=str(self.instance), round=effect.statement.round)
             elif isinstance(effect, Ignore):
@@ -336,7 +336,7 @@ class _Instance:
         subject = f"{'recall' if recall else 'compare'} {self.instance}"
         for member, answer in self.context.gather(subject, ask, self.context.others(self.rules.committee)):
             if isinstance(answer, ValidatorError):
-                log.debug("peer.silent", member=member.hex(), reason=str(answer))
+                log.debug("peer.silent", member=member, reason=str(answer))
                 continue
             news = replace(answer, statements=tuple(s for s in answer.statements if self._is_news(s)))
             statements, quorums = self.context.verify_gossip(self.config, news, self.instance)
@@ -511,7 +511,7 @@ class _Instance:
         try:
             observation = decode_observation(body)
         except MalformedInput as error:
-            log.debug("observation.malformed", signer=statement.signer.hex(), reason=str(error))
+            log.debug("observation.malformed", signer=statement.signer, reason=str(error))
             return None
         fits = observation.instance == self.instance and observation.observer == statement.signer
         return observation if fits else None

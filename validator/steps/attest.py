@@ -6,6 +6,7 @@ exclusive in the storage id: the contract accepts the first that reaches a quoru
 
 from __future__ import annotations
 
+from validator.codec.arweave import encode_storage_id
 from validator.codec.manifest import encode_ledger
 from validator.codec.report import decode_report, encode_report, pack_signatures, report_digest
 from validator.codec.secp256k1 import verify_signature
@@ -44,7 +45,9 @@ def attest(context: Context, number: int) -> StepResult:
             )
             context.store.reports.save_report(stored)
             known[announcement.storage_id] = stored
-            log.info("report.drafted", report=number, storage_id=announcement.storage_id.hex(), digest=digest.hex())
+            log.info(
+                "report.drafted", report=number, storage_id=encode_storage_id(announcement.storage_id), digest=digest
+            )
     own = [_sign(context, stored) for stored in known.values()] if context.voting_key is not None else []
     if own:
         gossip = Gossip(attestations=tuple(own))

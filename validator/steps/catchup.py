@@ -71,7 +71,7 @@ def catch_up(context: Context) -> StepResult:
         try:
             certified = context.peers.fetch_certified(member, list(wanted))
         except ValidatorError as error:
-            log.debug("catch_up.silent", member=member.hex(), reason=str(error))
+            log.debug("catch_up.silent", member=member, reason=str(error))
             continue
         for instance, body, certificate in certified:
             if _take(context, member, instance, body, certificate):
@@ -126,7 +126,7 @@ def _take(context: Context, member: Address, instance: InstanceId, body: bytes, 
             raise MalformedInput("outcome", "not the one that the certificate names")
         verify_quorum(certificate, config.committee, quorum(len(config.committee)), context.signing)
     except (MalformedInput, TransientError) as error:
-        log.info("certificate.refused", instance=str(instance), member=member.hex(), reason=str(error))
+        log.info("certificate.refused", instance=str(instance), member=member, reason=str(error))
         return False
     rounds = context.store.rounds
     rounds.create_round(instance, config.digest, context.clock.now_ms())

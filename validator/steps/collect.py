@@ -196,7 +196,7 @@ def push_late(context: Context, records: Sequence[Record]) -> None:
         try:
             context.peers.push_late(member, [r.canonical for r in records])
         except ValidatorError as error:
-            log.debug("late.push_failed", member=member.hex(), reason=str(error))
+            log.debug("late.push_failed", member=member, reason=str(error))
 
 
 def sightings_of(context: Context, start_ms: int) -> dict[Digest, Sighting]:

@@ -78,13 +78,13 @@ def _mend(context: Context, lost: DamagedSet) -> bool:
     try:
         records = _find_records(context, instance, root)
     except ValidatorError as error:
-        log.info("set.not_mended", instance=str(instance), set_root=root.hex(), reason=str(error))
+        log.info("set.not_mended", instance=str(instance), set_root=root, reason=str(error))
         records = None
     if records is None:
         sets.note_attempt(root, needed=True)
         return False
     sets.save_set(root, records)
-    log.warning("set.mended", instance=str(instance), set_root=root.hex(), messages=len(records))
+    log.warning("set.mended", instance=str(instance), set_root=root, messages=len(records))
     if context.store.rounds.mark_queued(instance):
         context.tasks.enqueue("round.advance", str(instance))
     stored = context.store.windows.load_window(instance.number) if instance.kind is InstanceKind.WINDOW else None
@@ -101,7 +101,7 @@ def _find_records(context: Context, instance: InstanceId, root: Root) -> list[Re
         try:
             return fetch_set(context, instance, root, member, known)
         except ValidatorError as error:
-            log.debug("set.not_fetched", instance=str(instance), member=member.hex(), reason=str(error))
+            log.debug("set.not_fetched", instance=str(instance), member=member, reason=str(error))
     pool = {r.leaf: r for r in [*left, *_at_brokers(context, instance)]}
     for choose in _choices(context, instance, leaves):
         found = list(unite(choose(pool.values()), {}).records)

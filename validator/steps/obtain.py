@@ -63,7 +63,7 @@ def _obtain_value(context: Context, instance: InstanceId, value: Digest, sources
             body = context.peers.fetch_body(member, value)
             context.store.rounds.save_body(body)
         except ValidatorError as error:
-            log.debug("body.not_fetched", member=member.hex(), reason=str(error))
+            log.debug("body.not_fetched", member=member, reason=str(error))
     if body is None:
         return StepResult("not yet", "no source has the outcome")
     try:
@@ -100,7 +100,7 @@ def _obtain_observations(
             genuine = _genuine_observations(context, config, instance, told.statements, bodies)
             context.store.rounds.save_observations(genuine)
         except ValidatorError as error:
-            log.debug("observation.not_fetched", member=member.hex(), reason=str(error))
+            log.debug("observation.not_fetched", member=member, reason=str(error))
             continue
         lacking = _lacking_observations(context, instance, config, digests)
     return not lacking
@@ -148,7 +148,7 @@ def _obtain_set(
         try:
             records = fetch_set(context, instance, root, member, own, proven=proven)
         except ValidatorError as error:
-            log.info("set.not_fetched", instance=str(instance), member=member.hex(), reason=str(error))
+            log.info("set.not_fetched", instance=str(instance), member=member, reason=str(error))
             reasons.append(str(error))
             continue
         context.store.sets.save_set(root, records)
@@ -178,7 +178,7 @@ def fetch_set(
         merged = [r for r in own if r.leaf not in have] + records
         merged.sort(key=lambda r: r.order)
         if set_root(make_entries(merged)) == root:
-            log.info("set.obtained", instance=str(instance), member=member.hex(), fetched=len(fetched), of=len(merged))
+            log.info("set.obtained", instance=str(instance), member=member, fetched=len(fetched), of=len(merged))
             return merged
     raise Disagreement(f"the set of 0x{member.hex()} does not give its root", member=member, root=root)
 

@@ -89,8 +89,8 @@ def _read_anew(context: Context, cut: CutPoint, present: Block) -> None:
         log.error(
             "chain.reorganised",
             block=found.number,
-            stored=found.stored_hash.hex(),
-            present=found.present_hash.hex(),
+            stored=found.stored_hash,
+            present=found.present_hash,
             depth=found.depth,
             signed=found.signed,
         )

@@ -87,7 +87,7 @@ def seal(context: Context, number: int) -> StepResult:
         messages=file.rows,
     )
     context.store.bundles.save_sealed(sealed)
-    log.info("bundle.sealed", bundle=number, messages=file.rows, bytes=file.size, root=root.hex())
+    log.info("bundle.sealed", bundle=number, messages=file.rows, bytes=file.size, root=root)
     schedule_upload(context, sealed)
     _let_next_follow(context, number)
     return StepResult("sealed", f"{file.rows} messages, {file.size} bytes")

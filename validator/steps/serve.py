@@ -174,7 +174,7 @@ class Service:
     def body(self, sender: Address, digest: Digest) -> bytes:
         body = self._context.store.rounds.load_body(digest)
         if body is None:
-            raise TransientError(f"no body {digest.hex()} here")
+            raise TransientError(f"no body 0x{digest.hex()} here")
         return body
 
     def observations(
@@ -198,7 +198,7 @@ class Service:
     def entries(self, sender: Address, set_root: Root) -> tuple[PartitionEntry, ...]:
         entries = self._context.store.sets.load_entries(set_root)
         if entries is None:
-            raise TransientError(f"no set {set_root.hex()} here")
+            raise TransientError(f"no set 0x{set_root.hex()} here")
         return entries
 
     def reconcile(
@@ -206,14 +206,14 @@ class Service:
     ) -> bytes:
         index = self._context.store.sets.load_index(set_root)
         if index is None:
-            raise TransientError(f"no set {set_root.hex()} here")
+            raise TransientError(f"no set 0x{set_root.hex()} here")
         records = Records(record for part in parts for record in index.get(part, ()))
         return answer(records, message, strong=strong)
 
     def messages(self, sender: Address, set_root: Root, leaves: Sequence[Digest]) -> list[bytes]:
         found = self._context.store.sets.load_messages(set_root, leaves)
         if found is None:
-            raise TransientError(f"no set {set_root.hex()} here")
+            raise TransientError(f"no set 0x{set_root.hex()} here")
         return found
 
     def receive_late(self, sender: Address, messages: Sequence[bytes]) -> None:
@@ -259,7 +259,7 @@ class Service:
                 self._refuse(what, None, "unknown instance", "the window has not ended")
                 return None
         if config.digest != digest:
-            self._refuse(what, None, "foreign digest", digest.hex())
+            self._refuse(what, None, "foreign digest", f"0x{digest.hex()}")
             return None
         return config
 
@@ -326,7 +326,7 @@ class Service:
                 instance=str(foreign.instance),
                 round=foreign.round,
                 kind=foreign.kind.name.lower(),
-                told_by=sender.hex(),
+                told_by=sender,
             )
 
     def _is_held(self, item: Statement | VoteQuorum) -> bool:
@@ -375,7 +375,7 @@ class Service:
             self._refuse("upload", upload.signer, "unknown instance", str(error))
             return
         if self._context.store.bundles.save_heard(upload, self._context.clock.now_ms()):
-            log.info("upload.heard", bundle=upload.number, signer=upload.signer.hex())
+            log.info("upload.heard", bundle=upload.number, signer=upload.signer)
             self._context.tasks.enqueue("bundle.verify", str(upload.number))
 
     def _receive_attestation(self, sender: Address, attestation: Attestation) -> None:
@@ -398,7 +398,7 @@ class Service:
 
     def _refuse(self, what: str, signer: Address | None, name: str, detail: str = "") -> bool:
         self._on_refusal(what, name)
-        log.debug(f"{what}.refused", signer=signer.hex() if signer is not None else "", reason=name, detail=detail)
+        log.debug(f"{what}.refused", signer=signer, reason=name, detail=detail)
         return False
 
 

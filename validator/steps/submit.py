@@ -75,7 +75,7 @@ def submit(context: Context, number: int) -> StepResult:
         context.store.reports.save_transaction(number, stored.storage_id, transaction)
         result = _send(context, number, transaction, "made anew" if sent else "submitted")
         context.store.reports.save_report_state(number, stored.storage_id, "submitted")
-        log.info("report.submitted", report=number, transaction=transaction.hash.hex(), signers=len(signatures))
+        log.info("report.submitted", report=number, transaction=transaction.hash, signers=len(signatures))
         return result
     return StepResult("not yet", "no report has a quorum")
 
@@ -105,19 +105,19 @@ def _follow(context: Context, number: int, sent: list[PreparedTransaction]) -> S
     if fate.state == "mined":
         if fate.success:
             return StepResult("submitted", f"block {fate.block_number}")
-        log.warning("report.reverted", report=number, transaction=fate.hash.hex())
+        log.warning("report.reverted", report=number, transaction=fate.hash)
         return None
     if fate.state in _GIVEN_UP:
         name, patience_ms = _GIVEN_UP[fate.state]
         if not _lasts(context, f"{fate.state}/{newest.hash.hex()}", patience_ms):
-            return StepResult(name, f"{newest.nonce} of {newest.hash.hex()}")
+            return StepResult(name, f"{newest.nonce} of 0x{newest.hash.hex()}")
         log.warning("report.made_anew", report=number, nonce=newest.nonce, reason=name)
         return None
     if fate.state == "missing":
         return _send(context, number, newest, "sent again")
     if _is_passed_over(context, newest):
         return _replace(context, number, newest, "replaced")
-    return StepResult("pending", fate.hash.hex())
+    return StepResult("pending", f"0x{fate.hash.hex()}")
 
 
 _GIVEN_UP = {"overtaken": ("nonce taken", OVERTAKEN_MS), "unreachable": ("nonce gap", GAP_MS)}
@@ -135,7 +135,7 @@ def _send(context: Context, number: int, transaction: PreparedTransaction, name:
             return _replace(context, number, transaction, "re-priced", reason)
         log.debug("report.refused", report=number, reason=str(fault))
         return StepResult("refused", str(fault))
-    return StepResult(name, transaction.hash.hex())
+    return StepResult(name, f"0x{transaction.hash.hex()}")
 
 
 def _replace(
@@ -152,8 +152,8 @@ def _replace(
     try:
         context.sender.send(replacement)
     except RemoteFault as fault:
-        return StepResult(name, f"{replacement.hash.hex()}, refused too: {fault}")
-    return StepResult(name, replacement.hash.hex())
+        return StepResult(name, f"0x{replacement.hash.hex()}, refused too: {fault}")
+    return StepResult(name, f"0x{replacement.hash.hex()}")
 
 
 def _wait(context: Context, number: int, name: str, fault: RemoteFault) -> StepResult:
@@ -199,7 +199,7 @@ def _finish(context: Context, bundle: StoredBundle, accepted: AcceptedReport) ->
     reports: list[StoredReport] = context.store.reports.load_reports(bundle.number)
     mine = next((r for r in reports if r.digest == accepted.report_digest), None)
     if mine is None and reports:
-        log.error("report.foreign", report=bundle.number, digest=accepted.report_digest.hex())
+        log.error("report.foreign", report=bundle.number, digest=accepted.report_digest)
     if mine is not None:
         sent = context.store.reports.load_transactions(bundle.number)
         transaction, gas_used = (sent[-1].hash, 0) if sent else (None, 0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from validator.codec.arweave import encode_storage_id
 from validator.codec.report import report_digest
 from validator.consensus.quorum import one_honest
 from validator.log import get_logger
@@ -61,7 +62,12 @@ def upload(context: Context, number: int) -> StepResult:
     if own.state == "prepared":
         context.storage.post(own.prepared)
         own = _save_state(context, own, "posted")
-        log.info("bundle.posted", bundle=number, storage_id=own.prepared.storage_id.hex(), reward=own.prepared.reward)
+        log.info(
+            "bundle.posted",
+            bundle=number,
+            storage_id=encode_storage_id(own.prepared.storage_id),
+            reward=own.prepared.reward,
+        )
     if own.state == "posted":
         context.storage.seed(own.prepared, require_file(context, bundle))
         own = _save_state(context, own, "seeded")
@@ -69,7 +75,7 @@ def upload(context: Context, number: int) -> StepResult:
     context.store.due.done(task, key)
     context.store.due.postpone("bundle.verify", key, context.clock.now_ms() + LOOK_MS)
     context.tasks.enqueue("bundle.verify", key)
-    return StepResult("seeded", own.prepared.storage_id.hex())
+    return StepResult("seeded", encode_storage_id(own.prepared.storage_id))
 
 
 def own_upload(context: Context, number: int) -> StoredUpload | None:

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from validator.codec.arweave import encode_storage_id
 from validator.codec.manifest import decode_manifest
 from validator.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
 from validator.log import get_logger
@@ -113,9 +114,9 @@ def _read_back(context: Context, bundle: StoredBundle, heard: HeardUpload) -> He
         return _note(context, heard, heard.state, str(error), heard.tries + 1)
     announcement = heard.announcement
     if refusal:
-        log.warning("upload.refused", bundle=bundle.number, signer=announcement.signer.hex(), reason=refusal)
+        log.warning("upload.refused", bundle=bundle.number, signer=announcement.signer, reason=refusal)
         return _note(context, heard, "refused", refusal, heard.tries)
-    log.info("bundle.verified", bundle=bundle.number, storage_id=announcement.storage_id.hex())
+    log.info("bundle.verified", bundle=bundle.number, storage_id=encode_storage_id(announcement.storage_id))
     return _note(context, heard, "verified", "", 0)
 
 
@@ -200,7 +201,7 @@ def _complete(context: Context, bundle: StoredBundle, heard: HeardUpload) -> Hea
     except ValidatorError as error:
         log.info("bundle.not_completed", bundle=bundle.number, reason=str(error))
         return heard
-    log.info("bundle.completed", bundle=bundle.number, storage_id=announcement.storage_id.hex())
+    log.info("bundle.completed", bundle=bundle.number, storage_id=encode_storage_id(announcement.storage_id))
     return _note(context, heard, heard.state if heard.state == "verified" else "seeded", heard.reason, heard.tries)
 
 
@@ -228,7 +229,7 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
         if status.state != "missing":
             continue
         if context.storage.fetch_is_dropped(own.prepared, status):
-            log.warning("bundle.dropped", bundle=bundle.number, storage_id=own.prepared.storage_id.hex())
+            log.warning("bundle.dropped", bundle=bundle.number, storage_id=encode_storage_id(own.prepared.storage_id))
             context.store.bundles.save_upload_state(bundle.number, own.attempt, "dropped")
         elif own.state != "prepared":
             context.store.bundles.save_upload_state(bundle.number, own.attempt, "prepared")
@@ -237,4 +238,4 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
 
 def _describe(heard: HeardUpload, status: StorageStatus, deep: int) -> str:
     confirmations = f"{status.confirmations}/{deep}" if status.state == "confirmed" else status.state
-    return f"{heard.announcement.storage_id.hex()[:12]} {heard.state} {confirmations}"
+    return f"{encode_storage_id(heard.announcement.storage_id)} {heard.state} {confirmations}"

@@ -289,7 +289,7 @@ class RoundRows:
             return body
         with self._database.write() as connection:
             drop_body(connection, digest)
-        log.error("body.damaged", digest=digest.hex())
+        log.error("body.damaged", digest=digest)
         return None
 
     def find_set(self, set_root: Root, window_starts: Sequence[int]) -> InstanceId | None:

@@ -156,7 +156,7 @@ class SegmentStore:
             InvariantError: the root is not the expected one.
             TransientError: the disk is full or refuses.
         """
-        name = "new set" if expected is None else f"set {expected.hex()}"
+        name = "new set" if expected is None else f"set 0x{expected.hex()}"
         temporary = f"{self._base}/{uuid.uuid4().hex}.tmp"
         try:
             self._fs.makedirs(self._base, exist_ok=True)
@@ -192,7 +192,7 @@ class SegmentStore:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise TransientError(f"set {set_root.hex()}: cannot delete: {error.strerror or error}") from error
+            raise TransientError(f"set 0x{set_root.hex()}: cannot delete: {error.strerror or error}") from error
 
     def glance(self, set_root: Root, size: int) -> None:
         """Look whether the file has its length and its end; one that a power loss cut short or left as zeros has not.
@@ -203,7 +203,7 @@ class SegmentStore:
             end = file.seek(0, io.SEEK_END)
             file.seek(max(0, end - len(_MAGIC)))
             if end != size or file.read() not in (_MAGIC, _UNHASHED):
-                raise DamagedSegment(f"set {set_root.hex()}: {end} bytes instead of {size}, or altered at the end")
+                raise DamagedSegment(f"set 0x{set_root.hex()}: {end} bytes instead of {size}, or altered at the end")
 
     def put_aside(self, set_root: Root) -> None:
         """Move a damaged file out of the way, so that the set can be written anew; one that is gone is fine."""
@@ -215,7 +215,7 @@ class SegmentStore:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise TransientError(f"set {set_root.hex()}: cannot move: {error.strerror or error}") from error
+            raise TransientError(f"set 0x{set_root.hex()}: cannot move: {error.strerror or error}") from error
 
     def salvage(self, set_root: Root) -> Salvage:
         """What can still be read of a file that was put aside."""
@@ -316,11 +316,11 @@ class SegmentStore:
         except FileNotFoundError as error:
             if not self._fs.exists(self._base):  # not mounted, rather than every file gone
                 raise TransientError(f"the folder of sets is not there: {self._base}") from error
-            raise DamagedSegment(f"set {set_root.hex()}: the file is gone", set_root=set_root.hex()) from error
+            raise DamagedSegment(f"set 0x{set_root.hex()}: the file is gone", set_root=set_root.hex()) from error
         except OSError as error:
             if error.errno == errno.EIO:  # the medium has lost these bytes
-                raise DamagedSegment(f"set {set_root.hex()}: {error.strerror}", set_root=set_root.hex()) from error
-            raise TransientError(f"set {set_root.hex()}: cannot read: {error.strerror or error}") from error
+                raise DamagedSegment(f"set 0x{set_root.hex()}: {error.strerror}", set_root=set_root.hex()) from error
+            raise TransientError(f"set 0x{set_root.hex()}: cannot read: {error.strerror or error}") from error
 
     def _index(self, set_root: Root) -> _Index:
         with self._cache_lock:
@@ -512,7 +512,7 @@ def _read_index(file: BinaryIO, set_root: Root) -> _Index:
         if compute_set_root(tuple(part.entry for part in index.parts)) != set_root:
             raise MalformedInput("index", "entries do not give the root")
     except (MalformedInput, struct.error, TypeError, ValueError) as error:
-        raise DamagedSegment(f"set {set_root.hex()}: {error}", set_root=set_root.hex()) from error
+        raise DamagedSegment(f"set 0x{set_root.hex()}: {error}", set_root=set_root.hex()) from error
     return index
 
 

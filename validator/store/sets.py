@@ -80,9 +80,9 @@ class SetRows:
                 try:
                     record = record_from_canonical(data)
                 except MalformedInput as error:
-                    raise DamagedSegment(f"set {set_root.hex()}: {error}", set_root=set_root.hex()) from error
+                    raise DamagedSegment(f"set 0x{set_root.hex()}: {error}", set_root=set_root.hex()) from error
                 if record.leaf not in leaves:
-                    raise DamagedSegment(f"set {set_root.hex()}: a message was altered", set_root=set_root.hex())
+                    raise DamagedSegment(f"set 0x{set_root.hex()}: a message was altered", set_root=set_root.hex())
                 yield record
 
     def load_entries(self, set_root: Root) -> tuple[PartitionEntry, ...] | None:
@@ -182,5 +182,5 @@ class SetRows:
                 return  # not held, or noted by another
             times = {"found_ms": self._clock.now_ms(), "tried_ms": 0}
             insert_new(connection, schema.damaged_sets, {"set_root": set_root, "newest_ms": newest_ms} | times)
-        log.error("set.damaged", set_root=set_root.hex(), reason=reason)
+        log.error("set.damaged", set_root=set_root, reason=reason)
         self._segments.put_aside(set_root)

@@ -69,7 +69,7 @@ def journal_vote(connection: Connection, statement: Statement, now_ms: int) -> S
     if held.content != statement.content or held.signer != statement.signer:
         raise DoubleVote(
             f"{statement.instance} round {statement.round}: the journal holds another {statement.kind.name.lower()}, "
-            f"for {held.value.hex()}, not for {statement.value.hex()}"
+            f"for 0x{held.value.hex()}, not for 0x{statement.value.hex()}"
         )
     return held
 

@@ -121,7 +121,7 @@ def _bundles(bundles: Iterable[BundleView]) -> str:
             f"{'own' if upload.own else 'by'} {'' if upload.by is None else _address(upload.by)} {show(upload.reason)}"
             for upload in bundle.uploads
         )
-        root = "" if bundle.root is None else f"<code>{bundle.root.hex()[:12]}</code>"
+        root = "" if bundle.root is None else f"<code>0x{bundle.root.hex()[:12]}</code>"
         rows.append(
             [
                 _number(bundle.number),
