@@ -188,6 +188,7 @@ class Account:
             self.may_build = -1
         elif kind is Start:
             self.started = True
+            self.asked_ms = now if self.asked_ms is None else self.asked_ms
         elif kind is Recalled and event.member in self.members and event.member != self.own:  # type: ignore[union-attr]
             self.answers.add(event.member)  # type: ignore[union-attr]
         return False
@@ -446,8 +447,9 @@ class Account:
 
     def compare_recall(self, recalled: bool, now: int) -> None:
         """It speaks when f others told what they know of it, or after its patience; not before, and then at once."""
+        asked = self.asked_ms is not None
         waited = self.asked_ms is not None and now >= self.asked_ms + self.timeouts.recall_ms
-        enough = len(self.answers) >= self.faulty
+        enough = asked and len(self.answers) >= self.faulty
         self.recalled = self.recalled or enough or (waited and self.started)
         if recalled != self.recalled:
             raise Mismatch("recall", f"{len(self.answers)} of {self.faulty} answers, recalled: {recalled}")
