@@ -46,7 +46,7 @@ _NO_BROKER = (
 _OBSERVER = f"{_SHELL}::test_an_observation_counts_for_nobody_but_its_observer"
 _STATEMENT = f"{_BAD_INPUT}::test_a_bad_statement_is_counted_by_its_name_and_moves_nothing"
 _LATE_BOUNDS = f"{_LATE_PUSH}::test_what_the_network_does_not_store_is_not_kept_and_its_neighbour_is"
-_FORGED = f"{_STEPS}/test_backlog.py::test_forged_certificates_are_refused"
+_FORGED = f"{_SHELL}::test_a_certificate_that_a_peer_gives_is_a_quorum_of_precommits_for_its_outcome"
 _ALONE = f"{_DAMAGE}::test_one_validator_alone_collects_again_what_was_agreed_though_brokers_have_more_by_now"
 _OPENED = f"{_DUE}::test_a_window_is_opened_when_it_begins_and_is_due_at_its_cut_off"
 _NAMED = f"{_REORGANISATION}::test_what_was_agreed_by_a_block_that_is_gone_stays_and_is_named"
@@ -372,12 +372,6 @@ MUTANTS: tuple[Mutant, ...] = (
             "agreed messages are remembered",
             f"{_STEPS}/test_agreement.py::test_a_variant_of_a_stored_message_that_comes_late_is_not_stored_again",
         ),
-        (
-            "        keep_left_out(context, instance, records)\n",
-            "",
-            "what the outcome leaves out is kept for the late set",
-            _LEFT_OUT,
-        ),
     ),
     *_steps(
         "late",
@@ -454,12 +448,6 @@ MUTANTS: tuple[Mutant, ...] = (
     *_steps(
         "retention",
         (
-            "unreachable_ms = settled.end_ms - max(p.late_reach_ms for p in context.network.sets)",
-            "unreachable_ms = settled.end_ms",
-            "sets stay while a late set can reach them",
-            f"{_RETENTION}::test_sets_and_identities_stay_as_long_as_a_late_set_can_reach_them",
-        ),
-        (
             "path.stat().st_mtime * 1000 > now_ms - 24 * HOUR_MS",
             "path.stat().st_mtime * 1000 > now_ms",
             "a download under way stays",
@@ -474,12 +462,6 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     *_steps(
         "mend",
-        (
-            "            return fetch_set(context, instance, root, member, known)\n",
-            "            fetch_set(context, instance, root, member, known)\n",
-            "damaged sets come from peers",
-            _FETCHED,
-        ),
         ("*_at_brokers(context, instance)]}", "]}", "damaged sets come from brokers", _ALONE),
         (
             "return [r for r in found if r.identity in identities]",
@@ -509,7 +491,7 @@ MUTANTS: tuple[Mutant, ...] = (
             "        differing = _differing(context, context.store.chain.load_cut_points(since_s, oldest_s, IN_TURN))",
             "        differing = []",
             "below a replaced block others are looked for",
-            _BOUNDED,
+            f"{_SHELL}::test_below_a_replaced_block_others_are_looked_for_at_once",
         ),
         (
             "context.compare_below_s = turn[-1].at_s if len(turn) == IN_TURN else None",

@@ -28,12 +28,14 @@ from validator.model import (
     Statement,
     StatementKind,
     UploadAnnouncement,
+    VoteQuorum,
 )
 from validator.ports import Gossip, HeldVotes, PreparedTransaction, PreparedUpload
-from validator.steps import advance, submit
+from validator.steps import advance, catchup, submit
 from validator.steps.collect import CUT_OFF, collect_window
 from validator.steps.context import NotYet, block_for, epoch_config, state_at
 from validator.steps.late import collect_late
+from validator.steps.reorganisation import compare_blocks
 
 MakeNetwork = Callable[..., SmallNetwork]
 
@@ -385,3 +387,43 @@ def test_a_report_is_final_when_its_block_is(a_network: MakeNetwork) -> None:
         replace(block, number=accepted.block_number + 5), replace(block, number=accepted.block_number)
     )
     assert submit.watch(member.context, 0).name == "final"
+
+
+LIES_OF_CERTIFICATES = ["prevotes", "config", "body", "few", "instance", "nothing"]
+
+
+@pytest.mark.parametrize("lie", LIES_OF_CERTIFICATES)
+def test_a_certificate_that_a_peer_gives_is_a_quorum_of_precommits_for_its_outcome(
+    a_network: MakeNetwork, lie: str
+) -> None:
+    network = a_network(4)
+    network.run_to_held(0)
+    holder, taker = network.members[:2]
+    instance = network.window()
+    genuine = holder.store.rounds.load_certificate(instance)
+    assert genuine is not None
+    body = holder.store.rounds.load_body(genuine.value)
+    assert body is not None
+    kind = StatementKind.PREVOTE if lie == "prevotes" else StatementKind.PRECOMMIT
+    config_digest = Digest(b"\x06" * 32) if lie == "config" else genuine.config_digest
+    value = Digest(b"\x07" * 32) if lie == "body" else genuine.value
+    said = [
+        sign_statement(
+            forged(network, m, config_digest=config_digest, kind=kind, value=value), m.key, holder.context.signing
+        )
+        for m in network.members[: 2 if lie == "few" else 3]
+    ]
+    votes = VoteQuorum(kind, config_digest, instance, 0, value, tuple(sorted((s.signer, s.signature) for s in said)))
+    asked = network.window(1) if lie == "instance" else instance
+    assert catchup._take(taker.context, holder.address, asked, body, votes) is (lie == "nothing")
+
+
+def test_below_a_replaced_block_others_are_looked_for_at_once(a_network: MakeNetwork) -> None:
+    network = a_network(1)
+    network.run_until(0)
+    member = network.members[0]
+    for i in range(40):
+        block = network.world.block(GENESIS_MS // 1000 + i)
+        member.store.chain.save_block(block.timestamp_s, replace(block, hash=Digest(bytes([i + 1]) * 32)))
+    network.clock.at_ms += 200_000
+    assert compare_blocks(member.context) == 40
