@@ -10,9 +10,13 @@ vocabulary these rest on), so a mistake in agreement, settlement or an adapter c
     DIR/network.toml    the parameters that the run was started with
     DIR/logs/publisher/{published,forged}.jsonl, DIR/logs/<broker>/{deliveries,published}.jsonl
     DIR/collected.json  invalid_rejected {validator: {reason: count}}, statements {validator: [hex]},
-                        killed {validator, windows_away, back_at_window, certificates} or null
+                        killed {validator, windows_away, back_at_window, killed_ms, back_ms, certificates} or null
+    DIR/observations.jsonl  {"statement", "body"} of each observation that outcomes used, canonical bytes in hex
 
-What was collected from validators can only make the check fail. Each module checks one kind of promise:
-``bundles`` (outcomes, certificates, roots), ``messages`` (complete, exact, once), ``uploads`` (paid once),
-``reports`` (contract and signatures), ``payments`` (streams and consumers), ``collected`` (refusals, the killed one).
+What was collected from validators can only make the check fail. ``claims`` names every promise, and what nobody can
+know; each module checks one kind: ``bundles`` (files, order, boundaries, configs, certificates), ``observations``
+(who was heard, and the medians), ``scope`` (entries and budgets), ``contents`` (times, signatures, permissions,
+equivocations; which the chain admits: ``admission``), ``messages`` (complete, exact, once, in time), ``uploads``
+(paid once, at the gateway's price), ``reports`` (contract and signatures), ``payments`` (every line, by the
+``account`` kept here), ``collected`` (refusals, the killed one). ``state`` is what the contracts held at a block.
 """
