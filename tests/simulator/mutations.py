@@ -491,7 +491,7 @@ CAUGHT_BY = {
     "leader-patient": 0,
     "timeouts-flat": 0,
     "late-key-clash": 0,
-    "late-by-leaf": 188,
+    "late-by-leaf": 191,
     "horizon-single": 3,
     "variant-any": 1034,
     "cap-without-prefix": 9,
