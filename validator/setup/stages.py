@@ -71,7 +71,7 @@ ALL_STAGES: tuple[Stage, ...] = (
     Stage(
         "unit, property",
         (("pytest", "tests/unit", "tests/property", "-n", "2"),),
-        limit_s=480,
+        limit_s=720,
         kind=Kind.PYTEST,
         needs=("tests/unit", "tests/property"),
     ),
@@ -87,20 +87,20 @@ ALL_STAGES: tuple[Stage, ...] = (
     Stage(
         "simulator",
         (("python", "-m", "tests.simulator", "--seeds", "300", "--first", "10000"),),
-        limit_s=200,
+        limit_s=300,
         needs=("tests/simulator/__main__.py",),
     ),
     Stage(
         "contracts",
         (("pytest", "tests/integration/contracts"),),
-        limit_s=180,
+        limit_s=300,
         kind=Kind.PYTEST,
         needs=("tests/integration/contracts",),
     ),
     Stage(
         "integration",
         (("pytest", "tests/integration", "--ignore", "tests/integration/contracts", "-n", "2", "--dist", "loadfile"),),
-        limit_s=800,
+        limit_s=1200,
         kind=Kind.PYTEST,
         wants_packages=True,
         needs=("tests/integration",),
@@ -108,7 +108,7 @@ ALL_STAGES: tuple[Stage, ...] = (
     Stage(
         "end to end",
         (("pytest", "tests/e2e"),),
-        limit_s=300,
+        limit_s=480,
         kind=Kind.PYTEST,
         cores=2,
         wants_packages=True,
