@@ -195,7 +195,7 @@ class Node:
         self.bodies: set[Digest] = set(self.disk.durable)
         self.sets: set[Root] = set()
         self.wanted: dict[tuple[Key, bytes], int] = {}
-        self.asked: dict[Root, int] = {}
+        self.asked: dict[tuple[Root, Address], int] = {}
         self.wake: dict[Key, int] = {}
         self.told: dict[Key, tuple[frozenset[Address], frozenset[Address]]] = {}
         self.fetching: set[Key] = set()
@@ -725,8 +725,8 @@ class Node:
             root = self.world.observations[kept[0].value].set_root
             if root in self.sets:
                 reproduced.append(member)
-            elif self.asked.get(root, -RETRY_MS) + RETRY_MS // 2 <= self.world.now:
-                self.asked[root] = self.world.now
+            elif self.asked.get((root, member), -RETRY_MS) + RETRY_MS // 2 <= self.world.now:
+                self.asked[root, member] = self.world.now
                 self.want(cell.key, root, (member,))
         told = (frozenset(observed), frozenset(reproduced))
         if self.told.get(cell.key) != told:
