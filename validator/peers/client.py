@@ -31,6 +31,8 @@ DEADLINE_S = 10.0
 """Total deadline of a short question."""
 TRANSFER_DEADLINE_S = 60.0
 """Total deadline of a question whose answer may be large."""
+SET_DEADLINE_S = 300.0
+"""Total deadline of all pages of one set: a member may fill a page with a single message."""
 BROADCAST_DEADLINE_S = 3.0
 _BROADCAST_THREADS = 32
 _MAX_TIME_MS = (1 << 62) - 1
@@ -57,6 +59,7 @@ class HttpPeers:
         deadline_s: float = DEADLINE_S,
         transfer_deadline_s: float = TRANSFER_DEADLINE_S,
         broadcast_deadline_s: float = BROADCAST_DEADLINE_S,
+        set_deadline_s: float = SET_DEADLINE_S,
     ) -> None:
         self._key = key
         self._context = context
@@ -68,6 +71,7 @@ class HttpPeers:
         self._deadline_s = deadline_s
         self._transfer_deadline_s = transfer_deadline_s
         self._broadcast_deadline_s = broadcast_deadline_s
+        self._set_deadline_s = set_deadline_s
         self._boot_id = secrets.randbits(63)
         self._counter = itertools.count(1)
         self._skew_ms: dict[Address, int] = {}
@@ -143,10 +147,20 @@ class HttpPeers:
         return self._ask(member, wire.RECONCILE, body, self._transfer_deadline_s)
 
     def fetch_messages(self, member: Address, set_root: Root, leaves: Sequence[Digest]) -> list[bytes]:
-        """Page after page, until all are here or a page brings nothing new. Only messages that were asked for."""
+        """Page after page, until all are here or a page brings nothing new. Only messages that were asked for.
+
+        Raises:
+            TransientError: not all within the total deadline.
+        """
         missing = dict.fromkeys(leaves)
         found: list[bytes] = []
+        until_s = time.monotonic() + self._set_deadline_s
         while missing:
+            if time.monotonic() > until_s:
+                raise TransientError(
+                    f"0x{member.hex()}: {len(found)} of {len(leaves)} messages within {self._set_deadline_s:.0f} s",
+                    member=member,
+                )
             asked = list(itertools.islice(missing, wire.MAX_LEAVES))
             body = wire.encode_leaves(set_root, asked)
             page = self._ask(member, wire.MESSAGES, body, self._transfer_deadline_s)

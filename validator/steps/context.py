@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,6 +53,10 @@ T = TypeVar("T")
 
 GATHER_S = 0.5
 MAX_OWED = 4
+MAX_SESSIONS = 2
+"""Threads that may wait for the sets of one member: one that answers ever so slowly must not take all of them."""
+SESSION_MS = 60_000
+"""What one comparison of sets may take: 16 questions and answers, where the member means well."""
 MAX_ASKED = 1_024
 """Questions remembered as under way; above it, those are forgotten that were answered and that nobody came back to."""
 KEPT_STATES = 32
@@ -123,6 +128,7 @@ class Context:
     sizes: dict[InstanceId, int] = field(default_factory=dict)
     """Canonical bytes of windows that are held and in no bundle yet."""
     in_flight: dict[str, int] = field(default_factory=dict)
+    sessions: dict[Address, int] = field(default_factory=dict)
     in_hand: dict[str, bool] = field(default_factory=dict)
     asked: dict[tuple[str, Address], Future[Any]] = field(default_factory=dict)
     glanced: bool = False
@@ -168,6 +174,24 @@ class Context:
         """Give a claimed row back, whatever was asked: after an error beat's lease brings it again."""
         with self.lock:
             self.in_hand.pop(key, None)
+
+    @contextmanager
+    def session_with(self, member: Address) -> Iterator[Callable[[], bool]]:
+        """For fetching a set from one member; yields whether its time is up.
+
+        Raises:
+            TransientError: ``MAX_SESSIONS`` threads of this process wait for that member already.
+        """
+        with self.lock:
+            if self.sessions.get(member, 0) >= MAX_SESSIONS:
+                raise TransientError(f"0x{member.hex()}: {MAX_SESSIONS} sessions with it are under way", member=member)
+            self.sessions[member] = self.sessions.get(member, 0) + 1
+        begun_ms = self.clock.now_ms()
+        try:
+            yield lambda: not 0 <= self.clock.now_ms() - begun_ms <= SESSION_MS
+        finally:
+            with self.lock:
+                self.sessions[member] -= 1
 
     def background(self, call: Callable[..., object], *arguments: object) -> None:
         """Run a call whose result nobody waits for; its failure is logged."""

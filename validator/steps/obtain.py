@@ -6,7 +6,7 @@ missing is fetched in pages, passes the same checks as broker data, and the resu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from validator.codec.outcome import decode_observation, decode_outcome, set_root
 from validator.consensus.window import group_by_part, make_entries, make_entry
@@ -25,7 +25,7 @@ from validator.steps.context import (
     require_bundle,
 )
 from validator.steps.late import load_outcome
-from validator.steps.reconcile import difference
+from validator.steps.reconcile import OwnIndex, difference
 from validator.steps.records import load_records
 
 log = get_logger(__name__)
@@ -170,8 +170,23 @@ def fetch_set(
         for part, members in parts.items()
     }
     proven = proven or _is_certified(context, instance, root)
+    with context.session_with(member) as expired:
+        return _fetch_set(context, instance, root, member, own, index, expired, proven=proven)
+
+
+def _fetch_set(
+    context: Context,
+    instance: InstanceId,
+    root: Root,
+    member: Address,
+    own: Sequence[Record],
+    index: OwnIndex,
+    expired: Callable[[], bool],
+    *,
+    proven: bool,
+) -> list[Record]:
     for strong in (False, True):
-        found = difference(context.peers, member, root, index, strong=strong)
+        found = difference(context.peers, member, root, index, strong=strong, expired=expired)
         fetched = context.peers.fetch_messages(member, root, found.need) if found.need else []
         records = _check(context, instance, member, fetched, proven=proven)
         have = set(found.have)

@@ -2,18 +2,18 @@
 
 Cost follows the difference. Only stream partitions whose roots differ take part, in one session per peer; what is
 missing is then fetched by leaf hash. Everything a member may make us do is bounded by the counts in its entries, which
-its signed observation bounds in turn.
+its signed observation bounds in turn, and, since a liar chooses those, by a time for the whole of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from validator.codec.outcome import part_order
 from validator.consensus.reconcile import FRAME_LIMIT, ID_BYTES, Records, initiate, reconcile
-from validator.errors import MalformedInput, RemoteFault
+from validator.errors import MalformedInput, RemoteFault, TransientError
 from validator.model import Address, Digest, PartitionEntry, Root, StreamPart
 from validator.ports import Peers
 
@@ -42,16 +42,18 @@ def difference(
     *,
     count: int | None = None,
     strong: bool = False,
+    expired: Callable[[], bool] = lambda: False,
 ) -> Difference:
     """Compare our set with the member's set behind ``set_root``.
 
     ``count`` is the number of messages that the member's observation signed. A session whose result does not give the
     member's count is repeated with ``strong`` fingerprints; so does the caller where the fetched messages do not give
-    the member's roots.
+    the member's roots. ``expired``: whether the time that this member may take is up; a session's length follows from
+    counts that a liar chooses.
 
     Raises:
         RemoteFault: the member's entries or answers contradict each other.
-        TransientError: the member does not answer now.
+        TransientError: the member does not answer now, or not within its time.
     """
     entries = peers.fetch_entries(member, set_root)
     if count is not None and sum(e.count for e in entries) != count:
@@ -66,7 +68,7 @@ def difference(
     expected = sum(theirs[part].count for part in differing)
     rounds = 0
     for fingerprints in (True,) if strong else (False, True):
-        session = _run(peers, member, set_root, differing, records, expected, strong=fingerprints)
+        session = _run(peers, member, set_root, differing, records, expected, expired, strong=fingerprints)
         rounds += session.rounds
         if len(records) - len(session.have) + len(session.need) == expected:
             return Difference(entries, session.need, tuple(sorted(have.union(session.have))), rounds)
@@ -80,6 +82,7 @@ def _run(
     parts: Sequence[StreamPart],
     records: Records,
     expected: int,
+    expired: Callable[[], bool],
     *,
     strong: bool,
 ) -> Difference:
@@ -93,6 +96,8 @@ def _run(
     while message is not None:
         if rounds == most:
             raise _fault(member, f"a session of more than {most} rounds")
+        if expired():
+            raise TransientError(f"0x{member.hex()}: no end of the session after {rounds} rounds", member=member)
         answer = peers.reconcile(member, set_root, parts, message, strong=strong)
         rounds += 1
         try:

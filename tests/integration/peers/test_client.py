@@ -205,6 +205,16 @@ def test_messages_come_in_pages(peers: HttpPeers, service: FakePeerService) -> N
     assert service.calls == 3
 
 
+def test_the_pages_of_one_set_have_a_deadline_together(endpoint: str, service: FakePeerService) -> None:
+    """A member may answer each request in time, and with one message only."""
+    messages = [(NOW_MS + n, a_body(n, 900_000)) for n in range(11)]
+    theirs = service.add(FakeSet({("s", 0): messages}))
+    late = a_client({THEIRS.address: endpoint}, set_deadline_s=-1.0)
+    with pytest.raises(TransientError, match="0 of 11 messages within"):
+        late.fetch_messages(THEIRS.address, theirs.root, list(theirs.bodies))
+    late.close()
+
+
 def test_messages_that_the_member_lacks_are_left_out(peers: HttpPeers, service: FakePeerService) -> None:
     theirs = service.add(FakeSet({("s", 0): [(NOW_MS, a_body(1))]}))
     wanted = [*theirs.bodies, Digest(b"\x77" * 32)]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from validator.errors import TransientError, ValidatorError
 from validator.model import Address
-from validator.steps.context import MAX_OWED, Context
+from validator.steps.context import MAX_OWED, MAX_SESSIONS, SESSION_MS, Context
 
 QUICK, SLOW = Address(b"\x01" * 20), Address(b"\x02" * 20)
 
@@ -73,3 +76,32 @@ def test_a_member_that_hangs_takes_no_more_than_a_few_threads() -> None:
             assert context.gather(f"compare window:{number}", ask, [QUICK, SLOW]) == [(QUICK, "answer")]
         released.set()
     assert calls == {QUICK: MAX_OWED + 3, SLOW: MAX_OWED}
+
+
+class HandClock:
+    """The port ``Clock``, moved by hand."""
+
+    def __init__(self) -> None:
+        self.at_ms = 1_000_000
+
+    def now_ms(self) -> int:
+        return self.at_ms
+
+
+def test_one_member_holds_few_threads_however_slowly_it_answers() -> None:
+    with ThreadPoolExecutor(1) as askers:
+        context = a_context(askers)
+    context.clock = clock = HandClock()
+    with ExitStack() as stack:
+        expired = [stack.enter_context(context.session_with(SLOW)) for _ in range(MAX_SESSIONS)]
+        with pytest.raises(TransientError, match="under way"), context.session_with(SLOW):
+            pass
+        with context.session_with(QUICK):
+            pass
+        assert not any(up() for up in expired)
+        clock.at_ms += SESSION_MS + 1
+        assert all(up() for up in expired)
+        clock.at_ms -= 2 * SESSION_MS  # put back: its time is up too, or nobody would ever know
+        assert all(up() for up in expired)
+    with context.session_with(SLOW):
+        pass

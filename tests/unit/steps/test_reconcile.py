@@ -154,6 +154,14 @@ def test_answers_that_lead_nowhere_are_the_members_fault(reply: bytes, reason: s
     assert len(peers.asked) <= 17
 
 
+def test_a_session_of_a_liar_that_claims_endless_counts_ends_with_its_time() -> None:
+    """Rounds are bounded by counts, and those are the liar's own."""
+    theirs, ours = FakeSet({("s", 0): part(*range(5))}), FakeSet({("s", 0): part(*range(3))})
+    peers = Lying(b"\x61\x00\x00\x01" + bytes(16), theirs)
+    with pytest.raises(TransientError, match="no end of the session after 3 rounds"):
+        find(peers, theirs, ours, expired=lambda: len(peers.asked) >= 3)
+
+
 def test_what_we_have_is_never_needed_whatever_the_member_says() -> None:
     theirs, ours = FakeSet({("s", 0): part(0, 1, 2, 3)}), FakeSet({("s", 0): part(0, 1, 2)})
     found = find(Lying(an_id_list(leaves(0, 1, 2, 3)), theirs), theirs, ours)
