@@ -311,13 +311,6 @@ MUTANTS: tuple[Mutant, ...] = (
             "pushed messages are not of the future",
             _LATE_BOUNDS,
         ),
-        (" and candidates.in_scope(r),", ",", "pushed messages are in scope", _LATE_BOUNDS),
-        (
-            "        if upload.signer not in epoch_config(self._context, bundle.epoch).committee:\n",
-            "        if False:\n",
-            "a stranger's announcement is refused",
-            _ANNOUNCED,
-        ),
         (
             "        if attestation.signer not in epoch_config(self._context, bundle.epoch).committee:\n",
             "        if False:\n",
