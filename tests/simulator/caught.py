@@ -148,6 +148,10 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
         "round._Turn.recall: self.touched = True -> (left out)",
         "round._Turn.recall: True -> False",
     ),
+    "no two records of different identity share an order, and the first missing one fits: it is not its own reason": (
+        "proposal._judge_cut: first.order < kept[-1].order -> first.order <= kept[-1].order",
+        "proposal._judge_cut: r.order < first.order -> r.order <= first.order",
+    ),
     "it is set again at once, or nobody looks at it once peers have told": (
         "round._Turn.take_resume: recall_at=None -> (left out)",
         "round._Turn.take_start: not self.standing.recalled -> True",

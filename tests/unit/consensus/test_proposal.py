@@ -422,6 +422,31 @@ def test_a_message_that_did_not_fit_behind_the_own_one_justifies_nothing(instanc
     assert "yet an observed message fits" in verdict.reason
 
 
+@pytest.mark.parametrize("shown", ["what the entry holds itself", "one that fits", "one that just fits"])
+def test_only_a_message_behind_the_end_that_does_not_fit_justifies_a_cut(shown: str) -> None:
+    large, medium, small = (
+        a_record(timestamp_ms=GENESIS_MS + place, content=b'{"n":"%s"}' % (b"x" * size))
+        for place, size in ((0, 500), (1, 200), (2, 10))
+    )
+    least = a_record(timestamp_ms=medium.message.timestamp_ms)
+    budget = Budget(large.signed_bytes + medium.signed_bytes, message_limit=1_000)
+    assert 2 * large.signed_bytes > budget.limit
+    case = a_case([large], budget=budget)
+    others = {"what the entry holds itself": large, "one that fits": least, "one that just fits": medium}[shown]
+    outcome = bend(case.outcome, flags=Flag.FULL)
+    verdict = case.acceptability(own=[large, small], outcome=outcome, seen=lambda _part: ([others], True))
+    assert "yet an observed message fits" in verdict.reason
+
+
+def test_one_publishers_limit_justifies_no_cut_of_anothers_message() -> None:
+    mine, theirs = a_record(a_key(1)), a_record(a_key(2), timestamp_ms=GENESIS_MS + 9)
+    budget = Budget(mine.signed_bytes, per_publisher=True, message_limit=1_000)
+    case = a_case([mine], budget=budget)
+    outcome = bend(case.outcome, flags=Flag.FULL)
+    verdict = case.acceptability(own=[mine, theirs], outcome=outcome, seen=lambda _part: ([], True))
+    assert "yet an observed message fits" in verdict.reason
+
+
 def test_a_late_set_need_not_hold_what_its_first_message_leaves_no_room_for() -> None:
     """Nothing of the partition is in it, so it has no entry there that could be marked."""
     large = a_record(content=b'{"large":"%s"}' % (b"x" * 500))
