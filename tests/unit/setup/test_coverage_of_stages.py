@@ -21,5 +21,5 @@ def test_a_stage_is_left_out_only_as_long_as_its_folder_is_missing() -> None:
     assert not stages.NOT_YET & there
 
 
-def test_the_limits_of_all_stages_leave_ci_below_its_twenty_minutes_twice_over() -> None:
-    assert sum(stage.limit_s for stage in stages.ALL_STAGES) <= 2 * 20 * 60
+def test_the_limits_of_all_stages_leave_ci_below_its_thirty_minutes_twice_over() -> None:
+    assert sum(stage.limit_s for stage in stages.ALL_STAGES) <= 2 * 30 * 60
