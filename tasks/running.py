@@ -80,14 +80,22 @@ def _outcome(
         except (TransientError, UnknownOutcome) as error:
             asked_ms = min(int(1000 * error.fields.get("retry_after_s", 0.0)), LATEST_MS)
             wake_ms = context.clock.now_ms() + max(SOON_MS if soon else LATER_MS, asked_ms)
-            if row:
-                context.store.due.postpone(task, key, wake_ms)
-                if soon:
-                    context.tasks.enqueue(task, key, wake_ms)
+            if row and _postpone(context, task, key, wake_ms) and soon:
+                context.tasks.enqueue(task, key, wake_ms)
             log.debug("step.not_yet", reason=str(error))
             return StepResult("not yet", str(error))
         except (RemoteFault, Disagreement) as error:
             if row:
-                context.store.due.postpone(task, key, context.clock.now_ms() + LATER_MS)
+                _postpone(context, task, key, context.clock.now_ms() + LATER_MS)
             log.warning("step.refused", reason=str(error))
             return StepResult("refused", str(error))
+
+
+def _postpone(context: Context, task: str, key: str, wake_ms: int) -> bool:
+    """Whether the row has its time; where the database does not take it, beat's lease brings it again."""
+    try:
+        context.store.due.postpone(task, key, wake_ms)
+    except TransientError as error:
+        log.debug("row.not_postponed", reason=str(error))
+        return False
+    return True
