@@ -28,7 +28,7 @@ PURPOSES = {
 
 def load_address(settings: Settings, purpose: str) -> Address | None:
     """The address of a key; None if it is not set here. Raises ConfigError as ``Settings.secret``."""
-    if getattr(settings, f"{purpose}_key") is None and getattr(settings, f"{purpose}_key_file") is None:
+    if not settings.has_secret(purpose):
         return None
     return SigningKey(settings.secret(purpose)).address
 
