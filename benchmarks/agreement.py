@@ -28,11 +28,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from validator.codec.outcome import encode_observation
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.statement import SigningContext, sign_statement, verify_quorum, verify_statement
-from validator.consensus import round as core
-from validator.consensus.events import (
+from validator.net.peers import wire
+from validator.ports import Gossip, HeldVotes
+from validator.protocol.codec.outcome import encode_observation
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext, sign_statement, verify_quorum, verify_statement
+from validator.protocol.consensus import round as core
+from validator.protocol.consensus.events import (
     AskOwn,
     Build,
     Candidate,
@@ -52,12 +54,12 @@ from validator.consensus.events import (
     Start,
     Tick,
 )
-from validator.consensus.proposal import Answer
-from validator.consensus.quorum import quorum
-from validator.consensus.reconcile import Records, answer, initiate, reconcile
-from validator.consensus.state import Agreement, Rules, Timeouts
-from validator.hashing import hash_body, hash_leaf, hash_object
-from validator.model import (
+from validator.protocol.consensus.proposal import Answer
+from validator.protocol.consensus.quorum import quorum
+from validator.protocol.consensus.reconcile import Records, answer, initiate, reconcile
+from validator.protocol.consensus.state import Agreement, Rules, Timeouts
+from validator.protocol.hashing import hash_body, hash_leaf, hash_object
+from validator.protocol.model import (
     Address,
     BrokerShare,
     Digest,
@@ -68,8 +70,6 @@ from validator.model import (
     Statement,
     StatementKind,
 )
-from validator.peers import wire
-from validator.ports import Gossip, HeldVotes
 
 SIZES = (4, 7, 13, 31)
 START_MS = 1_700_000_000_000

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import random
 
-from validator.codec.legacy_array import write_legacy_array
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import publish_message
-from validator.model import MessageRef
+from validator.protocol.codec.legacy_array import write_legacy_array
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signatures import publish_message
+from validator.protocol.model import MessageRef
 
 STREAMS = 20
 PUBLISHERS = 36

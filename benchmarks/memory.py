@@ -19,11 +19,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 from benchmarks.corpus import make_lines
-from validator.broker.pages import read_lines
-from validator.codec.legacy_array import read_legacy_array
-from validator.codec.signatures import check_recovered
-from validator.consensus.proposal import Span
-from validator.model import Address, StreamPart
+from validator.net.brokers.pages import read_lines
+from validator.protocol.codec.legacy_array import read_legacy_array
+from validator.protocol.codec.signatures import check_recovered
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.model import Address, StreamPart
 from validator.steps import checking
 from validator.steps.gathering import Gathering
 from validator.store.segments import SegmentStore

@@ -31,11 +31,11 @@ import coincurve._libsecp256k1
 
 from benchmarks.corpus import make_lines
 from benchmarks.runner import Case, Result, print_table, ratio, run_in_turn
-from validator.broker.pages import read_lines
-from validator.codec.legacy_array import read_legacy_array
-from validator.codec.message import record_of_read, signature_payload
-from validator.consensus.proposal import Span
-from validator.model import Address, Record, StreamPart
+from validator.net.brokers.pages import read_lines
+from validator.protocol.codec.legacy_array import read_legacy_array
+from validator.protocol.codec.message import record_of_read, signature_payload
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.model import Address, Record, StreamPart
 from validator.steps import checking
 from validator.steps.gathering import Gathering
 from validator.store.segments import SegmentStore

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from validator.consensus.reconcile import FRAME_LIMIT, ID_BYTES, Records, answer, initiate, reconcile
+from validator.protocol.consensus.reconcile import FRAME_LIMIT, ID_BYTES, Records, answer, initiate, reconcile
 
 OK = 0
 SIZES = (10_000, 100_000, 1_000_000)

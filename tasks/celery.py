@@ -24,7 +24,7 @@ from tasks.schedule import EmbeddedBeat, beat_schedule
 from tasks.waiting import Waiting
 from tasks.worker import LastingApp
 from validator import log as logs
-from validator.errors import ConfigError, ValidatorError
+from validator.protocol.errors import ConfigError, ValidatorError
 from validator.settings import Settings, load_settings
 from validator.wiring import Node, load_network, share_metrics
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.celery import app
 from tasks.running import run_step
-from validator.model import InstanceId
+from validator.protocol.model import InstanceId
 from validator.steps.advance import advance
 from validator.steps.catchup import KEY, TASK, catch_up
 from validator.steps.due import look_around

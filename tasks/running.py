@@ -9,9 +9,9 @@ from celery import current_task
 
 from tasks.celery import node, waiting
 from validator import metrics
-from validator.errors import AlreadyDone, Disagreement, RemoteFault, TransientError, UnknownOutcome
 from validator.log import get_logger, log_context
 from validator.ports import StepResult
+from validator.protocol.errors import AlreadyDone, Disagreement, RemoteFault, TransientError, UnknownOutcome
 from validator.steps.context import Context
 
 log = get_logger("tasks")

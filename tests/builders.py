@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from validator.codec.message import make_record, normalise_signature, signature_payload
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import publish_message
-from validator.model import (
+from validator.protocol.codec.message import make_record, normalise_signature, signature_payload
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signatures import publish_message
+from validator.protocol.model import (
     ContentType,
     EncryptionType,
     Message,

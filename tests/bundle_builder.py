@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tests.builders import GENESIS_MS, a_key
-from validator.codec.config import config_digest, encode_config
-from validator.codec.manifest import encode_ledger
-from validator.codec.outcome import entries_root, outcome_digest, part_order
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.statement import SigningContext, sign_statement
-from validator.merkle import compute_root
-from validator.model import (
+from validator.protocol.codec.config import config_digest, encode_config
+from validator.protocol.codec.manifest import encode_ledger
+from validator.protocol.codec.outcome import entries_root, outcome_digest, part_order
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext, sign_statement
+from validator.protocol.merkle import compute_root
+from validator.protocol.model import (
     Address,
     BundleHeader,
     Certified,
@@ -31,7 +31,7 @@ from validator.model import (
     StreamPart,
     VoteQuorum,
 )
-from validator.parameters import Config, Contracts, ParameterSet
+from validator.protocol.parameters import Config, Contracts, ParameterSet
 
 WINDOW_MS = 4_000
 MEMBERS = tuple(sorted((a_key(100 + n) for n in range(4)), key=lambda k: k.address))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from validator.codec.secp256k1 import SigningKey
-from validator.model import Address
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.model import Address
 
 SYSTEM = "0x" + "aa" * 20 + "/system"
 QUERY_MANAGER = "0x" + "bb" * 20

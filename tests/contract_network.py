@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.builders import a_key
-from validator.codec.report import pack_signatures, quorum_size, report_digest, report_values
-from validator.codec.secp256k1 import SigningKey
 from validator.devnet.contracts import WEI, DevChain, NodeSetup, StreamSetup
-from validator.errors import RemoteFault
-from validator.model import (
+from validator.protocol.codec.report import pack_signatures, quorum_size, report_digest, report_values
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import RemoteFault
+from validator.protocol.model import (
     NIL,
     Address,
     ConsumerLine,

@@ -6,13 +6,13 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from validator.codec import cbor
-from validator.codec.signatures import verify_batch
-from validator.codec.variants import Sighting
-from validator.consensus.proposal import Span
-from validator.consensus.window import Union, unite
-from validator.model import Address, BrokerShare, Digest, Identity, Record, StreamPart
 from validator.ports import Pull, PulledRecord
+from validator.protocol.codec import cbor
+from validator.protocol.codec.signatures import verify_batch
+from validator.protocol.codec.variants import Sighting
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.consensus.window import Union, unite
+from validator.protocol.model import Address, BrokerShare, Digest, Identity, Record, StreamPart
 from validator.steps.checking import (
     Checked,
     ContractCheck,

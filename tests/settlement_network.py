@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from validator.codec.outcome import entries_root
-from validator.codec.receipt import Receipt
-from validator.model import (
+from validator.protocol.codec.outcome import entries_root
+from validator.protocol.codec.receipt import Receipt
+from validator.protocol.model import (
     MIB,
     Address,
     Block,
@@ -27,8 +27,8 @@ from validator.model import (
     StorageId,
     Store,
 )
-from validator.parameters import ParameterSet
-from validator.settlement import build_report
+from validator.protocol.parameters import ParameterSet
+from validator.protocol.settlement import build_report
 
 SYSTEM = "0x" + "44" * 20 + "/system"
 BUNDLE_WINDOWS = 4

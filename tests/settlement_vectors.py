@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.settlement_network import BUNDLE_WINDOWS, WINDOW_MS, a_block, an_entry, an_outcome, the_parameters
-from validator.codec.receipt import Receipt
-from validator.model import (
+from validator.protocol.codec.receipt import Receipt
+from validator.protocol.model import (
     Address,
     BrokerShare,
     BundleHeader,
@@ -23,7 +23,7 @@ from validator.model import (
     StorageId,
     Store,
 )
-from validator.settlement import build_report
+from validator.protocol.settlement import build_report
 
 
 def read_address(text: str) -> Address:

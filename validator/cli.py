@@ -24,8 +24,8 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageErro
 
 from validator.devnet.plan import Options
 from validator.devnet.summary import describe_fields
-from validator.errors import ConfigError, ValidatorError
 from validator.operations import commands
+from validator.protocol.errors import ConfigError, ValidatorError
 
 STARTED_MS = time.time_ns() // 1_000_000
 PROGRAM = "logstore-validator"

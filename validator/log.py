@@ -23,7 +23,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from validator.errors import ConfigError
+from validator.protocol.errors import ConfigError
 
 _URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)(?:[^/\s'\"]*@)?([^/\s?#'\"<>]*)[^\s'\"<>]*", re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")

@@ -1,7 +1,7 @@
 """What the steps need of the world, as protocols. Adapters fulfil them; steps and adapters never import each other.
 
 All calls are synchronous and thread-safe, have their own total deadline, and raise only errors of
-``validator.errors``. A fake that fulfils a port passes the same port tests as the real adapter.
+``validator.protocol.errors``. A fake that fulfils a port passes the same port tests as the real adapter.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from validator.errors import TransientError
-from validator.model import (
+from validator.protocol.errors import TransientError
+from validator.protocol.model import (
     Address,
     Block,
     ChainState,

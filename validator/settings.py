@@ -1,7 +1,7 @@
 """Operator settings: environment variables with the prefix LOGSTORE_, or a .env file. Parsed once, in wiring.
 
 They say where this validator's parts are and what this machine may use. None of them can change a signed byte:
-what is equal on all validators is in network.toml (validator.parameters). Secrets are given as files or as
+what is equal on all validators is in network.toml (validator.protocol.parameters). Secrets are given as files or as
 ``SecretStr``; a value in a ``*_FILE`` variable is a path whose content is read once.
 
 The rule: settings are judged whole, in every process, at its start, in one line. What cannot be meant is refused there
@@ -26,7 +26,7 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from validator.errors import ConfigError
+from validator.protocol.errors import ConfigError
 
 PREFIX = "LOGSTORE_"
 ENV_FILE = ".env"

@@ -15,20 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from validator import log as logs
-from validator.arweave.gateway import Limits as GatewayLimits
-from validator.arweave.storage import ArweaveStorage
-from validator.arweave.wallet import ArweaveWallet
-from validator.broker.client import BrokerClient
-from validator.chain.pricing import GWEI
-from validator.chain.reader import ChainReader, StoreList
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.statement import SigningContext
-from validator.errors import ConfigError
-from validator.fetching import BoundedClient, ParsedUrl, check_url, trust
-from validator.model import Address, Digest, Report, StreamPart, Window
-from validator.parameters import Network, parse_network
-from validator.peers.client import HttpPeers
-from validator.peers.signing import network_digest
+from validator.net.arweave.gateway import Limits as GatewayLimits
+from validator.net.arweave.storage import ArweaveStorage
+from validator.net.arweave.wallet import ArweaveWallet
+from validator.net.brokers.client import BrokerClient
+from validator.net.chain.pricing import GWEI
+from validator.net.chain.reader import ChainReader, StoreList
+from validator.net.http.client import BoundedClient, ParsedUrl, check_url, trust
+from validator.net.peers.client import HttpPeers
+from validator.net.peers.signing import network_digest
 from validator.ports import (
     Broker,
     PreparedTransaction,
@@ -39,6 +34,11 @@ from validator.ports import (
     TransactionFate,
     TransactionStatus,
 )
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.errors import ConfigError
+from validator.protocol.model import Address, Digest, Report, StreamPart, Window
+from validator.protocol.parameters import Network, parse_network
 from validator.settings import Settings, read_text_file
 from validator.steps.context import Context, Origin
 from validator.steps.serve import Service
@@ -51,7 +51,7 @@ from validator.store.standing import Hindrance
 from validator.store.view import SqlView
 
 if TYPE_CHECKING:
-    from validator.broker.client import PullMetrics
+    from validator.net.brokers.client import PullMetrics
 
 log = logs.get_logger(__name__)
 
@@ -299,7 +299,7 @@ class _LateSender:
 
     @cached_property
     def _sender(self) -> ReportSender:
-        from validator.chain.sender import ChainSender
+        from validator.net.chain.sender import ChainSender
 
         node = self._node
         key = SigningKey(node.settings.secret("gas"))

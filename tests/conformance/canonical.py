@@ -22,25 +22,25 @@ from typing import Any
 
 from tests.builders import a_key, a_message, a_stream_id
 from tests.conformance.streamr import read
-from validator.codec.message import (
+from validator.protocol.codec.message import (
     encode_message,
     make_record,
     record_from_canonical,
     signature_payload,
     signed_digest,
 )
-from validator.codec.outcome import encode_entry, entries_root
-from validator.codec.signatures import VALID, verify_message
-from validator.errors import MalformedInput
-from validator.hashing import hash_leaf
-from validator.merkle import (
+from validator.protocol.codec.outcome import encode_entry, entries_root
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import hash_leaf
+from validator.protocol.merkle import (
     compute_root,
     consistency_proof,
     inclusion_proof,
     verify_consistency,
     verify_inclusion,
 )
-from validator.model import (
+from validator.protocol.model import (
     ContentType,
     EncryptionType,
     Flag,

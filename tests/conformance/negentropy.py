@@ -14,8 +14,8 @@ import os
 import sys
 from collections.abc import Iterator
 
-from validator.consensus.reconcile import Records, answer, initiate, reconcile
-from validator.errors import InvariantError, MalformedInput
+from validator.protocol.consensus.reconcile import Records, answer, initiate, reconcile
+from validator.protocol.errors import InvariantError, MalformedInput
 
 
 def main(arguments: list[str]) -> int:

@@ -18,20 +18,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from validator.codec.group_key import read_request, read_response
-from validator.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.codec.message import (
+from validator.protocol.codec.group_key import read_request, read_response
+from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
+from validator.protocol.codec.message import (
     make_record,
     normalise_signature,
     record_from_canonical,
     signature_payload,
     signed_digest,
 )
-from validator.codec.protobuf import read_protobuf, write_protobuf
-from validator.codec.secp256k1 import recover_address
-from validator.codec.signatures import VALID, Verdict, resolve_erc1271, verify_batch
-from validator.errors import MalformedInput
-from validator.model import EncryptionType, Message, MessageType, Reason, SignatureType
+from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
+from validator.protocol.codec.secp256k1 import recover_address
+from validator.protocol.codec.signatures import VALID, Verdict, resolve_erc1271, verify_batch
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import EncryptionType, Message, MessageType, Reason, SignatureType
 
 AGREED, DIFFERED, USAGE = 0, 1, 2
 MAGIC = "0x1626ba7e"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from validator.devnet.summary import FIELDS
-from validator.model import SignatureType
+from validator.protocol.model import SignatureType
 from validator.setup.console import die_with_parent, stop_group
 
 ROOT = Path(__file__).resolve().parents[2]

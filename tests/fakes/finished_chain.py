@@ -13,11 +13,11 @@ from tests.builders import GENESIS_MS
 from tests.bundle_builder import CHAIN_ID, CONTRACTS
 from tests.verifier.chain import CONTRACTS as ABI_NAMES
 from tests.verifier.chain import ERC1271_SELECTOR, _entry, _kind, _selector, _signature
-from validator.codec.config import config_digest
-from validator.codec.report import report_digest, report_values
-from validator.hashing import keccak256
-from validator.model import Block, Digest, Report
-from validator.parameters import Config
+from validator.protocol.codec.config import config_digest
+from validator.protocol.codec.report import report_digest, report_values
+from validator.protocol.hashing import keccak256
+from validator.protocol.model import Block, Digest, Report
+from validator.protocol.parameters import Config
 
 FIRST_BLOCK_S = GENESIS_MS // 1000 - 100
 NEWEST_BLOCK = 200

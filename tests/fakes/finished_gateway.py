@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from validator.arweave.wallet import ArweaveWallet, generate_wallet
-from validator.codec.arweave import (
+from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
+from validator.protocol.codec.arweave import (
     Transaction,
     attach_signature,
     build_chunk_tree,
@@ -21,7 +21,7 @@ from validator.codec.arweave import (
     encode_tags,
     encode_transaction,
 )
-from validator.model import StorageId
+from validator.protocol.model import StorageId
 
 WALLET_WINSTON = 10**13
 PRICE = 5_000

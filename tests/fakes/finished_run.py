@@ -25,23 +25,23 @@ from tests.verifier.chain import CONTRACTS as ABI_NAMES
 from tests.verifier.chain import Chain
 from tests.verifier.folder import Run, read_run
 from tests.verifier.gateway import Gateway
-from validator.codec.arweave import encode_base64url
-from validator.codec.bundle_file import bundle_tags, write_bundle
-from validator.codec.config import config_digest, encode_config
-from validator.codec.legacy_array import write_legacy_array
-from validator.codec.manifest import encode_ledger, manifest_root
-from validator.codec.message import make_record
-from validator.codec.outcome import encode_observation, entries_root, part_order, set_root
-from validator.codec.protobuf import write_protobuf
-from validator.codec.receipt import sign_receipt, write_receipt
-from validator.codec.report import pack_signatures, report_digest
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import publish_message, sign_message
-from validator.codec.statement import encode_statement, sign_statement
-from validator.consensus.proposal import Scope, build_outcome
-from validator.consensus.window import unite
-from validator.hashing import hash_object
-from validator.model import (
+from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
+from validator.protocol.codec.config import config_digest, encode_config
+from validator.protocol.codec.legacy_array import write_legacy_array
+from validator.protocol.codec.manifest import encode_ledger, manifest_root
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.outcome import encode_observation, entries_root, part_order, set_root
+from validator.protocol.codec.protobuf import write_protobuf
+from validator.protocol.codec.receipt import sign_receipt, write_receipt
+from validator.protocol.codec.report import pack_signatures, report_digest
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signatures import publish_message, sign_message
+from validator.protocol.codec.statement import encode_statement, sign_statement
+from validator.protocol.consensus.proposal import Scope, build_outcome
+from validator.protocol.consensus.window import unite
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import (
     NIL,
     Address,
     BrokerShare,
@@ -67,8 +67,8 @@ from validator.model import (
     StorageId,
     Store,
 )
-from validator.parameters import Config, Network, ParameterSet, format_network
-from validator.settlement import build_report, bundle_receipts
+from validator.protocol.parameters import Config, Network, ParameterSet, format_network
+from validator.protocol.settlement import build_report, bundle_receipts
 from validator.steps.context import budgets_of
 
 WINDOW_MS = 4_000

@@ -6,14 +6,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from validator.codec import cbor
-from validator.codec.outcome import set_root as compute_set_root
-from validator.consensus.reconcile import Records, answer
-from validator.errors import TransientError
-from validator.hashing import hash_leaf
-from validator.merkle import compute_root
-from validator.model import Address, Digest, InstanceId, PartitionEntry, Root, StreamPart, VoteQuorum
 from validator.ports import Gossip, Handshake, HeldVotes
+from validator.protocol.codec import cbor
+from validator.protocol.codec.outcome import set_root as compute_set_root
+from validator.protocol.consensus.reconcile import Records, answer
+from validator.protocol.errors import TransientError
+from validator.protocol.hashing import hash_leaf
+from validator.protocol.merkle import compute_root
+from validator.protocol.model import Address, Digest, InstanceId, PartitionEntry, Root, StreamPart, VoteQuorum
 
 
 def a_body(number: int, size: int = 40) -> bytes:

@@ -1,4 +1,4 @@
-"""A chain in memory that answers what validator.chain.blocks asks of ``Rpc``."""
+"""A chain in memory that answers what validator.net.chain.blocks asks of ``Rpc``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from validator.chain.rpc import Request
-from validator.errors import TransientError
+from validator.net.chain.rpc import Request
+from validator.protocol.errors import TransientError
 
 
 class FakeRpc:

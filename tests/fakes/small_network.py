@@ -32,11 +32,24 @@ from tests.fakes.world import (
     WorldStorage,
     some_parameters,
 )
-from validator.codec.outcome import set_root
-from validator.codec.secp256k1 import SigningKey
-from validator.errors import AlreadyDone, Disagreement, RemoteFault, TransientError, UnknownOutcome, ValidatorError
-from validator.hashing import instance_subject, order_committee
-from validator.model import (
+from validator.ports import (
+    Gossip,
+    Handshake,
+    HeldVotes,
+    StepResult,
+)
+from validator.protocol.codec.outcome import set_root
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import (
+    AlreadyDone,
+    Disagreement,
+    RemoteFault,
+    TransientError,
+    UnknownOutcome,
+    ValidatorError,
+)
+from validator.protocol.hashing import instance_subject, order_committee
+from validator.protocol.model import (
     Address,
     Digest,
     InstanceId,
@@ -48,13 +61,7 @@ from validator.model import (
     StreamPart,
     VoteQuorum,
 )
-from validator.parameters import Network, ParameterSet
-from validator.ports import (
-    Gossip,
-    Handshake,
-    HeldVotes,
-    StepResult,
-)
+from validator.protocol.parameters import Network, ParameterSet
 from validator.steps import advance, attest, catchup, collect, due, late, mend, obtain, seal, submit, upload, verify
 from validator.steps.context import Context, epoch_config
 from validator.steps.late import load_outcome

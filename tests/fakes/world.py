@@ -10,14 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from tests.builders import a_key
-from validator.codec.message import make_record
-from validator.codec.protobuf import write_protobuf
-from validator.codec.report import encode_report, expand_compact, report_digest
-from validator.codec.secp256k1 import SigningKey, recover_address
-from validator.codec.signatures import publish_message
-from validator.consensus.quorum import quorum
-from validator.errors import Disagreement, MalformedInput, RemoteFault, TransientError
-from validator.model import (
+from validator.ports import (
+    AcceptedReport,
+    Broker,
+    PreparedTransaction,
+    PreparedUpload,
+    Pull,
+    PulledRecord,
+    StorageStatus,
+    StoredTransaction,
+    TransactionFate,
+    TransactionStatus,
+)
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.protobuf import write_protobuf
+from validator.protocol.codec.report import encode_report, expand_compact, report_digest
+from validator.protocol.codec.secp256k1 import SigningKey, recover_address
+from validator.protocol.codec.signatures import publish_message
+from validator.protocol.consensus.quorum import quorum
+from validator.protocol.errors import Disagreement, MalformedInput, RemoteFault, TransientError
+from validator.protocol.model import (
     Address,
     Block,
     ChainState,
@@ -31,19 +43,7 @@ from validator.model import (
     StreamPart,
     Window,
 )
-from validator.parameters import Contracts, Network, ParameterSet
-from validator.ports import (
-    AcceptedReport,
-    Broker,
-    PreparedTransaction,
-    PreparedUpload,
-    Pull,
-    PulledRecord,
-    StorageStatus,
-    StoredTransaction,
-    TransactionFate,
-    TransactionStatus,
-)
+from validator.protocol.parameters import Contracts, Network, ParameterSet
 
 START_S = 1_700_000_000
 GENESIS_MS = (START_S + 20) * 1000

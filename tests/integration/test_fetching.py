@@ -11,8 +11,8 @@ import zstandard
 
 from tests.fakes.hostile_http import fixed, hostile_server, http
 from tests.fakes.tls import Authority, server_side
-from validator.errors import MalformedInput, RemoteFault, TransientError
-from validator.fetching import BoundedClient, ParsedUrl, check_url, trust
+from validator.net.http.client import BoundedClient, ParsedUrl, check_url, trust
+from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
 

@@ -20,9 +20,9 @@ from tests.settlement_network import (
     the_parameters,
 )
 from validator.devnet.contracts import WEI
-from validator.hashing import keccak256
-from validator.model import NIL, Address, Block, BrokerShare, Digest, Ledger, Report, Root
-from validator.settlement import build_report
+from validator.protocol.hashing import keccak256
+from validator.protocol.model import NIL, Address, Block, BrokerShare, Digest, Ledger, Report, Root
+from validator.protocol.settlement import build_report
 
 BALANCE = 1_000 * WEI
 SHORT = frozenset(

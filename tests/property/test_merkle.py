@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import rfc9162
-from validator.merkle import (
+from validator.protocol.merkle import (
     compute_root,
     consistency_proof,
     inclusion_proof,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator.pacing import STREAK, Allowance
+from validator.net.http.pacing import STREAK, Allowance
 
 
 def ask(allowance: Allowance, limit: int) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator.codec.config import decode_config, encode_config
-from validator.model import Address, Digest
-from validator.parameters import Config, Contracts, Network, ParameterSet, format_network, parse_network
+from validator.protocol.codec.config import decode_config, encode_config
+from validator.protocol.model import Address, Digest
+from validator.protocol.parameters import Config, Contracts, Network, ParameterSet, format_network, parse_network
 
 GENESIS = 1_700_000_000_000
 CONTRACTS = Contracts(*(Address(bytes([i]) * 20) for i in range(1, 7)))

@@ -33,12 +33,12 @@ from tests.settlement_network import (
     streams_of,
     the_parameters,
 )
-from validator.codec.manifest import decode_ledger, encode_ledger
-from validator.codec.receipt import Receipt
-from validator.codec.report import decode_report, encode_report, is_conserved
-from validator.model import MIB, PPM, Address, BrokerShare, ChainState, Ledger, Outcome, Report, StorageId
-from validator.parameters import ParameterSet
-from validator.settlement import build_report, split_by_remainder
+from validator.protocol.codec.manifest import decode_ledger, encode_ledger
+from validator.protocol.codec.receipt import Receipt
+from validator.protocol.codec.report import decode_report, encode_report, is_conserved
+from validator.protocol.model import MIB, PPM, Address, BrokerShare, ChainState, Ledger, Outcome, Report, StorageId
+from validator.protocol.parameters import ParameterSet
+from validator.protocol.settlement import build_report, split_by_remainder
 
 STREAMS = ("a", "b", "c", "ö", SYSTEM)
 CONSUMERS = (ALICE, BOB, CAROL)

@@ -8,9 +8,9 @@ One seed is one run: members with disks and clocks, a network that loses, delays
 members (liars that see every message and choose receivers per vote and per observation, members that are gone, lose
 their disk, come back from an old copy or share their key with a second machine), members that leave and return,
 brokers that answer some only, permissions that end or begin between two blocks, one or two windows and their late sets.
-What runs is ``validator.consensus``: state machine, votes, union, budgets, outcomes, judgements. Simulated are the
-shell around it (``node``), brokers (``content``, ``scenario``), network and time (``world``) and liars (``liars``).
-Signatures are tokens that nobody can guess.
+What runs is ``validator.protocol.consensus``: state machine, votes, union, budgets, outcomes, judgements. Simulated
+are the shell around it (``node``), brokers (``content``, ``scenario``), network and time (``world``) and liars
+(``liars``). Signatures are tokens that nobody can guess.
 
 ``monitor`` checks the invariants after every step, or at the end where only the end can tell; it counts bytes by the
 longest encoding. ``account`` is its second half: from what a member heard it says what the member may say, must have

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from validator.consensus.events import (
+from validator.protocol.consensus.events import (
     Build,
     Candidate,
     Decide,
@@ -32,10 +32,10 @@ from validator.consensus.events import (
     SetsHeld,
     Start,
 )
-from validator.consensus.proposal import Answer
-from validator.consensus.state import Agreement, Step, Timeouts
-from validator.hashing import instance_subject, order_committee
-from validator.model import NIL, Address, Digest, Statement, StatementKind, VoteQuorum
+from validator.protocol.consensus.proposal import Answer
+from validator.protocol.consensus.state import Agreement, Step, Timeouts
+from validator.protocol.hashing import instance_subject, order_committee
+from validator.protocol.model import NIL, Address, Digest, Statement, StatementKind, VoteQuorum
 
 if TYPE_CHECKING:
     from tests.simulator.node import Key

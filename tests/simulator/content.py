@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from validator.codec.outcome import observation_digest, outcome_digest
-from validator.consensus import proposal as proposals
-from validator.hashing import hash_body, hash_leaf
-from validator.model import (
+from validator.protocol.codec.outcome import observation_digest, outcome_digest
+from validator.protocol.consensus import proposal as proposals
+from validator.protocol.hashing import hash_body, hash_leaf
+from validator.protocol.model import (
     Address,
     ContentType,
     Digest,
@@ -29,7 +29,7 @@ from validator.model import (
     SignatureType,
     StreamPart,
 )
-from validator.parameters import ParameterSet
+from validator.protocol.parameters import ParameterSet
 
 GENESIS_MS = 1_700_000_000_000
 WINDOW_MS = 60_000

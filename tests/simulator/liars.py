@@ -25,11 +25,11 @@ from tests.simulator.content import (
     observe,
     window_of,
 )
-from validator.codec.outcome import observation_digest
-from validator.consensus import proposal as proposals
-from validator.consensus import window as windows
-from validator.hashing import hash_body, instance_subject, order_committee
-from validator.model import (
+from validator.protocol.codec.outcome import observation_digest
+from validator.protocol.consensus import proposal as proposals
+from validator.protocol.consensus import window as windows
+from validator.protocol.hashing import hash_body, instance_subject, order_committee
+from validator.protocol.model import (
     NIL,
     Address,
     Block,

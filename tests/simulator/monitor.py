@@ -20,11 +20,20 @@ from tests.simulator.content import (
     window_instance,
     window_of,
 )
-from validator.consensus.events import Effect, Event
-from validator.consensus.evidence import Evidence
-from validator.consensus.state import Agreement, encode_progress, restore
-from validator.consensus.votes import Held
-from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.protocol.consensus.events import Effect, Event
+from validator.protocol.consensus.evidence import Evidence
+from validator.protocol.consensus.state import Agreement, encode_progress, restore
+from validator.protocol.consensus.votes import Held
+from validator.protocol.model import (
+    NIL,
+    Address,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Statement,
+    StatementKind,
+    VoteQuorum,
+)
 
 if TYPE_CHECKING:
     from tests.simulator.node import Cell, Key, Node

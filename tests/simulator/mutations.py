@@ -1,8 +1,8 @@
 """Planted bugs: each a change of the core or of the shell, with the seed that catches it (``CAUGHT_BY``).
 
 Those of adapters, bundles and reports are planted in tests of their own (``CAUGHT_BY_TEST``).
-A mutation of the core replaces one function of ``validator.consensus`` while it is applied; one of the shell is a
-switch of ``node.Switches``. Production code knows nothing of either.
+A mutation of the core replaces one function of ``validator.protocol.consensus`` while it is applied; one of the shell
+is a switch of ``node.Switches``. Production code knows nothing of either.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from msgspec.structs import replace as change
 
 from tests.simulator import content
 from tests.simulator.node import Switches
-from validator.consensus import certificate, proposal, quorum, state, votes
-from validator.consensus import round as machine
-from validator.consensus.proposal import Answer
-from validator.errors import MalformedInput
-from validator.model import (
+from validator.protocol.consensus import certificate, proposal, quorum, state, votes
+from validator.protocol.consensus import round as machine
+from validator.protocol.consensus.proposal import Answer
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import (
     NIL,
     Address,
     Digest,

@@ -29,12 +29,12 @@ from tests.simulator.content import (
     window_of,
 )
 from tests.simulator.scenario import Sight
-from validator.codec.variants import Sighting, ranks_worse
-from validator.consensus import proposal as proposals
-from validator.consensus import round as machine
-from validator.consensus import state as states
-from validator.consensus import window as windows
-from validator.consensus.events import (
+from validator.protocol.codec.variants import Sighting, ranks_worse
+from validator.protocol.consensus import proposal as proposals
+from validator.protocol.consensus import round as machine
+from validator.protocol.consensus import state as states
+from validator.protocol.consensus import window as windows
+from validator.protocol.consensus.events import (
     Arrived,
     AskOwn,
     Bar,
@@ -64,10 +64,10 @@ from validator.consensus.events import (
     Tick,
     WakeAt,
 )
-from validator.consensus.proposal import Answer
-from validator.consensus.state import Agreement, Step
-from validator.consensus.window import Budget
-from validator.model import (
+from validator.protocol.consensus.proposal import Answer
+from validator.protocol.consensus.state import Agreement, Step
+from validator.protocol.consensus.window import Budget
+from validator.protocol.model import (
     Address,
     Block,
     Digest,

@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass, field
 
 from tests.simulator.content import POOL, POOL_SIZE, RECORD_BYTES, WINDOWS, end_of
-from validator.consensus.state import Timeouts
-from validator.model import Address
+from validator.protocol.consensus.state import Timeouts
+from validator.protocol.model import Address
 
 SIZES = (1, 2, 3, 4, 4, 4, 4, 4, 4, 4, 5, 5, 6, 7, 7, 7, 10, 13)
 NEVER = 1 << 62

@@ -21,7 +21,7 @@ from functools import cache
 from types import CodeType, FunctionType
 from typing import Any
 
-PACKAGE = "validator.consensus"
+PACKAGE = "validator.protocol.consensus"
 MODULES = (
     "boundary",
     "certificate",

@@ -23,9 +23,9 @@ from tests.simulator.liars import Liars
 from tests.simulator.monitor import Monitor, Violation
 from tests.simulator.node import BOOT_MS, Key, Node, Switches, budgets
 from tests.simulator.scenario import Scenario, member
-from validator.consensus.proposal import Scope
-from validator.hashing import hash_body
-from validator.model import (
+from validator.protocol.consensus.proposal import Scope
+from validator.protocol.hashing import hash_body
+from validator.protocol.model import (
     NIL,
     Address,
     Block,

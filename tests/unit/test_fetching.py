@@ -8,8 +8,15 @@ import threading
 import pytest
 import zstandard
 
-from validator.errors import MalformedInput, TransientError
-from validator.fetching import ParsedUrl, check_url, decompress_bounded, is_global_unicast, resolve, unwrap_address
+from validator.net.http.client import (
+    ParsedUrl,
+    check_url,
+    decompress_bounded,
+    is_global_unicast,
+    resolve,
+    unwrap_address,
+)
+from validator.protocol.errors import MalformedInput, TransientError
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
 

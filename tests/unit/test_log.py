@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from validator import log
-from validator.errors import ConfigError, TransientError
+from validator.protocol.errors import ConfigError, TransientError
 
 SECRET_URL = "https://user:s3cret@rpc.example:8545/v2/api-key?token=abc"
 

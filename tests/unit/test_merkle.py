@@ -5,8 +5,8 @@ import hashlib
 import pytest
 
 from tests import rfc9162
-from validator.hashing import EMPTY_ROOT, hash_leaf, hash_node
-from validator.merkle import (
+from validator.protocol.hashing import EMPTY_ROOT, hash_leaf, hash_node
+from validator.protocol.merkle import (
     compute_root,
     consistency_proof,
     inclusion_proof,

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from validator.pacing import LONGEST_ASKED_S, LONGEST_REST_S, STREAK, Allowance, Pace, retry_after_s
+from validator.net.http.pacing import LONGEST_ASKED_S, LONGEST_REST_S, STREAK, Allowance, Pace, retry_after_s
 
 
 class Watch:

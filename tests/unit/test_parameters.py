@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from validator.errors import ConfigError
-from validator.model import Address, Digest, Window
-from validator.parameters import Contracts, Network, ParameterSet, format_network, parse_network
+from validator.protocol.errors import ConfigError
+from validator.protocol.model import Address, Digest, Window
+from validator.protocol.parameters import Contracts, Network, ParameterSet, format_network, parse_network
 
 GENESIS = 1_700_000_000_000
 FIRST = ParameterSet(first_epoch=0, epoch_windows=3, window_ms=1_000)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from validator.errors import ConfigError
+from validator.protocol.errors import ConfigError
 from validator.settings import CURVE_ORDER, OTHER_NAMES, Settings, floor_bytes, load_settings
 
 GOOD = {

@@ -31,12 +31,12 @@ from tests.settlement_network import (
     streams_of,
     the_parameters,
 )
-from validator.codec.manifest import decode_ledger, encode_ledger, ledger_root
-from validator.codec.message import make_record
-from validator.codec.receipt import sign_receipt, write_receipt
-from validator.codec.report import MAX_LINES, decode_report, encode_report, is_conserved
-from validator.errors import ConfigError, Disagreement, InvariantError
-from validator.model import (
+from validator.protocol.codec.manifest import decode_ledger, encode_ledger, ledger_root
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.receipt import sign_receipt, write_receipt
+from validator.protocol.codec.report import MAX_LINES, decode_report, encode_report, is_conserved
+from validator.protocol.errors import ConfigError, Disagreement, InvariantError
+from validator.protocol.model import (
     MIB,
     NIL,
     Address,
@@ -48,7 +48,7 @@ from validator.model import (
     Ledger,
     Report,
 )
-from validator.settlement import build_report, bundle_receipts, split_by_remainder
+from validator.protocol.settlement import build_report, bundle_receipts, split_by_remainder
 
 # --- streams --------------------------------------------------------------------------------------
 

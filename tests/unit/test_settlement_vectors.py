@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.settlement_vectors import read_address, read_ledger, run
-from validator.codec.manifest import encode_ledger, ledger_root
-from validator.codec.report import encode_report
-from validator.model import ConsumerLine, NodeLine, StreamLine
+from validator.protocol.codec.manifest import encode_ledger, ledger_root
+from validator.protocol.codec.report import encode_report
+from validator.protocol.model import ConsumerLine, NodeLine, StreamLine
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlement.json").read_text())
 

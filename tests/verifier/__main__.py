@@ -14,7 +14,7 @@ from tests.verifier.claims import UNKNOWABLE
 from tests.verifier.findings import Unreachable, printable, render_claims
 from tests.verifier.folder import Run, read_run
 from tests.verifier.gateway import Gateway, HttpClient
-from validator.errors import ValidatorError
+from validator.protocol.errors import ValidatorError
 
 
 def main(arguments: list[str]) -> int:

@@ -28,9 +28,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tests.verifier.state import State
-from validator.codec.receipt import Receipt
-from validator.model import MIB, PPM, Address, BrokerShare, InFlight, Ledger, Outcome
-from validator.parameters import ParameterSet
+from validator.protocol.codec.receipt import Receipt
+from validator.protocol.model import MIB, PPM, Address, BrokerShare, InFlight, Ledger, Outcome
+from validator.protocol.parameters import ParameterSet
 
 MOST_LINES = 1024
 """As many lines of a kind as the contract takes."""

@@ -12,8 +12,8 @@ from tests.verifier.bundles import Archived
 from tests.verifier.folder import Run
 from tests.verifier.scope import AgreedWindows, budgets_at
 from tests.verifier.state import States
-from validator.model import Digest, InstanceId, InstanceKind, Outcome, Record
-from validator.parameters import ParameterSet
+from validator.protocol.model import Digest, InstanceId, InstanceKind, Outcome, Record
+from validator.protocol.parameters import ParameterSet
 
 
 class Admission:

@@ -15,12 +15,22 @@ from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.gateway import Gateway
 from tests.verifier.state import States
-from validator.codec.arweave import Transaction, encode_storage_id
-from validator.codec.bundle_file import bundle_tags, read_records, verify_bundle_file
-from validator.codec.config import decode_config
-from validator.codec.statement import SigningContext, verify_quorum
-from validator.model import Address, Certified, Digest, InstanceId, InstanceKind, Manifest, Outcome, Record, Root
-from validator.parameters import Config, Epoch, Network, ParameterSet
+from validator.protocol.codec.arweave import Transaction, encode_storage_id
+from validator.protocol.codec.bundle_file import bundle_tags, read_records, verify_bundle_file
+from validator.protocol.codec.config import decode_config
+from validator.protocol.codec.statement import SigningContext, verify_quorum
+from validator.protocol.model import (
+    Address,
+    Certified,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Manifest,
+    Outcome,
+    Record,
+    Root,
+)
+from validator.protocol.parameters import Config, Epoch, Network, ParameterSet
 
 FIRST_PREVIOUS_ROOT = Root(bytes(32))
 

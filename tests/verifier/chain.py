@@ -17,8 +17,8 @@ from eth_abi.abi import decode, encode
 
 import contracts_abi
 from tests.verifier.findings import Unreachable
-from validator.hashing import keccak256
-from validator.model import (
+from validator.protocol.hashing import keccak256
+from validator.protocol.model import (
     Address,
     ConsumerLine,
     Digest,

@@ -24,7 +24,7 @@ from tests.verifier.reports import check_reports
 from tests.verifier.scope import check_scope
 from tests.verifier.state import States
 from tests.verifier.uploads import check_uploads
-from validator.parameters import Contracts
+from validator.protocol.parameters import Contracts
 
 
 def check_run(run: Run, chain: Chain, gateway: Gateway) -> Findings:

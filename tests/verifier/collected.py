@@ -13,8 +13,8 @@ from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.messages import Truth
-from validator.codec.statement import decode_statement, verify_statement
-from validator.model import InstanceKind, StatementKind
+from validator.protocol.codec.statement import decode_statement, verify_statement
+from validator.protocol.model import InstanceKind, StatementKind
 
 REASON_OF = {
     "wrong_signature": "bad_signature",

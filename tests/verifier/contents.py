@@ -13,8 +13,8 @@ from tests.verifier.folder import Run
 from tests.verifier.observations import Used, contract_signed
 from tests.verifier.scope import AgreedWindows
 from tests.verifier.state import States
-from validator.codec.signatures import VALID, verify_message
-from validator.model import Digest, Equivocation, Flag, InstanceId, InstanceKind, Outcome, Reason, Record
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.model import Digest, Equivocation, Flag, InstanceId, InstanceKind, Outcome, Reason, Record
 
 
 def check_contents(run: Run, states: States, bundles: Sequence[Archived], used: Used, findings: Findings) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from eth_abi.exceptions import DecodingError
 
 from tests.verifier.claims import UNKNOWABLE, Claim
-from validator.errors import ValidatorError
+from validator.protocol.errors import ValidatorError
 
 _UNREADABLE = (ValidatorError, DecodingError, OSError, LookupError, ValueError, TypeError)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from validator.codec.arweave import decode_base64url
-from validator.model import Address
-from validator.parameters import Network, parse_network
+from validator.protocol.codec.arweave import decode_base64url
+from validator.protocol.model import Address
+from validator.protocol.parameters import Network, parse_network
 
 
 @dataclass(frozen=True, slots=True)

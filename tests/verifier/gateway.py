@@ -9,14 +9,14 @@ from typing import Any, Protocol
 import httpx
 
 from tests.verifier.findings import Unreachable
-from validator.codec.arweave import (
+from validator.protocol.codec.arweave import (
     Transaction,
     build_chunk_tree,
     decode_transaction,
     encode_storage_id,
     verify_transaction,
 )
-from validator.model import StorageId
+from validator.protocol.model import StorageId
 
 MAX_DATA_BYTES = 1 << 30
 

@@ -21,11 +21,11 @@ from tests.verifier.findings import Findings
 from tests.verifier.folder import Run, read_lines
 from tests.verifier.scope import AgreedWindows, is_cut
 from tests.verifier.state import States
-from validator.codec.legacy_array import read_legacy_array
-from validator.codec.message import make_record
-from validator.codec.protobuf import read_protobuf
-from validator.codec.signatures import VALID, verify_message
-from validator.model import (
+from validator.protocol.codec.legacy_array import read_legacy_array
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.model import (
     Flag,
     Identity,
     InstanceId,

@@ -20,11 +20,11 @@ from tests.verifier.bundles import Archived, faulty_of, instances_of, quorum_of,
 from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run, read_lines
-from validator.codec.outcome import decode_observation
-from validator.codec.statement import decode_statement, verify_statement
-from validator.errors import MalformedInput
-from validator.hashing import hash_object
-from validator.model import (
+from validator.protocol.codec.outcome import decode_observation
+from validator.protocol.codec.statement import decode_statement, verify_statement
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import (
     Address,
     BrokerShare,
     Digest,
@@ -37,7 +37,7 @@ from validator.model import (
     StatementKind,
     StreamPart,
 )
-from validator.parameters import ParameterSet
+from validator.protocol.parameters import ParameterSet
 
 
 @dataclass(frozen=True, slots=True)

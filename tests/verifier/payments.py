@@ -18,10 +18,10 @@ from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.state import States
-from validator.codec.manifest import decode_ledger, encode_ledger
-from validator.codec.receipt import Receipt, receipt_of
-from validator.hashing import hash_object
-from validator.model import MIB, Address, Ledger
+from validator.protocol.codec.manifest import decode_ledger, encode_ledger
+from validator.protocol.codec.receipt import Receipt, receipt_of
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import MIB, Address, Ledger
 
 Key = TypeVar("Key", str, Address)
 

@@ -11,10 +11,10 @@ from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.state import States
-from validator.codec.config import config_digest
-from validator.codec.report import expand_compact, report_digest
-from validator.codec.secp256k1 import recover_address
-from validator.model import NIL, Address
+from validator.protocol.codec.config import config_digest
+from validator.protocol.codec.report import expand_compact, report_digest
+from validator.protocol.codec.secp256k1 import recover_address
+from validator.protocol.model import NIL, Address
 
 
 def check_reports(run: Run, chain: Chain, states: States, bundles: Sequence[Archived], findings: Findings) -> None:

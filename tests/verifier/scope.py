@@ -11,8 +11,8 @@ from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.state import State, States
-from validator.model import MIB, Flag, InstanceKind, Outcome, PartitionEntry, Record, StreamPart
-from validator.parameters import ParameterSet
+from validator.protocol.model import MIB, Flag, InstanceKind, Outcome, PartitionEntry, Record, StreamPart
+from validator.protocol.parameters import ParameterSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.verifier.chain import Chain, Reverted
-from validator.codec.arweave import decode_storage_id
-from validator.errors import MalformedInput
-from validator.model import Address, Digest
+from validator.protocol.codec.arweave import decode_storage_id
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import Address, Digest
 
 NODES_AT_A_TIME = 50
 MAX_NODE_METADATA = 4 << 10

@@ -17,9 +17,9 @@ from tests.verifier.findings import Findings
 from tests.verifier.folder import Member, Run
 from tests.verifier.gateway import Gateway
 from tests.verifier.state import States
-from validator.codec.arweave import Transaction, compute_address, decode_storage_id, encode_base64url
-from validator.hashing import order_committee
-from validator.model import Address, StorageId
+from validator.protocol.codec.arweave import Transaction, compute_address, decode_storage_id, encode_base64url
+from validator.protocol.hashing import order_committee
+from validator.protocol.model import Address, StorageId
 
 MOST_MARGIN_PERCENT = 10
 """What an uploader may offer above the price, since a header is charged when it is mined."""

@@ -38,17 +38,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from validator.broker.pages import ARRAY, PROTOBUF, read_frames
-from validator.codec.protobuf import read_protobuf, write_frame
-from validator.codec.receipt import MAX_RECEIPT_BYTES, parse_receipt
-from validator.codec.secp256k1 import recover_address
 from validator.devnet.eras import Era
 from validator.devnet.message_cache import MAX_SEQUENCE, MessageCache, Range, Stored, tag_of
 from validator.devnet.network import log_form, log_forms, parcel_of_line
 from validator.devnet.process import LineLog, listen, now_ms, read_address, read_config, read_key, run, serve
 from validator.devnet.publisher import MessageChain, personal_digest
-from validator.errors import MalformedInput
-from validator.model import Address, EncryptionType
+from validator.net.brokers.pages import ARRAY, PROTOBUF, read_frames
+from validator.protocol.codec.protobuf import read_protobuf, write_frame
+from validator.protocol.codec.receipt import MAX_RECEIPT_BYTES, parse_receipt
+from validator.protocol.codec.secp256k1 import recover_address
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import Address, EncryptionType
 
 MAX_INGEST_BYTES = 64 << 20
 MAX_LOGINS = 1000

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from validator.devnet.display import clean
-from validator.errors import InvariantError, ValidatorError
+from validator.protocol.errors import InvariantError, ValidatorError
 from validator.setup.console import die_with_parent
 
 STOP_S = 5.0

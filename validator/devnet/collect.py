@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 
-from validator.codec.statement import SigningContext, decode_statement, verify_statement
 from validator.devnet.progress import take, take_items
-from validator.errors import MalformedInput, RemoteFault, TransientError
-from validator.hashing import hash_object
-from validator.model import StatementKind
+from validator.protocol.codec.statement import SigningContext, decode_statement, verify_statement
+from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import StatementKind
 
 MAX_ANSWER_BYTES = 32 << 20
 ASK_S = 5.0

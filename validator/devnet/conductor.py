@@ -24,8 +24,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.statement import SigningContext
 from validator.devnet.children import ChildEnded, Children, MemoryWatch, last_words
 from validator.devnet.collect import Observations, Operators, write_collected
 from validator.devnet.contracts import DevChain
@@ -75,8 +73,10 @@ from validator.devnet.roles import (
     write_run_file,
 )
 from validator.devnet.summary import make_summary, render_summary, write_summary
-from validator.errors import ConfigError, ValidatorError
-from validator.parameters import Network
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.errors import ConfigError, ValidatorError
+from validator.protocol.parameters import Network
 from validator.setup.binaries import ROOT, find_anvil, find_redis_server
 from validator.setup.console import SetupError, die_with_parent, stop_group
 

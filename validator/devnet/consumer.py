@@ -21,11 +21,11 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from validator.broker.dialects import make_logins
-from validator.codec.receipt import sign_receipt, write_receipt
 from validator.devnet.eras import Era
 from validator.devnet.process import LineLog, now_ms, read_address, read_config, read_key, run
-from validator.errors import ConfigError
+from validator.net.brokers.dialects import make_logins
+from validator.protocol.codec.receipt import sign_receipt, write_receipt
+from validator.protocol.errors import ConfigError
 
 MAX_ANSWER_BYTES = 8 << 20
 MAX_SPAN_MS = 6_000

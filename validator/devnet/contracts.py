@@ -18,14 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from validator.chain.abi import Function, explain_revert, interface
-from validator.chain.rpc import Request, Reverted, Rpc, parse_bytes, parse_quantity
-from validator.chain.sender import sign_transaction
-from validator.codec.secp256k1 import SigningKey
-from validator.errors import RemoteFault, TransientError
-from validator.hashing import keccak256
-from validator.model import Address, Digest
-from validator.parameters import Contracts
+from validator.net.chain.abi import Function, explain_revert, interface
+from validator.net.chain.rpc import Request, Reverted, Rpc, parse_bytes, parse_quantity
+from validator.net.chain.sender import sign_transaction
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import RemoteFault, TransientError
+from validator.protocol.hashing import keccak256
+from validator.protocol.model import Address, Digest
+from validator.protocol.parameters import Contracts
 
 WEI = 10**18
 GAS_LIMIT = 2_000_000

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from validator.broker.dialects import Dialect
-from validator.broker.pages import ARRAY, PROTOBUF
+from validator.net.brokers.dialects import Dialect
+from validator.net.brokers.pages import ARRAY, PROTOBUF
 
 
 class Era(StrEnum):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from validator.errors import ConfigError
+from validator.protocol.errors import ConfigError
 
 DEFAULT_FOLDER = Path("devnet-data")
 KEPT_RUNS = 3

@@ -42,11 +42,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from validator.codec import arweave
-from validator.codec.arweave import decode_base64url, encode_base64url
 from validator.devnet import graphql
 from validator.devnet.weave import Entry, Weave, text_tags
-from validator.errors import MalformedInput
+from validator.protocol.codec import arweave
+from validator.protocol.codec.arweave import decode_base64url, encode_base64url
+from validator.protocol.errors import MalformedInput
 
 MAX_TX_BODY_BYTES = 15 * 1024 * 1024
 MAX_CHUNK_BODY_BYTES = 1024 * 1024

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from validator.broker.pages import ARRAY
-from validator.codec.protobuf import read_protobuf
-from validator.errors import MalformedInput
-from validator.hashing import hash_body
-from validator.model import Digest, StreamPart
+from validator.net.brokers.pages import ARRAY
+from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import hash_body
+from validator.protocol.model import Digest, StreamPart
 
 Stored = tuple[int, int, str, str, int, bytes]
 """(timestamp_ms, sequence number, publisher id, msg chain id, arrival, bytes): its order is that of answers."""

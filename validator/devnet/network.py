@@ -16,12 +16,12 @@ from random import Random
 
 import httpx
 
-from validator.broker.pages import ARRAY, PROTOBUF
-from validator.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.codec.protobuf import write_frame, write_protobuf
 from validator.devnet.process import LineLog, now_ms
-from validator.errors import MalformedInput
-from validator.model import Message
+from validator.net.brokers.pages import ARRAY, PROTOBUF
+from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
+from validator.protocol.codec.protobuf import write_frame, write_protobuf
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import Message
 
 Parcel = Mapping[str, bytes]
 """A message in each of its wire forms."""

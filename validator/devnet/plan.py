@@ -11,10 +11,10 @@ import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from validator.codec.secp256k1 import SigningKey
-from validator.errors import ConfigError
-from validator.hashing import hash_labelled
-from validator.parameters import ParameterSet
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import ConfigError
+from validator.protocol.hashing import hash_labelled
+from validator.protocol.parameters import ParameterSet
 
 BUNDLE_WINDOWS = 4
 CLOSING_WINDOWS = BUNDLE_WINDOWS + 1

@@ -12,18 +12,18 @@ from threading import Thread
 import httpx
 import msgspec
 
-from validator.arweave.wallet import generate_wallet
-from validator.codec.arweave import compute_address, decode_base64url, encode_base64url
-from validator.codec.config import config_digest
-from validator.codec.secp256k1 import SigningKey
 from validator.devnet.contracts import WEI, DevChain, NodeSetup, StreamSetup, create_address
 from validator.devnet.folder import write_private
 from validator.devnet.plan import Options, broker_name, consumer_name, make_key, parameter_sets, validator_name
 from validator.devnet.process import now_ms
 from validator.devnet.signers import PublisherConfig, Scheme, make_signer
-from validator.errors import RemoteFault, TransientError
-from validator.model import Address
-from validator.parameters import Config, Contracts, Network, format_network
+from validator.net.arweave.wallet import generate_wallet
+from validator.protocol.codec.arweave import compute_address, decode_base64url, encode_base64url
+from validator.protocol.codec.config import config_digest
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import RemoteFault, TransientError
+from validator.protocol.model import Address
+from validator.protocol.parameters import Config, Contracts, Network, format_network
 
 CHAIN_ID = 31337
 NODE_STAKE = 1_000 * WEI

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import msgspec
 import uvicorn
 
-from validator.codec.secp256k1 import SigningKey
-from validator.errors import ConfigError
-from validator.model import Address
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import ConfigError
+from validator.protocol.model import Address
 
 C = TypeVar("C", bound=msgspec.Struct)
 

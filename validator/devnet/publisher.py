@@ -36,16 +36,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from validator.broker.pages import ARRAY
-from validator.codec.legacy_array import write_legacy_array
-from validator.codec.message import digest_of_payload
-from validator.codec.secp256k1 import SigningKey
 from validator.devnet.network import Network, Parcel, Treatment, log_forms, parcel_of, parcel_of_line
 from validator.devnet.process import LineLog, listen, now_ms, read_config, run, serve
 from validator.devnet.signers import AccountSigner, PublisherConfig, Signer, make_signer, make_stranger
-from validator.errors import ConfigError
-from validator.hashing import hash_labelled
-from validator.model import (
+from validator.net.brokers.pages import ARRAY
+from validator.protocol.codec.legacy_array import write_legacy_array
+from validator.protocol.codec.message import digest_of_payload
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import ConfigError
+from validator.protocol.hashing import hash_labelled
+from validator.protocol.model import (
     ContentType,
     Digest,
     EncryptionType,

@@ -29,8 +29,8 @@ from validator.devnet.folder import DISK_FLOOR_BYTES, RunFolder, write_private
 from validator.devnet.plan import BUNDLE_WINDOWS, GRACE_MS, Options, broker_name, consumer_name, make_key
 from validator.devnet.preparation import Stream, wallet_file
 from validator.devnet.process import now_ms
-from validator.errors import TransientError
-from validator.parameters import Network
+from validator.protocol.errors import TransientError
+from validator.protocol.parameters import Network
 
 START_LIMIT_S = 30.0
 CHAIN_BEHIND_S = 600

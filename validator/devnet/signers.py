@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from validator.codec.message import SECP256R1_N, normalise_signature, signature_payload
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import sign_message
 from validator.devnet.process import read_address, read_key
-from validator.errors import ConfigError
-from validator.hashing import hash_labelled
-from validator.model import Message, SignatureType
+from validator.protocol.codec.message import SECP256R1_N, normalise_signature, signature_payload
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signatures import sign_message
+from validator.protocol.errors import ConfigError
+from validator.protocol.hashing import hash_labelled
+from validator.protocol.model import Message, SignatureType
 
 
 class Scheme(StrEnum):

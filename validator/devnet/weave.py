@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from validator.codec.arweave import (
+from validator.protocol.codec.arweave import (
     CHUNK_BYTES,
     ChunkUpload,
     Transaction,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from validator.errors import ConfigError, ValidatorError
-from validator.model import Address
 from validator.operations import check_chain, check_machine, check_network
 from validator.operations.findings import Finding, fail, guarded, ok
+from validator.protocol.errors import ConfigError, ValidatorError
+from validator.protocol.model import Address
 from validator.settings import Settings, load_settings
 from validator.wiring import Node, NoTasks
 

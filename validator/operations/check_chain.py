@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
-from validator.chain.abi import interface
-from validator.chain.reader import ChainReader
-from validator.chain.rpc import Failed, Request, Reverted, parse_bytes, parse_quantity
-from validator.errors import TransientError
-from validator.model import Address, Block
+from validator.net.chain.abi import interface
+from validator.net.chain.reader import ChainReader
+from validator.net.chain.rpc import Failed, Request, Reverted, parse_bytes, parse_quantity
 from validator.operations.findings import Finding, fail, ok, warn
-from validator.parameters import Network, ParameterSet
+from validator.protocol.errors import TransientError
+from validator.protocol.model import Address, Block
+from validator.protocol.parameters import Network, ParameterSet
 from validator.store import schema
 from validator.wiring import Node
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from kombu.connection import Connection
 from kombu.exceptions import KombuError, OperationalError
 
-from validator.codec.secp256k1 import SigningKey
-from validator.errors import ConfigError
-from validator.model import Address
 from validator.operations.findings import Finding, fail, ok, warn
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import ConfigError
+from validator.protocol.model import Address
 from validator.settings import Settings, read_secret_file
 from validator.store.disk import measure_disk
 from validator.wiring import Node

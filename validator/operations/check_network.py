@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from validator.arweave.storage import ArweaveStorage
-from validator.arweave.wallet import ArweaveWallet
-from validator.codec.arweave import encode_storage_id
-from validator.codec.config import decode_config, name_difference
-from validator.consensus.quorum import quorum
-from validator.errors import ConfigError, MalformedInput, TransientError, ValidatorError
-from validator.model import Address
+from validator.net.arweave.storage import ArweaveStorage
+from validator.net.arweave.wallet import ArweaveWallet
 from validator.operations.check_chain import FEW_UPLOADS, current_parameters
 from validator.operations.findings import Finding, fail, ok, warn
-from validator.parameters import PROTOCOL_VERSIONS
 from validator.ports import Handshake
+from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.config import decode_config, name_difference
+from validator.protocol.consensus.quorum import quorum
+from validator.protocol.errors import ConfigError, MalformedInput, TransientError, ValidatorError
+from validator.protocol.model import Address
+from validator.protocol.parameters import PROTOCOL_VERSIONS
 from validator.steps.context import EpochConfig, block_for, epoch_config, state_at
 from validator.wiring import Node
 

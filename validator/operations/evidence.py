@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from validator.codec.statement import encode_statement
+from validator.protocol.codec.statement import encode_statement
 from validator.store.database import Database
 from validator.store.statements import Evidence, load_evidence
 

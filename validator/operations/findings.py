@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from validator.errors import ValidatorError
+from validator.protocol.errors import ValidatorError
 
 
 class Level(StrEnum):

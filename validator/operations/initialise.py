@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.model import Window
+from validator.protocol.model import Window
 from validator.settings import Settings
 from validator.store.database import migrate
 from validator.wiring import Node, NoTasks

@@ -29,9 +29,9 @@ from typing import Annotated
 import msgspec
 from sqlalchemy import Connection
 
-from validator.codec.statement import decode_statement, encode_statement, verify_statement
-from validator.errors import ConfigError, Disagreement, MalformedInput
-from validator.model import Address, Digest, InstanceId, Statement
+from validator.protocol.codec.statement import decode_statement, encode_statement, verify_statement
+from validator.protocol.errors import ConfigError, Disagreement, MalformedInput
+from validator.protocol.model import Address, Digest, InstanceId, Statement
 from validator.store.identity import require_network
 from validator.store.meta import Meta, load_meta, replace_meta, require_active, save_retired
 from validator.store.statements import load_whole_journal, take_over_vote

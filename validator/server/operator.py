@@ -26,9 +26,9 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from validator.errors import TransientError
 from validator.metrics import CONTENT_TYPE, Sample, render_metrics
-from validator.model import InstanceId
+from validator.protocol.errors import TransientError
+from validator.protocol.model import InstanceId
 from validator.server.pages.status import render_problem, render_status
 from validator.store.view import (
     Check,

@@ -29,14 +29,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from validator.codec.outcome import encode_entries
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.statement import SigningContext
-from validator.errors import Disagreement, MalformedInput, RemoteFault, ValidatorError
-from validator.fetching import IPAddress, IPNetwork, is_allowed_net
-from validator.model import NIL, Address, Digest
-from validator.peers import signing, wire
+from validator.net.http.client import IPAddress, IPNetwork, is_allowed_net
+from validator.net.peers import signing, wire
 from validator.ports import PeerService
+from validator.protocol.codec.outcome import encode_entries
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.errors import Disagreement, MalformedInput, RemoteFault, ValidatorError
+from validator.protocol.model import NIL, Address, Digest
 
 log = structlog.get_logger(__name__)
 

@@ -15,11 +15,11 @@ import uvicorn
 
 from validator import log as logs
 from validator import metrics
-from validator.errors import ConfigError, TransientError, ValidatorError
 from validator.lasting import LastingThread, Watchdog
-from validator.model import Address
-from validator.peers.signing import network_digest
+from validator.net.peers.signing import network_digest
 from validator.ports import Tasks
+from validator.protocol.errors import ConfigError, TransientError, ValidatorError
+from validator.protocol.model import Address
 from validator.server import operator, peers
 from validator.server.listening import listener_config
 from validator.settings import Settings

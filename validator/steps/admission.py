@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from validator.consensus.proposal import Scope
-from validator.consensus.window import Budget, partition_budget
-from validator.errors import TransientError
-from validator.model import Address, Block, ChainState, InstanceId, InstanceKind, Record, StreamPart
-from validator.parameters import ParameterSet
 from validator.ports import PRUNED
+from validator.protocol.consensus.proposal import Scope
+from validator.protocol.consensus.window import Budget, partition_budget
+from validator.protocol.errors import TransientError
+from validator.protocol.model import Address, Block, ChainState, InstanceId, InstanceKind, Record, StreamPart
+from validator.protocol.parameters import ParameterSet
 from validator.steps.checking import ContractCheck, Permission
 from validator.steps.context import (
     Context,

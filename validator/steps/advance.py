@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from validator.codec.outcome import decode_observation, decode_outcome, encode_outcome, set_root
-from validator.codec.statement import sign_statement
-from validator.codec.variants import Sighting, ranks_worse
-from validator.consensus import round as core
-from validator.consensus.events import (
+from validator.log import get_logger
+from validator.ports import PRUNED, Gossip, HeldVotes, StaleState, StepResult, StoredRound
+from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_outcome, set_root
+from validator.protocol.codec.statement import sign_statement
+from validator.protocol.codec.variants import Sighting, ranks_worse
+from validator.protocol.consensus import round as core
+from validator.protocol.consensus.events import (
     Arrived,
     AskOwn,
     Bar,
@@ -44,7 +46,7 @@ from validator.consensus.events import (
     Start,
     Tick,
 )
-from validator.consensus.proposal import (
+from validator.protocol.consensus.proposal import (
     Answer,
     Scope,
     Span,
@@ -55,12 +57,11 @@ from validator.consensus.proposal import (
     judge_validity,
     not_yet,
 )
-from validator.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress, unfit
-from validator.consensus.window import unite
-from validator.errors import MalformedInput, TransientError, ValidatorError
-from validator.hashing import hash_object
-from validator.log import get_logger
-from validator.model import (
+from validator.protocol.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress, unfit
+from validator.protocol.consensus.window import unite
+from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import (
     Address,
     Digest,
     InstanceId,
@@ -74,8 +75,7 @@ from validator.model import (
     StreamPart,
     VoteQuorum,
 )
-from validator.parameters import ParameterSet
-from validator.ports import PRUNED, Gossip, HeldVotes, StaleState, StepResult, StoredRound
+from validator.protocol.parameters import ParameterSet
 from validator.steps.admission import Admits, admission_to, late_scope
 from validator.steps.collect import sightings_of
 from validator.steps.context import Context, EpochConfig, NotYet, instance_config, require_bundle, scope_of

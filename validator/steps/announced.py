@@ -14,16 +14,16 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from validator.codec.bundle_file import bundle_tags, max_file_bytes
-from validator.codec.manifest import decode_manifest
-from validator.codec.outcome import outcome_digest
-from validator.codec.statement import sign_upload, verify_quorum, verify_upload
-from validator.consensus.quorum import quorum
-from validator.errors import MalformedInput
-from validator.hashing import sha256
 from validator.log import get_logger
-from validator.model import BundleHeader, Certified, Digest, Manifest, StatementKind, UploadAnnouncement
 from validator.ports import Gossip, HeardUpload, PreparedUpload, StoredBundle, StoredTransaction, StoredUpload
+from validator.protocol.codec.bundle_file import bundle_tags, max_file_bytes
+from validator.protocol.codec.manifest import decode_manifest
+from validator.protocol.codec.outcome import outcome_digest
+from validator.protocol.codec.statement import sign_upload, verify_quorum, verify_upload
+from validator.protocol.consensus.quorum import quorum
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import sha256
+from validator.protocol.model import BundleHeader, Certified, Digest, Manifest, StatementKind, UploadAnnouncement
 from validator.steps.context import Context, epoch_config, wallets_of
 from validator.steps.seal import require_file, write_file
 

@@ -6,16 +6,16 @@ exclusive in the storage id: the contract accepts the first that reaches a quoru
 
 from __future__ import annotations
 
-from validator.codec.arweave import encode_storage_id
-from validator.codec.manifest import encode_ledger
-from validator.codec.report import decode_report, encode_report, pack_signatures, report_digest
-from validator.codec.secp256k1 import verify_signature
-from validator.consensus.quorum import quorum
-from validator.errors import MalformedInput
-from validator.hashing import order_committee
 from validator.log import get_logger
-from validator.model import Address, Digest
 from validator.ports import Attestation, Gossip, StepResult, StoredBundle, StoredReport
+from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.manifest import encode_ledger
+from validator.protocol.codec.report import decode_report, encode_report, pack_signatures, report_digest
+from validator.protocol.codec.secp256k1 import verify_signature
+from validator.protocol.consensus.quorum import quorum
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import order_committee
+from validator.protocol.model import Address, Digest
 from validator.steps.context import Context, EpochConfig, epoch_config, require_bundle
 from validator.steps.seal import draft_report
 from validator.steps.verify import confirmed_uploads

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from validator.codec.outcome import decode_outcome
-from validator.codec.statement import verify_quorum
-from validator.consensus.quorum import quorum
-from validator.errors import MalformedInput, TransientError, ValidatorError
-from validator.hashing import hash_object
 from validator.log import get_logger
-from validator.model import Address, Digest, InstanceId, InstanceKind, StatementKind, VoteQuorum
 from validator.ports import PRUNED, StepResult
+from validator.protocol.codec.outcome import decode_outcome
+from validator.protocol.codec.statement import verify_quorum
+from validator.protocol.consensus.quorum import quorum
+from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, StatementKind, VoteQuorum
 from validator.steps.context import Context, instance_config
 
 log = get_logger(__name__)

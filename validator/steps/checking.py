@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, repeat
 
-from validator.codec.legacy_array import read_legacy_array
-from validator.codec.message import reason_of, record_from_canonical, record_of_read
-from validator.codec.plain_arrays import PlainBatch, read_plain
-from validator.codec.protobuf import read_protobuf
-from validator.codec.signatures import VALID, Verdict, check_recovered, verify_batch
-from validator.consensus.proposal import Span
-from validator.errors import MalformedInput, TransientError
-from validator.model import (
+from validator.ports import PulledRecord
+from validator.protocol.codec.legacy_array import read_legacy_array
+from validator.protocol.codec.message import reason_of, record_from_canonical, record_of_read
+from validator.protocol.codec.plain_arrays import PlainBatch, read_plain
+from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.signatures import VALID, Verdict, check_recovered, verify_batch
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.errors import MalformedInput, TransientError
+from validator.protocol.model import (
     Address,
     Digest,
     MessageType,
@@ -27,7 +28,6 @@ from validator.model import (
     Record,
     StreamPart,
 )
-from validator.ports import PulledRecord
 
 Permission = Callable[[str, bytes], bool]
 """(stream id, publisher) -> may publish at B."""

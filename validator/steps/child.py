@@ -18,10 +18,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from validator.codec.bundle_file import VerifiedBundle, check_same_manifest
-from validator.codec.manifest import decode_manifest, manifest_root
-from validator.errors import MalformedInput, TransientError
-from validator.model import Manifest
+from validator.protocol.codec.bundle_file import VerifiedBundle, check_same_manifest
+from validator.protocol.codec.manifest import decode_manifest, manifest_root
+from validator.protocol.errors import MalformedInput, TransientError
+from validator.protocol.model import Manifest
 
 DEFAULT_TIMEOUT_S = 300.0
 DEFAULT_MEMORY_BYTES = 1 << 30
@@ -30,7 +30,7 @@ BYTES_PER_S = 1 << 20
 BYTES_PER_ROW = 512
 """Beyond the default, memory for one row's leaf and its place in the tree."""
 MAX_STDERR_BYTES = 2_000
-_PROGRAM = "validator.codec.bundle_file"
+_PROGRAM = "validator.protocol.codec.bundle_file"
 
 
 class ReaderFailed(TransientError):

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
-from validator.codec import cbor
-from validator.codec.outcome import encode_observation, observation_digest, part_order, set_root
-from validator.codec.variants import Sighting
-from validator.consensus.proposal import Span
-from validator.errors import TransientError, ValidatorError
 from validator.log import get_logger
-from validator.model import (
+from validator.ports import Broker, Pull, StepResult, StoredWindow, Streaming
+from validator.protocol.codec import cbor
+from validator.protocol.codec.outcome import encode_observation, observation_digest, part_order, set_root
+from validator.protocol.codec.variants import Sighting
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.errors import TransientError, ValidatorError
+from validator.protocol.model import (
     Address,
     BrokerShare,
     ChainState,
@@ -30,8 +31,7 @@ from validator.model import (
     StreamPart,
     Window,
 )
-from validator.parameters import Epoch, ParameterSet
-from validator.ports import Broker, Pull, StepResult, StoredWindow, Streaming
+from validator.protocol.parameters import Epoch, ParameterSet
 from validator.steps.admission import AtBlock, recent_block
 from validator.steps.catchup import is_pruned, without_state
 from validator.steps.context import (

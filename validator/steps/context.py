@@ -11,15 +11,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from validator.codec.config import config_digest, encode_config
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.statement import SigningContext, verify_quorum, verify_statement
-from validator.consensus.proposal import Scope
-from validator.consensus.quorum import choose_committee, quorum
-from validator.consensus.window import Budget, partition_budget
-from validator.errors import ConfigError, MalformedInput, TransientError, ValidatorError
 from validator.log import get_logger
-from validator.model import (
+from validator.ports import (
+    BundleStorage,
+    Chain,
+    Clock,
+    Gossip,
+    MessageSource,
+    Peers,
+    ReportSender,
+    Store,
+    StoredBundle,
+    Tasks,
+)
+from validator.protocol.codec.config import config_digest, encode_config
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext, verify_quorum, verify_statement
+from validator.protocol.consensus.proposal import Scope
+from validator.protocol.consensus.quorum import choose_committee, quorum
+from validator.protocol.consensus.window import Budget, partition_budget
+from validator.protocol.errors import ConfigError, MalformedInput, TransientError, ValidatorError
+from validator.protocol.model import (
     Address,
     Block,
     ChainState,
@@ -34,19 +46,7 @@ from validator.model import (
     VoteQuorum,
     Window,
 )
-from validator.parameters import Config, Epoch, Network, ParameterSet
-from validator.ports import (
-    BundleStorage,
-    Chain,
-    Clock,
-    Gossip,
-    MessageSource,
-    Peers,
-    ReportSender,
-    Store,
-    StoredBundle,
-    Tasks,
-)
+from validator.protocol.parameters import Config, Epoch, Network, ParameterSet
 
 log = get_logger(__name__)
 T = TypeVar("T")

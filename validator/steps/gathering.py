@@ -28,13 +28,13 @@ from types import TracebackType
 
 import msgspec
 
-from validator.codec import cbor
-from validator.codec.message import record_from_canonical
-from validator.codec.outcome import part_order
-from validator.codec.variants import Sighting, choose_variant
-from validator.consensus.proposal import Span
-from validator.model import Address, BrokerShare, Digest, Identity, Reason, Record, StreamPart
 from validator.ports import Pull, SetPage
+from validator.protocol.codec import cbor
+from validator.protocol.codec.message import record_from_canonical
+from validator.protocol.codec.outcome import part_order
+from validator.protocol.codec.variants import Sighting, choose_variant
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.model import Address, BrokerShare, Digest, Identity, Reason, Record, StreamPart
 from validator.steps.checking import ContractCheck, Permission, Refused, Rejection, Row, WindowCheck
 from validator.steps.spool import RecordSpool, Spool
 

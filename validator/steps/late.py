@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from validator.codec.outcome import decode_outcome, encode_observation, set_root
-from validator.consensus.proposal import Span
-from validator.consensus.window import Budget, make_entries, may_be_full, unite
-from validator.errors import TransientError
 from validator.log import get_logger
-from validator.model import (
+from validator.ports import StepResult
+from validator.protocol.codec.outcome import decode_outcome, encode_observation, set_root
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.consensus.window import Budget, make_entries, may_be_full, unite
+from validator.protocol.errors import TransientError
+from validator.protocol.model import (
     Digest,
     Flag,
     InstanceId,
@@ -24,7 +25,6 @@ from validator.model import (
     SignatureType,
     StreamPart,
 )
-from validator.ports import StepResult
 from validator.steps.admission import admission_or_silence
 from validator.steps.catchup import is_pruned, without_state
 from validator.steps.collect import BUNDLE, HORIZON, NOBODY, collect_window, task_name

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from validator.codec.outcome import set_root
-from validator.consensus.proposal import Span
-from validator.consensus.window import make_entries, unite
-from validator.errors import TransientError, ValidatorError
-from validator.hashing import EMPTY_ROOT
 from validator.log import get_logger
-from validator.model import Address, Digest, InstanceId, InstanceKind, Record, Root
 from validator.ports import DamagedSet, StepResult, StoredWindow
+from validator.protocol.codec.outcome import set_root
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.consensus.window import make_entries, unite
+from validator.protocol.errors import TransientError, ValidatorError
+from validator.protocol.hashing import EMPTY_ROOT
+from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Record, Root
 from validator.steps.collect import pull_again, sightings_of
 from validator.steps.context import Context, epoch_config, instance_config, require_bundle
 from validator.steps.late import require_outcome

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from validator.codec.outcome import decode_observation, decode_outcome, set_root
-from validator.consensus.window import group_by_part, make_entries, make_entry
-from validator.errors import Disagreement, MalformedInput, TransientError, ValidatorError
-from validator.hashing import hash_object
 from validator.log import get_logger
-from validator.model import Address, Digest, InstanceId, InstanceKind, Record, Root, Statement, StatementKind
 from validator.ports import Gossip, StepResult, StoredRound
+from validator.protocol.codec.outcome import decode_observation, decode_outcome, set_root
+from validator.protocol.consensus.window import group_by_part, make_entries, make_entry
+from validator.protocol.errors import Disagreement, MalformedInput, TransientError, ValidatorError
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Record, Root, Statement, StatementKind
 from validator.steps.admission import admission_to
 from validator.steps.checking import check_canonical
 from validator.steps.context import (

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from validator.codec.outcome import part_order
-from validator.consensus.reconcile import FRAME_LIMIT, ID_BYTES, Records, initiate, reconcile
-from validator.errors import MalformedInput, RemoteFault, TransientError
-from validator.model import Address, Digest, PartitionEntry, Root, StreamPart
 from validator.ports import Peers
+from validator.protocol.codec.outcome import part_order
+from validator.protocol.consensus.reconcile import FRAME_LIMIT, ID_BYTES, Records, initiate, reconcile
+from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
+from validator.protocol.model import Address, Digest, PartitionEntry, Root, StreamPart
 
 OwnIndex: TypeAlias = Mapping[StreamPart, tuple[PartitionEntry, Sequence[tuple[int, Digest]]]]
 """Per stream partition the entry of our set and its records as (timestamp_ms, leaf hash), in any order."""

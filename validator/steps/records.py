@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from validator.model import Record, Root
+from validator.protocol.model import Record, Root
 from validator.steps.context import Context
 
 KEPT_SETS = 12

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.model import Block
 from validator.ports import CutPoint, Reorganisation
+from validator.protocol.model import Block
 from validator.steps.context import Context
 
 log = get_logger(__name__)

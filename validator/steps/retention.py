@@ -19,10 +19,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from validator.errors import TransientError
 from validator.log import get_logger
-from validator.parameters import Network
 from validator.ports import Settled, StepResult
+from validator.protocol.errors import TransientError
+from validator.protocol.parameters import Network
 from validator.steps.context import Context
 
 log = get_logger(__name__)

@@ -8,14 +8,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from validator.codec.bundle_file import BundleFile, write_bundle
-from validator.codec.manifest import decode_ledger, decode_manifest, encode_ledger, encode_manifest, manifest_root
-from validator.codec.outcome import set_root
-from validator.codec.receipt import Receipt
-from validator.errors import InvariantError, TransientError
-from validator.hashing import order_committee
 from validator.log import get_logger
-from validator.model import (
+from validator.ports import StepResult, StoredBundle
+from validator.protocol.codec.bundle_file import BundleFile, write_bundle
+from validator.protocol.codec.manifest import (
+    decode_ledger,
+    decode_manifest,
+    encode_ledger,
+    encode_manifest,
+    manifest_root,
+)
+from validator.protocol.codec.outcome import set_root
+from validator.protocol.codec.receipt import Receipt
+from validator.protocol.errors import InvariantError, TransientError
+from validator.protocol.hashing import order_committee
+from validator.protocol.model import (
     NIL,
     Address,
     BundleHeader,
@@ -32,8 +39,7 @@ from validator.model import (
     Root,
     StorageId,
 )
-from validator.ports import StepResult, StoredBundle
-from validator.settlement import build_report, bundle_receipts
+from validator.protocol.settlement import build_report, bundle_receipts
 from validator.steps.context import (
     Context,
     EpochConfig,

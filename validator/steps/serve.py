@@ -19,18 +19,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
-from validator.codec.outcome import decode_observation, decode_outcome
-from validator.codec.secp256k1 import verify_signature
-from validator.codec.statement import verify_quorum, verify_statement
-from validator.consensus.quorum import quorum
-from validator.consensus.reconcile import Records, answer
-from validator.consensus.round import missing_for
-from validator.consensus.state import Rules, Timeouts, unfit
-from validator.consensus.votes import AHEAD
-from validator.errors import ConfigError, MalformedInput, TransientError
-from validator.hashing import hash_object
 from validator.log import get_logger
-from validator.model import (
+from validator.ports import Attestation, Gossip, Handshake, HeldVotes
+from validator.protocol.codec.outcome import decode_observation, decode_outcome
+from validator.protocol.codec.secp256k1 import verify_signature
+from validator.protocol.codec.statement import verify_quorum, verify_statement
+from validator.protocol.consensus.quorum import quorum
+from validator.protocol.consensus.reconcile import Records, answer
+from validator.protocol.consensus.round import missing_for
+from validator.protocol.consensus.state import Rules, Timeouts, unfit
+from validator.protocol.consensus.votes import AHEAD
+from validator.protocol.errors import ConfigError, MalformedInput, TransientError
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import (
     Address,
     Digest,
     InstanceId,
@@ -43,8 +44,7 @@ from validator.model import (
     UploadAnnouncement,
     VoteQuorum,
 )
-from validator.parameters import PROTOCOL_VERSIONS
-from validator.ports import Attestation, Gossip, Handshake, HeldVotes
+from validator.protocol.parameters import PROTOCOL_VERSIONS
 from validator.steps.admission import CandidateCheck
 from validator.steps.announced import check_announcement
 from validator.steps.checking import check_canonical

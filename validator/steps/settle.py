@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from validator.codec.outcome import decode_observation, decode_outcome, set_root
-from validator.consensus.boundary import AgreedWindow, bundle_length
-from validator.errors import TransientError
 from validator.log import get_logger
-from validator.model import InstanceId, InstanceKind, Outcome, Record, VoteQuorum
 from validator.ports import StepResult, StoredBundle
+from validator.protocol.codec.outcome import decode_observation, decode_outcome, set_root
+from validator.protocol.consensus.boundary import AgreedWindow, bundle_length
+from validator.protocol.errors import TransientError
+from validator.protocol.model import InstanceId, InstanceKind, Outcome, Record, VoteQuorum
 from validator.steps.collect import keep_late
 from validator.steps.context import Context, NotYet, epoch_config
 from validator.steps.late import require_outcome

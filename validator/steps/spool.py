@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from validator.errors import TransientError
+from validator.protocol.errors import TransientError
 
 MEMORY_BYTES = 32 << 20
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from validator.model import InstanceId, InstanceKind
+from validator.protocol.model import InstanceId, InstanceKind
 from validator.steps.context import Context, require_bundle
 
 

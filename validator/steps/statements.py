@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from validator.consensus.state import Agreement, Rules, restore
-from validator.model import Statement, StatementKind
 from validator.ports import StoredRound
+from validator.protocol.consensus.state import Agreement, Rules, restore
+from validator.protocol.model import Statement, StatementKind
 from validator.steps.context import Context
 
 WITH_BODY = (StatementKind.OBSERVATION, StatementKind.PROPOSAL)

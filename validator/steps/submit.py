@@ -22,12 +22,12 @@ contract takes one. A reorganisation that drops one makes it missing again.
 
 from __future__ import annotations
 
-from validator.codec.report import decode_report
-from validator.consensus.quorum import quorum
-from validator.errors import RemoteFault, TransientError
 from validator.log import get_logger
-from validator.model import StorageId
 from validator.ports import AcceptedReport, PreparedTransaction, StepResult, StoredBundle, StoredReport
+from validator.protocol.codec.report import decode_report
+from validator.protocol.consensus.quorum import quorum
+from validator.protocol.errors import RemoteFault, TransientError
+from validator.protocol.model import StorageId
 from validator.steps.attest import packed_signatures, valid_signatures
 from validator.steps.context import Context, epoch_config, require_bundle
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from validator.codec.arweave import encode_storage_id
-from validator.codec.report import report_digest
-from validator.consensus.quorum import one_honest
 from validator.log import get_logger
 from validator.ports import HeardUpload, StepResult, StoredBundle, StoredUpload
+from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.report import report_digest
+from validator.protocol.consensus.quorum import one_honest
 from validator.steps.announced import announce, heard_uploads, tags_of
 from validator.steps.attest import signatures_over
 from validator.steps.context import Context, epoch_config, require_bundle, wallets_of

@@ -18,11 +18,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from validator.codec.arweave import encode_storage_id
-from validator.codec.manifest import decode_manifest
-from validator.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
 from validator.log import get_logger
 from validator.ports import HeardUpload, StepResult, StorageStatus, StoredBundle
+from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.manifest import decode_manifest
+from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
 from validator.steps.announced import announce, check_announcement, file_for, heard_uploads
 from validator.steps.child import ReaderFailed, verify_in_child
 from validator.steps.context import Context, epoch_config, require_bundle

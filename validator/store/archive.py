@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, delete, exists, select
 
-from validator.codec.message import record_from_canonical
-from validator.hashing import hash_labelled
-from validator.model import Digest, Identity, InstanceId, Record
 from validator.ports import Clock
+from validator.protocol.codec.message import record_from_canonical
+from validator.protocol.hashing import hash_labelled
+from validator.protocol.model import Digest, Identity, InstanceId, Record
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import chunks, insert_all_new, insert_new, is_instance

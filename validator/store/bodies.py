@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, and_, bindparam, delete, or_, select
 
-from validator.codec import cbor
-from validator.codec.outcome import decode_observation, decode_outcome
-from validator.codec.outcome import set_root as compute_set_root
-from validator.errors import MalformedInput
-from validator.hashing import hash_object
-from validator.model import Digest, InstanceId, InstanceKind, Root
+from validator.protocol.codec import cbor
+from validator.protocol.codec.outcome import decode_observation, decode_outcome
+from validator.protocol.codec.outcome import set_root as compute_set_root
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import Digest, InstanceId, InstanceKind, Root
 from validator.store import schema
 from validator.store.rows import insert_new
 

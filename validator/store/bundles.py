@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
 
-from validator.codec.statement import decode_upload, encode_upload
-from validator.errors import AlreadyDone, InvariantError
-from validator.model import Digest, StorageId, UploadAnnouncement
 from validator.ports import Clock, HeardUpload, PreparedUpload, StoredBundle, StoredUpload
+from validator.protocol.codec.statement import decode_upload, encode_upload
+from validator.protocol.errors import AlreadyDone, InvariantError
+from validator.protocol.model import Digest, StorageId, UploadAnnouncement
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import as_row, from_row, insert_new, require_word, states_below

@@ -14,11 +14,11 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
-from validator.codec import cbor
-from validator.errors import MalformedInput
-from validator.hashing import hash_labelled
-from validator.model import Address, Block, ChainState, Digest, Node, Store
 from validator.ports import Clock, CutPoint, Reorganisation
+from validator.protocol.codec import cbor
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import hash_labelled
+from validator.protocol.model import Address, Block, ChainState, Digest, Node, Store
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import from_row, insert_all_new, insert_new, insert_or_replace

@@ -26,7 +26,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from validator.errors import ConfigError, TransientError
+from validator.protocol.errors import ConfigError, TransientError
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a writer waits for another one before it gives up and is tried again."""

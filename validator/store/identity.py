@@ -13,9 +13,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from validator.errors import ConfigError, InvariantError
-from validator.model import Block
-from validator.parameters import Network
+from validator.protocol.errors import ConfigError, InvariantError
+from validator.protocol.model import Block
+from validator.protocol.parameters import Network
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.meta import (

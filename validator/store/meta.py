@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
 
-from validator.codec import cbor
-from validator.errors import ConfigError
-from validator.model import Address, Digest
-from validator.parameters import Contracts
+from validator.protocol.codec import cbor
+from validator.protocol.errors import ConfigError
+from validator.protocol.model import Address, Digest
+from validator.protocol.parameters import Contracts
 from validator.store import schema
 from validator.store.rows import as_row, from_row, insert_new, insert_or_replace
 

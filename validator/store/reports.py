@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from sqlalchemy import delete, select, update
 
-from validator.codec.secp256k1 import verify_signature
-from validator.errors import MalformedInput
-from validator.model import Digest, StorageId
 from validator.ports import Attestation, Clock, PreparedTransaction, StoredReport
+from validator.protocol.codec.secp256k1 import verify_signature
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import Digest, StorageId
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import as_row, from_row, insert_new, require_word

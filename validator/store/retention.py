@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, func, or_, select, tuple_
 
-from validator.model import InstanceId, InstanceKind
 from validator.ports import Clock, Settled
+from validator.protocol.model import InstanceId, InstanceKind
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import is_instance

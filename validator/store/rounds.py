@@ -8,13 +8,22 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
-from validator.codec.statement import decode_quorum, encode_quorum
-from validator.consensus.votes import AHEAD, BEHIND
-from validator.errors import InvariantError
-from validator.hashing import hash_object
 from validator.log import get_logger
-from validator.model import Address, Digest, InstanceId, InstanceKind, Root, Statement, StatementKind, VoteQuorum
 from validator.ports import Clock, RoundHead, StaleState, StoredRound, Taken
+from validator.protocol.codec.statement import decode_quorum, encode_quorum
+from validator.protocol.consensus.votes import AHEAD, BEHIND
+from validator.protocol.errors import InvariantError
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import (
+    Address,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Root,
+    Statement,
+    StatementKind,
+    VoteQuorum,
+)
 from validator.store import due, schema
 from validator.store.bodies import drop_body, find_set, load_body, save_body
 from validator.store.database import Database

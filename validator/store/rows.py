@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, ColumnElement, Connection, Row, Table, and_, bindparam, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from validator.errors import InvariantError
-from validator.model import InstanceId, InstanceKind
+from validator.protocol.errors import InvariantError
+from validator.protocol.model import InstanceId, InstanceKind
 
 T = TypeVar("T")
 

@@ -40,13 +40,13 @@ import fsspec
 import zstandard
 from fsspec.implementations.local import LocalFileSystem
 
-from validator.codec import cbor
-from validator.codec.outcome import part_order
-from validator.codec.outcome import set_root as compute_set_root
-from validator.errors import InvariantError, MalformedInput, TransientError
-from validator.merkle import compute_root
-from validator.model import Digest, PartitionEntry, Record, Root, StreamPart
 from validator.ports import SetPage
+from validator.protocol.codec import cbor
+from validator.protocol.codec.outcome import part_order
+from validator.protocol.codec.outcome import set_root as compute_set_root
+from validator.protocol.errors import InvariantError, MalformedInput, TransientError
+from validator.protocol.merkle import compute_root
+from validator.protocol.model import Digest, PartitionEntry, Record, Root, StreamPart
 
 BLOCK_BYTES = 256 << 10
 CHUNK_LEAVES = 4096

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sqlalchemy import delete, select, update
 
-from validator.codec.message import record_from_canonical
-from validator.errors import MalformedInput
 from validator.log import get_logger
-from validator.model import Digest, PartitionEntry, Record, Root, StreamPart
 from validator.ports import Clock, DamagedSet, SetPage
+from validator.protocol.codec.message import record_from_canonical
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import Digest, PartitionEntry, Record, Root, StreamPart
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import insert_new

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from validator.errors import TransientError
 from validator.log import get_logger
 from validator.ports import Clock
+from validator.protocol.errors import TransientError
 from validator.store.database import Database
 from validator.store.disk import measure_disk
 from validator.store.meta import load_meta

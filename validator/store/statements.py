@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, select
 
-from validator.codec.statement import decode_quorum, decode_statement, encode_quorum, encode_statement
-from validator.errors import InvariantError
-from validator.model import Address, Digest, InstanceId, Statement, StatementKind, VoteQuorum
+from validator.protocol.codec.statement import decode_quorum, decode_statement, encode_quorum, encode_statement
+from validator.protocol.errors import InvariantError
+from validator.protocol.model import Address, Digest, InstanceId, Statement, StatementKind, VoteQuorum
 from validator.store import schema
 from validator.store.rows import at_instance, insert_new, is_instance, of_instance
 

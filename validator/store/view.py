@@ -14,11 +14,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from sqlalchemy.exc import DBAPIError
 
-from validator.codec.outcome import decode_observation, decode_outcome
-from validator.codec.statement import decode_quorum, decode_upload, encode_statement
-from validator.errors import ConfigError, ValidatorError
-from validator.model import Address, Digest, InstanceId, InstanceKind, StatementKind
 from validator.ports import Clock
+from validator.protocol.codec.outcome import decode_observation, decode_outcome
+from validator.protocol.codec.statement import decode_quorum, decode_upload, encode_statement
+from validator.protocol.errors import ConfigError, ValidatorError
+from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, StatementKind
 from validator.store import schema
 from validator.store.bundles import BUNDLE_STATES
 from validator.store.database import Database, head_revision, load_revision

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
-from validator.errors import InvariantError
-from validator.model import Address, Digest, StreamPart, Window
 from validator.ports import Clock, StoredWindow
+from validator.protocol.errors import InvariantError
+from validator.protocol.model import Address, Digest, StreamPart, Window
 from validator.store import schema
 from validator.store.bodies import save_body
 from validator.store.database import Database

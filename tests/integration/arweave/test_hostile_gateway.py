@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from validator.arweave.gateway import CircuitOpen, Gateway, Limits
-from validator.arweave.storage import ArweaveStorage
-from validator.codec import arweave
-from validator.errors import RemoteFault, TransientError
-from validator.model import StorageId
+from validator.net.arweave.gateway import CircuitOpen, Gateway, Limits
+from validator.net.arweave.storage import ArweaveStorage
+from validator.protocol.codec import arweave
+from validator.protocol.errors import RemoteFault, TransientError
+from validator.protocol.model import StorageId
 
 Request = http.server.BaseHTTPRequestHandler
 Build = Callable[..., ArweaveStorage]

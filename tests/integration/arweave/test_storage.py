@@ -13,13 +13,20 @@ from typing import Any
 
 import pytest
 
-from validator.arweave import storage as storage_module
-from validator.arweave.storage import ArweaveStorage, is_dropped
-from validator.codec import arweave
-from validator.codec.arweave import encode_base64url
-from validator.errors import ConfigError, Disagreement, MalformedInput, RemoteFault, TransientError, UnknownOutcome
-from validator.model import StorageId
+from validator.net.arweave import storage as storage_module
+from validator.net.arweave.storage import ArweaveStorage, is_dropped
 from validator.ports import BundleStorage, PreparedUpload, StorageStatus
+from validator.protocol.codec import arweave
+from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.errors import (
+    ConfigError,
+    Disagreement,
+    MalformedInput,
+    RemoteFault,
+    TransientError,
+    UnknownOutcome,
+)
+from validator.protocol.model import StorageId
 
 Build = Callable[..., ArweaveStorage]
 
@@ -361,8 +368,8 @@ def test_uploading_leaves_the_sigpipe_handler_alone(tmp_path: Path, funded: Any)
 import json, signal, sys
 from pathlib import Path
 before = signal.getsignal(signal.SIGPIPE)
-from validator.arweave.storage import ArweaveStorage
-from validator.arweave.wallet import ArweaveWallet
+from validator.net.arweave.storage import ArweaveStorage
+from validator.net.arweave.wallet import ArweaveWallet
 wallet = ArweaveWallet.from_jwk(json.loads(Path({str(vectors)!r}).read_text())["keys"]["rsa"])
 path = Path({str(tmp_path / "data")!r})
 path.write_bytes(b"x")

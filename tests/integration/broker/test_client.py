@@ -16,17 +16,17 @@ import httpx
 import pytest
 
 from tests.cast import Cast, broker_address, run_cast
-from validator.broker.client import BrokerClient, Limits, PullFault, PullMetrics
-from validator.codec.legacy_array import read_legacy_array
-from validator.codec.protobuf import read_protobuf, write_frame, write_protobuf
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import VALID, verify_message
 from validator.devnet.eras import Era
 from validator.devnet.publisher import MessageChain
-from validator.errors import TransientError
-from validator.fetching import IPNetwork
-from validator.model import Address, StreamPart, Window
+from validator.net.brokers.client import BrokerClient, Limits, PullFault, PullMetrics
+from validator.net.http.client import IPNetwork
 from validator.ports import Broker, Pull, PulledRecord
+from validator.protocol.codec.legacy_array import read_legacy_array
+from validator.protocol.codec.protobuf import read_protobuf, write_frame, write_protobuf
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.errors import TransientError
+from validator.protocol.model import Address, StreamPart, Window
 
 KEY = SigningKey(b"\x21" * 32)
 PUBLISHER = SigningKey(b"\x22" * 32)

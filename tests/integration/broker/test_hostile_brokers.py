@@ -17,14 +17,14 @@ import pytest
 import zstandard
 
 from tests.fakes.hostile_http import Answer, fixed, hostile_server, http
-from validator.broker.client import BrokerClient, Limits, PullFault
-from validator.broker.pages import MAX_METADATA_BYTES, MAX_RECORD_BYTES
-from validator.codec.protobuf import read_protobuf, write_protobuf
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import publish_message
-from validator.fetching import BoundedClient
-from validator.model import MIB, Address, SignatureType, Window
+from validator.net.brokers.client import BrokerClient, Limits, PullFault
+from validator.net.brokers.pages import MAX_METADATA_BYTES, MAX_RECORD_BYTES
+from validator.net.http.client import BoundedClient
 from validator.ports import Broker, Pull
+from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signatures import publish_message
+from validator.protocol.model import MIB, Address, SignatureType, Window
 
 KEY = SigningKey(b"\x21" * 32)
 PART = ("stream/a", 0)

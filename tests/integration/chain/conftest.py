@@ -8,7 +8,7 @@ import pytest
 
 from tests import servers
 from tests.contract_network import ContractNetwork
-from validator.chain.reader import ChainReader
+from validator.net.chain.reader import ChainReader
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from tests import servers
 from tests.builders import a_key
 from tests.contract_network import ContractNetwork
 from tests.fakes.rpc_provider import Call, Provider, refusal
-from validator.chain.reader import ChainReader, MemoryIndex, StoreList
 from validator.devnet.contracts import WEI, StreamSetup
-from validator.errors import TransientError
+from validator.net.chain.reader import ChainReader, MemoryIndex, StoreList
+from validator.protocol.errors import TransientError
 
 Answer = dict[str, Any]
 
@@ -147,7 +147,7 @@ def test_on_a_long_way_logs_count_only_with_the_last_block_from_the_same_source(
 def test_an_id_that_is_no_text_hides_no_other_stream(node: str, network: ContractNetwork) -> None:
     """Its store holds something, and is in no state."""
     snapshot = network.chain.call_rpc("evm_snapshot")
-    from validator.chain.abi import interface
+    from validator.net.chain.abi import interface
 
     stake = interface("StoreManager").function("stake").selector
     create = interface("StreamRegistry").function("createStreamWithENS").selector

@@ -13,10 +13,10 @@ import pytest
 from tests import servers
 from tests.contract_network import ContractNetwork
 from tests.fakes.rpc_provider import Call, Provider, Said, refusal, whole_refusal
-from validator.chain.reader import ChainReader
-from validator.chain.rpc import Request, Rpc, parse_quantity
-from validator.errors import TransientError
-from validator.pacing import Pace
+from validator.net.chain.reader import ChainReader
+from validator.net.chain.rpc import Request, Rpc, parse_quantity
+from validator.net.http.pacing import Pace
+from validator.protocol.errors import TransientError
 
 STREAMS = 60
 

@@ -11,13 +11,13 @@ import pytest
 from tests import servers
 from tests.builders import a_key, a_p256_message
 from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
-from validator.chain.reader import ChainReader, MemoryIndex, StoreList
-from validator.codec.message import SECP256K1_N
-from validator.codec.protobuf import read_protobuf
 from validator.devnet.contracts import WEI, NodeSetup, StreamSetup, create_address
-from validator.errors import ConfigError, RemoteFault, TransientError
-from validator.model import Address, Block, Digest
+from validator.net.chain.reader import ChainReader, MemoryIndex, StoreList
 from validator.ports import Chain
+from validator.protocol.codec.message import SECP256K1_N
+from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.errors import ConfigError, RemoteFault, TransientError
+from validator.protocol.model import Address, Block, Digest
 from validator.store.database import migrate, open_database
 from validator.store.segments import SegmentStore
 from validator.store.sql import SqlStore
@@ -73,7 +73,7 @@ def test_more_nodes_and_stores_than_fit_one_page_are_all_read(chain_url: str, ne
 
 
 def test_hostile_metadata_and_stream_ids_hide_nothing_else(chain_url: str, network: ContractNetwork) -> None:
-    from validator.chain.abi import interface
+    from validator.net.chain.abi import interface
 
     snapshot = network.chain.call_rpc("evm_snapshot")
     key = a_key(820)
@@ -414,7 +414,7 @@ def test_sources_on_different_chains_mean_not_yet_and_a_majority_decides(
 
 
 def _mine(url: str) -> None:
-    from validator.chain.rpc import Request, Rpc
+    from validator.net.chain.rpc import Request, Rpc
 
     rpc = Rpc([url])
     rpc.agree([Request("anvil_mine", ("0x1",), str)])

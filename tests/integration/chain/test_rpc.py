@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from validator.chain.rpc import Failed, Request, Reverted, Rpc, parse_quantity
-from validator.errors import ConfigError, TransientError
+from validator.net.chain.rpc import Failed, Request, Reverted, Rpc, parse_quantity
+from validator.protocol.errors import ConfigError, TransientError
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 

@@ -11,12 +11,12 @@ import pytest
 
 from tests.builders import a_key
 from tests.contract_network import ContractNetwork
-from validator.chain.sender import ChainSender
 from validator.devnet.contracts import WEI
-from validator.errors import AlreadyDone, RemoteFault, TransientError, UnknownOutcome
-from validator.hashing import keccak256
-from validator.model import Digest
+from validator.net.chain.sender import ChainSender
 from validator.ports import ReportSender
+from validator.protocol.errors import AlreadyDone, RemoteFault, TransientError, UnknownOutcome
+from validator.protocol.hashing import keccak256
+from validator.protocol.model import Digest
 
 GAS_KEY = a_key(700)
 
@@ -152,12 +152,12 @@ def test_signing_leaves_the_recursion_limit_alone_and_reading_needs_no_web3() ->
     program = """
 import sys
 before = sys.getrecursionlimit()
-import validator.chain.reader, validator.chain.sender
+import validator.net.chain.reader, validator.net.chain.sender
 assert not {"web3", "eth_account"} & set(sys.modules), "imported too early"
-from validator.codec.secp256k1 import SigningKey
+from validator.protocol.codec.secp256k1 import SigningKey
 fields = {"type": 2, "chainId": 1, "nonce": 0, "to": bytes(20), "data": b"", "value": 0, "gas": 21000,
           "maxFeePerGas": 1, "maxPriorityFeePerGas": 1}
-assert validator.chain.sender.sign_transaction(fields, SigningKey(bytes(31) + bytes([1])))
+assert validator.net.chain.sender.sign_transaction(fields, SigningKey(bytes(31) + bytes([1])))
 assert "eth_account" in sys.modules and sys.getrecursionlimit() == before, sys.getrecursionlimit()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)

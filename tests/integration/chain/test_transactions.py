@@ -18,10 +18,10 @@ from tests.builders import a_key
 from tests.fakes.rpc_provider import Call, Provider, Said, refusal
 from tests.fakes.small_network import Member, SmallNetwork, an_empty_database
 from tests.fakes.world import CONTRACTS
-from validator.chain.blocks import Blocks
-from validator.chain.pricing import GWEI
-from validator.chain.rpc import Rpc
-from validator.chain.sender import ChainSender, sign_transaction
+from validator.net.chain.blocks import Blocks
+from validator.net.chain.pricing import GWEI
+from validator.net.chain.rpc import Rpc
+from validator.net.chain.sender import ChainSender, sign_transaction
 
 KEY = a_key(700)
 OWN = "0x" + KEY.address.hex()

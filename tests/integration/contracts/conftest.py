@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract_network import ContractNetwork
-from validator.model import NIL, Root
+from validator.protocol.model import NIL, Root
 
 
 @pytest.fixture(scope="module")

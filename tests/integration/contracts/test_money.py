@@ -10,8 +10,8 @@ import pytest
 from tests.builders import a_key
 from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
 from validator.devnet.contracts import WEI
-from validator.errors import RemoteFault
-from validator.model import NIL, Address, Digest
+from validator.protocol.errors import RemoteFault
+from validator.protocol.model import NIL, Address, Digest
 
 STAKERS = [a_key(2000), a_key(2001), a_key(5000), a_key(5001)]
 
@@ -348,8 +348,8 @@ def test_the_token_keeps_its_supply_below_two_to_the_96(network: ContractNetwork
 
 
 def test_managers_that_name_another_report_manager_are_not_wired(network: ContractNetwork) -> None:
-    from validator.chain.abi import explain_revert, interface
-    from validator.chain.rpc import Request, Reverted, parse_bytes
+    from validator.net.chain.abi import explain_revert, interface
+    from validator.net.chain.rpc import Request, Reverted, parse_bytes
 
     contracts = network.chain.deployment.contracts
     managers = [hexed(a) for a in (contracts.node_manager, contracts.store_manager, contracts.query_manager)]

@@ -13,12 +13,12 @@ import pytest
 
 from tests.builders import a_key
 from tests.contract_network import CONFIG, ContractNetwork, a_report
-from validator.codec.report import MAX_AMOUNT, compact_signature, decode_report, report_values
-from validator.codec.secp256k1 import SigningKey
 from validator.devnet.contracts import WEI
-from validator.errors import RemoteFault
-from validator.hashing import hash_leaf, hash_node
-from validator.model import NIL, Address, ConsumerLine, Digest, NodeLine, Report, Root, StreamLine
+from validator.protocol.codec.report import MAX_AMOUNT, compact_signature, decode_report, report_values
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import RemoteFault
+from validator.protocol.hashing import hash_leaf, hash_node
+from validator.protocol.model import NIL, Address, ConsumerLine, Digest, NodeLine, Report, Root, StreamLine
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 LOW, HIGH = sorted([a_key(200).address, a_key(201).address])
@@ -176,7 +176,7 @@ def test_a_signature_for_another_deployment_is_refused(network: ContractNetwork)
     report = network.next_report()
     network.chain.mine()
     contracts = network.chain.deployment.contracts
-    from validator.codec.report import pack_signatures, report_digest
+    from validator.protocol.codec.report import pack_signatures, report_digest
 
     for chain_id, manager in ((1, contracts.report_manager), (network.chain.chain_id, contracts.node_manager)):
         digest = report_digest(report, chain_id, manager)
@@ -187,8 +187,8 @@ def test_a_signature_for_another_deployment_is_refused(network: ContractNetwork)
 
 
 def test_bytes_behind_the_arguments_are_refused(network: ContractNetwork) -> None:
-    from validator.chain.abi import interface
-    from validator.chain.rpc import Request, Reverted, Rpc, parse_bytes
+    from validator.net.chain.abi import interface
+    from validator.net.chain.rpc import Request, Reverted, Rpc, parse_bytes
 
     report = network.next_report()
     network.chain.mine()

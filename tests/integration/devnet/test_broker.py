@@ -15,16 +15,16 @@ import pytest
 
 from tests.cast import CHAIN_ID, QUERY_MANAGER, SYSTEM, Cast, broker_address, run_cast
 from tests.fakes.hostile_http import hostile_server, http
-from validator.broker.dialects import make_logins
-from validator.broker.pages import read_frames
-from validator.codec.legacy_array import read_legacy_array
-from validator.codec.protobuf import read_protobuf, write_frame, write_protobuf
-from validator.codec.receipt import receipt_of, sign_receipt, write_receipt
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import VALID, verify_message
 from validator.devnet.eras import Era, era_of
 from validator.devnet.publisher import MessageChain, personal_digest
-from validator.model import Address
+from validator.net.brokers.dialects import make_logins
+from validator.net.brokers.pages import read_frames
+from validator.protocol.codec.legacy_array import read_legacy_array
+from validator.protocol.codec.protobuf import read_protobuf, write_frame, write_protobuf
+from validator.protocol.codec.receipt import receipt_of, sign_receipt, write_receipt
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.model import Address
 
 KEY = SigningKey(b"\x31" * 32)
 PUBLISHER = SigningKey(b"\x32" * 32)

@@ -12,13 +12,13 @@ import pytest
 
 from tests.builders import a_key
 from tests.bundle_builder import CONTEXT
-from validator.codec.outcome import encode_observation
-from validator.codec.statement import encode_statement, sign_statement
 from validator.devnet import collect as module
 from validator.devnet.collect import Observations, Operators, write_collected
-from validator.errors import RemoteFault, TransientError
-from validator.hashing import hash_object
-from validator.model import Digest, InstanceId, InstanceKind, Observation, Root, Statement, StatementKind
+from validator.protocol.codec.outcome import encode_observation
+from validator.protocol.codec.statement import encode_statement, sign_statement
+from validator.protocol.errors import RemoteFault, TransientError
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import Digest, InstanceId, InstanceKind, Observation, Root, Statement, StatementKind
 
 STATUS = {"invalid_rejected": {"bad_signature": 4, "odd": "x"}, "certificates": [{"instance": "window:1"}, 7]}
 ANSWERS = {

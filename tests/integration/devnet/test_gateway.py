@@ -16,11 +16,18 @@ from typing import Any
 import httpx
 import pytest
 
-from validator.arweave.wallet import ArweaveWallet
-from validator.codec import arweave
-from validator.codec.arweave import CHUNK_BYTES, ChunkTree, ChunkUpload, Transaction, decode_base64url, encode_base64url
 from validator.devnet.gateway import Gateway, main
 from validator.devnet.weave import StoredData, Weave
+from validator.net.arweave.wallet import ArweaveWallet
+from validator.protocol.codec import arweave
+from validator.protocol.codec.arweave import (
+    CHUNK_BYTES,
+    ChunkTree,
+    ChunkUpload,
+    Transaction,
+    decode_base64url,
+    encode_base64url,
+)
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "arweave.json").read_text())
 PRICE = 10**12

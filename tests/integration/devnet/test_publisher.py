@@ -14,15 +14,15 @@ import httpx
 import pytest
 
 from tests.cast import CHAIN_ID, QUERY_MANAGER, SYSTEM, Cast, broker_address, run_cast
-from validator.broker.pages import ARRAY
-from validator.codec.legacy_array import read_legacy_array
-from validator.codec.protobuf import read_protobuf
-from validator.codec.receipt import receipt_of
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import VALID, verify_message
 from validator.devnet.eras import era_of
 from validator.devnet.publisher import FORGED_KINDS
-from validator.model import Address, Message, SignatureType
+from validator.net.brokers.pages import ARRAY
+from validator.protocol.codec.legacy_array import read_legacy_array
+from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.receipt import receipt_of
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.model import Address, Message, SignatureType
 
 BROKERS = ("b0", "b1", "b2")
 CONSUMER = SigningKey(b"\x41" * 32)

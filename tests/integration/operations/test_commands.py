@@ -14,9 +14,9 @@ import pytest
 from tests import servers
 from tests.builders import a_key
 from tests.contract_network import ContractNetwork
-from validator.codec.statement import SigningContext, sign_statement
-from validator.model import Digest, InstanceId, InstanceKind, Statement, StatementKind
-from validator.parameters import Network, ParameterSet, format_network
+from validator.protocol.codec.statement import SigningContext, sign_statement
+from validator.protocol.model import Digest, InstanceId, InstanceKind, Statement, StatementKind
+from validator.protocol.parameters import Network, ParameterSet, format_network
 from validator.store.database import open_database
 from validator.store.statements import journal_vote, save_evidence
 

@@ -13,12 +13,15 @@ import pytest
 import uvicorn
 
 from tests.fakes.peer_service import FakePeerService, FakeSet, a_body
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.statement import SigningContext
-from validator.errors import MalformedInput, RemoteFault, TransientError
-from validator.fetching import BoundedClient, check_url
-from validator.hashing import hash_leaf, hash_object
-from validator.model import (
+from validator.net.http.client import BoundedClient, check_url
+from validator.net.peers import wire
+from validator.net.peers.client import HttpPeers
+from validator.ports import Attestation, Gossip, HeldVotes
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
+from validator.protocol.hashing import hash_leaf, hash_object
+from validator.protocol.model import (
     Address,
     Digest,
     InstanceId,
@@ -28,9 +31,6 @@ from validator.model import (
     StatementKind,
     VoteQuorum,
 )
-from validator.peers import wire
-from validator.peers.client import HttpPeers
-from validator.ports import Attestation, Gossip, HeldVotes
 from validator.server.listening import listener_config
 from validator.server.peers import PeerLimits, create_app
 from validator.steps.reconcile import difference

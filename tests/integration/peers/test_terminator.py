@@ -15,15 +15,15 @@ import uvicorn
 
 from tests.fakes.peer_service import FakePeerService, FakeSet, a_body
 from tests.fakes.tls import Authority, forwarding, reverse_proxy
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.statement import SigningContext
-from validator.errors import ConfigError, MalformedInput, RemoteFault, TransientError
-from validator.fetching import check_url
-from validator.hashing import hash_leaf, hash_object
-from validator.model import Address, Digest
-from validator.peers import wire
-from validator.peers.client import HttpPeers
+from validator.net.http.client import check_url
+from validator.net.peers import wire
+from validator.net.peers.client import HttpPeers
 from validator.ports import Gossip
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError
+from validator.protocol.hashing import hash_leaf, hash_object
+from validator.protocol.model import Address, Digest
 from validator.server.listening import listener_config
 from validator.server.peers import PeerLimits, create_app
 from validator.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 from tests.builders import a_key
 from tests.fakes.small_network import SmallNetwork
 from tests.fakes.world import GENESIS_MS, STREAM, some_parameters
-from validator.model import Block, InstanceId, InstanceKind, Record, Store
+from validator.protocol.model import Block, InstanceId, InstanceKind, Record, Store
 
 MakeNetwork = Callable[..., SmallNetwork]
 OTHER = a_key(9_777)

@@ -12,11 +12,11 @@ import pytest
 from tests.builders import a_key
 from tests.fakes.small_network import SmallNetwork
 from tests.fakes.world import some_parameters
-from validator.codec.message import make_record
-from validator.codec.signatures import sign_message
-from validator.errors import TransientError
-from validator.model import Flag, InstanceId, Message, Record, SignatureType
-from validator.parameters import ParameterSet
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.signatures import sign_message
+from validator.protocol.errors import TransientError
+from validator.protocol.model import Flag, InstanceId, Message, Record, SignatureType
+from validator.protocol.parameters import ParameterSet
 from validator.steps.advance import advance
 
 MakeNetwork = Callable[..., SmallNetwork]

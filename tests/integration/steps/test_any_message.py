@@ -22,14 +22,14 @@ from tests import servers
 from tests.builders import a_key, a_p256_message, an_ml_dsa_message
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, Delivery, some_parameters
-from validator.chain.abi import interface
-from validator.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.codec.message import MAX_ID_BYTES, MAX_SEQUENCE, make_record, record_of_read
-from validator.codec.protobuf import read_protobuf, write_protobuf
-from validator.codec.report import report_values
-from validator.codec.signatures import VALID, publish_message, verify_message
-from validator.errors import MalformedInput
-from validator.model import (
+from validator.net.chain.abi import interface
+from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
+from validator.protocol.codec.message import MAX_ID_BYTES, MAX_SEQUENCE, make_record, record_of_read
+from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
+from validator.protocol.codec.report import report_values
+from validator.protocol.codec.signatures import VALID, publish_message, verify_message
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import (
     ContentType,
     EncryptionType,
     Message,

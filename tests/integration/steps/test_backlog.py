@@ -9,13 +9,13 @@ import pytest
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, some_parameters
-from validator.codec.outcome import decode_outcome, encode_observation, encode_outcome, set_root
-from validator.codec.statement import sign_statement
-from validator.consensus.certificate import build_quorum
-from validator.consensus.proposal import build_outcome
-from validator.consensus.window import make_entries, unite
-from validator.errors import TransientError
-from validator.model import (
+from validator.protocol.codec.outcome import decode_outcome, encode_observation, encode_outcome, set_root
+from validator.protocol.codec.statement import sign_statement
+from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.consensus.proposal import build_outcome
+from validator.protocol.consensus.window import make_entries, unite
+from validator.protocol.errors import TransientError
+from validator.protocol.model import (
     Block,
     ChainState,
     Digest,

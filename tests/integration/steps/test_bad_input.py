@@ -13,14 +13,17 @@ import pytest
 
 from tests.builders import a_key
 from tests.fakes.small_network import SmallNetwork
-from validator.codec import cbor
-from validator.codec.outcome import encode_observation
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.statement import encode_statement, sign_statement
-from validator.consensus.votes import AHEAD, BEHIND
-from validator.hashing import EMPTY_ROOT, hash_body, hash_object
 from validator.metrics import render_metrics
-from validator.model import (
+from validator.net.peers import signing, wire
+from validator.net.peers.signing import Stamp, network_digest
+from validator.ports import Attestation, Gossip
+from validator.protocol.codec import cbor
+from validator.protocol.codec.outcome import encode_observation
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import encode_statement, sign_statement
+from validator.protocol.consensus.votes import AHEAD, BEHIND
+from validator.protocol.hashing import EMPTY_ROOT, hash_body, hash_object
+from validator.protocol.model import (
     Address,
     Digest,
     InstanceId,
@@ -30,9 +33,6 @@ from validator.model import (
     StatementKind,
     VoteQuorum,
 )
-from validator.peers import signing, wire
-from validator.peers.signing import Stamp, network_digest
-from validator.ports import Attestation, Gossip
 from validator.server import peers
 from validator.server.peers import PeerLimits, create_app
 from validator.server.run import count_refusal

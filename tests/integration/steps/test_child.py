@@ -14,10 +14,10 @@ import pytest
 
 from tests.builders import some_records
 from tests.bundle_builder import a_manifest, rows_of
-from validator.codec.bundle_columns import SCHEMA
-from validator.codec.bundle_file import MANIFEST_KEY, verify_bundle_file, write_bundle
-from validator.errors import MalformedInput, TransientError
-from validator.model import Manifest, Record
+from validator.protocol.codec.bundle_columns import SCHEMA
+from validator.protocol.codec.bundle_file import MANIFEST_KEY, verify_bundle_file, write_bundle
+from validator.protocol.errors import MalformedInput, TransientError
+from validator.protocol.model import Manifest, Record
 from validator.steps.child import ReaderFailed, verify_in_child
 
 

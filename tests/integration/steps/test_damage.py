@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import some_parameters
-from validator.codec.outcome import decode_observation
-from validator.errors import TransientError
-from validator.model import Root
+from validator.protocol.codec.outcome import decode_observation
+from validator.protocol.errors import TransientError
+from validator.protocol.model import Root
 from validator.steps.retention import WEEK_MS, sweep
 from validator.store.segments import DamagedSegment, SegmentStore
 

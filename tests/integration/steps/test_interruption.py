@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from tests.fakes.small_network import TASKS, Entry, Member, SmallNetwork
-from validator.model import Record
+from validator.protocol.model import Record
 
 MakeNetwork = Callable[..., SmallNetwork]
 

@@ -10,9 +10,9 @@ import pytest
 from tests.builders import a_key
 from tests.fakes.small_network import SmallNetwork
 from tests.fakes.world import STREAM
-from validator.codec.message import make_record
-from validator.errors import MalformedInput
-from validator.model import Message
+from validator.protocol.codec.message import make_record
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import Message
 from validator.steps.serve import MAX_LATE_MESSAGES
 
 MakeNetwork = Callable[..., SmallNetwork]

@@ -12,13 +12,14 @@ from structlog.testing import capture_logs
 from tests.builders import a_key
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import PART, STREAM
-from validator.codec.message import make_record
-from validator.codec.outcome import decode_observation, encode_outcome, entries_root, set_root
-from validator.codec.statement import sign_statement
-from validator.consensus.proposal import Scope, build_outcome
-from validator.consensus.window import Budget, make_entry, unite
-from validator.errors import TransientError
-from validator.model import (
+from validator.ports import Gossip
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.outcome import decode_observation, encode_outcome, entries_root, set_root
+from validator.protocol.codec.statement import sign_statement
+from validator.protocol.consensus.proposal import Scope, build_outcome
+from validator.protocol.consensus.window import Budget, make_entry, unite
+from validator.protocol.errors import TransientError
+from validator.protocol.model import (
     NIL,
     Digest,
     EncryptionType,
@@ -30,7 +31,6 @@ from validator.model import (
     StatementKind,
     Store,
 )
-from validator.ports import Gossip
 from validator.steps.context import scope_of
 
 MakeNetwork = Callable[..., SmallNetwork]

@@ -9,11 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes.small_network import Member, SmallNetwork
-from validator.codec.statement import sign_statement
-from validator.consensus.certificate import build_quorum
-from validator.hashing import hash_body
-from validator.model import Digest, InstanceId, Statement, StatementKind, VoteQuorum
 from validator.ports import Gossip, StoredRound
+from validator.protocol.codec.statement import sign_statement
+from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.hashing import hash_body
+from validator.protocol.model import Digest, InstanceId, Statement, StatementKind, VoteQuorum
 
 MakeNetwork = Callable[..., SmallNetwork]
 Logs = list[MutableMapping[str, Any]]

@@ -16,13 +16,14 @@ import zstandard
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import some_parameters
-from validator.codec import manifest
-from validator.codec.message import make_record
-from validator.codec.outcome import decode_observation, set_root
-from validator.consensus.reconcile import Records
-from validator.hashing import hash_body
-from validator.merkle import compute_root
-from validator.model import (
+from validator.ports import HeardUpload, StoredBundle, StoredUpload
+from validator.protocol.codec import manifest
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.outcome import decode_observation, set_root
+from validator.protocol.consensus.reconcile import Records
+from validator.protocol.hashing import hash_body
+from validator.protocol.merkle import compute_root
+from validator.protocol.model import (
     BundleHeader,
     Digest,
     EncryptionType,
@@ -31,7 +32,6 @@ from validator.model import (
     Root,
     SignatureType,
 )
-from validator.ports import HeardUpload, StoredBundle, StoredUpload
 from validator.steps import attest, reconcile, serve, settle
 from validator.steps.announced import announce, tags_of
 from validator.steps.context import Context, require_bundle

@@ -9,8 +9,8 @@ import pytest
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, START_S, WorldChain, some_parameters
-from validator.errors import TransientError
-from validator.model import Block, Digest
+from validator.protocol.errors import TransientError
+from validator.protocol.model import Block, Digest
 from validator.steps.context import epoch_config
 from validator.steps.reorganisation import LOOK_MS, compare_blocks
 

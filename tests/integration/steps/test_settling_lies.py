@@ -13,13 +13,13 @@ from tests.builders import a_key, flip_s
 from tests.fakes import small_network
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import a_header, some_parameters
-from validator.codec.bundle_file import VerifiedBundle, bundle_tags, write_bundle
-from validator.codec.manifest import decode_manifest
-from validator.codec.report import decode_report, encode_report
-from validator.codec.statement import sign_statement, sign_upload
-from validator.hashing import hash_body, order_committee
-from validator.model import Address, Certified, Manifest, Node, Root, Statement, StorageId, UploadAnnouncement
 from validator.ports import Attestation, Gossip, StepResult, StorageStatus, StoredBundle
+from validator.protocol.codec.bundle_file import VerifiedBundle, bundle_tags, write_bundle
+from validator.protocol.codec.manifest import decode_manifest
+from validator.protocol.codec.report import decode_report, encode_report
+from validator.protocol.codec.statement import sign_statement, sign_upload
+from validator.protocol.hashing import hash_body, order_committee
+from validator.protocol.model import Address, Certified, Manifest, Node, Root, Statement, StorageId, UploadAnnouncement
 from validator.steps import verify
 from validator.steps.announced import heard_uploads, tags_of
 from validator.steps.attest import packed_signatures, valid_signatures

@@ -10,12 +10,13 @@ import pytest
 from tests.builders import a_key
 from tests.fakes.small_network import DirectPeers, Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, START_S, WINDOW_MS, WorldChain, WorldSender, WorldStorage, some_parameters
-from validator.codec.outcome import decode_observation, decode_outcome, encode_observation, set_root
-from validator.codec.statement import encode_statement, sign_statement, sign_upload
-from validator.consensus.events import Build, Candidate, Resume
-from validator.consensus.proposal import Verdict, not_yet
-from validator.consensus.window import make_entries
-from validator.model import (
+from validator.ports import Gossip, HeldVotes, PreparedTransaction, PreparedUpload
+from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_observation, set_root
+from validator.protocol.codec.statement import encode_statement, sign_statement, sign_upload
+from validator.protocol.consensus.events import Build, Candidate, Resume
+from validator.protocol.consensus.proposal import Verdict, not_yet
+from validator.protocol.consensus.window import make_entries
+from validator.protocol.model import (
     Address,
     Block,
     ChainState,
@@ -30,7 +31,6 @@ from validator.model import (
     UploadAnnouncement,
     VoteQuorum,
 )
-from validator.ports import Gossip, HeldVotes, PreparedTransaction, PreparedUpload
 from validator.steps import advance, catchup, submit
 from validator.steps.collect import CUT_OFF, collect_window
 from validator.steps.context import NotYet, block_for, epoch_config, state_at

@@ -7,7 +7,7 @@ from functools import partial
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_parameters
-from validator.model import InstanceId, InstanceKind
+from validator.protocol.model import InstanceId, InstanceKind
 from validator.steps.context import Context, Origin
 from validator.steps.standing import is_too_early, may_vote
 

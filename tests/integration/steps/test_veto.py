@@ -8,12 +8,21 @@ from dataclasses import replace
 import pytest
 
 from tests.fakes.small_network import Member, SmallNetwork
-from validator.codec.outcome import decode_observation, decode_outcome, encode_observation, encode_outcome
-from validator.codec.statement import sign_statement
-from validator.errors import TransientError
-from validator.hashing import hash_body, hash_object
-from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Observation, Statement, StatementKind
 from validator.ports import Gossip, StepResult
+from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_observation, encode_outcome
+from validator.protocol.codec.statement import sign_statement
+from validator.protocol.errors import TransientError
+from validator.protocol.hashing import hash_body, hash_object
+from validator.protocol.model import (
+    NIL,
+    Address,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Observation,
+    Statement,
+    StatementKind,
+)
 from validator.steps.obtain import obtain
 
 MakeNetwork = Callable[..., SmallNetwork]

@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from validator.errors import ConfigError, TransientError
+from validator.protocol.errors import ConfigError, TransientError
 from validator.store import schema
 from validator.store.database import Database, downgrade, head_revision, migrate, open_database, require_head
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.builders import a_key
-from validator.codec.statement import SigningContext, sign_statement
-from validator.errors import ConfigError
-from validator.model import Address, Block, Digest, InstanceId, InstanceKind, Statement, StatementKind
-from validator.parameters import Contracts, Network, ParameterSet
+from validator.protocol.codec.statement import SigningContext, sign_statement
+from validator.protocol.errors import ConfigError
+from validator.protocol.model import Address, Block, Digest, InstanceId, InstanceKind, Statement, StatementKind
+from validator.protocol.parameters import Contracts, Network, ParameterSet
 from validator.store.database import Database
 from validator.store.identity import create_identity, read_id, renew_identity, require_identity
 from validator.store.meta import save_retired

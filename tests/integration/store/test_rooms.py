@@ -11,11 +11,20 @@ from sqlalchemy import select
 from tests.builders import GENESIS_MS, a_key, a_record, flip_s, some_records
 from tests.integration.store.conftest import NOW_MS, HandClock
 from tests.integration.store.worker import CONFIG, INSTANCE
-from validator.codec.outcome import encode_observation, set_root
-from validator.consensus.window import make_entries
-from validator.errors import AlreadyDone, ConfigError, InvariantError
-from validator.hashing import hash_body, hash_object
-from validator.model import (
+from validator.ports import (
+    Attestation,
+    PreparedTransaction,
+    PreparedUpload,
+    StoredBundle,
+    StoredReport,
+    StoredUpload,
+    StoredWindow,
+)
+from validator.protocol.codec.outcome import encode_observation, set_root
+from validator.protocol.consensus.window import make_entries
+from validator.protocol.errors import AlreadyDone, ConfigError, InvariantError
+from validator.protocol.hashing import hash_body, hash_object
+from validator.protocol.model import (
     NIL,
     Address,
     Block,
@@ -32,16 +41,7 @@ from validator.model import (
     UploadAnnouncement,
     Window,
 )
-from validator.parameters import Contracts
-from validator.ports import (
-    Attestation,
-    PreparedTransaction,
-    PreparedUpload,
-    StoredBundle,
-    StoredReport,
-    StoredUpload,
-    StoredWindow,
-)
+from validator.protocol.parameters import Contracts
 from validator.store import events, meta, schema, windows
 from validator.store.chain import decode_state, encode_state
 from validator.store.reports import MAX_DIGESTS

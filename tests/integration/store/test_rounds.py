@@ -8,11 +8,12 @@ import pytest
 
 from tests.builders import a_key
 from tests.integration.store.worker import CONFIG, CONTEXT, INSTANCE
-from validator.codec.outcome import encode_observation, encode_outcome, entries_root
-from validator.codec.statement import sign_statement
-from validator.errors import InvariantError, MalformedInput
-from validator.hashing import EMPTY_ROOT, hash_body, hash_object
-from validator.model import (
+from validator.ports import StaleState, StoredBundle, StoredRound
+from validator.protocol.codec.outcome import encode_observation, encode_outcome, entries_root
+from validator.protocol.codec.statement import sign_statement
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.hashing import EMPTY_ROOT, hash_body, hash_object
+from validator.protocol.model import (
     Digest,
     InstanceId,
     InstanceKind,
@@ -22,7 +23,6 @@ from validator.model import (
     StatementKind,
     VoteQuorum,
 )
-from validator.ports import StaleState, StoredBundle, StoredRound
 from validator.store import statements
 from validator.store.sql import SqlStore
 from validator.store.statements import DoubleVote

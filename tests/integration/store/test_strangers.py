@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from validator.model import Address, Block, Digest, Window
+from validator.protocol.model import Address, Block, Digest, Window
 from validator.store.database import Database, downgrade, migrate, open_database
 from validator.store.sql import SqlStore
 

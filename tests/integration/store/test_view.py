@@ -11,10 +11,11 @@ from tests.builders import a_key
 from tests.integration.store.conftest import NOW_MS, HandClock
 from tests.integration.store.test_rounds import V, W, a_quorum, a_statement, loaded, opened, save
 from tests.integration.store.worker import CONFIG, INSTANCE
-from validator.codec.outcome import encode_observation, encode_outcome, entries_root, outcome_digest
-from validator.codec.statement import decode_statement, encode_statement
-from validator.hashing import EMPTY_ROOT, hash_body, hash_object
-from validator.model import (
+from validator.ports import Attestation, PreparedUpload, StoredBundle, StoredReport, StoredUpload
+from validator.protocol.codec.outcome import encode_observation, encode_outcome, entries_root, outcome_digest
+from validator.protocol.codec.statement import decode_statement, encode_statement
+from validator.protocol.hashing import EMPTY_ROOT, hash_body, hash_object
+from validator.protocol.model import (
     NIL,
     Block,
     BrokerShare,
@@ -28,7 +29,6 @@ from validator.model import (
     UploadAnnouncement,
     Window,
 )
-from validator.ports import Attestation, PreparedUpload, StoredBundle, StoredReport, StoredUpload
 from validator.server.operator import create_app
 from validator.store.database import downgrade
 from validator.store.disk import Disk, measure_disk

@@ -9,11 +9,11 @@ import sys
 import tempfile
 
 from tests.builders import a_key
-from validator.codec.statement import SigningContext, sign_statement
-from validator.errors import TransientError
-from validator.hashing import hash_body
-from validator.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
 from validator.ports import StaleState, StoredRound
+from validator.protocol.codec.statement import SigningContext, sign_statement
+from validator.protocol.errors import TransientError
+from validator.protocol.hashing import hash_body
+from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
 from validator.store.database import open_database
 from validator.store.segments import SegmentStore
 from validator.store.sql import SqlStore

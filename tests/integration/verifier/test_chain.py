@@ -15,10 +15,10 @@ from tests.verifier.findings import Findings
 from tests.verifier.payments import check_balances
 from tests.verifier.reports import check_amounts, signers_of
 from tests.verifier.state import States
-from validator.codec.report import expand_compact
-from validator.codec.secp256k1 import recover_address
 from validator.devnet.contracts import WEI
-from validator.model import Report
+from validator.protocol.codec.report import expand_compact
+from validator.protocol.codec.secp256k1 import recover_address
+from validator.protocol.model import Report
 
 
 @dataclasses.dataclass

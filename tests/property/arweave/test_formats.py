@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validator.codec import arweave
-from validator.codec.arweave import CHUNK_BYTES, SMALLEST_LAST_CHUNK_BYTES, PathRules, Transaction
-from validator.errors import MalformedInput, ValidatorError
+from validator.protocol.codec import arweave
+from validator.protocol.codec.arweave import CHUNK_BYTES, SMALLEST_LAST_CHUNK_BYTES, PathRules, Transaction
+from validator.protocol.errors import MalformedInput, ValidatorError
 
 sizes = st.integers(0, 9 * CHUNK_BYTES) | st.builds(
     lambda chunks, off: max(0, chunks * CHUNK_BYTES + off), st.integers(0, 9), st.integers(-40_000, 40_000)

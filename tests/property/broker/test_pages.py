@@ -7,9 +7,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator.broker.pages import read_frames, read_lines
-from validator.broker.ranges import Position
-from validator.errors import MalformedInput
+from validator.net.brokers.pages import read_frames, read_lines
+from validator.net.brokers.ranges import Position
+from validator.protocol.errors import MalformedInput
 
 BOM = b"\xef\xbb\xbf"
 LINES = st.lists(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator.broker.ranges import MAX_SEQUENCE, Ending, Page, Position, Range, Reading
-from validator.model import Window
+from validator.net.brokers.ranges import MAX_SEQUENCE, Ending, Page, Position, Range, Reading
+from validator.protocol.model import Window
 
 WINDOW = Window(1000, 1040)
 Row = tuple[Position, int]

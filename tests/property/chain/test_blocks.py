@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.rpc import FakeRpc
-from validator.chain.blocks import Blocks
+from validator.net.chain.blocks import Blocks
 
 
 @given(

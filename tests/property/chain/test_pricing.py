@@ -8,7 +8,7 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator.chain.pricing import FAR_ABOVE, GWEI, Fees, raised_fees, repriced_fees, tip_floor, todays_fees
+from validator.net.chain.pricing import FAR_ABOVE, GWEI, Fees, raised_fees, repriced_fees, tip_floor, todays_fees
 
 amounts = st.one_of(st.integers(1, 20), st.integers(1, 10_000 * GWEI))
 caps = st.integers(1, 20_000 * GWEI)

@@ -14,15 +14,15 @@ from eth_abi.abi import encode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator.chain.abi import decode_values, interface
-from validator.chain.blocks import Blocks
-from validator.chain.reader import LOG_RANGE, ChainReader, MemoryIndex
-from validator.chain.rpc import MAX_NUMBER, Request
-from validator.codec.message import MAX_TIMESTAMP_MS
-from validator.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
-from validator.model import Address, Block, ChainState, Digest
-from validator.pacing import Allowance, Pace
-from validator.parameters import Contracts
+from validator.net.chain.abi import decode_values, interface
+from validator.net.chain.blocks import Blocks
+from validator.net.chain.reader import LOG_RANGE, ChainReader, MemoryIndex
+from validator.net.chain.rpc import MAX_NUMBER, Request
+from validator.net.http.pacing import Allowance, Pace
+from validator.protocol.codec.message import MAX_TIMESTAMP_MS
+from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
+from validator.protocol.model import Address, Block, ChainState, Digest
+from validator.protocol.parameters import Contracts
 from validator.store.chain import decode_state, encode_state
 
 CONTRACTS = Contracts(*(Address(bytes([0xA0 + i]) * 20) for i in range(6)))

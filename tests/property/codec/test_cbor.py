@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validator.codec import cbor
-from validator.errors import MalformedInput
+from validator.protocol.codec import cbor
+from validator.protocol.errors import MalformedInput
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(1 << 64), (1 << 64) - 1) | st.binary(max_size=300) | st.text(max_size=80)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.builders import a_record
-from validator.broker.pages import read_frames, read_lines
-from validator.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.codec.message import record_from_canonical
-from validator.codec.protobuf import read_protobuf, write_protobuf
-from validator.errors import MalformedInput
+from validator.net.brokers.pages import read_frames, read_lines
+from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
+from validator.protocol.codec.message import record_from_canonical
+from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
+from validator.protocol.errors import MalformedInput
 
 RECORD = a_record()
 ARRAY = write_legacy_array(RECORD.message)

@@ -15,8 +15,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.builders import a_key, a_message
-from validator.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.codec.message import (
+from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
+from validator.protocol.codec.message import (
     check_message,
     decode_message,
     encode_message,
@@ -25,12 +25,12 @@ from validator.codec.message import (
     record_from_canonical,
     signature_payload,
 )
-from validator.codec.object_form import read_object
-from validator.codec.protobuf import read_protobuf, split_frames, write_protobuf
-from validator.codec.secp256k1 import recover_address
-from validator.codec.signatures import VALID, sign_message, verify_batch, verify_message
-from validator.errors import MalformedInput
-from validator.model import (
+from validator.protocol.codec.object_form import read_object
+from validator.protocol.codec.protobuf import read_protobuf, split_frames, write_protobuf
+from validator.protocol.codec.secp256k1 import recover_address
+from validator.protocol.codec.signatures import VALID, sign_message, verify_batch, verify_message
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import (
     ContentType,
     EncryptionType,
     Message,

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_stream_id
-from validator.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.codec.message import MAX_CONTENT_BYTES, record_of_read
-from validator.codec.plain_arrays import read_plain
-from validator.codec.secp256k1 import HALF_ORDER
-from validator.codec.signatures import publish_message
-from validator.errors import MalformedInput
-from validator.model import EncryptionType, MessageRef, Record, StreamPart
+from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
+from validator.protocol.codec.message import MAX_CONTENT_BYTES, record_of_read
+from validator.protocol.codec.plain_arrays import read_plain
+from validator.protocol.codec.secp256k1 import HALF_ORDER
+from validator.protocol.codec.signatures import publish_message
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import EncryptionType, MessageRef, Record, StreamPart
 
 PART: StreamPart = (a_stream_id(), 0)
 FROM_MS, UNTIL_MS, LIMIT = 0, 1 << 53, 1 << 21

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_message
-from validator.codec import message as messages
-from validator.codec.message import MAX_SEQUENCE, MAX_TIMESTAMP_MS, check_message
-from validator.model import EncryptionType, MessageRef, MessageType, NewGroupKey, SignatureType
+from validator.protocol.codec import message as messages
+from validator.protocol.codec.message import MAX_SEQUENCE, MAX_TIMESTAMP_MS, check_message
+from validator.protocol.model import EncryptionType, MessageRef, MessageType, NewGroupKey, SignatureType
 
 MESSAGE = a_message()
 NUMBERS = st.sampled_from(

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.contract_network import a_report
-from validator.codec.report import MAX_AMOUNT, decode_report, encode_report, report_digest, sort_report
-from validator.errors import MalformedInput
-from validator.model import Address, ConsumerLine, Digest, NodeLine, Report, StreamLine
+from validator.protocol.codec.report import MAX_AMOUNT, decode_report, encode_report, report_digest, sort_report
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import Address, ConsumerLine, Digest, NodeLine, Report, StreamLine
 
 addresses = st.binary(min_size=20, max_size=20).map(Address)
 amounts = st.integers(0, MAX_AMOUNT)

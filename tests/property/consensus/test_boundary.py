@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.world import some_parameters
-from validator.consensus.boundary import AgreedWindow, bundle_length
+from validator.protocol.consensus.boundary import AgreedWindow, bundle_length
 
 WINDOWS, BYTES = 5, 1_000
 PARAMETERS = some_parameters(bundle_windows=WINDOWS, bundle_bytes=BYTES)

@@ -8,8 +8,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validator.consensus.reconcile import INFINITY, Records, answer, encode_varint, initiate, reconcile
-from validator.errors import MalformedInput
+from validator.protocol.consensus.reconcile import INFINITY, Records, answer, encode_varint, initiate, reconcile
+from validator.protocol.errors import MalformedInput
 
 Item = tuple[int, bytes]
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validator.consensus.certificate import build_quorum
-from validator.consensus.events import (
+from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.consensus.events import (
     Arrived,
     Candidate,
     Decide,
@@ -25,11 +25,11 @@ from validator.consensus.events import (
     Start,
     Tick,
 )
-from validator.consensus.proposal import Answer
-from validator.consensus.round import advance, missing_for, summarise
-from validator.consensus.state import Agreement, Rules, Timeouts, encode_progress, restore
-from validator.consensus.votes import AHEAD, BEHIND
-from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
+from validator.protocol.consensus.proposal import Answer
+from validator.protocol.consensus.round import advance, missing_for, summarise
+from validator.protocol.consensus.state import Agreement, Rules, Timeouts, encode_progress, restore
+from validator.protocol.consensus.votes import AHEAD, BEHIND
+from validator.protocol.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
 
 CONFIG = Digest(b"c" * 32)
 INSTANCE = InstanceId(InstanceKind.WINDOW, 60_000)

@@ -12,11 +12,11 @@ from tests.simulator.__main__ import main
 from tests.simulator.monitor import ADDRESS_BYTES, HELD_BYTES, STATEMENT_BYTES, quorum_bytes
 from tests.simulator.mutations import CAUGHT_BY, CAUGHT_BY_TEST, MUTATIONS, Mutation
 from tests.simulator.run import message_delays, run_mutated, run_seed, run_seeds
-from validator.codec.statement import MAX_ROUND, encode_quorum, encode_statement
-from validator.errors import InvariantError
-from validator.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
-from validator.peers.wire import encode_held
+from validator.net.peers.wire import encode_held
 from validator.ports import HeldVotes
+from validator.protocol.codec.statement import MAX_ROUND, encode_quorum, encode_statement
+from validator.protocol.errors import InvariantError
+from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
 
 CHUNK = 50
 ROOT = Path(__file__).parents[3]
@@ -87,7 +87,7 @@ def test_a_core_that_raises_is_a_failing_seed_like_any_other(monkeypatch: pytest
     def raises(*_: object) -> None:
         raise InvariantError("a second prevote in round 0")
 
-    monkeypatch.setattr("validator.consensus.round.advance", raises)
+    monkeypatch.setattr("validator.protocol.consensus.round.advance", raises)
     result = run_seed(0, trace=True)
     assert result.violations == ("error: InvariantError('a second prevote in round 0')",)
     assert "Traceback" in result.trace[-1]

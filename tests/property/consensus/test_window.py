@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_key, a_record
-from validator.codec.message import make_record
-from validator.codec.variants import Sighting
-from validator.consensus.window import (
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.variants import Sighting
+from validator.protocol.consensus.window import (
     Budget,
     cut_to_budget,
     find_equivocations,
@@ -19,7 +19,7 @@ from validator.consensus.window import (
     may_be_full,
     unite,
 )
-from validator.model import EncryptionType, Record, SignatureType
+from validator.protocol.model import EncryptionType, Record, SignatureType
 
 
 @cache

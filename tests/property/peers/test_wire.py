@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validator.codec import cbor
-from validator.errors import MalformedInput
-from validator.model import (
+from validator.net.peers import wire
+from validator.ports import Attestation, Gossip, Handshake, HeldVotes
+from validator.protocol.codec import cbor
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import (
     Address,
     Digest,
     InstanceId,
@@ -21,8 +23,6 @@ from validator.model import (
     UploadAnnouncement,
     VoteQuorum,
 )
-from validator.peers import wire
-from validator.ports import Attestation, Gossip, Handshake, HeldVotes
 
 digests = st.binary(min_size=32, max_size=32).map(Digest)
 addresses = st.binary(min_size=20, max_size=20).map(Address)

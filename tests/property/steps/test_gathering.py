@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_p256_message, a_stream_id
 from tests.plain_collecting import broker_shares, check_pulls, encode_sightings, union_of
-from validator.codec.legacy_array import write_legacy_array
-from validator.codec.protobuf import write_protobuf
-from validator.consensus.proposal import Span
-from validator.consensus.window import make_entries
-from validator.model import Address, Message, MessageRef, Record, SignatureType, StreamPart
 from validator.ports import Pull, PulledRecord
+from validator.protocol.codec.legacy_array import write_legacy_array
+from validator.protocol.codec.protobuf import write_protobuf
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.consensus.window import make_entries
+from validator.protocol.model import Address, Message, MessageRef, Record, SignatureType, StreamPart
 from validator.steps import gathering
 from validator.steps.gathering import Gathering
 from validator.steps.spool import RecordSpool, Spool

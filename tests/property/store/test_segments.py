@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_record, a_stream_id
-from validator.codec.outcome import set_root
-from validator.consensus.window import make_entries
-from validator.hashing import hash_leaf
+from validator.protocol.codec.outcome import set_root
+from validator.protocol.consensus.window import make_entries
+from validator.protocol.hashing import hash_leaf
 from validator.store import segments
 from validator.store.segments import SegmentStore
 

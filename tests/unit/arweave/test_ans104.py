@@ -13,13 +13,13 @@ import coincurve
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from validator.arweave.wallet import ArweaveWallet
-from validator.codec import ans104
-from validator.codec.ans104 import DataItem, ItemSignature
-from validator.codec.arweave import decode_base64url, encode_base64url
-from validator.codec.secp256k1 import HALF_ORDER, SigningKey
-from validator.errors import InvariantError, MalformedInput
-from validator.model import Digest
+from validator.net.arweave.wallet import ArweaveWallet
+from validator.protocol.codec import ans104
+from validator.protocol.codec.ans104 import DataItem, ItemSignature
+from validator.protocol.codec.arweave import decode_base64url, encode_base64url
+from validator.protocol.codec.secp256k1 import HALF_ORDER, SigningKey
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.model import Digest
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "ans104.json").read_text())
 ORDER = 2 * HALF_ORDER + 1

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from validator.codec import arweave
-from validator.codec.arweave import Transaction
-from validator.errors import MalformedInput
+from validator.protocol.codec import arweave
+from validator.protocol.codec.arweave import Transaction
+from validator.protocol.errors import MalformedInput
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "arweave.json").read_text())
 

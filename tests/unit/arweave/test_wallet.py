@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from validator.arweave.client import compute_client_signature_data
-from validator.arweave.wallet import ArweaveWallet, generate_wallet
-from validator.codec import arweave
-from validator.codec.arweave import Transaction, decode_base64url, encode_base64url
-from validator.errors import ConfigError, InvariantError, MalformedInput
+from validator.net.arweave.client import compute_client_signature_data
+from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
+from validator.protocol.codec import arweave
+from validator.protocol.codec.arweave import Transaction, decode_base64url, encode_base64url
+from validator.protocol.errors import ConfigError, InvariantError, MalformedInput
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "arweave.json").read_text())
 JWK: dict[str, str] = VECTORS["keys"]["rsa"]

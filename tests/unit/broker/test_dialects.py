@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from validator.broker.dialects import (
+from validator.net.brokers.dialects import (
     DIALECTS,
     MAX_BROKERS,
     REMEMBERED_S,

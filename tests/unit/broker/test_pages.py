@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from validator.broker.pages import MAX_RECORD_BYTES, read_frames, read_lines
-from validator.broker.ranges import Position
-from validator.errors import MalformedInput
+from validator.net.brokers.pages import MAX_RECORD_BYTES, read_frames, read_lines
+from validator.net.brokers.ranges import Position
+from validator.protocol.errors import MalformedInput
 
 END = b'{"hasNext":false,"totalMessages":1,"type":"metadata"}'
 

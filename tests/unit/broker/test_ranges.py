@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from validator.broker.ranges import MAX_SEQUENCE, PAGE_ROWS, Ending, NoProgress, Page, Position, Range, Reading
-from validator.model import Window
+from validator.net.brokers.ranges import MAX_SEQUENCE, PAGE_ROWS, Ending, NoProgress, Page, Position, Range, Reading
+from validator.protocol.model import Window
 
 WINDOW = Window(1000, 2000)
 END = Position(1999, MAX_SEQUENCE)

@@ -6,9 +6,9 @@ import pytest
 from eth_abi.abi import encode
 
 import contracts_abi
-from validator.chain.abi import MAX_ITEMS, decode_values, explain_revert, interface
-from validator.errors import InvariantError, MalformedInput
-from validator.hashing import keccak256
+from validator.net.chain.abi import MAX_ITEMS, decode_values, explain_revert, interface
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.hashing import keccak256
 
 
 def test_every_contract_loads_and_an_unknown_one_does_not() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.rpc import FakeRpc
-from validator.chain.blocks import Blocks
-from validator.chain.rpc import Request
-from validator.errors import RemoteFault, TransientError
+from validator.net.chain.blocks import Blocks
+from validator.net.chain.rpc import Request
+from validator.protocol.errors import RemoteFault, TransientError
 
 
 def blocks(times: list[int], *, final: int | None = None, finality: str = "finalized") -> tuple[Blocks, FakeRpc]:

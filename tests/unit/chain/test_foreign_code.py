@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from validator.chain.reader import ChainReader
-from validator.chain.rpc import Request
-from validator.errors import TransientError
-from validator.model import Address, Block, Digest
-from validator.parameters import Contracts
+from validator.net.chain.reader import ChainReader
+from validator.net.chain.rpc import Request
+from validator.protocol.errors import TransientError
+from validator.protocol.model import Address, Block, Digest
+from validator.protocol.parameters import Contracts
 
 CONTRACTS = Contracts(*(Address(bytes([0xA0 + i]) * 20) for i in range(6)))
 HEAD = Block(90, Digest(b"\x01" * 32), 1_000)

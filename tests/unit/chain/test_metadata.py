@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from validator.chain.metadata import MAX_URL_CHARS, parse_node_metadata, parse_node_wallet, parse_partitions
+from validator.net.chain.metadata import MAX_URL_CHARS, parse_node_metadata, parse_node_wallet, parse_partitions
 
 LONGEST = "https://" + "a" * (MAX_URL_CHARS - 8)
 

@@ -19,9 +19,9 @@ import pytest
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_p256_message, a_record, a_stream_id, an_ml_dsa_message
 from tests.bundle_builder import CONTEXT, MEMBERS, WINDOW_MS, a_manifest, an_outcome, certify, rows_of, with_certificate
-from validator.codec import bundle_file
-from validator.codec.bundle_columns import SCHEMA
-from validator.codec.bundle_file import (
+from validator.protocol.codec import bundle_file
+from validator.protocol.codec.bundle_columns import SCHEMA
+from validator.protocol.codec.bundle_file import (
     MANIFEST_KEY,
     bundle_tags,
     check_same_manifest,
@@ -30,10 +30,10 @@ from validator.codec.bundle_file import (
     verify_bundle_file,
     write_bundle,
 )
-from validator.codec.manifest import encode_manifest, manifest_root
-from validator.codec.message import make_record
-from validator.errors import InvariantError, MalformedInput
-from validator.model import EncryptionType, InstanceId, InstanceKind, Manifest, MessageRef, NewGroupKey, Record
+from validator.protocol.codec.manifest import encode_manifest, manifest_root
+from validator.protocol.codec.message import make_record
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.model import EncryptionType, InstanceId, InstanceKind, Manifest, MessageRef, NewGroupKey, Record
 
 LATE = a_record(timestamp_ms=GENESIS_MS + 1_500, sequence_number=9)
 
@@ -366,7 +366,7 @@ def test_a_certificate_of_other_signers_is_the_same_manifest(manifest: Manifest)
 
 def run_program(*arguments: str) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", "validator.codec.bundle_file", *arguments],
+        [sys.executable, "-m", "validator.protocol.codec.bundle_file", *arguments],
         capture_output=True,
         check=False,
         env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"},

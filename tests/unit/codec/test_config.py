@@ -12,10 +12,10 @@ from typing import Any
 import cbor2
 import pytest
 
-from validator.codec.config import config_digest, decode_config, encode_config, name_difference
-from validator.errors import MalformedInput
-from validator.model import Address, Digest
-from validator.parameters import Config, Contracts, ParameterSet
+from validator.protocol.codec.config import config_digest, decode_config, encode_config, name_difference
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import Address, Digest
+from validator.protocol.parameters import Config, Contracts, ParameterSet
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "config.json").read_text())["configs"]
 PARAMETERS = ParameterSet(first_epoch=2, epoch_windows=10, price_max=1 << 100, margin_ms=1 << 40)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tests.builders import CHAIN_ID, GENESIS_MS, a_key, a_message, a_stream_id
-from validator.codec.legacy_array import MAX_LINE_BYTES, read_legacy_array, write_legacy_array
-from validator.codec.message import digest_of_payload, make_record, reason_of, signature_payload, signed_digest
-from validator.codec.signatures import VALID, verify_message
-from validator.errors import MalformedInput
-from validator.model import (
+from validator.protocol.codec.legacy_array import MAX_LINE_BYTES, read_legacy_array, write_legacy_array
+from validator.protocol.codec.message import digest_of_payload, make_record, reason_of, signature_payload, signed_digest
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import (
     ContentType,
     EncryptionType,
     Message,

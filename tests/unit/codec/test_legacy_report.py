@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from validator.codec.legacy_report import (
+from validator.protocol.codec.legacy_report import (
     LegacyReport,
     compute_report_hash,
     compute_signed_digest,
@@ -12,9 +12,9 @@ from validator.codec.legacy_report import (
     encode_amount_text,
     encode_pack,
 )
-from validator.codec.secp256k1 import SigningKey
-from validator.hashing import keccak256
-from validator.model import Address
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.hashing import keccak256
+from validator.protocol.model import Address
 
 A, B, C, D, E = (SigningKey(bytes([byte]) * 32) for byte in (0x11, 0x22, 0x33, 0x44, 0x55))
 EXAMPLE = LegacyReport(

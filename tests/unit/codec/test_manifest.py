@@ -13,7 +13,7 @@ import cbor2
 import pytest
 
 from tests.rfc9162 import leaf_hash, tree_hash
-from validator.codec.manifest import (
+from validator.protocol.codec.manifest import (
     MAX_LEDGER_BYTES,
     bundle_leaves,
     bundle_root,
@@ -26,9 +26,9 @@ from validator.codec.manifest import (
     ledger_root,
     manifest_root,
 )
-from validator.codec.outcome import entries_root, outcome_digest
-from validator.errors import MalformedInput
-from validator.model import (
+from validator.protocol.codec.outcome import entries_root, outcome_digest
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import (
     Address,
     BundleHeader,
     Certified,

@@ -12,8 +12,8 @@ import pytest
 
 from tests.builders import CHAIN_ID, GENESIS_MS, a_key, a_message, a_p256_message, a_record, an_ml_dsa_message
 from tests.conformance.__main__ import main as run_conformance
-from validator.codec import cbor
-from validator.codec.message import (
+from validator.protocol.codec import cbor
+from validator.protocol.codec.message import (
     MAX_CANONICAL_BYTES,
     MAX_CONTENT_BYTES,
     MAX_NEW_KEY_BYTES,
@@ -30,10 +30,10 @@ from validator.codec.message import (
     signature_payload,
     signed_digest,
 )
-from validator.codec.signatures import VALID, verify_message
-from validator.errors import MalformedInput
-from validator.hashing import hash_leaf, keccak256
-from validator.model import (
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import hash_leaf, keccak256
+from validator.protocol.model import (
     ContentType,
     EncryptionType,
     Message,

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from tests.builders import CHAIN_ID, GENESIS_MS, a_message
-from validator.codec.message import reason_of
-from validator.codec.object_form import read_object
-from validator.codec.signatures import VALID, verify_message
-from validator.errors import MalformedInput
-from validator.model import EncryptionType, Message, MessageRef, NewGroupKey, Reason, SignatureType
+from validator.protocol.codec.message import reason_of
+from validator.protocol.codec.object_form import read_object
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import EncryptionType, Message, MessageRef, NewGroupKey, Reason, SignatureType
 
 EVM = SignatureType.ECDSA_SECP256K1_EVM
 

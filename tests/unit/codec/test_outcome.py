@@ -13,7 +13,7 @@ import cbor2
 import pytest
 
 from tests.rfc9162 import leaf_hash, tree_hash
-from validator.codec.outcome import (
+from validator.protocol.codec.outcome import (
     decode_entries,
     decode_observation,
     decode_outcome,
@@ -26,9 +26,9 @@ from validator.codec.outcome import (
     outcome_digest,
     set_root,
 )
-from validator.errors import InvariantError, MalformedInput
-from validator.hashing import EMPTY_ROOT
-from validator.model import (
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.hashing import EMPTY_ROOT
+from validator.protocol.model import (
     Address,
     BrokerShare,
     Digest,

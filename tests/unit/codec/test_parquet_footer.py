@@ -9,10 +9,10 @@ import pytest
 
 from tests.builders import some_records
 from tests.bundle_builder import a_manifest, rows_of
-from validator.codec.bundle_columns import COLUMNS
-from validator.codec.bundle_file import MANIFEST_KEY, write_bundle
-from validator.codec.parquet_footer import parse_footer
-from validator.errors import MalformedInput
+from validator.protocol.codec.bundle_columns import COLUMNS
+from validator.protocol.codec.bundle_file import MANIFEST_KEY, write_bundle
+from validator.protocol.codec.parquet_footer import parse_footer
+from validator.protocol.errors import MalformedInput
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from validator.codec.receipt import (
+from validator.protocol.codec.receipt import (
     Receipt,
     parse_receipt,
     receipt_digest,
@@ -18,10 +18,10 @@ from validator.codec.receipt import (
     verify_receipt,
     write_receipt,
 )
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import publish_message
-from validator.errors import InvariantError
-from validator.model import Address, ContentType, EncryptionType
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signatures import publish_message
+from validator.protocol.errors import InvariantError
+from validator.protocol.model import Address, ContentType, EncryptionType
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "receipt.json").read_text())["cases"]
 CONSUMER = SigningKey(b"\x11" * 32)

@@ -11,8 +11,8 @@ import pytest
 
 from tests.builders import a_key, flip_s
 from tests.contract_network import a_report
-from validator.codec import cbor
-from validator.codec.report import (
+from validator.protocol.codec import cbor
+from validator.protocol.codec.report import (
     MAX_AMOUNT,
     compact_signature,
     decode_report,
@@ -25,9 +25,9 @@ from validator.codec.report import (
     report_values,
     sort_report,
 )
-from validator.codec.secp256k1 import HALF_ORDER, recover_address
-from validator.errors import InvariantError, MalformedInput
-from validator.model import NIL, Address, Digest, NodeLine, StreamLine
+from validator.protocol.codec.secp256k1 import HALF_ORDER, recover_address
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.model import NIL, Address, Digest, NodeLine, StreamLine
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "report.json").read_text())["reports"]
 MANAGER = Address(b"\x4d" * 20)

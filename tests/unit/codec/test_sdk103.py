@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from validator.codec.message import decode_message, make_record
-from validator.codec.protobuf import read_protobuf, write_protobuf
-from validator.codec.signatures import VALID, verify_batch, verify_message
-from validator.model import Message, Reason, SignatureType
+from validator.protocol.codec.message import decode_message, make_record
+from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
+from validator.protocol.codec.signatures import VALID, verify_batch, verify_message
+from validator.protocol.model import Message, Reason, SignatureType
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 P256, ML_DSA = SignatureType.ECDSA_SECP256R1, SignatureType.ML_DSA_87

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from tests.builders import a_key, flip_s
-from validator.codec.secp256k1 import HALF_ORDER, SigningKey, is_low_s, recover_address, verify_signature
-from validator.errors import MalformedInput
-from validator.hashing import keccak256
-from validator.model import Digest
+from validator.protocol.codec.secp256k1 import HALF_ORDER, SigningKey, is_low_s, recover_address, verify_signature
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import keccak256
+from validator.protocol.model import Digest
 
 DIGEST = keccak256(b"digest")
 

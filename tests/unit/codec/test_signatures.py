@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.builders import a_key, a_message, a_p256_message, a_record, an_ml_dsa_message
-from validator.codec.message import SECP256K1_N, digest_of_payload, make_record, signature_payload
-from validator.codec.secp256k1 import recover_address
-from validator.codec.signatures import (
+from validator.protocol.codec.message import SECP256K1_N, digest_of_payload, make_record, signature_payload
+from validator.protocol.codec.secp256k1 import recover_address
+from validator.protocol.codec.signatures import (
     VALID,
     Verdict,
     publish_message,
@@ -17,8 +17,8 @@ from validator.codec.signatures import (
     verify_batch,
     verify_message,
 )
-from validator.errors import MalformedInput
-from validator.model import (
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import (
     ContentType,
     EncryptionType,
     Message,

@@ -13,8 +13,8 @@ import pytest
 
 from tests.builders import a_key
 from tests.wallet import hash_typed_data
-from validator.codec.secp256k1 import HALF_ORDER
-from validator.codec.statement import (
+from validator.protocol.codec.secp256k1 import HALF_ORDER
+from validator.protocol.codec.statement import (
     MAX_HEADER_BYTES,
     SigningContext,
     decode_quorum,
@@ -31,8 +31,8 @@ from validator.codec.statement import (
     verify_statement,
     verify_upload,
 )
-from validator.errors import InvariantError, MalformedInput
-from validator.model import (
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.model import (
     NIL,
     Address,
     Digest,

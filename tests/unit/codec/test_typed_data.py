@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.typed_data import Domain, Struct, digest
-from validator.hashing import keccak256
-from validator.model import Address
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.typed_data import Domain, Struct, digest
+from validator.protocol.hashing import keccak256
+from validator.protocol.model import Address
 
 PERSON = Struct("Person", (("string", "name"), ("address", "wallet")))
 MAIL = Struct("Mail", (("Person", "from"), ("Person", "to"), ("string", "contents")), (PERSON,))

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.builders import CHAIN_ID, GENESIS_MS, a_message, a_record
-from validator.codec.message import make_record, signature_payload
-from validator.codec.signatures import VALID, verify_message
-from validator.codec.variants import (
+from validator.protocol.codec.message import make_record, signature_payload
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.codec.variants import (
     Sighting,
     choose_variant,
     has_client_chain_id,
@@ -17,8 +17,8 @@ from validator.codec.variants import (
     ranks_worse,
     variant_rank,
 )
-from validator.errors import InvariantError, MalformedInput
-from validator.model import EncryptionType, Message, MessageRef, NewGroupKey, Record, SignatureType
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.model import EncryptionType, Message, MessageRef, NewGroupKey, Record, SignatureType
 
 EVM = SignatureType.ECDSA_SECP256K1_EVM
 

@@ -14,7 +14,7 @@ OURS = (sys.executable, "-m", "tests.conformance", "negentropy")
 SPOILS = """
 import sys
 from tests.conformance import negentropy
-from validator.consensus import reconcile
+from validator.protocol.consensus import reconcile
 {change}
 sys.exit(negentropy.main([]))
 """

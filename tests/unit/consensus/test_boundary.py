@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.world import some_parameters
-from validator.consensus.boundary import AgreedWindow, bundle_length
+from validator.protocol.consensus.boundary import AgreedWindow, bundle_length
 
 PARAMETERS = some_parameters(bundle_windows=3, bundle_bytes=100)
 

@@ -5,10 +5,19 @@ from dataclasses import replace
 import pytest
 
 from tests.builders import a_key
-from validator.codec.statement import SigningContext, sign_statement
-from validator.consensus.certificate import build_quorum, check_quorum, verify_certificate
-from validator.errors import InvariantError, MalformedInput
-from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.protocol.codec.statement import SigningContext, sign_statement
+from validator.protocol.consensus.certificate import build_quorum, check_quorum, verify_certificate
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.model import (
+    NIL,
+    Address,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Statement,
+    StatementKind,
+    VoteQuorum,
+)
 
 KEYS = [a_key(i) for i in range(1, 5)]
 COMMITTEE = tuple(sorted(k.address for k in KEYS))

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from validator.consensus.evidence import Evidence, find_evidence, is_evidence
-from validator.errors import MalformedInput
-from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
+from validator.protocol.consensus.evidence import Evidence, find_evidence, is_evidence
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
 
 V, W = Digest(b"v" * 32), Digest(b"w" * 32)
 VOTE = Statement(

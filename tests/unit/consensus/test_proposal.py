@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.builders import GENESIS_MS, a_key, a_p256_message, a_record, a_stream_id, some_records
-from validator.codec.message import make_record
-from validator.codec.outcome import decode_outcome, encode_outcome, entries_root, observation_digest, set_root
-from validator.consensus.proposal import (
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.outcome import decode_outcome, encode_outcome, entries_root, observation_digest, set_root
+from validator.protocol.consensus.proposal import (
     YES,
     Answer,
     Scope,
@@ -28,8 +28,8 @@ from validator.consensus.proposal import (
     no,
     not_yet,
 )
-from validator.consensus.window import Budget, make_entries, make_entry, unite
-from validator.model import (
+from validator.protocol.consensus.window import Budget, make_entries, make_entry, unite
+from validator.protocol.model import (
     MIB,
     Address,
     Block,
@@ -47,7 +47,7 @@ from validator.model import (
     StreamPart,
     Window,
 )
-from validator.parameters import ParameterSet
+from validator.protocol.parameters import ParameterSet
 
 N = 4
 PARAMETERS = ParameterSet(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator.consensus.quorum import choose_committee, faulty, one_honest, quorum
-from validator.model import Address, Node
+from validator.protocol.consensus.quorum import choose_committee, faulty, one_honest, quorum
+from validator.protocol.model import Address, Node
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conformance.negentropy import Harness
 from tests.conformance.negentropy import main as harness_main
-from validator.consensus.reconcile import (
+from validator.protocol.consensus.reconcile import (
     INFINITY,
     Bound,
     Records,
@@ -18,7 +18,7 @@ from validator.consensus.reconcile import (
     initiate,
     reconcile,
 )
-from validator.errors import InvariantError, MalformedInput
+from validator.protocol.errors import InvariantError, MalformedInput
 
 Items = list[tuple[int, bytes]]
 

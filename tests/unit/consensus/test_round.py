@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
-from validator.consensus.certificate import build_quorum
-from validator.consensus.events import (
+from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.consensus.events import (
     Arrived,
     AskOwn,
     Bar,
@@ -39,12 +39,21 @@ from validator.consensus.events import (
     Tick,
     WakeAt,
 )
-from validator.consensus.proposal import Answer
-from validator.consensus.round import advance, describe_wait, missing_for, on_event, summarise, worth_keeping
-from validator.consensus.state import Agreement, Judgement, Rules, Step, Timeouts, encode_progress, restore
-from validator.consensus.votes import add
-from validator.errors import InvariantError
-from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.protocol.consensus.proposal import Answer
+from validator.protocol.consensus.round import advance, describe_wait, missing_for, on_event, summarise, worth_keeping
+from validator.protocol.consensus.state import Agreement, Judgement, Rules, Step, Timeouts, encode_progress, restore
+from validator.protocol.consensus.votes import add
+from validator.protocol.errors import InvariantError
+from validator.protocol.model import (
+    NIL,
+    Address,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Statement,
+    StatementKind,
+    VoteQuorum,
+)
 
 OBSERVATION, PROPOSAL = StatementKind.OBSERVATION, StatementKind.PROPOSAL
 PREVOTE, PRECOMMIT = StatementKind.PREVOTE, StatementKind.PRECOMMIT

@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 
 from tests.simulator.account import Account
-from validator.consensus.certificate import build_quorum
-from validator.consensus.events import (
+from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.consensus.events import (
     Arrived,
     Build,
     Candidate,
@@ -30,10 +30,19 @@ from validator.consensus.events import (
     Start,
     Tick,
 )
-from validator.consensus.proposal import Answer
-from validator.consensus.round import advance
-from validator.consensus.state import Agreement, Rules, Timeouts, encode_progress, restore
-from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.protocol.consensus.proposal import Answer
+from validator.protocol.consensus.round import advance
+from validator.protocol.consensus.state import Agreement, Rules, Timeouts, encode_progress, restore
+from validator.protocol.model import (
+    NIL,
+    Address,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Statement,
+    StatementKind,
+    VoteQuorum,
+)
 
 OBSERVATION, PROPOSAL = StatementKind.OBSERVATION, StatementKind.PROPOSAL
 PREVOTE, PRECOMMIT = StatementKind.PREVOTE, StatementKind.PRECOMMIT

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
-from validator.codec import cbor
-from validator.codec.statement import MAX_ROUND
-from validator.consensus.certificate import build_quorum
-from validator.consensus.proposal import Answer
-from validator.consensus.state import (
+from validator.protocol.codec import cbor
+from validator.protocol.codec.statement import MAX_ROUND
+from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.consensus.proposal import Answer
+from validator.protocol.consensus.state import (
     Agreement,
     Judgement,
     Place,
@@ -23,10 +23,10 @@ from validator.consensus.state import (
     restore,
     unfit,
 )
-from validator.consensus.votes import AHEAD, BEHIND, EMPTY, add
-from validator.errors import InvariantError, MalformedInput
-from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
-from validator.parameters import ParameterSet
+from validator.protocol.consensus.votes import AHEAD, BEHIND, EMPTY, add
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
+from validator.protocol.parameters import ParameterSet
 
 OBSERVATION, PROPOSAL = StatementKind.OBSERVATION, StatementKind.PROPOSAL
 PREVOTE, PRECOMMIT = StatementKind.PREVOTE, StatementKind.PRECOMMIT

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from validator.consensus.certificate import build_quorum
-from validator.consensus.votes import (
+from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.consensus.votes import (
     EMPTY,
     Votes,
     add,
@@ -16,7 +16,16 @@ from validator.consensus.votes import (
     unformed,
     votes_missing,
 )
-from validator.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
+from validator.protocol.model import (
+    NIL,
+    Address,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Statement,
+    StatementKind,
+    VoteQuorum,
+)
 
 OBSERVATION, PROPOSAL = StatementKind.OBSERVATION, StatementKind.PROPOSAL
 PREVOTE, PRECOMMIT = StatementKind.PREVOTE, StatementKind.PRECOMMIT

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.builders import GENESIS_MS, a_key, a_record, a_stream_id, some_records
-from validator.codec.message import make_record
-from validator.codec.variants import Sighting
-from validator.consensus.window import (
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.variants import Sighting
+from validator.protocol.consensus.window import (
     Budget,
     cut_to_budget,
     find_equivocations,
@@ -20,10 +20,10 @@ from validator.consensus.window import (
     partition_budget,
     unite,
 )
-from validator.hashing import EMPTY_ROOT
-from validator.merkle import compute_root
-from validator.model import MIB, EncryptionType, Flag, Record, SignatureType
-from validator.parameters import ParameterSet
+from validator.protocol.hashing import EMPTY_ROOT
+from validator.protocol.merkle import compute_root
+from validator.protocol.model import MIB, EncryptionType, Flag, Record, SignatureType
+from validator.protocol.parameters import ParameterSet
 
 PUBLIC = SignatureType.ECDSA_SECP256K1_EVM
 PARAMETERS = ParameterSet(

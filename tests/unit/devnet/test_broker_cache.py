@@ -8,10 +8,10 @@ from random import Random
 import pytest
 
 from tests.builders import a_key, a_message
-from validator.broker.pages import PROTOBUF
-from validator.codec.protobuf import write_protobuf
 from validator.devnet.message_cache import MessageCache, Range, tag_of
-from validator.errors import MalformedInput
+from validator.net.brokers.pages import PROTOBUF
+from validator.protocol.codec.protobuf import write_protobuf
+from validator.protocol.errors import MalformedInput
 
 PART = ("s.eth/a", 0)
 ALL = Range(0, 10_000)

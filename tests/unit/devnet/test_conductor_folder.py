@@ -12,7 +12,7 @@ import pytest
 
 from validator.devnet import folder as folders
 from validator.devnet.folder import open_folder, write_private
-from validator.errors import ConfigError
+from validator.protocol.errors import ConfigError
 
 
 def test_a_named_folder_is_made_and_kept(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from random import Random
 
 from tests.builders import a_key, a_message
-from validator.broker.pages import ARRAY, PROTOBUF
-from validator.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.codec.protobuf import read_protobuf
 from validator.devnet.network import Network, Treatment, parcel_of, parcel_of_line
-from validator.model import SignatureType
+from validator.net.brokers.pages import ARRAY, PROTOBUF
+from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
+from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.model import SignatureType
 
 BATCH_MS = 70
 

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from validator.codec.config import config_digest
-from validator.codec.secp256k1 import SigningKey
 from validator.devnet.plan import (
     GRACE_MS,
     Options,
@@ -20,9 +18,11 @@ from validator.devnet.plan import (
 )
 from validator.devnet.preparation import make_streams
 from validator.devnet.signers import Scheme
-from validator.errors import ConfigError
-from validator.model import Address, Digest
-from validator.parameters import Config, Contracts, Network, format_network, parse_network
+from validator.protocol.codec.config import config_digest
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import ConfigError
+from validator.protocol.model import Address, Digest
+from validator.protocol.parameters import Config, Contracts, Network, format_network, parse_network
 
 OWNER = SigningKey(b"\x09" * 32)
 CONTRACTS = Contracts(*(Address(bytes([n]) * 20) for n in range(1, 7)))
@@ -112,8 +112,8 @@ def test_both_epochs_have_digests_of_their_own() -> None:
 
 
 def test_no_entry_is_ever_full() -> None:
-    from validator.consensus.window import partition_budget
     from validator.devnet.preparation import STORE_BALANCE, STREAMS
+    from validator.protocol.consensus.window import partition_budget
 
     most = Options(rate=2000, window_seconds=600)
     needed = 2000 * 4 * 1600  # a four-second window in which every message goes to one partition

@@ -6,17 +6,17 @@ import json
 
 import pytest
 
-from validator.broker.pages import ARRAY, PROTOBUF
-from validator.codec.legacy_array import read_legacy_array
-from validator.codec.message import make_record, normalise_stream_id
-from validator.codec.protobuf import read_protobuf
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import VALID, resolve_erc1271, verify_message
 from validator.devnet.network import parcel_of
 from validator.devnet.publisher import FORGED_KINDS, MessageChain, Publishers, StreamConfig
 from validator.devnet.signers import PublisherConfig, Scheme, make_signer
-from validator.errors import ConfigError
-from validator.model import ContentType, EncryptionType, MessageRef, Reason, SignatureType
+from validator.net.brokers.pages import ARRAY, PROTOBUF
+from validator.protocol.codec.legacy_array import read_legacy_array
+from validator.protocol.codec.message import make_record, normalise_stream_id
+from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signatures import VALID, resolve_erc1271, verify_message
+from validator.protocol.errors import ConfigError
+from validator.protocol.model import ContentType, EncryptionType, MessageRef, Reason, SignatureType
 
 KEYS = [SigningKey(bytes([number]) * 32) for number in (1, 2, 3)]
 WALLET = "0x" + "dd" * 20

@@ -12,7 +12,7 @@ import pytest
 from tests.mutants.planting import Mutant, Unplantable, check, locate, planted
 from tests.mutants.session import ROOT
 from tests.mutants.shell import MUTANTS
-from validator.errors import TransientError
+from validator.protocol.errors import TransientError
 from validator.steps import catchup
 
 

@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 
-from validator.codec.config import encode_config
-from validator.errors import TransientError
-from validator.model import Address, Block, Digest
 from validator.operations import check_chain
 from validator.operations.check_machine import check_keys, file_system_of
 from validator.operations.check_network import (
@@ -23,8 +20,11 @@ from validator.operations.check_network import (
 )
 from validator.operations.evidence import describe_evidence, evidence_data
 from validator.operations.findings import Finding, Level, guarded, ok
-from validator.parameters import Config, Contracts, ParameterSet
 from validator.ports import CutPoint, Handshake, Reorganisation
+from validator.protocol.codec.config import encode_config
+from validator.protocol.errors import TransientError
+from validator.protocol.model import Address, Block, Digest
+from validator.protocol.parameters import Config, Contracts, ParameterSet
 from validator.settings import Settings
 
 CONTRACTS = Contracts(*(Address(bytes([0xC0 + i]) * 20) for i in range(6)))

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.builders import a_key
-from validator.codec.statement import SigningContext, sign_statement
-from validator.errors import ConfigError, Disagreement, MalformedInput
-from validator.model import Address, Block, Digest, InstanceId, InstanceKind, Statement, StatementKind
 from validator.operations.votes import export_votes, import_votes
-from validator.parameters import Contracts, Network, ParameterSet, format_network
+from validator.protocol.codec.statement import SigningContext, sign_statement
+from validator.protocol.errors import ConfigError, Disagreement, MalformedInput
+from validator.protocol.model import Address, Block, Digest, InstanceId, InstanceKind, Statement, StatementKind
+from validator.protocol.parameters import Contracts, Network, ParameterSet, format_network
 from validator.settings import Settings
 from validator.store.database import migrate
 from validator.store.identity import create_identity, require_identity

@@ -5,13 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.wallet import Account, encode_typed_data
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.statement import SigningContext
-from validator.errors import MalformedInput
-from validator.hashing import hash_body
-from validator.model import Address, Digest
-from validator.parameters import Contracts, Network, ParameterSet
-from validator.peers.signing import (
+from validator.net.peers.signing import (
     SENDER,
     Stamp,
     network_digest,
@@ -23,6 +17,12 @@ from validator.peers.signing import (
     verify,
     write_stamp,
 )
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import hash_body
+from validator.protocol.model import Address, Digest
+from validator.protocol.parameters import Contracts, Network, ParameterSet
 
 CONTEXT = SigningContext(31337, Address(b"\x07" * 20))
 NETWORK = Digest(b"\x09" * 32)

@@ -12,13 +12,13 @@ import pytest
 from starlette.applications import Starlette
 
 from tests.fakes.peer_service import FakePeerService
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.statement import SigningContext
-from validator.errors import Disagreement, MalformedInput, RemoteFault, TransientError, UnknownOutcome
-from validator.hashing import hash_object
-from validator.model import NIL, Address, Digest
-from validator.peers import signing, wire
-from validator.peers.signing import Stamp
+from validator.net.peers import signing, wire
+from validator.net.peers.signing import Stamp
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.errors import Disagreement, MalformedInput, RemoteFault, TransientError, UnknownOutcome
+from validator.protocol.hashing import hash_object
+from validator.protocol.model import NIL, Address, Digest
 from validator.server.peers import PeerLimits, create_app
 
 CONTEXT = SigningContext(31337, Address(b"\x07" * 20))

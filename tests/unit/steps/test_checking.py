@@ -9,10 +9,10 @@ import pytest
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_record
 from tests.plain_collecting import check_pulls
-from validator.codec.legacy_array import write_legacy_array
-from validator.consensus.proposal import Span
-from validator.model import Address, NewGroupKey, Reason, SignatureType
 from validator.ports import Pull, PulledRecord
+from validator.protocol.codec.legacy_array import write_legacy_array
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.model import Address, NewGroupKey, Reason, SignatureType
 from validator.steps.checking import Checked, Row, WindowCheck, check_canonical
 
 SENDER = Address(b"\x01" * 20)

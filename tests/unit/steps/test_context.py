@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from validator.errors import TransientError, ValidatorError
-from validator.model import Address
+from validator.protocol.errors import TransientError, ValidatorError
+from validator.protocol.model import Address
 from validator.steps.context import MAX_OWED, MAX_SESSIONS, SESSION_MS, Context
 
 QUICK, SLOW = Address(b"\x01" * 20), Address(b"\x02" * 20)

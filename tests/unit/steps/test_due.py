@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_network
-from validator.model import Window
 from validator.ports import StoredWindow
+from validator.protocol.model import Window
 from validator.steps.due import LEASE_MS, MAX_ROWS, MAX_WINDOWS, look_around, open_windows
 
 GRACE_MS = 1_000

@@ -9,9 +9,9 @@ from unittest.mock import patch
 import pytest
 
 from tests.builders import GENESIS_MS, a_message, a_stream_id
-from validator.codec.legacy_array import write_legacy_array
-from validator.consensus.proposal import Span
-from validator.model import Address, Reason, StreamPart
+from validator.protocol.codec.legacy_array import write_legacy_array
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.model import Address, Reason, StreamPart
 from validator.steps import checking, gathering
 from validator.steps.gathering import Gathering
 from validator.steps.spool import RecordSpool, Spool

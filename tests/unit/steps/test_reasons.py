@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_record, a_stream_id
-from validator.codec.legacy_array import write_legacy_array
-from validator.codec.message import make_record
-from validator.codec.protobuf import write_protobuf
-from validator.codec.signatures import VALID, sign_message, verify_message
-from validator.consensus.proposal import Span
-from validator.errors import TransientError
-from validator.model import (
+from validator.ports import Pull
+from validator.protocol.codec.legacy_array import write_legacy_array
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.protobuf import write_protobuf
+from validator.protocol.codec.signatures import VALID, sign_message, verify_message
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.errors import TransientError
+from validator.protocol.model import (
     Address,
     ContentType,
     Message,
@@ -26,7 +27,6 @@ from validator.model import (
     SignatureType,
     StreamPart,
 )
-from validator.ports import Pull
 from validator.steps.checking import Checked, Refused, check_canonical, judge_record, read_record
 from validator.steps.gathering import Gathering
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.peer_service import FakePeerService, FakeSet, a_body
-from validator.errors import RemoteFault, TransientError
-from validator.hashing import hash_leaf
-from validator.model import Address, Digest, PartitionEntry, Root, StreamPart
+from validator.protocol.errors import RemoteFault, TransientError
+from validator.protocol.hashing import hash_leaf
+from validator.protocol.model import Address, Digest, PartitionEntry, Root, StreamPart
 from validator.steps.reconcile import difference
 
 MEMBER = Address(b"\x01" * 20)

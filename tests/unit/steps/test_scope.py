@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.fakes.world import CONTRACTS, GENESIS_MS, some_network, some_parameters
-from validator.consensus.window import Budget
-from validator.model import MIB, Block, ChainState, Digest, Store
+from validator.protocol.consensus.window import Budget
+from validator.protocol.model import MIB, Block, ChainState, Digest, Store
 from validator.steps.context import budgets_of, system_stream
 
 NETWORK = some_network()

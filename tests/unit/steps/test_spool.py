@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from validator.errors import TransientError
+from validator.protocol.errors import TransientError
 from validator.steps.spool import RecordSpool, Spool
 
 

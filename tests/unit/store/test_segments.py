@@ -14,12 +14,12 @@ import pytest
 import zstandard
 
 from tests.builders import GENESIS_MS, a_record, a_stream_id, some_records
-from validator.codec import cbor
-from validator.codec.outcome import set_root
-from validator.consensus.window import make_entries
-from validator.errors import InvariantError, TransientError
-from validator.hashing import EMPTY_ROOT, hash_body, hash_leaf
-from validator.model import Record, Root
+from validator.protocol.codec import cbor
+from validator.protocol.codec.outcome import set_root
+from validator.protocol.consensus.window import make_entries
+from validator.protocol.errors import InvariantError, TransientError
+from validator.protocol.hashing import EMPTY_ROOT, hash_body, hash_leaf
+from validator.protocol.model import Record, Root
 from validator.store import segments
 from validator.store.segments import DamagedSegment, SegmentStore
 

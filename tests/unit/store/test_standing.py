@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from validator.model import Block, Digest
-from validator.parameters import Contracts, Network, ParameterSet
+from validator.protocol.model import Block, Digest
+from validator.protocol.parameters import Contracts, Network, ParameterSet
 from validator.store.database import Database, migrate, open_database
 from validator.store.identity import create_identity
 from validator.store.meta import save_retired

@@ -47,14 +47,14 @@ from tests.fakes.forgery import (
     in_report,
 )
 from tests.verifier.claims import Claim
-from validator.codec.config import config_digest
-from validator.codec.outcome import encode_observation
-from validator.codec.secp256k1 import SigningKey
-from validator.codec.signatures import sign_message
-from validator.codec.statement import encode_statement, sign_statement
-from validator.hashing import hash_object
-from validator.merkle import compute_root
-from validator.model import (
+from validator.protocol.codec.config import config_digest
+from validator.protocol.codec.outcome import encode_observation
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signatures import sign_message
+from validator.protocol.codec.statement import encode_statement, sign_statement
+from validator.protocol.hashing import hash_object
+from validator.protocol.merkle import compute_root
+from validator.protocol.model import (
     Address,
     BrokerShare,
     Digest,

@@ -7,8 +7,8 @@ from typing import Any
 from eth_abi.abi import encode
 
 from tests.verifier.chain import Chain
-from validator.hashing import keccak256
-from validator.model import Address
+from validator.protocol.hashing import keccak256
+from validator.protocol.model import Address
 
 REGISTRY, STORES = Address(b"\x01" * 20), Address(b"\x02" * 20)
 

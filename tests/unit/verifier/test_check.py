@@ -50,8 +50,8 @@ from tests.fakes.forgery import (
 from tests.verifier.check import check_run
 from tests.verifier.claims import UNKNOWABLE, Claim
 from tests.verifier.findings import Unreachable, render_claims
-from validator.codec.signatures import sign_message
-from validator.model import BrokerShare, Certified, Digest, Flag, InstanceKind, Observation, Outcome
+from validator.protocol.codec.signatures import sign_message
+from validator.protocol.model import BrokerShare, Certified, Digest, Flag, InstanceKind, Observation, Outcome
 
 
 def failures(folder: Path, change_plan: ChangePlan = nothing, change_run: ChangeRun = nothing) -> list[str]:

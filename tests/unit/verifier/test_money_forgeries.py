@@ -39,11 +39,11 @@ from tests.fakes.forgery import (
     shift,
 )
 from tests.verifier.claims import Claim
-from validator.codec.arweave import encode_base64url
-from validator.codec.config import config_digest
-from validator.codec.manifest import decode_ledger, encode_ledger, ledger_root
-from validator.hashing import order_committee
-from validator.model import (
+from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec.config import config_digest
+from validator.protocol.codec.manifest import decode_ledger, encode_ledger, ledger_root
+from validator.protocol.hashing import order_committee
+from validator.protocol.model import (
     Address,
     ConsumerLine,
     Digest,

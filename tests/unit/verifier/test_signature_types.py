@@ -6,7 +6,7 @@ import pytest
 
 from tests.verifier.findings import Findings
 from tests.verifier.messages import ENOUGH_MESSAGES, STREAMR_TYPES, check_signature_types
-from validator.model import SignatureType
+from validator.protocol.model import SignatureType
 
 
 def checked(counts: dict[SignatureType, int], delivered: int = ENOUGH_MESSAGES) -> Findings:

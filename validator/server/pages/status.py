@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from validator.model import Address
+from validator.protocol.model import Address
 from validator.store.view import BundleView, Check, HeadView, ReportView, RoundView, Status, shown_state, waits_for
 
 REFRESH_S = 2

@@ -1,0 +1,421 @@
+"""One Arweave gateway over HTTP: bounded in bytes and time, with retries and a circuit breaker.
+
+Nothing a gateway does can hold a thread beyond the call's deadline: every read and write of the socket is cut to
+what is left of it. Redirects, compressed answers and answers beyond the limit are faults. Texts name the host only,
+since the rest of a URL may hold credentials.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, TypeVar
+
+import httpcore
+import httpx
+import tenacity
+
+from validator.net.http.pacing import LONGEST_ASKED_S, Pace, retry_after_s
+from validator.protocol.errors import ConfigError, RemoteFault, TransientError, UnknownOutcome, ValidatorError
+
+T = TypeVar("T")
+WRITE_BYTES = 64 * 1024
+LONGEST_REST_S = 10.0
+"""A call waits so long for a gateway that has asked another call for a rest; with more to go it is not asked at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds. ``call_s`` bounds one call with its retries, ``request_s`` one request of it.
+
+    ``download_s`` bounds the reading of a whole bundle, ``seed_s`` the sending of one. The circuit opens after
+    ``failures`` requests in a row that failed, for ``open_s``.
+    """
+
+    connect_s: float = 5.0
+    read_s: float = 30.0
+    request_s: float = 60.0
+    call_s: float = 90.0
+    download_s: float = 600.0
+    seed_s: float = 600.0
+    attempts: int = 4
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    failures: int = 5
+    open_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, headers (names in lower case) and whole body of an answer."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as printable text, at most 200 characters: for errors."""
+        text = self.body[:800].decode("utf-8", errors="replace")
+        return "".join(c if c.isprintable() else "?" for c in text)[:200]
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitState:
+    """What a dashboard shows of a gateway: "closed", "open" or "probing", failures in a row, the last error."""
+
+    host: str
+    state: str
+    failures: int
+    last_error: str
+
+
+class CircuitOpen(TransientError):
+    """The gateway failed too often; it is asked again later."""
+
+
+@dataclass(slots=True)
+class Circuit:
+    """Counts failures in a row. Open: nothing is asked for ``open_s``; then one request probes."""
+
+    host: str
+    failures_allowed: int
+    open_s: float
+    now: Callable[[], float]
+    failures: int = 0
+    last_error: str = ""
+    opened_at: float | None = None
+    is_probing: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def enter(self) -> None:
+        """Raises CircuitOpen while nothing may be asked."""
+        with self._lock:
+            if self.opened_at is None:
+                return
+            if self.is_probing or self.now() - self.opened_at < self.open_s:
+                raise CircuitOpen(f"{self.host}: circuit open after: {self.last_error}", host=self.host)
+            self.is_probing = True
+
+    def succeed(self) -> None:
+        with self._lock:
+            self.failures, self.opened_at, self.is_probing = 0, None, False
+
+    def fail(self, error: str) -> None:
+        with self._lock:
+            self.failures += 1
+            self.last_error = error
+            if self.is_probing or self.failures >= self.failures_allowed:
+                self.opened_at, self.is_probing = self.now(), False
+
+    def leave(self) -> None:
+        """The request ended without a verdict on the gateway."""
+        with self._lock:
+            self.is_probing = False
+
+    @property
+    def state(self) -> CircuitState:
+        with self._lock:
+            name = "closed" if self.opened_at is None else "probing" if self.is_probing else "open"
+            return CircuitState(self.host, name, self.failures, self.last_error)
+
+
+class _Deadlines(threading.local):
+    """When the request of this thread must have ended, by the monotonic clock."""
+
+    at: float = float("inf")
+
+    def cut(self, timeout: float | None, error: type[Exception]) -> float:
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise error("deadline passed")
+        return left if timeout is None else min(timeout, left)
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection whose every step ends at the thread's deadline, however slowly the other side drips."""
+
+    def __init__(self, inner: httpcore.NetworkStream, deadlines: _Deadlines) -> None:
+        self._inner = inner
+        self._deadlines = deadlines
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._deadlines.cut(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), WRITE_BYTES):
+            piece = buffer[start : start + WRITE_BYTES]
+            self._inner.write(piece, self._deadlines.cut(timeout, httpcore.WriteTimeout))
+
+    def start_tls(self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None) -> _Stream:
+        left = self._deadlines.cut(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, left), self._deadlines)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _Backend(httpcore.SyncBackend):
+    def __init__(self, deadlines: _Deadlines) -> None:
+        self._deadlines = deadlines
+
+    def connect_tcp(self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any) -> _Stream:
+        left = self._deadlines.cut(timeout, httpcore.ConnectTimeout)
+        return _Stream(super().connect_tcp(host, port, left, *args, **kwargs), self._deadlines)
+
+
+class _Transport(httpx.HTTPTransport):
+    """httpx's transport over connections with deadlines."""
+
+    def __init__(self, deadlines: _Deadlines, connections: int) -> None:
+        context = httpx.create_ssl_context(trust_env=False)
+        super().__init__(verify=context, trust_env=False)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context,
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=20.0,
+            network_backend=_Backend(deadlines),
+        )
+
+
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class Gateway:
+    """Requests to one gateway. Thread-safe; built in the process that uses it."""
+
+    def __init__(
+        self,
+        url: str,
+        limits: Limits | None = None,
+        *,
+        connections: int = 8,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        try:
+            parsed = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise ConfigError("gateway URL: does not parse; write https://host") from error
+        if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+            raise ConfigError(f"gateway URL of host {parsed.host or '?'}: write https://host[:port][/path]")
+        self.host = parsed.host if parsed.port is None else f"{parsed.host}:{parsed.port}"
+        self.limits = limits or Limits()
+        self.circuit = Circuit(self.host, self.limits.failures, self.limits.open_s, now)
+        self.pace = Pace(now=now, chance=lambda: 0.0)  # repetitions have their own jitter
+        self._sleep = sleep
+        self._deadlines = _Deadlines()
+        self._client = httpx.Client(
+            base_url=parsed,
+            transport=_Transport(self._deadlines, connections),
+            timeout=httpx.Timeout(self.limits.read_s, connect=self.limits.connect_s, pool=self.limits.read_s),
+            headers={"accept-encoding": "identity", "user-agent": "logstore-validator"},
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    def __repr__(self) -> str:
+        return f"Gateway({self.host})"
+
+    def close(self) -> None:
+        self._client.close()
+
+    # --- calls with retries ---
+
+    def get(self, path: str, *, max_bytes: int, accept: tuple[int, ...] = (200,), json: bool = False) -> Answer:
+        """GET with retries; the answer's status is one of ``accept``.
+
+        Raises:
+            TransientError: no answer, 429, 5xx, or an open circuit.
+            RemoteFault: another status, a redirect, an answer that is too long.
+        """
+        headers = {"accept": "application/json" if json else "text/plain, */*;q=0.5"}
+        return self.retry(lambda: self._expect(self.request("GET", path, headers=headers, max_bytes=max_bytes), accept))
+
+    def post(
+        self, path: str, body: bytes, *, max_bytes: int, accept: tuple[int, ...], has_effect: bool = True
+    ) -> Answer:
+        """POST of JSON with retries: only for requests that may be repeated.
+
+        Raises:
+            UnknownOutcome: sent at least once, and no answer told what became of it.
+            TransientError, RemoteFault: as ``get``.
+        """
+        lost: list[UnknownOutcome] = []
+
+        def attempt() -> Answer:
+            try:
+                return self._expect(
+                    self.request("POST", path, body=body, max_bytes=max_bytes, has_effect=has_effect), accept
+                )
+            except UnknownOutcome as error:
+                lost.append(error)
+                raise
+
+        try:
+            return self.retry(attempt)
+        except TransientError as error:
+            if lost:
+                raise UnknownOutcome(lost[-1].message, host=self.host) from error
+            raise
+
+    def retry(self, attempt: Callable[[], T]) -> T:
+        """Repeat on 429, 5xx and lost connections: full jitter, Retry-After honoured, ``call_s`` in all.
+
+        Raises:
+            TransientError: as well where another call was asked to leave the gateway alone for long; nothing is asked.
+        """
+        limits = self.limits
+        rest_s = self.pace.rest_s()
+        if rest_s > LONGEST_REST_S:
+            raise TransientError(
+                f"{self.host}: rests for {rest_s:.0f} s after: {self.pace.reason}", host=self.host, retry_after_s=rest_s
+            )
+        if rest_s > 0:
+            self._sleep(rest_s)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked = error.fields.get("retry_after_s", 0.0) if isinstance(error, ValidatorError) else 0.0
+            backoff = tenacity.wait_random_exponential(multiplier=limits.first_wait_s, max=limits.longest_wait_s)
+            return max(float(asked), float(backoff(state)))
+
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_any(
+                tenacity.stop_after_attempt(limits.attempts), tenacity.stop_before_delay(limits.call_s)
+            ),
+            wait=wait,
+            retry=tenacity.retry_if_exception(_is_worth_repeating),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        return retrying(attempt)
+
+    def _expect(self, answer: Answer, accept: tuple[int, ...]) -> Answer:
+        if answer.status not in accept:
+            raise RemoteFault(f"{self.host}: HTTP {answer.status}: {answer.text}", host=self.host, status=answer.status)
+        return answer
+
+    # --- one request ---
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        max_bytes: int,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        has_effect: bool = False,
+    ) -> Answer:
+        """One request, whole answer, no retry; any status but redirects, 429 and 5xx is for the caller to judge.
+
+        Raises:
+            TransientError: no answer, 429, 5xx, an open circuit. With ``has_effect`` this means: it took none.
+            UnknownOutcome: with ``has_effect``, when it was sent and the answer is missing or a 5xx.
+            RemoteFault: a redirect, a compressed answer, or one longer than ``max_bytes``.
+        """
+        with self._open(method, path, body, headers or {}, has_effect, self.limits.request_s) as response:
+            parts: list[bytes] = []
+            for part in self._read(response, max_bytes):
+                parts.append(part)
+            return Answer(response.status_code, response.headers, b"".join(parts))
+
+    def download(self, path: str, file: BinaryIO, max_bytes: int, on_part: Callable[[bytes], None]) -> int:
+        """GET into ``file``; the size. Each part is shown to ``on_part``. No retry.
+
+        Raises:
+            TransientError: not there (404, 202), broken off, or too slow.
+            RemoteFault: longer than ``max_bytes``, or another status.
+        """
+        with self._open("GET", path, None, {"accept": "*/*"}, False, self.limits.download_s) as response:
+            if response.status_code in (202, 404):
+                raise TransientError(
+                    f"{self.host}: HTTP {response.status_code}, not readable yet", host=self.host, gateway_works=True
+                )
+            if response.status_code != 200:
+                raise RemoteFault(f"{self.host}: HTTP {response.status_code}", host=self.host)
+            size = 0
+            for part in self._read(response, max_bytes):
+                file.write(part)
+                on_part(part)
+                size += len(part)
+            return size
+
+    @contextmanager
+    def _open(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], has_effect: bool, seconds: float
+    ) -> Iterator[httpx.Response]:
+        if body is not None:
+            headers = {**headers, "content-type": "application/json"}
+        self.circuit.enter()
+        self._deadlines.at = time.monotonic() + seconds
+        try:
+            with self._client.stream(method, path, content=body, headers=headers) as response:
+                self._check_head(response, has_effect)
+                yield response
+            self.circuit.succeed()
+            self.pace.answered()
+        except _NEVER_SENT as error:
+            raise self._note(TransientError(f"{self.host}: {_describe(error)}", host=self.host)) from error
+        except httpx.HTTPError as error:
+            kind = UnknownOutcome if has_effect else TransientError
+            raise self._note(kind(f"{self.host}: {_describe(error)}", host=self.host)) from error
+        except ValidatorError as error:
+            self._note(error)
+            raise
+        except BaseException:
+            self.circuit.leave()
+            raise
+        finally:
+            self._deadlines.at = float("inf")
+
+    def _note(self, error: ValidatorError) -> ValidatorError:
+        """Tell the circuit; a 404 or 429 comes from a gateway that works."""
+        if error.fields.get("gateway_works"):
+            self.circuit.succeed()
+        else:
+            self.circuit.fail(error.message)
+        return error
+
+    def _check_head(self, response: httpx.Response, has_effect: bool) -> None:
+        status = response.status_code
+        asked_s = min(retry_after_s(response.headers), LONGEST_ASKED_S) if status in (429, 503) else 0.0
+        if asked_s or status == 429:
+            self.pace.refused(f"HTTP {status}", asked_s)
+        if status == 429:
+            raise TransientError(f"{self.host}: HTTP 429", host=self.host, retry_after_s=asked_s, gateway_works=True)
+        if status >= 500:
+            kind = UnknownOutcome if has_effect else TransientError
+            raise kind(f"{self.host}: HTTP {status}", host=self.host, status=status, retry_after_s=asked_s)
+        if 300 <= status < 400 and (status != 303 or "location" in response.headers):
+            raise RemoteFault(f"{self.host}: HTTP {status}, redirects are refused", host=self.host, status=status)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise RemoteFault(f"{self.host}: compressed answer that was not asked for", host=self.host)
+
+    def _read(self, response: httpx.Response, max_bytes: int) -> Iterator[bytes]:
+        declared = response.headers.get("content-length", "")
+        if declared.isdigit() and int(declared[:20]) > max_bytes:
+            raise RemoteFault(f"{self.host}: answer of {declared[:20]} bytes, limit {max_bytes}", host=self.host)
+        size = 0
+        for part in response.iter_raw():
+            size += len(part)
+            if size > max_bytes:
+                raise RemoteFault(f"{self.host}: answer longer than {max_bytes} bytes", host=self.host)
+            yield part
+
+
+def _is_worth_repeating(error: BaseException) -> bool:
+    return isinstance(error, (TransientError, UnknownOutcome)) and not isinstance(error, CircuitOpen)
+
+
+def _describe(error: httpx.HTTPError) -> str:
+    name = type(error).__name__
+    return {"ConnectError": "connection refused", "RemoteProtocolError": "connection cut or no HTTP"}.get(name, name)

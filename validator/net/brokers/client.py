@@ -1,0 +1,614 @@
+"""The broker client: pulls windows of stream partitions from all brokers at once (``ports.MessageSource``).
+
+Endpoint: ``GET {url}/stores/{id}/data/partitions/{n}/range?fromTimestamp&toTimestamp&format=raw``, below ``/streams``
+on older brokers, with Basic login by the query key (reference: Log Store broker layer, HTTP API). How a broker wants
+to be asked is learned (``dialects``); what to ask next, and when all is read, is decided in ``ranges``.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import blake2b
+from urllib.parse import quote
+
+from validator.net.brokers.dialects import REMEMBERED_S, Brokers, Dialect, make_logins
+from validator.net.brokers.pages import position_of, read_frames, read_lines
+from validator.net.brokers.ranges import PAGE_ROWS, Ending, NoProgress, Page, Position, Range, Reading
+from validator.net.http.client import BoundedClient, IPNetwork, OpenAnswer, ParsedUrl, check_url
+from validator.net.http.pacing import retry_after_s
+from validator.ports import Broker, Pull, PulledRecord, TakeRecords
+from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
+from validator.protocol.model import MIB, Address, StreamPart, Window
+
+MAX_ERROR_BYTES = 4 << 10
+MAX_TAIL_BYTES = 4 << 20
+"""Bytes of a page's last records that are searched for one that can be read."""
+MAX_REMEMBERED = 4 * PAGE_ROWS
+"""Records of earlier pages that are known again when the next page repeats them."""
+PATIENCE_S = 10.0
+"""How long one request waits for a broker that wants to be left alone; what takes longer is the next pull's affair."""
+MAX_TRIES = 5
+"""Of one request that is answered 429 or 503."""
+THREADS_PER_BROKER = 2
+"""As many as ``validator.net.http.client`` opens connections to one address and port."""
+MIN_S = 0.05
+LINGER_S = 1.0
+"""How long past the deadline a thread may take to notice it."""
+
+
+class PullFault(StrEnum):
+    """Why a pull is not complete: the first word of ``Pull.error``, a label in metrics."""
+
+    URL = "url"
+    CONNECTION = "connection"
+    DEADLINE = "deadline"
+    TOO_SLOW = "too slow"
+    LOGIN = "login"
+    BALANCE = "balance"
+    STATUS = "status"
+    REDIRECT = "redirect"
+    CUT = "cut"
+    BODY = "body"
+    SHAPE = "shape"
+    PAGING = "paging"
+    LIMIT = "limit"
+    THROTTLED = "throttled"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one ``fetch_window``: bytes after decompression, records, pages and seconds."""
+
+    page_bytes: int = 256 * MIB
+    broker_bytes: int = 512 * MIB
+    total_bytes: int = 768 * MIB
+    broker_rows: int = 1_000_000
+    total_rows: int = 2_000_000
+    pages: int = 2_000
+    broker_s: float = 30.0
+
+
+STREAMED = Limits(
+    broker_bytes=4096 * MIB,
+    total_bytes=12288 * MIB,
+    broker_rows=4_000_000,
+    total_rows=12_000_000,
+    broker_s=600.0,
+)
+"""Bounds of one ``stream_window``: nothing is held here, and what several brokers serve is kept once."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullMetrics:
+    """What one pull cost: handed to ``on_pull`` once per broker and stream partition."""
+
+    broker: Address
+    stream_part: StreamPart
+    messages: int
+    bytes: int
+    pages: int
+    seconds: float
+    fault: PullFault | None
+    unchanged: bool
+
+
+class _Failed(Exception):
+    """Ends a pull."""
+
+    def __init__(self, fault: PullFault, reason: str) -> None:
+        super().__init__(reason)
+        self.fault = fault
+        self.reason = reason
+
+
+class _Budget:
+    """Bytes and rows left, counted by several threads; ``parent`` is what all brokers share."""
+
+    def __init__(self, name: str, size: int, rows: int, parent: _Budget | None = None) -> None:
+        self._name = name
+        self._bytes = size
+        self._rows = rows
+        self._parent = parent
+        self._lock = threading.Lock()
+
+    def take(self, size: int, rows: int) -> None:
+        """Raises _Failed, and takes nothing here, if so much is not left."""
+        with self._lock:
+            if size > self._bytes or rows > self._rows:
+                what = "bytes" if size > self._bytes else "records"
+                raise _Failed(PullFault.LIMIT, f"more {what} than are taken from {self._name} in one window")
+            self._bytes -= size
+            self._rows -= rows
+        if self._parent is not None:
+            self._parent.take(size, rows)
+
+
+@dataclass(slots=True)
+class _Job:
+    """One pull under way. ``records`` grow while it runs; the rest is set by its end."""
+
+    broker: Broker
+    part: StreamPart
+    window: Window
+    etag: str | None
+    budget: _Budget
+    until: float
+    known: dict[bytes, bytes]
+    """Records of all brokers by their bytes: what several serve is held once."""
+    take: TakeRecords | None
+    """Where records go; without it they are held."""
+    records: list[PulledRecord] = field(default_factory=list)
+    count: int = 0
+    rows: int = 0
+    """Records of the page under way, ``fresh`` of them in no earlier page."""
+    fresh: int = 0
+    tail: deque[bytes] = field(default_factory=deque)
+    """Its last records, of which one tells where the next page begins."""
+    tail_bytes: int = 0
+    form: str = ""
+    first: bytes | None = None
+    """Its first record."""
+    earlier: deque[bytes] = field(default_factory=deque)
+    repeated: set[bytes] = field(default_factory=set)
+    """Digests of the newest records of earlier pages, in order and for look-up."""
+    of_page: list[bytes] = field(default_factory=list)
+    own_error: ValidatorError | None = None
+    """Ours, not the broker's: raised when all pulls have ended."""
+    size: int = 0
+    pages: int = 0
+    new_etag: str | None = None
+    unchanged: bool = False
+    complete: bool = False
+    fault: PullFault | None = None
+    reason: str = ""
+    stopped: bool = False
+    reported: bool = False
+
+    def begin_page(self) -> None:
+        """What the last page held is from now on known again."""
+        new = [digest for digest in dict.fromkeys(self.of_page) if digest not in self.repeated]
+        self.earlier.extend(new)
+        self.repeated.update(new)
+        while len(self.earlier) > MAX_REMEMBERED:
+            self.repeated.discard(self.earlier.popleft())
+        self.of_page.clear()
+        self.first = None
+        self.tail.clear()
+        self.rows = self.fresh = self.tail_bytes = 0
+
+    def take_page(self, records: Sequence[bytes], form: str) -> None:
+        """Keep what no earlier page held: a page begins with what the one before ended with."""
+        self.form = form
+        if self.first is None:
+            self.first = records[0]
+        self.rows += len(records)
+        self.tail.extend(records)
+        self.tail_bytes += sum(map(len, records))
+        while len(self.tail) > 1 and self.tail_bytes > MAX_TAIL_BYTES:
+            self.tail_bytes -= len(self.tail.popleft())
+        digests = [blake2b(data, digest_size=16).digest() for data in records]
+        self.of_page += digests
+        del self.of_page[:-MAX_REMEMBERED]
+        if self.repeated:
+            records = [data for data, digest in zip(records, digests, strict=True) if digest not in self.repeated]
+        if records:
+            self.fresh += len(records)
+            self.keep(records, form)
+
+    def forget_pages(self) -> None:
+        """The pull has ended: what would be known again takes no room until the others have."""
+        self.begin_page()
+        self.earlier.clear()
+        self.repeated.clear()
+
+    def last_position(self) -> Position | None:
+        """Of the last record of the page that can be read."""
+        positions = (position_of(data, self.form) for data in reversed(self.tail))
+        return next((position for position in positions if position is not None), None)
+
+    def keep(self, records: Sequence[bytes], form: str) -> None:
+        if self.stopped:
+            raise _Failed(PullFault.DEADLINE, "the time for this window is over")
+        try:
+            self.budget.take(0, len(records))
+        except _Failed:
+            if len(records) > 1:  # those for which there is room, until the first for which there is none
+                for data in records:
+                    self.keep([data], form)
+            raise
+        position = self.count
+        self.count += len(records)
+        if self.take is not None:
+            try:
+                self.take(self.broker.address, self.part, position, records, form)
+            except ValidatorError as error:  # a full disk is not the broker's fault
+                self.own_error = error
+                raise _Failed(PullFault.LIMIT, "what was served could not be kept") from error
+        else:
+            for at, data in enumerate(records, position):
+                self.records.append(PulledRecord(self.broker.address, at, self.known.setdefault(data, data), form))
+
+    def fail(self, fault: PullFault, reason: str) -> None:
+        self.fault = fault
+        self.reason = reason
+
+    def result(self) -> Pull:
+        complete = self.complete and self.fault is None
+        return Pull(
+            self.broker.address,
+            self.part,
+            tuple(self.records),
+            complete,
+            self.unchanged and complete,
+            self.new_etag if complete else None,
+            "" if self.fault is None else f"{self.fault}: {self.reason}",
+        )
+
+
+class BrokerClient:
+    """Fulfils ``ports.MessageSource``. Thread-safe.
+
+    Each call has threads of its own, two per broker: a slow broker keeps nobody else's pulls waiting, nor the next
+    call's, and nothing is left behind in a process that forks.
+    """
+
+    def __init__(
+        self,
+        query_key: SigningKey,
+        *,
+        http: BoundedClient | None = None,
+        allow_http: bool = False,
+        allow_nets: Sequence[IPNetwork] = (),
+        limits: Limits | None = None,
+        on_pull: Callable[[PullMetrics], None] | None = None,
+        accept_encoding: str = "zstd, gzip",
+        remembered_s: float = REMEMBERED_S,
+    ) -> None:
+        """``http``: share the process's one client, so that its limits per address count for peers too.
+
+        ``remembered_s``: how long a broker's dialect is believed without trying newer ones.
+        """
+        self._http = http or BoundedClient(allow_nets=allow_nets)
+        self._allow_http = allow_http
+        self._allow_nets = tuple(allow_nets)
+        self._limits = limits or Limits()
+        self._streamed = limits or STREAMED
+        self._on_pull = on_pull
+        self._accept_encoding = accept_encoding
+        self._logins = make_logins(query_key)
+        self._brokers = Brokers(remembered_s=remembered_s, clock=time.monotonic)
+
+    def close(self) -> None:
+        """Close idle connections; pulls under way end with their deadlines."""
+        self._http.close()
+
+    def fetch_window(
+        self,
+        brokers: Sequence[Broker],
+        parts: Sequence[StreamPart],
+        window: Window,
+        *,
+        etags: Mapping[tuple[Address, StreamPart], str],
+        deadline_ms: int,
+    ) -> list[Pull]:
+        """Pull [start, end) of every part from every broker at once: one Pull per (broker, part); never raises for one.
+
+        ``deadline_ms`` is Unix time. A pull that the deadline ends keeps what had arrived.
+        """
+        return self._fetch(brokers, parts, window, None, etags, deadline_ms, self._limits)
+
+    def stream_window(
+        self,
+        brokers: Sequence[Broker],
+        parts: Sequence[StreamPart],
+        window: Window,
+        take: TakeRecords,
+        *,
+        etags: Mapping[tuple[Address, StreamPart], str],
+        deadline_ms: int,
+    ) -> list[Pull]:
+        """The same, record by record to ``take``: nothing is held here, and the Pulls have no records.
+
+        ``take`` is called from several threads, and no more once this has returned but by a pull whose time was over.
+
+        Raises:
+            ValidatorError: what ``take`` raised.
+        """
+        return self._fetch(brokers, parts, window, take, etags, deadline_ms, self._streamed)
+
+    def _fetch(
+        self,
+        brokers: Sequence[Broker],
+        parts: Sequence[StreamPart],
+        window: Window,
+        take: TakeRecords | None,
+        etags: Mapping[tuple[Address, StreamPart], str],
+        deadline_ms: int,
+        limits: Limits,
+    ) -> list[Pull]:
+        started = time.monotonic()
+        until = started + max(0.0, deadline_ms / 1000 - time.time())
+        total = _Budget("all brokers", limits.total_bytes, limits.total_rows)
+        known: dict[bytes, bytes] = {}
+        jobs: list[_Job] = []
+        futures: list[Future[None]] = []
+        lanes: list[ThreadPoolExecutor] = []
+        for broker in brokers:
+            own = _Budget("one broker", limits.broker_bytes, limits.broker_rows, total)
+            ends = min(until, started + limits.broker_s)
+            mine = [
+                _Job(broker, part, window, etags.get((broker.address, part)), own, ends, known, take) for part in parts
+            ]
+            jobs += mine
+            url = self._checked(broker, mine)
+            if url is not None:
+                lane = ThreadPoolExecutor(THREADS_PER_BROKER, thread_name_prefix="broker")
+                lanes.append(lane)
+                futures += [lane.submit(self._run, job, url) for job in mine]
+        wait(futures, max(0.0, until - time.monotonic()) + LINGER_S)
+        for lane in lanes:
+            lane.shutdown(wait=False, cancel_futures=True)
+        for job in jobs:
+            if job.own_error is not None:
+                raise job.own_error
+        return [self._close(job, started) for job in jobs]
+
+    def _close(self, job: _Job, started: float) -> Pull:
+        """What the job has now; a thread that still runs stops at its next record."""
+        if not job.complete and job.fault is None:
+            job.stopped = True
+            job.fail(PullFault.DEADLINE, "no answer in the time for this window")
+            self._report(job, max(0.0, time.monotonic() - started))
+        return job.result()
+
+    def _checked(self, broker: Broker, jobs: Sequence[_Job]) -> ParsedUrl | None:
+        try:
+            return check_url(broker.url, allow_http=self._allow_http, allow_nets=self._allow_nets)
+        except MalformedInput as error:
+            for job in jobs:
+                job.fail(PullFault.URL, error.reason)
+                self._report(job, 0.0)
+            return None
+
+    # --- one pull, in a thread of its broker
+
+    def _run(self, job: _Job, url: ParsedUrl) -> None:
+        started = time.monotonic()
+        try:
+            self._pull(job, url)
+            job.complete = True
+        except _Failed as failed:
+            job.fail(failed.fault, failed.reason)
+        except ValidatorError as error:
+            job.fail(_fault_of(error, job), str(error))
+        except Exception as error:  # ours, and it must not look like an answer that never came
+            job.fail(PullFault.BODY, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            job.forget_pages()
+            self._report(job, time.monotonic() - started)
+
+    def _report(self, job: _Job, seconds: float) -> None:
+        if self._on_pull is not None and not job.reported:
+            job.reported = True
+            self._on_pull(
+                PullMetrics(
+                    job.broker.address,
+                    job.part,
+                    job.count,
+                    job.size,
+                    job.pages,
+                    seconds,
+                    job.fault,
+                    job.unchanged,
+                )
+            )
+
+    def _pull(self, job: _Job, url: ParsedUrl) -> None:
+        """All that the broker has of the window; what it keeps back is named, and the rest is read nevertheless."""
+        reading = Reading.of_window(job.window)
+        while reading.todo:
+            if job.pages >= self._limits.pages:
+                raise _Failed(PullFault.PAGING, f"more than {self._limits.pages} pages")
+            asked = reading.todo.popleft()
+            page = self._page(job, url, asked)
+            job.pages += 1
+            if job.unchanged:
+                return
+            try:
+                reading.take(asked, page)
+            except NoProgress as error:
+                raise _Failed(PullFault.PAGING, str(error)) from error
+        if reading.gaps:
+            first, *others = reading.gaps
+            more = f", and {len(others)} more ranges" if others else ""
+            unheeded = first.page.ending in (Ending.MEASURED, Ending.PROVED)
+            raise _Failed(PullFault.PAGING if unheeded else PullFault.CUT, f"not whole from {first}{more}")
+
+    def _page(self, job: _Job, url: ParsedUrl, asked: Range) -> Page:
+        """One page, asked for in the broker's dialect, or in one after the other until it answers."""
+        dialects, understood = self._brokers.dialects_of(job.broker.url)
+        refusals: list[tuple[Dialect, _OtherDialect]] = []
+        blank: tuple[Dialect, Page] | None = None
+        for dialect in dialects:
+            known = understood and dialect is dialects[0]
+            try:
+                page = self._ask_patiently(job, url, dialect, asked, known)
+            except _OtherDialect as error:
+                refusals.append((dialect, error))
+                continue
+            except _Failed as error:
+                if error.fault is PullFault.BALANCE:
+                    self._brokers.understood(job.broker.url, dialect)
+                raise
+            if page.blank and not known:
+                blank = blank or (dialect, page)
+                continue
+            self._brokers.understood(job.broker.url, dialect)
+            return page
+        if blank is not None:
+            self._brokers.understood(job.broker.url, blank[0])
+            return blank[1]
+        telling = refusals[0] if understood else max(refusals, key=lambda refusal: refusal[1].says)
+        self._brokers.refused(job.broker.url, telling[0])
+        raise _Failed(telling[1].fault, telling[1].reason)
+
+    def _ask_patiently(self, job: _Job, url: ParsedUrl, dialect: Dialect, asked: Range, known: bool) -> Page:
+        """The answer to one request, asked again where the broker wants to be left alone for a while."""
+        pace = self._brokers.pace_of(job.broker.url)
+        tries = 0
+        while True:
+            rest_s = pace.rest_s()
+            if rest_s > 0:
+                if tries >= MAX_TRIES or rest_s > min(PATIENCE_S, job.until - MIN_S - time.monotonic()):
+                    raise _Failed(PullFault.THROTTLED, f"{pace.reason}: it is left alone for {rest_s:.0f} s more")
+                time.sleep(rest_s)
+            tries += 1
+            try:
+                return self._ask(job, url, dialect, asked, known)
+            except _Throttled as error:
+                pace.refused(f"it said {error.status}", error.asked_s)
+
+    def _ask(self, job: _Job, url: ParsedUrl, dialect: Dialect, asked: Range, known: bool) -> Page:
+        stream_id, partition = job.part
+        target = (
+            f"/{dialect.prefix}/{quote(stream_id, safe='')}/data/partitions/{partition}/range"
+            f"?fromTimestamp={asked.start.timestamp_ms}&fromSequenceNumber={asked.start.sequence_number}"
+            f"&toTimestamp={asked.end.timestamp_ms}&toSequenceNumber={asked.end.sequence_number}&format=raw"
+        )
+        headers = [("Authorization", self._logins[dialect.hex_password]), ("Accept-Encoding", self._accept_encoding)]
+        tag = job.etag if job.pages == 0 else None
+        if tag is not None:
+            headers.append(("If-None-Match", tag))
+        seconds = job.until - time.monotonic()
+        if job.stopped or seconds < MIN_S:
+            raise _Failed(PullFault.DEADLINE, "the time for this window is over")
+        job.begin_page()
+        begun = False
+        try:
+            with self._http.stream(
+                "GET", url, target, max_bytes=self._limits.page_bytes, deadline_s=seconds, headers=headers
+            ) as answer:
+                if answer.status == 304 and tag is not None:
+                    job.unchanged = True
+                    job.new_etag = tag
+                    return Page(0, 0, None, Ending.LAST_PAGE)
+                if answer.status != 200:
+                    raise _refusal(answer)
+                begun = True
+                if job.pages == 0:
+                    job.new_etag = _etag(answer)
+                return self._read(job, answer)
+        except (MalformedInput, RemoteFault, TransientError) as error:
+            if begun and _is_cut(error, job):
+                return Page(job.rows, job.fresh, job.last_position(), Ending.CUT, reason=str(error))
+            if begun and job.rows == 0 and error.fields.get("field") in ("metadata", "frame"):
+                self._brokers.doubt(job.broker.url)
+                if not known:
+                    raise _OtherDialect(_fault_of(error, job), str(error), says=1) from error
+            if "status" in error.fields:
+                raise _OtherDialect(PullFault.REDIRECT, str(error), says=1) from error
+            raise
+
+    def _read(self, job: _Job, answer: OpenAnswer) -> Page:
+        """Hand the records over while they come, and say how the answer ends."""
+        before = job.size
+        chunks = _counted(job, answer.chunks)
+        kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/octet-stream":
+            read_frames(chunks, job.take_page)
+            measured = "content-length" in answer.headers
+            ending = Ending.MEASURED if measured else Ending.PROVED if answer.framed else Ending.OPEN
+            first = position_of(job.first, job.form) if job.first is not None and job.pages > 0 else None
+            return Page(job.rows, job.fresh, job.last_position(), ending, first)
+        try:
+            following = read_lines(chunks, job.take_page)
+        except MalformedInput as error:
+            nothing = error.fields["field"] == "metadata" and job.size == before
+            if nothing and not kind and answer.framed:  # how newer brokers say that there is nothing
+                return Page(0, 0, None, Ending.PROVED, blank=True)
+            raise
+        ending = Ending.LAST_PAGE if following is None else Ending.NEXT_PAGE
+        return Page(job.rows, job.fresh, None, ending, following=following)
+
+
+class _OtherDialect(_Failed):
+    """A refusal that another path or password may not get. ``says``: how much it tells, 0 for nothing."""
+
+    def __init__(self, fault: PullFault, reason: str, *, says: int) -> None:
+        super().__init__(fault, reason)
+        self.says = says
+
+
+class _Throttled(Exception):
+    """The broker wants to be left alone, for ``asked_s`` seconds where it says so."""
+
+    def __init__(self, status: int, asked_s: float) -> None:
+        super().__init__(status)
+        self.status = status
+        self.asked_s = asked_s
+
+
+def _refusal(answer: OpenAnswer) -> Exception:
+    """What a status other than 200 and 304 means. Reads a little of the body."""
+    if answer.status in (429, 503):
+        return _Throttled(answer.status, retry_after_s(answer.headers))
+    if answer.status in (404, 405):
+        return _OtherDialect(PullFault.STATUS, f"{answer.status}: no such path", says=0)
+    if answer.status in (401, 403):
+        return _OtherDialect(PullFault.LOGIN, f"{answer.status}: the login of the query key was refused", says=2)
+    text = b""
+    for chunk in answer.chunks:
+        text += chunk[: MAX_ERROR_BYTES - len(text)]
+        if len(text) >= MAX_ERROR_BYTES:
+            break
+    shown = re.sub(r"[^ -~]", "?", text[:200].decode("ascii", "replace"))
+    if answer.status == 400 and b"Not enough balance" in text:
+        return _Failed(PullFault.BALANCE, "the query key has no balance in QueryManager")
+    return _OtherDialect(PullFault.STATUS, f"{answer.status}: {shown}", says=3)
+
+
+def _is_cut(error: ValidatorError, job: _Job) -> bool:
+    """Whether an answer that had begun ended too early, as far as the broker is concerned, with time left to ask on."""
+    if time.monotonic() >= job.until - MIN_S:
+        return False
+    if isinstance(error, MalformedInput):
+        return bool(error.fields.get("cut"))
+    if isinstance(error, TransientError):
+        return job.fresh > 0
+    return "bytes" not in error.fields
+
+
+def _counted(job: _Job, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        job.size += len(chunk)
+        job.budget.take(len(chunk), 0)
+        yield chunk
+
+
+def _etag(answer: OpenAnswer) -> str | None:
+    """The answer's entity tag, if it is one that can be sent back."""
+    tag = answer.headers.get("etag", "")
+    return tag if re.fullmatch(r'(?:W/)?"[!#-~]{1,200}"', tag) else None
+
+
+def _fault_of(error: ValidatorError, job: _Job) -> PullFault:
+    """Name of what ``validator.net.http.client`` or ``pages`` refused."""
+    if isinstance(error, MalformedInput):
+        by_field = {"url": PullFault.URL, "body": PullFault.BODY, "frame": PullFault.SHAPE, "metadata": PullFault.SHAPE}
+        return by_field.get(str(error.fields.get("field")), PullFault.SHAPE)
+    if isinstance(error, TransientError):
+        return PullFault.DEADLINE if time.monotonic() >= job.until - MIN_S else PullFault.CONNECTION
+    if isinstance(error, RemoteFault):
+        if "status" in error.fields:
+            return PullFault.REDIRECT
+        return PullFault.TOO_SLOW if "bytes" in error.fields else PullFault.CUT
+    return PullFault.CONNECTION

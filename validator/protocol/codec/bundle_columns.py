@@ -1,0 +1,164 @@
+"""Columns of a bundle file: a record as a row, and rows as records again.
+
+    stream_id             text                     new_group_key_id      text, null if there is none
+    partition             uint8                    new_group_key         bytes, null if there is none
+    timestamp             timestamp, ms, UTC       content               bytes, exactly as signed
+    sequence_number       int32                    signature_type        uint8
+    publisher_id          bytes                    signature             bytes, low s
+    msg_chain_id          text                     late                  bool: of the late set, not of its window
+    prev_timestamp        timestamp, null if none
+    prev_sequence_number  int32, null if none
+    message_type          uint8
+    content_type          uint8
+    encryption_type       uint8
+    group_key_id          text, null if none
+
+A row that is not late belongs to the window in which its timestamp lies, so ``late`` is all a reader needs to rebuild
+the root of every entry. Rows are in canonical order over the whole bundle. Only stream id, partition and timestamp
+have statistics: they are what queries select by. There is no index and no declaration of an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from validator.protocol.codec.message import check_message, record_of_read
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import (
+    ContentType,
+    EncryptionType,
+    Message,
+    MessageRef,
+    MessageType,
+    NewGroupKey,
+    Record,
+    SignatureType,
+)
+
+_TIME = pa.timestamp("ms", tz="UTC")
+_NULLABLE = frozenset({"prev_timestamp", "prev_sequence_number", "group_key_id", "new_group_key_id", "new_group_key"})
+_TYPES: dict[str, Any] = {
+    "stream_id": pa.string(),
+    "partition": pa.uint8(),
+    "timestamp": _TIME,
+    "sequence_number": pa.int32(),
+    "publisher_id": pa.binary(),
+    "msg_chain_id": pa.string(),
+    "prev_timestamp": _TIME,
+    "prev_sequence_number": pa.int32(),
+    "message_type": pa.uint8(),
+    "content_type": pa.uint8(),
+    "encryption_type": pa.uint8(),
+    "group_key_id": pa.string(),
+    "new_group_key_id": pa.string(),
+    "new_group_key": pa.binary(),
+    "content": pa.binary(),
+    "signature_type": pa.uint8(),
+    "signature": pa.binary(),
+    "late": pa.bool_(),
+}
+SCHEMA = pa.schema([pa.field(name, kind, nullable=name in _NULLABLE) for name, kind in _TYPES.items()])
+COLUMNS = tuple(_TYPES)
+STATISTICS = ("stream_id", "partition", "timestamp")
+ENCODINGS = {
+    "timestamp": "DELTA_BINARY_PACKED",
+    "prev_timestamp": "DELTA_BINARY_PACKED",
+    "content": "DELTA_LENGTH_BYTE_ARRAY",
+    "signature": "DELTA_LENGTH_BYTE_ARRAY",
+}
+"""Columns whose values do not repeat; all others but ``late`` are dictionary-encoded."""
+DICTIONARY = tuple(name for name in COLUMNS if name not in ENCODINGS and name != "late")
+
+Row = tuple[bool, Record]
+"""(late, record)."""
+
+
+def make_table(rows: Sequence[Row]) -> Any:
+    """An Arrow table of the rows, in their order."""
+    columns: list[list[Any]] = [[] for _ in COLUMNS]
+    for late, record in rows:
+        for column, value in zip(columns, _values(record.message, late), strict=True):
+            column.append(value)
+    arrays = [
+        pa.array(column, type=pa.int64() if kind == _TIME else kind).cast(kind)
+        for column, kind in zip(columns, _TYPES.values(), strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _values(m: Message, late: bool) -> tuple[Any, ...]:
+    prev, key = m.prev, m.new_group_key
+    return (
+        m.stream_id,
+        m.partition,
+        m.timestamp_ms,
+        m.sequence_number,
+        m.publisher_id,
+        m.msg_chain_id,
+        None if prev is None else prev.timestamp_ms,
+        None if prev is None else prev.sequence_number,
+        int(m.message_type),
+        int(m.content_type),
+        int(m.encryption_type),
+        m.group_key_id,
+        None if key is None else key.id,
+        None if key is None else key.data,
+        m.content,
+        int(m.signature_type),
+        m.signature,
+        late,
+    )
+
+
+def read_batch(batch: Any) -> Iterator[Row]:
+    """The rows of one Arrow batch of ``SCHEMA``, each field checked as any message from outside.
+
+    Raises:
+        MalformedInput: names the column or the message's field.
+    """
+    columns = []
+    for name, kind in _TYPES.items():
+        column = batch.column(name)
+        if name not in _NULLABLE and column.null_count:
+            raise MalformedInput(f"column {name}", "holds null")
+        try:
+            columns.append((column.cast(pa.int64()) if kind == _TIME else column).to_pylist())
+        except UnicodeDecodeError as error:
+            raise MalformedInput(f"column {name}", "not UTF-8") from error
+    for values in zip(*columns, strict=True):
+        message = _message(values)
+        check_message(message)
+        yield values[-1], record_of_read(message)
+
+
+def _message(values: tuple[Any, ...]) -> Message:
+    prev_timestamp, prev_sequence = values[6], values[7]
+    key_id, key = values[12], values[13]
+    if (prev_timestamp is None) is not (prev_sequence is None):
+        raise MalformedInput("column prev_timestamp", "null without prev_sequence_number, or the other way round")
+    if (key_id is None) is not (key is None):
+        raise MalformedInput("column new_group_key", "null without new_group_key_id, or the other way round")
+    try:
+        kinds = MessageType(values[8]), ContentType(values[9]), EncryptionType(values[10]), SignatureType(values[15])
+    except ValueError as error:
+        raise MalformedInput("column type", str(error)) from error
+    return Message(
+        stream_id=values[0],
+        partition=values[1],
+        timestamp_ms=values[2],
+        sequence_number=values[3],
+        publisher_id=values[4],
+        msg_chain_id=values[5],
+        prev=None if prev_timestamp is None else MessageRef(prev_timestamp, prev_sequence),
+        message_type=kinds[0],
+        content_type=kinds[1],
+        encryption_type=kinds[2],
+        group_key_id=values[11],
+        new_group_key=None if key is None else NewGroupKey(key_id, key),
+        content=values[14],
+        signature_type=kinds[3],
+        signature=values[16],
+    )

@@ -1,0 +1,165 @@
+"""The manifest: canonical description of a bundle; and the bundle root.
+
+    header     ["header/1", config_digest, number, previous_root, first_ms, last_ms]
+    certified  [outcome bytes, certificate bytes]
+    manifest   ["manifest/1", header bytes, config preimage, [certified…], certified (late), ledger bytes,
+                [codec versions]]
+    ledger     ["ledger/1", [[number, [[stream, amount]…], [[consumer, amount]…], [[node, amount]…]]…],
+                [[stream, amount]…], [[consumer, broker, bytes]…]]
+
+Bundle root = RFC 9162 root over: header, the windows' outcome digests in order, the late set's outcome digest; each
+leaf is H(0x00 || data). ``ledger`` is the one before this bundle's report: the previous report's ledger root covers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from validator.protocol.codec import cbor
+from validator.protocol.codec.cbor import read_blob, read_bytes, read_u63, read_u64
+from validator.protocol.codec.outcome import decode_outcome, encode_outcome
+from validator.protocol.codec.statement import decode_quorum, encode_quorum
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import hash_leaf, hash_object
+from validator.protocol.merkle import compute_root
+from validator.protocol.model import Address, BundleHeader, Certified, Digest, InFlight, Ledger, Manifest, Root
+
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_LEDGER_BYTES = 8 << 20
+
+
+def encode_header(h: BundleHeader) -> bytes:
+    return cbor.encode_object("header/1", h.config_digest, h.number, h.previous_root, h.first_ms, h.last_ms)
+
+
+def decode_header(data: bytes) -> BundleHeader:
+    """Inverse of ``encode_header``. Raises MalformedInput."""
+    f = cbor.decode_object(data, "header/1", 5, max_bytes=256)
+    return BundleHeader(
+        Digest(read_bytes(f[0], 32, "header.config_digest")),
+        read_u64(f[1], "header.number"),
+        Root(read_bytes(f[2], 32, "header.previous_root")),
+        read_u64(f[3], "header.first_ms"),
+        read_u64(f[4], "header.last_ms"),
+    )
+
+
+def bundle_leaves(header: BundleHeader, windows: Sequence[Digest], late: Digest) -> list[Digest]:
+    """Leaf hashes of the bundle root's tree; ``windows`` and ``late`` are outcome digests."""
+    return [hash_leaf(encode_header(header)), *(hash_leaf(d) for d in windows), hash_leaf(late)]
+
+
+def bundle_root(header: BundleHeader, windows: Sequence[Digest], late: Digest) -> Root:
+    return compute_root(bundle_leaves(header, windows, late))
+
+
+def manifest_root(manifest: Manifest) -> Root:
+    """The bundle root that a manifest implies, all digests recomputed."""
+    digests = [hash_object(encode_outcome(c.outcome)) for c in manifest.windows]
+    return bundle_root(manifest.header, digests, hash_object(encode_outcome(manifest.late.outcome)))
+
+
+def encode_manifest(m: Manifest) -> bytes:
+    return cbor.encode_object(
+        "manifest/1",
+        encode_header(m.header),
+        m.config_preimage,
+        [_encode_certified(c) for c in m.windows],
+        _encode_certified(m.late),
+        m.ledger,
+        list(m.codec_versions),
+    )
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Inverse of ``encode_manifest``; roots and certificates are not checked here. Raises MalformedInput."""
+    f = cbor.decode_object(data, "manifest/1", 6, max_bytes=MAX_MANIFEST_BYTES)
+    if not isinstance(f[1], bytes) or not isinstance(f[4], bytes):
+        raise MalformedInput("manifest", "config preimage and ledger must be byte strings")
+    if not isinstance(f[2], list) or not f[2]:
+        raise MalformedInput("manifest.windows", "no windows")
+    if not isinstance(f[5], list) or any(type(v) is not int for v in f[5]):
+        raise MalformedInput("manifest.codec_versions", "not a list of integers")
+    return Manifest(
+        header=decode_header(read_blob(f[0], "manifest.header")),
+        config_preimage=f[1],
+        windows=tuple(_decode_certified(c) for c in f[2]),
+        late=_decode_certified(f[3]),
+        ledger=f[4],
+        codec_versions=tuple(f[5]),
+    )
+
+
+def encode_ledger(ledger: Ledger) -> bytes:
+    """Canonical bytes of a ledger: three sorted maps, zero values left out."""
+    return cbor.encode_object(
+        "ledger/1",
+        [
+            [r.number, _encode_amounts(r.streams), _encode_amounts(r.consumers), _encode_amounts(r.nodes)]
+            for r in sorted(ledger.in_flight, key=lambda r: r.number)
+        ],
+        _encode_amounts(ledger.owed or {}),
+        [[consumer, broker, n] for (consumer, broker), n in sorted((ledger.cumulative or {}).items()) if n],
+    )
+
+
+def ledger_root(ledger: Ledger) -> Digest:
+    return hash_object(encode_ledger(ledger))
+
+
+def decode_ledger(data: bytes) -> Ledger:
+    """Inverse of ``encode_ledger``. Raises MalformedInput."""
+    f = cbor.decode_object(data, "ledger/1", 3, max_bytes=MAX_LEDGER_BYTES)
+    try:
+        ledger = Ledger(
+            in_flight=tuple(
+                InFlight(
+                    _count(number),
+                    {_text(k): cbor.unpack_amount(v, "ledger") for k, v in streams},
+                    {_address(k): cbor.unpack_amount(v, "ledger") for k, v in consumers},
+                    {_address(k): cbor.unpack_amount(v, "ledger") for k, v in nodes},
+                )
+                for number, streams, consumers, nodes in f[0]
+            ),
+            owed={_text(k): cbor.unpack_amount(v, "ledger") for k, v in f[1]},
+            cumulative={(_address(c), _address(b)): _count(n) for c, b, n in f[2]},
+        )
+        again = encode_ledger(ledger)
+    except (TypeError, ValueError) as error:
+        raise MalformedInput("ledger", f"fields do not fit: {error}") from error
+    if again != data or len({r.number for r in ledger.in_flight}) != len(ledger.in_flight):
+        raise MalformedInput("ledger", "not sorted, something twice, or with zero values")
+    return ledger
+
+
+def _encode_amounts(amounts: Any) -> list[Any]:
+    key = (lambda item: item[0].encode()) if all(isinstance(k, str) for k in amounts) else (lambda item: item[0])
+    return [[k, cbor.pack_amount(v)] for k, v in sorted(amounts.items(), key=key) if v]
+
+
+def _encode_certified(c: Certified) -> list[Any]:
+    return [encode_outcome(c.outcome), encode_quorum(c.certificate)]
+
+
+def _decode_certified(item: Any) -> Certified:
+    if not isinstance(item, list) or len(item) != 2:
+        raise MalformedInput("manifest.windows", "not pairs of outcome and certificate")
+    return Certified(
+        decode_outcome(read_blob(item[0], "manifest.outcome")),
+        decode_quorum(read_blob(item[1], "manifest.certificate")),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise MalformedInput("ledger", "stream id is not text")
+    return value
+
+
+def _count(value: Any) -> int:
+    return read_u63(value, "ledger")
+
+
+def _address(value: Any) -> Address:
+    return Address(read_bytes(value, 20, "ledger"))

@@ -1,0 +1,260 @@
+"""Canonical bytes of what is agreed on: entries, observations, outcomes; and the roots over entries.
+
+    entry        ["entry/1", stream_id, partition, root, count, signed_bytes, canonical_bytes, flags]
+    observation  ["observation/1", kind, number, set_root, count, signed_bytes,
+                  [[stream, partition]…], [[broker, served, missed]…], [digest…], price | null, observer]
+    outcome      ["outcome/1", kind, number, block_number, block_hash, [entry fields…]…, root, price,
+                  [[broker, served, missed]…], [observation digest…],
+                  [[stream, partition, first leaf, second leaf]…], evidence_count]
+
+Lists are sorted here and must be sorted when read: entries and partitions by (UTF-8 of stream id, partition),
+shares by broker, digests by bytes. Prices are minimal big-endian byte strings. Vectors: tests/vectors/outcome.json.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from validator.protocol.codec import cbor
+from validator.protocol.codec.cbor import read_bytes, read_u64
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.hashing import hash_leaf, hash_object
+from validator.protocol.merkle import compute_root
+from validator.protocol.model import (
+    Address,
+    BrokerShare,
+    Digest,
+    Equivocation,
+    Flag,
+    InstanceId,
+    InstanceKind,
+    Observation,
+    Outcome,
+    PartitionEntry,
+    Root,
+    StreamPart,
+)
+
+MAX_OBSERVATION_BYTES = 4 << 20
+MAX_OUTCOME_BYTES = 16 << 20
+MAX_ENTRIES_BYTES = 16 << 20
+
+
+def part_order(part: StreamPart) -> tuple[bytes, int]:
+    """Sort key of stream partitions: UTF-8 bytes of the id, then the partition."""
+    return (part[0].encode(), part[1])
+
+
+def entry_order(entry: PartitionEntry) -> tuple[bytes, int]:
+    return part_order(entry.stream_part)
+
+
+# --- entries and their roots ----------------------------------------------------------------------
+
+
+def encode_entry(entry: PartitionEntry) -> bytes:
+    return cbor.encode_object("entry/1", *_entry_fields(entry, entry.flags))
+
+
+def entries_root(entries: Sequence[PartitionEntry]) -> Root:
+    """RFC 9162 root over the entries, flags included, in canonical order: the root of an outcome."""
+    return compute_root([hash_leaf(encode_entry(e)) for e in sorted(entries, key=entry_order)])
+
+
+def set_root(entries: Sequence[PartitionEntry]) -> Root:
+    """The same with all flags zero: names the set of messages behind the entries. Empty entries do not count."""
+    return compute_root(
+        [
+            hash_leaf(cbor.encode_object("entry/1", *_entry_fields(e, Flag(0))))
+            for e in sorted(entries, key=entry_order)
+            if e.count
+        ]
+    )
+
+
+def encode_entries(entries: Sequence[PartitionEntry]) -> bytes:
+    """The list of entries of a set, as peers exchange it."""
+    return cbor.encode_object("entries/1", [_entry_fields(e, e.flags) for e in sorted(entries, key=entry_order)])
+
+
+def decode_entries(data: bytes) -> tuple[PartitionEntry, ...]:
+    """Inverse of ``encode_entries``. Raises MalformedInput."""
+    (items,) = cbor.decode_object(data, "entries/1", 1, max_bytes=MAX_ENTRIES_BYTES)
+    return _read_entries(_list(items, "entries"), "entries")
+
+
+# --- observations ---------------------------------------------------------------------------------
+
+
+def encode_observation(observation: Observation) -> bytes:
+    o = observation
+    return cbor.encode_object(
+        "observation/1",
+        int(o.instance.kind),
+        o.instance.number,
+        o.set_root,
+        o.count,
+        o.signed_bytes,
+        [list(part) for part in sorted(o.incomplete, key=part_order)],
+        [[s.broker, s.served, s.missed] for s in sorted(o.shares, key=lambda s: s.broker)],
+        sorted(o.erc1271),
+        None if o.price is None else cbor.pack_amount(o.price),
+        o.observer,
+    )
+
+
+def observation_digest(observation: Observation) -> Digest:
+    return hash_object(encode_observation(observation))
+
+
+def decode_observation(data: bytes) -> Observation:
+    """Inverse of ``encode_observation``. Raises MalformedInput naming the field."""
+    f = cbor.decode_object(data, "observation/1", 10, max_bytes=MAX_OBSERVATION_BYTES)
+    observation = Observation(
+        instance=_read_instance(f[0], f[1]),
+        set_root=Root(read_bytes(f[2], 32, "set_root")),
+        count=read_u64(f[3], "count"),
+        signed_bytes=read_u64(f[4], "signed_bytes"),
+        incomplete=tuple(_read_part(p) for p in _list(f[5], "incomplete")),
+        shares=_read_shares(f[6]),
+        erc1271=tuple(Digest(read_bytes(d, 32, "erc1271")) for d in _list(f[7], "erc1271")),
+        price=None if f[8] is None else cbor.unpack_amount(f[8], "price"),
+        observer=Address(read_bytes(f[9], 20, "observer")),
+    )
+    _require_sorted([part_order(p) for p in observation.incomplete], "incomplete")
+    _require_sorted(list(observation.erc1271), "erc1271")
+    return observation
+
+
+# --- outcomes -------------------------------------------------------------------------------------
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    o = outcome
+    if o.root != entries_root(o.entries):
+        raise InvariantError("outcome root does not follow from its entries")
+    return cbor.encode_object(
+        "outcome/1",
+        int(o.instance.kind),
+        o.instance.number,
+        o.block_number,
+        o.block_hash,
+        [_entry_fields(e, e.flags) for e in sorted(o.entries, key=entry_order)],
+        o.root,
+        cbor.pack_amount(o.price),
+        [[s.broker, s.served, s.missed] for s in sorted(o.shares, key=lambda s: s.broker)],
+        sorted(o.observations),
+        [[e.stream_id, e.partition, e.first, e.second] for e in sorted(o.evidence, key=_evidence_order)],
+        o.evidence_count,
+    )
+
+
+def outcome_digest(outcome: Outcome) -> Digest:
+    return hash_object(encode_outcome(outcome))
+
+
+def decode_outcome(data: bytes) -> Outcome:
+    """Inverse of ``encode_outcome``; the root is recomputed.
+
+    Raises:
+        MalformedInput: names the field and the reason.
+    """
+    f = cbor.decode_object(data, "outcome/1", 11, max_bytes=MAX_OUTCOME_BYTES)
+    outcome = Outcome(
+        instance=_read_instance(f[0], f[1]),
+        block_number=read_u64(f[2], "block_number"),
+        block_hash=Digest(read_bytes(f[3], 32, "block_hash")),
+        entries=_read_entries(_list(f[4], "entries"), "entries"),
+        root=Root(read_bytes(f[5], 32, "root")),
+        price=cbor.unpack_amount(f[6], "price"),
+        shares=_read_shares(f[7]),
+        observations=tuple(Digest(read_bytes(d, 32, "observations")) for d in _list(f[8], "observations")),
+        evidence=tuple(_read_evidence(e) for e in _list(f[9], "evidence")),
+        evidence_count=read_u64(f[10], "evidence_count"),
+    )
+    _require_sorted(list(outcome.observations), "observations")
+    _require_sorted([_evidence_order(e) for e in outcome.evidence], "evidence")
+    if outcome.root != entries_root(outcome.entries):
+        raise MalformedInput("outcome.root", "does not follow from the entries")
+    return outcome
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _entry_fields(entry: PartitionEntry, flags: Flag) -> list[Any]:
+    e = entry
+    return [e.stream_id, e.partition, e.root, e.count, e.signed_bytes, e.canonical_bytes, int(flags)]
+
+
+def _read_entries(items: list[Any], what: str) -> tuple[PartitionEntry, ...]:
+    entries = []
+    for item in items:
+        f = _list(item, what, 7)
+        flags = read_u64(f[6], f"{what}.flags")
+        if flags > 15:
+            raise MalformedInput(f"{what}.flags", f"unknown flag in {flags}")
+        entries.append(
+            PartitionEntry(
+                *_read_part(f[:2]),
+                Root(read_bytes(f[2], 32, f"{what}.root")),
+                read_u64(f[3], f"{what}.count"),
+                read_u64(f[4], f"{what}.signed_bytes"),
+                read_u64(f[5], f"{what}.canonical_bytes"),
+                Flag(flags),
+            )
+        )
+    _require_sorted([entry_order(e) for e in entries], what)
+    return tuple(entries)
+
+
+def _read_shares(items: Any) -> tuple[BrokerShare, ...]:
+    shares = []
+    for item in _list(items, "shares"):
+        f = _list(item, "shares", 3)
+        shares.append(
+            BrokerShare(
+                Address(read_bytes(f[0], 20, "shares.broker")), read_u64(f[1], "served"), read_u64(f[2], "missed")
+            )
+        )
+    _require_sorted([s.broker for s in shares], "shares")
+    return tuple(shares)
+
+
+def _read_evidence(item: Any) -> Equivocation:
+    f = _list(item, "evidence", 4)
+    first, second = Digest(read_bytes(f[2], 32, "evidence.first")), Digest(read_bytes(f[3], 32, "evidence.second"))
+    if not first < second:
+        raise MalformedInput("evidence", "the two leaves are not in ascending order")
+    return Equivocation(*_read_part(f[:2]), first, second)
+
+
+def _evidence_order(e: Equivocation) -> tuple[bytes, int, bytes, bytes]:
+    return (e.stream_id.encode(), e.partition, e.first, e.second)
+
+
+def _read_instance(kind: Any, number: Any) -> InstanceId:
+    try:
+        return InstanceId(InstanceKind(read_u64(kind, "instance.kind")), read_u64(number, "instance.number"))
+    except ValueError:
+        raise MalformedInput("instance.kind", f"{kind} is unknown") from None
+
+
+def _read_part(item: Any) -> StreamPart:
+    f = _list(item, "partition", 2)
+    if not isinstance(f[0], str) or not 0 < len(f[0].encode()) <= 256:
+        raise MalformedInput("stream_id", "not a text of 1 to 256 bytes")
+    return (f[0], read_u64(f[1], "partition"))
+
+
+def _list(value: Any, what: str, size: int | None = None) -> list[Any]:
+    if not isinstance(value, list) or (size is not None and len(value) != size):
+        raise MalformedInput(what, "not a list" if size is None else f"not a list of {size}")
+    return value
+
+
+def _require_sorted(keys: Sequence[Any], what: str) -> None:
+    if any(not a < b for a, b in itertools.pairwise(keys)):
+        raise MalformedInput(what, "not in strictly ascending order")

@@ -1,0 +1,300 @@
+"""The footer of a Parquet file, read strictly: it has the fields that a bundle's file may have, each once.
+
+The footer is a thrift struct in the compact protocol. The common libraries skip fields that they do not know, and some
+end the whole process on a number they do not expect; so the footer of a foreign file is read here first, and only a
+sound one is handed on. The tables below are all that a bundle needs of parquet-format 2.x: no index, no bloom filter,
+no encryption, no declared order, no other file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from validator.protocol.errors import MalformedInput
+
+MAX_ITEMS = 1 << 20
+"""Items in all lists together."""
+MAX_NAME_BYTES = 256
+ZSTD = 6
+_TYPES = range(8)
+_ENCODINGS = range(10)
+
+Kind: TypeAlias = "str | list[Kind] | dict[int, tuple[str, Kind]]"
+"""A scalar by name, a list of one kind, or a struct: (name, kind) by field id."""
+
+_EMPTY: Kind = {}
+_STATISTICS: Kind = {
+    1: ("max", "binary"),
+    2: ("min", "binary"),
+    3: ("null_count", "i64"),
+    5: ("max_value", "binary"),
+    6: ("min_value", "binary"),
+    7: ("is_max_value_exact", "bool"),
+    8: ("is_min_value_exact", "bool"),
+}
+_SIZE_STATISTICS: Kind = {
+    1: ("unencoded_bytes", "i64"),
+    2: ("repetition_levels", ["i64"]),
+    3: ("definition_levels", ["i64"]),
+}
+_COLUMN: Kind = {
+    1: ("type", "i32"),
+    2: ("encodings", ["i32"]),
+    3: ("path", ["binary"]),
+    4: ("codec", "i32"),
+    5: ("num_values", "i64"),
+    6: ("uncompressed_bytes", "i64"),
+    7: ("compressed_bytes", "i64"),
+    9: ("data_page_offset", "i64"),
+    11: ("dictionary_page_offset", "i64"),
+    12: ("statistics", _STATISTICS),
+    13: ("encoding_stats", [{1: ("page_type", "i32"), 2: ("encoding", "i32"), 3: ("count", "i32")}]),
+    16: ("size_statistics", _SIZE_STATISTICS),
+}
+_ROW_GROUP: Kind = {
+    1: ("columns", [{2: ("file_offset", "i64"), 3: ("meta_data", _COLUMN)}]),
+    2: ("total_byte_size", "i64"),
+    3: ("num_rows", "i64"),
+    5: ("file_offset", "i64"),
+    6: ("total_compressed_size", "i64"),
+    7: ("ordinal", "i16"),
+}
+_LOGICAL: Kind = {
+    1: ("string", _EMPTY),
+    8: ("timestamp", {1: ("is_adjusted", "bool"), 2: ("unit", {1: ("millis", _EMPTY)})}),
+    10: ("integer", {1: ("bits", "i8"), 2: ("signed", "bool")}),
+}
+_SCHEMA_ELEMENT: Kind = {
+    1: ("type", "i32"),
+    3: ("repetition", "i32"),
+    4: ("name", "binary"),
+    5: ("num_children", "i32"),
+    6: ("converted_type", "i32"),
+    10: ("logical_type", _LOGICAL),
+}
+_FILE: Kind = {
+    1: ("version", "i32"),
+    2: ("schema", [_SCHEMA_ELEMENT]),
+    3: ("num_rows", "i64"),
+    4: ("row_groups", [_ROW_GROUP]),
+    5: ("key_values", [{1: ("key", "binary"), 2: ("value", "binary")}]),
+    6: ("created_by", "binary"),
+    7: ("column_orders", [{1: ("type_order", _EMPTY)}]),
+}
+_REFUSED = {
+    ("footer", 8): "encryption",
+    ("footer", 9): "encryption",
+    ("footer.row_groups", 4): "a declared order",
+    ("footer.row_groups.columns", 1): "another file",
+    ("footer.row_groups.columns", 4): "an index",
+    ("footer.row_groups.columns", 6): "an index",
+    ("footer.row_groups.columns", 8): "encryption",
+    ("footer.row_groups.columns.meta_data", 8): "keys of its own",
+    ("footer.row_groups.columns.meta_data", 10): "an index",
+    ("footer.row_groups.columns.meta_data", 14): "a bloom filter",
+    ("footer.row_groups.columns.meta_data.statistics", 4): "a number of distinct values",
+}
+"""What Parquet knows and a bundle does not have."""
+_CODES = {"i8": 3, "i16": 4, "i32": 5, "i64": 6, "binary": 8}
+_BITS = {"i16": 16, "i32": 32, "i64": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One column of one row group. ``start``: offset of its first page; statistics by their names above."""
+
+    name: str
+    values: int
+    start: int
+    compressed_bytes: int
+    uncompressed_bytes: int
+    statistics: Mapping[str, Any] | None
+    size_statistics: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One row group."""
+
+    rows: int
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What a bundle's reader needs of a footer."""
+
+    rows: int
+    groups: tuple[Group, ...]
+    keys: tuple[tuple[bytes, bytes], ...]
+    columns: tuple[str, ...]
+
+
+def parse_footer(data: bytes) -> Footer:
+    """Read a footer of bounded size.
+
+    Raises:
+        MalformedInput: cut short, trailing bytes, a field that a bundle does not have, or a number out of range.
+    """
+    reader = _Reader(data)
+    file = reader.struct(_FILE, "footer")
+    reader.end()
+    schema = _take(file, "schema", "footer")
+    _require(0 < len(schema) <= 1024, "schema", "no columns, or too many")
+    columns = tuple(_name(_take(element, "name", "schema"), "schema") for element in schema[1:])
+    _require(schema[0].get("num_children") == len(columns), "schema", "not one row of plain columns")
+    for element in schema[1:]:
+        flat = "num_children" not in element and element.get("type") in _TYPES and element.get("repetition") in (0, 1)
+        _require(flat, "schema", "not one row of plain columns")
+    orders = file.get("column_orders", [{}] * len(columns))
+    _require(len(orders) == len(columns), "footer.column_orders", "not one per column")
+    _require(len(file.get("created_by", b"")) <= MAX_NAME_BYTES, "footer.created_by", "too long")
+    _require(file.get("version") in (1, 2), "footer.version", "unknown")
+    groups = tuple(
+        _group(group, f"row group {number}", columns)
+        for number, group in enumerate(_take(file, "row_groups", "footer"))
+    )
+    keys = tuple(
+        (_take(item, "key", "metadata"), _take(item, "value", "metadata")) for item in file.get("key_values", [])
+    )
+    return Footer(_count(file, "num_rows", "footer"), groups, keys, columns)
+
+
+def _group(group: Mapping[str, Any], what: str, columns: tuple[str, ...]) -> Group:
+    chunks = _take(group, "columns", what)
+    _require(len(chunks) == len(columns), what, "not one chunk per column")
+    return Group(
+        _count(group, "num_rows", what),
+        tuple(
+            _chunk(_take(chunk, "meta_data", what), f"{what} column {name}", name)
+            for name, chunk in zip(columns, chunks, strict=True)
+        ),
+    )
+
+
+def _chunk(column: Mapping[str, Any], what: str, name: str) -> Chunk:
+    _require(column.get("path") == [name.encode()], what, "another path than its place")
+    _require(column.get("type") in _TYPES, what, "unknown type")
+    _require(column.get("codec") == ZSTD, what, "not compressed with zstd")
+    _require(all(e in _ENCODINGS for e in _take(column, "encodings", what)), what, "unknown encoding")
+    for stats in column.get("encoding_stats", []):
+        _require(stats.get("encoding") in _ENCODINGS and stats.get("page_type") in range(4), what, "unknown encoding")
+    data = _count(column, "data_page_offset", what)
+    start = _count(column, "dictionary_page_offset", what) if "dictionary_page_offset" in column else data
+    _require(start <= data, what, "its dictionary lies behind its data")
+    return Chunk(
+        name,
+        _count(column, "num_values", what),
+        start,
+        _count(column, "compressed_bytes", what),
+        _count(column, "uncompressed_bytes", what),
+        column.get("statistics"),
+        column.get("size_statistics"),
+    )
+
+
+def _take(values: Mapping[str, Any], name: str, what: str) -> Any:
+    if name not in values:
+        raise MalformedInput(f"{what}.{name}", "is missing")
+    return values[name]
+
+
+def _count(values: Mapping[str, Any], name: str, what: str) -> int:
+    value: int = _take(values, name, what)
+    _require(value >= 0, f"{what}.{name}", "negative")
+    return value
+
+
+def _name(value: bytes, what: str) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedInput(what, "a name that is not UTF-8") from error
+
+
+def _require(holds: bool, what: str, reason: str) -> None:
+    if not holds:
+        raise MalformedInput(what, reason)
+
+
+class _Reader:
+    """Thrift's compact protocol, driven by the tables: what they do not name is refused."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self._items = MAX_ITEMS
+
+    def end(self) -> None:
+        _require(self._at == len(self._data), "footer", f"{len(self._data) - self._at} trailing bytes")
+
+    def struct(self, kind: Mapping[int, tuple[str, Kind]] | Any, what: str) -> dict[str, Any]:
+        """Fields by name; ids must ascend, so none is there twice."""
+        values: dict[str, Any] = {}
+        last = 0
+        while True:
+            header = self._byte()
+            if header == 0:
+                return values
+            number = last + (header >> 4) if header >> 4 else self._integer(16)
+            _require(number > last, what, "fields out of order, or one twice")
+            last = number
+            if number not in kind:
+                named = _REFUSED.get((what, number), f"a field {number}")
+                raise MalformedInput(what, f"has {named}, which a bundle does not have")
+            name, field_kind = kind[number]
+            values[name] = self._field(field_kind, header & 15, f"{what}.{name}")
+
+    def _field(self, kind: Kind, code: int, what: str) -> Any:
+        if kind == "bool":
+            _require(code in (1, 2), what, "not a truth value")
+            return code == 1
+        return self._value(kind, code, what)
+
+    def _value(self, kind: Kind, code: int, what: str) -> Any:
+        if isinstance(kind, dict):
+            _require(code == 12, what, "not a struct")
+            return self.struct(kind, what)
+        if isinstance(kind, list):
+            _require(code == 9, what, "not a list")
+            return self._list(kind[0], what)
+        _require(code == _CODES[kind], what, f"not of type {kind}")
+        if kind == "binary":
+            return self._take(self._varint())
+        return self._byte() if kind == "i8" else self._integer(_BITS[kind])
+
+    def _list(self, kind: Kind, what: str) -> list[Any]:
+        header = self._byte()
+        size = header >> 4 if header >> 4 < 15 else self._varint()
+        self._items -= size
+        _require(self._items >= 0, what, "too many items")
+        return [self._value(kind, header & 15, what) for _ in range(size)]
+
+    def _integer(self, bits: int) -> int:
+        """A zigzag integer."""
+        number = self._varint()
+        _require(number < 1 << bits, "footer", f"an integer of more than {bits} bits")
+        return (number >> 1) ^ -(number & 1)
+
+    def _varint(self) -> int:
+        number = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                _require(bool(byte) or not shift, "footer", "an integer that is not minimal")
+                return number
+        raise MalformedInput("footer", "an integer of more than 64 bits")
+
+    def _byte(self) -> int:
+        if self._at >= len(self._data):
+            raise MalformedInput("footer", "cut short")
+        self._at += 1
+        return self._data[self._at - 1]
+
+    def _take(self, size: int) -> bytes:
+        _require(size <= len(self._data) - self._at, "footer", "cut short")
+        self._at += size
+        return self._data[self._at - size : self._at]

@@ -1,0 +1,71 @@
+"""Which of several records of one identity is kept: one order, the same for everybody who counts the same.
+
+Records of one identity differ in fields that the signature does not cover, or where fields without a separator
+slid into each other. A forged variant is valid, so the choice rests on who shows it: first what most of the own
+brokers served (two at least: one may lie), then a chain id of the clients' shape, then what most observers hold,
+then the smallest leaf hash. The last is arbitrary, and equal for all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from validator.protocol.errors import InvariantError
+from validator.protocol.model import Record
+
+MIN_BROKERS = 2
+_CLIENT_CHAIN_ID = re.compile(r"[0-9A-Za-z]{20}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """How many of the own brokers served exactly this record, and how many observers hold exactly it."""
+
+    served: int = 0
+    observers: int = 0
+
+
+Candidate = tuple[Record, Sighting]
+
+
+def variant_rank(record: Record, sighting: Sighting) -> tuple[int, bool, int, bytes]:
+    """Sort key among variants: the smallest is kept. One broker's word counts as none."""
+    return (
+        -sighting.served if sighting.served >= MIN_BROKERS else 0,
+        not has_client_chain_id(record),
+        -sighting.observers,
+        record.leaf,
+    )
+
+
+def rank_variants(candidates: Iterable[Candidate]) -> tuple[Record, ...]:
+    """The variants of one identity, each once, the one to keep first; a leaf given twice counts with its best rank.
+
+    Raises:
+        InvariantError: records of different identities, or none.
+    """
+    ranked = sorted(candidates, key=lambda candidate: variant_rank(*candidate))
+    identities = {record.identity for record, _ in ranked}
+    if len(identities) != 1:
+        raise InvariantError(f"variants of {len(identities)} identities")
+    best: dict[bytes, Record] = {}
+    for record, _ in ranked:
+        best.setdefault(record.leaf, record)
+    return tuple(best.values())
+
+
+def choose_variant(candidates: Iterable[Candidate]) -> Record:
+    """The variant to keep. Raises InvariantError as ``rank_variants``."""
+    return rank_variants(candidates)[0]
+
+
+def ranks_worse(offered: Candidate, own: Candidate) -> bool:
+    """Whether ``offered`` is a worse choice than ``own`` for one identity; never true of a record and itself."""
+    return offered[0].leaf != own[0].leaf and variant_rank(*offered) > variant_rank(*own)
+
+
+def has_client_chain_id(record: Record) -> bool:
+    """Whether the chain id is as clients make it: 20 letters and digits."""
+    return _CLIENT_CHAIN_ID.fullmatch(record.message.msg_chain_id) is not None

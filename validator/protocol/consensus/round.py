@@ -1,0 +1,821 @@
+"""The state machine of one instance: observation, then rounds of propose, prevote, precommit. Pure and total.
+
+Tendermint as in arXiv 1807.04938, whose pseudo-code is the specification; "line N" in comments is a line of it.
+Where it says 2f + 1 of 3f + 1, this says a quorum of n - f. What is added, and why it is safe:
+
+- Nothing is said before the cut-off (``Start``) and before enough peers told which statements of this member they
+  know (``Recalled``). A statement with our signature that our journal lacks bars us from the instance, however it
+  comes: alone or inside a quorum, of any round and kind, from a peer or from the store, before or after the decision.
+- A *fresh* proposal is prevoted only if it is acceptable too, and only by a member whose own observation is out. A
+  value with a proof was accepted by n - 2f honest members before; it is judged by validity alone.
+- A proof sets the valid value in whatever round it arrives, and before the value itself is here: f + 1 honest members
+  found it valid and hold it, and ``Obtain`` asks them. Precommits still wait for the own judgement (line 36).
+- A proof of the current round ends the wait for a proposal: prevoting nil is always safe, and the precommit is due.
+- Every proof and certificate is passed on once by everybody, so that the next leader knows of a lock. The wait of
+  line 47 gives it the time, also where a quorum of nil precommits shows that the round is lost.
+- A certificate decides in any step, before the value is here, and for those who were away.
+
+Events come in with the time; effects go out in order, what is persisted before what others can see. ``on_event`` says
+an unsigned statement and counts it when it comes back signed; ``advance`` does both with a signer passed in. A shell
+saves state, statements said, quorums, evidence and decision in one transaction on condition of the state's version,
+and only then performs the rest. Performing an effect twice is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from validator.protocol.consensus.certificate import check_quorum
+from validator.protocol.consensus.events import (
+    Arrived,
+    AskOwn,
+    Bar,
+    Build,
+    Candidate,
+    Compare,
+    Decide,
+    Effect,
+    Event,
+    Ignore,
+    Judge,
+    Judged,
+    Keep,
+    KeepEvidence,
+    KeepQuorum,
+    Observed,
+    Obtain,
+    Recalled,
+    Received,
+    ReceivedQuorum,
+    Resend,
+    Resume,
+    Say,
+    SendQuorum,
+    SetsHeld,
+    Start,
+    Tick,
+    WakeAt,
+)
+from validator.protocol.consensus.evidence import Evidence, find_evidence
+from validator.protocol.consensus.proposal import Answer
+from validator.protocol.consensus.state import (
+    OBSERVATION,
+    PRECOMMIT,
+    PREVOTE,
+    PROPOSAL,
+    Agreement,
+    Judgement,
+    Step,
+    is_in,
+    unfit,
+)
+from validator.protocol.consensus.votes import (
+    AHEAD,
+    BEHIND,
+    Held,
+    add,
+    add_quorum,
+    form_quorum,
+    refusal,
+    summarise_votes,
+    trim,
+    unformed,
+    votes_missing,
+)
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.model import NIL, Address, Digest, Statement, StatementKind, VoteQuorum
+
+# --- the machine ------------------------------------------------------------------------------------
+
+
+def on_event(a: Agreement, event: Event, now_ms: int) -> tuple[Agreement, tuple[Effect, ...]]:
+    """Answer one event: the next state and what is to be done, in order. Statements said are unsigned."""
+    turn = _Turn(a, now_ms)
+    if turn.loaded:
+        turn.catch_up()
+    turn.take(event)
+    turn.settle()
+    return turn.finish()
+
+
+def advance(
+    a: Agreement, event: Event, now_ms: int, sign: Callable[[Statement], Statement]
+) -> tuple[Agreement, tuple[Effect, ...]]:
+    """``on_event`` until nothing is left to say; ``Say`` effects carry signed statements, the last wake time stands."""
+    effects: list[Effect] = []
+    wake: WakeAt | None = None
+    pending: list[Event] = [event]
+    for one in pending:
+        a, more = on_event(a, one, now_ms)
+        for effect in more:
+            if isinstance(effect, Say):
+                signed = sign(effect.statement)
+                effects.append(Say(signed))
+                pending.append(Received(signed))
+            elif isinstance(effect, WakeAt):
+                wake = effect
+            else:
+                effects.append(effect)
+    if wake is not None:
+        effects.append(wake)
+    return a, tuple(effects)
+
+
+def _signers(votes: VoteQuorum, own: Address | None) -> tuple[Address, ...]:
+    return tuple(signer for signer, _ in votes.signatures if signer != own)
+
+
+class _Turn:
+    """One event's working copy of the state, with the rules as methods."""
+
+    __slots__ = (
+        "decided",
+        "effects",
+        "journal",
+        "judgements",
+        "loaded",
+        "now_ms",
+        "origin",
+        "place",
+        "rules",
+        "standing",
+        "touched",
+        "unsigned",
+        "votes",
+    )
+
+    def __init__(self, a: Agreement, now_ms: int) -> None:
+        self.origin = a
+        self.rules = a.rules
+        self.votes = a.votes
+        self.place = a.place
+        self.standing = a.standing
+        self.judgements: Mapping[Digest, Judgement] = a.judgements or {}
+        self.decided = a.decided
+        self.unsigned = a.unsigned
+        self.loaded = a.loaded
+        self.journal = a.journal
+        self.now_ms = now_ms
+        self.effects: list[Effect] = []
+        self.touched = False
+
+    def finish(self) -> tuple[Agreement, tuple[Effect, ...]]:
+        if not self.touched:
+            return self.origin, tuple(self.effects)
+        before = self.origin
+        wake = before.wake_ms
+        moved = self.place is not before.place or self.standing is not before.standing or self.decided is not None
+        if moved or wake is None or wake <= self.now_ms:
+            wake = self.next_wake()
+            if wake is not None and wake != before.wake_ms:
+                self.effects.append(WakeAt(wake))
+        a = Agreement(
+            self.rules,
+            self.votes,
+            self.place,
+            self.standing,
+            self.judgements,
+            self.decided,
+            wake,
+            self.unsigned,
+            self.loaded,
+            self.journal,
+        )
+        return a, tuple(self.effects)
+
+    def do(self, effect: Effect) -> None:
+        self.effects.append(effect)
+
+    # --- events ---
+
+    def take(self, event: Event) -> None:
+        if self.decided is not None and type(event) not in _HEEDED_WHEN_DECIDED:
+            self.do(Ignore(event, "decided"))
+        else:
+            _TAKERS[type(event)](self, event)
+
+    def take_tick(self, _event: Tick) -> None:
+        self.touched = True
+
+    def take_arrival(self, _event: Arrived) -> None:
+        self.touched = True
+        self.ask_again()
+
+    def take_resume(self, _event: Resume) -> None:
+        """What is owed: the decision, or own words of this round again; the lock is in the state (``restore``)."""
+        self.touched = True
+        if self.decided is not None:
+            self.do(KeepQuorum(self.decided))
+            self.do(Decide(self.decided, _signers(self.decided, self.rules.own)))
+            return
+        self.standing = replace(
+            self.standing, recalled=False, answers=frozenset(), recall_at=None, build_asked=-1, relay_at=None
+        )
+        self.recall()
+        self.resend()
+        self.ask_again()
+
+    def take_start(self, event: Start) -> None:
+        if self.standing.started:
+            self.do(Ignore(event, "started already"))
+            return
+        self.touched = True
+        self.standing = replace(self.standing, started=True)
+        if self.place.step is not Step.WAITING:
+            self.place = replace(self.place, started_ms=self.now_ms)
+        if not self.standing.recalled and self.standing.recall_at is None:
+            self.recall()
+
+    def take_observation(self, event: Observed) -> None:
+        known = self.standing.observation
+        if known is not None:
+            self.do(Ignore(event, "observed already" if known == event.value else "observed something else before"))
+            return
+        if event.value == NIL:
+            self.do(Ignore(event, "nil is no observation"))
+            return
+        self.touched = True
+        self.standing = replace(self.standing, observation=event.value)
+
+    def take_recall(self, event: Recalled) -> None:
+        if self.standing.recalled or event.member not in self.rules.members or event.member == self.rules.own:
+            self.do(Ignore(event, "not waiting for this member's word"))
+            return
+        self.touched = True
+        answers = self.standing.answers | {event.member}
+        self.standing = replace(self.standing, answers=answers, recalled=len(answers) >= self.answers_needed())
+
+    def take_sets(self, event: SetsHeld) -> None:
+        observed = self.standing.observed | (event.observed & self.rules.members)
+        reproduced = self.standing.reproduced | (event.reproduced & self.rules.members)
+        if (observed, reproduced) != (self.standing.observed, self.standing.reproduced):
+            self.touched = True
+            self.standing = replace(self.standing, observed=observed, reproduced=reproduced)
+
+    def take_candidate(self, event: Candidate) -> None:
+        at_turn = event.round == self.place.round and self.place.step is Step.PROPOSE and self.is_running()
+        if event.value == NIL:
+            self.do(Ignore(event, "nil is never proposed"))
+        elif not at_turn or not self.may_propose():
+            self.do(Ignore(event, "not our turn to propose, or proposed already"))
+        elif self.proof_to_repeat() is not None:
+            self.do(Ignore(event, "a proven value is to be proposed again"))
+        elif not self.has_said(OBSERVATION, 0):
+            self.do(Ignore(event, "own observation is not out"))
+        else:
+            self.say(PROPOSAL, event.value)  # line 19, validRound = -1
+
+    def take_judgement(self, event: Judged) -> None:
+        known = self.judgements.get(event.value)
+        if known is None:
+            self.do(Ignore(event, "not asked"))
+            return
+        # An answer "yes" or "no" to validity is a function of bytes: it stays.
+        validity = event.validity if known.validity is Answer.NOT_YET else known.validity
+        acceptable = event.acceptable if event.round == known.round else known.acceptable
+        if validity is Answer.NOT_YET:
+            self.do(Obtain(event.value, self.sources_of(event.value)))
+        judgement = Judgement(validity, acceptable, known.round)
+        if judgement != known:
+            self.touched = True
+            self.judgements = {**self.judgements, event.value: judgement}
+
+    def take_statement(self, event: Received) -> None:
+        s = event.statement
+        reason = unfit(self.rules, s)
+        foreign = not reason and s.signer == self.rules.own and not self.recognise(s)
+        if self.decided is not None:
+            self.do(Ignore(event, "decided"))
+            return
+        reason = reason or refusal(self.votes, s, self.floor(), self.ceiling())
+        if reason:
+            if reason != "known":  # a resend is not news
+                self.do(Ignore(event, reason))
+            return
+        if s.signer != self.rules.own or foreign:
+            self.do(Keep(s))
+        if s.signer != self.rules.own or s.round <= self.ceiling():
+            self.include(s)
+
+    def recognise(self, s: Statement) -> bool:
+        """Own words come back signed, or the journal holds them, or they are not ours to know: then we are barred."""
+        for said in self.unsigned:
+            if said.content == s.content:
+                self.touched = True
+                self.unsigned = tuple(u for u in self.unsigned if u is not said)
+                self.journal = {**self.journal, (s.kind, s.round): s}
+                return True
+        if is_in(self.journal, s):
+            return True
+        self.bar(s)
+        return False
+
+    def take_quorum(self, event: ReceivedQuorum) -> None:
+        q = event.quorum
+        try:
+            check_quorum(q, self.rules.config_digest, self.rules.instance, self.rules.members)
+        except MalformedInput as error:
+            self.do(Ignore(event, str(error)))
+            return
+        for s in q.statements():
+            if s.signer == self.rules.own:
+                self.recognise(s)
+        if self.decided is not None:
+            self.do(Ignore(event, "decided"))
+            return
+        if (q.kind, q.round, q.value) in self.votes.quorums:
+            return  # a resend is not news
+        if q.kind is PREVOTE and q.round < self.floor() and q.round <= self.place.valid_round:
+            self.do(Ignore(event, "a newer proof is held"))
+            return
+        self.accept_quorum(q)
+
+    # --- what is held ---
+
+    def floor(self) -> int:
+        return self.place.round - BEHIND
+
+    def ceiling(self) -> int:
+        return self.place.round + AHEAD
+
+    def include(self, s: Statement) -> None:
+        """Count a new statement; a quorum that it completes is kept and sent at once."""
+        self.touched = True
+        ceiling = self.place.round + AHEAD
+        earlier = self.votes.of(s.kind, s.round).get(s.signer, ())
+        self.votes = add(self.votes, s, ceiling)
+        for other in earlier:
+            self.do(KeepEvidence(Evidence.of(other, s)))
+        if s.kind >= PREVOTE and s.value != NIL and s.round <= ceiling:
+            key = (s.kind, s.round, s.value)
+            if key not in self.votes.quorums and self.votes.count(*key) >= self.rules.quorum:
+                self.form(*key)
+
+    def form(self, kind: StatementKind, round: int, value: Digest) -> None:
+        """A quorum is complete in single votes."""
+        q = form_quorum(self.votes, kind, round, value)
+        self.hold_quorum(q)
+        self.follow_quorum(q)
+
+    def accept_quorum(self, q: VoteQuorum) -> None:
+        """A quorum from a peer counts as a whole, whatever single votes of its signers are known."""
+        self.hold_quorum(q)
+        for s in q.statements():
+            ours_ahead = s.signer == self.rules.own and s.round > self.ceiling()
+            if not ours_ahead and not refusal(self.votes, s, self.floor(), self.ceiling()):
+                self.include(s)
+        self.follow_quorum(q)
+
+    def hold_quorum(self, q: VoteQuorum) -> None:
+        """Keep it as a whole, and send it to all, once."""
+        self.touched = True
+        self.votes = add_quorum(self.votes, q)
+        self.do(KeepQuorum(q))
+        self.do(SendQuorum(q))
+
+    def follow_quorum(self, q: VoteQuorum) -> None:
+        if q.kind is PRECOMMIT:
+            self.decide(q)
+        else:
+            self.raise_valid(q)
+
+    def decide(self, q: VoteQuorum) -> None:
+        """Lines 49-51: n - f precommits of one round; f + 1 honest ones found the value valid, so nothing is asked."""
+        if self.decided is not None:
+            return
+        self.decided = q
+        self.place = replace(self.place, step=Step.DECIDED)
+        self.do(Decide(q, _signers(q, self.rules.own)))
+
+    def raise_valid(self, q: VoteQuorum) -> None:
+        """Lines 42-43, for a proof of any round: the newest proven value is what a leader proposes again."""
+        if q.round > self.place.valid_round:
+            self.place = replace(self.place, valid_value=q.value, valid_round=q.round)
+            self.judge(q.value, fresh=False)
+
+    def catch_up(self) -> None:
+        """Look at what the store held: evidence, quorums in single votes, proofs and certificates."""
+        self.touched = True
+        self.loaded = False
+        for s in self.origin.foreign:
+            self.bar(s)
+        for pair in find_evidence(self.votes.statements()):
+            self.do(KeepEvidence(pair))
+        for q in self.votes.quorums.values():
+            self.follow_quorum(q)
+        for kind, round, value in unformed(self.votes, self.rules.quorum):
+            self.form(StatementKind(kind), round, value)
+
+    # --- what we say ---
+
+    def is_running(self) -> bool:
+        return self.standing.started and self.standing.recalled and self.decided is None
+
+    def answers_needed(self) -> int:
+        """Peers that must tell what they know of us: with us, one of them is honest."""
+        return self.rules.one_honest - 1
+
+    def recall(self) -> None:
+        """Learn what we may have said and do not know (a restored snapshot, a second machine with our key)."""
+        self.touched = True
+        if self.rules.own is None or self.answers_needed() == 0:
+            self.standing = replace(self.standing, recalled=True)
+        else:
+            self.standing = replace(self.standing, recall_at=self.now_ms + self.rules.timeouts.recall_ms)
+            self.do(AskOwn())
+
+    def bar(self, s: Statement) -> None:
+        if not self.standing.barred:
+            self.touched = True
+            self.standing = replace(self.standing, barred=True)
+            self.do(Bar(s))
+
+    def own_statements(self, kind: StatementKind, round: int) -> tuple[Statement, ...]:
+        own = self.rules.own
+        if own is None:
+            return ()
+        said = self.votes.of(kind, round).get(own, ())
+        if not self.unsigned:
+            return said
+        return said + tuple(u for u in self.unsigned if u.kind is kind and u.round == round)
+
+    def has_said(self, kind: StatementKind, round: int) -> bool:
+        own = self.rules.own
+        slots = self.votes.said.get((kind, round))
+        return own is not None and slots is not None and own in slots
+
+    def say(self, kind: StatementKind, value: Digest, valid_round: int = -1) -> None:
+        """Say it, once: what is in the journal is never contradicted. Observers and barred members keep silent."""
+        own = self.rules.own
+        if own is None or self.standing.barred:
+            return
+        round = 0 if kind is OBSERVATION else self.place.round
+        statement = Statement(
+            kind, self.rules.config_digest, self.rules.instance, round, value, own, valid_round=valid_round
+        )
+        for earlier in self.own_statements(kind, round):
+            if earlier.content != statement.content:
+                raise InvariantError(f"a second {kind.name.lower()} in round {round}")
+            return
+        self.touched = True
+        self.unsigned = (*self.unsigned, statement)
+        self.do(Say(statement))
+
+    def resend(self) -> None:
+        """Own statements of the current round, as signed then, with the proof a re-proposal needs, and the newest."""
+        own = self.rules.own
+        if own is None or self.decided is not None or not (self.votes.said or self.votes.quorums):
+            return
+        kinds = ((OBSERVATION, 0), *((kind, self.place.round) for kind in (PROPOSAL, PREVOTE, PRECOMMIT)))
+        said = tuple(s for kind, round in kinds for s in self.votes.of(kind, round).get(own, ()))
+        if said:
+            self.do(Resend(said))
+        named = [(s.valid_round, s.value) for s in said if s.valid_round >= 0]
+        for round, value in dict.fromkeys([*named, (self.place.valid_round, self.place.valid_value)]):
+            proof = self.votes.proof(round, value)
+            if proof is not None:
+                self.do(SendQuorum(proof))
+
+    # --- the rules ---
+
+    def settle(self) -> None:
+        """Apply the rules until none applies."""
+        if not self.touched and not self.is_due():
+            return
+        if self.decided is None and self.standing.started:
+            self.wait_for_recall()
+        if not self.is_running():
+            return
+        self.touched = True
+        self.heed_clock()
+        observation = self.standing.observation
+        if observation is not None and not self.has_said(OBSERVATION, 0):
+            self.say(OBSERVATION, observation)
+        if self.place.step is Step.WAITING:
+            self.start_round(self.place.round)  # line 10
+        while self.decided is None and self.apply_rules():
+            pass
+        self.relay()
+
+    def is_due(self) -> bool:
+        wake = self.origin.wake_ms
+        return wake is not None and wake <= self.now_ms
+
+    def wait_for_recall(self) -> None:
+        standing = self.standing
+        if not standing.recalled and standing.recall_at is not None and self.now_ms >= standing.recall_at:
+            self.standing = replace(standing, recalled=True)
+            self.touched = True
+
+    def apply_rules(self) -> bool:
+        """One rule that applies; False if none does."""
+        place = self.place
+        reached = self.round_reached()
+        if reached > place.round:
+            self.start_round(reached)  # lines 55-56
+            return True
+        if place.step is Step.PROPOSE and self.apply_propose():
+            return True
+        if place.step is Step.PREVOTE and self.apply_prevote():
+            return True
+        return self.apply_precommit()
+
+    def round_reached(self) -> int:
+        """Line 55: the highest round that f + 1 members have reached; one of them is honest."""
+        at = self.place.round
+        above = [round for round in self.votes.newest.values() if round > at]
+        if not above or len(above) < self.rules.one_honest:
+            return at
+        return sorted(above, reverse=True)[self.rules.one_honest - 1]
+
+    def start_round(self, round: int) -> None:
+        """Lines 11-21. Everybody schedules the timeout; a leader too may find nothing to propose."""
+        self.place = replace(
+            self.place, round=round, step=Step.PROPOSE, started_ms=self.now_ms, prevote_at=None, precommit_at=None
+        )
+        self.votes = trim(self.votes, self.floor(), self.ceiling())
+        self.forget_judgements()
+        for kind, at, value in unformed(self.votes, self.rules.quorum):
+            self.form(StatementKind(kind), at, value)
+
+    def apply_propose(self) -> bool:
+        self.lead()
+        verdict = self.choose_prevote()
+        if verdict is None and self.place.valid_round == self.place.round:
+            verdict = NIL  # the round has its proof; it waits for our precommit, not for our prevote
+        if verdict is None and self.now_ms >= self.place.started_ms + self.propose_timeout():
+            verdict = NIL  # lines 57-60
+        if verdict is None:
+            return False
+        self.say(PREVOTE, verdict)  # lines 24, 26, 30, 32
+        self.place = replace(self.place, step=Step.PREVOTE)  # lines 27, 33
+        return True
+
+    def lead(self) -> None:
+        """Lines 14-19: propose the valid value again, or ask for a candidate once there is enough to build it from."""
+        if not self.may_propose():
+            return
+        proof, round = self.proof_to_repeat(), self.place.round
+        if proof is not None:
+            self.say(PROPOSAL, proof.value, proof.round)
+            self.do(SendQuorum(proof))
+        elif self.standing.build_asked != round and self.may_build():
+            self.standing = replace(self.standing, build_asked=round)
+            self.do(Build(round))
+
+    def proof_to_repeat(self) -> VoteQuorum | None:
+        """The newest proof, if it is of an earlier round: its value is proposed again, with it."""
+        place = self.place
+        return self.votes.proof(place.valid_round, place.valid_value) if place.valid_round < place.round else None
+
+    def may_propose(self) -> bool:
+        round, own = self.place.round, self.rules.own
+        leads = own is not None and self.rules.leader(round) == own and not self.standing.barred
+        proven = self.place.valid_round == round
+        return leads and not proven and not self.own_statements(PROPOSAL, round)
+
+    def may_build(self) -> bool:
+        """All n observations and sets; a third of the timeout later those of a quorum; at half time observations.
+
+        A member that is silent must not hold up a window for longer, and one whose set does not come is left out.
+        """
+        if not self.has_said(OBSERVATION, 0):
+            return False
+        sets, waited = len(self.standing.reproduced), self.now_ms - self.place.started_ms
+        if sets >= len(self.rules.committee):
+            return True
+        if waited >= self.propose_timeout() // 3 and sets >= self.rules.quorum:
+            return True
+        return waited >= self.propose_timeout() // 2 and len(self.standing.observed) >= self.rules.quorum
+
+    def choose_prevote(self) -> Digest | None:
+        """Lines 22-32: what to prevote for the proposals held of this round's leader; None while undetermined."""
+        slots = self.votes.of(PROPOSAL, self.place.round)
+        leader = self.rules.leader(self.place.round) if slots else None
+        proposals = slots.get(leader, ()) if leader is not None else ()
+        answers = []
+        for proposal in proposals:
+            answer = self.answer_proposal(proposal)
+            if answer is Answer.YES:
+                return proposal.value
+            answers.append(answer)
+        return NIL if answers and all(answer is Answer.NO for answer in answers) else None
+
+    def answer_proposal(self, proposal: Statement) -> Answer:
+        place, value, valid_round = self.place, proposal.value, proposal.valid_round
+        if valid_round == -1:
+            if place.locked_round != -1 and place.locked_value != value:
+                return Answer.NO  # line 23
+            if self.votes.is_proven_below(place.round, value):
+                return self.judge(value, fresh=False)  # accepted once by n - 2f honest members
+            if self.rules.own is None:
+                return self.judge(value, fresh=False)
+            return self.judge(value, fresh=True) if self.has_said(OBSERVATION, 0) else Answer.NOT_YET
+        if self.votes.proof(valid_round, value) is None:
+            return Answer.NOT_YET  # line 28: the proof may still come
+        if place.locked_round > valid_round and place.locked_value != value:
+            return Answer.NO  # line 29
+        return self.judge(value, fresh=False)
+
+    def apply_prevote(self) -> bool:
+        place = self.place
+        if place.valid_round == place.round and self.judge(place.valid_value, fresh=False) is Answer.YES:
+            self.lock(place.valid_value)  # lines 36-41
+            return True
+        if self.votes.count(PREVOTE, place.round, NIL) >= self.rules.quorum:
+            return self.precommit_nil()  # lines 44-46
+        if place.prevote_at is None:
+            if len(self.votes.of(PREVOTE, place.round)) < self.rules.quorum:
+                return False
+            timeout = self.rules.timeouts.grown(self.rules.timeouts.prevote_ms, place.round)
+            self.place = place = replace(place, prevote_at=self.now_ms + timeout)  # lines 34-35
+        if place.prevote_at is not None and self.now_ms >= place.prevote_at:
+            return self.precommit_nil()  # lines 61-64
+        return False
+
+    def lock(self, value: Digest) -> None:
+        place = self.place
+        self.place = replace(place, locked_value=value, locked_round=place.round, step=Step.PRECOMMIT)
+        self.say(PRECOMMIT, value)
+
+    def precommit_nil(self) -> bool:
+        self.place = replace(self.place, step=Step.PRECOMMIT)
+        self.say(PRECOMMIT, NIL)
+        return True
+
+    def apply_precommit(self) -> bool:
+        place = self.place
+        slots = self.votes.said.get((PRECOMMIT, place.round))
+        if slots is None or len(slots) < self.rules.quorum:
+            return False
+        if place.precommit_at is None:
+            timeout = self.rules.timeouts.grown(self.rules.timeouts.precommit_ms, place.round)
+            self.place = place = replace(place, precommit_at=self.now_ms + timeout)  # lines 47-48
+        if place.precommit_at is not None and self.now_ms >= place.precommit_at:
+            self.start_round(place.round + 1)  # lines 65-67
+            return True
+        return False
+
+    # --- judging ---
+
+    def judge(self, value: Digest, *, fresh: bool) -> Answer:
+        """What is known of a value; asks if it was not asked in these terms before. Validity is asked once."""
+        known = self.judgements.get(value)
+        round = self.place.round
+        unasked = known is None or (fresh and known.round != round and known.validity is not Answer.NO)
+        if unasked:
+            validity = Answer.NOT_YET if known is None else known.validity
+            known = Judgement(validity, Answer.NOT_YET, round if fresh else -1)
+            self.judgements = {**self.judgements, value: known}
+            self.touched = True
+            self.do(Judge(value, round, fresh))
+        assert known is not None
+        if known.validity is Answer.NO or not fresh:
+            return known.validity
+        if known.acceptable is Answer.NO:
+            return Answer.NO
+        return known.acceptable if known.validity is Answer.YES else Answer.NOT_YET
+
+    def ask_again(self) -> None:
+        """Repeat open questions of the current round, and of the proven value, and a request to build."""
+        if self.decided is not None:
+            return
+        place = self.place
+        values = [place.valid_value] if place.valid_round >= 0 else []
+        if place.step is Step.PROPOSE:
+            slots = self.votes.of(PROPOSAL, place.round)
+            values += [s.value for kept in slots.values() for s in kept]
+            if self.standing.build_asked == place.round and self.may_propose() and self.proof_to_repeat() is None:
+                self.do(Build(place.round))
+        for value in dict.fromkeys(values):
+            known = self.judgements.get(value)
+            if known is None:
+                continue
+            fresh = known.round == place.round
+            if known.validity is Answer.NOT_YET or (fresh and known.acceptable is Answer.NOT_YET):
+                self.do(Judge(value, place.round, fresh))
+
+    def sources_of(self, value: Digest) -> tuple[Address, ...]:
+        """Members that can have the value, likeliest first: signers of its quorums, its voters, its proposers."""
+        sources: dict[Address, None] = {}
+        for key in sorted(self.votes.quorums):
+            if key[2] == value:
+                sources.update(dict.fromkeys(signer for signer, _ in self.votes.quorums[key].signatures))
+        for kind in (PRECOMMIT, PREVOTE, PROPOSAL):
+            for (said_kind, _), slots in sorted(self.votes.said.items(), key=lambda item: item[0], reverse=True):
+                if said_kind == kind:
+                    sources.update(dict.fromkeys(a for a in sorted(slots) if any(s.value == value for s in slots[a])))
+        return tuple(member for member in sources if member != self.rules.own)
+
+    def forget_judgements(self) -> None:
+        """Only values that are still named somewhere can matter again."""
+        named = {s.value for s in self.votes.statements()} | {self.place.valid_value, self.place.locked_value}
+        self.judgements = {value: j for value, j in self.judgements.items() if value in named}
+
+    # --- time ---
+
+    def propose_timeout(self) -> int:
+        return self.rules.timeouts.grown(self.rules.timeouts.propose_ms, self.place.round)
+
+    def heed_clock(self) -> None:
+        """A clock that was set back must not make a timeout last longer than it is."""
+        place, limit = self.place, self.now_ms + self.rules.timeouts.max_ms
+        if place.started_ms > self.now_ms or (place.prevote_at or 0) > limit or (place.precommit_at or 0) > limit:
+            self.place = replace(
+                place,
+                started_ms=min(place.started_ms, self.now_ms),
+                prevote_at=None if place.prevote_at is None else min(place.prevote_at, limit),
+                precommit_at=None if place.precommit_at is None else min(place.precommit_at, limit),
+            )
+
+    def relay(self) -> None:
+        """While undecided, compare votes with peers at a fixed pace, and repeat open questions."""
+        if self.decided is not None:
+            return
+        at, pace = self.standing.relay_at, self.rules.timeouts.relay_ms
+        if at is not None and self.now_ms < at <= self.now_ms + pace:
+            return
+        self.standing = replace(self.standing, relay_at=self.now_ms + pace)
+        if at is not None:
+            self.do(Compare())
+            self.ask_again()
+
+    def next_wake(self) -> int | None:
+        if self.decided is not None or not self.standing.started:
+            return None
+        if not self.standing.recalled:
+            return self.standing.recall_at
+        place = self.place
+        times = [self.standing.relay_at, place.precommit_at]
+        if place.step is Step.PROPOSE:
+            timeout = self.propose_timeout()
+            times.append(place.started_ms + timeout)
+            if self.may_propose():
+                times += [place.started_ms + timeout // 3, place.started_ms + timeout // 2]
+        elif place.step is Step.PREVOTE:
+            times.append(place.prevote_at)
+        due = [t for t in times if t is not None and t > self.now_ms]
+        return min(due) if due else None
+
+
+_TAKERS: Mapping[type[Event], Callable[[_Turn, Any], None]] = {
+    Resume: _Turn.take_resume,
+    Start: _Turn.take_start,
+    Observed: _Turn.take_observation,
+    Recalled: _Turn.take_recall,
+    Received: _Turn.take_statement,
+    ReceivedQuorum: _Turn.take_quorum,
+    SetsHeld: _Turn.take_sets,
+    Candidate: _Turn.take_candidate,
+    Judged: _Turn.take_judgement,
+    Arrived: _Turn.take_arrival,
+    Tick: _Turn.take_tick,
+}
+_HEEDED_WHEN_DECIDED = frozenset({Resume, Tick, Received, ReceivedQuorum})
+
+
+def worth_keeping(a: Agreement, s: Statement) -> str:
+    """Why a statement would be ignored; "" if it is new and would be kept. For the door, before the state is locked."""
+    if a.decided is not None:
+        return "decided"
+    return unfit(a.rules, s) or refusal(a.votes, s, a.round - BEHIND, a.round + AHEAD)
+
+
+# --- relay ------------------------------------------------------------------------------------------
+
+
+def summarise(a: Agreement) -> Held:
+    """What we hold, for a peer to answer with what we lack."""
+    return summarise_votes(a.votes)
+
+
+def missing_for(a: Agreement, held: Held) -> tuple[tuple[Statement, ...], tuple[VoteQuorum, ...]]:
+    """What a peer that holds ``held`` lacks. Once decided, the certificate says it all."""
+    if a.decided is not None:
+        return (), (a.decided,)
+    return votes_missing(a.votes, held, a.rules.quorum)
+
+
+def describe_wait(a: Agreement) -> str:
+    """What the instance waits for, in words for the status page."""
+    waits = _describe_wait(a)
+    return f"barred: {waits}" if a.standing.barred and a.decided is None else waits
+
+
+def _describe_wait(a: Agreement) -> str:
+    place, standing, rules = a.place, a.standing, a.rules
+    if a.decided is not None:
+        return "decided"
+    if not standing.started:
+        return "cut-off"
+    if not standing.recalled:
+        return "peers' word on own statements"
+    if place.step is Step.PROPOSE:
+        if a.leader is not None and a.leader == rules.own:
+            return f"sets of {len(standing.reproduced)}/{len(rules.committee)} observers"
+        return "a proposal, or data to judge it"
+    kind = PREVOTE if place.step is Step.PREVOTE else PRECOMMIT
+    return f"{len(a.votes.of(kind, place.round))}/{rules.quorum} {kind.name.lower()}s of round {place.round}"

@@ -1,0 +1,129 @@
+"""Trees over leaf hashes: root, inclusion and consistency proofs, and their checks (RFC 9162 section 2.1).
+
+The caller hashes its objects (``hashing.hash_leaf``) and brings the leaf hashes in order; here they are only
+paired. A level's last node without a partner moves up unchanged, which gives the same tree as the RFC's split at
+the largest power of two below the size. Proofs are hashes from the bottom up. A proof is checked with a size that
+the checker knows from elsewhere, never from the prover. Vectors: tests/vectors/merkle.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from validator.protocol.hashing import EMPTY_ROOT, hash_node, hash_pairs
+from validator.protocol.model import Digest, Root
+
+Proof = tuple[Digest, ...]
+
+
+def compute_root(leaf_hashes: Sequence[bytes]) -> Root:
+    """Root over leaf hashes in order; of nothing: SHA-256 of the empty string."""
+    if not leaf_hashes:
+        return EMPTY_ROOT
+    level: Sequence[bytes] = leaf_hashes
+    while len(level) > 1:
+        level = hash_pairs(level)
+    return Root(bytes(level[0]))
+
+
+def inclusion_proof(leaf_hashes: Sequence[bytes], index: int) -> Proof:
+    """Siblings on the way from leaf ``index`` to the root (RFC 9162 section 2.1.3.1). Raises IndexError."""
+    if not 0 <= index < len(leaf_hashes):
+        raise IndexError(f"leaf {index} of {len(leaf_hashes)}")
+    proof: list[Digest] = []
+    level: Sequence[bytes] = leaf_hashes
+    while len(level) > 1:
+        sibling = index ^ 1
+        if sibling < len(level):
+            proof.append(Digest(level[sibling]))
+        level = hash_pairs(level)
+        index >>= 1
+    return tuple(proof)
+
+
+def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
+    """Whether ``leaf`` is number ``index`` of the ``size`` leaves under ``root`` (RFC 9162 section 2.1.3.2)."""
+    if not 0 <= index < size:
+        return False
+    computed = leaf
+    last = size - 1
+    used = 0
+    while last:
+        if index & 1 or index < last:
+            if used == len(proof):
+                return False
+            sibling = proof[used]
+            used += 1
+            computed = hash_node(sibling, computed) if index & 1 else hash_node(computed, sibling)
+        index >>= 1
+        last >>= 1
+    return used == len(proof) and computed == root
+
+
+def consistency_proof(leaf_hashes: Sequence[bytes], first: int) -> Proof:
+    """Proof that the tree over the first ``first`` leaves is a prefix of the whole (RFC 9162 section 2.1.4.1).
+
+    Empty where ``first`` is 0 or the whole. Raises IndexError.
+    """
+    size = len(leaf_hashes)
+    if not 0 <= first <= size:
+        raise IndexError(f"first {first} of {size} leaves")
+    if first in (0, size):
+        return ()
+    return tuple(_subproof(first, leaf_hashes, whole=True))
+
+
+def verify_consistency(first: int, size: int, proof: Sequence[bytes], first_root: bytes, root: bytes) -> bool:
+    """Whether ``root`` over ``size`` leaves extends ``first_root`` over ``first`` (RFC 9162 section 2.1.4.2).
+
+    The empty tree is a prefix of every tree, proven by nothing.
+    """
+    if not 0 <= first <= size:
+        return False
+    if first == 0:
+        return not proof and first_root == EMPTY_ROOT and (size > 0 or root == EMPTY_ROOT)
+    if first == size:
+        return not proof and first_root == root
+    path = list(proof)
+    if first & (first - 1) == 0:
+        path.insert(0, Digest(bytes(first_root)))
+    if not path:
+        return False
+    index, last = first - 1, size - 1
+    while index & 1:
+        index >>= 1
+        last >>= 1
+    old = new = path[0]
+    for node in path[1:]:
+        if last == 0:
+            return False
+        if index & 1 or index == last:
+            old = hash_node(node, old)
+            new = hash_node(node, new)
+            while index & 1 == 0 and index != 0:
+                index >>= 1
+                last >>= 1
+        else:
+            new = hash_node(new, node)
+        index >>= 1
+        last >>= 1
+    return last == 0 and old == first_root and new == root
+
+
+def _subproof(first: int, leaves: Sequence[bytes], *, whole: bool) -> list[Digest]:
+    """SUBPROOF of the RFC, one step of the descent at a time; the hashes come out from the bottom up."""
+    proof: list[Digest] = []
+    while first != len(leaves):
+        split = 1 << ((len(leaves) - 1).bit_length() - 1)
+        if first <= split:
+            proof.append(Digest(compute_root(leaves[split:])))
+            leaves = leaves[:split]
+        else:
+            proof.append(Digest(compute_root(leaves[:split])))
+            leaves = leaves[split:]
+            first -= split
+            whole = False
+    if not whole:
+        proof.append(Digest(compute_root(leaves)))
+    proof.reverse()
+    return proof
