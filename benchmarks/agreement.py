@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from validator.net.peers import wire
-from validator.ports import Gossip, HeldVotes
+from validator.ports.peers import Gossip, HeldVotes
 from validator.protocol.codec.outcome import encode_observation
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext, sign_statement, verify_quorum, verify_statement

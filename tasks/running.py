@@ -10,7 +10,7 @@ from celery import current_task
 from tasks.celery import node, waiting
 from validator import metrics
 from validator.log import get_logger, log_context
-from validator.ports import StepResult
+from validator.ports.queue import StepResult
 from validator.protocol.errors import AlreadyDone, Disagreement, RemoteFault, TransientError, UnknownOutcome
 from validator.steps.context import Context
 

@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from validator.ports import Pull, PulledRecord
+from validator.ports.sources import Pull, PulledRecord
 from validator.protocol.codec import cbor
 from validator.protocol.codec.signatures import verify_batch
 from validator.protocol.codec.variants import Sighting

@@ -24,16 +24,9 @@ from validator.net.chain.reader import ChainReader, StoreList
 from validator.net.http.client import BoundedClient, ParsedUrl, check_url, trust
 from validator.net.peers.client import HttpPeers
 from validator.net.peers.signing import network_digest
-from validator.ports import (
-    Broker,
-    PreparedTransaction,
-    Pull,
-    ReportSender,
-    TakeRecords,
-    Tasks,
-    TransactionFate,
-    TransactionStatus,
-)
+from validator.ports.chain import PreparedTransaction, ReportSender, TransactionFate, TransactionStatus
+from validator.ports.queue import Tasks
+from validator.ports.sources import Broker, Pull, TakeRecords
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from validator.ports import Gossip, Handshake, HeldVotes
+from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.protocol.codec import cbor
 from validator.protocol.codec.outcome import set_root as compute_set_root
 from validator.protocol.consensus.reconcile import Records, answer

@@ -32,12 +32,8 @@ from tests.fakes.world import (
     WorldStorage,
     some_parameters,
 )
-from validator.ports import (
-    Gossip,
-    Handshake,
-    HeldVotes,
-    StepResult,
-)
+from validator.ports.peers import Gossip, Handshake, HeldVotes
+from validator.ports.queue import StepResult
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import (

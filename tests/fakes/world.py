@@ -10,18 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.builders import a_key
-from validator.ports import (
-    AcceptedReport,
-    Broker,
-    PreparedTransaction,
-    PreparedUpload,
-    Pull,
-    PulledRecord,
-    StorageStatus,
-    StoredTransaction,
-    TransactionFate,
-    TransactionStatus,
-)
+from validator.ports.chain import AcceptedReport, PreparedTransaction, TransactionFate, TransactionStatus
+from validator.ports.sources import Broker, Pull, PulledRecord
+from validator.ports.storage import PreparedUpload, StorageStatus, StoredTransaction
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.codec.report import encode_report, expand_compact, report_digest

@@ -31,7 +31,7 @@ from starlette.routing import Route
 
 from validator.net.http.client import IPAddress, IPNetwork, is_allowed_net
 from validator.net.peers import signing, wire
-from validator.ports import PeerService
+from validator.ports.peers import PeerService
 from validator.protocol.codec.outcome import encode_entries
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext

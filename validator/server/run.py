@@ -17,7 +17,7 @@ from validator import log as logs
 from validator import metrics
 from validator.lasting import LastingThread, Watchdog
 from validator.net.peers.signing import network_digest
-from validator.ports import Tasks
+from validator.ports.queue import Tasks
 from validator.protocol.errors import ConfigError, TransientError, ValidatorError
 from validator.protocol.model import Address
 from validator.server import operator, peers

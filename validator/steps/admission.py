@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from validator.ports import PRUNED
+from validator.ports.store import PRUNED
 from validator.protocol.consensus.proposal import Scope
 from validator.protocol.consensus.window import Budget, partition_budget
 from validator.protocol.errors import TransientError

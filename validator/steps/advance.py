@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from validator.log import get_logger
-from validator.ports import PRUNED, Gossip, HeldVotes, StaleState, StepResult, StoredRound
+from validator.ports.peers import Gossip, HeldVotes
+from validator.ports.queue import StepResult
+from validator.ports.store import PRUNED, StaleState, StoredRound
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_outcome, set_root
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.codec.variants import Sighting, ranks_worse

@@ -15,7 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from validator.log import get_logger
-from validator.ports import Gossip, HeardUpload, PreparedUpload, StoredBundle, StoredTransaction, StoredUpload
+from validator.ports.peers import Gossip
+from validator.ports.storage import PreparedUpload, StoredTransaction
+from validator.ports.store import HeardUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.bundle_file import bundle_tags, max_file_bytes
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.codec.outcome import outcome_digest

@@ -7,7 +7,9 @@ exclusive in the storage id: the contract accepts the first that reaches a quoru
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports import Attestation, Gossip, StepResult, StoredBundle, StoredReport
+from validator.ports.peers import Attestation, Gossip
+from validator.ports.queue import StepResult
+from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.manifest import encode_ledger
 from validator.protocol.codec.report import decode_report, encode_report, pack_signatures, report_digest

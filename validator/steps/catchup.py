@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports import PRUNED, StepResult
+from validator.ports.queue import StepResult
+from validator.ports.store import PRUNED
 from validator.protocol.codec.outcome import decode_outcome
 from validator.protocol.codec.statement import verify_quorum
 from validator.protocol.consensus.quorum import quorum

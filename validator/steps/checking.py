@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, repeat
 
-from validator.ports import PulledRecord
+from validator.ports.sources import PulledRecord
 from validator.protocol.codec.legacy_array import read_legacy_array
 from validator.protocol.codec.message import reason_of, record_from_canonical, record_of_read
 from validator.protocol.codec.plain_arrays import PlainBatch, read_plain

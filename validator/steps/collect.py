@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from itertools import islice
 
 from validator.log import get_logger
-from validator.ports import Broker, Pull, StepResult, StoredWindow, Streaming
+from validator.ports.queue import StepResult
+from validator.ports.sources import Broker, Pull, Streaming
+from validator.ports.store import StoredWindow
 from validator.protocol.codec import cbor
 from validator.protocol.codec.outcome import encode_observation, observation_digest, part_order, set_root
 from validator.protocol.codec.variants import Sighting

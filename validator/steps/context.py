@@ -12,18 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from validator.log import get_logger
-from validator.ports import (
-    BundleStorage,
-    Chain,
-    Clock,
-    Gossip,
-    MessageSource,
-    Peers,
-    ReportSender,
-    Store,
-    StoredBundle,
-    Tasks,
-)
+from validator.ports.chain import Chain, ReportSender
+from validator.ports.clock import Clock
+from validator.ports.peers import Gossip, Peers
+from validator.ports.queue import Tasks
+from validator.ports.sources import MessageSource
+from validator.ports.storage import BundleStorage
+from validator.ports.store import Store, StoredBundle
 from validator.protocol.codec.config import config_digest, encode_config
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext, verify_quorum, verify_statement

@@ -6,7 +6,7 @@ It finds in the database what is due, so whatever Redis, a worker or a lost mess
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports import StepResult
+from validator.ports.queue import StepResult
 from validator.steps.catchup import look_behind
 from validator.steps.collect import CUT_OFF, task_name
 from validator.steps.context import Context, NotYet, block_for, state_at, window_epoch

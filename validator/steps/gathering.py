@@ -28,7 +28,8 @@ from types import TracebackType
 
 import msgspec
 
-from validator.ports import Pull, SetPage
+from validator.ports.sources import Pull
+from validator.ports.store import SetPage
 from validator.protocol.codec import cbor
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.codec.outcome import part_order

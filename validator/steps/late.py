@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from validator.log import get_logger
-from validator.ports import StepResult
+from validator.ports.queue import StepResult
 from validator.protocol.codec.outcome import decode_outcome, encode_observation, set_root
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.consensus.window import Budget, make_entries, may_be_full, unite

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from validator.log import get_logger
-from validator.ports import DamagedSet, StepResult, StoredWindow
+from validator.ports.queue import StepResult
+from validator.ports.store import DamagedSet, StoredWindow
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.consensus.window import make_entries, unite

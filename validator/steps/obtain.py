@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from validator.log import get_logger
-from validator.ports import Gossip, StepResult, StoredRound
+from validator.ports.peers import Gossip
+from validator.ports.queue import StepResult
+from validator.ports.store import StoredRound
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, set_root
 from validator.protocol.consensus.window import group_by_part, make_entries, make_entry
 from validator.protocol.errors import Disagreement, MalformedInput, TransientError, ValidatorError

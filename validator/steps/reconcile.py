@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from validator.ports import Peers
+from validator.ports.peers import Peers
 from validator.protocol.codec.outcome import part_order
 from validator.protocol.consensus.reconcile import FRAME_LIMIT, ID_BYTES, Records, initiate, reconcile
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports import CutPoint, Reorganisation
+from validator.ports.store import CutPoint, Reorganisation
 from validator.protocol.model import Block
 from validator.steps.context import Context
 

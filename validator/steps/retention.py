@@ -20,7 +20,8 @@ import shutil
 from pathlib import Path
 
 from validator.log import get_logger
-from validator.ports import Settled, StepResult
+from validator.ports.queue import StepResult
+from validator.ports.store import Settled
 from validator.protocol.errors import TransientError
 from validator.protocol.parameters import Network
 from validator.steps.context import Context

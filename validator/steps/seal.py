@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from validator.log import get_logger
-from validator.ports import StepResult, StoredBundle
+from validator.ports.queue import StepResult
+from validator.ports.store import StoredBundle
 from validator.protocol.codec.bundle_file import BundleFile, write_bundle
 from validator.protocol.codec.manifest import (
     decode_ledger,

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from validator.log import get_logger
-from validator.ports import Attestation, Gossip, Handshake, HeldVotes
+from validator.ports.peers import Attestation, Gossip, Handshake, HeldVotes
 from validator.protocol.codec.outcome import decode_observation, decode_outcome
 from validator.protocol.codec.secp256k1 import verify_signature
 from validator.protocol.codec.statement import verify_quorum, verify_statement

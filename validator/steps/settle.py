@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports import StepResult, StoredBundle
+from validator.ports.queue import StepResult
+from validator.ports.store import StoredBundle
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, set_root
 from validator.protocol.consensus.boundary import AgreedWindow, bundle_length
 from validator.protocol.errors import TransientError

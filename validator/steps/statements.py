@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from validator.ports import StoredRound
+from validator.ports.store import StoredRound
 from validator.protocol.consensus.state import Agreement, Rules, restore
 from validator.protocol.model import Statement, StatementKind
 from validator.steps.context import Context

@@ -23,7 +23,9 @@ contract takes one. A reorganisation that drops one makes it missing again.
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports import AcceptedReport, PreparedTransaction, StepResult, StoredBundle, StoredReport
+from validator.ports.chain import AcceptedReport, PreparedTransaction
+from validator.ports.queue import StepResult
+from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.report import decode_report
 from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import RemoteFault, TransientError

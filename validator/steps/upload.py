@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports import HeardUpload, StepResult, StoredBundle, StoredUpload
+from validator.ports.queue import StepResult
+from validator.ports.store import HeardUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.report import report_digest
 from validator.protocol.consensus.quorum import one_honest

@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from validator.log import get_logger
-from validator.ports import HeardUpload, StepResult, StorageStatus, StoredBundle
+from validator.ports.queue import StepResult
+from validator.ports.storage import StorageStatus
+from validator.ports.store import HeardUpload, StoredBundle
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError

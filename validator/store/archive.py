@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, delete, exists, select
 
-from validator.ports import Clock
+from validator.ports.clock import Clock
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.hashing import hash_labelled
 from validator.protocol.model import Digest, Identity, InstanceId, Record

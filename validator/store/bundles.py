@@ -6,7 +6,9 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
 
-from validator.ports import Clock, HeardUpload, PreparedUpload, StoredBundle, StoredUpload
+from validator.ports.clock import Clock
+from validator.ports.storage import PreparedUpload
+from validator.ports.store import HeardUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.statement import decode_upload, encode_upload
 from validator.protocol.errors import AlreadyDone, InvariantError
 from validator.protocol.model import Digest, StorageId, UploadAnnouncement

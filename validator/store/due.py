@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, bindparam, case, delete, select, update
 
 from validator.log import get_logger
-from validator.ports import Clock
+from validator.ports.clock import Clock
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import insert_new, insert_or_replace

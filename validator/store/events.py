@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select
 
-from validator.ports import Clock
+from validator.ports.clock import Clock
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import require_word

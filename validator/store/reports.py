@@ -6,7 +6,10 @@ from dataclasses import replace
 
 from sqlalchemy import delete, select, update
 
-from validator.ports import Attestation, Clock, PreparedTransaction, StoredReport
+from validator.ports.chain import PreparedTransaction
+from validator.ports.clock import Clock
+from validator.ports.peers import Attestation
+from validator.ports.store import StoredReport
 from validator.protocol.codec.secp256k1 import verify_signature
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Digest, StorageId

@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, func, or_, select, tuple_
 
-from validator.ports import Clock, Settled
+from validator.ports.clock import Clock
+from validator.ports.store import Settled
 from validator.protocol.model import InstanceId, InstanceKind
 from validator.store import schema
 from validator.store.database import Database

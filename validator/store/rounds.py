@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
 from validator.log import get_logger
-from validator.ports import Clock, RoundHead, StaleState, StoredRound, Taken
+from validator.ports.clock import Clock
+from validator.ports.store import RoundHead, StaleState, StoredRound, Taken
 from validator.protocol.codec.statement import decode_quorum, encode_quorum
 from validator.protocol.consensus.votes import AHEAD, BEHIND
 from validator.protocol.errors import InvariantError

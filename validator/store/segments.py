@@ -40,7 +40,7 @@ import fsspec
 import zstandard
 from fsspec.implementations.local import LocalFileSystem
 
-from validator.ports import SetPage
+from validator.ports.store import SetPage
 from validator.protocol.codec import cbor
 from validator.protocol.codec.outcome import part_order
 from validator.protocol.codec.outcome import set_root as compute_set_root

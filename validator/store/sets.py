@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from sqlalchemy import delete, select, update
 
 from validator.log import get_logger
-from validator.ports import Clock, DamagedSet, SetPage
+from validator.ports.clock import Clock
+from validator.ports.store import DamagedSet, SetPage
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Digest, PartitionEntry, Record, Root, StreamPart

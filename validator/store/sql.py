@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from validator.ports import Clock
+from validator.ports.clock import Clock
 from validator.store.archive import ArchiveRows
 from validator.store.bundles import BundleRows
 from validator.store.chain import ChainRows

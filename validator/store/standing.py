@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from validator.log import get_logger
-from validator.ports import Clock
+from validator.ports.clock import Clock
 from validator.protocol.errors import TransientError
 from validator.store.database import Database
 from validator.store.disk import measure_disk

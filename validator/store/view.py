@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from sqlalchemy.exc import DBAPIError
 
-from validator.ports import Clock
+from validator.ports.clock import Clock
 from validator.protocol.codec.outcome import decode_observation, decode_outcome
 from validator.protocol.codec.statement import decode_quorum, decode_upload, encode_statement
 from validator.protocol.errors import ConfigError, ValidatorError

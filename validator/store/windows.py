@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
-from validator.ports import Clock, StoredWindow
+from validator.ports.clock import Clock
+from validator.ports.store import StoredWindow
 from validator.protocol.errors import InvariantError
 from validator.protocol.model import Address, Digest, StreamPart, Window
 from validator.store import schema

@@ -15,7 +15,7 @@ import pytest
 
 from validator.net.arweave import storage as storage_module
 from validator.net.arweave.storage import ArweaveStorage, is_dropped
-from validator.ports import BundleStorage, PreparedUpload, StorageStatus
+from validator.ports.storage import BundleStorage, PreparedUpload, StorageStatus
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave import encode_base64url
 from validator.protocol.errors import (

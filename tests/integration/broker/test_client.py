@@ -20,7 +20,7 @@ from validator.devnet.eras import Era
 from validator.devnet.publisher import MessageChain
 from validator.net.brokers.client import BrokerClient, Limits, PullFault, PullMetrics
 from validator.net.http.client import IPNetwork
-from validator.ports import Broker, Pull, PulledRecord
+from validator.ports.sources import Broker, Pull, PulledRecord
 from validator.protocol.codec.legacy_array import read_legacy_array
 from validator.protocol.codec.protobuf import read_protobuf, write_frame, write_protobuf
 from validator.protocol.codec.secp256k1 import SigningKey

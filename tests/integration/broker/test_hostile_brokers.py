@@ -20,7 +20,7 @@ from tests.fakes.hostile_http import Answer, fixed, hostile_server, http
 from validator.net.brokers.client import BrokerClient, Limits, PullFault
 from validator.net.brokers.pages import MAX_METADATA_BYTES, MAX_RECORD_BYTES
 from validator.net.http.client import BoundedClient
-from validator.ports import Broker, Pull
+from validator.ports.sources import Broker, Pull
 from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.signatures import publish_message

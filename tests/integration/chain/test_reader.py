@@ -13,7 +13,7 @@ from tests.builders import a_key, a_p256_message
 from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
 from validator.devnet.contracts import WEI, NodeSetup, StreamSetup, create_address
 from validator.net.chain.reader import ChainReader, MemoryIndex, StoreList
-from validator.ports import Chain
+from validator.ports.chain import Chain
 from validator.protocol.codec.message import SECP256K1_N
 from validator.protocol.codec.protobuf import read_protobuf
 from validator.protocol.errors import ConfigError, RemoteFault, TransientError

@@ -13,7 +13,7 @@ from tests.builders import a_key
 from tests.contract_network import ContractNetwork
 from validator.devnet.contracts import WEI
 from validator.net.chain.sender import ChainSender
-from validator.ports import ReportSender
+from validator.ports.chain import ReportSender
 from validator.protocol.errors import AlreadyDone, RemoteFault, TransientError, UnknownOutcome
 from validator.protocol.hashing import keccak256
 from validator.protocol.model import Digest

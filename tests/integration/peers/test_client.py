@@ -16,7 +16,7 @@ from tests.fakes.peer_service import FakePeerService, FakeSet, a_body
 from validator.net.http.client import BoundedClient, check_url
 from validator.net.peers import wire
 from validator.net.peers.client import HttpPeers
-from validator.ports import Attestation, Gossip, HeldVotes
+from validator.ports.peers import Attestation, Gossip, HeldVotes
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError

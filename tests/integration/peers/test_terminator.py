@@ -18,7 +18,7 @@ from tests.fakes.tls import Authority, forwarding, reverse_proxy
 from validator.net.http.client import check_url
 from validator.net.peers import wire
 from validator.net.peers.client import HttpPeers
-from validator.ports import Gossip
+from validator.ports.peers import Gossip
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError

@@ -16,7 +16,7 @@ from tests.fakes.small_network import SmallNetwork
 from validator.metrics import render_metrics
 from validator.net.peers import signing, wire
 from validator.net.peers.signing import Stamp, network_digest
-from validator.ports import Attestation, Gossip
+from validator.ports.peers import Attestation, Gossip
 from validator.protocol.codec import cbor
 from validator.protocol.codec.outcome import encode_observation
 from validator.protocol.codec.secp256k1 import SigningKey

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.builders import a_key
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import PART, STREAM
-from validator.ports import Gossip
+from validator.ports.peers import Gossip
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.outcome import decode_observation, encode_outcome, entries_root, set_root
 from validator.protocol.codec.statement import sign_statement

@@ -9,7 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes.small_network import Member, SmallNetwork
-from validator.ports import Gossip, StoredRound
+from validator.ports.peers import Gossip
+from validator.ports.store import StoredRound
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.consensus.certificate import build_quorum
 from validator.protocol.hashing import hash_body

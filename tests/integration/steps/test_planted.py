@@ -16,7 +16,7 @@ import zstandard
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import some_parameters
-from validator.ports import HeardUpload, StoredBundle, StoredUpload
+from validator.ports.store import HeardUpload, StoredBundle, StoredUpload
 from validator.protocol.codec import manifest
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.outcome import decode_observation, set_root

@@ -13,7 +13,10 @@ from tests.builders import a_key, flip_s
 from tests.fakes import small_network
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import a_header, some_parameters
-from validator.ports import Attestation, Gossip, StepResult, StorageStatus, StoredBundle
+from validator.ports.peers import Attestation, Gossip
+from validator.ports.queue import StepResult
+from validator.ports.storage import StorageStatus
+from validator.ports.store import StoredBundle
 from validator.protocol.codec.bundle_file import VerifiedBundle, bundle_tags, write_bundle
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.codec.report import decode_report, encode_report

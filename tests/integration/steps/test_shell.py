@@ -10,7 +10,9 @@ import pytest
 from tests.builders import a_key
 from tests.fakes.small_network import DirectPeers, Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, START_S, WINDOW_MS, WorldChain, WorldSender, WorldStorage, some_parameters
-from validator.ports import Gossip, HeldVotes, PreparedTransaction, PreparedUpload
+from validator.ports.chain import PreparedTransaction
+from validator.ports.peers import Gossip, HeldVotes
+from validator.ports.storage import PreparedUpload
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_observation, set_root
 from validator.protocol.codec.statement import encode_statement, sign_statement, sign_upload
 from validator.protocol.consensus.events import Build, Candidate, Resume

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tests.fakes.small_network import Member, SmallNetwork
-from validator.ports import Gossip, StepResult
+from validator.ports.peers import Gossip
+from validator.ports.queue import StepResult
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_observation, encode_outcome
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.errors import TransientError

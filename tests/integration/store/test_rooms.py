@@ -11,15 +11,10 @@ from sqlalchemy import select
 from tests.builders import GENESIS_MS, a_key, a_record, flip_s, some_records
 from tests.integration.store.conftest import NOW_MS, HandClock
 from tests.integration.store.worker import CONFIG, INSTANCE
-from validator.ports import (
-    Attestation,
-    PreparedTransaction,
-    PreparedUpload,
-    StoredBundle,
-    StoredReport,
-    StoredUpload,
-    StoredWindow,
-)
+from validator.ports.chain import PreparedTransaction
+from validator.ports.peers import Attestation
+from validator.ports.storage import PreparedUpload
+from validator.ports.store import StoredBundle, StoredReport, StoredUpload, StoredWindow
 from validator.protocol.codec.outcome import encode_observation, set_root
 from validator.protocol.consensus.window import make_entries
 from validator.protocol.errors import AlreadyDone, ConfigError, InvariantError

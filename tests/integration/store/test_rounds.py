@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders import a_key
 from tests.integration.store.worker import CONFIG, CONTEXT, INSTANCE
-from validator.ports import StaleState, StoredBundle, StoredRound
+from validator.ports.store import StaleState, StoredBundle, StoredRound
 from validator.protocol.codec.outcome import encode_observation, encode_outcome, entries_root
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.errors import InvariantError, MalformedInput

@@ -11,7 +11,9 @@ from tests.builders import a_key
 from tests.integration.store.conftest import NOW_MS, HandClock
 from tests.integration.store.test_rounds import V, W, a_quorum, a_statement, loaded, opened, save
 from tests.integration.store.worker import CONFIG, INSTANCE
-from validator.ports import Attestation, PreparedUpload, StoredBundle, StoredReport, StoredUpload
+from validator.ports.peers import Attestation
+from validator.ports.storage import PreparedUpload
+from validator.ports.store import StoredBundle, StoredReport, StoredUpload
 from validator.protocol.codec.outcome import encode_observation, encode_outcome, entries_root, outcome_digest
 from validator.protocol.codec.statement import decode_statement, encode_statement
 from validator.protocol.hashing import EMPTY_ROOT, hash_body, hash_object

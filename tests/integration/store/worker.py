@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 from tests.builders import a_key
-from validator.ports import StaleState, StoredRound
+from validator.ports.store import StaleState, StoredRound
 from validator.protocol.codec.statement import SigningContext, sign_statement
 from validator.protocol.errors import TransientError
 from validator.protocol.hashing import hash_body

@@ -13,7 +13,7 @@ from tests.simulator.monitor import ADDRESS_BYTES, HELD_BYTES, STATEMENT_BYTES, 
 from tests.simulator.mutations import CAUGHT_BY, CAUGHT_BY_TEST, MUTATIONS, Mutation
 from tests.simulator.run import message_delays, run_mutated, run_seed, run_seeds
 from validator.net.peers.wire import encode_held
-from validator.ports import HeldVotes
+from validator.ports.peers import HeldVotes
 from validator.protocol.codec.statement import MAX_ROUND, encode_quorum, encode_statement
 from validator.protocol.errors import InvariantError
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum

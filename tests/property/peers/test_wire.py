@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from validator.net.peers import wire
-from validator.ports import Attestation, Gossip, Handshake, HeldVotes
+from validator.ports.peers import Attestation, Gossip, Handshake, HeldVotes
 from validator.protocol.codec import cbor
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import (

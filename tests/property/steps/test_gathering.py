@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_p256_message, a_stream_id
 from tests.plain_collecting import broker_shares, check_pulls, encode_sightings, union_of
-from validator.ports import Pull, PulledRecord
+from validator.ports.sources import Pull, PulledRecord
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.consensus.proposal import Span

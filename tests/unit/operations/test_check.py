@@ -20,7 +20,8 @@ from validator.operations.check_network import (
 )
 from validator.operations.evidence import describe_evidence, evidence_data
 from validator.operations.findings import Finding, Level, guarded, ok
-from validator.ports import CutPoint, Handshake, Reorganisation
+from validator.ports.peers import Handshake
+from validator.ports.store import CutPoint, Reorganisation
 from validator.protocol.codec.config import encode_config
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Address, Block, Digest

@@ -9,7 +9,7 @@ import pytest
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_record
 from tests.plain_collecting import check_pulls
-from validator.ports import Pull, PulledRecord
+from validator.ports.sources import Pull, PulledRecord
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.model import Address, NewGroupKey, Reason, SignatureType

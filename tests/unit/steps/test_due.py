@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_network
-from validator.ports import StoredWindow
+from validator.ports.store import StoredWindow
 from validator.protocol.model import Window
 from validator.steps.due import LEASE_MS, MAX_ROWS, MAX_WINDOWS, look_around, open_windows
 

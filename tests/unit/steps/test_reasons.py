@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_record, a_stream_id
-from validator.ports import Pull
+from validator.ports.sources import Pull
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.protobuf import write_protobuf

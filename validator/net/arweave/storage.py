@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from validator.net.arweave.client import compute_client_signature_data
 from validator.net.arweave.gateway import Answer, CircuitState, Gateway, Limits
 from validator.net.arweave.wallet import ArweaveWallet
-from validator.ports import PreparedUpload, StorageStatus, StoredTransaction
+from validator.ports.storage import PreparedUpload, StorageStatus, StoredTransaction
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave import ChunkTree, ChunkUpload, Transaction
 from validator.protocol.errors import (

@@ -23,7 +23,7 @@ from validator.net.brokers.pages import position_of, read_frames, read_lines
 from validator.net.brokers.ranges import PAGE_ROWS, Ending, NoProgress, Page, Position, Range, Reading
 from validator.net.http.client import BoundedClient, IPNetwork, OpenAnswer, ParsedUrl, check_url
 from validator.net.http.pacing import retry_after_s
-from validator.ports import Broker, Pull, PulledRecord, TakeRecords
+from validator.ports.sources import Broker, Pull, PulledRecord, TakeRecords
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
 from validator.protocol.model import MIB, Address, StreamPart, Window

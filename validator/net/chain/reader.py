@@ -22,7 +22,7 @@ from validator.net.chain.blocks import Blocks, block_by_number
 from validator.net.chain.metadata import parse_node_metadata, parse_node_wallet, parse_partitions
 from validator.net.chain.rpc import MAX_NUMBER, Request, Reverted, Rpc, SourceHealth, parse_bytes, parse_quantity
 from validator.net.http.pacing import Allowance, Pace
-from validator.ports import AcceptedReport
+from validator.ports.chain import AcceptedReport
 from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import Address, Block, ChainState, Digest, Node, Root, StorageId, Store
 from validator.protocol.parameters import Contracts

@@ -21,7 +21,7 @@ from typing import Any
 from validator.net.chain.abi import explain_revert, interface
 from validator.net.chain.pricing import Fees, raised_fees, repriced_fees, tip_floor, todays_fees
 from validator.net.chain.rpc import Failed, Request, Reverted, Rpc, parse_bytes, parse_number, parse_quantity
-from validator.ports import PreparedTransaction, TransactionFate, TransactionStatus
+from validator.ports.chain import PreparedTransaction, TransactionFate, TransactionStatus
 from validator.protocol.codec.report import report_values
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import AlreadyDone, MalformedInput, RemoteFault, TransientError, UnknownOutcome

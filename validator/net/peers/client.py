@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from validator.net.http.client import Answer, BoundedClient, ParsedUrl, check_url
 from validator.net.peers import signing, wire
-from validator.ports import Gossip, Handshake, HeldVotes
+from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.protocol.codec.outcome import decode_entries
 from validator.protocol.codec.outcome import set_root as compute_set_root
 from validator.protocol.codec.secp256k1 import SigningKey

@@ -28,7 +28,7 @@ from typing import Any
 import zstandard
 
 from validator.net.http.client import decompress_bounded
-from validator.ports import Attestation, Gossip, Handshake, HeldVotes
+from validator.ports.peers import Attestation, Gossip, Handshake, HeldVotes
 from validator.protocol.codec import cbor
 from validator.protocol.codec.cbor import read_blob, read_bytes, read_u63
 from validator.protocol.codec.outcome import MAX_ENTRIES_BYTES, MAX_OUTCOME_BYTES, part_order

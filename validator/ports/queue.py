@@ -1,0 +1,23 @@
+"""The task queue, and how a step says that it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """How a step ended, for Flower and logs: a name such as "agreed", "not yet", "already done", and a detail."""
+
+    name: str
+    detail: str = ""
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+class Tasks(Protocol):
+    """The queue: a message only says "look again", its arguments are ids."""
+
+    def enqueue(self, task: str, key: str, eta_ms: int | None = None) -> None:
+        """Queue ``task`` for ``key``, now or at a time at most 60 s ahead. Never raises: beat repairs what is lost."""

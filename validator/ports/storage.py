@@ -1,0 +1,78 @@
+"""Permanent storage: where bundles go and are read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from validator.protocol.model import Digest, StorageId
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedUpload:
+    """A signed Arweave transaction before its first byte leaves: saved, then sent as it is, for ever.
+
+    ``header`` is the wire JSON. ``reward`` in winston.
+    """
+
+    storage_id: StorageId
+    owner: bytes
+    header: str
+    reward: int
+    anchor_height: int
+    data_size: int
+    data_sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class StorageStatus:
+    """What the gateways say of a transaction: "confirmed" (with confirmations), "pending", "missing" or "unknown"."""
+
+    state: str
+    confirmations: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTransaction:
+    """A transaction read back; id and signature are verified."""
+
+    storage_id: StorageId
+    owner: bytes
+    tags: tuple[tuple[str, str], ...]
+    data_size: int
+    data_root: bytes
+
+
+class BundleStorage(Protocol):
+    """Arweave through gateways."""
+
+    def wallet_address(self) -> bytes | None:
+        """Who pays for what is prepared here; None where nobody can."""
+
+    def read_header(self, storage_id: StorageId, header: bytes) -> StoredTransaction:
+        """What a signed header says; nobody is asked. MalformedInput: not the header of that id, or not sound."""
+
+    def compute_data_root(self, path: Path) -> bytes:
+        """The root that a transaction carrying this file commits to."""
+
+    def prepare(self, path: Path, tags: Sequence[tuple[str, str]]) -> PreparedUpload: ...
+
+    def post(self, prepared: PreparedUpload) -> None:
+        """Accepted or already known. RemoteFault: refused for good; UnknownOutcome: the answer was lost."""
+
+    def seed(self, prepared: PreparedUpload, path: Path) -> None: ...
+
+    def fetch_status(self, storage_id: StorageId) -> StorageStatus: ...
+
+    def fetch_is_dropped(self, prepared: PreparedUpload, status: StorageStatus) -> bool:
+        """Whether it is certain that this transaction can no longer be mined: only then another may be signed."""
+
+    def fetch_transaction(self, storage_id: StorageId) -> StoredTransaction: ...
+
+    def fetch_data(self, storage_id: StorageId, destination: Path, max_bytes: int) -> int:
+        """Download whole to ``destination``; returns the size. Bounded in bytes and time."""
+
+    def fetch_balance(self) -> int: ...
