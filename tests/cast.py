@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import paths
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.model import Address
 
@@ -32,7 +33,7 @@ class Cast:
         path.write_text(json.dumps(config, default=str))
         process = subprocess.Popen(
             [sys.executable, "-m", f"validator.devnet.{module}", "--config", str(path)],
-            cwd=Path(__file__).resolve().parents[1],
+            cwd=paths.ROOT,
             stderr=subprocess.PIPE,
         )
         self.processes.append(process)

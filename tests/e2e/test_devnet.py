@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from tests import paths
 from validator.devnet.summary import FIELDS
 from validator.protocol.model import SignatureType
 from validator.setup.console import die_with_parent, stop_group
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = paths.ROOT
 RUN_LIMIT_S = 240
 START_LIMIT_S = 60
 END_LIMIT_S = 20

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from tests import paths
 from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
 from validator.protocol.codec.arweave import (
     Transaction,
@@ -25,7 +25,7 @@ from validator.protocol.model import StorageId
 
 WALLET_WINSTON = 10**13
 PRICE = 5_000
-VECTORS = Path(__file__).parents[1] / "vectors" / "ans104.json"
+VECTORS = paths.VECTORS / "ans104.json"
 
 
 @cache

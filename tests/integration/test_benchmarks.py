@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests import paths
+
+ROOT = paths.ROOT
 
 
 def run(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import paths
+
+ROOT = paths.ROOT
 _OPTIONS = ("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:timeout", "-o", "addopts=", "-o", "xfail_strict=0")
 
 

@@ -19,11 +19,12 @@ from typing import Any
 
 import pytest
 
+from tests import paths
 from tests.simulator.sites import PACKAGE, Site, planted
 
-ROOT = Path(__file__).parents[2]
+ROOT = paths.ROOT
 CORE = str(ROOT / PACKAGE.replace(".", "/"))
-GROUND = ("tests/unit/consensus",)
+GROUND = ("tests/unit/protocol/consensus",)
 """Where tests of the core are looked for."""
 PATIENCE_S = 1.5
 """The least processor time that a test gets with a mistake planted."""

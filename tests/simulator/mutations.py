@@ -511,7 +511,9 @@ CAUGHT_BY = {
 Any change of what a run draws or does may move them: search again then.
 """
 
-_SETTLED = "tests/property/test_settlement.py::test_a_planted_mistake_breaks_its_claim_and_the_real_thing_keeps_it"
+_SETTLED = (
+    "tests/property/protocol/test_settlement.py::test_a_planted_mistake_breaks_its_claim_and_the_real_thing_keeps_it"
+)
 _STEPS = "tests/integration/steps/test_planted.py::test_a_planted_bug_breaks_its_claim_and_the_real_thing_keeps_it"
 
 CAUGHT_BY_TEST = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import paths
 from validator.protocol.errors import ConfigError
 from validator.settings import CURVE_ORDER, OTHER_NAMES, Settings, floor_bytes, load_settings
 
@@ -132,7 +133,7 @@ def test_a_wrong_name_in_the_file_of_settings_is_refused_too(tmp_path: Path) -> 
 
 def test_every_name_with_our_prefix_that_the_project_uses_is_known() -> None:
     """Else a name that set-up or compose.yaml hands down would stop every process."""
-    root = Path(__file__).parents[2]
+    root = paths.ROOT
     places = [root / "compose.yaml", root / "README.md", *(root / "deploy").iterdir(), root / ".ci" / "run"]
     for folder in ("validator", "tasks", "tests/fakes", "tests/integration", "tests/e2e"):
         places += (root / folder).rglob("*.py")

@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import paths
 from tests.builders import a_key
 from tests.contract_network import CONFIG, ContractNetwork, a_report
 from validator.devnet.contracts import WEI
@@ -360,7 +360,7 @@ def test_inclusion_paths_of_trees_of_every_shape(network: ContractNetwork, size:
         assert found == (True, _tree(leaves))
 
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "report.json").read_text())["reports"]
+VECTORS = json.loads((paths.VECTORS / "report.json").read_text())["reports"]
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[v["name"] for v in VECTORS])

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import paths
 from validator.devnet.gateway import Gateway, main
 from validator.devnet.weave import StoredData, Weave
 from validator.net.arweave.wallet import ArweaveWallet
@@ -29,7 +30,7 @@ from validator.protocol.codec.arweave import (
     encode_base64url,
 )
 
-VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "arweave.json").read_text())
+VECTORS: dict[str, Any] = json.loads((paths.VECTORS / "arweave.json").read_text())
 PRICE = 10**12
 
 

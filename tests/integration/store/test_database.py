@@ -15,11 +15,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
+from tests import paths
 from validator.protocol.errors import ConfigError, TransientError
 from validator.store import schema
 from validator.store.database import Database, downgrade, head_revision, migrate, open_database, require_head
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = paths.ROOT
 
 
 def pragmas(engine: Engine, connections: int) -> list[dict[str, object]]:

@@ -6,14 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 
+from tests import paths
 from tests.integration.store.worker import CONFIG, INSTANCE
 from validator.store.sql import SqlStore
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = paths.ROOT
 
 
 @contextmanager

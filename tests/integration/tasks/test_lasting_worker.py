@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests import servers
+from tests import paths, servers
 from validator.setup.binaries import find_redis_server
 from validator.setup.console import die_with_parent, stop_group
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = paths.ROOT
 PATIENCE_S = 90.0
 
 

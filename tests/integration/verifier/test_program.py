@@ -12,9 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests import paths
 from tests.fakes.finished_run import FinishedRun, a_plan, finish, window
 
-ROOT = Path(__file__).parents[3]
+ROOT = paths.ROOT
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Nearly all messages of a window are alike: type 27, signed with type 2, low s, c
 no rotated key, a time after February 1970. Those are read, encoded and hashed here column by column, for half of what
 the general way costs (``read_legacy_array``, then ``record_of_read``). Everything else, and all that looks wrong, is
 left to the general way: every refusal has its reason from one place, and what is read here is what the general way
-makes of the same bytes (tests/property/codec/test_plain_arrays.py).
+makes of the same bytes (tests/property/protocol/codec/test_plain_arrays.py).
 """
 
 from __future__ import annotations

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import paths
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave import Transaction
 from validator.protocol.errors import MalformedInput
 
-VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "arweave.json").read_text())
+VECTORS: dict[str, Any] = json.loads((paths.VECTORS / "arweave.json").read_text())
 
 
 def b64(text: str) -> bytes:

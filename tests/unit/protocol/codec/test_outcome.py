@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
 
+from tests import paths
 from tests.rfc9162 import leaf_hash, tree_hash
 from validator.protocol.codec.outcome import (
     decode_entries,
@@ -42,7 +42,7 @@ from validator.protocol.model import (
     Root,
 )
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "outcome.json").read_text())
+VECTORS = json.loads((paths.VECTORS / "outcome.json").read_text())
 INSTANCE = InstanceId(InstanceKind.WINDOW, 1_700_000_000_000)
 ONE, TWO = Address(b"\x01" * 20), Address(b"\x02" * 20)
 

@@ -6,18 +6,18 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
 
+from tests import paths
 from validator.protocol.codec.config import config_digest, decode_config, encode_config, name_difference
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Address, Digest
 from validator.protocol.parameters import Config, Contracts, ParameterSet
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "config.json").read_text())["configs"]
+VECTORS = json.loads((paths.VECTORS / "config.json").read_text())["configs"]
 PARAMETERS = ParameterSet(first_epoch=2, epoch_windows=10, price_max=1 << 100, margin_ms=1 << 40)
 MEMBERS = tuple(Address(bytes([n]) * 20) for n in (3, 1, 2))
 

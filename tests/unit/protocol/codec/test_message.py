@@ -10,6 +10,7 @@ from typing import Any
 import cbor2
 import pytest
 
+from tests import paths
 from tests.builders import CHAIN_ID, GENESIS_MS, a_key, a_message, a_p256_message, a_record, an_ml_dsa_message
 from tests.conformance.__main__ import main as run_conformance
 from validator.protocol.codec import cbor
@@ -45,7 +46,7 @@ from validator.protocol.model import (
     SignatureType,
 )
 
-VECTORS = Path(__file__).parents[2] / "vectors"
+VECTORS = paths.VECTORS
 EVM = SignatureType.ECDSA_SECP256K1_EVM
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
+from tests import paths, servers
 from tests.builders import a_key, a_p256_message
 from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
 from validator.devnet.contracts import WEI, NodeSetup, StreamSetup, create_address
@@ -23,7 +23,7 @@ from validator.store.segments import SegmentStore
 from validator.store.sql import SqlStore
 from validator.wiring import SystemClock, _StoreIndex
 
-VECTORS = Path(__file__).parents[2] / "vectors"
+VECTORS = paths.VECTORS
 
 
 def test_the_reader_fulfils_the_port(reader: ChainReader) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import paths
 from tests.builders import GENESIS_MS, a_key, a_message, a_stream_id
 from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
 from validator.protocol.codec.message import MAX_CONTENT_BYTES, record_of_read
@@ -21,7 +21,7 @@ from validator.protocol.model import EncryptionType, MessageRef, Record, StreamP
 
 PART: StreamPart = (a_stream_id(), 0)
 FROM_MS, UNTIL_MS, LIMIT = 0, 1 << 53, 1 << 21
-_FILE = (Path(__file__).parents[2] / "vectors" / "streamr.jsonl").read_text().split("\n")
+_FILE = (paths.VECTORS / "streamr.jsonl").read_text().split("\n")
 VECTORS = [
     vector for vector in map(json.loads, filter(None, _FILE)) if vector["format"] == "legacy-json" and vector["decoded"]
 ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests import paths
 from tests.simulator.__main__ import main
 from tests.simulator.monitor import ADDRESS_BYTES, HELD_BYTES, STATEMENT_BYTES, quorum_bytes
 from tests.simulator.mutations import CAUGHT_BY, CAUGHT_BY_TEST, MUTATIONS, Mutation
@@ -19,7 +19,7 @@ from validator.protocol.errors import InvariantError
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind, VoteQuorum
 
 CHUNK = 50
-ROOT = Path(__file__).parents[3]
+ROOT = paths.ROOT
 
 
 @pytest.mark.parametrize("first", range(0, 1_500, CHUNK))

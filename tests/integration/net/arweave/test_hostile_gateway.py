@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import paths
 from validator.net.arweave.gateway import CircuitOpen, Gateway, Limits
 from validator.net.arweave.storage import ArweaveStorage
 from validator.protocol.codec import arweave
@@ -172,7 +173,7 @@ def test_one_gateway_alone_can_neither_confirm_nor_deny(serve_lies: Serve, build
 
 
 def test_another_transaction_than_asked_for_is_refused(serve_lies: Serve, build_storage: Build) -> None:
-    vectors = json.loads((Path(__file__).parents[2] / "vectors" / "arweave.json").read_text())
+    vectors = json.loads((paths.VECTORS / "arweave.json").read_text())
     case = next(c for c in vectors["transactions"] if c["name"] == "one_byte")
     sound = {**case["fields"], "tags": [], "data": "", **case["signatures"]["salt0"]}
     storage_id = arweave.decode_storage_id(sound["id"])
@@ -193,7 +194,7 @@ def test_another_transaction_than_asked_for_is_refused(serve_lies: Serve, build_
 def test_a_download_of_another_size_is_refused(
     size: int, serve_lies: Serve, build_storage: Build, tmp_path: Path
 ) -> None:
-    vectors = json.loads((Path(__file__).parents[2] / "vectors" / "arweave.json").read_text())
+    vectors = json.loads((paths.VECTORS / "arweave.json").read_text())
     case = next(c for c in vectors["transactions"] if c["name"] == "empty_anchor")  # carries ten bytes
     sound = json.dumps({**case["fields"], "tags": [], "data": "", **case["signatures"]["salt0"]}).encode()
     data = bytes(i * 7 for i in range(10))

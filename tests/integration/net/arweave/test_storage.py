@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import paths
 from validator.net.arweave import storage as storage_module
 from validator.net.arweave.storage import ArweaveStorage, is_dropped
 from validator.ports.storage import BundleStorage, PreparedUpload, StorageStatus
@@ -363,7 +364,7 @@ def test_the_clients_second_opinion_counts(
 
 
 def test_uploading_leaves_the_sigpipe_handler_alone(tmp_path: Path, funded: Any) -> None:
-    vectors = Path(__file__).parents[2] / "vectors" / "arweave.json"
+    vectors = paths.VECTORS / "arweave.json"
     program = f"""
 import json, signal, sys
 from pathlib import Path

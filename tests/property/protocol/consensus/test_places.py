@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests import paths
 from tests.simulator.caught import all_sites, load_record, waived
 from tests.simulator.sites import MODULES, Site, UnknownSite, find_sites, planted
 from validator.protocol.consensus.quorum import quorum
 
-ROOT = Path(__file__).parents[3]
+ROOT = paths.ROOT
 AGAIN = "search for it: python -m tests.simulator --mutations --record"
 
 
@@ -52,7 +52,7 @@ def test_a_text_that_is_not_there_exactly_once_is_refused(old: str) -> None:
 
 
 def test_a_test_that_does_not_fail_has_noticed_nothing() -> None:
-    blind = "tests/unit/consensus/test_reconcile.py::test_an_empty_set_says_so"
+    blind = "tests/unit/protocol/consensus/test_reconcile.py::test_an_empty_set_says_so"
     program = (
         "from tests.simulator.hunt import catch; from tests.simulator.sites import find_sites;"
         f"print([fails for *_, fails in catch([(find_sites('quorum')[0], {blind!r})])])"

@@ -6,13 +6,13 @@ import hashlib
 import json
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import coincurve
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tests import paths
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import ans104
 from validator.protocol.codec.ans104 import DataItem, ItemSignature
@@ -21,7 +21,7 @@ from validator.protocol.codec.secp256k1 import HALF_ORDER, SigningKey
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.model import Digest
 
-VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "ans104.json").read_text())
+VECTORS: dict[str, Any] = json.loads((paths.VECTORS / "ans104.json").read_text())
 ORDER = 2 * HALF_ORDER + 1
 
 

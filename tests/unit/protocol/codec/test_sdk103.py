@@ -7,16 +7,16 @@ user id: the two are two publishers, as the registry and the signed text have it
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from tests import paths
 from validator.protocol.codec.message import decode_message, make_record
 from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
 from validator.protocol.codec.signatures import VALID, verify_batch, verify_message
 from validator.protocol.model import Message, Reason, SignatureType
 
-VECTORS = Path(__file__).parents[2] / "vectors"
+VECTORS = paths.VECTORS
 P256, ML_DSA = SignatureType.ECDSA_SECP256R1, SignatureType.ML_DSA_87
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
 
+from tests import paths
 from tests.builders import a_key
 from tests.wallet import hash_typed_data
 from validator.protocol.codec.secp256k1 import HALF_ORDER
@@ -46,7 +46,7 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "statement.json").read_text())
+VECTORS = json.loads((paths.VECTORS / "statement.json").read_text())
 CONTEXT = SigningContext(31_337, Address(b"\x4d" * 20))
 CONFIG, VALUE = Digest(b"\x0c" * 32), Digest(b"\x0f" * 32)
 WINDOW = InstanceId(InstanceKind.WINDOW, 1_700_000_000_000)

@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
 
+from tests import paths
 from tests.rfc9162 import leaf_hash, tree_hash
 from validator.protocol.codec.manifest import (
     MAX_LEDGER_BYTES,
@@ -45,7 +45,7 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "manifest.json").read_text())
+VECTORS = json.loads((paths.VECTORS / "manifest.json").read_text())
 HEADER = BundleHeader(Digest(b"\x0c" * 32), 4, Root(b"\x11" * 32), 8_000, 9_000)
 ONE, TWO = Address(b"\x01" * 20), Address(b"\x02" * 20)
 LEDGER = Ledger(

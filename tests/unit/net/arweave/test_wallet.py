@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from tests import paths
 from validator.net.arweave.client import compute_client_signature_data
 from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave import Transaction, decode_base64url, encode_base64url
 from validator.protocol.errors import ConfigError, InvariantError, MalformedInput
 
-VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "arweave.json").read_text())
+VECTORS: dict[str, Any] = json.loads((paths.VECTORS / "arweave.json").read_text())
 JWK: dict[str, str] = VECTORS["keys"]["rsa"]
 
 

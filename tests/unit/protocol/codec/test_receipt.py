@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import paths
 from validator.protocol.codec.receipt import (
     Receipt,
     parse_receipt,
@@ -23,7 +23,7 @@ from validator.protocol.codec.signatures import publish_message
 from validator.protocol.errors import InvariantError
 from validator.protocol.model import Address, ContentType, EncryptionType
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "receipt.json").read_text())["cases"]
+VECTORS = json.loads((paths.VECTORS / "receipt.json").read_text())["cases"]
 CONSUMER = SigningKey(b"\x11" * 32)
 BROKER = SigningKey(b"\x12" * 32)
 QUERY_MANAGER = Address(b"\x33" * 20)

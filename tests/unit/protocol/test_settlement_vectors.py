@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import paths
 from tests.settlement_vectors import read_address, read_ledger, run
 from validator.protocol.codec.manifest import encode_ledger, ledger_root
 from validator.protocol.codec.report import encode_report
 from validator.protocol.model import ConsumerLine, NodeLine, StreamLine
 
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "settlement.json").read_text())
+VECTORS = json.loads((paths.VECTORS / "settlement.json").read_text())
 
 
 @pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda c: c["name"])

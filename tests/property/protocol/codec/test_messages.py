@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import cbor2
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests import paths
 from tests.builders import a_key, a_message
 from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
 from validator.protocol.codec.message import (
@@ -41,7 +41,7 @@ from validator.protocol.model import (
     SignatureType,
 )
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "streamr.jsonl"
+VECTORS = paths.VECTORS / "streamr.jsonl"
 LEGACY = SignatureType.ECDSA_SECP256K1_LEGACY
 ARRAYS = (SignatureType.ARRAY_ETH, SignatureType.ARRAY_ETH_LEGACY)
 Reader = Callable[[bytes], Message]

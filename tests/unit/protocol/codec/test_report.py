@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import paths
 from tests.builders import a_key, flip_s
 from tests.contract_network import a_report
 from validator.protocol.codec import cbor
@@ -29,7 +29,7 @@ from validator.protocol.codec.secp256k1 import HALF_ORDER, recover_address
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.model import NIL, Address, Digest, NodeLine, StreamLine
 
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "report.json").read_text())["reports"]
+VECTORS = json.loads((paths.VECTORS / "report.json").read_text())["reports"]
 MANAGER = Address(b"\x4d" * 20)
 
 
