@@ -33,7 +33,8 @@ from benchmarks.corpus import make_lines
 from benchmarks.runner import Case, Result, print_table, ratio, run_in_turn
 from validator.net.brokers.pages import read_lines
 from validator.protocol.codec.legacy_array import read_legacy_array
-from validator.protocol.codec.message import record_of_read, signature_payload
+from validator.protocol.codec.message import record_of_read
+from validator.protocol.codec.payload import signature_payload
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.model import Address, Record, StreamPart
 from validator.steps import checking

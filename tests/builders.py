@@ -11,17 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from validator.protocol.codec.message import make_record, normalise_signature, signature_payload
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.payload import normalise_signature, signature_payload
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.signatures import publish_message
-from validator.protocol.model import (
-    ContentType,
-    EncryptionType,
-    Message,
-    MessageType,
-    Record,
-    SignatureType,
-)
+from validator.protocol.model import ContentType, EncryptionType, Message, MessageType, Record, SignatureType
 
 GENESIS_MS = 1_700_000_000_000
 CHAIN_ID = "tsq8m0O5bVZkzh2e1NDP"

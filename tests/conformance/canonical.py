@@ -22,14 +22,9 @@ from typing import Any
 
 from tests.builders import a_key, a_message, a_stream_id
 from tests.conformance.streamr import read
-from validator.protocol.codec.message import (
-    encode_message,
-    make_record,
-    record_from_canonical,
-    signature_payload,
-    signed_digest,
-)
+from validator.protocol.codec.message import encode_message, make_record, record_from_canonical
 from validator.protocol.codec.outcome import encode_entry, entries_root
+from validator.protocol.codec.payload import signature_payload, signed_digest
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import hash_leaf

@@ -20,13 +20,8 @@ from typing import Any
 
 from validator.protocol.codec.group_key import read_request, read_response
 from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.protocol.codec.message import (
-    make_record,
-    normalise_signature,
-    record_from_canonical,
-    signature_payload,
-    signed_digest,
-)
+from validator.protocol.codec.message import make_record, record_from_canonical
+from validator.protocol.codec.payload import normalise_signature, signature_payload, signed_digest
 from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
 from validator.protocol.codec.secp256k1 import recover_address
 from validator.protocol.codec.signatures import VALID, Verdict, resolve_erc1271, verify_batch

@@ -41,7 +41,7 @@ from validator.devnet.process import LineLog, listen, now_ms, read_config, run, 
 from validator.devnet.signers import AccountSigner, PublisherConfig, Signer, make_signer, make_stranger
 from validator.net.brokers.pages import ARRAY
 from validator.protocol.codec.legacy_array import write_legacy_array
-from validator.protocol.codec.message import digest_of_payload
+from validator.protocol.codec.payload import digest_of_payload
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import ConfigError
 from validator.protocol.hashing import hash_labelled

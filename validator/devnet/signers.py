@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from validator.devnet.process import read_address, read_key
-from validator.protocol.codec.message import SECP256R1_N, normalise_signature, signature_payload
+from validator.protocol.codec.payload import SECP256R1_N, normalise_signature, signature_payload
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.signatures import sign_message
 from validator.protocol.errors import ConfigError

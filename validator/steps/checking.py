@@ -14,20 +14,14 @@ from itertools import compress, repeat
 
 from validator.ports.sources import PulledRecord
 from validator.protocol.codec.legacy_array import read_legacy_array
-from validator.protocol.codec.message import reason_of, record_from_canonical, record_of_read
+from validator.protocol.codec.message import record_from_canonical, record_of_read
+from validator.protocol.codec.message_rules import reason_of
 from validator.protocol.codec.plain_arrays import PlainBatch, read_plain
 from validator.protocol.codec.protobuf import read_protobuf
 from validator.protocol.codec.signatures import VALID, Verdict, check_recovered, verify_batch
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.errors import MalformedInput, TransientError
-from validator.protocol.model import (
-    Address,
-    Digest,
-    MessageType,
-    Reason,
-    Record,
-    StreamPart,
-)
+from validator.protocol.model import Address, Digest, MessageType, Reason, Record, StreamPart
 
 Permission = Callable[[str, bytes], bool]
 """(stream id, publisher) -> may publish at B."""

@@ -24,7 +24,8 @@ from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, Delivery, some_parameters
 from validator.net.chain.abi import interface
 from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.protocol.codec.message import MAX_ID_BYTES, MAX_SEQUENCE, make_record, record_of_read
+from validator.protocol.codec.limits import MAX_ID_BYTES, MAX_SEQUENCE
+from validator.protocol.codec.message import make_record, record_of_read
 from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
 from validator.protocol.codec.report import report_values
 from validator.protocol.codec.signatures import VALID, publish_message, verify_message

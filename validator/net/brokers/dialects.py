@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from validator.net.http.pacing import Pace
-from validator.protocol.codec.message import digest_of_payload
+from validator.protocol.codec.payload import digest_of_payload
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.model import SignatureType
 

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from validator.net.brokers.ranges import Position
+from validator.protocol.codec.conversion import BOM
 from validator.protocol.codec.legacy_array import MAX_LINE_BYTES, read_legacy_array
-from validator.protocol.codec.message import BOM
 from validator.protocol.codec.protobuf import MAX_BODY_BYTES, read_protobuf
 from validator.protocol.errors import MalformedInput
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from validator.net.chain.rpc import Request, Rpc, parse_bytes, parse_number
-from validator.protocol.codec.message import MAX_TIMESTAMP_MS
+from validator.protocol.codec.limits import MAX_TIMESTAMP_MS
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import Block, Digest
 

@@ -25,7 +25,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from validator.protocol.codec.message import check_message, record_of_read
+from validator.protocol.codec.message import record_of_read
+from validator.protocol.codec.message_rules import check_message
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import (
     ContentType,

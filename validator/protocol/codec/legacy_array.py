@@ -19,17 +19,11 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from validator.protocol.codec.message import (
-    MAX_CONTENT_BYTES,
-    MAX_NEW_KEY_BYTES,
-    build_message,
-    build_ref,
-    check_message,
-    compact_key_text,
-    convert_exactly,
-    normalise_signature,
-    normalise_stream_id,
-)
+from validator.protocol.codec.conversion import compact_key_text, convert_exactly, normalise_stream_id
+from validator.protocol.codec.drafts import build_message, build_ref
+from validator.protocol.codec.limits import MAX_CONTENT_BYTES, MAX_NEW_KEY_BYTES
+from validator.protocol.codec.message_rules import check_message
+from validator.protocol.codec.payload import normalise_signature
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import (
     ContentType,

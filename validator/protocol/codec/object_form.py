@@ -16,8 +16,10 @@ from typing import Any
 
 import msgspec
 
+from validator.protocol.codec.heads import SIGNATURE_TYPES
 from validator.protocol.codec.legacy_array import MAX_LINE_BYTES, read_legacy_array
-from validator.protocol.codec.message import SIGNATURE_TYPES, check_message, normalise_signature
+from validator.protocol.codec.message_rules import check_message
+from validator.protocol.codec.payload import normalise_signature
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import (
     ContentType,

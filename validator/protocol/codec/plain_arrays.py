@@ -20,23 +20,25 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from validator.protocol.codec.legacy_array import read_address
-from validator.protocol.codec.message import (
+from validator.protocol.codec.conversion import normalise_stream_id
+from validator.protocol.codec.heads import (
     ENUMERATIONS,
-    HALF_K1,
+    NULL,
+    chain_bytes,
+    integer_bytes,
+    part_bytes,
+    string_bytes,
+    text_bytes,
+)
+from validator.protocol.codec.legacy_array import read_address
+from validator.protocol.codec.limits import (
     MAX_CONTENT_BYTES,
     MAX_ID_BYTES,
     MAX_PARTITION,
     MAX_SEQUENCE,
     MAX_TIMESTAMP_MS,
-    NULL,
-    chain_bytes,
-    integer_bytes,
-    normalise_stream_id,
-    part_bytes,
-    string_bytes,
-    text_bytes,
 )
+from validator.protocol.codec.payload import HALF_K1
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import keccak256, sha256
 from validator.protocol.model import ContentType, Digest, EncryptionType, MessageType, SignatureType, StreamPart

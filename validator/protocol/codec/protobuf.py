@@ -10,24 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from validator.protocol.codec import group_key, wire
-from validator.protocol.codec.message import (
-    CONTENT_TYPES,
-    ENCRYPTION_TYPES,
-    MAX_CANONICAL_BYTES,
-    SIGNATURE_TYPES,
-    check_message,
-    normalise_signature,
-)
+from validator.protocol.codec.heads import CONTENT_TYPES, ENCRYPTION_TYPES, SIGNATURE_TYPES
+from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
+from validator.protocol.codec.message_rules import check_message
+from validator.protocol.codec.payload import normalise_signature
 from validator.protocol.errors import MalformedInput
-from validator.protocol.model import (
-    ContentType,
-    EncryptionType,
-    Message,
-    MessageRef,
-    MessageType,
-    NewGroupKey,
-    Reason,
-)
+from validator.protocol.model import ContentType, EncryptionType, Message, MessageRef, MessageType, NewGroupKey, Reason
 
 MAX_BODY_BYTES = MAX_CANONICAL_BYTES
 """Fields of the largest size; a body of unknown fields beyond that is refused unread."""

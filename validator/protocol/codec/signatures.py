@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
-from validator.protocol.codec.message import digest_of_payload, normalise_signature, signature_payload, signed_digest
+from validator.protocol.codec.payload import digest_of_payload, normalise_signature, signature_payload, signed_digest
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import keccak256

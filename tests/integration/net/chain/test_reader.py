@@ -14,7 +14,7 @@ from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
 from validator.devnet.contracts import WEI, NodeSetup, StreamSetup, create_address
 from validator.net.chain.reader import ChainReader, MemoryIndex, StoreList
 from validator.ports.chain import Chain
-from validator.protocol.codec.message import SECP256K1_N
+from validator.protocol.codec.payload import SECP256K1_N
 from validator.protocol.codec.protobuf import read_protobuf
 from validator.protocol.errors import ConfigError, RemoteFault, TransientError
 from validator.protocol.model import Address, Block, Digest

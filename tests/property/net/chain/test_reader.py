@@ -19,7 +19,7 @@ from validator.net.chain.blocks import Blocks
 from validator.net.chain.reader import LOG_RANGE, ChainReader, MemoryIndex
 from validator.net.chain.rpc import MAX_NUMBER, Request
 from validator.net.http.pacing import Allowance, Pace
-from validator.protocol.codec.message import MAX_TIMESTAMP_MS
+from validator.protocol.codec.limits import MAX_TIMESTAMP_MS
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
 from validator.protocol.model import Address, Block, ChainState, Digest
 from validator.protocol.parameters import Contracts

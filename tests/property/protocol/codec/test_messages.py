@@ -16,16 +16,10 @@ from hypothesis import strategies as st
 from tests import paths
 from tests.builders import a_key, a_message
 from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.protocol.codec.message import (
-    check_message,
-    decode_message,
-    encode_message,
-    make_record,
-    reason_of,
-    record_from_canonical,
-    signature_payload,
-)
+from validator.protocol.codec.message import decode_message, encode_message, make_record, record_from_canonical
+from validator.protocol.codec.message_rules import check_message, reason_of
 from validator.protocol.codec.object_form import read_object
+from validator.protocol.codec.payload import signature_payload
 from validator.protocol.codec.protobuf import read_protobuf, split_frames, write_protobuf
 from validator.protocol.codec.secp256k1 import recover_address
 from validator.protocol.codec.signatures import VALID, sign_message, verify_batch, verify_message

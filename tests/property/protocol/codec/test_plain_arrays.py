@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests import paths
 from tests.builders import GENESIS_MS, a_key, a_message, a_stream_id
 from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.protocol.codec.message import MAX_CONTENT_BYTES, record_of_read
+from validator.protocol.codec.limits import MAX_CONTENT_BYTES
+from validator.protocol.codec.message import record_of_read
 from validator.protocol.codec.plain_arrays import read_plain
 from validator.protocol.codec.secp256k1 import HALF_ORDER
 from validator.protocol.codec.signatures import publish_message

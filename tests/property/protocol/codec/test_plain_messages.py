@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_message
-from validator.protocol.codec import message as messages
-from validator.protocol.codec.message import MAX_SEQUENCE, MAX_TIMESTAMP_MS, check_message
+from validator.protocol.codec import message_rules
+from validator.protocol.codec.limits import MAX_SEQUENCE, MAX_TIMESTAMP_MS
+from validator.protocol.codec.message_rules import check_message
 from validator.protocol.model import EncryptionType, MessageRef, MessageType, NewGroupKey, SignatureType
 
 MESSAGE = a_message()
@@ -42,10 +43,10 @@ def test_what_looks_plain_passes_every_check(data: st.DataObject) -> None:
     names = data.draw(st.sets(st.sampled_from(sorted(CHANGES)), max_size=4))
     changes: dict[str, Any] = {name: data.draw(CHANGES[name]) for name in sorted(names)}
     changed = replace(MESSAGE, **changes)
-    if messages._is_plain(changed) and changed.signature_type is SignatureType.ECDSA_SECP256K1_LEGACY:
-        with patch.object(messages, "_is_plain", lambda _: False):
+    if message_rules._is_plain(changed) and changed.signature_type is SignatureType.ECDSA_SECP256K1_LEGACY:
+        with patch.object(message_rules, "_is_plain", lambda _: False):
             check_message(changed)
 
 
 def test_a_common_message_looks_plain() -> None:
-    assert messages._is_plain(MESSAGE)
+    assert message_rules._is_plain(MESSAGE)

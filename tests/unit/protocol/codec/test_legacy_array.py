@@ -8,7 +8,9 @@ import pytest
 
 from tests.builders import CHAIN_ID, GENESIS_MS, a_key, a_message, a_stream_id
 from validator.protocol.codec.legacy_array import MAX_LINE_BYTES, read_legacy_array, write_legacy_array
-from validator.protocol.codec.message import digest_of_payload, make_record, reason_of, signature_payload, signed_digest
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.message_rules import reason_of
+from validator.protocol.codec.payload import digest_of_payload, signature_payload, signed_digest
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import (

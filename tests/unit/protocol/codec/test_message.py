@@ -14,20 +14,14 @@ from tests import paths
 from tests.builders import CHAIN_ID, GENESIS_MS, a_key, a_message, a_p256_message, a_record, an_ml_dsa_message
 from tests.conformance.__main__ import main as run_conformance
 from validator.protocol.codec import cbor
-from validator.protocol.codec.message import (
-    MAX_CANONICAL_BYTES,
-    MAX_CONTENT_BYTES,
-    MAX_NEW_KEY_BYTES,
-    MAX_SIGNED_BYTES,
+from validator.protocol.codec.conversion import normalise_stream_id
+from validator.protocol.codec.limits import MAX_CANONICAL_BYTES, MAX_CONTENT_BYTES, MAX_NEW_KEY_BYTES, MAX_SIGNED_BYTES
+from validator.protocol.codec.message import decode_message, encode_message, make_record, record_from_canonical
+from validator.protocol.codec.message_rules import reason_of
+from validator.protocol.codec.payload import (
     SECP256K1_N,
     SECP256R1_N,
-    decode_message,
-    encode_message,
-    make_record,
     normalise_signature,
-    normalise_stream_id,
-    reason_of,
-    record_from_canonical,
     signature_payload,
     signed_digest,
 )

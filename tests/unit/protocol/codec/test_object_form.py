@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.builders import CHAIN_ID, GENESIS_MS, a_message
-from validator.protocol.codec.message import reason_of
+from validator.protocol.codec.message_rules import reason_of
 from validator.protocol.codec.object_form import read_object
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import MalformedInput

@@ -7,7 +7,8 @@ import pytest
 from tests.builders import GENESIS_MS, a_key, a_message, a_p256_message, a_record, an_ml_dsa_message
 from validator.protocol.codec import wire
 from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.protocol.codec.message import make_record, reason_of
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.message_rules import reason_of
 from validator.protocol.codec.protobuf import MAX_BODY_BYTES, read_protobuf, split_frames, write_frame, write_protobuf
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import MalformedInput

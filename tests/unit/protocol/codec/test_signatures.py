@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.builders import a_key, a_message, a_p256_message, a_record, an_ml_dsa_message
-from validator.protocol.codec.message import SECP256K1_N, digest_of_payload, make_record, signature_payload
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.payload import SECP256K1_N, digest_of_payload, signature_payload
 from validator.protocol.codec.secp256k1 import recover_address
 from validator.protocol.codec.signatures import (
     VALID,

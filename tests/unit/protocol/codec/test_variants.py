@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.builders import CHAIN_ID, GENESIS_MS, a_message, a_record
-from validator.protocol.codec.message import make_record, signature_payload
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.payload import signature_payload
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.codec.variants import (
     Sighting,
