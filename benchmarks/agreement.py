@@ -35,24 +35,24 @@ from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext, sign_statement, verify_quorum, verify_statement
 from validator.protocol.consensus import round as core
 from validator.protocol.consensus.events import (
-    AskOwn,
-    Build,
-    Candidate,
     Decide,
     Effect,
     Event,
-    Judge,
-    Judged,
+    GetValue,
     Observed,
-    Recalled,
+    OwnVotesRecovered,
+    ProposalValidated,
+    ProposeValue,
     Received,
     ReceivedQuorum,
+    RecoverOwnVotes,
     Resume,
-    Say,
     SendQuorum,
     SetsHeld,
+    SignAndBroadcast,
     Start,
     Tick,
+    ValidateProposal,
 )
 from validator.protocol.consensus.proposal import Answer
 from validator.protocol.consensus.quorum import quorum
@@ -164,23 +164,23 @@ class Window:
         return False
 
     def _perform(self, member: Member, effect: Effect) -> None:
-        if isinstance(effect, Say):
+        if isinstance(effect, SignAndBroadcast):
             bodies = tuple(b for b in [self.bodies.get(effect.statement.value)] if b is not None and _carries(effect))
             self._broadcast(member, Gossip(statements=(effect.statement,), bodies=bodies), Received(effect.statement))
         elif isinstance(effect, SendQuorum):
             self._broadcast(member, Gossip(quorums=(effect.quorum,)), ReceivedQuorum(effect.quorum))
-        elif isinstance(effect, Judge):
+        elif isinstance(effect, ValidateProposal):
             self._obtain(member, member.state.leader)
-            member.inbox.append(Judged(effect.value, effect.round, Answer.YES, Answer.YES))
-        elif isinstance(effect, Build):
+            member.inbox.append(ProposalValidated(effect.value, effect.round, Answer.YES, Answer.YES))
+        elif isinstance(effect, GetValue):
             body = bytes(OUTCOME_BYTES + 32 * len(self.members))
             value = hash_body(body)
             self.bodies[value] = body
-            member.inbox.append(Candidate(effect.round, value))
-        elif isinstance(effect, AskOwn):
+            member.inbox.append(ProposeValue(effect.round, value))
+        elif isinstance(effect, RecoverOwnVotes):
             for other in self._others(member):
                 self._ask(wire.encode_held(HeldVotes(CONFIG, INSTANCE, core.summarise(member.state))), b"")
-                member.inbox.append(Recalled(other))
+                member.inbox.append(OwnVotesRecovered(other))
         elif isinstance(effect, Decide):
             member.decided = True
 
@@ -233,7 +233,7 @@ class Window:
             member.records |= {record for record in theirs if record[1] in wanted}
 
 
-def _carries(effect: Say) -> bool:
+def _carries(effect: SignAndBroadcast) -> bool:
     return effect.statement.kind in (StatementKind.OBSERVATION, StatementKind.PROPOSAL)
 
 

@@ -76,7 +76,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
         (
             'log.debug("peer.silent", member=member, reason=str(answer))\n',
-            'events += [Recalled(member)] if recall else []\n                log.debug("peer.silent")\n',
+            'events += [OwnVotesRecovered(member)] if recall else []\n                log.debug("peer.silent")\n',
             "a silent peer is no answer",
             f"{_SHELL}::test_a_new_process_says_nothing_until_its_peers_have_told_it_its_own_words_or_time_is_up",
         ),

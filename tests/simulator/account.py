@@ -12,25 +12,25 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from validator.protocol.consensus.events import (
-    Build,
-    Candidate,
     Decide,
     Effect,
     Event,
-    Judge,
-    Judged,
-    Keep,
-    KeepEvidence,
-    KeepQuorum,
+    GetValue,
     Observed,
-    Recalled,
+    OwnVotesRecovered,
+    ProposalValidated,
+    ProposeValue,
     Received,
     ReceivedQuorum,
     Resume,
-    Say,
     SendQuorum,
     SetsHeld,
+    SignAndBroadcast,
     Start,
+    StoreEvidence,
+    StoreQuorum,
+    StoreStatement,
+    ValidateProposal,
 )
 from validator.protocol.consensus.proposal import Answer
 from validator.protocol.consensus.state import Agreement, Step, Timeouts
@@ -121,11 +121,11 @@ class Account:
         self.from_rows = False
         kept = self.hear(event, now) if not self.decided else False
         place, old = after.place, before.place
-        says = [e.statement for e in effects if type(e) is Say]
+        says = [e.statement for e in effects if type(e) is SignAndBroadcast]
         if place is not old and place.round != self.round:
             self.enter(place.round, before, now)
         for e in effects:
-            if type(e) is Judge:
+            if type(e) is ValidateProposal:
                 self.validity.setdefault(e.value, NOT_YET)
         proof = self.proof  # before what it says itself completes another
         for s in says:
@@ -173,7 +173,7 @@ class Account:
             return self.keep(s)
         if kind is ReceivedQuorum:
             self.hear_quorum(event.quorum)  # type: ignore[union-attr]
-        elif kind is Judged:
+        elif kind is ProposalValidated:
             self.hear_answer(event)  # type: ignore[arg-type]
         elif kind is SetsHeld:
             observed, reproduced = self.sets
@@ -189,7 +189,7 @@ class Account:
         elif kind is Start:
             self.started = True
             self.asked_ms = now if self.asked_ms is None else self.asked_ms
-        elif kind is Recalled and event.member in self.members and event.member != self.own:  # type: ignore[union-attr]
+        elif kind is OwnVotesRecovered and event.member in self.members and event.member != self.own:  # type: ignore[union-attr]
             self.answers.add(event.member)  # type: ignore[union-attr]
         return False
 
@@ -283,7 +283,7 @@ class Account:
         elif round > self.proof[0]:
             self.proof = (round, value)
 
-    def hear_answer(self, answer: Judged) -> None:
+    def hear_answer(self, answer: ProposalValidated) -> None:
         if answer.value not in self.validity:
             return  # not asked
         if self.validity[answer.value] is NOT_YET:
@@ -353,7 +353,7 @@ class Account:
             raise Mismatch("reasons", f"{_text(s)}: {value.hex()[:6]} is proven in round {round}")
         if round >= 0:
             return
-        asked = type(event) is Candidate and (event.round, event.value) == (s.round, s.value)
+        asked = type(event) is ProposeValue and (event.round, event.value) == (s.round, s.value)
         if s.valid_round != -1 or not asked or OBSERVATION not in self.said:
             raise Mismatch("reasons", f"{_text(s)}: no candidate of this round, or before its own observation")
 
@@ -413,14 +413,14 @@ class Account:
 
         ``looked``: the state came from its rows, and all the evidence in them is told again.
         """
-        if kept and not any(type(e) is Keep and e.statement is event.statement for e in effects):  # type: ignore[union-attr]
+        if kept and not any(type(e) is StoreStatement and e.statement is event.statement for e in effects):  # type: ignore[union-attr]
             raise Mismatch("kept", f"{_text(event.statement)} was heard and is not kept")  # type: ignore[union-attr]
-        pairs = sum(type(e) is KeepEvidence for e in effects)
+        pairs = sum(type(e) is StoreEvidence for e in effects)
         if pairs < self.fresh_pairs or (pairs > self.fresh_pairs and not looked):
             raise Mismatch("kept", f"{self.fresh_pairs} new pairs of evidence, and another number is kept")
         if self.fresh_quorums:
             new = set(self.fresh_quorums)
-            for wanted in (KeepQuorum, SendQuorum):
+            for wanted in (StoreQuorum, SendQuorum):
                 done = {(e.quorum.round * 8 + e.quorum.kind, e.quorum.value) for e in effects if type(e) is wanted}
                 if not new <= done:
                     raise Mismatch("kept", f"a quorum is complete, and there is no {wanted.__name__}")
@@ -511,7 +511,7 @@ class Account:
     def compare_lead(self, after: Agreement, effects: tuple[Effect, ...], now: int) -> None:
         """A leader proposes the proven value at once, and builds once there is enough to build from."""
         round = self.round
-        asked = any(type(e) is Build for e in effects)
+        asked = any(type(e) is GetValue for e in effects)
         open_ = after.place.step is Step.PROPOSE and round * 8 + PROPOSAL not in self.said and self.proof[0] != round
         if open_ and self.proof[0] >= 0:
             raise Mismatch("reasons", f"round {round}: the proven value is to be proposed")

@@ -35,33 +35,33 @@ from validator.protocol.consensus import round as machine
 from validator.protocol.consensus import state as states
 from validator.protocol.consensus import window as windows
 from validator.protocol.consensus.events import (
-    Arrived,
-    AskOwn,
-    Bar,
-    Build,
-    Candidate,
-    Compare,
+    DataArrived,
     Decide,
     Effect,
     Event,
+    FetchValue,
+    GetValue,
+    Halt,
     Ignore,
-    Judge,
-    Judged,
-    Keep,
-    KeepEvidence,
-    KeepQuorum,
     Observed,
-    Obtain,
-    Recalled,
+    OwnVotesRecovered,
+    ProposalValidated,
+    ProposeValue,
     Received,
     ReceivedQuorum,
+    RecoverOwnVotes,
     Resend,
     Resume,
-    Say,
     SendQuorum,
     SetsHeld,
+    SignAndBroadcast,
     Start,
+    StoreEvidence,
+    StoreQuorum,
+    StoreStatement,
+    SyncVotes,
     Tick,
+    ValidateProposal,
     WakeAt,
 )
 from validator.protocol.consensus.proposal import Answer
@@ -382,7 +382,7 @@ class Node:
         switches = world.switches
         if switches.speak_first and after is not before:
             for effect in effects:
-                if type(effect) is Say:
+                if type(effect) is SignAndBroadcast:
                     world.monitor.on_said(self, cell, effect.statement, after)
             self.send(cell, after, effects)
         if crash == 1:
@@ -399,7 +399,7 @@ class Node:
         if crash == 2:
             self.crash()
             return False
-        if not switches.speak_first and (len(effects) != 1 or type(effects[0]) is not Keep):
+        if not switches.speak_first and (len(effects) != 1 or type(effects[0]) is not StoreStatement):
             self.send(cell, after, effects)
         if crash == 3:
             self.crash()
@@ -410,7 +410,7 @@ class Node:
     def save(self, cell: Cell, after: Agreement, effects: tuple[Effect, ...]) -> bool:
         """One transaction: journal rows under their unique key, then the state."""
         monitor = self.world.monitor
-        said = [e.statement for e in effects if type(e) is Say]
+        said = [e.statement for e in effects if type(e) is SignAndBroadcast]
         for statement in said:
             known = cell.journal.get((statement.kind, statement.round))
             if known is not None and known.content != statement.content:
@@ -430,7 +430,7 @@ class Node:
         quorums: list[VoteQuorum] = []
         for effect in effects:
             kind = type(effect)
-            if kind is Say:
+            if kind is SignAndBroadcast:
                 statements.append(effect.statement)  # type: ignore[union-attr]
             elif kind is SendQuorum:
                 quorums.append(effect.quorum)  # type: ignore[union-attr]
@@ -478,33 +478,33 @@ class Node:
     def perform(self, cell: Cell, effects: tuple[Effect, ...], pending: list[Event]) -> None:
         for effect in effects:
             kind = type(effect)
-            if kind is Keep:
+            if kind is StoreStatement:
                 if effect.statement.kind is StatementKind.OBSERVATION:  # type: ignore[union-attr]
                     self.gather(cell, pending)
-            elif kind is Judge:
+            elif kind is ValidateProposal:
                 validity, acceptable = self.judge(cell, effect)  # type: ignore[arg-type]
-                pending.append(Judged(effect.value, effect.round, validity, acceptable))  # type: ignore[union-attr]
+                pending.append(ProposalValidated(effect.value, effect.round, validity, acceptable))  # type: ignore[union-attr]
             elif kind is WakeAt:
                 self.set_wake(cell, effect.ms)  # type: ignore[union-attr]
-            elif kind is Build:
+            elif kind is GetValue:
                 self.build(cell, effect.round, pending)  # type: ignore[union-attr]
-            elif kind is Obtain:
+            elif kind is FetchValue:
                 self.want(cell.key, effect.value, effect.sources)  # type: ignore[union-attr]
-            elif kind is Compare:
+            elif kind is SyncVotes:
                 held = machine.summarise(cell.agreement)
                 self.world.monitor.on_asked(held, len(self.world.addresses) - 1)
                 self.world.broadcast(self, ("ask", cell.key, held))
-            elif kind is AskOwn:
+            elif kind is RecoverOwnVotes:
                 self.world.broadcast(self, ("own", cell.key))
-            elif kind is KeepQuorum:
+            elif kind is StoreQuorum:
                 self.world.monitor.on_quorum(self, cell, effect.quorum)  # type: ignore[union-attr]
-            elif kind is KeepEvidence:
+            elif kind is StoreEvidence:
                 self.world.monitor.on_evidence(self, cell, effect.evidence)  # type: ignore[union-attr]
             elif kind is Decide:
                 self.decide(cell, effect.certificate)  # type: ignore[union-attr]
-            elif kind is Bar:
+            elif kind is Halt:
                 self.world.monitor.on_barred(self, cell)
-            elif kind is Say and effect.statement.kind is StatementKind.OBSERVATION:  # type: ignore[union-attr]
+            elif kind is SignAndBroadcast and effect.statement.kind is StatementKind.OBSERVATION:  # type: ignore[union-attr]
                 self.gather(cell, pending)
         a = cell.agreement
         if a.place.step is Step.PROPOSE and a.leader == self.address:
@@ -599,7 +599,7 @@ class Node:
                 continue
             self.handle(cell, ReceivedQuorum(q))
         if bodies and not self.down:
-            self.handle(cell, Arrived())
+            self.handle(cell, DataArrived())
 
     def meet_in_rows(self, cell: Cell, statements: list[Statement]) -> None:
         """What the door put into the rows is looked at by the next worker, which loads them all."""
@@ -653,7 +653,7 @@ class Node:
             if self.world.is_genuine(s) and not self.down:
                 self.handle(cell, Received(s))
         if not self.down and not cell.agreement.standing.recalled:
-            self.handle(cell, Recalled(source))
+            self.handle(cell, OwnVotesRecovered(source))
 
     def on_push(self, leaves: tuple[bytes, ...]) -> None:
         for leaf in leaves:
@@ -705,7 +705,7 @@ class Node:
             if cell.agreement.decided is not None:
                 self.settle(cell)
             elif news:  # else the same question would bring the same answer, at the pace of the network
-                self.handle(cell, Arrived())
+                self.handle(cell, DataArrived())
         elif not leaves & BAD_LEAVES:
             self.sets.add(Root(digest))
             self.data |= leaves
@@ -751,7 +751,7 @@ class Node:
 
     def look_again(self, cell: Cell) -> None:
         if not self.is_over(cell):
-            self.handle(cell, Arrived())
+            self.handle(cell, DataArrived())
 
     def build(self, cell: Cell, round: int, pending: list[Event]) -> None:
         world, instance = self.world, cell.instance
@@ -786,7 +786,7 @@ class Node:
         value = make_value(outcome, kept_records, used, n)
         world.values[value.digest] = value
         self.keep_value(value)
-        pending.append(Candidate(round, value.digest))
+        pending.append(ProposeValue(round, value.digest))
 
     def keep_value(self, value: Value) -> None:
         self.bodies.add(value.digest)
@@ -794,7 +794,7 @@ class Node:
         if not self.world.switches.data_in_memory:
             self.disk.durable.add(value.digest)
 
-    def judge(self, cell: Cell, question: Judge) -> tuple[Answer, Answer]:
+    def judge(self, cell: Cell, question: ValidateProposal) -> tuple[Answer, Answer]:
         world = self.world
         if question.value not in self.bodies:
             return NOT_YET, NOT_YET

@@ -20,33 +20,33 @@ from validator.protocol.codec.statement import sign_statement
 from validator.protocol.codec.variants import Sighting, ranks_worse
 from validator.protocol.consensus import round as core
 from validator.protocol.consensus.events import (
-    Arrived,
-    AskOwn,
-    Bar,
-    Build,
-    Candidate,
-    Compare,
+    DataArrived,
     Decide,
     Effect,
     Event,
+    FetchValue,
+    GetValue,
+    Halt,
     Ignore,
-    Judge,
-    Judged,
-    Keep,
-    KeepEvidence,
-    KeepQuorum,
     Observed,
-    Obtain,
-    Recalled,
+    OwnVotesRecovered,
+    ProposalValidated,
+    ProposeValue,
     Received,
     ReceivedQuorum,
+    RecoverOwnVotes,
     Resend,
     Resume,
-    Say,
     SendQuorum,
     SetsHeld,
+    SignAndBroadcast,
     Start,
+    StoreEvidence,
+    StoreQuorum,
+    StoreStatement,
+    SyncVotes,
     Tick,
+    ValidateProposal,
 )
 from validator.protocol.consensus.proposal import (
     Answer,
@@ -218,7 +218,7 @@ class _Instance:
         events += [ReceivedQuorum(q) for q in self.stored.proofs]
         if self._leads():
             events.append(self._sets_held())
-        events += [Arrived(), Tick()]
+        events += [DataArrived(), Tick()]
         return events
 
     def _own_observation(self) -> Digest | None:
@@ -238,10 +238,10 @@ class _Instance:
         for event in events:
             self.agreement, more = core.advance(self.agreement, event, now_ms, self._sign)
             effects += more
-        said = [e.statement for e in effects if isinstance(e, Say)]
-        kept = [e.statement for e in effects if isinstance(e, Keep)]
-        proofs = [e.quorum for e in effects if isinstance(e, KeepQuorum)]
-        evidence = [(e.evidence.first, e.evidence.second) for e in effects if isinstance(e, KeepEvidence)]
+        said = [e.statement for e in effects if isinstance(e, SignAndBroadcast)]
+        kept = [e.statement for e in effects if isinstance(e, StoreStatement)]
+        proofs = [e.quorum for e in effects if isinstance(e, StoreQuorum)]
+        evidence = [(e.evidence.first, e.evidence.second) for e in effects if isinstance(e, StoreEvidence)]
         certificate = next((e.certificate for e in effects if isinstance(e, Decide)), None)
         if self.agreement is before and not (said or kept or proofs or evidence or certificate):
             return effects
@@ -281,21 +281,21 @@ class _Instance:
         quorums: list[VoteQuorum] = []
         asked: set[Effect] = set()
         for effect in effects:
-            if isinstance(effect, Judge | Build | Obtain):
+            if isinstance(effect, ValidateProposal | GetValue | FetchValue):
                 if effect in asked:
                     continue  # several events of one look ask the same; one answer serves them all
                 asked.add(effect)
-            if isinstance(effect, Say):
+            if isinstance(effect, SignAndBroadcast):
                 outgoing.append(effect.statement)
             elif isinstance(effect, Resend):
                 outgoing += effect.statements
             elif isinstance(effect, SendQuorum):
                 quorums.append(effect.quorum)
-            elif isinstance(effect, Judge):
+            elif isinstance(effect, ValidateProposal):
                 answers.append(self._judge(effect))
-            elif isinstance(effect, Build):
+            elif isinstance(effect, GetValue):
                 answers += self._build(effect)
-            elif isinstance(effect, Obtain):
+            elif isinstance(effect, FetchValue):
                 self._ask_for(effect)
             elif isinstance(effect, Decide):
                 self.decided = True
@@ -306,17 +306,17 @@ class _Instance:
                     votes=len(effect.certificate.signatures),
                     took_ms=self.context.clock.now_ms() - self.stored.opened_ms,
                 )
-            elif isinstance(effect, KeepEvidence):
+            elif isinstance(effect, StoreEvidence):
                 log.warning("evidence.kept", instance=str(self.instance), signer=effect.evidence.first.signer)
-            elif isinstance(effect, Bar):
+            elif isinstance(effect, Halt):
                 log.error("journal.unknown_statement", instance=str(self.instance), round=effect.statement.round)
             elif isinstance(effect, Ignore):
                 log.debug("event.ignored", instance=str(self.instance), reason=effect.reason)
         if outgoing or quorums:
             self._speak(outgoing, quorums)
-        if any(isinstance(e, AskOwn) for e in effects):
+        if any(isinstance(e, RecoverOwnVotes) for e in effects):
             answers += self._compare(recall=True)
-        elif any(isinstance(e, Compare) for e in effects):
+        elif any(isinstance(e, SyncVotes) for e in effects):
             answers += self._compare(recall=False)
         return answers
 
@@ -346,7 +346,7 @@ class _Instance:
             events += [Received(s) for s in statements]
             events += [ReceivedQuorum(q) for q in quorums]
             if recall:
-                events.append(Recalled(member))
+                events.append(OwnVotesRecovered(member))
         return events
 
     def _is_news(self, statement: Statement) -> bool:
@@ -404,7 +404,7 @@ class _Instance:
                 self.context.obtain(self.instance, "set", observation.set_root, [member])
         return SetsHeld(frozenset(observations), frozenset(reproduced))
 
-    def _build(self, effect: Build) -> list[Event]:
+    def _build(self, effect: GetValue) -> list[Event]:
         observations = self._used_observations()
         if len(observations) < self.rules.quorum:
             return []
@@ -445,14 +445,14 @@ class _Instance:
             messages=outcome.count,
             observations=len(observations),
         )
-        return [Candidate(effect.round, digest)]
+        return [ProposeValue(effect.round, digest)]
 
     def _sightings(self) -> dict[Digest, Sighting]:
         return sightings_of(self.context, self.instance.number) if self.instance.kind is InstanceKind.WINDOW else {}
 
     # --- judging ---
 
-    def _judge(self, effect: Judge) -> Judged:
+    def _judge(self, effect: ValidateProposal) -> ProposalValidated:
         outcome, validity = self._judge_validity(effect.value)
         acceptable = not_yet("validity is not known")
         if effect.fresh and validity.answer is Answer.YES and outcome is not None:
@@ -463,7 +463,7 @@ class _Instance:
         for verdict, what in ((validity, "invalid"), (acceptable, "unacceptable")):
             if verdict.answer is Answer.NO:
                 log.warning(f"proposal.{what}", instance=str(self.instance), round=effect.round, reason=verdict.reason)
-        return Judged(effect.value, effect.round, validity.answer, acceptable.answer)
+        return ProposalValidated(effect.value, effect.round, validity.answer, acceptable.answer)
 
     def _judge_validity(self, value: Digest) -> tuple[Outcome | None, Verdict]:
         body = self.context.store.rounds.load_body(value)
@@ -610,7 +610,7 @@ class _Instance:
             return Span.of_window(window)
         return Span.of_late_set(require_bundle(self.context, self.instance.number).end_ms, self.config.parameters)
 
-    def _ask_for(self, effect: Obtain) -> None:
+    def _ask_for(self, effect: FetchValue) -> None:
         self.context.obtain(self.instance, "value", effect.value, list(effect.sources))
 
 

@@ -15,7 +15,7 @@ from validator.ports.peers import Gossip, HeldVotes
 from validator.ports.storage import PreparedUpload
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_observation, set_root
 from validator.protocol.codec.statement import encode_statement, sign_statement, sign_upload
-from validator.protocol.consensus.events import Build, Candidate, Resume
+from validator.protocol.consensus.events import GetValue, ProposeValue, Resume
 from validator.protocol.consensus.proposal import Verdict, not_yet
 from validator.protocol.consensus.window import make_entries
 from validator.protocol.model import (
@@ -197,8 +197,8 @@ def test_what_is_stored_already_enters_no_late_set_though_a_member_observed_it(a
     digest = member.store.rounds.save_body(encode_observation(claimed))
     copy._used_observations = lambda: {member.address: (digest, claimed)}  # type: ignore[method-assign]
     copy._observations = lambda: {member.address: (digest, claimed)}  # type: ignore[method-assign]
-    (candidate,) = copy._build(Build(0))
-    assert isinstance(candidate, Candidate)
+    (candidate,) = copy._build(GetValue(0))
+    assert isinstance(candidate, ProposeValue)
     proposed = member.store.rounds.load_body(candidate.value)
     assert proposed is not None
     assert decode_outcome(proposed).count == 1

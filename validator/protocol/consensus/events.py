@@ -30,7 +30,7 @@ class Observed(Struct, frozen=True, gc=False):
     value: Digest
 
 
-class Recalled(Struct, frozen=True, gc=False):
+class OwnVotesRecovered(Struct, frozen=True, gc=False):
     """``member`` answered which statements of ours it knows, and all of them were received before."""
 
     member: Address
@@ -55,15 +55,15 @@ class SetsHeld(Struct, frozen=True, gc=False):
     reproduced: frozenset[Address]
 
 
-class Candidate(Struct, frozen=True, gc=False):
-    """Answer to ``Build``: the outcome built for this round; durable."""
+class ProposeValue(Struct, frozen=True, gc=False):
+    """Answer to ``GetValue``: the outcome built for this round; durable."""
 
     round: int
     value: Digest
 
 
-class Judged(Struct, frozen=True, gc=False):
-    """Answer to ``Judge``. YES of validity means too that all data behind the value is durable here."""
+class ProposalValidated(Struct, frozen=True, gc=False):
+    """Answer to ``ValidateProposal``. YES of validity means too that all data behind the value is durable here."""
 
     value: Digest
     round: int
@@ -71,7 +71,7 @@ class Judged(Struct, frozen=True, gc=False):
     acceptable: Answer
 
 
-class Arrived(Struct, frozen=True, gc=False):
+class DataArrived(Struct, frozen=True, gc=False):
     """Data came in (bodies, sets, chain state): what was "not yet" is asked again."""
 
 
@@ -80,36 +80,46 @@ class Tick(Struct, frozen=True, gc=False):
 
 
 Event = (
-    Resume | Start | Observed | Recalled | Received | ReceivedQuorum | SetsHeld | Candidate | Judged | Arrived | Tick
+    Resume
+    | Start
+    | Observed
+    | OwnVotesRecovered
+    | Received
+    | ReceivedQuorum
+    | SetsHeld
+    | ProposeValue
+    | ProposalValidated
+    | DataArrived
+    | Tick
 )
 
 
 # --- effects: persisted ones first ------------------------------------------------------------------
 
 
-class Say(Struct, frozen=True, gc=False):
+class SignAndBroadcast(Struct, frozen=True, gc=False):
     """Sign, journal in the state's transaction, then broadcast. A proposal travels with its body."""
 
     statement: Statement
 
 
-class Keep(Struct, frozen=True, gc=False):
+class StoreStatement(Struct, frozen=True, gc=False):
     """Persist a statement of another member."""
 
     statement: Statement
 
 
-class KeepQuorum(Struct, frozen=True, gc=False):
+class StoreQuorum(Struct, frozen=True, gc=False):
     """Persist a proof or certificate."""
 
     quorum: VoteQuorum
 
 
-class KeepEvidence(Struct, frozen=True, gc=False):
+class StoreEvidence(Struct, frozen=True, gc=False):
     evidence: Evidence
 
 
-class Bar(Struct, frozen=True, gc=False):
+class Halt(Struct, frozen=True, gc=False):
     """Alarm: a statement of ours that our journal does not know. We say nothing more in this instance."""
 
     statement: Statement
@@ -134,32 +144,32 @@ class Resend(Struct, frozen=True, gc=False):
     statements: tuple[Statement, ...]
 
 
-class AskOwn(Struct, frozen=True, gc=False):
-    """Ask all peers for our own newest statements of this instance; each answer is a ``Recalled``."""
+class RecoverOwnVotes(Struct, frozen=True, gc=False):
+    """Ask all peers for our own newest statements of this instance; each answer is a ``OwnVotesRecovered``."""
 
 
-class Build(Struct, frozen=True, gc=False):
-    """Build a candidate from what is held now and answer with ``Candidate``; nothing, if that is not possible yet."""
+class GetValue(Struct, frozen=True, gc=False):
+    """Build a value from what is held now and answer with ``ProposeValue``; nothing, if that is not possible yet."""
 
     round: int
 
 
-class Judge(Struct, frozen=True, gc=False):
-    """Answer with ``Judged``. ``fresh``: acceptability is asked too, in the terms of this round."""
+class ValidateProposal(Struct, frozen=True, gc=False):
+    """Answer with ``ProposalValidated``. ``fresh``: acceptability is asked too, in the terms of this round."""
 
     value: Digest
     round: int
     fresh: bool
 
 
-class Obtain(Struct, frozen=True, gc=False):
-    """Fetch the value's body and set from these members, likeliest first; then ``Arrived``."""
+class FetchValue(Struct, frozen=True, gc=False):
+    """Fetch the value's body and set from these members, likeliest first; then ``DataArrived``."""
 
     value: Digest
     sources: tuple[Address, ...]
 
 
-class Compare(Struct, frozen=True, gc=False):
+class SyncVotes(Struct, frozen=True, gc=False):
     """Exchange summaries of votes with all peers and receive what is missing."""
 
 
@@ -173,19 +183,19 @@ class Ignore(Struct, frozen=True, gc=False):
 
 
 Effect = (
-    Say
-    | Keep
-    | KeepQuorum
-    | KeepEvidence
-    | Bar
+    SignAndBroadcast
+    | StoreStatement
+    | StoreQuorum
+    | StoreEvidence
+    | Halt
     | Decide
     | SendQuorum
     | Resend
-    | AskOwn
-    | Build
-    | Judge
-    | Obtain
-    | Compare
+    | RecoverOwnVotes
+    | GetValue
+    | ValidateProposal
+    | FetchValue
+    | SyncVotes
     | WakeAt
     | Ignore
 )

@@ -4,12 +4,13 @@ Tendermint as in arXiv 1807.04938, whose pseudo-code is the specification; "line
 Where it says 2f + 1 of 3f + 1, this says a quorum of n - f. What is added, and why it is safe:
 
 - Nothing is said before the cut-off (``Start``) and before enough peers told which statements of this member they
-  know (``Recalled``). A statement with our signature that our journal lacks bars us from the instance, however it
-  comes: alone or inside a quorum, of any round and kind, from a peer or from the store, before or after the decision.
+  know (``OwnVotesRecovered``). A statement with our signature that our journal lacks bars us from the instance,
+  however it comes: alone or inside a quorum, of any round and kind, from a peer or from the store, before or after the
+  decision.
 - A *fresh* proposal is prevoted only if it is acceptable too, and only by a member whose own observation is out. A
   value with a proof was accepted by n - 2f honest members before; it is judged by validity alone.
 - A proof sets the valid value in whatever round it arrives, and before the value itself is here: f + 1 honest members
-  found it valid and hold it, and ``Obtain`` asks them. Precommits still wait for the own judgement (line 36).
+  found it valid and hold it, and ``FetchValue`` asks them. Precommits still wait for the own judgement (line 36).
 - A proof of the current round ends the wait for a proposal: prevoting nil is always safe, and the precommit is due.
 - Every proof and certificate is passed on once by everybody, so that the next leader knows of a lock. The wait of
   line 47 gives it the time, also where a quorum of nil precommits shows that the round is lost.
@@ -30,33 +31,33 @@ from msgspec.structs import replace
 
 from validator.protocol.consensus.certificate import check_quorum
 from validator.protocol.consensus.events import (
-    Arrived,
-    AskOwn,
-    Bar,
-    Build,
-    Candidate,
-    Compare,
+    DataArrived,
     Decide,
     Effect,
     Event,
+    FetchValue,
+    GetValue,
+    Halt,
     Ignore,
-    Judge,
-    Judged,
-    Keep,
-    KeepEvidence,
-    KeepQuorum,
     Observed,
-    Obtain,
-    Recalled,
+    OwnVotesRecovered,
+    ProposalValidated,
+    ProposeValue,
     Received,
     ReceivedQuorum,
+    RecoverOwnVotes,
     Resend,
     Resume,
-    Say,
     SendQuorum,
     SetsHeld,
+    SignAndBroadcast,
     Start,
+    StoreEvidence,
+    StoreQuorum,
+    StoreStatement,
+    SyncVotes,
     Tick,
+    ValidateProposal,
     WakeAt,
 )
 from validator.protocol.consensus.evidence import Evidence, find_evidence
@@ -104,16 +105,16 @@ def on_event(a: Agreement, event: Event, now_ms: int) -> tuple[Agreement, tuple[
 def advance(
     a: Agreement, event: Event, now_ms: int, sign: Callable[[Statement], Statement]
 ) -> tuple[Agreement, tuple[Effect, ...]]:
-    """``on_event`` until nothing is left to say; ``Say`` effects carry signed statements, the last wake time stands."""
+    """``on_event`` until nothing is left to say; what is said is signed then, and the last wake time stands."""
     effects: list[Effect] = []
     wake: WakeAt | None = None
     pending: list[Event] = [event]
     for one in pending:
         a, more = on_event(a, one, now_ms)
         for effect in more:
-            if isinstance(effect, Say):
+            if isinstance(effect, SignAndBroadcast):
                 signed = sign(effect.statement)
-                effects.append(Say(signed))
+                effects.append(SignAndBroadcast(signed))
                 pending.append(Received(signed))
             elif isinstance(effect, WakeAt):
                 wake = effect
@@ -200,7 +201,7 @@ class _Turn:
     def take_tick(self, _event: Tick) -> None:
         self.touched = True
 
-    def take_arrival(self, _event: Arrived) -> None:
+    def take_arrival(self, _event: DataArrived) -> None:
         self.touched = True
         self.ask_again()
 
@@ -208,7 +209,7 @@ class _Turn:
         """What is owed: the decision, or own words of this round again; the lock is in the state (``restore``)."""
         self.touched = True
         if self.decided is not None:
-            self.do(KeepQuorum(self.decided))
+            self.do(StoreQuorum(self.decided))
             self.do(Decide(self.decided, _signers(self.decided, self.rules.own)))
             return
         self.standing = replace(
@@ -240,7 +241,7 @@ class _Turn:
         self.touched = True
         self.standing = replace(self.standing, observation=event.value)
 
-    def take_recall(self, event: Recalled) -> None:
+    def take_recall(self, event: OwnVotesRecovered) -> None:
         if self.standing.recalled or event.member not in self.rules.members or event.member == self.rules.own:
             self.do(Ignore(event, "not waiting for this member's word"))
             return
@@ -255,7 +256,7 @@ class _Turn:
             self.touched = True
             self.standing = replace(self.standing, observed=observed, reproduced=reproduced)
 
-    def take_candidate(self, event: Candidate) -> None:
+    def take_candidate(self, event: ProposeValue) -> None:
         at_turn = event.round == self.place.round and self.place.step is Step.PROPOSE and self.is_running()
         if event.value == NIL:
             self.do(Ignore(event, "nil is never proposed"))
@@ -268,7 +269,7 @@ class _Turn:
         else:
             self.say(PROPOSAL, event.value)  # line 19, validRound = -1
 
-    def take_judgement(self, event: Judged) -> None:
+    def take_judgement(self, event: ProposalValidated) -> None:
         known = self.judgements.get(event.value)
         if known is None:
             self.do(Ignore(event, "not asked"))
@@ -277,7 +278,7 @@ class _Turn:
         validity = event.validity if known.validity is Answer.NOT_YET else known.validity
         acceptable = event.acceptable if event.round == known.round else known.acceptable
         if validity is Answer.NOT_YET:
-            self.do(Obtain(event.value, self.sources_of(event.value)))
+            self.do(FetchValue(event.value, self.sources_of(event.value)))
         judgement = Judgement(validity, acceptable, known.round)
         if judgement != known:
             self.touched = True
@@ -296,7 +297,7 @@ class _Turn:
                 self.do(Ignore(event, reason))
             return
         if s.signer != self.rules.own or foreign:
-            self.do(Keep(s))
+            self.do(StoreStatement(s))
         if s.signer != self.rules.own or s.round <= self.ceiling():
             self.include(s)
 
@@ -348,7 +349,7 @@ class _Turn:
         earlier = self.votes.of(s.kind, s.round).get(s.signer, ())
         self.votes = add(self.votes, s, ceiling)
         for other in earlier:
-            self.do(KeepEvidence(Evidence.of(other, s)))
+            self.do(StoreEvidence(Evidence.of(other, s)))
         if s.kind >= PREVOTE and s.value != NIL and s.round <= ceiling:
             key = (s.kind, s.round, s.value)
             if key not in self.votes.quorums and self.votes.count(*key) >= self.rules.quorum:
@@ -373,7 +374,7 @@ class _Turn:
         """Keep it as a whole, and send it to all, once."""
         self.touched = True
         self.votes = add_quorum(self.votes, q)
-        self.do(KeepQuorum(q))
+        self.do(StoreQuorum(q))
         self.do(SendQuorum(q))
 
     def follow_quorum(self, q: VoteQuorum) -> None:
@@ -403,7 +404,7 @@ class _Turn:
         for s in self.origin.foreign:
             self.bar(s)
         for pair in find_evidence(self.votes.statements()):
-            self.do(KeepEvidence(pair))
+            self.do(StoreEvidence(pair))
         for q in self.votes.quorums.values():
             self.follow_quorum(q)
         for kind, round, value in unformed(self.votes, self.rules.quorum):
@@ -425,13 +426,13 @@ class _Turn:
             self.standing = replace(self.standing, recalled=True)
         else:
             self.standing = replace(self.standing, recall_at=self.now_ms + self.rules.timeouts.recall_ms)
-            self.do(AskOwn())
+            self.do(RecoverOwnVotes())
 
     def bar(self, s: Statement) -> None:
         if not self.standing.barred:
             self.touched = True
             self.standing = replace(self.standing, barred=True)
-            self.do(Bar(s))
+            self.do(Halt(s))
 
     def own_statements(self, kind: StatementKind, round: int) -> tuple[Statement, ...]:
         own = self.rules.own
@@ -462,7 +463,7 @@ class _Turn:
             return
         self.touched = True
         self.unsigned = (*self.unsigned, statement)
-        self.do(Say(statement))
+        self.do(SignAndBroadcast(statement))
 
     def resend(self) -> None:
         """Own statements of the current round, as signed then, with the proof a re-proposal needs, and the newest."""
@@ -564,7 +565,7 @@ class _Turn:
             self.do(SendQuorum(proof))
         elif self.standing.build_asked != round and self.may_build():
             self.standing = replace(self.standing, build_asked=round)
-            self.do(Build(round))
+            self.do(GetValue(round))
 
     def proof_to_repeat(self) -> VoteQuorum | None:
         """The newest proof, if it is of an earlier round: its value is proposed again, with it."""
@@ -671,7 +672,7 @@ class _Turn:
             known = Judgement(validity, Answer.NOT_YET, round if fresh else -1)
             self.judgements = {**self.judgements, value: known}
             self.touched = True
-            self.do(Judge(value, round, fresh))
+            self.do(ValidateProposal(value, round, fresh))
         assert known is not None
         if known.validity is Answer.NO or not fresh:
             return known.validity
@@ -689,14 +690,14 @@ class _Turn:
             slots = self.votes.of(PROPOSAL, place.round)
             values += [s.value for kept in slots.values() for s in kept]
             if self.standing.build_asked == place.round and self.may_propose() and self.proof_to_repeat() is None:
-                self.do(Build(place.round))
+                self.do(GetValue(place.round))
         for value in dict.fromkeys(values):
             known = self.judgements.get(value)
             if known is None:
                 continue
             fresh = known.round == place.round
             if known.validity is Answer.NOT_YET or (fresh and known.acceptable is Answer.NOT_YET):
-                self.do(Judge(value, place.round, fresh))
+                self.do(ValidateProposal(value, place.round, fresh))
 
     def sources_of(self, value: Digest) -> tuple[Address, ...]:
         """Members that can have the value, likeliest first: signers of its quorums, its voters, its proposers."""
@@ -740,7 +741,7 @@ class _Turn:
             return
         self.standing = replace(self.standing, relay_at=self.now_ms + pace)
         if at is not None:
-            self.do(Compare())
+            self.do(SyncVotes())
             self.ask_again()
 
     def next_wake(self) -> int | None:
@@ -765,13 +766,13 @@ _TAKERS: Mapping[type[Event], Callable[[_Turn, Any], None]] = {
     Resume: _Turn.take_resume,
     Start: _Turn.take_start,
     Observed: _Turn.take_observation,
-    Recalled: _Turn.take_recall,
+    OwnVotesRecovered: _Turn.take_recall,
     Received: _Turn.take_statement,
     ReceivedQuorum: _Turn.take_quorum,
     SetsHeld: _Turn.take_sets,
-    Candidate: _Turn.take_candidate,
-    Judged: _Turn.take_judgement,
-    Arrived: _Turn.take_arrival,
+    ProposeValue: _Turn.take_candidate,
+    ProposalValidated: _Turn.take_judgement,
+    DataArrived: _Turn.take_arrival,
     Tick: _Turn.take_tick,
 }
 _HEEDED_WHEN_DECIDED = frozenset({Resume, Tick, Received, ReceivedQuorum})

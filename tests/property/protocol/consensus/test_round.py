@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from validator.protocol.consensus.certificate import build_quorum
 from validator.protocol.consensus.events import (
-    Arrived,
-    Candidate,
+    DataArrived,
     Decide,
     Event,
-    Judged,
     Observed,
-    Recalled,
+    OwnVotesRecovered,
+    ProposalValidated,
+    ProposeValue,
     Received,
     ReceivedQuorum,
     Resume,
-    Say,
     SetsHeld,
+    SignAndBroadcast,
     Start,
     Tick,
 )
@@ -77,12 +77,12 @@ answers = st.sampled_from(list(Answer))
 events = st.one_of(
     st.builds(Received, st.one_of(votes, votes, votes, proposals, observations)),
     st.builds(ReceivedQuorum, quorums),
-    st.builds(Judged, st.sampled_from(VALUES[1:]), rounds, answers, answers),
-    st.builds(Candidate, rounds, st.sampled_from(VALUES)),
+    st.builds(ProposalValidated, st.sampled_from(VALUES[1:]), rounds, answers, answers),
+    st.builds(ProposeValue, rounds, st.sampled_from(VALUES)),
     st.builds(SetsHeld, st.frozensets(st.sampled_from(MEMBERS)), st.frozensets(st.sampled_from(MEMBERS))),
-    st.builds(Recalled, st.sampled_from(MEMBERS)),
+    st.builds(OwnVotesRecovered, st.sampled_from(MEMBERS)),
     st.builds(Observed, st.sampled_from(VALUES)),
-    st.sampled_from([Start(), Arrived(), Tick(), Resume()]),
+    st.sampled_from([Start(), DataArrived(), Tick(), Resume()]),
 )
 histories = st.lists(st.tuples(events, st.integers(0, 3_000)), max_size=60)
 
@@ -94,12 +94,12 @@ def play(
     for event, wait_ms in history:
         now_ms += wait_ms
         a, effects = advance(a, event, now_ms, sign)
-        said += [e.statement for e in effects if isinstance(e, Say)]
+        said += [e.statement for e in effects if isinstance(e, SignAndBroadcast)]
     return a, said, now_ms
 
 
 def start() -> list[tuple[Event, int]]:
-    return [(Resume(), 0), *((Recalled(m), 0) for m in MEMBERS), (Start(), 0), (Observed(VALUES[1]), 0)]
+    return [(Resume(), 0), *((OwnVotesRecovered(m), 0) for m in MEMBERS), (Start(), 0), (Observed(VALUES[1]), 0)]
 
 
 @settings(max_examples=150, deadline=None)
@@ -149,7 +149,7 @@ def test_locks_never_fall_and_no_vote_goes_against_them(history: list[tuple[Even
         assert a.place.locked_round >= lock
         lock = a.place.locked_round
         for effect in effects:
-            if isinstance(effect, Say) and effect.statement.kind is StatementKind.PREVOTE:
+            if isinstance(effect, SignAndBroadcast) and effect.statement.kind is StatementKind.PREVOTE:
                 value = effect.statement.value
                 free = before.locked_round == -1 or value in (NIL, before.locked_value)
                 newer = any(

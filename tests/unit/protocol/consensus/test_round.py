@@ -10,33 +10,33 @@ from msgspec.structs import replace as changed
 
 from validator.protocol.consensus.certificate import build_quorum
 from validator.protocol.consensus.events import (
-    Arrived,
-    AskOwn,
-    Bar,
-    Build,
-    Candidate,
-    Compare,
+    DataArrived,
     Decide,
     Effect,
     Event,
+    FetchValue,
+    GetValue,
+    Halt,
     Ignore,
-    Judge,
-    Judged,
-    Keep,
-    KeepEvidence,
-    KeepQuorum,
     Observed,
-    Obtain,
-    Recalled,
+    OwnVotesRecovered,
+    ProposalValidated,
+    ProposeValue,
     Received,
     ReceivedQuorum,
+    RecoverOwnVotes,
     Resend,
     Resume,
-    Say,
     SendQuorum,
     SetsHeld,
+    SignAndBroadcast,
     Start,
+    StoreEvidence,
+    StoreQuorum,
+    StoreStatement,
+    SyncVotes,
     Tick,
+    ValidateProposal,
     WakeAt,
 )
 from validator.protocol.consensus.proposal import Answer
@@ -102,7 +102,7 @@ class Seat:
 
     def begin(self, observed: bool = True) -> list[Effect]:
         """Past the cut-off, own statements recalled, observed."""
-        effects = self.tell(Resume(), *(Recalled(m) for m in self.leaders if m != self.a.rules.own), Start())
+        effects = self.tell(Resume(), *(OwnVotesRecovered(m) for m in self.leaders if m != self.a.rules.own), Start())
         return effects + (self.tell(Observed(U)) if observed else [])
 
     def vote(self, seat: int, kind: StatementKind, value: Digest, round: int = 0, valid_round: int = -1) -> Statement:
@@ -120,7 +120,7 @@ class Seat:
         return build_quorum([self.vote(int(i), kind, value, round) for i in seats])
 
     def judge(self, value: Digest, validity: Answer = YES, acceptable: Answer = YES) -> list[Effect]:
-        return self.tell(Judged(value, self.a.round, validity, acceptable))
+        return self.tell(ProposalValidated(value, self.a.round, validity, acceptable))
 
     def lose_round(self, seats: str, round: int = 0) -> list[Effect]:
         """A quorum precommits nil and the wait for more passes."""
@@ -130,7 +130,7 @@ class Seat:
         return [
             e.statement.value
             for e in self.done
-            if isinstance(e, Say) and e.statement.kind is kind and e.statement.round == round
+            if isinstance(e, SignAndBroadcast) and e.statement.kind is kind and e.statement.round == round
         ]
 
     def lock_on(self, value: Digest, round: int = 0) -> None:
@@ -174,7 +174,7 @@ class Table:
 
     def perform(self, m: Address, effect: Effect, names: list[Address]) -> list[tuple[Address, Event]]:
         others = [o for o in names if o != m]
-        if isinstance(effect, Say):
+        if isinstance(effect, SignAndBroadcast):
             heard: list[tuple[Address, Event]] = [(o, Received(effect.statement)) for o in others]
             if effect.statement.kind is OBSERVATION:
                 told = SetsHeld(frozenset([m]), frozenset([m]))
@@ -182,12 +182,12 @@ class Table:
             return heard
         if isinstance(effect, SendQuorum):
             return [(o, ReceivedQuorum(effect.quorum)) for o in others]
-        if isinstance(effect, AskOwn):
-            return [(m, Recalled(o)) for o in others]
-        if isinstance(effect, Build):
-            return [(m, Candidate(effect.round, V))]
-        if isinstance(effect, Judge):
-            return [(m, Judged(effect.value, effect.round, YES, YES))]
+        if isinstance(effect, RecoverOwnVotes):
+            return [(m, OwnVotesRecovered(o)) for o in others]
+        if isinstance(effect, GetValue):
+            return [(m, ProposeValue(effect.round, V))]
+        if isinstance(effect, ValidateProposal):
+            return [(m, ProposalValidated(effect.value, effect.round, YES, YES))]
         if isinstance(effect, Decide):
             self.decided[m] = effect.certificate
         return []
@@ -211,7 +211,7 @@ def test_with_the_first_leader_down_round_1_decides() -> None:
 
 def test_an_empty_committee_decides_nothing_and_breaks_nothing() -> None:
     a = Agreement(Rules.of(INSTANCE, CONFIG, [], None, Timeouts()))
-    for event in (Resume(), Start(), Observed(U), Tick(), Arrived()):
+    for event in (Resume(), Start(), Observed(U), Tick(), DataArrived()):
         a, _ = on_event(a, event, T0)
     assert a.decided is None
     assert a.leader is None
@@ -222,10 +222,10 @@ def test_an_empty_committee_decides_nothing_and_breaks_nothing() -> None:
 
 def test_nothing_is_said_before_the_cut_off() -> None:
     seat = Seat(seat=1)
-    seat.tell(Resume(), Recalled(seat.leaders[2]), Observed(U))
+    seat.tell(Resume(), OwnVotesRecovered(seat.leaders[2]), Observed(U))
     seat.hear_proposal(V)
     seat.hear("023", PREVOTE, V)
-    assert not any(isinstance(e, Say) for e in seat.done)
+    assert not any(isinstance(e, SignAndBroadcast) for e in seat.done)
     seat.tell(Start())
     assert seat.said(OBSERVATION) == [U]
 
@@ -233,10 +233,10 @@ def test_nothing_is_said_before_the_cut_off() -> None:
 def test_nothing_is_said_before_peers_told_what_they_know_of_us() -> None:
     seat = Seat()
     effects = seat.tell(Resume(), Start(), Observed(U))
-    assert any(isinstance(e, AskOwn) for e in effects)
-    assert not any(isinstance(e, Say) for e in effects)
+    assert any(isinstance(e, RecoverOwnVotes) for e in effects)
+    assert not any(isinstance(e, SignAndBroadcast) for e in effects)
     assert seat.said(OBSERVATION) == []
-    seat.tell(Recalled(seat.leaders[1]))
+    seat.tell(OwnVotesRecovered(seat.leaders[1]))
     assert seat.said(OBSERVATION) == [U]
 
 
@@ -255,10 +255,10 @@ def test_an_own_statement_that_the_journal_lacks_bars_us() -> None:
     seat.tell(Resume())
     unknown = seat.vote(1, PREVOTE, W)
     effects = seat.tell(Received(unknown))
-    assert Bar(unknown) in effects
-    seat.tell(Recalled(seat.leaders[2]), Start(), Observed(U))
+    assert Halt(unknown) in effects
+    seat.tell(OwnVotesRecovered(seat.leaders[2]), Start(), Observed(U))
     seat.wait(60_000)
-    assert not any(isinstance(e, Say) for e in seat.done)
+    assert not any(isinstance(e, SignAndBroadcast) for e in seat.done)
     assert seat.a.standing.barred
 
 
@@ -348,17 +348,17 @@ def test_a_statement_of_ours_that_the_journal_lacks_bars_us_however_it_comes(
     seat = Seat(seat=1)
     seat.begin()
     events = comes(seat)
-    said = len([e for e in seat.done if isinstance(e, Say)])
+    said = len([e for e in seat.done if isinstance(e, SignAndBroadcast)])
     assert not seat.a.standing.barred
-    assert kinds(seat.tell(*events)).count("Bar") == 1
-    assert "Bar" not in kinds(seat.tell(*events))
+    assert kinds(seat.tell(*events)).count("Halt") == 1
+    assert "Halt" not in kinds(seat.tell(*events))
     reload(seat)
-    seat.tell(Tick(), Resume(), *(Recalled(m) for m in seat.leaders))
+    seat.tell(Tick(), Resume(), *(OwnVotesRecovered(m) for m in seat.leaders))
     for _ in range(8):
         seat.hear_proposal(U, round=seat.a.round)
         seat.wait(10_000)
     assert seat.a.standing.barred
-    assert len([e for e in seat.done if isinstance(e, Say)]) == said
+    assert len([e for e in seat.done if isinstance(e, SignAndBroadcast)]) == said
 
 
 def test_own_words_that_come_back_bar_nobody_however_old_they_are() -> None:
@@ -366,7 +366,7 @@ def test_own_words_that_come_back_bar_nobody_however_old_they_are() -> None:
     seat.begin()
     seat.hear_proposal(V)
     seat.judge(V)
-    own = [e.statement for e in seat.done if isinstance(e, Say)]
+    own = [e.statement for e in seat.done if isinstance(e, SignAndBroadcast)]
     seat.hear("23", PREVOTE, NIL, round=40)
     reload(seat)
     again = [replace(s, signature=s.signature[:20] + b"x" * 45) for s in own]
@@ -384,10 +384,10 @@ def test_a_statement_of_ours_that_only_the_store_holds_bars_us_at_the_first_look
     quorums = [seat.quorum("123", PREVOTE, W)] if within == "quorum" else []
     seat.a = restore(rules, None, (), rows, quorums)
     assert (seat.a.place.locked_round, seat.a.place.step) == (-1, Step.WAITING)
-    effects = seat.tell(Resume(), *(Recalled(m) for m in seat.leaders), Start(), Observed(U))
-    assert kinds(effects).count("Bar") == 1
+    effects = seat.tell(Resume(), *(OwnVotesRecovered(m) for m in seat.leaders), Start(), Observed(U))
+    assert kinds(effects).count("Halt") == 1
     seat.wait(60_000)
-    assert not any(isinstance(e, Say) for e in seat.done)
+    assert not any(isinstance(e, SignAndBroadcast) for e in seat.done)
     assert describe_wait(seat.a).startswith("barred: ")
 
 
@@ -409,24 +409,24 @@ def sets_of(seat: Seat, seats: str, reproduced: str | None = None) -> SetsHeld:
 def test_the_leader_builds_at_once_with_the_sets_of_all() -> None:
     seat = Seat()
     seat.begin()
-    assert not any(isinstance(e, Build) for e in seat.tell(sets_of(seat, "012")))
-    assert Build(0) in seat.tell(sets_of(seat, "0123"))
+    assert not any(isinstance(e, GetValue) for e in seat.tell(sets_of(seat, "012")))
+    assert GetValue(0) in seat.tell(sets_of(seat, "0123"))
 
 
 def test_the_leader_waits_a_third_of_the_timeout_for_a_silent_observer() -> None:
     seat = Seat()
     seat.begin()
     seat.tell(sets_of(seat, "012"))
-    assert Build(0) not in seat.wait(499)
-    assert Build(0) in seat.wait(1)
+    assert GetValue(0) not in seat.wait(499)
+    assert GetValue(0) in seat.wait(1)
 
 
 def test_the_leader_waits_half_the_timeout_for_sets_that_do_not_come() -> None:
     seat = Seat()
     seat.begin()
     seat.tell(sets_of(seat, "0123", reproduced="01"))
-    assert Build(0) not in seat.wait(749)
-    assert Build(0) in seat.wait(1)
+    assert GetValue(0) not in seat.wait(749)
+    assert GetValue(0) in seat.wait(1)
 
 
 def test_the_leader_never_builds_from_less_than_a_quorum_of_observations() -> None:
@@ -436,29 +436,29 @@ def test_the_leader_never_builds_from_less_than_a_quorum_of_observations() -> No
     seat.wait(500)
     seat.wait(250)
     seat.wait(749)
-    assert not any(isinstance(e, Build) for e in seat.done)
+    assert not any(isinstance(e, GetValue) for e in seat.done)
 
 
 def test_the_leader_proposes_once_per_round() -> None:
     seat = Seat()
     seat.begin()
-    seat.tell(sets_of(seat, "0123"), Candidate(0, V))
-    assert reasons(seat.tell(Candidate(0, W))) == ["not our turn to propose, or proposed already"]
+    seat.tell(sets_of(seat, "0123"), ProposeValue(0, V))
+    assert reasons(seat.tell(ProposeValue(0, W))) == ["not our turn to propose, or proposed already"]
     assert seat.said(PROPOSAL) == [V]
 
 
 def test_a_member_that_does_not_lead_proposes_nothing() -> None:
     seat = Seat(seat=1)
     seat.begin()
-    seat.tell(sets_of(seat, "0123"), Candidate(0, V))
+    seat.tell(sets_of(seat, "0123"), ProposeValue(0, V))
     assert seat.said(PROPOSAL) == []
-    assert not any(isinstance(e, Build) for e in seat.done)
+    assert not any(isinstance(e, GetValue) for e in seat.done)
 
 
 def test_a_leader_without_own_observation_builds_nothing() -> None:
     seat = Seat()
     seat.begin(observed=False)
-    seat.tell(sets_of(seat, "0123"), Candidate(0, V))
+    seat.tell(sets_of(seat, "0123"), ProposeValue(0, V))
     seat.wait(1_000)
     assert seat.said(PROPOSAL) == []
 
@@ -470,7 +470,7 @@ def test_a_leader_that_holds_a_proof_proposes_its_value_again_with_it() -> None:
     seat.tell(ReceivedQuorum(proof))
     seat.lose_round("023")
     assert seat.a.round == 1
-    said = [e.statement for e in seat.done if isinstance(e, Say) and e.statement.kind is PROPOSAL]
+    said = [e.statement for e in seat.done if isinstance(e, SignAndBroadcast) and e.statement.kind is PROPOSAL]
     assert [(s.value, s.valid_round) for s in said] == [(V, 0)]
     assert SendQuorum(proof) in seat.done
 
@@ -481,7 +481,7 @@ def test_a_leader_that_holds_a_proof_proposes_its_value_again_with_it() -> None:
 def test_a_fresh_proposal_is_prevoted_when_valid_and_acceptable() -> None:
     seat = Seat(seat=1)
     seat.begin()
-    assert Judge(V, 0, fresh=True) in seat.hear_proposal(V)
+    assert ValidateProposal(V, 0, fresh=True) in seat.hear_proposal(V)
     seat.judge(V)
     assert seat.said(PREVOTE) == [V]
 
@@ -501,9 +501,9 @@ def test_not_yet_is_asked_again_when_data_arrives_and_nil_at_the_timeout(validit
     seat.begin()
     seat.hear_proposal(V)
     effects = seat.judge(V, validity, acceptable)
-    assert any(isinstance(e, Obtain) and e.sources == (seat.leaders[0],) for e in effects) == (validity is NOT_YET)
+    assert any(isinstance(e, FetchValue) and e.sources == (seat.leaders[0],) for e in effects) == (validity is NOT_YET)
     assert seat.said(PREVOTE) == []
-    assert Judge(V, 0, fresh=True) in seat.tell(Arrived())
+    assert ValidateProposal(V, 0, fresh=True) in seat.tell(DataArrived())
     seat.wait(1_499)
     assert seat.said(PREVOTE) == []
     seat.wait(1)
@@ -522,8 +522,8 @@ def test_a_validity_once_given_stays() -> None:
 def test_a_fresh_proposal_waits_for_the_own_observation() -> None:
     seat = Seat(seat=1)
     seat.begin(observed=False)
-    assert not any(isinstance(e, Judge) for e in seat.hear_proposal(V))
-    assert Judge(V, 0, fresh=True) in seat.tell(Observed(U))
+    assert not any(isinstance(e, ValidateProposal) for e in seat.hear_proposal(V))
+    assert ValidateProposal(V, 0, fresh=True) in seat.tell(Observed(U))
 
 
 def test_an_answer_nobody_asked_for_is_ignored() -> None:
@@ -539,10 +539,10 @@ def test_acceptability_is_asked_anew_in_every_round() -> None:
     seat.judge(V, YES, NO)
     seat.hear("012", PREVOTE, NIL)
     seat.lose_round("012")
-    assert Judge(V, 1, fresh=True) in seat.hear_proposal(V, round=1)
-    seat.tell(Judged(V, 0, YES, YES))
+    assert ValidateProposal(V, 1, fresh=True) in seat.hear_proposal(V, round=1)
+    seat.tell(ProposalValidated(V, 0, YES, YES))
     assert seat.said(PREVOTE, 1) == []
-    seat.tell(Judged(V, 1, YES, YES))
+    seat.tell(ProposalValidated(V, 1, YES, YES))
     assert seat.said(PREVOTE, 1) == [V]
 
 
@@ -552,10 +552,10 @@ def test_a_proposal_with_a_proof_is_not_asked_for_acceptability() -> None:
     seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, V)))
     seat.lose_round("012")
     seat.hear_proposal(V, round=1, valid_round=0)
-    asked = [e for e in seat.done if isinstance(e, Judge)]
+    asked = [e for e in seat.done if isinstance(e, ValidateProposal)]
     assert asked
     assert not any(e.fresh for e in asked)
-    seat.tell(Judged(V, 1, YES, NO))
+    seat.tell(ProposalValidated(V, 1, YES, NO))
     assert seat.said(PREVOTE, 1) == [V]
 
 
@@ -607,7 +607,7 @@ def test_two_proposals_of_a_lying_leader_are_both_considered_and_kept_as_evidenc
     seat.begin()
     seat.hear_proposal(V)
     effects = seat.hear_proposal(W)
-    assert any(isinstance(e, KeepEvidence) for e in effects)
+    assert any(isinstance(e, StoreEvidence) for e in effects)
     seat.judge(V, NO)
     assert seat.said(PREVOTE) == []
     seat.judge(W)
@@ -625,7 +625,7 @@ def test_a_proof_locks_and_precommits() -> None:
     effects = seat.hear("02", PREVOTE, V)
     proof = next(e.quorum for e in effects if isinstance(e, SendQuorum))
     assert (proof.kind, proof.value, proof.round) == (PREVOTE, V, 0)
-    assert KeepQuorum(proof) in effects
+    assert StoreQuorum(proof) in effects
     assert seat.said(PRECOMMIT) == [V]
     assert (seat.a.place.locked_value, seat.a.place.locked_round) == (V, 0)
     assert (seat.a.place.valid_value, seat.a.place.valid_round) == (V, 0)
@@ -635,9 +635,9 @@ def test_a_proof_for_a_value_that_is_not_here_is_fetched_from_its_signers() -> N
     seat = Seat(seat=1)
     seat.begin()
     effects = seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V)))
-    assert Judge(V, 0, fresh=False) in effects
+    assert ValidateProposal(V, 0, fresh=False) in effects
     assert seat.said(PREVOTE) == [NIL]
-    assert Obtain(V, tuple(sorted(seat.leaders[i] for i in (0, 2, 3)))) in seat.judge(V, NOT_YET)
+    assert FetchValue(V, tuple(sorted(seat.leaders[i] for i in (0, 2, 3)))) in seat.judge(V, NOT_YET)
     assert seat.said(PRECOMMIT) == []
     seat.judge(V)
     assert seat.said(PRECOMMIT) == [V]
@@ -778,7 +778,7 @@ def test_both_votes_of_a_liar_count_and_a_third_is_ignored() -> None:
     seat = Seat(seat=1)
     seat.begin()
     seat.hear("0", PREVOTE, W)
-    assert any(isinstance(e, KeepEvidence) for e in seat.hear("0", PREVOTE, V))
+    assert any(isinstance(e, StoreEvidence) for e in seat.hear("0", PREVOTE, V))
     assert reasons(seat.hear("0", PREVOTE, NIL)) == ["two kept already"]
     seat.hear("23", PREVOTE, V)
     assert seat.a.votes.proof(0, V) is not None
@@ -807,7 +807,14 @@ def test_a_resend_changes_nothing() -> None:
 def test_after_the_decision_everything_is_ignored_with_a_reason() -> None:
     seat = Seat(seat=1)
     seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V)))
-    for event in (Start(), Observed(U), Arrived(), Candidate(0, V), Judged(V, 0, YES, YES), sets_of(seat, "0")):
+    for event in (
+        Start(),
+        Observed(U),
+        DataArrived(),
+        ProposeValue(0, V),
+        ProposalValidated(V, 0, YES, YES),
+        sets_of(seat, "0"),
+    ):
         assert reasons(seat.tell(event)) == ["decided"]
     assert reasons(seat.hear("0", PREVOTE, W)) == ["decided"]
 
@@ -854,7 +861,7 @@ def test_an_observer_without_a_seat_decides_and_says_nothing() -> None:
     seat.hear("012", PREVOTE, V)
     seat.hear("012", PRECOMMIT, V)
     assert seat.a.decided is not None
-    assert not any(isinstance(e, Say) for e in seat.done)
+    assert not any(isinstance(e, SignAndBroadcast) for e in seat.done)
 
 
 # --- relay ------------------------------------------------------------------------------------------
@@ -894,7 +901,7 @@ def test_the_decided_give_the_certificate_only() -> None:
 def test_votes_are_compared_at_a_steady_pace_while_undecided() -> None:
     seat = Seat(seat=1)
     seat.begin()
-    assert [Compare() in seat.wait(250) for _ in range(6)] == [False, True] * 3
+    assert [SyncVotes() in seat.wait(250) for _ in range(6)] == [False, True] * 3
 
 
 # --- restart ----------------------------------------------------------------------------------------
@@ -917,7 +924,7 @@ def test_saved_and_restored_state_is_the_same_state() -> None:
     before = changed(seat.a, loaded=True)
     reload(seat)
     assert seat.a == before
-    assert not any(isinstance(e, Say) for e in seat.tell(Tick()))
+    assert not any(isinstance(e, SignAndBroadcast) for e in seat.tell(Tick()))
 
 
 def test_the_lock_is_rebuilt_from_the_journal_alone() -> None:
@@ -955,8 +962,8 @@ def test_resume_says_again_what_was_said_and_nothing_new() -> None:
     effects = seat.tell(Resume())
     resent = next(e.statements for e in effects if isinstance(e, Resend))
     assert [(s.kind, s.value) for s in resent] == [(OBSERVATION, U), (PREVOTE, V)]
-    assert AskOwn() in effects
-    assert not any(isinstance(e, Say) for e in effects)
+    assert RecoverOwnVotes() in effects
+    assert not any(isinstance(e, SignAndBroadcast) for e in effects)
 
 
 def test_statements_that_came_while_nobody_looked_are_looked_at() -> None:
@@ -967,14 +974,14 @@ def test_statements_that_came_while_nobody_looked_are_looked_at() -> None:
     seat.a = restore(seat.a.rules, encode_progress(seat.a), seat.a.journal.values(), rows, ())
     effects = seat.tell(Tick())
     assert any(isinstance(e, Decide) for e in effects)
-    assert any(isinstance(e, KeepEvidence) for e in effects)
+    assert any(isinstance(e, StoreEvidence) for e in effects)
 
 
 def test_state_with_an_unsigned_statement_cannot_be_saved() -> None:
     seat = Seat(n=1)
     a, effects = on_event(seat.a, Start(), T0)
     a, effects = on_event(a, Observed(U), T0)
-    assert kinds(list(effects))[0] == "Say"
+    assert kinds(list(effects))[0] == "SignAndBroadcast"
     with pytest.raises(InvariantError, match="sign, then save"):
         encode_progress(a)
 
@@ -1019,31 +1026,31 @@ def test_only_another_members_word_on_us_counts_and_only_while_it_is_awaited() -
     seat = Seat()
     seat.tell(Resume(), Start(), Observed(U))
     for nobody in (Address(b"x" * 20), seat.leaders[0]):
-        assert reasons(seat.tell(Recalled(nobody))) == ["not waiting for this member's word"]
+        assert reasons(seat.tell(OwnVotesRecovered(nobody))) == ["not waiting for this member's word"]
     assert seat.said(OBSERVATION) == []
-    assert reasons(seat.tell(Recalled(seat.leaders[1]))) == []
-    assert reasons(seat.tell(Recalled(seat.leaders[2]))) == ["not waiting for this member's word"]
+    assert reasons(seat.tell(OwnVotesRecovered(seat.leaders[1]))) == []
+    assert reasons(seat.tell(OwnVotesRecovered(seat.leaders[2]))) == ["not waiting for this member's word"]
 
 
 def test_the_same_members_word_counts_once() -> None:
     seat = Seat(n=7)
     seat.tell(Resume(), Start(), Observed(U))
-    seat.tell(Recalled(seat.leaders[1]), Recalled(seat.leaders[1]))
+    seat.tell(OwnVotesRecovered(seat.leaders[1]), OwnVotesRecovered(seat.leaders[1]))
     assert seat.said(OBSERVATION) == []
-    seat.tell(Recalled(seat.leaders[2]))
+    seat.tell(OwnVotesRecovered(seat.leaders[2]))
     assert seat.said(OBSERVATION) == [U]
 
 
 def test_a_candidate_that_cannot_be_proposed_is_ignored_with_its_reason() -> None:
     turn = "not our turn to propose, or proposed already"
     seat = Seat(seat=1)
-    seat.tell(Candidate(0, NIL))
+    seat.tell(ProposeValue(0, NIL))
     assert reasons(seat.done) == ["nil is never proposed"]
-    assert reasons(seat.tell(Candidate(0, V))) == [turn]
+    assert reasons(seat.tell(ProposeValue(0, V))) == [turn]
     seat.begin(observed=False)
     seat.lose_round("023")
-    assert reasons(seat.tell(Candidate(1, V))) == ["own observation is not out"]
-    assert reasons(seat.tell(Candidate(0, V))) == [turn]
+    assert reasons(seat.tell(ProposeValue(1, V))) == ["own observation is not out"]
+    assert reasons(seat.tell(ProposeValue(0, V))) == [turn]
     seat.tell(Observed(U))
     seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, W)))
     assert seat.said(PROPOSAL, 1) == [W]
@@ -1057,7 +1064,7 @@ def test_a_candidate_that_comes_after_a_proof_is_not_proposed() -> None:
         seat.a,
         votes=seat.a.votes.__class__(seat.a.votes.said, {(PREVOTE, 0, W): seat.quorum("123", PREVOTE, W)}, {}, {}),
     )
-    assert reasons(seat.tell(Candidate(4, V))) == ["a proven value is to be proposed again"]
+    assert reasons(seat.tell(ProposeValue(4, V))) == ["a proven value is to be proposed again"]
     assert seat.said(PROPOSAL, 4) == []
 
 
@@ -1066,14 +1073,14 @@ def test_a_candidate_that_comes_after_our_prevote_is_too_late() -> None:
     seat.begin()
     seat.wait(1_500)
     assert seat.said(PREVOTE) == [NIL]
-    assert reasons(seat.tell(Candidate(0, V))) == ["not our turn to propose, or proposed already"]
+    assert reasons(seat.tell(ProposeValue(0, V))) == ["not our turn to propose, or proposed already"]
 
 
 def test_before_the_cut_off_no_candidate_is_taken() -> None:
     seat = Seat()
     seat.begin()
     seat.a = changed(seat.a, standing=changed(seat.a.standing, recalled=False, recall_at=T0 + 5_000))
-    assert reasons(seat.tell(Candidate(0, V))) == ["not our turn to propose, or proposed already"]
+    assert reasons(seat.tell(ProposeValue(0, V))) == ["not our turn to propose, or proposed already"]
 
 
 def test_a_proof_older_than_what_is_kept_and_held_is_ignored_and_a_newer_one_never() -> None:
@@ -1099,7 +1106,7 @@ def test_what_another_member_says_is_kept_and_what_it_said_before_is_not_kept_ag
     seat = Seat(seat=1)
     seat.begin()
     s = seat.vote(2, PREVOTE, V)
-    assert Keep(s) in seat.tell(Received(s))
+    assert StoreStatement(s) in seat.tell(Received(s))
     assert seat.tell(Received(s)) == []
 
 
@@ -1109,7 +1116,7 @@ def test_a_decided_instance_that_is_resumed_owes_its_decision() -> None:
     seat.tell(ReceivedQuorum(certificate))
     assert seat.a.step is Step.DECIDED
     sources = tuple(sorted(seat.leaders[i] for i in (0, 2, 3)))
-    assert seat.tell(Resume()) == [KeepQuorum(certificate), Decide(certificate, sources)]
+    assert seat.tell(Resume()) == [StoreQuorum(certificate), Decide(certificate, sources)]
     assert seat.tell(Tick()) == []
 
 
@@ -1159,10 +1166,10 @@ def test_a_value_is_asked_of_the_signers_of_its_quorums_its_voters_and_its_propo
     seat.hear("4", PREVOTE, V)
     seat.hear("3", PRECOMMIT, V)
     voters = (seat.leaders[3], seat.leaders[4], seat.leaders[0])
-    assert Obtain(V, voters) in seat.judge(V, NOT_YET)
+    assert FetchValue(V, voters) in seat.judge(V, NOT_YET)
     seat.tell(ReceivedQuorum(seat.quorum("12345", PREVOTE, V)))
     signers = tuple(sorted(seat.leaders[i] for i in (1, 2, 3, 4, 5)))
-    assert Obtain(V, (*signers, seat.leaders[0])) in seat.judge(V, NOT_YET)
+    assert FetchValue(V, (*signers, seat.leaders[0])) in seat.judge(V, NOT_YET)
 
 
 def test_we_are_not_our_own_source() -> None:
@@ -1172,7 +1179,7 @@ def test_we_are_not_our_own_source() -> None:
     seat.judge(V)
     assert seat.said(PREVOTE) == [V]
     seat.a = changed(seat.a, judgements={V: Judgement(NOT_YET, YES, 0)})
-    assert Obtain(V, (seat.leaders[0],)) in seat.judge(V, NOT_YET)
+    assert FetchValue(V, (seat.leaders[0],)) in seat.judge(V, NOT_YET)
 
 
 @pytest.mark.parametrize(("back_ms", "kept"), [(0, True), (100_000, False)])
@@ -1188,7 +1195,7 @@ def test_timers_are_bounded_by_the_longest_timeout_from_now(back_ms: int, kept: 
     place = seat.a.place
     assert (place.prevote_at, place.precommit_at, place.started_ms) == (T0 + 1_000, T0 + 1_000, T0)
     seat.now -= back_ms
-    seat.tell(Tick(), Arrived())
+    seat.tell(Tick(), DataArrived())
     now = seat.a.place
     limit = seat.now + 60_000
     assert now.started_ms == seat.now
@@ -1210,11 +1217,11 @@ def test_one_timer_alone_is_bounded_too(timer: str) -> None:
     assert [getattr(before, name) is not None for name in ("prevote_at", "precommit_at")].count(True) == 1
     far = seat.now + 60_001
     seat.a = changed(seat.a, place=changed(before, **{timer: far}))
-    seat.tell(Arrived())
+    seat.tell(DataArrived())
     assert getattr(seat.a.place, timer) == seat.now + 60_000
     seat.a = changed(seat.a, place=changed(before, **{timer: far - 1}))
     unchanged = seat.a.place
-    seat.tell(Arrived())
+    seat.tell(DataArrived())
     assert seat.a.place is unchanged
 
 
@@ -1254,7 +1261,7 @@ def wakes(effects: list[Effect]) -> list[int]:
 def test_a_wake_time_is_told_when_it_changes_and_not_again() -> None:
     seat = Seat()
     assert wakes(seat.tell(Resume(), Start())) == [T0 + 5_000]
-    assert wakes(seat.tell(Recalled(seat.leaders[1]))) == [T0 + 500]
+    assert wakes(seat.tell(OwnVotesRecovered(seat.leaders[1]))) == [T0 + 500]
     assert wakes(seat.tell(sets_of(seat, "01"))) == []
     assert wakes(seat.hear("2", PREVOTE, V)) == []
     assert wakes(seat.wait(500)) == [T0 + 750]
@@ -1287,7 +1294,7 @@ def test_resuming_puts_open_questions_again() -> None:
     seat = Seat(seat=1)
     seat.begin()
     seat.hear_proposal(V)
-    assert Judge(V, 0, fresh=True) in seat.tell(Resume())
+    assert ValidateProposal(V, 0, fresh=True) in seat.tell(Resume())
 
 
 def test_a_quorum_after_the_decision_is_ignored_with_a_reason() -> None:
@@ -1303,13 +1310,13 @@ def test_what_came_from_the_store_is_looked_at_once() -> None:
     seat.hear("0", PREVOTE, W)
     reload(seat)
     resend = Received(seat.vote(0, PREVOTE, V))
-    assert kinds(seat.tell(resend)) == ["KeepEvidence"]
+    assert kinds(seat.tell(resend)) == ["StoreEvidence"]
     assert seat.tell(resend) == []
 
 
 def test_own_words_are_never_kept_as_anothers() -> None:
     seat = Seat(seat=1)
-    assert not any(isinstance(e, Keep) for e in seat.begin())
+    assert not any(isinstance(e, StoreStatement) for e in seat.begin())
     again = replace(seat.a.votes.of(OBSERVATION, 0)[seat.leaders[1]][0], signature=bytes(65))
     assert seat.tell(Received(again)) == []
     assert not seat.a.standing.barred
@@ -1320,7 +1327,7 @@ def test_a_quorum_that_came_while_nobody_looked_counts() -> None:
     seat.begin()
     proof = seat.quorum("023", PREVOTE, V)
     seat.a = restore(seat.a.rules, encode_progress(seat.a), seat.a.journal.values(), (), [proof])
-    assert Judge(V, 0, fresh=False) in seat.tell(Tick())
+    assert ValidateProposal(V, 0, fresh=False) in seat.tell(Tick())
     assert (seat.a.place.valid_value, seat.a.place.valid_round) == (V, 0)
 
 
@@ -1328,12 +1335,12 @@ def test_when_peers_have_told_the_old_timers_wake_us_again() -> None:
     seat = Seat(seat=1)
     seat.begin()
     assert wakes(seat.tell(Resume())) == [T0 + 5_000]
-    assert wakes(seat.tell(Recalled(seat.leaders[2]))) == [T0 + 500]
+    assert wakes(seat.tell(OwnVotesRecovered(seat.leaders[2]))) == [T0 + 500]
 
 
 def test_an_observer_asks_nobody_what_it_said() -> None:
     seat = Seat(seat=None)
-    assert not any(isinstance(e, AskOwn) for e in seat.tell(Resume(), Start()))
+    assert not any(isinstance(e, RecoverOwnVotes) for e in seat.tell(Resume(), Start()))
     assert seat.a.standing.recalled
 
 
@@ -1368,7 +1375,7 @@ def test_a_round_that_ends_by_timeout_is_saved_whatever_event_found_it() -> None
 def test_the_value_of_a_proof_of_another_round_is_asked_for_at_once() -> None:
     seat = Seat(seat=1)
     seat.begin()
-    assert Judge(V, 0, fresh=False) in seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V, 3)))
+    assert ValidateProposal(V, 0, fresh=False) in seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V, 3)))
 
 
 # --- said again, asked again ------------------------------------------------------------------------
@@ -1403,14 +1410,16 @@ def test_a_re_proposal_goes_out_again_with_its_proof_and_the_newest() -> None:
 def test_open_questions_are_put_again_with_each_comparison_and_closed_ones_never() -> None:
     seat = Seat(seat=1)
     seat.begin()
-    assert Compare() not in seat.hear_proposal(V)
+    assert SyncVotes() not in seat.hear_proposal(V)
     seat.hear_proposal(W)
     seat.judge(V, YES, NO)
     seat.judge(W, NOT_YET, NOT_YET)
     again = seat.wait(500)
-    assert Compare() in again
-    assert [e for e in again if isinstance(e, Judge)] == [Judge(W, 0, fresh=True)]
-    assert [e for e in seat.tell(Arrived()) if isinstance(e, Judge)] == [Judge(W, 0, fresh=True)]
+    assert SyncVotes() in again
+    assert [e for e in again if isinstance(e, ValidateProposal)] == [ValidateProposal(W, 0, fresh=True)]
+    assert [e for e in seat.tell(DataArrived()) if isinstance(e, ValidateProposal)] == [
+        ValidateProposal(W, 0, fresh=True)
+    ]
 
 
 def test_of_a_proven_value_only_validity_is_asked_until_it_is_known() -> None:
@@ -1418,19 +1427,19 @@ def test_of_a_proven_value_only_validity_is_asked_until_it_is_known() -> None:
     seat.begin()
     seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V)))
     seat.judge(V, NOT_YET)
-    assert Judge(V, 0, fresh=False) in seat.tell(Arrived())
+    assert ValidateProposal(V, 0, fresh=False) in seat.tell(DataArrived())
     seat.judge(V, YES, NOT_YET)
-    assert not any(isinstance(e, Judge) for e in seat.tell(Arrived()))
+    assert not any(isinstance(e, ValidateProposal) for e in seat.tell(DataArrived()))
 
 
 def test_a_leader_that_could_not_build_is_asked_again_until_it_has_proposed() -> None:
     seat = Seat()
     seat.begin()
-    assert Build(0) not in seat.tell(Arrived())
-    assert Build(0) in seat.tell(sets_of(seat, "0123"))
-    assert Build(0) in seat.tell(Arrived())
-    seat.tell(Candidate(0, V))
-    assert Build(0) not in seat.tell(Arrived())
+    assert GetValue(0) not in seat.tell(DataArrived())
+    assert GetValue(0) in seat.tell(sets_of(seat, "0123"))
+    assert GetValue(0) in seat.tell(DataArrived())
+    seat.tell(ProposeValue(0, V))
+    assert GetValue(0) not in seat.tell(DataArrived())
 
 
 def test_a_barred_leader_builds_nothing() -> None:
@@ -1438,7 +1447,7 @@ def test_a_barred_leader_builds_nothing() -> None:
     seat.begin()
     seat.tell(Received(seat.vote(0, PREVOTE, W, round=2)))
     assert seat.a.standing.barred
-    assert Build(0) not in seat.tell(sets_of(seat, "0123"))
+    assert GetValue(0) not in seat.tell(sets_of(seat, "0123"))
 
 
 def test_a_leader_whose_round_has_its_proof_builds_nothing_more() -> None:
@@ -1446,13 +1455,13 @@ def test_a_leader_whose_round_has_its_proof_builds_nothing_more() -> None:
     seat.begin()
     seat.tell(sets_of(seat, "012"))
     seat.now += 500
-    assert Build(0) not in seat.tell(ReceivedQuorum(seat.quorum("123", PREVOTE, V)))
+    assert GetValue(0) not in seat.tell(ReceivedQuorum(seat.quorum("123", PREVOTE, V)))
 
 
 def test_an_observer_asks_of_a_fresh_proposal_only_whether_it_is_valid() -> None:
     seat = Seat(seat=None)
     seat.begin()
-    assert Judge(V, 0, fresh=False) in seat.hear_proposal(V)
+    assert ValidateProposal(V, 0, fresh=False) in seat.hear_proposal(V)
 
 
 def test_what_is_invalid_is_not_asked_again_in_a_later_round() -> None:
@@ -1461,7 +1470,7 @@ def test_what_is_invalid_is_not_asked_again_in_a_later_round() -> None:
     seat.hear_proposal(V)
     seat.judge(V, NO)
     seat.lose_round("012")
-    assert not any(isinstance(e, Judge) for e in seat.hear_proposal(V, round=1))
+    assert not any(isinstance(e, ValidateProposal) for e in seat.hear_proposal(V, round=1))
     assert seat.said(PREVOTE, 1) == [NIL]
 
 
@@ -1470,7 +1479,7 @@ def test_a_validity_once_known_is_not_asked_again_for_a_re_proposal() -> None:
     seat.begin()
     seat.lock_on(V)
     seat.lose_round("012")
-    assert not any(isinstance(e, Judge) for e in seat.hear_proposal(V, round=1, valid_round=0))
+    assert not any(isinstance(e, ValidateProposal) for e in seat.hear_proposal(V, round=1, valid_round=0))
     assert seat.said(PREVOTE, 1) == [V]
 
 
@@ -1511,7 +1520,7 @@ def test_of_a_values_voters_those_of_newer_rounds_come_first_and_double_votes_co
     seat.hear("4", PREVOTE, V)
     seat.hear("5", PREVOTE, W, round=1)
     seat.hear("5", PREVOTE, V, round=1)
-    assert Obtain(V, tuple(seat.leaders[i] for i in (5, 4, 0))) in seat.judge(V, NOT_YET)
+    assert FetchValue(V, tuple(seat.leaders[i] for i in (5, 4, 0))) in seat.judge(V, NOT_YET)
 
 
 def test_before_the_cut_off_nobody_is_woken() -> None:
@@ -1533,7 +1542,7 @@ def test_unknown_own_words_are_kept_as_what_bars_us() -> None:
     seat = Seat(seat=1)
     seat.begin()
     unknown = seat.vote(1, PREVOTE, W)
-    assert kinds(seat.tell(Received(unknown))) == ["Bar", "Keep"]
+    assert kinds(seat.tell(Received(unknown))) == ["Halt", "StoreStatement"]
 
 
 def test_a_re_proposal_leaves_together_with_its_proof() -> None:
@@ -1542,20 +1551,20 @@ def test_a_re_proposal_leaves_together_with_its_proof() -> None:
     proof = seat.quorum("023", PREVOTE, V)
     seat.tell(ReceivedQuorum(proof))
     effects = seat.lose_round("023")
-    assert any(isinstance(e, Say) and e.statement.valid_round == 0 for e in effects)
+    assert any(isinstance(e, SignAndBroadcast) and e.statement.valid_round == 0 for e in effects)
     assert SendQuorum(proof) in effects
 
 
 def test_a_leader_asks_for_a_candidate_once() -> None:
     seat = Seat()
     seat.begin()
-    assert Build(0) in seat.tell(sets_of(seat, "0123"))
-    assert Build(0) not in seat.hear("2", PREVOTE, V)
+    assert GetValue(0) in seat.tell(sets_of(seat, "0123"))
+    assert GetValue(0) not in seat.hear("2", PREVOTE, V)
 
 
 def test_at_half_time_a_quorum_of_observations_is_enough() -> None:
     seat = Seat()
     seat.begin()
     seat.tell(sets_of(seat, "012", reproduced="0"))
-    assert Build(0) not in seat.wait(749)
-    assert Build(0) in seat.wait(1)
+    assert GetValue(0) not in seat.wait(749)
+    assert GetValue(0) in seat.wait(1)

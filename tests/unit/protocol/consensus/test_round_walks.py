@@ -15,20 +15,20 @@ import pytest
 from tests.simulator.account import Account
 from validator.protocol.consensus.certificate import build_quorum
 from validator.protocol.consensus.events import (
-    Arrived,
-    Build,
-    Candidate,
+    DataArrived,
     Event,
-    Judge,
-    Judged,
+    GetValue,
     Observed,
-    Recalled,
+    OwnVotesRecovered,
+    ProposalValidated,
+    ProposeValue,
     Received,
     ReceivedQuorum,
     Resume,
     SetsHeld,
     Start,
     Tick,
+    ValidateProposal,
 )
 from validator.protocol.consensus.proposal import Answer
 from validator.protocol.consensus.round import advance
@@ -88,13 +88,13 @@ class Walker:
             self.account.follow(event, self.rows if before.loaded else (), before, self.a, effects, self.now)
             self.rows = [] if before.loaded else self.rows
             for effect in effects:
-                if isinstance(effect, Judge) and self.rng.random() < 0.9:
+                if isinstance(effect, ValidateProposal) and self.rng.random() < 0.9:
                     self.pending.append(self.judged(effect))
-                elif isinstance(effect, Build) and self.rng.random() < 0.9:
-                    self.pending.append(Candidate(effect.round, self.rng.choice(VALUES)))
+                elif isinstance(effect, GetValue) and self.rng.random() < 0.9:
+                    self.pending.append(ProposeValue(effect.round, self.rng.choice(VALUES)))
 
-    def judged(self, question: Judge) -> Judged:
-        return Judged(question.value, question.round, self.rng.choice(ANSWERS), self.rng.choice(ANSWERS))
+    def judged(self, question: ValidateProposal) -> ProposalValidated:
+        return ProposalValidated(question.value, question.round, self.rng.choice(ANSWERS), self.rng.choice(ANSWERS))
 
     def reload(self) -> None:
         """As the next worker finds it in the store, with what the door took in meanwhile. Nothing was lost."""
@@ -139,14 +139,16 @@ class Walker:
             Start(),
             Start(),
             Observed(VALUES[0]),
-            Recalled(self.rng.choice(self.members)),
-            Recalled(Address(b"x" * 20)),
+            OwnVotesRecovered(self.rng.choice(self.members)),
+            OwnVotesRecovered(Address(b"x" * 20)),
             SetsHeld(some | {Address(b"x" * 20)}, fewer),
             SetsHeld(frozenset(self.members), frozenset(self.members)),
-            Arrived(),
+            DataArrived(),
             Resume(),
-            Candidate(self.a.round, self.rng.choice([*VALUES, NIL])),
-            Judged(self.rng.choice(VALUES), self.a.round, self.rng.choice(ANSWERS), self.rng.choice(ANSWERS)),
+            ProposeValue(self.a.round, self.rng.choice([*VALUES, NIL])),
+            ProposalValidated(
+                self.rng.choice(VALUES), self.a.round, self.rng.choice(ANSWERS), self.rng.choice(ANSWERS)
+            ),
         ]
 
     def round(self) -> int:
