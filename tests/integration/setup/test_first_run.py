@@ -14,7 +14,16 @@ import pytest
 
 from validator.setup.binaries import ROOT
 
-PARTS = ("validator", "tasks", "contracts_abi", "alembic", "pyproject.toml", "requirements.lock", "README.md")
+PARTS = (
+    "validator",
+    "tasks",
+    "contracts_abi",
+    "alembic",
+    "pyproject.toml",
+    "requirements.lock",
+    "README.md",
+    "LICENSE",
+)
 LIMIT_S = 400
 
 
