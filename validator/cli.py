@@ -1,5 +1,6 @@
 """The command line, a thin shell: parse, call, translate errors into one line and an exit status.
 
+    logstore-validator --version what this copy is: version, commit, protocol and bundle versions
     logstore-validator devnet    a whole network on this machine
     logstore-validator init      create or migrate this validator's database
     logstore-validator serve     both listeners and the head watcher
@@ -26,6 +27,7 @@ from validator.devnet.plan import Options
 from validator.devnet.summary import describe_fields
 from validator.operations import commands
 from validator.protocol.errors import ConfigError, ValidatorError
+from validator.version import describe_version
 
 STARTED_MS = time.time_ns() // 1_000_000
 PROGRAM = "logstore-validator"
@@ -41,6 +43,28 @@ app = typer.Typer(
 )
 
 commands.register(app)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(describe_version(PROGRAM))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Show version, commit, and the protocol and bundle versions that are spoken.",
+        ),
+    ] = False,
+) -> None:
+    """Options of the program itself; each ends it."""
+
 
 _DEVNET_EPILOG = f"""\b
 Fields of the summary that --json writes:

@@ -23,6 +23,7 @@ PARTS = (
     "requirements.lock",
     "README.md",
     "LICENSE",
+    "hatch_build.py",
 )
 LIMIT_S = 400
 
