@@ -5,8 +5,8 @@ members and money on the chain → network.toml, first committee → validators,
 the closing bundle's report is final → collect from the operator listeners → the independent check as a subprocess →
 summary. Exit status: 0 verified, 1 not verified or stuck, 2 a wrong option or environment, 130 after Ctrl-C.
 
-Decided against: threads instead of processes (nothing could be killed), and a summary from the validators' own
-databases (they would be witnesses in their own cause).
+Decided against (docs/decisions): threads instead of processes (0022), and a summary from the validators' own databases
+(0023).
 """
 
 from __future__ import annotations

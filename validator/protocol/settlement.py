@@ -29,6 +29,8 @@ taken, ties by ascending address; receipts of a consumer that is left out count 
 (or the same one, published again) is charged for them. *Ledger*: a consumer without any balance, and not yet in the
 ledger, can pay nothing; its receipts are stored and not charged, since otherwise one broker could fill the ledger with
 invented consumers for free. Source: design, section 10. Vectors: tests/vectors/settlement.json.
+
+Decided against (docs/decisions): reporting to the contract as it was deployed in 2023 (0025).
 """
 
 from __future__ import annotations

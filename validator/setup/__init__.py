@@ -9,6 +9,5 @@ Standard library only; imports nothing of ours, so it runs before anything is in
   stages        the test stages: limits, two at a time, logs, the closing table
   console       one line per step, one line per failure, children that do not outlive us
 
-Decided against: conda and docker (not on every machine), a lock with addresses (a mirror must do),
-downloads of our own (pip, uv and npm already know proxies, mirrors and certificates).
+Decided against (docs/decisions): conda and docker (0019), a lock with addresses (0020), downloads of our own (0021).
 """

@@ -11,6 +11,5 @@ it did is in the database, what it owes is a row in ``due`` with a wake time. St
     settle   after a decision: outcome held, identities stored, bundle boundary found, late instance opened
     seal, upload, verify, attest, submit: the bundle's way to Arweave and the report's way to Polygon
 
-Decided against: one long task per window (it would hold a worker while it waits), and events between tasks (the
-database says what is due; a lost message heals by itself).
+Decided against (docs/decisions): one long task per window (0005), and events between tasks (0006).
 """

@@ -9,7 +9,6 @@ condition of the state's version and under a unique key, so neither a second wor
 validator say two things. Writers are serialised in one place on both engines: SQLite by BEGIN IMMEDIATE, PostgreSQL
 by locking the instance's row first.
 
-Decided against: an ORM (identity maps hide when something is written), one JSON column for everything (a unique
-constraint must see its columns), locks in Redis (lost with Redis), and an index file beside each set (two files
-cannot be renamed at once; the index is the last frame of the one file).
+Decided against (docs/decisions): an ORM (0007), one JSON column for everything (0008), locks in Redis (0009), and an
+index file beside each set (0010).
 """

@@ -7,8 +7,7 @@ Flow: prepare (price, balance, anchor; cut, sign, verify our own work) → the c
 seed every chunk to every gateway → ask for the status until enough confirmations → read back and check. Everything
 after the saving may be repeated at any time and pays nothing again.
 
-Decided against: the networking of arweave-python-client (no timeouts, rejections that look like success, an import
-that changes signal handlers), which stays in as a second opinion on signed bytes (``client``); data inside POST /tx,
-since chunks work for every size; anchors by the wallet's last transaction, since they void each other; random salt,
-since a salt-free signature makes signing again harmless.
+Decided against (docs/decisions): the networking of arweave-python-client, which stays in as a second opinion on signed
+bytes (``client``, 0015); data inside POST /tx (0016); anchors by the wallet's last transaction (0017); random salt
+(0018).
 """

@@ -9,7 +9,5 @@
 A broker is a stranger: its URL, answers and pace are checked by ``validator.net.http``; here every count is bounded
 and every way to fail has a name. One broker's fault costs its own pulls only, and what arrived before it is kept.
 
-Decided against: an event loop. A pull is one blocking call per page in two threads per broker, over the one HTTP
-client whose limits count for brokers and peers alike; an asynchronous twin of it would have doubled the code that
-strangers talk to, and costs more processor time per request.
+Decided against (docs/decisions): an event loop (0011). A pull is one blocking call per page in two threads per broker.
 """

@@ -9,8 +9,7 @@ shrunk: the millisecond where it begins is asked for apart, since there may be m
 follows is halved, since two answers may bring what one cannot. What cannot be read in the end is a gap, by name; what
 lies behind it is read nevertheless, unless that stalls, too.
 
-Decided against: believing a well-formed end alone. A proxy turns an answer that its broker cut between two messages
-into a well-formed one. Asking again costs one small request for each partition that had messages.
+Decided against (docs/decisions): believing a well-formed end alone (0024).
 """
 
 from __future__ import annotations

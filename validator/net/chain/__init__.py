@@ -11,7 +11,6 @@ Comparing comes first: a block is what a majority of sources call by one hash, a
 (EIP-1898), so two validators that name the same block have read the same state. With two sources both must agree;
 while they do not, the answer is *not yet*. A source that errs, lags or lies is outvoted and shown in ``health``.
 
-Decided against: web3.py's providers. They read answers of any size for any time, and importing web3 takes 1.7 s and
-65 MB; a process that only serves never loads it. Transactions are signed with eth-account, web3's own signer, imported
-when the first one is built.
+Decided against (docs/decisions): web3.py's providers (0012). A process that only serves loads no web3: transactions are
+signed with eth-account, web3's own signer, imported when the first one is built.
 """

@@ -7,8 +7,9 @@
 The other side is validator.server.peers. One endpoint per question, POST only, all of them safe to repeat: what peers
 tell each other carries its own signatures, so a request's signature only says whose limits it counts against, and an
 answer's signature whose word it is. Signatures cover the bytes as they are sent; there is no HTTP content encoding, so
-a TLS terminator in front changes nothing. Decided against: a stream per peer (state to repair after each loss), and
-mutual TLS (a second set of keys to manage, and terminators in the way).
+a TLS terminator in front changes nothing.
+
+Decided against (docs/decisions): a stream per peer (0013), and mutual TLS (0014).
 
 Clocks may be wrong. A request carries the sender's time as protection against replays beyond the memory of
 (boot id, counter); where it is off, the answer says the server's time, the client signs again with it, and nobody is

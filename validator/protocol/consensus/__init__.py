@@ -15,9 +15,6 @@ A shell loads state and statements, calls ``round.advance`` with an event, the t
 the statements said and the quorums in one transaction on condition of the state's version, then performs the effects
 in order. Events that found an older state are answered anew from the newer one: nothing was said in between.
 
-Decided against: votes that carry data (a vote names a digest; sets travel by reconciliation), aggregated signatures
-(ECDSA quorums are cheaper to check below forty members), a global sequence of windows (timestamps name them), quorums
-sent on request only. Everybody passes every quorum on: n^3 signatures, 150 kB per member and window at 31 members. Were
-they announced and asked for, n^2 would do; but a member that lacks a proof would have it two delays later, and not at
-all where its only holder falls silent in between, which is the attack that relay is there for.
+Decided against (docs/decisions): votes that carry data (0001), aggregated signatures (0002), a global sequence of
+windows (0003), quorums sent on request only (0004).
 """
