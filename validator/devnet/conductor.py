@@ -76,7 +76,7 @@ from validator.devnet.summary import make_summary, render_summary, write_summary
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, ValidatorError
-from validator.protocol.parameters import Network
+from validator.protocol.parameters import ConsumerUrls, Network
 from validator.setup.binaries import ROOT, find_anvil, find_redis_server
 from validator.setup.console import SetupError, die_with_parent, stop_group
 
@@ -249,7 +249,8 @@ class Conductor:
             launch_ms = compute_launch_ms(
                 options.validators, options.brokers, options.consumers, len(os.sched_getaffinity(0))
             )
-            network = make_network(chain, options, align_to_second(now_ms() + launch_ms))
+            genesis_ms = align_to_second(now_ms() + launch_ms)
+            network = make_network(chain, options, genesis_ms, ConsumerUrls((rpc_url,), (gateway_url,)))
             begin_network(chain, network, plan.validators, folder.path / "network.toml")
         finally:
             chain.close()

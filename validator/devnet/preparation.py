@@ -23,7 +23,7 @@ from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import Address
-from validator.protocol.parameters import Config, Contracts, Network, format_network
+from validator.protocol.parameters import Config, ConsumerUrls, Contracts, Network, format_network
 
 CHAIN_ID = 31337
 NODE_STAKE = 1_000 * WEI
@@ -185,8 +185,8 @@ def fill_chain(chain: DevChain, plan: ChainPlan) -> None:
     chain.fund([plan.key(validator_name(i), "gas").address for i in range(options.validators)])
 
 
-def make_network(chain: DevChain, options: Options, genesis_ms: int) -> Network:
-    """The network that begins at ``genesis_ms``."""
+def make_network(chain: DevChain, options: Options, genesis_ms: int, consumers: ConsumerUrls) -> Network:
+    """The network that begins at ``genesis_ms``, and where those who only read it may ask."""
     deployment = chain.deployment
     return Network(
         name="devnet",
@@ -196,6 +196,7 @@ def make_network(chain: DevChain, options: Options, genesis_ms: int) -> Network:
         contracts=deployment.contracts,
         genesis_ms=genesis_ms,
         sets=parameter_sets(options),
+        consumers=consumers,
     )
 
 

@@ -3,6 +3,9 @@
 A network is a genesis time, contracts on a chain, and a list of parameter sets, each with the first epoch it
 is for. Epochs follow each other without gaps; a set may be the network's last: it holds for one epoch and no
 window starts after it. Windows, epochs and their sets are functions of time alone (design: parameters, epochs).
+
+One table is for readers only, and in no digest: ``[consumers]`` says where somebody who is given this file may ask the
+chain and the weave. Validators ask what their operators name.
 """
 
 from __future__ import annotations
@@ -40,6 +43,19 @@ class Contracts:
     query_manager: Address
     report_manager: Address
     stream_registry: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerUrls:
+    """Public places that answer anybody. Consumers ask them unless they name others; no validator does.
+
+    Nothing rests on them but speed: whatever they answer is checked, or compared with what the others say.
+    """
+
+    rpc_urls: tuple[str, ...] = ()
+    """JSON-RPC nodes of the chain; three of different operators are advised, since a majority is believed."""
+    gateway_urls: tuple[str, ...] = ()
+    """Arweave gateways; the last is asked first, the others where it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +171,7 @@ class Network:
     genesis_ms: int
     sets: tuple[ParameterSet, ...]
     config_count: int = 0
+    consumers: ConsumerUrls = ConsumerUrls()
 
     def __post_init__(self) -> None:
         for name in ("chain_id", "deployment_block", "genesis_ms", "config_count"):
@@ -260,6 +277,7 @@ def parse_network(text: str) -> Network:
         genesis_ms=_take(data, "genesis_ms", int),
         config_count=_take(data, "config_count", int) if "config_count" in data else 0,
         sets=tuple(_parse_set(item) for item in _take(data, "sets", list)),
+        consumers=_parse_consumers(_take(data, "consumers", dict)) if "consumers" in data else ConsumerUrls(),
     )
 
 
@@ -277,6 +295,10 @@ def format_network(network: Network) -> str:
     ]
     for field in dataclasses.fields(Contracts):
         lines.append(f'{field.name} = "0x{getattr(network.contracts, field.name).hex()}"')
+    if network.consumers != ConsumerUrls():
+        lines += ["", "[consumers]"]
+        for field in dataclasses.fields(ConsumerUrls):
+            lines.append(f"{field.name} = [{', '.join(map(_quote, getattr(network.consumers, field.name)))}]")
     for parameters in network.sets:
         lines += ["", "[[sets]]"]
         for field in dataclasses.fields(ParameterSet):
@@ -300,6 +322,16 @@ def _parse_set(item: Any) -> ParameterSet:
         if required not in item:
             raise ConfigError(f"sets: {required} is missing", field=required)
     return ParameterSet(**item)
+
+
+def _parse_consumers(table: dict[str, Any]) -> ConsumerUrls:
+    names = [f.name for f in dataclasses.fields(ConsumerUrls)]
+    _refuse_unknown(table, names, "consumers")
+    urls = {name: _take(table, name, list) for name in names if name in table}
+    for name, items in urls.items():
+        if not all(isinstance(item, str) for item in items):
+            raise ConfigError(f"network file: {name} must be a list of texts", field=name)
+    return ConsumerUrls(**{name: tuple(items) for name, items in urls.items()})
 
 
 def _take(data: dict[str, Any], name: str, kind: type) -> Any:

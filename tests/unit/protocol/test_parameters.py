@@ -10,7 +10,14 @@ import pytest
 
 from validator.protocol.errors import ConfigError
 from validator.protocol.model import Address, Digest, Window
-from validator.protocol.parameters import Contracts, Network, ParameterSet, format_network, parse_network
+from validator.protocol.parameters import (
+    ConsumerUrls,
+    Contracts,
+    Network,
+    ParameterSet,
+    format_network,
+    parse_network,
+)
 
 GENESIS = 1_700_000_000_000
 FIRST = ParameterSet(first_epoch=0, epoch_windows=3, window_ms=1_000)
@@ -162,6 +169,29 @@ def test_a_network_survives_its_file() -> None:
         FIRST, replace(SECOND, finality="12", price_max=1 << 100), config_count=4, name='a "quoted" näme\\'
     )
     assert parse_network(format_network(network)) == network
+
+
+def test_where_consumers_may_ask_survives_the_file_and_may_be_left_out() -> None:
+    urls = ConsumerUrls(("https://one.example", "https://two.example/key"), ("https://weave.example",))
+    network = a_network(FIRST, consumers=urls)
+    assert parse_network(format_network(network)) == network
+    assert "[consumers]" not in format_network(a_network(FIRST))
+    text = format_network(network).replace("rpc_urls = [", "# rpc_urls = [")
+    assert parse_network(text).consumers == ConsumerUrls((), ("https://weave.example",))
+
+
+@pytest.mark.parametrize(
+    ("table", "field"),
+    [
+        ('rpc_urls = "https://one.example"', "rpc_urls"),
+        ("gateway_urls = [1]", "gateway_urls"),
+        ('urls = ["https://one.example"]', "urls"),
+    ],
+)
+def test_a_wrong_place_for_consumers_is_refused_by_its_field(table: str, field: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_network(f"{format_network(a_network(FIRST))}\n[consumers]\n{table}\n")
+    assert error.value.field == field
 
 
 def test_what_a_file_leaves_out_of_a_set_has_its_default() -> None:

@@ -22,7 +22,7 @@ from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import hash_body
 from validator.protocol.model import Address, Digest
-from validator.protocol.parameters import Contracts, Network, ParameterSet
+from validator.protocol.parameters import ConsumerUrls, Contracts, Network, ParameterSet
 
 CONTEXT = SigningContext(31337, Address(b"\x07" * 20))
 NETWORK = Digest(b"\x09" * 32)
@@ -105,3 +105,5 @@ def test_every_part_of_a_networks_identity_counts() -> None:
     ]
     assert len({network_digest(n) for n in [network, *others]}) == 9
     assert network_digest(replace(network, config_count=3, genesis_ms=7)) == network_digest(network)
+    elsewhere = replace(network, consumers=ConsumerUrls(("https://rpc.example",), ("https://weave.example",)))
+    assert network_digest(elsewhere) == network_digest(network)
