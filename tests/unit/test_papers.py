@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.paths import ROOT
+from validator.setup.__main__ import NEWEST, OLDEST
+from validator.setup.stages import ALL_STAGES
 
 DECISIONS = ROOT / "docs" / "decisions"
 PAGES = sorted(DECISIONS.glob("[0-9]*.md"))
@@ -46,3 +50,33 @@ def test_everything_decided_against_has_a_page() -> None:
 def test_links_between_papers_lead_to_files_that_are_there(paper: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", paper.read_text(encoding="utf-8"))
     assert [target for target in targets if not (paper.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: str(paper.relative_to(ROOT)))
+def test_what_papers_name_of_the_project_is_there(paper: Path) -> None:
+    text = paper.read_text(encoding="utf-8")
+    folders = "|".join(sorted(folder.name for folder in ROOT.iterdir() if folder.is_dir()))
+    paths = re.findall(rf"(?<![\w/.])(?:{folders})/[\w./-]*\w", text)
+    assert [
+        path for path in paths if not (ROOT / path).exists() and not path.startswith(("build/", "devnet-data/"))
+    ] == []
+    modules = re.findall(r"python3? -m ([\w.]+)", text)
+    assert [module for module in modules if importlib.util.find_spec(module) is None] == []
+    targets = set(re.findall(r"`make (\w+)|^ {4}make (\w+)", text, re.MULTILINE))
+    known = re.findall(r"^([\w ]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {a or b for a, b in targets} <= set(" ".join(known).split())
+
+
+def test_hooks_before_a_commit_are_the_commands_of_the_style_stage() -> None:
+    (style,) = [stage for stage in ALL_STAGES if stage.name == "style"]
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook["entry"].removeprefix(".venv/bin/") for hook in repository["hooks"]]
+    assert repository["repo"] == "local"
+    assert hooks == [" ".join(words).removesuffix(" .") for words in style.commands]
+
+
+def test_forks_run_what_decides_here() -> None:
+    (job,) = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"].values()
+    assert "bash .ci/run" in [step.get("run") for step in job["steps"]]
+    versions = job["strategy"]["matrix"]["python"]
+    assert [tuple(map(int, version.split("."))) for version in versions] == [OLDEST, NEWEST]
