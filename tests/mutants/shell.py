@@ -61,9 +61,9 @@ MUTANTS: tuple[Mutant, ...] = (
     *_steps(
         "advance",
         (
-            "        if kept:\n            self.context.store.rounds.save_statements(kept)\n",
+            "        if kept:\n            self.context.store.instances.save_statements(kept)\n",
             "        self._speak(said, ())\n"
-            "        if kept:\n            self.context.store.rounds.save_statements(kept)\n",
+            "        if kept:\n            self.context.store.instances.save_statements(kept)\n",
             "a vote is saved before it is said",
             _SAVED,
         ),

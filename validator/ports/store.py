@@ -50,7 +50,7 @@ PRUNED = "pruned"
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRound:
+class StoredInstance:
     """Everything of one instance that the core needs: its progress and all statements held."""
 
     instance: InstanceId
@@ -59,7 +59,7 @@ class StoredRound:
     progress: bytes | None
     own: tuple[Statement, ...]
     statements: tuple[Statement, ...]
-    proofs: tuple[VoteQuorum, ...]
+    quorums: tuple[VoteQuorum, ...]
     certificate: VoteQuorum | None
     wake_ms: int | None
     opened_ms: int
@@ -67,7 +67,7 @@ class StoredRound:
 
 
 @dataclass(frozen=True, slots=True)
-class RoundHead:
+class InstanceHead:
     """The row of one instance: enough to tell whether it is to be worked on. ``older``: undecided instances before it;
     ``certified``: a certificate is held, looked at or not (told of those that are not the oldest)."""
 
@@ -82,7 +82,7 @@ class RoundHead:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of statements and proofs of peers. ``woken``: open instances with news, whose advance is to be
+    """What became of statements and quorums of peers. ``woken``: open instances with news, whose advance is to be
     queued; ``kept``: statements that are held now, news or not; ``dropped``: how many are not, by reason; ``foreign``:
     news with our own signature that the journal lacks."""
 
@@ -215,25 +215,25 @@ class Windows(Protocol):
         """(SHA-256 of the record, reason, broker, detail): distinct records are counted once per reason."""
 
 
-class Rounds(Protocol):
+class Instances(Protocol):
     """Instances, statements and the vote journal (design: persist, then speak)."""
 
-    def create_round(self, instance: InstanceId, config_digest: Digest, now_ms: int) -> bool: ...
+    def create_instance(self, instance: InstanceId, config_digest: Digest, now_ms: int) -> bool: ...
 
-    def load_head(self, instance: InstanceId) -> RoundHead | None: ...
+    def load_head(self, instance: InstanceId) -> InstanceHead | None: ...
 
-    def load_round(self, instance: InstanceId) -> StoredRound | None: ...
+    def load_instance(self, instance: InstanceId) -> StoredInstance | None: ...
 
-    def load_unopened(self, instance: InstanceId, config_digest: Digest) -> StoredRound:
+    def load_unopened(self, instance: InstanceId, config_digest: Digest) -> StoredInstance:
         """What is held of an instance that has no row here."""
 
-    def save_round(
+    def save_instance(
         self,
-        stored: StoredRound,
+        stored: StoredInstance,
         progress: bytes,
         *,
         said: Sequence[Statement],
-        proofs: Sequence[VoteQuorum],
+        quorums: Sequence[VoteQuorum],
         certificate: VoteQuorum | None,
         evidence: Sequence[tuple[Statement, Statement]],
         wake_ms: int | None,
@@ -257,7 +257,7 @@ class Rounds(Protocol):
         self,
         statements: Sequence[Statement],
         bodies: Mapping[Digest, bytes],
-        proofs: Sequence[VoteQuorum],
+        quorums: Sequence[VoteQuorum],
         own: Address | None = None,
     ) -> Taken:
         """Keep what peers sent and is verified, as far as the core would keep it, in one transaction; and what
@@ -271,7 +271,7 @@ class Rounds(Protocol):
     ) -> list[Statement]:
         """The statements held, whoever signed them, that name these observations."""
 
-    def save_proof(self, proof: VoteQuorum) -> bool: ...
+    def save_quorum(self, quorum: VoteQuorum) -> bool: ...
 
     def save_body(self, body: bytes) -> Digest: ...
 
@@ -513,7 +513,7 @@ class Store(Protocol):
     @property
     def windows(self) -> Windows: ...
     @property
-    def rounds(self) -> Rounds: ...
+    def instances(self) -> Instances: ...
     @property
     def sets(self) -> Sets: ...
     @property

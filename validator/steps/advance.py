@@ -1,7 +1,7 @@
 """Advance: one instance, one look. Load its state, tell the core what is new, save, then speak.
 
 Three callers, safe at any time: the listener after a peer's statement, the instance's own wake time, and beat. The
-state, own votes, proofs and decision are saved in one transaction on condition of the state's version; a worker that
+state, own votes, quorums and decision are saved in one transaction on condition of the state's version; a worker that
 was overtaken starts again from what is stored. Only then is anything heard by others.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import replace
 from validator.log import get_logger
 from validator.ports.peers import Gossip, HeldVotes
 from validator.ports.queue import StepResult
-from validator.ports.store import PRUNED, StaleState, StoredRound
+from validator.ports.store import PRUNED, StaleState, StoredInstance
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_outcome, set_root
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.codec.variants import Sighting, ranks_worse
@@ -114,19 +114,19 @@ def advance(context: Context, instance: InstanceId, wake_ms: int | None = None) 
 
 
 def _look(context: Context, instance: InstanceId, wake_ms: int | None) -> StepResult:
-    rounds = context.store.rounds
-    head = rounds.load_head(instance)
+    instances = context.store.instances
+    head = instances.load_head(instance)
     if head is None:
         return StepResult("not opened yet")
     if head.queued:
-        rounds.clear_queued(instance)  # before the state is loaded: what comes from here on is queued anew
+        instances.clear_queued(instance)  # before the state is loaded: what comes from here on is queued anew
     if head.decided:
         return settle(context, instance)
     if wake_ms is not None and head.wake_ms is not None and wake_ms < head.wake_ms:
         return StepResult("superseded")
     if head.older and not head.certified and head.older >= _windows_active(context, instance):
         return _wait_for_turn(context, instance, head.older)
-    stored = rounds.load_round(instance)
+    stored = instances.load_instance(instance)
     if stored is None or stored.certificate is not None:
         return settle(context, instance)
     turn = _Instance(context, stored)
@@ -148,15 +148,15 @@ def _windows_active(context: Context, instance: InstanceId) -> int:
 def _wait_for_turn(context: Context, instance: InstanceId, older: int) -> StepResult:
     """Not among the oldest undecided: what peers say is kept, nothing is said, and a certificate is always taken."""
     reason = f"its turn: {older} older instances are undecided"
-    context.store.rounds.save_wait(instance, "its turn: older instances are undecided")
+    context.store.instances.save_wait(instance, "its turn: older instances are undecided")
     context.store.due.postpone("round.advance", str(instance), context.clock.now_ms() + TURN_MS)
     return StepResult("waiting its turn", reason)
 
 
 def _let_next_begin(context: Context, instance: InstanceId) -> None:
     """A decision makes room: whoever is among the oldest now, and was not looked at, begins."""
-    for waiting in context.store.rounds.untouched(_windows_active(context, instance)):
-        if context.store.rounds.mark_queued(waiting):
+    for waiting in context.store.instances.untouched(_windows_active(context, instance)):
+        if context.store.instances.mark_queued(waiting):
             context.tasks.enqueue("round.advance", str(waiting))
 
 
@@ -173,7 +173,7 @@ def timeouts_of(parameters: ParameterSet) -> Timeouts:
 class _Instance:
     """One instance while a task works on it."""
 
-    def __init__(self, context: Context, stored: StoredRound) -> None:
+    def __init__(self, context: Context, stored: StoredInstance) -> None:
         self.context = context
         self.stored = stored
         self.instance = stored.instance
@@ -215,7 +215,7 @@ class _Instance:
             digest = self._own_observation()
             if digest is not None:
                 events.append(Observed(digest))
-        events += [ReceivedQuorum(q) for q in self.stored.proofs]
+        events += [ReceivedQuorum(q) for q in self.stored.quorums]
         if self._leads():
             events.append(self._sets_held())
         events += [DataArrived(), Tick()]
@@ -240,18 +240,18 @@ class _Instance:
             effects += more
         said = [e.statement for e in effects if isinstance(e, SignAndBroadcast)]
         kept = [e.statement for e in effects if isinstance(e, StoreStatement)]
-        proofs = [e.quorum for e in effects if isinstance(e, StoreQuorum)]
+        quorums = [e.quorum for e in effects if isinstance(e, StoreQuorum)]
         evidence = [(e.evidence.first, e.evidence.second) for e in effects if isinstance(e, StoreEvidence)]
         certificate = next((e.certificate for e in effects if isinstance(e, Decide)), None)
-        if self.agreement is before and not (said or kept or proofs or evidence or certificate):
+        if self.agreement is before and not (said or kept or quorums or evidence or certificate):
             return effects
         if kept:
-            self.context.store.rounds.save_statements(kept)
-        self.context.store.rounds.save_round(
+            self.context.store.instances.save_statements(kept)
+        self.context.store.instances.save_instance(
             self.stored,
             encode_progress(self.agreement),
             said=said,
-            proofs=proofs,
+            quorums=quorums,
             certificate=certificate,
             evidence=evidence,
             wake_ms=self.agreement.wake_ms,
@@ -359,7 +359,7 @@ class _Instance:
         for body in bodies:
             if hash_object(body) in named:
                 try:
-                    self.context.store.rounds.save_body(body)
+                    self.context.store.instances.save_body(body)
                 except MalformedInput as error:
                     log.debug("body.malformed", instance=str(self.instance), reason=str(error))
 
@@ -393,7 +393,7 @@ class _Instance:
         """Whose set is here; what is not is fetched, from each observer independently."""
         observations = self._observations()
         for statement in self._observed():
-            if statement.signer not in observations and self.context.store.rounds.load_body(statement.value) is None:
+            if statement.signer not in observations and self.context.store.instances.load_body(statement.value) is None:
                 others = [m for m in self.context.others(self.rules.committee) if m != statement.signer]
                 self.context.obtain(self.instance, "observation", statement.value, [statement.signer, *others])
         reproduced = set()
@@ -437,7 +437,7 @@ class _Instance:
         )
         body = encode_outcome(outcome)
         self.context.store.sets.save_set(set_root(outcome.entries), kept)
-        digest = self.context.store.rounds.save_body(body)
+        digest = self.context.store.instances.save_body(body)
         log.info(
             "round.proposed",
             instance=str(self.instance),
@@ -466,7 +466,7 @@ class _Instance:
         return ProposalValidated(effect.value, effect.round, validity.answer, acceptable.answer)
 
     def _judge_validity(self, value: Digest) -> tuple[Outcome | None, Verdict]:
-        body = self.context.store.rounds.load_body(value)
+        body = self.context.store.instances.load_body(value)
         if body is None:
             return None, not_yet("the outcome is not here")
         try:
@@ -507,7 +507,7 @@ class _Instance:
 
     def _load_observation(self, statement: Statement) -> Observation | None:
         """The body of an observation statement if it is here, well-formed and its signer's own."""
-        body = self.context.store.rounds.load_body(statement.value)
+        body = self.context.store.instances.load_body(statement.value)
         if body is None:
             return None
         try:
@@ -596,7 +596,7 @@ class _Instance:
         digest = self._own_observation()
         if digest is None:
             return []
-        body = self.context.store.rounds.load_body(digest)
+        body = self.context.store.instances.load_body(digest)
         if body is None:  # saved in the transaction that froze it, and damaged since
             sources = self.context.others(self.rules.committee)
             self.context.obtain(self.instance, "observation", digest, sources)

@@ -53,7 +53,7 @@ def behind(context: Context, now_ms: int, limit: int = MAX_ASKED) -> list[Instan
     bundle = context.store.bundles.last_bundle()
     while bundle is not None and bundle.state == "open" and len(late) < limit:
         instance = InstanceId(InstanceKind.LATE, bundle.number)
-        if bundle.end_ms <= until_ms and context.store.rounds.load_certificate(instance) is None:
+        if bundle.end_ms <= until_ms and context.store.instances.load_certificate(instance) is None:
             late.append(instance)
         bundle = context.store.bundles.load_bundle(bundle.number - 1) if bundle.number else None
     windows = context.store.windows.load_undecided(until_ms, limit)
@@ -96,9 +96,9 @@ def without_state(
     The instance is opened, so that its votes, and in the end its certificate, are taken.
     """
     now_ms = context.clock.now_ms()
-    if context.store.rounds.create_round(instance, config_digest, now_ms):
+    if context.store.instances.create_instance(instance, config_digest, now_ms):
         log.warning("state.pruned", instance=str(instance), reason=str(error))
-    context.store.rounds.save_wait(instance, f"{PRUNED}: {error}")
+    context.store.instances.save_wait(instance, f"{PRUNED}: {error}")
     context.store.due.postpone(task, key, now_ms + PRUNED_MS)
     return StepResult("pruned", str(error))
 
@@ -129,10 +129,10 @@ def _take(context: Context, member: Address, instance: InstanceId, body: bytes, 
     except (MalformedInput, TransientError) as error:
         log.info("certificate.refused", instance=str(instance), member=member, reason=str(error))
         return False
-    rounds = context.store.rounds
-    rounds.create_round(instance, config.digest, context.clock.now_ms())
-    rounds.save_body(body)
-    rounds.save_proof(certificate)
-    if rounds.mark_queued(instance):
+    instances = context.store.instances
+    instances.create_instance(instance, config.digest, context.clock.now_ms())
+    instances.save_body(body)
+    instances.save_quorum(certificate)
+    if instances.mark_queued(instance):
         context.tasks.enqueue("round.advance", str(instance))
     return True

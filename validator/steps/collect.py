@@ -312,7 +312,7 @@ def _open_round(context: Context, window: Window, epoch: Epoch) -> None:
     """What follows from a frozen observation; done again if a crash came between."""
     instance = InstanceId(InstanceKind.WINDOW, window.start_ms)
     now_ms = context.clock.now_ms()
-    opened = context.store.rounds.create_round(instance, epoch_config(context, epoch.number).digest, now_ms)
+    opened = context.store.instances.create_instance(instance, epoch_config(context, epoch.number).digest, now_ms)
     stored = context.store.windows.load_window(window.start_ms)
     if opened or (stored is not None and stored.state == "collected"):
         context.store.due.schedule(

@@ -44,7 +44,7 @@ def collect_late(context: Context, number: int) -> StepResult:
     config = epoch_config(context, bundle.epoch)
     instance = InstanceId(InstanceKind.LATE, number)
     if context.store.windows.load_late_observation(number) is None:
-        if context.store.rounds.load_certificate(instance) is not None:
+        if context.store.instances.load_certificate(instance) is not None:
             context.store.due.done("late.collect", str(number))
             return StepResult("decided before")
         _require_predecessor(context, number)
@@ -57,7 +57,7 @@ def collect_late(context: Context, number: int) -> StepResult:
             if not is_pruned(error):
                 raise
             return without_state(context, instance, config.digest, "late.collect", str(number), error)
-    context.store.rounds.create_round(instance, config.digest, context.clock.now_ms())
+    context.store.instances.create_instance(instance, config.digest, context.clock.now_ms())
     context.store.due.schedule("round.advance", str(instance), context.clock.now_ms())
     context.tasks.enqueue("round.advance", str(instance))
     context.store.due.done("late.collect", str(number))
@@ -125,8 +125,8 @@ def _full_entry(
 
 def load_outcome(context: Context, instance: InstanceId) -> Outcome | None:
     """The decided outcome of an instance; None while undecided or not here."""
-    certificate = context.store.rounds.load_certificate(instance)
-    body = context.store.rounds.load_body(certificate.value) if certificate is not None else None
+    certificate = context.store.instances.load_certificate(instance)
+    body = context.store.instances.load_body(certificate.value) if certificate is not None else None
     return decode_outcome(body) if body is not None else None
 
 
@@ -136,10 +136,10 @@ def require_outcome(context: Context, instance: InstanceId) -> Outcome:
     Raises:
         NotYet: undecided, or not here again.
     """
-    certificate = context.store.rounds.load_certificate(instance)
+    certificate = context.store.instances.load_certificate(instance)
     if certificate is None:
         raise NotYet(f"{instance} is not decided here")
-    body = context.store.rounds.load_body(certificate.value)
+    body = context.store.instances.load_body(certificate.value)
     if body is None:
         signers = context.others(signer for signer, _ in certificate.signatures)
         context.obtain(instance, "value", certificate.value, signers)

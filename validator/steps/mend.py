@@ -70,7 +70,7 @@ def _mend(context: Context, lost: DamagedSet) -> bool:
         sets.save_set(root, [])
         return True
     window = context.network.window_at(lost.newest_ms)
-    instance = context.store.rounds.find_set(root, [window.start_ms] if window is not None else [])
+    instance = context.store.instances.find_set(root, [window.start_ms] if window is not None else [])
     if instance is None:
         settled = context.store.retention.last_settled(context.clock.now_ms())
         needed = settled is None or lost.newest_ms >= settled.end_ms
@@ -86,7 +86,7 @@ def _mend(context: Context, lost: DamagedSet) -> bool:
         return False
     sets.save_set(root, records)
     log.warning("set.mended", instance=str(instance), set_root=root, messages=len(records))
-    if context.store.rounds.mark_queued(instance):
+    if context.store.instances.mark_queued(instance):
         context.tasks.enqueue("round.advance", str(instance))
     stored = context.store.windows.load_window(instance.number) if instance.kind is InstanceKind.WINDOW else None
     if stored is not None and stored.state == "held":
@@ -113,7 +113,7 @@ def _find_records(context: Context, instance: InstanceId, root: Root) -> list[Re
 
 def _sources(context: Context, instance: InstanceId) -> list[Address]:
     """Those who signed the certificate hold what it names; an observed set may be with anybody who fetched it."""
-    certificate = context.store.rounds.load_certificate(instance)
+    certificate = context.store.instances.load_certificate(instance)
     signers = [signer for signer, _ in certificate.signatures] if certificate is not None else []
     return context.others(dict.fromkeys([*signers, *instance_config(context, instance).committee]))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from validator.log import get_logger
 from validator.ports.peers import Gossip
 from validator.ports.queue import StepResult
-from validator.ports.store import StoredRound
+from validator.ports.store import StoredInstance
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, set_root
 from validator.protocol.consensus.window import group_by_part, make_entries, make_entry
 from validator.protocol.errors import Disagreement, MalformedInput, TransientError, ValidatorError
@@ -49,21 +49,21 @@ def obtain(context: Context, key: str) -> StepResult:
 
 def _finish(context: Context, instance: InstanceId, result: StepResult) -> StepResult:
     if result.name in ("obtained", "already here"):
-        rounds = context.store.rounds
-        if rounds.mark_queued(instance) or rounds.load_certificate(instance) is not None:
+        instances = context.store.instances
+        if instances.mark_queued(instance) or instances.load_certificate(instance) is not None:
             context.tasks.enqueue("round.advance", str(instance))  # one look serves all that has come until then
     return result
 
 
 def _obtain_value(context: Context, instance: InstanceId, value: Digest, sources: Sequence[Address]) -> StepResult:
     """The outcome's body, the observations it names, and the set behind it."""
-    body = context.store.rounds.load_body(value)
+    body = context.store.instances.load_body(value)
     for member in sources:
         if body is not None:
             break
         try:
             body = context.peers.fetch_body(member, value)
-            context.store.rounds.save_body(body)
+            context.store.instances.save_body(body)
         except ValidatorError as error:
             log.debug("body.not_fetched", member=member, reason=str(error))
     if body is None:
@@ -76,7 +76,7 @@ def _obtain_value(context: Context, instance: InstanceId, value: Digest, sources
         return StepResult("malformed", f"an outcome of {outcome.instance}")
     if len(outcome.observations) <= len(instance_config(context, instance).committee):  # else it is never valid
         _obtain_observations(context, instance, outcome.observations, sources)
-    proven = _is_proven(context.store.rounds.load_round(instance), value)
+    proven = _is_proven(context.store.instances.load_instance(instance), value)
     return _obtain_set(context, instance, set_root(outcome.entries), sources, proven=proven)
 
 
@@ -100,7 +100,7 @@ def _obtain_observations(
                 if statement.value not in bodies:  # not beside the others in one answer
                     bodies[statement.value] = context.peers.fetch_body(member, statement.value)
             genuine = _genuine_observations(context, config, instance, told.statements, bodies)
-            context.store.rounds.save_observations(genuine)
+            context.store.instances.save_observations(genuine)
         except ValidatorError as error:
             log.debug("observation.not_fetched", member=member, reason=str(error))
             continue
@@ -112,9 +112,9 @@ def _lacking_observations(
     context: Context, instance: InstanceId, config: EpochConfig, digests: Sequence[Digest]
 ) -> list[Digest]:
     """Those without statement or without body."""
-    rounds = context.store.rounds
-    signed = {s.value for s in rounds.load_observations(instance, config.digest, digests)}
-    return [digest for digest in digests if digest not in signed or rounds.load_body(digest) is None]
+    instances = context.store.instances
+    signed = {s.value for s in instances.load_observations(instance, config.digest, digests)}
+    return [digest for digest in digests if digest not in signed or instances.load_body(digest) is None]
 
 
 def _genuine_observations(
@@ -200,12 +200,12 @@ def _fetch_set(
     raise Disagreement(f"the set of 0x{member.hex()} does not give its root", member=member, root=root)
 
 
-def _is_proven(stored: StoredRound | None, value: Digest) -> bool:
+def _is_proven(stored: StoredInstance | None, value: Digest) -> bool:
     """Whether a quorum has voted for this very value: what the chain says of it was asked then, and is not again."""
     if stored is None:
         return False
     certified = stored.certificate is not None and stored.certificate.value == value
-    return certified or any(q.value == value for q in stored.proofs)
+    return certified or any(q.value == value for q in stored.quorums)
 
 
 def _is_certified(context: Context, instance: InstanceId, root: Root) -> bool:
@@ -268,7 +268,7 @@ def _own_records(context: Context, instance: InstanceId) -> list[Record]:
         digest = window.observation if window is not None else None
     else:
         digest = context.store.windows.load_late_observation(instance.number)
-    body = context.store.rounds.load_body(digest) if digest is not None else None
+    body = context.store.instances.load_body(digest) if digest is not None else None
     if body is None:
         return []
     try:

@@ -195,7 +195,7 @@ def build_manifest(context: Context, bundle: StoredBundle, config: EpochConfig) 
 def load_certified(context: Context, instance: InstanceId) -> Certified:
     """A decided outcome with its certificate. Raises NotYet."""
     outcome = require_outcome(context, instance)
-    certificate = context.store.rounds.load_certificate(instance)
+    certificate = context.store.instances.load_certificate(instance)
     assert certificate is not None  # a decision, once saved, stays
     return Certified(outcome, certificate)
 

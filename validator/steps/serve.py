@@ -141,7 +141,7 @@ class Service:
         quorums = [q for q in gossip.quorums if not self._is_held(q) and self._accept_quorum(sender, q)]
         if statements or quorums:
             bodies = self._read_bodies(gossip.bodies, statements)
-            taken = self._context.store.rounds.take(statements, bodies, quorums, self._context.address)
+            taken = self._context.store.instances.take(statements, bodies, quorums, self._context.address)
             for foreign in taken.foreign:
                 self._raise_alarm(sender, foreign)
             for reason, count in taken.dropped.items():
@@ -158,9 +158,9 @@ class Service:
     def missing(self, sender: Address, held: HeldVotes) -> Gossip:
         """The statements and quorums of one instance that the sender lacks, whoever signed them."""
         context = self._context
-        rounds = context.store.rounds
-        stored = rounds.load_round(held.instance) or rounds.load_unopened(held.instance, held.config_digest)
-        if stored.config_digest != held.config_digest or not (stored.version or stored.statements or stored.proofs):
+        instances = context.store.instances
+        stored = instances.load_instance(held.instance) or instances.load_unopened(held.instance, held.config_digest)
+        if stored.config_digest != held.config_digest or not (stored.version or stored.statements or stored.quorums):
             return Gossip()
         if stored.certificate is not None:
             return Gossip(quorums=(stored.certificate,))
@@ -172,7 +172,7 @@ class Service:
         return Gossip(statements=lacking, quorums=quorums, bodies=load_bodies(context, lacking))
 
     def body(self, sender: Address, digest: Digest) -> bytes:
-        body = self._context.store.rounds.load_body(digest)
+        body = self._context.store.instances.load_body(digest)
         if body is None:
             raise TransientError(f"no body 0x{digest.hex()} here")
         return body
@@ -181,14 +181,14 @@ class Service:
         self, sender: Address, instance: InstanceId, config_digest: Digest, digests: Sequence[Digest]
     ) -> Gossip:
         """Observations that an outcome names, as they were signed: also those beyond the two kept of each signer."""
-        found = self._context.store.rounds.load_observations(instance, config_digest, digests)
+        found = self._context.store.instances.load_observations(instance, config_digest, digests)
         return Gossip(statements=tuple(found), bodies=load_bodies(self._context, found))
 
     def certified(self, sender: Address, instances: Sequence[InstanceId]) -> list[tuple[InstanceId, bytes, VoteQuorum]]:
         found = []
         for instance in instances:
-            certificate = self._context.store.rounds.load_certificate(instance)
-            body = self._context.store.rounds.load_body(certificate.value) if certificate is not None else None
+            certificate = self._context.store.instances.load_certificate(instance)
+            body = self._context.store.instances.load_body(certificate.value) if certificate is not None else None
             if certificate is not None and body is not None:
                 found.append((instance, body, certificate))
         return found
@@ -295,7 +295,7 @@ class Service:
             self._refuse("quorum", None, "bad signature", str(error))
             raise
         if votes.kind is StatementKind.PRECOMMIT:
-            self._context.store.rounds.create_round(votes.instance, config.digest, self._context.clock.now_ms())
+            self._context.store.instances.create_instance(votes.instance, config.digest, self._context.clock.now_ms())
         return True
 
     def _read_bodies(self, bodies: Sequence[bytes], statements: Sequence[Statement]) -> dict[Digest, bytes]:

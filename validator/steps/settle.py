@@ -24,7 +24,7 @@ MAX_SIZES = 10_000
 
 def settle(context: Context, instance: InstanceId) -> StepResult:
     """Make a decision's value durable here. Safe to run twice."""
-    certificate = context.store.rounds.load_certificate(instance)
+    certificate = context.store.instances.load_certificate(instance)
     if certificate is None:
         return StepResult("undecided")
     task, key = "round.advance", str(instance)
@@ -103,7 +103,7 @@ def _canonical_bytes(context: Context, instance: InstanceId) -> int:
 def _hold(context: Context, instance: InstanceId, certificate: VoteQuorum) -> Outcome | None:
     """The decided outcome with its set here, or None while it is being fetched from the certificate's signers."""
     sources = context.others(signer for signer, _ in certificate.signatures)
-    body = context.store.rounds.load_body(certificate.value)
+    body = context.store.instances.load_body(certificate.value)
     outcome = decode_outcome(body) if body is not None else None
     if outcome is None or not context.store.sets.has_set(set_root(outcome.entries)):
         context.obtain(instance, "value", certificate.value, sources)
@@ -120,7 +120,7 @@ def keep_left_out(context: Context, instance: InstanceId, records: Sequence[Reco
     stored = context.store.windows.load_window(instance.number)
     if stored is None or stored.observation is None:
         return
-    body = context.store.rounds.load_body(stored.observation)
+    body = context.store.instances.load_body(stored.observation)
     if body is None:
         return
     observed = decode_observation(body).set_root

@@ -131,14 +131,16 @@ def _is_settled(kind: Column[Any], number: Column[Any], settled: Settled) -> Col
 
 def _prune(connection: Connection, instance: InstanceId) -> None:
     """Certificate, outcome and newest own statement (by config) stay; statements go last: they bring us back here."""
-    journal, bodies, rounds = schema.journal, schema.bodies, schema.rounds
+    journal, bodies, instances = schema.journal, schema.bodies, schema.instances
     place = func.row_number().over(
         partition_by=journal.c.config_digest, order_by=(journal.c.round.desc(), journal.c.statement_kind.desc())
     )
     ranked = select(journal.c.id, place.label("place")).where(is_instance(journal, instance)).subquery()
     newest = select(ranked.c.id).where(ranked.c.place == 1)
     connection.execute(delete(journal).where(is_instance(journal, instance), journal.c.id.not_in(newest)))
-    decided = select(rounds.c.decided_value).where(is_instance(rounds, instance), rounds.c.decided_value.is_not(None))
+    decided = select(instances.c.decided_value).where(
+        is_instance(instances, instance), instances.c.decided_value.is_not(None)
+    )
     connection.execute(delete(bodies).where(is_instance(bodies, instance), bodies.c.digest.not_in(decided)))
-    connection.execute(delete(schema.proofs).where(is_instance(schema.proofs, instance)))
+    connection.execute(delete(schema.quorums).where(is_instance(schema.quorums, instance)))
     connection.execute(delete(schema.statements).where(is_instance(schema.statements, instance)))

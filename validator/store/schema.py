@@ -150,8 +150,8 @@ statements = Table(
     ),
 )
 
-proofs = Table(
-    "proofs",
+quorums = Table(
+    "proofs",  # and certificates
     metadata,
     Column("config_digest", LargeBinary(32), primary_key=True),
     Column("instance_kind", Integer, primary_key=True, autoincrement=False),
@@ -329,8 +329,8 @@ rejection_overflows = Table(
     Column("count", BigInteger, nullable=False),
 )
 
-rounds = Table(
-    "rounds",
+instances = Table(
+    "rounds",  # of agreement: the table is older than the word
     metadata,
     Column("config_digest", LargeBinary(32), primary_key=True),
     Column("instance_kind", Integer, primary_key=True, autoincrement=False),

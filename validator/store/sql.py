@@ -9,9 +9,9 @@ from validator.store.chain import ChainRows
 from validator.store.database import Database
 from validator.store.due import DueRows
 from validator.store.events import EventRows
+from validator.store.instances import InstanceRows
 from validator.store.reports import ReportRows
 from validator.store.retention import RetentionRows
-from validator.store.rounds import RoundRows
 from validator.store.segments import SegmentStore
 from validator.store.sets import SetRows
 from validator.store.windows import WindowRows
@@ -24,7 +24,7 @@ class SqlStore:
         self.database = database
         self.due = DueRows(database, clock)
         self.windows = WindowRows(database, clock)
-        self.rounds = RoundRows(database, clock)
+        self.instances = InstanceRows(database, clock)
         self.sets = SetRows(database, segments, clock)
         self.archive = ArchiveRows(database, clock)
         self.bundles = BundleRows(database, clock)

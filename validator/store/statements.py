@@ -1,6 +1,6 @@
-"""Signed statements: the journal of own votes, what was received, proofs, and evidence.
+"""Signed statements: the journal of own votes, what was received, quorums, and evidence.
 
-Functions on an open connection: a vote belongs in one transaction with the state it follows from (rounds.py).
+Functions on an open connection: a vote belongs in one transaction with the state it follows from (instances.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from validator.protocol.model import Address, Digest, InstanceId, Statement, Sta
 from validator.store import schema
 from validator.store.rows import at_instance, insert_new, is_instance, of_instance
 
-_J, _S, _P = schema.journal, schema.statements, schema.proofs
+_J, _S, _P = schema.journal, schema.statements, schema.quorums
 _JOURNAL = select(_J.c.bytes).where(of_instance(_J, of_config=True)).order_by(_J.c.round, _J.c.statement_kind)
 _JOURNALED_ROUND = select(func.max(_J.c.round)).where(of_instance(_J, of_config=True))
 _STATEMENTS = select(_S.c.bytes).where(of_instance(_S, of_config=True)).order_by(_S.c.id)
@@ -221,24 +221,24 @@ def _prune_signer(connection: Connection, config_digest: Digest, instance: Insta
     connection.execute(delete(t).where(*mine, t.c.round < oldest, t.c.statement_kind != observation))
 
 
-# --- proofs -----------------------------------------------------------------------------------------
+# --- quorums -----------------------------------------------------------------------------------------
 
 
-def save_proof(connection: Connection, proof: VoteQuorum) -> bool:
+def save_quorum(connection: Connection, quorum: VoteQuorum) -> bool:
     """Keep a verified quorum of prevotes or precommits; False if one for the same votes is there."""
     row = {
-        "config_digest": proof.config_digest,
-        "instance_kind": int(proof.instance.kind),
-        "instance_number": proof.instance.number,
-        "statement_kind": int(proof.kind),
-        "round": proof.round,
-        "value": proof.value,
-        "bytes": encode_quorum(proof),
+        "config_digest": quorum.config_digest,
+        "instance_kind": int(quorum.instance.kind),
+        "instance_number": quorum.instance.number,
+        "statement_kind": int(quorum.kind),
+        "round": quorum.round,
+        "value": quorum.value,
+        "bytes": encode_quorum(quorum),
     }
-    return insert_new(connection, schema.proofs, row)
+    return insert_new(connection, schema.quorums, row)
 
 
-def load_proofs(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[VoteQuorum]:
+def load_quorums(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[VoteQuorum]:
     """Proofs of an instance by round."""
     return [decode_quorum(data) for data in connection.scalars(_PROOFS, at_instance(instance, config_digest))]
 

@@ -244,7 +244,7 @@ class SqlView:
         now_ms = self._clock.now_ms()
         with self._database.read() as connection:
             windows = _load_windows(connection, limit)
-            rounds = _load_rounds(connection, windows, limit)
+            instances = _load_instances(connection, windows, limit)
             heads = _load_heads(connection)
             evidence = load_evidence(connection, 50)
             return Status(
@@ -256,15 +256,15 @@ class SqlView:
                 finalised=heads.get("finalised"),
                 due=_count(connection, schema.due.c.key, schema.due.c.wake_ms <= now_ms),
                 window_counts=_counts(connection, schema.windows.c.state, WINDOW_STATES),
-                windows=tuple(_window(row, rounds) for row in windows),
-                late=tuple(r.view for i, r in sorted(rounds.items()) if i.kind is InstanceKind.LATE),
-                certificates=tuple(r.certificate for _, r in sorted(rounds.items()) if r.certificate is not None),
+                windows=tuple(_window(row, instances) for row in windows),
+                late=tuple(r.view for i, r in sorted(instances.items()) if i.kind is InstanceKind.LATE),
+                certificates=tuple(r.certificate for _, r in sorted(instances.items()) if r.certificate is not None),
                 bundle_counts=_counts(connection, schema.bundles.c.state, BUNDLE_STATES),
                 bundles=_load_bundles(connection),
                 report_counts=_counts(connection, schema.reports.c.state, REPORT_STATES),
                 reports=_load_reports(connection),
                 brokers=_load_brokers(connection),
-                members=_load_members(connection, rounds),
+                members=_load_members(connection, instances),
                 invalid_rejected=count_rejections(connection),
                 evidence=tuple(
                     EvidenceView(
@@ -296,12 +296,12 @@ class SqlView:
 
     def load_used_observations(self, instance: InstanceId) -> UsedObservations | None:
         """What the decided outcome of an instance used, as far as it is kept; None while the outcome is not here."""
-        rounds, bodies, statements = schema.rounds, schema.bodies, schema.statements
-        decided = select(rounds.c.decided_value).where(
-            is_instance(rounds, instance), rounds.c.decided_value.is_not(None)
+        instances, bodies, statements = schema.instances, schema.bodies, schema.statements
+        decided = select(instances.c.decided_value).where(
+            is_instance(instances, instance), instances.c.decided_value.is_not(None)
         )
         with self._database.read() as connection:
-            value = connection.scalar(decided.order_by(rounds.c.opened_ms.desc()).limit(1))
+            value = connection.scalar(decided.order_by(instances.c.opened_ms.desc()).limit(1))
             body = connection.scalar(select(bodies.c.bytes).where(bodies.c.digest == value))
             if body is None:
                 return None
@@ -409,11 +409,11 @@ def count_rejections(connection: Connection) -> dict[str, int]:
     return dict(sorted(counted.items()))
 
 
-# --- windows and rounds ---------------------------------------------------------------------------------
+# --- windows and instances ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Round:
+class _Instance:
     view: RoundView
     certificate: CertificateView | None
 
@@ -426,9 +426,9 @@ def _load_windows(connection: Connection, limit: int) -> list[Any]:
     return [*connection.execute(waiting), *reversed(newest)]
 
 
-def _load_rounds(connection: Connection, windows: Sequence[Any], limit: int) -> dict[InstanceId, _Round]:
+def _load_instances(connection: Connection, windows: Sequence[Any], limit: int) -> dict[InstanceId, _Instance]:
     """Rounds of these windows and of the newest late sets, each under its newest config."""
-    t = schema.rounds
+    t = schema.instances
     starts = [row.start_ms for row in windows]
     shown = or_(
         and_(t.c.instance_kind == int(InstanceKind.WINDOW), t.c.instance_number.in_(starts)),
@@ -442,7 +442,7 @@ def _load_rounds(connection: Connection, windows: Sequence[Any], limit: int) -> 
     return {instance: _round(instance, row, votes) for instance, row in rows.items()}
 
 
-def _round(instance: InstanceId, row: Any, votes: Mapping[tuple[InstanceId, bytes, int, int], int]) -> _Round:
+def _round(instance: InstanceId, row: Any, votes: Mapping[tuple[InstanceId, bytes, int, int], int]) -> _Instance:
     certificate = None
     if row.certificate is not None:
         quorum = decode_quorum(row.certificate)
@@ -466,11 +466,11 @@ def _round(instance: InstanceId, row: Any, votes: Mapping[tuple[InstanceId, byte
         opened_ms=row.opened_ms,
         decided_ms=row.decided_ms,
     )
-    return _Round(view, certificate)
+    return _Instance(view, certificate)
 
 
-def _window(row: Any, rounds: Mapping[InstanceId, _Round]) -> WindowView:
-    held = rounds.get(InstanceId(InstanceKind.WINDOW, row.start_ms))
+def _window(row: Any, instances: Mapping[InstanceId, _Instance]) -> WindowView:
+    held = instances.get(InstanceId(InstanceKind.WINDOW, row.start_ms))
     return WindowView(row.start_ms, row.end_ms, row.epoch, row.state, row.bundle, None if held is None else held.view)
 
 

@@ -117,7 +117,7 @@ def test_what_is_refused_now_and_permitted_later_is_read_again_at_the_horizon(a_
 
     def stored() -> bool:
         for number in range(8):
-            if member.store.rounds.load_certificate(InstanceId(InstanceKind.LATE, number)) is not None:
+            if member.store.instances.load_certificate(InstanceId(InstanceKind.LATE, number)) is not None:
                 found[:] = member.late(number)
                 if found:
                     return True

@@ -33,24 +33,24 @@ def test_a_worker_that_was_overtaken_saves_nothing_and_the_instance_goes_on(a_ne
     member, instance = network.members[1], network.window()
     slow = member.context
     other = member.another_context()
-    real = slow.store.rounds
+    real = slow.store.instances
     overtaken = []
 
     class Overtaken:
         def __getattr__(self, name: str) -> Any:
             return getattr(real, name)
 
-        def load_round(self, wanted: InstanceId) -> Any:
-            stored = real.load_round(wanted)
+        def load_instance(self, wanted: InstanceId) -> Any:
+            stored = real.load_instance(wanted)
             if wanted == instance and stored is not None and stored.certificate is None:
                 result = advance(other, instance)
-                again = real.load_round(instance)
+                again = real.load_instance(instance)
                 if again is not None and again.version != stored.version:
                     overtaken.append(result.name)
             return stored
 
     rooms = ("due", "windows", "sets", "archive", "bundles", "reports", "chain", "retention")
-    slow.store = SimpleNamespace(rounds=Overtaken(), **{room: getattr(slow.store, room) for room in rooms})
+    slow.store = SimpleNamespace(instances=Overtaken(), **{room: getattr(slow.store, room) for room in rooms})
     network.run_to_held()
     assert overtaken
     assert any(r.name == "overtaken" for r in network.log if r.member == 1)

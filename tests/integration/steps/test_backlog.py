@@ -140,12 +140,12 @@ def certify(network: SmallNetwork, holder: Member, instance: InstanceId, records
             signed_bytes=sum(r.signed_bytes for r in records),
             observer=member.address,
         )
-        observations[holder.store.rounds.save_body(encode_observation(observation))] = observation
+        observations[holder.store.instances.save_body(encode_observation(observation))] = observation
     outcome, kept = build_outcome(
         instance, scope_of(context, instance), unite(records, {}), observations, 4, config.parameters, None
     )
     holder.store.sets.save_set(set_root(outcome.entries), kept)
-    value = holder.store.rounds.save_body(encode_outcome(outcome))
+    value = holder.store.instances.save_body(encode_outcome(outcome))
     votes = [
         sign_statement(
             Statement(StatementKind.PRECOMMIT, config.digest, instance, 0, value, member.address),
@@ -155,14 +155,14 @@ def certify(network: SmallNetwork, holder: Member, instance: InstanceId, records
         for member in network.members[:-1]
     ]
     certificate = build_quorum(votes)
-    holder.store.rounds.create_round(instance, config.digest, clock.now_ms())
-    stored = holder.store.rounds.load_round(instance)
+    holder.store.instances.create_instance(instance, config.digest, clock.now_ms())
+    stored = holder.store.instances.load_instance(instance)
     assert stored is not None
-    holder.store.rounds.save_round(
+    holder.store.instances.save_instance(
         stored,
         b"",
         said=(),
-        proofs=(certificate,),
+        quorums=(certificate,),
         certificate=certificate,
         evidence=(),
         wake_ms=None,
@@ -214,8 +214,8 @@ def test_pruned_state_is_named_and_an_hour_of_windows_is_settled_by_certificates
     holder.away = False
     returning.run(lambda: len(returning.log) % 32 == 0 and holds_all(last), limit_s=600)
     for i in (0, 77, WINDOWS - 1):
-        certificate = last.store.rounds.load_certificate(returning.window(i))
-        body = last.store.rounds.load_body(certificate.value) if certificate is not None else None
+        certificate = last.store.instances.load_certificate(returning.window(i))
+        body = last.store.instances.load_body(certificate.value) if certificate is not None else None
         assert body is not None
         assert decode_outcome(body).count == 1
         assert [r.message.content for r in last.held(returning.window(i))] == [b'{"w":%d}' % i]
@@ -228,10 +228,10 @@ def test_pruned_state_is_named_and_an_hour_of_windows_is_settled_by_certificates
 def test_forged_certificates_are_refused(returning: SmallNetwork) -> None:
     holder, last = returning.members[0], returning.members[-1]
     window = returning.window(0)
-    genuine = holder.store.rounds.load_certificate(window)
+    genuine = holder.store.instances.load_certificate(window)
     assert genuine is not None
     short = VoteQuorum(genuine.kind, genuine.config_digest, window, 0, genuine.value, genuine.signatures[:2])
-    body = holder.store.rounds.load_body(genuine.value)
+    body = holder.store.instances.load_body(genuine.value)
 
     def certified(_sender: object, instances: object) -> list[Any]:
         return [(window, body, short)]
@@ -239,4 +239,4 @@ def test_forged_certificates_are_refused(returning: SmallNetwork) -> None:
     holder.service.certified = certified  # type: ignore[method-assign,assignment]
     returning.run_until(3 * WINDOW_MS + 40_000)
     assert any(ran.task == "round.catch_up" for ran in returning.log if ran.member == last.number)
-    assert last.store.rounds.load_certificate(InstanceId(InstanceKind.WINDOW, window.number)) is None
+    assert last.store.instances.load_certificate(InstanceId(InstanceKind.WINDOW, window.number)) is None

@@ -55,7 +55,7 @@ class Attacked:
             other.away = True
         network.run_until(6_000)
         self.window = network.window(0)
-        assert self.member.store.rounds.undecided(10)[0] == self.window
+        assert self.member.store.instances.undecided(10)[0] == self.window
         self.counted: Counter[str] = Counter()
         context = self.member.context
         self.service = Service(context, lambda what, reason: self._count(f"{what}: {reason}"))
@@ -347,7 +347,7 @@ async def test_of_a_third_observation_not_even_the_body_is_kept(attacked: Attack
     told = [attacked.statement(kind=StatementKind.OBSERVATION, value=hash_object(body)) for body in bodies]
     for statement, body in zip(told, bodies, strict=True):
         assert await attacked.tell(Gossip(statements=(statement,), bodies=(body,))) == 200
-    held = [attacked.member.store.rounds.load_body(statement.value) is not None for statement in told]
+    held = [attacked.member.store.instances.load_body(statement.value) is not None for statement in told]
     assert held == [True, True, False]
     assert attacked.counted == {"statement: third of a kind": 1}
 
@@ -383,9 +383,9 @@ async def test_the_attacked_window_is_decided_once_the_others_are_back(attacked:
     for member in attacked.network.members:
         member.away = False
     attacked.network.run(
-        lambda: all(m.store.rounds.load_certificate(attacked.window) is not None for m in attacked.network.members)
+        lambda: all(m.store.instances.load_certificate(attacked.window) is not None for m in attacked.network.members)
     )
-    digests = {m.store.rounds.load_certificate(attacked.window).value for m in attacked.network.members}  # type: ignore[union-attr]
+    digests = {m.store.instances.load_certificate(attacked.window).value for m in attacked.network.members}  # type: ignore[union-attr]
     assert len(digests) == 1
 
 

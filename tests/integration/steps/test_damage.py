@@ -125,7 +125,7 @@ def test_an_observed_set_that_was_damaged_before_the_decision_is_obtained_from_w
         window = victim.store.windows.load_window(instance.number)
         if window is None or window.observation is None:
             return False
-        body = victim.store.rounds.load_body(window.observation)
+        body = victim.store.instances.load_body(window.observation)
         assert body is not None
         return leader.store.sets.has_set(decode_observation(body).set_root)
 

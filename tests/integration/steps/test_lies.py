@@ -58,7 +58,7 @@ class Stage:
 
     def build(self, records: Sequence[Record] | None = None, scope: Scope | None = None) -> Proposed:
         """What an honest leader would propose, of these messages."""
-        stored = self.honest[0].store.rounds.load_round(self.network.window())
+        stored = self.honest[0].store.instances.load_instance(self.network.window())
         assert stored is not None
         told = [s for s in stored.statements if s.kind is StatementKind.OBSERVATION]
         observations = dict(_observation(self.honest[0], s) for s in told)
@@ -74,9 +74,9 @@ class Stage:
 
     def propose(self, outcome: Outcome, records: Sequence[Record]) -> None:
         body = encode_outcome(outcome)
-        self.leader.store.rounds.save_body(body)
+        self.leader.store.instances.save_body(body)
         self.leader.store.sets.save_set(set_root(outcome.entries), records)
-        digest = self.leader.store.rounds.save_body(body)
+        digest = self.leader.store.instances.save_body(body)
         statement = Statement(
             StatementKind.PROPOSAL,
             self.network.committee_digest(),
@@ -93,14 +93,14 @@ class Stage:
         """What the honest prevoted in the first round."""
         found = set()
         for member in self.honest:
-            stored = member.store.rounds.load_round(self.network.window())
+            stored = member.store.instances.load_instance(self.network.window())
             assert stored is not None
             found |= {s.value for s in stored.own if s.kind is StatementKind.PREVOTE and s.round == 0}
         return found
 
 
 def _observation(member: Member, statement: Statement) -> tuple[Digest, Any]:
-    body = member.store.rounds.load_body(statement.value)
+    body = member.store.instances.load_body(statement.value)
     assert body is not None
     return statement.value, decode_observation(body)
 
@@ -115,7 +115,7 @@ def a_stage(network: SmallNetwork) -> Stage:
     stage.records = [network.world.publish(i * 100, b'{"i":%d}' % i) for i in range(4)]
 
     def observed() -> bool:
-        rounds = [m.store.rounds.load_round(network.window()) for m in honest]
+        rounds = [m.store.instances.load_instance(network.window()) for m in honest]
         return all(
             r is not None and len({s.signer for s in r.statements if s.kind is StatementKind.OBSERVATION}) == 3
             for r in rounds

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tests.fakes.small_network import Member, SmallNetwork
 from validator.ports.peers import Gossip
-from validator.ports.store import StoredRound
+from validator.ports.store import StoredInstance
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.consensus.certificate import build_quorum
 from validator.protocol.hashing import hash_body
@@ -56,8 +56,8 @@ def quorum_with(network: SmallNetwork, member: Member, kind: StatementKind, roun
     return build_quorum([statement_of(network, m, kind, round_=round_) for m in (member, *others)])
 
 
-def stored_of(member: Member, instance: InstanceId) -> StoredRound:
-    stored = member.store.rounds.load_round(instance)
+def stored_of(member: Member, instance: InstanceId) -> StoredInstance:
+    stored = member.store.instances.load_instance(instance)
     assert stored is not None
     return stored
 
@@ -67,12 +67,12 @@ def alarms(logs: Logs) -> list[MutableMapping[str, Any]]:
 
 
 def has_voted(member: Member, instance: InstanceId) -> bool:
-    stored = member.store.rounds.load_round(instance)
+    stored = member.store.instances.load_instance(instance)
     return stored is not None and any(s.kind is PREVOTE for s in stored.own)
 
 
 def is_open(member: Member, instance: InstanceId) -> bool:
-    return member.store.rounds.load_round(instance) is not None
+    return member.store.instances.load_instance(instance) is not None
 
 
 Forge = Callable[[SmallNetwork, Member], Gossip]

@@ -70,7 +70,7 @@ def observed(member: Member) -> list[Record]:
     window = member.store.windows.load_window(member.network.window().number)
     assert window is not None
     assert window.observation is not None
-    body = member.store.rounds.load_body(window.observation)
+    body = member.store.instances.load_body(window.observation)
     assert body is not None
     return member.store.sets.load_records(decode_observation(body).set_root)
 

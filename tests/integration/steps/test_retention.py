@@ -77,7 +77,7 @@ def test_an_hour_after_the_end_one_own_statement_and_the_outcome_of_each_instanc
     } == newest
     assert after["bodies"] == 3
     for number in (0, 1):
-        assert member.store.rounds.load_certificate(network.window(number)) is not None
+        assert member.store.instances.load_certificate(network.window(number)) is not None
         assert load_outcome(member.context, network.window(number)) is not None
     assert not any(path.exists() for path in files)
     assert sweep(member.context).name == "nothing to do"

@@ -110,7 +110,7 @@ def test_a_new_process_says_nothing_until_its_peers_have_told_it_its_own_words_o
 
 
 def working_copy(member: Member, instance: InstanceId) -> advance._Instance:
-    stored = member.store.rounds.load_round(instance)
+    stored = member.store.instances.load_instance(instance)
     assert stored is not None
     return advance._Instance(member.context, stored)
 
@@ -171,7 +171,7 @@ def test_an_outcome_of_another_instance_is_no_answer(a_network: MakeNetwork) -> 
     network = a_network(1)
     network.run_to_held(1)
     member = network.members[0]
-    certificate = member.store.rounds.load_certificate(network.window(1))
+    certificate = member.store.instances.load_certificate(network.window(1))
     assert certificate is not None
     _, verdict = working_copy(member, network.window(0))._judge_validity(certificate.value)
     assert "another instance" in verdict.reason
@@ -184,22 +184,22 @@ def test_what_is_stored_already_enters_no_late_set_though_a_member_observed_it(a
     network.run_to_held(1)
     member = network.members[0]
     late = InstanceId(InstanceKind.LATE, 0)
-    network.run(lambda: member.store.rounds.load_round(late) is not None, limit_s=20)
+    network.run(lambda: member.store.instances.load_instance(late) is not None, limit_s=20)
     observed: list[Record] = sorted([stored, fresh], key=lambda r: r.order)
     root = set_root(make_entries(observed))
     member.store.sets.save_set(root, observed)
     copy = working_copy(member, late)
-    body = member.store.rounds.load_body(member.store.windows.load_late_observation(0) or Digest(bytes(32)))
+    body = member.store.instances.load_body(member.store.windows.load_late_observation(0) or Digest(bytes(32)))
     assert body is not None
     claimed = replace(
         decode_observation(body), set_root=root, count=2, signed_bytes=sum(r.signed_bytes for r in observed)
     )
-    digest = member.store.rounds.save_body(encode_observation(claimed))
+    digest = member.store.instances.save_body(encode_observation(claimed))
     copy._used_observations = lambda: {member.address: (digest, claimed)}  # type: ignore[method-assign]
     copy._observations = lambda: {member.address: (digest, claimed)}  # type: ignore[method-assign]
     (candidate,) = copy._build(GetValue(0))
     assert isinstance(candidate, ProposeValue)
-    proposed = member.store.rounds.load_body(candidate.value)
+    proposed = member.store.instances.load_body(candidate.value)
     assert proposed is not None
     assert decode_outcome(proposed).count == 1
 
@@ -284,7 +284,7 @@ def test_a_quorum_that_a_peer_answers_is_verified(a_network: MakeNetwork) -> Non
     network = a_network(4)
     network.run_to_held(0)
     member = network.members[0]
-    certificate = member.store.rounds.load_certificate(network.window())
+    certificate = member.store.instances.load_certificate(network.window())
     assert certificate is not None
     config = epoch_config(member.context, 0)
     few = replace(certificate, signatures=certificate.signatures[:2])
@@ -402,9 +402,9 @@ def test_a_certificate_that_a_peer_gives_is_a_quorum_of_precommits_for_its_outco
     network.run_to_held(0)
     holder, taker = network.members[:2]
     instance = network.window()
-    genuine = holder.store.rounds.load_certificate(instance)
+    genuine = holder.store.instances.load_certificate(instance)
     assert genuine is not None
-    body = holder.store.rounds.load_body(genuine.value)
+    body = holder.store.instances.load_body(genuine.value)
     assert body is not None
     kind = StatementKind.PREVOTE if lie == "prevotes" else StatementKind.PRECOMMIT
     config_digest = Digest(b"\x06" * 32) if lie == "config" else genuine.config_digest

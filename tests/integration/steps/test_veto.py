@@ -32,7 +32,7 @@ LATE = InstanceId(InstanceKind.LATE, 0)
 
 
 def is_open(member: Member, instance: InstanceId) -> bool:
-    return member.store.rounds.load_round(instance) is not None
+    return member.store.instances.load_instance(instance) is not None
 
 
 def own_observation(member: Member, instance: InstanceId) -> Observation:
@@ -43,7 +43,7 @@ def own_observation(member: Member, instance: InstanceId) -> Observation:
     else:
         digest = member.store.windows.load_late_observation(instance.number)
     assert digest is not None
-    body = member.store.rounds.load_body(digest)
+    body = member.store.instances.load_body(digest)
     assert body is not None
     return decode_observation(body)
 
@@ -84,7 +84,7 @@ def test_a_member_that_signs_other_observations_for_every_receiver_does_not_hold
     network.run_to_held()
     for member in honest:
         assert member.held(instance) == records
-        certificate = member.store.rounds.load_certificate(instance)
+        certificate = member.store.instances.load_certificate(instance)
         assert certificate is not None
         assert certificate.round <= 1
 
@@ -121,20 +121,20 @@ def test_a_leader_that_needs_the_observation_of_such_a_member_names_one_and_the_
     def liar_votes_for_what_is_proven() -> bool:
         """It signs what two honest members have prevoted, so that with it there is a quorum."""
         for member in honest:
-            stored = member.store.rounds.load_round(instance)
+            stored = member.store.instances.load_instance(instance)
             assert stored is not None
             for s in stored.own:
                 if s.kind in (StatementKind.PREVOTE, StatementKind.PRECOMMIT) and s.value != NIL:
                     vote = sign_statement(replace(s, signer=liar.address), liar.key, liar.context.signing)
                     for other in honest:
                         other.service.receive(liar.address, Gossip(statements=(vote,)))
-        return all(m.store.rounds.load_certificate(instance) is not None for m in honest)
+        return all(m.store.instances.load_certificate(instance) is not None for m in honest)
 
     network.run(liar_votes_for_what_is_proven)
     for member in honest:
         outcome = member.outcome(instance)
         assert member.held(instance) == records
-        named = member.store.rounds.load_observations(instance, network.committee_digest(), outcome.observations)
+        named = member.store.instances.load_observations(instance, network.committee_digest(), outcome.observations)
         assert liar.address in {s.signer for s in named}
         assert {s.value for s in named} == set(outcome.observations)
 
@@ -158,19 +158,19 @@ def test_an_observation_whose_body_was_withheld_is_fetched_by_the_leader(a_netwo
     leader.service.receive = lossy  # type: ignore[method-assign]
     receive(teller.address, Gossip(statements=own_statements(silent, instance)))
     leader.idle = False
-    network.run(lambda: all(m.store.rounds.load_certificate(instance) for m in (leader, teller, silent)), limit_s=3)
+    network.run(lambda: all(m.store.instances.load_certificate(instance) for m in (leader, teller, silent)), limit_s=3)
     assert silent.address in observers(leader, network, instance)
 
 
 def own_statements(member: Member, instance: InstanceId) -> tuple[Statement, ...]:
-    stored = member.store.rounds.load_round(instance)
+    stored = member.store.instances.load_instance(instance)
     assert stored is not None
     return tuple(s for s in stored.own if s.kind is OBSERVATION)
 
 
 def observers(member: Member, network: SmallNetwork, instance: InstanceId) -> set[Address]:
     named = member.outcome(instance).observations
-    return {s.signer for s in member.store.rounds.load_observations(instance, network.committee_digest(), named)}
+    return {s.signer for s in member.store.instances.load_observations(instance, network.committee_digest(), named)}
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def decided(a_network: MakeNetwork) -> SmallNetwork:
 def propose(network: SmallNetwork, leader: Member, observations: tuple[Digest, ...]) -> str:
     """The key under which another member obtains an outcome that names these observations."""
     outcome = decode_outcome(encode_outcome(replace(leader.outcome(network.window()), observations=observations)))
-    digest = leader.store.rounds.save_body(encode_outcome(outcome))
+    digest = leader.store.instances.save_body(encode_outcome(outcome))
     return f"{network.window()}/value/{digest.hex()}/{leader.address.hex()}"
 
 
@@ -222,7 +222,7 @@ def test_what_is_told_of_an_observation_is_kept_only_if_its_observer_signed_it(d
 
     for told in (by_another, unsigned):
         assert ask(told).name == "not yet"
-        assert other.store.rounds.load_observations(instance, config, [digest]) == []
+        assert other.store.instances.load_observations(instance, config, [digest]) == []
     genuine = signed(third, strange, config)
     assert ask(genuine).name == "obtained"
-    assert other.store.rounds.load_observations(instance, config, [digest]) == [genuine[0]]
+    assert other.store.instances.load_observations(instance, config, [digest]) == [genuine[0]]

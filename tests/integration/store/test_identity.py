@@ -135,20 +135,20 @@ def test_an_id_file_that_cannot_be_written_is_one_clear_error(database: Database
 def test_a_retired_database_neither_starts_nor_begins_anew_nor_journals_a_vote(store: SqlStore, id_file: Path) -> None:
     create_identity(store.database, id_file, NETWORK, HEAD, NOW_MS)
     vote = a_vote()
-    store.rounds.create_round(vote.instance, vote.config_digest, NOW_MS)
+    store.instances.create_instance(vote.instance, vote.config_digest, NOW_MS)
     with store.database.write() as connection:
         save_retired(connection, NOW_MS)
     with pytest.raises(ConfigError, match="retired"):
         require_identity(store.database, id_file, NETWORK)
     with pytest.raises(ConfigError, match="retired"):
         renew_identity(store.database, id_file, NETWORK, LATER, NOW_MS)
-    stored = store.rounds.load_round(vote.instance)
+    stored = store.instances.load_instance(vote.instance)
     assert stored is not None
     with pytest.raises(ConfigError, match="retired"):
-        store.rounds.save_round(
-            stored, b"", said=[vote], proofs=[], certificate=None, evidence=[], wake_ms=None, round=0, step="prevote",
+        store.instances.save_instance(
+            stored, b"", said=[vote], quorums=[], certificate=None, evidence=[], wake_ms=None, round=0, step="prevote",
             leader=None, waits_for="", now_ms=NOW_MS,
         )  # fmt: skip
-    again = store.rounds.load_round(vote.instance)
+    again = store.instances.load_instance(vote.instance)
     assert again is not None
     assert (again.own, again.version) == ((), 0)

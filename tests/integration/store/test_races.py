@@ -48,16 +48,16 @@ def run_workers(job: str, url: str, count: int, rounds: int) -> list[list[str]]:
 
 
 def test_four_processes_that_read_decide_and_write_lose_no_update(store: SqlStore, url: str) -> None:
-    store.rounds.create_round(INSTANCE, CONFIG, 0)
+    store.instances.create_instance(INSTANCE, CONFIG, 0)
     run_workers("count_up", url, 4, 25)
-    stored = store.rounds.load_round(INSTANCE)
+    stored = store.instances.load_instance(INSTANCE)
     assert stored is not None
     assert int.from_bytes(stored.progress or b"", "big") == 100
     assert stored.version == 100
 
 
 def test_racing_workers_never_let_two_votes_be_heard(store: SqlStore, url: str) -> None:
-    store.rounds.create_round(INSTANCE, CONFIG, 0)
+    store.instances.create_instance(INSTANCE, CONFIG, 0)
     heard: dict[str, set[str]] = {}
     for lines in run_workers("vote", url, 3, 15):
         for line in lines:
@@ -76,7 +76,7 @@ def test_two_that_claim_at_once_share_the_rows(store: SqlStore, url: str) -> Non
 
 @pytest.mark.parametrize("after", [1, 7, 20])
 def test_a_vote_that_was_heard_is_in_the_journal_after_sigkill(store: SqlStore, url: str, after: int) -> None:
-    store.rounds.create_round(INSTANCE, CONFIG, 0)
+    store.instances.create_instance(INSTANCE, CONFIG, 0)
     heard: list[str] = []
     for number in range(2):
         with a_worker("vote_for_ever", url, number, 0) as child:
@@ -85,7 +85,7 @@ def test_a_vote_that_was_heard_is_in_the_journal_after_sigkill(store: SqlStore, 
             heard += [child.stdout.readline().strip() for _ in range(after)]
             child.kill()
             heard += [line.strip() for line in child.stdout if line.endswith("\n")]
-    stored = store.rounds.load_round(INSTANCE)
+    stored = store.instances.load_instance(INSTANCE)
     assert stored is not None
     journal = {f"{s.round} {s.value.hex()} {s.signature.hex()}" for s in stored.own}
     assert set(heard) <= journal

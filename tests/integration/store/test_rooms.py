@@ -85,7 +85,7 @@ def test_a_frozen_observation_never_changes(store: SqlStore) -> None:
     assert store.windows.load_sightings(1_000) == b"seen"
     held = store.windows.load_window(1_000)
     assert held == StoredWindow(A_WINDOW, 0, "collected", hash_object(first))
-    assert store.rounds.load_body(hash_object(second)) is None
+    assert store.instances.load_body(hash_object(second)) is None
 
 
 def test_etags_come_back_and_the_newest_stands(store: SqlStore) -> None:
@@ -256,7 +256,7 @@ def test_the_observation_of_a_late_set_is_frozen_with_its_bundle(store: SqlStore
     store.windows.save_late_observation(1, first)
     store.windows.save_late_observation(1, second)
     assert store.windows.load_late_observation(1) == hash_object(first)
-    assert store.rounds.load_body(hash_object(first)) == first
+    assert store.instances.load_body(hash_object(first)) == first
 
 
 def test_an_upload_attempt_is_saved_once_and_comes_back_as_it_was(store: SqlStore) -> None:
@@ -429,8 +429,8 @@ def test_events_are_bounded_and_newest_first(store: SqlStore, monkeypatch: pytes
 
 def test_late_numbers_and_window_starts_fit(store: SqlStore) -> None:
     late = InstanceId(InstanceKind.LATE, (1 << 63) - 1)
-    store.rounds.create_round(late, CONFIG, 1)
-    assert store.rounds.undecided(5) == [late]
+    store.instances.create_instance(late, CONFIG, 1)
+    assert store.instances.undecided(5) == [late]
 
 
 def test_a_record_of_a_window_is_equal_after_a_round_trip(store: SqlStore) -> None:

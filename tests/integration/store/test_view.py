@@ -9,7 +9,7 @@ import pytest
 from tests.asgi import AsgiClient
 from tests.builders import a_key
 from tests.integration.store.conftest import NOW_MS, HandClock
-from tests.integration.store.test_rounds import V, W, a_quorum, a_statement, loaded, opened, save
+from tests.integration.store.test_instances import V, W, a_quorum, a_statement, loaded, opened, save
 from tests.integration.store.worker import CONFIG, INSTANCE
 from validator.ports.peers import Attestation
 from validator.ports.storage import PreparedUpload
@@ -53,7 +53,7 @@ def fill(store: SqlStore) -> None:
     shares = (BrokerShare(BROKER, 100, 7),)
     observation = encode_observation(Observation(INSTANCE, EMPTY_ROOT, 0, 0, shares=shares))
     store.windows.save_collected(START, observation, [(hash_body(b"r"), "bad_signature", BROKER, "")], b"")
-    store.rounds.save_statements(
+    store.instances.save_statements(
         [a_statement(StatementKind.OBSERVATION, V, member=m) for m in (1, 2, 3, 4)]
         + [a_statement(StatementKind.PREVOTE, V, 1, member=m) for m in (1, 2, 3)]
         + [a_statement(StatementKind.PREVOTE, W, 1, member=3), a_statement(StatementKind.PREVOTE, W, 0, member=2)]
@@ -73,7 +73,7 @@ def fill(store: SqlStore) -> None:
     )
     store.bundles.create_bundle(StoredBundle(4, CONFIG, 0, START, START, START + 1_000, "open"))
     late = InstanceId(InstanceKind.LATE, 4)
-    store.rounds.create_round(late, CONFIG, 8)
+    store.instances.create_instance(late, CONFIG, 8)
     prepared = PreparedUpload(StorageId(hash_body(b"id")), b"o" * 32, "{}", 1, 7, 8, hash_body(b"d"))
     store.bundles.save_upload(StoredUpload(4, 0, prepared, "posted"))
     for n, signer in enumerate((a_key(1).address, a_key(2).address)):
@@ -130,12 +130,12 @@ def test_the_observations_that_a_decided_outcome_used_are_shown_with_their_bodie
     said = {n: a_statement(StatementKind.OBSERVATION, hash_object(seen[n - 1]), member=n) for n in (1, 2, 4)}
     stored = opened(store)
     assert view.load_used_observations(INSTANCE) is None
-    store.rounds.save_statements([*said.values(), a_statement(StatementKind.PREVOTE, named[2], member=3)])
+    store.instances.save_statements([*said.values(), a_statement(StatementKind.PREVOTE, named[2], member=3)])
     for body in seen:
-        store.rounds.save_body(body)
+        store.instances.save_body(body)
     save(store, stored, certificate=a_quorum(value=outcome_digest(outcome)))
     assert view.load_used_observations(INSTANCE) is None
-    store.rounds.save_body(encode_outcome(outcome))
+    store.instances.save_body(encode_outcome(outcome))
     used = view.load_used_observations(INSTANCE)
     assert used == UsedObservations(
         tuple(sorted(named)), tuple((encode_statement(said[n]), seen[n - 1]) for n in (1, 2))

@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 from tests.builders import a_key
-from validator.ports.store import StaleState, StoredRound
+from validator.ports.store import StaleState, StoredInstance
 from validator.protocol.codec.statement import SigningContext, sign_statement
 from validator.protocol.errors import TransientError
 from validator.protocol.hashing import hash_body
@@ -34,12 +34,12 @@ def a_vote(round_: int, value: Digest, kind: StatementKind = StatementKind.PREVO
     return sign_statement(Statement(kind, CONFIG, INSTANCE, round_, value, key.address), key, CONTEXT)
 
 
-def save(store: SqlStore, stored: StoredRound, progress: bytes, said: list[Statement]) -> None:
-    store.rounds.save_round(
+def save(store: SqlStore, stored: StoredInstance, progress: bytes, said: list[Statement]) -> None:
+    store.instances.save_instance(
         stored,
         progress,
         said=said,
-        proofs=(),
+        quorums=(),
         certificate=None,
         evidence=(),
         wake_ms=None,
@@ -55,7 +55,7 @@ def count_up(store: SqlStore, _number: int, rounds: int) -> None:
     """Read a number, add one, write it back; again where another worker was first."""
     done = 0
     while done < rounds:
-        stored = store.rounds.load_round(INSTANCE)
+        stored = store.instances.load_instance(INSTANCE)
         assert stored is not None
         value = int.from_bytes(stored.progress or b"", "big") + 1
         try:
@@ -70,7 +70,7 @@ def vote(store: SqlStore, number: int, rounds: int) -> None:
     """Prevote a value of its own in every round, unless this validator has voted there; print what may be heard."""
     for round_ in range(rounds):
         while True:
-            stored = store.rounds.load_round(INSTANCE)
+            stored = store.instances.load_instance(INSTANCE)
             assert stored is not None
             earlier = [s for s in stored.own if s.round == round_]
             mine = earlier[0] if earlier else a_vote(round_, hash_body(b"%d" % number))
@@ -87,7 +87,7 @@ def vote(store: SqlStore, number: int, rounds: int) -> None:
 def vote_for_ever(store: SqlStore, number: int, _rounds: int) -> None:
     """Go on from the journal's highest round until killed."""
     while True:
-        stored = store.rounds.load_round(INSTANCE)
+        stored = store.instances.load_instance(INSTANCE)
         assert stored is not None
         round_ = max((s.round for s in stored.own), default=-1) + 1
         mine = a_vote(round_, hash_body(b"%d %d" % (number, round_)))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
 from validator.log import get_logger
 from validator.ports.clock import Clock
-from validator.ports.store import RoundHead, StaleState, StoredRound, Taken
+from validator.ports.store import InstanceHead, StaleState, StoredInstance, Taken
 from validator.protocol.codec.statement import decode_quorum, encode_quorum
 from validator.protocol.consensus.votes import AHEAD, BEHIND
 from validator.protocol.errors import InvariantError
@@ -36,13 +36,13 @@ from validator.store.statements import (
     journal_vote,
     load_journal,
     load_observations,
-    load_proofs,
+    load_quorums,
     load_statements,
     make_room_ahead,
     save_evidence,
     save_foreign,
     save_named,
-    save_proof,
+    save_quorum,
     save_statements,
 )
 
@@ -54,7 +54,7 @@ THIRD = "third of a kind"
 """Why a statement is dropped whose signer has two others at its place: both count, a third adds nothing."""
 
 
-_R, _P, _B = schema.rounds, schema.proofs, schema.bodies
+_R, _P, _B = schema.instances, schema.quorums, schema.bodies
 _NEWEST = select(_R).where(of_instance(_R)).order_by(_R.c.opened_ms.desc(), _R.c.config_digest).limit(1)
 _OLDER = select(func.count()).where(
     _R.c.state == "open",
@@ -81,14 +81,14 @@ _CHANGE = update(_R).where(of_instance(_R, of_config=True), _R.c.version == bind
 _BODY_KIND = select(_B.c.kind).where(_B.c.digest == bindparam("at_digest"))
 
 
-class RoundRows:
+class InstanceRows:
     """The port ``Rounds``. An instance means its newest round, should a raised config count have opened another."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
-    def create_round(self, instance: InstanceId, config_digest: Digest, now_ms: int) -> bool:
+    def create_instance(self, instance: InstanceId, config_digest: Digest, now_ms: int) -> bool:
         """Open the instance under this config; False if it is open already."""
         with self._database.write() as connection:
             row = {
@@ -104,9 +104,9 @@ class RoundRows:
                 "queued": False,
                 "opened_ms": now_ms,
             }
-            return insert_new(connection, schema.rounds, row)
+            return insert_new(connection, schema.instances, row)
 
-    def load_head(self, instance: InstanceId) -> RoundHead | None:
+    def load_head(self, instance: InstanceId) -> InstanceHead | None:
         """The row of an instance without what hangs on it, and how many undecided ones are older."""
         with self._database.read() as connection:
             row = _newest(connection, instance)
@@ -119,7 +119,7 @@ class RoundRows:
             certified = row.certificate is not None
             if older and not certified:
                 certified = connection.scalar(_CERTIFIED, at_instance(instance, row.config_digest)) is not None
-            return RoundHead(
+            return InstanceHead(
                 config_digest=Digest(row.config_digest),
                 decided=row.state != "open",
                 round=row.round,
@@ -129,8 +129,8 @@ class RoundRows:
                 certified=certified,
             )
 
-    def load_round(self, instance: InstanceId) -> StoredRound | None:
-        """Progress, own votes from the journal, and every statement and proof held, as of one moment."""
+    def load_instance(self, instance: InstanceId) -> StoredInstance | None:
+        """Progress, own votes from the journal, and every statement and quorum held, as of one moment."""
         with self._database.read() as connection:
             row = _newest(connection, instance)
             if row is None:
@@ -145,18 +145,18 @@ class RoundRows:
                 waits_for=row.waits_for,
             )
 
-    def load_unopened(self, instance: InstanceId, config_digest: Digest) -> StoredRound:
+    def load_unopened(self, instance: InstanceId, config_digest: Digest) -> StoredInstance:
         """What is held of an instance that has no row here: others may have opened it."""
         with self._database.read() as connection:
             return _load_held(connection, instance, config_digest)
 
-    def save_round(
+    def save_instance(
         self,
-        stored: StoredRound,
+        stored: StoredInstance,
         progress: bytes,
         *,
         said: Sequence[Statement],
-        proofs: Sequence[VoteQuorum],
+        quorums: Sequence[VoteQuorum],
         certificate: VoteQuorum | None,
         evidence: Sequence[tuple[Statement, Statement]],
         wake_ms: int | None,
@@ -193,8 +193,8 @@ class RoundRows:
                     raise InvariantError(f"a vote for {statement.instance} does not belong to {stored.instance}")
                 journal_vote(connection, statement, now_ms)
             save_statements(connection, said, now_ms)
-            for proof in proofs:
-                save_proof(connection, proof)
+            for quorum in quorums:
+                save_quorum(connection, quorum)
             for first, second in evidence:
                 save_evidence(connection, first, second, now_ms)
             if certificate is not None:
@@ -217,7 +217,7 @@ class RoundRows:
         self,
         statements: Sequence[Statement],
         bodies: Mapping[Digest, bytes],
-        proofs: Sequence[VoteQuorum],
+        quorums: Sequence[VoteQuorum],
         own: Address | None = None,
     ) -> Taken:
         """Keep what peers sent, in one transaction, as far as the core would keep it; bodies only of what is kept.
@@ -231,7 +231,7 @@ class RoundRows:
         kept: list[Statement] = []
         foreign: list[Statement] = []
         now_ms = self._clock.now_ms()
-        ours = [s for q in proofs for s in q.statements() if s.signer == own]
+        ours = [s for q in quorums for s in q.statements() if s.signer == own]
         with self._database.write() as connection:
             for statement in dict.fromkeys((*(s for s in statements if s.signer == own), *ours)):
                 if is_journaled(connection, statement) or _may_be_pruned(connection, statement.instance):
@@ -258,7 +258,7 @@ class RoundRows:
                     if fresh:
                         news.add(instance)
                     kept.append(statement)
-            news |= {proof.instance for proof in proofs if save_proof(connection, proof)}
+            news |= {quorum.instance for quorum in quorums if save_quorum(connection, quorum)}
             woken = tuple(instance for instance in sorted(news) if _mark_queued(connection, instance))
         return Taken(woken, tuple(kept), dropped, tuple(foreign))
 
@@ -281,10 +281,10 @@ class RoundRows:
         with self._database.read() as connection:
             return load_observations(connection, config_digest, instance, digests)
 
-    def save_proof(self, proof: VoteQuorum) -> bool:
-        """Keep a verified proof or certificate; False if one for the same votes is there."""
+    def save_quorum(self, quorum: VoteQuorum) -> bool:
+        """Keep a verified polka or certificate; False if one for the same votes is there."""
         with self._database.write() as connection:
-            return save_proof(connection, proof)
+            return save_quorum(connection, quorum)
 
     def save_body(self, body: bytes) -> Digest:
         """Keep canonical bytes of an observation or outcome under their digest."""
@@ -340,15 +340,15 @@ class RoundRows:
         return [InstanceId(InstanceKind(kind), number) for kind, number, version in rows if version == 0]
 
 
-def _load_held(connection: Connection, instance: InstanceId, config_digest: Digest) -> StoredRound:
-    return StoredRound(
+def _load_held(connection: Connection, instance: InstanceId, config_digest: Digest) -> StoredInstance:
+    return StoredInstance(
         instance=instance,
         config_digest=config_digest,
         version=0,
         progress=None,
         own=tuple(load_journal(connection, config_digest, instance)),
         statements=tuple(load_statements(connection, config_digest, instance)),
-        proofs=tuple(load_proofs(connection, config_digest, instance)),
+        quorums=tuple(load_quorums(connection, config_digest, instance)),
         certificate=None,
         wake_ms=None,
         opened_ms=0,
@@ -397,7 +397,7 @@ def _order(connection: Connection, instance: InstanceId, now_ms: int) -> int:
     return now_ms if end_ms is None else end_ms
 
 
-def _change(connection: Connection, stored: StoredRound, changes: dict[str, Any]) -> None:
+def _change(connection: Connection, stored: StoredInstance, changes: dict[str, Any]) -> None:
     """Write on top of the loaded version; the row is locked from here to the end of the transaction."""
     loaded = {**at_instance(stored.instance, stored.config_digest), "at_version": stored.version}
     if connection.execute(_CHANGE, {**changes, **loaded}).rowcount != 1:
@@ -408,8 +408,8 @@ def _change(connection: Connection, stored: StoredRound, changes: dict[str, Any]
         )
 
 
-def _decide(connection: Connection, stored: StoredRound, certificate: VoteQuorum, now_ms: int) -> None:
-    t = schema.rounds
+def _decide(connection: Connection, stored: StoredInstance, certificate: VoteQuorum, now_ms: int) -> None:
+    t = schema.instances
     row = connection.execute(select(t).where(is_instance(t, stored.instance, stored.config_digest))).one()
     if row.decided_value is not None:
         if row.decided_value != certificate.value:

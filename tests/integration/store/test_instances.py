@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders import a_key
 from tests.integration.store.worker import CONFIG, CONTEXT, INSTANCE
-from validator.ports.store import StaleState, StoredBundle, StoredRound
+from validator.ports.store import StaleState, StoredBundle, StoredInstance
 from validator.protocol.codec.outcome import encode_observation, encode_outcome, entries_root
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.errors import InvariantError, MalformedInput
@@ -48,21 +48,21 @@ def a_quorum(kind: StatementKind = StatementKind.PRECOMMIT, value: Digest = V, r
     return VoteQuorum(kind, CONFIG, INSTANCE, round_, value, signatures)
 
 
-def opened(store: SqlStore) -> StoredRound:
-    store.rounds.create_round(INSTANCE, CONFIG, 5)
+def opened(store: SqlStore) -> StoredInstance:
+    store.instances.create_instance(INSTANCE, CONFIG, 5)
     return loaded(store)
 
 
-def loaded(store: SqlStore, instance: InstanceId = INSTANCE) -> StoredRound:
-    stored = store.rounds.load_round(instance)
+def loaded(store: SqlStore, instance: InstanceId = INSTANCE) -> StoredInstance:
+    stored = store.instances.load_instance(instance)
     assert stored is not None
     return stored
 
 
-def save(store: SqlStore, stored: StoredRound, **fields: Any) -> None:
+def save(store: SqlStore, stored: StoredInstance, **fields: Any) -> None:
     values: dict[str, Any] = {
         "said": (),
-        "proofs": (),
+        "quorums": (),
         "certificate": None,
         "evidence": (),
         "wake_ms": None,
@@ -72,17 +72,17 @@ def save(store: SqlStore, stored: StoredRound, **fields: Any) -> None:
         "waits_for": "",
         "now_ms": 6,
     }
-    store.rounds.save_round(stored, fields.pop("progress", b"p"), **{**values, **fields})
+    store.instances.save_instance(stored, fields.pop("progress", b"p"), **{**values, **fields})
 
 
 def test_state_and_vote_are_saved_together_and_come_back(store: SqlStore) -> None:
     stored = opened(store)
-    vote, proof = a_statement(), a_quorum(StatementKind.PREVOTE)
-    save(store, stored, progress=b"state", said=[vote], proofs=[proof], wake_ms=77, step="prevote")
+    vote, quorum = a_statement(), a_quorum(StatementKind.PREVOTE)
+    save(store, stored, progress=b"state", said=[vote], quorums=[quorum], wake_ms=77, step="prevote")
     again = loaded(store)
-    assert (again.progress, again.own, again.statements, again.proofs) == (b"state", (vote,), (vote,), (proof,))
+    assert (again.progress, again.own, again.statements, again.quorums) == (b"state", (vote,), (vote,), (quorum,))
     assert (again.version, again.wake_ms, again.opened_ms) == (1, 77, 5)
-    assert store.rounds.create_round(INSTANCE, CONFIG, 9) is False
+    assert store.instances.create_instance(INSTANCE, CONFIG, 9) is False
 
 
 def test_a_worker_with_an_older_state_is_refused_even_where_the_key_is_free(store: SqlStore) -> None:
@@ -134,7 +134,7 @@ def test_an_unsigned_or_foreign_vote_is_never_journaled(store: SqlStore) -> None
 
 def test_a_window_and_a_late_set_of_one_number_do_not_share_a_key(store: SqlStore) -> None:
     late = InstanceId(InstanceKind.LATE, INSTANCE.number)
-    store.rounds.create_round(late, CONFIG, 5)
+    store.instances.create_instance(late, CONFIG, 5)
     save(store, opened(store), said=[a_statement(value=V)])
     save(store, loaded(store, late), said=[a_statement(value=W, instance=late)])
     assert [s.value for s in loaded(store).own] == [V]
@@ -145,7 +145,7 @@ def test_a_decision_stays_and_another_one_is_an_alarm(store: SqlStore) -> None:
     save(store, opened(store), certificate=a_quorum(round_=2))
     save(store, loaded(store), certificate=None)
     save(store, loaded(store), certificate=a_quorum(round_=4))
-    assert store.rounds.load_certificate(INSTANCE) == a_quorum(round_=2)
+    assert store.instances.load_certificate(INSTANCE) == a_quorum(round_=2)
     assert loaded(store).certificate == a_quorum(round_=2)
     with pytest.raises(InvariantError, match="was decided"):
         save(store, loaded(store), certificate=a_quorum(value=W))
@@ -169,23 +169,23 @@ def test_what_follows_a_decision_stays_due_until_it_is_done(store: SqlStore) -> 
 
 def test_statements_are_news_once_even_before_the_instance_is_open(store: SqlStore) -> None:
     votes = [a_statement(member=member) for member in (1, 2, 3)]
-    assert store.rounds.save_statements(votes) == 3
-    assert store.rounds.save_statements([*votes, a_statement(member=4)]) == 1
+    assert store.instances.save_statements(votes) == 3
+    assert store.instances.save_statements([*votes, a_statement(member=4)]) == 1
     assert set(opened(store).statements) == {*votes, a_statement(member=4)}
 
 
 def test_of_one_signer_round_and_kind_two_different_statements_are_kept(store: SqlStore) -> None:
     three = [a_statement(value=hash_body(b"%d" % n)) for n in range(3)]
-    assert store.rounds.save_statements(three) == 2
+    assert store.instances.save_statements(three) == 2
     assert opened(store).statements == tuple(three[:2])
 
 
 def test_a_third_statement_is_dropped_by_name_and_the_first_two_stay_known(store: SqlStore) -> None:
     opened(store)
     three = [a_statement(value=hash_body(b"%d" % n)) for n in range(3)]
-    taken = store.rounds.take(three, {}, [])
+    taken = store.instances.take(three, {}, [])
     assert (taken.kept, taken.dropped, taken.woken) == (tuple(three[:2]), {"third of a kind": 1}, (INSTANCE,))
-    again = store.rounds.take(three, {}, [])
+    again = store.instances.take(three, {}, [])
     assert (again.kept, again.dropped, again.woken) == (tuple(three[:2]), {"third of a kind": 1}, ())
 
 
@@ -194,9 +194,9 @@ def test_a_flood_of_rounds_is_bounded_and_costs_its_sender_only(
 ) -> None:
     monkeypatch.setattr(statements, "MAX_PER_SIGNER", 10)
     first = a_statement(StatementKind.OBSERVATION, member=2)
-    store.rounds.save_statements([first, a_statement(member=1)])
+    store.instances.save_statements([first, a_statement(member=1)])
     for start in range(0, 40, 8):
-        store.rounds.save_statements([a_statement(round_=n, member=2) for n in range(start, start + 8)])
+        store.instances.save_statements([a_statement(round_=n, member=2) for n in range(start, start + 8)])
     kept = opened(store).statements
     assert [s.round for s in kept if s.signer == a_key(2).address and s.kind is StatementKind.PREVOTE] == list(
         range(30, 40)
@@ -219,14 +219,14 @@ def test_evidence_is_kept_once_per_place_and_only_if_it_is_one(store: SqlStore) 
 
 
 def test_one_advance_is_queued_at_a_time(store: SqlStore) -> None:
-    assert store.rounds.mark_queued(INSTANCE) is False  # not open here: nothing to advance
+    assert store.instances.mark_queued(INSTANCE) is False  # not open here: nothing to advance
     opened(store)
-    assert store.rounds.mark_queued(INSTANCE) is True
-    assert store.rounds.mark_queued(INSTANCE) is False
+    assert store.instances.mark_queued(INSTANCE) is True
+    assert store.instances.mark_queued(INSTANCE) is False
     save(store, loaded(store))
-    assert store.rounds.mark_queued(INSTANCE) is False  # saving neither sets nor heeds the flag
-    store.rounds.clear_queued(INSTANCE)
-    assert store.rounds.mark_queued(INSTANCE) is True
+    assert store.instances.mark_queued(INSTANCE) is False  # saving neither sets nor heeds the flag
+    store.instances.clear_queued(INSTANCE)
+    assert store.instances.mark_queued(INSTANCE) is True
 
 
 def test_undecided_instances_come_oldest_first_late_sets_by_their_bundle(store: SqlStore) -> None:
@@ -234,18 +234,18 @@ def test_undecided_instances_come_oldest_first_late_sets_by_their_bundle(store: 
     windows = [InstanceId(InstanceKind.WINDOW, start) for start in (5_000, 1_000, 9_000)]
     late = InstanceId(InstanceKind.LATE, 7)
     for instance in (*windows, late):
-        store.rounds.create_round(instance, CONFIG, 1)
-    assert store.rounds.undecided(10) == [windows[1], late, windows[0], windows[2]]
-    assert store.rounds.undecided(1) == [windows[1]]
+        store.instances.create_instance(instance, CONFIG, 1)
+    assert store.instances.undecided(10) == [windows[1], late, windows[0], windows[2]]
+    assert store.instances.undecided(1) == [windows[1]]
     stored = loaded(store, windows[1])
     save(store, stored, certificate=a_quorum())
-    assert store.rounds.undecided(1) == [late]
+    assert store.instances.undecided(1) == [late]
 
 
 def test_a_raised_config_count_opens_the_instance_anew(store: SqlStore) -> None:
     save(store, opened(store), said=[a_statement()])
     other = hash_body(b"config 2")
-    assert store.rounds.create_round(INSTANCE, other, 50) is True
+    assert store.instances.create_instance(INSTANCE, other, 50) is True
     stored = loaded(store)
     assert (stored.config_digest, stored.own, stored.version) == (other, (), 0)
 
@@ -254,9 +254,9 @@ def test_bodies_are_kept_under_their_digest(store: SqlStore) -> None:
     observation = encode_observation(Observation(INSTANCE, EMPTY_ROOT, 0, 0, price=1 << 90))
     outcome = encode_outcome(Outcome(INSTANCE, 5, V, (), entries_root(()), 0, (), (W,)))
     for body in (observation, outcome, outcome):
-        assert store.rounds.save_body(body) == hash_object(body)
-    assert store.rounds.load_body(hash_object(outcome)) == outcome
-    assert store.rounds.load_body(V) is None
+        assert store.instances.save_body(body) == hash_object(body)
+    assert store.instances.load_body(hash_object(outcome)) == outcome
+    assert store.instances.load_body(V) is None
     for bad in (b"", b"\x83\x61a\x01\x02", b"\x01", encode_observation.__name__.encode()):
         with pytest.raises(MalformedInput):
-            store.rounds.save_body(bad)
+            store.instances.save_body(bad)
