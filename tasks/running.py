@@ -42,13 +42,13 @@ def run_step(
     if not exclusive:
         return _run(context, task, key, step, soon=soon, row=row)
     claim = f"{task}/{key}"
-    if not context.take_in_hand(claim):
+    if not context.claims.acquire(claim):
         metrics.steps.labels(task, "in hand").inc()
         return {"key": key, "outcome": "in hand", "detail": ""}
     try:
         return _run(context, task, key, step, soon=soon, row=row)
     finally:
-        context.drop(claim)
+        context.claims.abandon(claim)
 
 
 def _run(

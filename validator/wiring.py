@@ -33,14 +33,15 @@ from validator.protocol.errors import ConfigError
 from validator.protocol.model import Address, Digest, Report, StreamPart, Window
 from validator.protocol.parameters import Network, parse_network
 from validator.settings import Settings, read_text_file
-from validator.steps.context import Context, Origin
+from validator.steps.context import Context, make_context
+from validator.steps.identity import Identity, Origin
 from validator.steps.serve import Service
 from validator.store.database import Database, open_database, require_head
 from validator.store.identity import create_identity, renew_identity, require_identity
 from validator.store.meta import Meta, load_meta
 from validator.store.segments import SegmentStore
 from validator.store.sql import SqlStore
-from validator.store.standing import Hindrance
+from validator.store.standing import VotingBlock
 from validator.store.view import SqlView
 
 if TYPE_CHECKING:
@@ -158,8 +159,9 @@ class Node:
     @cached_property
     def context(self) -> Context:
         settings = self.settings
-        return Context(
+        return make_context(
             network=self.network,
+            identity=self._identity(),
             clock=self.clock,
             store=self.store,
             tasks=self.tasks,
@@ -168,12 +170,8 @@ class Node:
             peers=self.peers,
             storage=self._storage(),
             sender=_LateSender(self),
-            voting_key=None if settings.observer else self.voting_key,
             data_dir=settings.data_dir,
             askers=ThreadPoolExecutor(ASKERS, thread_name_prefix="ask"),
-            may_vote=not settings.observer,
-            origin=self._origin(),
-            hindrance=Hindrance(self.database, self.clock, settings.data_dir, settings.disk_floor),
         )
 
     @cached_property
@@ -225,6 +223,16 @@ class Node:
     def show_warnings(self) -> None:
         """From now on every warning and error of this process is on the status page too."""
         logs.show_warnings(self.store.events.save_event)
+
+    def _identity(self) -> Identity:
+        settings = self.settings
+        return Identity(
+            self.signing,
+            None if settings.observer else self.voting_key,
+            may_vote=not settings.observer,
+            origin=self._origin(),
+            voting_block=VotingBlock(self.database, self.clock, settings.data_dir, settings.disk_floor),
+        )
 
     def _origin(self) -> Origin | None:
         with self.database.read() as connection:

@@ -69,7 +69,7 @@ from validator.protocol.model import (
 )
 from validator.protocol.parameters import Config, Network, ParameterSet, format_network
 from validator.protocol.settlement import build_report, bundle_receipts
-from validator.steps.context import budgets_of
+from validator.steps.cut_points import budgets_of
 
 WINDOW_MS = 4_000
 GRACE_MS = 1_000

@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.ports.queue import StepResult
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import (
     AlreadyDone,
     Disagreement,
@@ -59,7 +60,8 @@ from validator.protocol.model import (
 )
 from validator.protocol.parameters import Network, ParameterSet
 from validator.steps import advance, attest, catchup, collect, due, late, mend, obtain, seal, submit, upload, verify
-from validator.steps.context import Context, epoch_config
+from validator.steps.context import Context, make_context
+from validator.steps.identity import Identity
 from validator.steps.late import load_outcome
 from validator.steps.serve import Service
 from validator.store.database import Database, migrate, open_database
@@ -257,6 +259,10 @@ class Member:
         self.service = Service(self.context)  # the listener is a process of its own
         self.context = self._context(store, self.fuse)
 
+    def become(self, **changed: Any) -> None:
+        """From now on, and until it is restarted, the member is another in this."""
+        self.context = replace(self.context, identity=replace(self.context.identity, **changed))
+
     def another_context(self) -> Context:
         """Of a second worker process at the same time."""
         return self._context(self.store, Fuse())
@@ -266,8 +272,9 @@ class Member:
             return Mortal(port, fuse, type(port).__name__)
 
         world = self.network.world
-        return Context(
+        return make_context(
             network=world.network,
+            identity=Identity(SigningContext(world.network.chain_id, world.network.contracts.report_manager), self.key),
             clock=world.clock,
             store=mortal(store),
             tasks=mortal(self.queue),
@@ -276,7 +283,6 @@ class Member:
             peers=mortal(DirectPeers(self.address, self.network)),
             storage=mortal(self.storage),
             sender=mortal(self.sender),
-            voting_key=self.key,
             data_dir=self.folder,
             workers=Inline(1),
         )
@@ -373,7 +379,7 @@ class SmallNetwork:
         return self.world.network
 
     def committee_digest(self) -> Digest:
-        return epoch_config(self.members[0].context, 0).digest
+        return self.members[0].context.cut_points.epoch_config(0).digest
 
     # --- time ---
 

@@ -17,7 +17,7 @@ _BAD_INPUT = f"{_STEPS}/test_bad_input.py"
 _LATE_PUSH = f"{_STEPS}/test_late_push.py"
 _DUE = "tests/unit/steps/test_due.py"
 _SCOPE = "tests/unit/steps/test_scope.py"
-_CONTEXT = "tests/unit/steps/test_context.py"
+_ASKING = "tests/unit/steps/test_asking.py"
 
 _SAVED = f"{_SHELL}::test_nothing_is_said_or_paid_for_before_it_is_saved"
 _GENUINE = f"{_SHELL}::test_of_what_a_peer_answers_only_genuine_words_on_the_very_instance_are_taken"
@@ -111,8 +111,8 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_SHELL}::test_what_is_stored_already_enters_no_late_set_though_a_member_observed_it",
         ),
         (
-            "own = context.address if may_vote(context, stored.instance) else None",
-            "own = context.address",
+            "own = context.identity.address if may_vote(context, stored.instance) else None",
+            "own = context.identity.address",
             "who may not vote says nothing",
             _SILENCED,
         ),
@@ -126,12 +126,17 @@ MUTANTS: tuple[Mutant, ...] = (
     *_steps(
         "standing",
         (
-            " or context.hindrance()",
+            " or context.identity.voting_block()",
             "",
             "what is in the way silences",
             _SILENCED,
         ),
-        (" or not context.may_vote", "", "an observer says nothing", f"{_STANDING}::test_an_observer_never_votes"),
+        (
+            " or not context.identity.may_vote",
+            "",
+            "an observer says nothing",
+            f"{_STANDING}::test_an_observer_never_votes",
+        ),
         (
             "context.network.config_count > origin.config_count",
             "context.network.config_count >= origin.config_count",
@@ -145,8 +150,8 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_STANDING}::test_a_fresh_database_votes_from_the_first_window_after_the_wait_on",
         ),
         (
-            "require_bundle(context, instance.number).first_ms",
-            "require_bundle(context, instance.number).end_ms",
+            "require_bundle(context.store, instance.number).first_ms",
+            "require_bundle(context.store, instance.number).end_ms",
             "a late set is as old as its bundle's first window",
             f"{_STANDING}::test_the_late_set_of_a_bundle_counts_as_old_as_its_first_window",
         ),
@@ -196,8 +201,8 @@ MUTANTS: tuple[Mutant, ...] = (
         ("if context.clock.now_ms() < due_ms:", "if False:", "the own clock has passed the cut-off", _CUT_OFF),
         (" or heads[0].timestamp_s * 1000 < window.end_ms", "", "the chain has passed the window's end", _CUT_OFF),
         (
-            "block = block_for(context, window.start_ms, parameters)",
-            "block = block_for(context, window.start_ms - 2_000, parameters)",
+            "block = context.cut_points.block_for(window.start_ms, parameters)",
+            "block = context.cut_points.block_for(window.start_ms - 2_000, parameters)",
             "messages are checked at the window's own block",
             f"{_REORGANISATION}::test_windows_not_yet_observed_are_judged_by_the_block_that_is_there_now[1]",
         ),
@@ -215,18 +220,27 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     *_steps(
-        "context",
+        "cut_points",
         (
             "timestamp_s = ms // 1000 - parameters.lag_s",
             "timestamp_s = ms // 1000 - parameters.lag_s + 1",
             "a cut point lies the lag before its time",
             _AT_BLOCK,
         ),
-        ("        context.store.chain.save_block(timestamp_s, block)\n", "", "a cut point is kept", _KEPT),
-        ("        context.store.chain.save_state(state)\n", "", "chain state is kept", _KEPT),
+        ("            self._store.chain.save_block(timestamp_s, block)\n", "", "a cut point is kept", _KEPT),
+        ("            self._store.chain.save_state(state)\n", "", "chain state is kept", _KEPT),
         (
-            "                verify_statement(statement, self.signing)\n",
-            "                pass\n",
+            "max(1, parameters.scope_floor * store.partitions)",
+            "max(0, parameters.scope_floor * store.partitions)",
+            "a stream without a balance is out of scope",
+            f"{_SCOPE}::test_a_floor_of_zero_still_asks_for_a_balance",
+        ),
+    ),
+    *_steps(
+        "statements",
+        (
+            "            verify_statement(statement, context.identity.signing)\n",
+            "            pass\n",
             "statements that a peer answers are verified",
             _GENUINE,
         ),
@@ -237,22 +251,20 @@ MUTANTS: tuple[Mutant, ...] = (
             _GENUINE,
         ),
         (
-            "                verify_quorum(votes, config.committee, quorum(len(config.committee)), self.signing)\n",
-            "                pass\n",
+            "            verify_quorum("
+            "votes, config.committee, quorum(len(config.committee)), context.identity.signing)\n",
+            "            pass\n",
             "quorums that a peer answers are verified",
             _QUORUM,
         ),
-        (
-            "max(1, parameters.scope_floor * store.partitions)",
-            "max(0, parameters.scope_floor * store.partitions)",
-            "a stream without a balance is out of scope",
-            f"{_SCOPE}::test_a_floor_of_zero_still_asks_for_a_balance",
-        ),
+    ),
+    *_steps(
+        "asking",
         (
             "owed[member] < MAX_OWED",
             "True",
             "a member that hangs takes few threads",
-            f"{_CONTEXT}::test_a_member_that_hangs_takes_no_more_than_a_few_threads",
+            f"{_ASKING}::test_a_member_that_hangs_takes_no_more_than_a_few_threads",
         ),
     ),
     *_steps(
@@ -276,13 +288,14 @@ MUTANTS: tuple[Mutant, ...] = (
             _STATEMENT,
         ),
         (
-            "                verify_statement(statement, self._context.signing)\n",
+            "                verify_statement(statement, self._context.identity.signing)\n",
             "                pass\n",
             "a statement is verified at the door",
             f"{_BAD_INPUT}::test_a_request_with_one_wrong_signature_is_dropped_whole",
         ),
         (
-            "            verify_quorum(votes, config.committee, quorum(len(config.committee)), self._context.signing)",
+            "            verify_quorum("
+            "votes, config.committee, quorum(len(config.committee)), self._context.identity.signing)",
             "            pass",
             "a quorum is verified at the door",
             f"{_BAD_INPUT}::test_a_quorum_that_is_none_moves_nothing",
@@ -312,7 +325,7 @@ MUTANTS: tuple[Mutant, ...] = (
             _LATE_BOUNDS,
         ),
         (
-            "        if attestation.signer not in epoch_config(self._context, bundle.epoch).committee:\n",
+            "        if attestation.signer not in self._context.cut_points.epoch_config(bundle.epoch).committee:\n",
             "        if False:\n",
             "a stranger's attestation is refused",
             _STRANGER,
@@ -327,13 +340,13 @@ MUTANTS: tuple[Mutant, ...] = (
             _ANNOUNCED,
         ),
         (
-            "    verify_upload(announcement, context.signing)\n",
+            "    verify_upload(announcement, context.identity.signing)\n",
             "",
             "an announcement is verified at the door",
             _ANNOUNCED,
         ),
         (
-            "    if wallets_of(context, bundle).get(announcement.owner) != announcement.signer:\n",
+            "    if context.cut_points.wallets_of(bundle).get(announcement.owner) != announcement.signer:\n",
             "    if False:\n",
             "nobody announces a wallet that is not its own",
             _ANNOUNCED,
@@ -351,7 +364,8 @@ MUTANTS: tuple[Mutant, ...] = (
             _ANNOUNCED,
         ),
         (
-            "        if transaction.tags != bundle_tags(header, bundle.root, context.signing, bundle.end_ms):\n",
+            "        if transaction.tags != bundle_tags("
+            "header, bundle.root, context.identity.signing, bundle.end_ms):\n",
             "        if False:\n",
             "a transaction has exactly the bundle's tags",
             _ANNOUNCED,
@@ -398,7 +412,8 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
         ("hash_object(body) != certificate.value or ", "", "a certificate comes with its own outcome", _FORGED),
         (
-            "        verify_quorum(certificate, config.committee, quorum(len(config.committee)), context.signing)\n",
+            "        verify_quorum("
+            "certificate, config.committee, quorum(len(config.committee)), context.identity.signing)\n",
             "        pass\n",
             "a certificate is verified",
             _FORGED,
@@ -487,8 +502,8 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_SHELL}::test_below_a_replaced_block_others_are_looked_for_at_once",
         ),
         (
-            "context.compare_below_s = turn[-1].at_s if len(turn) == IN_TURN else None",
-            "context.compare_below_s = None",
+            "noticed.cut_points_below_s = turn[-1].at_s if len(turn) == IN_TURN else None",
+            "noticed.cut_points_below_s = None",
             "older cut points are compared in turn",
             _BOUNDED,
         ),

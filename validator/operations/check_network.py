@@ -17,7 +17,7 @@ from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import ConfigError, MalformedInput, TransientError, ValidatorError
 from validator.protocol.model import Address
 from validator.protocol.parameters import PROTOCOL_VERSIONS
-from validator.steps.context import EpochConfig, block_for, epoch_config, state_at
+from validator.steps.cut_points import EpochConfig
 from validator.wiring import Node
 
 UPLOAD_BYTES = 16 << 20
@@ -118,7 +118,7 @@ def load_current_config(node: Node) -> EpochConfig:
     epoch = network.epoch_at(now_ms) or network.epoch(network.sets[-1].first_epoch)
     if epoch is None:
         raise ConfigError("network file: no epoch", field="sets")
-    return epoch_config(node.context, epoch.number)
+    return node.context.cut_points.epoch_config(epoch.number)
 
 
 def check_membership(node: Node, config: EpochConfig) -> Iterator[Finding]:
@@ -145,7 +145,7 @@ def check_legacy_half(node: Node, config: EpochConfig) -> Iterator[Finding]:
     if config.parameters.report_mode != "legacy":
         return
     context = node.context
-    state = state_at(context, block_for(context, config.epoch.start_ms, config.parameters))
+    state = context.cut_points.state_at(context.cut_points.block_for(config.epoch.start_ms, config.parameters))
     half, enough = math.ceil(len(state.nodes) / 2), quorum(len(config.committee))
     if half > enough:
         yield warn(

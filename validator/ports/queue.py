@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from validator.protocol.errors import TransientError
+
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
@@ -14,6 +16,10 @@ class StepResult:
     name: str
     detail: str = ""
     fields: Mapping[str, object] = field(default_factory=dict)
+
+
+class NotYet(TransientError):
+    """Something the step needs is not there yet; the row's wake time brings it back."""
 
 
 class Tasks(Protocol):

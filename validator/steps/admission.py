@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from validator.ports.queue import NotYet
 from validator.ports.store import PRUNED
 from validator.protocol.consensus.proposal import Scope
 from validator.protocol.consensus.window import Budget, partition_budget
@@ -22,16 +23,8 @@ from validator.protocol.errors import TransientError
 from validator.protocol.model import Address, Block, ChainState, InstanceId, InstanceKind, Record, StreamPart
 from validator.protocol.parameters import ParameterSet
 from validator.steps.checking import ContractCheck, Permission
-from validator.steps.context import (
-    Context,
-    NotYet,
-    block_for,
-    budgets_of,
-    instance_config,
-    scope_of,
-    state_at,
-    system_stream,
-)
+from validator.steps.context import Context
+from validator.steps.cut_points import budgets_of, system_stream
 
 Admits = Callable[[Record], bool]
 """Whether a message may be stored; raises TransientError where the chain cannot tell now."""
@@ -75,7 +68,7 @@ class AtBlock:
 
     def __init__(self, context: Context, block: Block, parameters: ParameterSet) -> None:
         self.block = block
-        self.state = state_at(context, block)
+        self.state = context.cut_points.state_at(block)
         self.budgets = budgets_of(context.network, self.state, parameters)
         self.permitted = permission_at(context, self.state)
         self.contract_check = contract_check_at(context, block)
@@ -100,7 +93,7 @@ class _AtOwnWindows:
         if window is None or epoch is None:
             return None
         if window.start_ms not in self._known:
-            block = block_for(self._context, window.start_ms, epoch.parameters)
+            block = self._context.cut_points.block_for(window.start_ms, epoch.parameters)
             self._known[window.start_ms] = AtBlock(self._context, block, epoch.parameters)
         return self._known[window.start_ms]
 
@@ -111,7 +104,9 @@ def admission_to(context: Context, instance: InstanceId) -> Admits:
     Raises:
         TransientError: the block is not final yet, or its state cannot be read now.
     """
-    at_instance = AtBlock(context, scope_of(context, instance).block, instance_config(context, instance).parameters)
+    at_instance = AtBlock(
+        context, context.cut_points.scope_of(instance).block, context.cut_points.instance_config(instance).parameters
+    )
     if instance.kind is InstanceKind.WINDOW:
         return at_instance.admits
     own_windows = _AtOwnWindows(context)
@@ -145,9 +140,9 @@ def late_scope(context: Context, instance: InstanceId, parts: Sequence[StreamPar
 
     Each holds what the stream's balance at the bundle's ``B`` buys; a stream that has none any more holds nothing.
     """
-    scope = scope_of(context, instance)
-    parameters = instance_config(context, instance).parameters
-    stores = {store.stream_id: store for store in state_at(context, scope.block).stores}
+    scope = context.cut_points.scope_of(instance)
+    parameters = context.cut_points.instance_config(instance).parameters
+    stores = {store.stream_id: store for store in context.cut_points.state_at(scope.block).stores}
     budgets = dict(scope.budgets)
     for stream_id, partition in parts:
         if (stream_id, partition) not in budgets:
@@ -194,4 +189,4 @@ def recent_block(context: Context) -> tuple[Block, ParameterSet]:
     if current is None:
         raise NotYet("no epoch has begun")
     parameters = current.parameters
-    return block_for(context, min(now_ms, current.end_ms - 1) - parameters.window_ms, parameters), parameters
+    return context.cut_points.block_for(min(now_ms, current.end_ms - 1) - parameters.window_ms, parameters), parameters

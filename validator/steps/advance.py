@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from validator.log import get_logger
 from validator.ports.peers import Gossip, HeldVotes
-from validator.ports.queue import StepResult
+from validator.ports.queue import NotYet, StepResult
 from validator.ports.store import PRUNED, StaleState, StoredInstance
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_outcome, set_root
 from validator.protocol.codec.statement import sign_statement
@@ -80,12 +80,13 @@ from validator.protocol.model import (
 from validator.protocol.parameters import ParameterSet
 from validator.steps.admission import Admits, admission_to, late_scope
 from validator.steps.collect import sightings_of
-from validator.steps.context import Context, EpochConfig, NotYet, instance_config, require_bundle, scope_of
+from validator.steps.context import Context
+from validator.steps.cut_points import EpochConfig, require_bundle
 from validator.steps.late import behind_full_entry
 from validator.steps.records import load_records
 from validator.steps.settle import settle
 from validator.steps.standing import may_vote
-from validator.steps.statements import WITH_BODY, load_bodies, restore_agreement
+from validator.steps.statements import WITH_BODY, load_bodies, restore_agreement, verify_gossip
 
 log = get_logger(__name__)
 
@@ -101,14 +102,14 @@ def advance(context: Context, instance: InstanceId, wake_ms: int | None = None) 
     Threads of one process do not race for an instance: who comes second leaves word, and the first looks once more.
     """
     key = str(instance)
-    if not context.take_in_hand(key):
+    if not context.claims.acquire(key):
         return StepResult("in hand")
     try:
         result = _look(context, instance, wake_ms)
-        while context.let_go(key):
+        while context.claims.release_or_rerun(key):
             result = _look(context, instance, None)
     except BaseException:
-        context.drop(key)
+        context.claims.abandon(key)
         raise
     return result
 
@@ -142,7 +143,7 @@ def _look(context: Context, instance: InstanceId, wake_ms: int | None) -> StepRe
 
 
 def _windows_active(context: Context, instance: InstanceId) -> int:
-    return max(1, instance_config(context, instance).parameters.windows_active)
+    return max(1, context.cut_points.instance_config(instance).parameters.windows_active)
 
 
 def _wait_for_turn(context: Context, instance: InstanceId, older: int) -> StepResult:
@@ -177,8 +178,8 @@ class _Instance:
         self.context = context
         self.stored = stored
         self.instance = stored.instance
-        self.config: EpochConfig = instance_config(context, stored.instance)
-        own = context.address if may_vote(context, stored.instance) else None
+        self.config: EpochConfig = context.cut_points.instance_config(stored.instance)
+        own = context.identity.address if may_vote(context, stored.instance) else None
         rules = Rules.of(
             stored.instance, stored.config_digest, self.config.committee, own, timeouts_of(self.config.parameters)
         )
@@ -268,9 +269,9 @@ class _Instance:
         return effects
 
     def _sign(self, statement: Statement) -> Statement:
-        key = self.context.voting_key
+        key = self.context.identity.voting_key
         assert key is not None  # rules.own is None without a key, and then nothing is said
-        return sign_statement(statement, key, self.context.signing)
+        return sign_statement(statement, key, self.context.identity.signing)
 
     # --- perform ---
 
@@ -325,7 +326,9 @@ class _Instance:
         gossip = Gossip(
             statements=tuple(statements), quorums=tuple(quorums), bodies=load_bodies(self.context, statements)
         )
-        self.context.background(self.context.peers.broadcast, gossip, self.context.others(self.rules.committee))
+        self.context.asking.in_background(
+            self.context.peers.broadcast, gossip, self.context.identity.others(self.rules.committee)
+        )
 
     def _compare(self, *, recall: bool) -> list[Event]:
         """Tell every peer which votes we hold and take what we lack; their knowledge of our own words comes with it."""
@@ -336,12 +339,14 @@ class _Instance:
             return self.context.peers.fetch_missing(member, held)
 
         subject = f"{'recall' if recall else 'compare'} {self.instance}"
-        for member, answer in self.context.gather(subject, ask, self.context.others(self.rules.committee)):
+        for member, answer in self.context.asking.gather(
+            subject, ask, self.context.identity.others(self.rules.committee)
+        ):
             if isinstance(answer, ValidatorError):
                 log.debug("peer.silent", member=member, reason=str(answer))
                 continue
             news = replace(answer, statements=tuple(s for s in answer.statements if self._is_news(s)))
-            statements, quorums = self.context.verify_gossip(self.config, news, self.instance)
+            statements, quorums = verify_gossip(self.context, self.config, news, self.instance)
             self._keep_bodies(statements, answer.bodies)
             events += [Received(s) for s in statements]
             events += [ReceivedQuorum(q) for q in quorums]
@@ -394,14 +399,16 @@ class _Instance:
         observations = self._observations()
         for statement in self._observed():
             if statement.signer not in observations and self.context.store.instances.load_body(statement.value) is None:
-                others = [m for m in self.context.others(self.rules.committee) if m != statement.signer]
-                self.context.obtain(self.instance, "observation", statement.value, [statement.signer, *others])
+                others = [m for m in self.context.identity.others(self.rules.committee) if m != statement.signer]
+                self.context.asking.fetch_soon(
+                    self.instance, "observation", statement.value, [statement.signer, *others]
+                )
         reproduced = set()
         for member, (_, observation) in observations.items():
             if self.context.store.sets.has_set(observation.set_root):
                 reproduced.add(member)
-            elif member != self.context.address:
-                self.context.obtain(self.instance, "set", observation.set_root, [member])
+            elif member != self.context.identity.address:
+                self.context.asking.fetch_soon(self.instance, "set", observation.set_root, [member])
         return SetsHeld(frozenset(observations), frozenset(reproduced))
 
     def _build(self, effect: GetValue) -> list[Event]:
@@ -568,8 +575,8 @@ class _Instance:
             else:
                 complete = False
                 leader = [] if self.agreement.leader is None else [self.agreement.leader]
-                sources = self.context.others(dict.fromkeys([*leader, observation.observer]))
-                self.context.obtain(self.instance, "set", root, sources)
+                sources = self.context.identity.others(dict.fromkeys([*leader, observation.observer]))
+                self.context.asking.fetch_soon(self.instance, "set", root, sources)
         allowed = contract_signed(list(used.values()), len(self.rules.committee))
         return self._storable([r for r in found.values() if _counts(r, allowed) and admits(r)]), complete
 
@@ -584,7 +591,7 @@ class _Instance:
     def _scope(self, parts: Sequence[StreamPart]) -> Scope:
         if self.instance.kind is InstanceKind.LATE:
             return late_scope(self.context, self.instance, parts)
-        return scope_of(self.context, self.instance)
+        return self.context.cut_points.scope_of(self.instance)
 
     def _own_asked(self, outcome: Outcome) -> list[Record]:
         """What we saw and the outcome must hold: of contract signatures those that enough observations list."""
@@ -598,8 +605,8 @@ class _Instance:
             return []
         body = self.context.store.instances.load_body(digest)
         if body is None:  # saved in the transaction that froze it, and damaged since
-            sources = self.context.others(self.rules.committee)
-            self.context.obtain(self.instance, "observation", digest, sources)
+            sources = self.context.identity.others(self.rules.committee)
+            self.context.asking.fetch_soon(self.instance, "observation", digest, sources)
             raise NotYet("our own observation is damaged")
         return load_records(self.context, decode_observation(body).set_root)
 
@@ -608,10 +615,10 @@ class _Instance:
             window = self.context.network.window(self.instance.number)
             assert window is not None
             return Span.of_window(window)
-        return Span.of_late_set(require_bundle(self.context, self.instance.number).end_ms, self.config.parameters)
+        return Span.of_late_set(require_bundle(self.context.store, self.instance.number).end_ms, self.config.parameters)
 
     def _ask_for(self, effect: FetchValue) -> None:
-        self.context.obtain(self.instance, "value", effect.value, list(effect.sources))
+        self.context.asking.fetch_soon(self.instance, "value", effect.value, list(effect.sources))
 
 
 def _counts(record: Record, allowed: frozenset[Digest]) -> bool:

@@ -26,7 +26,7 @@ from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import sha256
 from validator.protocol.model import BundleHeader, Certified, Digest, Manifest, StatementKind, UploadAnnouncement
-from validator.steps.context import Context, epoch_config, wallets_of
+from validator.steps.context import Context
 from validator.steps.seal import require_file, write_file
 
 log = get_logger(__name__)
@@ -44,8 +44,8 @@ def check_announcement(context: Context, bundle: StoredBundle, announcement: Upl
     """
     if announcement.config_digest != bundle.config_digest:
         raise MalformedInput("config_digest", "of another epoch or network")
-    verify_upload(announcement, context.signing)
-    if wallets_of(context, bundle).get(announcement.owner) != announcement.signer:
+    verify_upload(announcement, context.identity.signing)
+    if context.cut_points.wallets_of(bundle).get(announcement.owner) != announcement.signer:
         raise MalformedInput("owner", "not the wallet that the signer alone has named on chain")
     transaction = context.storage.read_header(announcement.storage_id, announcement.header)
     if transaction.owner != announcement.owner:
@@ -54,7 +54,7 @@ def check_announcement(context: Context, bundle: StoredBundle, announcement: Upl
         if announcement.bundle_root != bundle.root:
             raise MalformedInput("bundle_root", "another bundle root")
         header, largest = _read_manifest(bundle.manifest)
-        if transaction.tags != bundle_tags(header, bundle.root, context.signing, bundle.end_ms):
+        if transaction.tags != bundle_tags(header, bundle.root, context.identity.signing, bundle.end_ms):
             raise MalformedInput("header.tags", "not exactly the bundle's tags")
         if not 0 < transaction.data_size <= largest:
             raise MalformedInput("header.data_size", f"{transaction.data_size} bytes")
@@ -77,7 +77,7 @@ def heard_uploads(context: Context, bundle: StoredBundle) -> list[HeardUpload]:
 def tags_of(context: Context, bundle: StoredBundle) -> tuple[tuple[str, str], ...]:
     """The tags of a sealed bundle's transaction."""
     assert bundle.root is not None
-    return bundle_tags(_read_manifest(bundle.manifest)[0], bundle.root, context.signing, bundle.end_ms)
+    return bundle_tags(_read_manifest(bundle.manifest)[0], bundle.root, context.identity.signing, bundle.end_ms)
 
 
 @lru_cache(maxsize=8)
@@ -95,10 +95,10 @@ def announce(context: Context, bundle: StoredBundle, own: StoredUpload) -> None:
 
     Before the header is posted, and again until the report is final.
     """
-    key = context.voting_key
+    key = context.identity.voting_key
     assert key is not None
     assert bundle.root is not None
-    config = epoch_config(context, bundle.epoch)
+    config = context.cut_points.epoch_config(bundle.epoch)
     manifest = decode_manifest(bundle.manifest)
     announcement = sign_upload(
         UploadAnnouncement(
@@ -112,11 +112,11 @@ def announce(context: Context, bundle: StoredBundle, own: StoredUpload) -> None:
             certificates=tuple(certified.certificate for certified in (*manifest.windows, manifest.late)),
         ),
         key,
-        context.signing,
+        context.identity.signing,
     )
     context.store.bundles.save_heard(announcement, context.clock.now_ms())
     gossip = Gossip(uploads=(announcement,))
-    context.background(context.peers.broadcast, gossip, context.others(config.committee))
+    context.asking.in_background(context.peers.broadcast, gossip, context.identity.others(config.committee))
 
 
 # --- files ------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def _with_certificates(context: Context, bundle: StoredBundle, announcement: Upl
     """The manifest with the announced certificates, if there is a genuine one for each of its outcomes."""
     manifest = decode_manifest(bundle.manifest)
     announced = {votes.instance: votes for votes in announcement.certificates}
-    config = epoch_config(context, bundle.epoch)
+    config = context.cut_points.epoch_config(bundle.epoch)
 
     def certify(certified: Certified) -> Certified:
         outcome = certified.outcome
@@ -165,7 +165,7 @@ def _with_certificates(context: Context, bundle: StoredBundle, announcement: Upl
         named = (votes.kind, votes.config_digest, votes.value)
         if named != (StatementKind.PRECOMMIT, config.digest, outcome_digest(outcome)):
             raise MalformedInput("certificates", f"another decision of {outcome.instance}")
-        verify_quorum(votes, config.committee, quorum(len(config.committee)), context.signing)
+        verify_quorum(votes, config.committee, quorum(len(config.committee)), context.identity.signing)
         return Certified(outcome, votes)
 
     try:

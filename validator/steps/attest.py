@@ -18,7 +18,8 @@ from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import order_committee
 from validator.protocol.model import Address, Digest
-from validator.steps.context import Context, EpochConfig, epoch_config, require_bundle
+from validator.steps.context import Context
+from validator.steps.cut_points import EpochConfig, require_bundle
 from validator.steps.seal import draft_report
 from validator.steps.verify import confirmed_uploads
 
@@ -29,12 +30,12 @@ AGAIN_MS = 2_000
 
 def attest(context: Context, number: int) -> StepResult:
     """Sign the report of each confirmed upload and repeat the signatures until the report is final."""
-    bundle = require_bundle(context, number)
+    bundle = require_bundle(context.store, number)
     task, key = "report.attest", str(number)
     if bundle.state == "final":
         context.store.due.done(task, key)
         return StepResult("already done")
-    config = epoch_config(context, bundle.epoch)
+    config = context.cut_points.epoch_config(bundle.epoch)
     context.store.due.postpone(task, key, context.clock.now_ms() + AGAIN_MS)
     known = {r.storage_id: r for r in context.store.reports.load_reports(number)}
     for heard in confirmed_uploads(context, bundle):
@@ -50,10 +51,10 @@ def attest(context: Context, number: int) -> StepResult:
             log.info(
                 "report.drafted", report=number, storage_id=encode_storage_id(announcement.storage_id), digest=digest
             )
-    own = [_sign(context, stored) for stored in known.values()] if context.voting_key is not None else []
+    own = [_sign(context, stored) for stored in known.values()] if context.identity.voting_key is not None else []
     if own:
         gossip = Gossip(attestations=tuple(own))
-        context.background(context.peers.broadcast, gossip, context.others(config.committee))
+        context.asking.in_background(context.peers.broadcast, gossip, context.identity.others(config.committee))
     attested = [s for s in known.values() if _promote(context, config, s)]
     if attested:
         _schedule_turn(context, bundle, config)
@@ -95,7 +96,7 @@ def transmit_subject(number: int) -> bytes:
 
 
 def _sign(context: Context, stored: StoredReport) -> Attestation:
-    key = context.voting_key
+    key = context.identity.voting_key
     assert key is not None
     attestation = Attestation(stored.number, stored.digest, key.address, key.sign(stored.digest))
     context.store.reports.save_attestation(attestation)
@@ -118,7 +119,7 @@ def _schedule_turn(context: Context, bundle: StoredBundle, config: EpochConfig) 
     if key in context.store.due.pending(task):
         return
     order = order_committee(config.committee, config.digest, transmit_subject(bundle.number))
-    place = order.index(context.address) if context.address in order else len(order)
+    place = order.index(context.identity.address) if context.identity.address in order else len(order)
     turn_ms = context.clock.now_ms() + place * config.parameters.transmit_stage_ms
     context.store.due.schedule(task, key, turn_ms)
     if place == 0:

@@ -18,7 +18,7 @@ from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
 from validator.protocol.hashing import hash_object
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, StatementKind, VoteQuorum
-from validator.steps.context import Context, instance_config
+from validator.steps.context import Context
 
 log = get_logger(__name__)
 
@@ -110,7 +110,7 @@ def is_pruned(error: TransientError) -> bool:
 
 def _members(context: Context, instance: InstanceId, now_ms: int) -> Sequence[Address]:
     """The others, beginning with another one each second."""
-    others = context.others(instance_config(context, instance).committee)
+    others = context.identity.others(context.cut_points.instance_config(instance).committee)
     first = now_ms // 1000 % max(1, len(others))
     return others[first:] + others[:first]
 
@@ -118,14 +118,14 @@ def _members(context: Context, instance: InstanceId, now_ms: int) -> Sequence[Ad
 def _take(context: Context, member: Address, instance: InstanceId, body: bytes, certificate: VoteQuorum) -> bool:
     """Verify and keep one certificate and the outcome that it names, then wake the instance."""
     try:
-        config = instance_config(context, instance)
+        config = context.cut_points.instance_config(instance)
         if certificate.kind is not StatementKind.PRECOMMIT or certificate.instance != instance:
             raise MalformedInput("certificate", "not one of this instance")
         if certificate.config_digest != config.digest:
             raise MalformedInput("certificate.config_digest", "another config")
         if hash_object(body) != certificate.value or decode_outcome(body).instance != instance:
             raise MalformedInput("outcome", "not the one that the certificate names")
-        verify_quorum(certificate, config.committee, quorum(len(config.committee)), context.signing)
+        verify_quorum(certificate, config.committee, quorum(len(config.committee)), context.identity.signing)
     except (MalformedInput, TransientError) as error:
         log.info("certificate.refused", instance=str(instance), member=member, reason=str(error))
         return False

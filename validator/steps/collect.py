@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import NotYet, StepResult
 from validator.ports.sources import Broker, Pull, Streaming
 from validator.ports.store import StoredWindow
 from validator.protocol.codec import cbor
@@ -36,14 +36,8 @@ from validator.protocol.model import (
 from validator.protocol.parameters import Epoch, ParameterSet
 from validator.steps.admission import AtBlock, recent_block
 from validator.steps.catchup import is_pruned, without_state
-from validator.steps.context import (
-    Context,
-    NotYet,
-    block_for,
-    budgets_of,
-    epoch_config,
-    state_at,
-)
+from validator.steps.context import Context
+from validator.steps.cut_points import budgets_of
 from validator.steps.gathering import Gathering
 
 log = get_logger(__name__)
@@ -107,8 +101,8 @@ def _gathered(
 ) -> Iterator[tuple[ChainState, list[Pull], Gathering]]:
     """Everything that brokers serve of a window now, checked at its block; after the cut-off, at a recent one too."""
     parameters = epoch.parameters
-    block = block_for(context, window.start_ms, parameters)
-    state = state_at(context, block)
+    block = context.cut_points.block_for(window.start_ms, parameters)
+    state = context.cut_points.state_at(block)
     at = [AtBlock(context, block, parameters)]
     if purpose != CUT_OFF:
         at.append(AtBlock(context, *recent_block(context)))  # a late message may be admitted by a later block too
@@ -144,7 +138,7 @@ def _without_state(context: Context, window: Window, epoch: Epoch, purpose: str,
     """Nothing can be checked. At the cut-off it is left to others to decide; a later pull ends without a word."""
     if purpose == CUT_OFF:
         instance = InstanceId(InstanceKind.WINDOW, window.start_ms)
-        digest = epoch_config(context, epoch.number).digest
+        digest = context.cut_points.epoch_config(epoch.number).digest
         return without_state(context, instance, digest, task_name(CUT_OFF), str(window.start_ms), error)
     context.store.due.done(task_name(purpose), str(window.start_ms))
     return StepResult("pruned", str(error))
@@ -192,8 +186,8 @@ def push_late(context: Context, records: Sequence[Record]) -> None:
     )
     if epoch is None:
         return
-    for member in epoch_config(context, epoch.number).committee:
-        if member == context.address:
+    for member in context.cut_points.epoch_config(epoch.number).committee:
+        if member == context.identity.address:
             continue
         try:
             context.peers.push_late(member, [r.canonical for r in records])
@@ -267,7 +261,7 @@ def _observe(
         incomplete=tuple(sorted((part for part in parts if part not in answered), key=part_order)),
         shares=gathered.shares(pulls, [node.address for node in state.brokers]),
         erc1271=tuple(sorted(gathered.erc1271)[: parameters.erc1271_limit]),
-        observer=context.address or NOBODY,
+        observer=context.identity.address or NOBODY,
     )
 
 
@@ -312,7 +306,9 @@ def _open_round(context: Context, window: Window, epoch: Epoch) -> None:
     """What follows from a frozen observation; done again if a crash came between."""
     instance = InstanceId(InstanceKind.WINDOW, window.start_ms)
     now_ms = context.clock.now_ms()
-    opened = context.store.instances.create_instance(instance, epoch_config(context, epoch.number).digest, now_ms)
+    opened = context.store.instances.create_instance(
+        instance, context.cut_points.epoch_config(epoch.number).digest, now_ms
+    )
     stored = context.store.windows.load_window(window.start_ms)
     if opened or (stored is not None and stored.state == "collected"):
         context.store.due.schedule(

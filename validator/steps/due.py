@@ -6,10 +6,10 @@ It finds in the database what is due, so whatever Redis, a worker or a lost mess
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import NotYet, StepResult
 from validator.steps.catchup import look_behind
 from validator.steps.collect import CUT_OFF, task_name
-from validator.steps.context import Context, NotYet, block_for, state_at, window_epoch
+from validator.steps.context import Context
 from validator.steps.mend import look_for_damage
 from validator.steps.reorganisation import compare_blocks
 
@@ -42,7 +42,7 @@ def open_windows(context: Context, now_ms: int) -> int:
     for window in context.network.windows_from(start_ms):
         if window.start_ms > now_ms or opened == MAX_WINDOWS:
             break
-        epoch = window_epoch(context, window)
+        epoch = context.cut_points.window_epoch(window)
         cut_off_ms = window.end_ms + epoch.parameters.grace_ms
         if context.store.windows.load_window(window.start_ms) is None:
             # Due first: a crash in between leaves a row that finds no window, never a window that nobody collects.
@@ -60,7 +60,9 @@ def prefetch_states(context: Context) -> None:
     if window is None:
         return
     try:
-        state_at(context, block_for(context, window.start_ms, window_epoch(context, window).parameters))
+        context.cut_points.state_at(
+            context.cut_points.block_for(window.start_ms, context.cut_points.window_epoch(window).parameters)
+        )
     except NotYet:
         return  # not finalised yet; the next look has it
 

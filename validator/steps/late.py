@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import NotYet, StepResult
 from validator.protocol.codec.outcome import decode_outcome, encode_observation, set_root
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.consensus.window import Budget, make_entries, may_be_full, unite
@@ -28,7 +28,8 @@ from validator.protocol.model import (
 from validator.steps.admission import admission_or_silence
 from validator.steps.catchup import is_pruned, without_state
 from validator.steps.collect import BUNDLE, HORIZON, NOBODY, collect_window, task_name
-from validator.steps.context import Context, NotYet, epoch_config, require_bundle, system_stream
+from validator.steps.context import Context
+from validator.steps.cut_points import require_bundle, system_stream
 from validator.steps.records import load_records
 
 log = get_logger(__name__)
@@ -40,8 +41,8 @@ def collect_late(context: Context, number: int) -> StepResult:
     Raises:
         NotYet: an earlier late set is not held, or a pull is under way.
     """
-    bundle = require_bundle(context, number)
-    config = epoch_config(context, bundle.epoch)
+    bundle = require_bundle(context.store, number)
+    config = context.cut_points.epoch_config(bundle.epoch)
     instance = InstanceId(InstanceKind.LATE, number)
     if context.store.windows.load_late_observation(number) is None:
         if context.store.instances.load_certificate(instance) is not None:
@@ -66,8 +67,8 @@ def collect_late(context: Context, number: int) -> StepResult:
 
 def late_candidates(context: Context, number: int) -> list[Record]:
     """What the late set of a bundle may hold of what we have, as the bundle's blocks say: one variant per identity."""
-    bundle = require_bundle(context, number)
-    config = epoch_config(context, bundle.epoch)
+    bundle = require_bundle(context.store, number)
+    config = context.cut_points.epoch_config(bundle.epoch)
     span = Span.of_late_set(bundle.end_ms, config.parameters)
     instance = InstanceId(InstanceKind.LATE, number)
     behind = behind_full_entry(context)
@@ -141,8 +142,8 @@ def require_outcome(context: Context, instance: InstanceId) -> Outcome:
         raise NotYet(f"{instance} is not decided here")
     body = context.store.instances.load_body(certificate.value)
     if body is None:
-        signers = context.others(signer for signer, _ in certificate.signatures)
-        context.obtain(instance, "value", certificate.value, signers)
+        signers = context.identity.others(signer for signer, _ in certificate.signatures)
+        context.asking.fetch_soon(instance, "value", certificate.value, signers)
         raise NotYet(f"the outcome of {instance} is not here")
     return decode_outcome(body)
 
@@ -171,7 +172,7 @@ def contract_signatures(records: Sequence[Record]) -> tuple[Digest, ...]:
 
 
 def _freeze(context: Context, number: int) -> None:
-    bundle = require_bundle(context, number)
+    bundle = require_bundle(context.store, number)
     records = late_candidates(context, number)
     entries = make_entries(records)
     root = set_root(entries)
@@ -180,8 +181,8 @@ def _freeze(context: Context, number: int) -> None:
         set_root=root,
         count=len(records),
         signed_bytes=sum(r.signed_bytes for r in records),
-        erc1271=contract_signatures(records)[: epoch_config(context, bundle.epoch).parameters.erc1271_limit],
-        observer=context.address or NOBODY,
+        erc1271=contract_signatures(records)[: context.cut_points.epoch_config(bundle.epoch).parameters.erc1271_limit],
+        observer=context.identity.address or NOBODY,
     )
     context.store.sets.save_set(root, records)
     context.store.windows.save_late_observation(number, encode_observation(observation))

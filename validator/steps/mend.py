@@ -21,7 +21,8 @@ from validator.protocol.errors import TransientError, ValidatorError
 from validator.protocol.hashing import EMPTY_ROOT
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Record, Root
 from validator.steps.collect import pull_again, sightings_of
-from validator.steps.context import Context, epoch_config, instance_config, require_bundle
+from validator.steps.context import Context
+from validator.steps.cut_points import require_bundle
 from validator.steps.late import require_outcome
 from validator.steps.obtain import fetch_set
 from validator.steps.records import load_records
@@ -39,11 +40,11 @@ MAX_PULLED = 32
 
 def look_for_damage(context: Context, now_ms: int) -> None:
     """Beat's part: glance at all files after a start, and have damaged sets obtained again."""
-    sets = context.store.sets
-    if not context.glanced:
+    sets, noticed = context.store.sets, context.noticed
+    if not noticed.all_files:
         try:
-            context.glanced_upto = sets.glance(context.glanced_upto)
-            context.glanced = context.glanced_upto is None
+            noticed.files_upto = sets.glance(noticed.files_upto)
+            noticed.all_files = noticed.files_upto is None
         except TransientError as error:
             log.warning("sets.not_looked_at", reason=str(error))
     if sets.damaged(1) and not context.store.due.pending(TASK):
@@ -115,7 +116,7 @@ def _sources(context: Context, instance: InstanceId) -> list[Address]:
     """Those who signed the certificate hold what it names; an observed set may be with anybody who fetched it."""
     certificate = context.store.instances.load_certificate(instance)
     signers = [signer for signer, _ in certificate.signatures] if certificate is not None else []
-    return context.others(dict.fromkeys([*signers, *instance_config(context, instance).committee]))
+    return context.identity.others(dict.fromkeys([*signers, *context.cut_points.instance_config(instance).committee]))
 
 
 def _at_brokers(context: Context, instance: InstanceId) -> list[Record]:
@@ -133,8 +134,8 @@ def _windows(context: Context, instance: InstanceId) -> Sequence[StoredWindow]:
     if instance.kind is InstanceKind.WINDOW:
         stored = context.store.windows.load_window(instance.number)
         return [stored] if stored is not None else []
-    bundle = require_bundle(context, instance.number)
-    span = Span.of_late_set(bundle.end_ms, epoch_config(context, bundle.epoch).parameters)
+    bundle = require_bundle(context.store, instance.number)
+    span = Span.of_late_set(bundle.end_ms, context.cut_points.epoch_config(bundle.epoch).parameters)
     return context.store.windows.load_windows(span.from_ms, span.until_ms)[-MAX_PULLED:]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from validator.log import get_logger
 from validator.ports.peers import Gossip
-from validator.ports.queue import StepResult
+from validator.ports.queue import NotYet, StepResult
 from validator.ports.store import StoredInstance
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, set_root
 from validator.protocol.consensus.window import group_by_part, make_entries, make_entry
@@ -19,16 +19,12 @@ from validator.protocol.hashing import hash_object
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Record, Root, Statement, StatementKind
 from validator.steps.admission import admission_to
 from validator.steps.checking import check_canonical
-from validator.steps.context import (
-    Context,
-    EpochConfig,
-    NotYet,
-    instance_config,
-    require_bundle,
-)
+from validator.steps.context import Context
+from validator.steps.cut_points import EpochConfig, require_bundle
 from validator.steps.late import load_outcome
 from validator.steps.reconcile import OwnIndex, difference
 from validator.steps.records import load_records
+from validator.steps.statements import verify_gossip
 
 log = get_logger(__name__)
 
@@ -74,7 +70,9 @@ def _obtain_value(context: Context, instance: InstanceId, value: Digest, sources
         return StepResult("malformed", str(error))
     if outcome.instance != instance:
         return StepResult("malformed", f"an outcome of {outcome.instance}")
-    if len(outcome.observations) <= len(instance_config(context, instance).committee):  # else it is never valid
+    if len(outcome.observations) <= len(
+        context.cut_points.instance_config(instance).committee
+    ):  # else it is never valid
         _obtain_observations(context, instance, outcome.observations, sources)
     proven = _is_proven(context.store.instances.load_instance(instance), value)
     return _obtain_set(context, instance, set_root(outcome.entries), sources, proven=proven)
@@ -88,7 +86,7 @@ def _obtain_observations(
     What a signer has said besides does not count: of one that signs many every member knows another two, and a
     proposal is judged by the very observations that it names.
     """
-    config = instance_config(context, instance)
+    config = context.cut_points.instance_config(instance)
     lacking = _lacking_observations(context, instance, config, digests)
     for member in sources:
         if not lacking:
@@ -130,7 +128,7 @@ def _genuine_observations(
         MalformedInput: one is not genuine.
     """
     told = Gossip(statements=tuple(s for s in statements if s.kind is StatementKind.OBSERVATION and not s.round))
-    genuine, _ = context.verify_gossip(config, told, instance)
+    genuine, _ = verify_gossip(context, config, told, instance)
     found = []
     for statement in genuine:
         observation = decode_observation(bodies[statement.value])
@@ -172,7 +170,7 @@ def fetch_set(
         for part, members in parts.items()
     }
     proven = proven or _is_certified(context, instance, root)
-    with context.session_with(member) as expired:
+    with context.asking.session_with(member) as expired:
         return _fetch_set(context, instance, root, member, own, index, expired, proven=proven)
 
 
@@ -231,7 +229,7 @@ def _check(
     """
     if not items:
         return []
-    limit = instance_config(context, instance).parameters.message_limit
+    limit = context.cut_points.instance_config(instance).parameters.message_limit
     if proven:
         return list(check_canonical(items, member, _any, _anywhere, _any, message_limit=limit).records.values())
     from_ms, until_ms = _bounds(context, instance)
@@ -256,8 +254,8 @@ def _bounds(context: Context, instance: InstanceId) -> tuple[int, int]:
         if window is None:
             raise NotYet(f"no window starts at {instance.number}")
         return window.start_ms, window.end_ms
-    bundle = require_bundle(context, instance.number)
-    reach = instance_config(context, instance).parameters.late_reach_ms
+    bundle = require_bundle(context.store, instance.number)
+    reach = context.cut_points.instance_config(instance).parameters.late_reach_ms
     return max(0, bundle.end_ms - reach), bundle.end_ms
 
 

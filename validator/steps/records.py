@@ -5,21 +5,16 @@ from __future__ import annotations
 from validator.protocol.model import Record, Root
 from validator.steps.context import Context
 
-KEPT_SETS = 12
 KEPT_RECORDS = 100_000
 """Sets beyond this many records are read from disk each time."""
 
 
 def load_records(context: Context, root: Root) -> list[Record]:
     """The records of a set in canonical order. The list is shared: do not change it."""
-    with context.lock:
-        if root in context.records:
-            context.records.move_to_end(root)
-            return context.records[root]
+    kept = context.records.get(root)
+    if kept is not None:
+        return kept
     records = context.store.sets.load_records(root)
     if len(records) <= KEPT_RECORDS:
-        with context.lock:
-            context.records[root] = records
-            while len(context.records) > KEPT_SETS:
-                context.records.popitem(last=False)
+        context.records.put(root, records)
     return records

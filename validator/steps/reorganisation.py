@@ -35,13 +35,13 @@ def compare_blocks(context: Context) -> int:
         TransientError: the sources do not answer or do not agree; nothing is changed.
     """
     now_ms = context.clock.now_ms()
-    if context.compare_ms > now_ms:
+    noticed = context.noticed
+    if not noticed.once_per(LOOK_MS, "compare"):
         return 0
-    context.compare_ms = now_ms + LOOK_MS
     since_s = _since(context, now_ms)
     newest = context.store.chain.load_cut_points(since_s, None, 1)
-    turn = context.store.chain.load_cut_points(since_s, context.compare_below_s, IN_TURN)
-    context.compare_below_s = turn[-1].at_s if len(turn) == IN_TURN else None
+    turn = context.store.chain.load_cut_points(since_s, noticed.cut_points_below_s, IN_TURN)
+    noticed.cut_points_below_s = turn[-1].at_s if len(turn) == IN_TURN else None
     differing = _differing(context, list(dict.fromkeys([*newest, *turn])))
     count = 0
     while differing:
@@ -84,8 +84,7 @@ def _read_anew(context: Context, cut: CutPoint, present: Block) -> None:
         found_ms=context.clock.now_ms(),
     )
     if context.store.chain.replace_block(cut, again, found, epoch):
-        with context.lock:
-            context.states.pop(cut.block.hash, None)
+        context.cut_points.forget_state(cut.block)
         log.error(
             "chain.reorganised",
             block=found.number,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import NotYet, StepResult
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.bundle_file import BundleFile, write_bundle
 from validator.protocol.codec.manifest import (
@@ -41,17 +41,8 @@ from validator.protocol.model import (
     StorageId,
 )
 from validator.protocol.settlement import build_report, bundle_receipts
-from validator.steps.context import (
-    Context,
-    EpochConfig,
-    NotYet,
-    block_for,
-    epoch_config,
-    require_bundle,
-    state_at,
-    system_stream,
-    wallets_of,
-)
+from validator.steps.context import Context
+from validator.steps.cut_points import EpochConfig, require_bundle, system_stream
 from validator.steps.late import require_outcome
 from validator.steps.records import load_records
 
@@ -70,12 +61,12 @@ def seal(context: Context, number: int) -> StepResult:
     Raises:
         NotYet: an outcome or set is still missing, or the previous bundle is not sealed.
     """
-    bundle = require_bundle(context, number)
+    bundle = require_bundle(context.store, number)
     if bundle.state != "open":
         schedule_upload(context, bundle)
         _let_next_follow(context, number)
         return StepResult("already done")
-    config = epoch_config(context, bundle.epoch)
+    config = context.cut_points.epoch_config(bundle.epoch)
     manifest = build_manifest(context, bundle, config)
     path = context.data_dir / "bundles" / f"{number}.parquet"
     file = write_file(context, path, manifest)
@@ -142,12 +133,12 @@ def _let_next_follow(context: Context, number: int) -> None:
 
 def schedule_upload(context: Context, bundle: StoredBundle) -> None:
     """Our turn as uploader, and the first look at what others upload."""
-    config = epoch_config(context, bundle.epoch)
+    config = context.cut_points.epoch_config(bundle.epoch)
     order = uploaders_of(context, bundle)
     now_ms = context.clock.now_ms()
-    if context.address in order:
+    if context.identity.address in order:
         stage_ms = config.parameters.upload_stage_ms
-        turn_ms = bundle.sealed_ms + order.index(context.address) * stage_ms
+        turn_ms = bundle.sealed_ms + order.index(context.identity.address) * stage_ms
         if bundle.sealed_ms >= bundle.end_ms + stage_ms:
             turn_ms += HEARING_MS  # for all alike: turns stay a stage apart
         context.store.due.schedule("bundle.upload", str(bundle.number), turn_ms)
@@ -160,8 +151,8 @@ def schedule_upload(context: Context, bundle: StoredBundle) -> None:
 def uploaders_of(context: Context, bundle: StoredBundle) -> list[Address]:
     """Whose turn it is, in order: the committee's permutation without those that have no wallet of their own on chain,
     whose turn passes."""
-    config = epoch_config(context, bundle.epoch)
-    able = set(wallets_of(context, bundle).values())
+    config = context.cut_points.epoch_config(bundle.epoch)
+    able = set(context.cut_points.wallets_of(bundle).values())
     order = order_committee(config.committee, config.digest, upload_subject(bundle.number))
     return [member for member in order if member in able]
 
@@ -175,7 +166,7 @@ def build_manifest(context: Context, bundle: StoredBundle, config: EpochConfig) 
     """The bundle's manifest from agreed data. Raises NotYet if some of it is not here."""
     previous = FIRST_PREVIOUS_ROOT
     if bundle.number:
-        before = require_bundle(context, bundle.number - 1)
+        before = require_bundle(context.store, bundle.number - 1)
         if before.root is None:
             raise NotYet(f"bundle {bundle.number - 1} is not sealed")
         previous = before.root
@@ -219,7 +210,7 @@ def ledger_after(context: Context, number: int) -> Ledger:
     saved = context.store.reports.load_ledger(number)
     if saved is not None:
         return decode_ledger(saved)
-    bundle = require_bundle(context, number)
+    bundle = require_bundle(context.store, number)
     if bundle.root is None:
         raise NotYet(f"bundle {number} is not sealed")
     _, ledger = draft_report(context, bundle, StorageId(NIL), Address(bytes(20)))
@@ -230,7 +221,7 @@ def draft_report(
     context: Context, bundle: StoredBundle, storage_id: StorageId, uploader: Address
 ) -> tuple[Report, Ledger]:
     """The report of a sealed bundle: a pure function of agreed data and chain state at ``B`` of its last window."""
-    config = epoch_config(context, bundle.epoch)
+    config = context.cut_points.epoch_config(bundle.epoch)
     ledger = ledger_after(context, bundle.number - 1)
     windows = [
         load_certified(context, InstanceId(InstanceKind.WINDOW, stored.window.start_ms)).outcome
@@ -239,8 +230,8 @@ def draft_report(
     late = load_certified(context, InstanceId(InstanceKind.LATE, bundle.number)).outcome
     if bundle.root is None or bundle.previous_root is None:
         raise InvariantError(f"bundle {bundle.number} has no root")
-    block = block_for(context, bundle.last_ms, config.parameters)
-    state = state_at(context, block)
+    block = context.cut_points.block_for(bundle.last_ms, config.parameters)
+    state = context.cut_points.state_at(block)
     receipts = _receipts(context, (*windows, late))
     consumers = {r.consumer for r in receipts} | {c for c, _ in (ledger.cumulative or {})}
     state = _with_consumers(context, state, sorted(consumers))
@@ -284,5 +275,5 @@ def _next_epoch(context: Context, bundle: StoredBundle, config: EpochConfig) -> 
         return (), NIL
     if config.epoch.last:
         return config.committee, config.digest
-    following = epoch_config(context, config.epoch.number + 1)
+    following = context.cut_points.epoch_config(config.epoch.number + 1)
     return following.committee, following.digest

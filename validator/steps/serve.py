@@ -48,7 +48,8 @@ from validator.protocol.parameters import PROTOCOL_VERSIONS
 from validator.steps.admission import CandidateCheck
 from validator.steps.announced import check_announcement
 from validator.steps.checking import check_canonical
-from validator.steps.context import Context, EpochConfig, epoch_config, instance_config
+from validator.steps.context import Context
+from validator.steps.cut_points import EpochConfig
 from validator.steps.standing import is_too_early
 from validator.steps.statements import WITH_BODY, load_bodies, restore_agreement
 
@@ -105,7 +106,7 @@ class Service:
             if context.network.epoch(wanted) is None:
                 continue
             try:
-                urls.update(epoch_config(context, wanted).urls)
+                urls.update(context.cut_points.epoch_config(wanted).urls)
             except TransientError:
                 continue  # its block is not final yet
         self._members, self._members_until_ms = urls, clock_ms + MEMBERS_FOR_MS
@@ -116,12 +117,12 @@ class Service:
         configs = []
         for number in range(context.network.sets[-1].first_epoch + 1):
             try:
-                configs.append(epoch_config(context, number).preimage)
+                configs.append(context.cut_points.epoch_config(number).preimage)
             except (TransientError, ConfigError):
                 break
         heads = context.store.chain.load_head()
         return Handshake(
-            member=context.address or Address(bytes(20)),
+            member=context.identity.address or Address(bytes(20)),
             versions=PROTOCOL_VERSIONS,
             configs=tuple(configs),
             now_ms=context.clock.now_ms(),
@@ -141,7 +142,7 @@ class Service:
         quorums = [q for q in gossip.quorums if not self._is_held(q) and self._accept_quorum(sender, q)]
         if statements or quorums:
             bodies = self._read_bodies(gossip.bodies, statements)
-            taken = self._context.store.instances.take(statements, bodies, quorums, self._context.address)
+            taken = self._context.store.instances.take(statements, bodies, quorums, self._context.identity.address)
             for foreign in taken.foreign:
                 self._raise_alarm(sender, foreign)
             for reason, count in taken.dropped.items():
@@ -164,9 +165,13 @@ class Service:
             return Gossip()
         if stored.certificate is not None:
             return Gossip(quorums=(stored.certificate,))
-        config = instance_config(context, held.instance)
+        config = context.cut_points.instance_config(held.instance)
         rules = Rules.of(
-            held.instance, stored.config_digest, config.committee, context.address, Timeouts.of(config.parameters)
+            held.instance,
+            stored.config_digest,
+            config.committee,
+            context.identity.address,
+            Timeouts.of(config.parameters),
         )
         lacking, quorums = missing_for(restore_agreement(rules, stored), held.held)
         return Gossip(statements=lacking, quorums=quorums, bodies=load_bodies(context, lacking))
@@ -249,7 +254,7 @@ class Service:
         """The epoch config of an instance that has begun if the digest is that one; None is refused and counted."""
         context = self._context
         try:
-            config = instance_config(context, instance)
+            config = context.cut_points.instance_config(instance)
         except (TransientError, ConfigError) as error:
             self._refuse(what, None, "unknown instance", str(error))
             return None
@@ -269,7 +274,7 @@ class Service:
         self._spend("statement", sender, len(fit), len(fit))
         for statement in fit:
             try:
-                verify_statement(statement, self._context.signing)
+                verify_statement(statement, self._context.identity.signing)
             except MalformedInput as error:
                 self._refuse("statement", statement.signer, "bad signature", str(error))
                 raise
@@ -290,7 +295,7 @@ class Service:
             return False
         self._spend("quorum", sender, min(len(votes.signatures), len(config.committee)))
         try:
-            verify_quorum(votes, config.committee, quorum(len(config.committee)), self._context.signing)
+            verify_quorum(votes, config.committee, quorum(len(config.committee)), self._context.identity.signing)
         except MalformedInput as error:
             self._refuse("quorum", None, "bad signature", str(error))
             raise
@@ -362,7 +367,7 @@ class Service:
         if bundle is None:
             self._refuse("upload", upload.signer, "unknown instance")
             return
-        if upload.signer not in epoch_config(self._context, bundle.epoch).committee:
+        if upload.signer not in self._context.cut_points.epoch_config(bundle.epoch).committee:
             self._refuse("upload", upload.signer, "stranger")
             return
         self._spend("upload", sender, 1)
@@ -384,7 +389,7 @@ class Service:
         if bundle is None:
             self._refuse("attestation", attestation.signer, "unknown instance")
             return
-        if attestation.signer not in epoch_config(self._context, bundle.epoch).committee:
+        if attestation.signer not in self._context.cut_points.epoch_config(bundle.epoch).committee:
             self._refuse("attestation", attestation.signer, "stranger")
             return
         self._spend("attestation", sender, 1)

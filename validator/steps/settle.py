@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import NotYet, StepResult
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, set_root
 from validator.protocol.consensus.boundary import AgreedWindow, bundle_length
 from validator.protocol.errors import TransientError
 from validator.protocol.model import InstanceId, InstanceKind, Outcome, Record, VoteQuorum
 from validator.steps.collect import keep_late
-from validator.steps.context import Context, NotYet, epoch_config
+from validator.steps.context import Context
 from validator.steps.late import require_outcome
 from validator.steps.records import load_records
 
 log = get_logger(__name__)
 
 RETRY_MS = 1_000
-MAX_SIZES = 10_000
 
 
 def settle(context: Context, instance: InstanceId) -> StepResult:
@@ -75,7 +74,7 @@ def close_bundles(context: Context) -> None:
         number = 0 if last is None else last.number + 1
         bundle = StoredBundle(
             number=number,
-            config_digest=epoch_config(context, epoch.number).digest,
+            config_digest=context.cut_points.epoch_config(epoch.number).digest,
             epoch=epoch.number,
             first_ms=agreed[0].start_ms,
             last_ms=agreed[length - 1].start_ms,
@@ -94,19 +93,17 @@ def _canonical_bytes(context: Context, instance: InstanceId) -> int:
     known = context.sizes.get(instance)
     if known is None:
         outcome = require_outcome(context, instance)
-        if len(context.sizes) > MAX_SIZES:
-            context.sizes.clear()
-        known = context.sizes[instance] = outcome.canonical_bytes
+        known = context.sizes.put(instance, outcome.canonical_bytes)
     return known
 
 
 def _hold(context: Context, instance: InstanceId, certificate: VoteQuorum) -> Outcome | None:
     """The decided outcome with its set here, or None while it is being fetched from the certificate's signers."""
-    sources = context.others(signer for signer, _ in certificate.signatures)
+    sources = context.identity.others(signer for signer, _ in certificate.signatures)
     body = context.store.instances.load_body(certificate.value)
     outcome = decode_outcome(body) if body is not None else None
     if outcome is None or not context.store.sets.has_set(set_root(outcome.entries)):
-        context.obtain(instance, "value", certificate.value, sources)
+        context.asking.fetch_soon(instance, "value", certificate.value, sources)
         return None
     return outcome
 

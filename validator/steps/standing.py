@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from validator.protocol.model import InstanceId, InstanceKind
-from validator.steps.context import Context, require_bundle
+from validator.steps.context import Context
+from validator.steps.cut_points import require_bundle
 
 
 def may_vote(context: Context, instance: InstanceId) -> bool:
@@ -12,7 +13,7 @@ def may_vote(context: Context, instance: InstanceId) -> bool:
     Raises:
         NotYet: the instance is not known well enough to tell.
     """
-    if context.voting_key is None or not context.may_vote or context.hindrance():
+    if context.identity.voting_key is None or not context.identity.may_vote or context.identity.voting_block():
         return False
     return not is_too_early(context, instance)
 
@@ -24,13 +25,13 @@ def is_too_early(context: Context, instance: InstanceId) -> bool:
     block of its creation (design: agreement, persist then speak). Under a config count that was raised later nothing
     can have been said before.
     """
-    origin = context.origin
+    origin = context.identity.origin
     if origin is None or context.network.config_count > origin.config_count:
         return False
     if instance.kind is InstanceKind.WINDOW:
         first_ms = instance.number
     else:
-        first_ms = require_bundle(context, instance.number).first_ms
+        first_ms = require_bundle(context.store, instance.number).first_ms
     epoch = context.network.epoch_at(first_ms)
     if epoch is None:
         return True

@@ -31,7 +31,8 @@ from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import StorageId
 from validator.steps.attest import packed_signatures, valid_signatures
-from validator.steps.context import Context, epoch_config, require_bundle
+from validator.steps.context import Context
+from validator.steps.cut_points import require_bundle
 
 log = get_logger(__name__)
 
@@ -53,7 +54,7 @@ WAIT_MS = 10_000
 
 def submit(context: Context, number: int) -> StepResult:
     """Send the attested report in our turn; stop when somebody else's is there."""
-    bundle = require_bundle(context, number)
+    bundle = require_bundle(context.store, number)
     task, key = "report.submit", str(number)
     if bundle.state == "final" or context.chain.fetch_report(number) is not None:
         context.store.due.done(task, key)
@@ -67,7 +68,7 @@ def submit(context: Context, number: int) -> StepResult:
         followed = _follow(context, number, sent)
         if followed is not None:
             return followed
-    config = epoch_config(context, bundle.epoch)
+    config = context.cut_points.epoch_config(bundle.epoch)
     for stored in context.store.reports.load_reports(number):
         signatures = valid_signatures(context, config, stored)
         if len(signatures) < quorum(len(config.committee)):
@@ -84,7 +85,7 @@ def submit(context: Context, number: int) -> StepResult:
 
 def watch(context: Context, number: int) -> StepResult:
     """Follow the contract until the report is in a finalised block; then the bundle is final."""
-    bundle = require_bundle(context, number)
+    bundle = require_bundle(context.store, number)
     task, key = "report.watch", str(number)
     if bundle.state == "final":
         context.store.due.done(task, key)
@@ -111,7 +112,7 @@ def _follow(context: Context, number: int, sent: list[PreparedTransaction]) -> S
         return None
     if fate.state in _GIVEN_UP:
         name, patience_ms = _GIVEN_UP[fate.state]
-        if not _lasts(context, f"{fate.state}/{newest.hash.hex()}", patience_ms):
+        if not context.noticed.lasts(patience_ms, f"{fate.state}/{newest.hash.hex()}"):
             return StepResult(name, f"{newest.nonce} of 0x{newest.hash.hex()}")
         log.warning("report.made_anew", report=number, nonce=newest.nonce, reason=name)
         return None
@@ -133,7 +134,7 @@ def _send(context: Context, number: int, transaction: PreparedTransaction, name:
         reason = fault.fields.get("reason", "refused")
         if reason in ("funds", "fee cap"):
             return _wait(context, number, {"funds": "no funds"}.get(reason, reason), fault)
-        if reason == "fees" or _lasts(context, f"refused/{transaction.hash.hex()}", REFUSED_MS):
+        if reason == "fees" or context.noticed.lasts(REFUSED_MS, f"refused/{transaction.hash.hex()}"):
             return _replace(context, number, transaction, "re-priced", reason)
         log.debug("report.refused", report=number, reason=str(fault))
         return StepResult("refused", str(fault))
@@ -162,12 +163,7 @@ def _wait(context: Context, number: int, name: str, fault: RemoteFault) -> StepR
     """Nothing can be done here: look again later, and say so now and then."""
     now_ms = context.clock.now_ms()
     context.store.due.postpone("report.submit", str(number), now_ms + WAIT_MS)
-    with context.lock:
-        said_ms = context.in_flight.get(f"said/{name}/{number}", 0)
-        is_news = said_ms <= now_ms
-        if is_news:
-            context.in_flight[f"said/{name}/{number}"] = now_ms + SAY_AGAIN_MS
-    if is_news:
+    if context.noticed.once_per(SAY_AGAIN_MS, f"said/{name}/{number}"):
         log.error("report.not_sent", report=number, outcome=name, reason=str(fault))
     return StepResult(name, str(fault))
 
@@ -184,17 +180,9 @@ def _is_passed_over(context: Context, transaction: PreparedTransaction) -> bool:
     """Whether blocks were made without this pending transaction for long enough."""
     heads = context.store.chain.load_head()
     number = heads[0].number if heads is not None else 0
-    with context.lock:
-        first = context.in_flight.setdefault(f"pending-from/{transaction.hash.hex()}", number)
-    return _lasts(context, f"pending/{transaction.hash.hex()}", STUCK_MS) and number >= first + STUCK_BLOCKS
-
-
-def _lasts(context: Context, what: str, patience_ms: int) -> bool:
-    """Whether this has been so for that long, since this process first saw it."""
-    now_ms = context.clock.now_ms()
-    with context.lock:
-        until_ms = context.in_flight.setdefault(what, now_ms + patience_ms)
-    return now_ms >= until_ms
+    pending = f"pending/{transaction.hash.hex()}"
+    first = context.noticed.first(pending, number)
+    return context.noticed.lasts(STUCK_MS, pending) and number >= first + STUCK_BLOCKS
 
 
 def _finish(context: Context, bundle: StoredBundle, accepted: AcceptedReport) -> None:

@@ -21,7 +21,8 @@ from validator.protocol.codec.report import report_digest
 from validator.protocol.consensus.quorum import one_honest
 from validator.steps.announced import announce, heard_uploads, tags_of
 from validator.steps.attest import signatures_over
-from validator.steps.context import Context, epoch_config, require_bundle, wallets_of
+from validator.steps.context import Context
+from validator.steps.cut_points import require_bundle
 from validator.steps.seal import draft_report, require_file
 
 log = get_logger(__name__)
@@ -35,7 +36,7 @@ blocks come when they come, but a header with too small a reward would lie in th
 
 def upload(context: Context, number: int) -> StepResult:
     """Take our turn as uploader. Safe to run twice and to stop anywhere."""
-    bundle = require_bundle(context, number)
+    bundle = require_bundle(context.store, number)
     task, key = "bundle.upload", str(number)
     if bundle.state in ("verified", "final") or bundle.root is None:
         context.store.due.done(task, key)
@@ -48,7 +49,7 @@ def upload(context: Context, number: int) -> StepResult:
     context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
     if own is None:
         wallet = context.storage.wallet_address()
-        if wallet is None or wallets_of(context, bundle).get(wallet) != context.address:
+        if wallet is None or context.cut_points.wallets_of(bundle).get(wallet) != context.identity.address:
             context.store.due.done(task, key)
             log.warning("upload.no_wallet", bundle=number)
             return StepResult("skipped", "our wallet is not the one that we alone have named on chain")
@@ -87,7 +88,7 @@ def own_upload(context: Context, number: int) -> StoredUpload | None:
 
 def _why_wait(context: Context, bundle: StoredBundle, heard: Sequence[HeardUpload]) -> str:
     """Why nothing is paid for yet, or "". Who was heard once is waited for once, however often it announces."""
-    config = epoch_config(context, bundle.epoch)
+    config = context.cut_points.epoch_config(bundle.epoch)
     stage_ms, now_ms = config.parameters.upload_stage_ms, context.clock.now_ms()
     for upload in heard:
         if upload.state == "refused":

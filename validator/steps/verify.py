@@ -27,7 +27,8 @@ from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
 from validator.steps.announced import announce, check_announcement, file_for, heard_uploads
 from validator.steps.child import ReaderFailed, verify_in_child
-from validator.steps.context import Context, epoch_config, require_bundle
+from validator.steps.context import Context
+from validator.steps.cut_points import require_bundle
 
 log = get_logger(__name__)
 
@@ -39,7 +40,7 @@ MAX_PAUSE_MS = 600_000
 
 def verify(context: Context, number: int) -> StepResult:
     """Look at all announced uploads of a sealed bundle; comes again until the report is final."""
-    bundle = require_bundle(context, number)
+    bundle = require_bundle(context.store, number)
     task, key = "bundle.verify", str(number)
     if bundle.state == "final":
         context.store.due.done(task, key)
@@ -49,7 +50,7 @@ def verify(context: Context, number: int) -> StepResult:
         return StepResult("not yet", "not sealed")
     context.store.due.postpone(task, key, context.clock.now_ms() + LOOK_MS)
     _tend_own(context, bundle)
-    deep = epoch_config(context, bundle.epoch).parameters.confirmations
+    deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
     heard = [h for h in heard_uploads(context, bundle) if h.state != "refused"]
     statuses = {h.announcement.storage_id: context.storage.fetch_status(h.announcement.storage_id) for h in heard}
     chosen = _choose(context, [h for h in heard if statuses[h.announcement.storage_id].state == "confirmed"], heard)
@@ -77,7 +78,7 @@ def verify(context: Context, number: int) -> StepResult:
 
 def confirmed_uploads(context: Context, bundle: StoredBundle) -> list[HeardUpload]:
     """Uploads read back whole that have enough confirmations now."""
-    deep = epoch_config(context, bundle.epoch).parameters.confirmations
+    deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
     found = []
     for heard in heard_uploads(context, bundle):
         if heard.state == "verified":
@@ -164,7 +165,7 @@ def _is_to_be_completed(
     Missing: the header never left, or was lost. Confirmed and not readable: its chunks were. Pending: who knows; it
     may be on its way in health, so we wait longest. Where another upload is verified nothing is sent for this one.
     """
-    config = epoch_config(context, bundle.epoch)
+    config = context.cut_points.epoch_config(bundle.epoch)
     stage_ms, now_ms = config.parameters.upload_stage_ms, context.clock.now_ms()
     verified = heard.state == "verified"
     if heard.state == "refused" or (is_there and not verified) or status.state == "unknown":
@@ -174,18 +175,13 @@ def _is_to_be_completed(
     if status.state == "confirmed" and (not heard.tries or heard.state == "unreadable"):
         return False  # not looked at yet; or its bytes are all there
     helpers = [m for m in config.committee if m != heard.announcement.signer]
-    place = helpers.index(context.address) + 1 if context.address in helpers else 0
+    place = helpers.index(context.identity.address) + 1 if context.identity.address in helpers else 0
     wait_ms = stage_ms // (2 if status.state == "pending" else 4)
-    if context.address == heard.announcement.signer and status.state == "confirmed":
+    if context.identity.address == heard.announcement.signer and status.state == "confirmed":
         wait_ms = 0
     if now_ms < heard.heard_ms + wait_ms + place * stage_ms // (4 * len(config.committee)):
         return False
-    key = f"complete/{heard.announcement.storage_id.hex()}"
-    with context.lock:
-        if context.in_flight.get(key, 0) > now_ms:
-            return False
-        context.in_flight[key] = now_ms + stage_ms // 4
-    return True
+    return context.noticed.once_per(stage_ms // 4, f"complete/{heard.announcement.storage_id.hex()}")
 
 
 def _complete(context: Context, bundle: StoredBundle, heard: HeardUpload) -> HeardUpload:
@@ -217,11 +213,9 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
     the upload given up, and our turn comes again.
     """
     now_ms = context.clock.now_ms()
-    with context.lock:
-        if context.in_flight.get(f"announce/{bundle.number}", 0) > now_ms:
-            return
-        context.in_flight[f"announce/{bundle.number}"] = now_ms + ANNOUNCE_AGAIN_MS
-    if context.voting_key is None:
+    if not context.noticed.once_per(ANNOUNCE_AGAIN_MS, f"announce/{bundle.number}"):
+        return
+    if context.identity.voting_key is None:
         return
     for own in context.store.bundles.load_uploads(bundle.number):
         if own.state == "dropped":

@@ -18,7 +18,7 @@ LOOK_MS = 5_000
 """How long an answer holds: it is asked for at every look at every instance."""
 
 
-class Hindrance:
+class VotingBlock:
     """Why no vote may be cast now; "" if nothing is in the way. Thread-safe, cheap, logs each change once."""
 
     def __init__(self, database: Database, clock: Clock, data_dir: Path, disk_floor: str = "") -> None:

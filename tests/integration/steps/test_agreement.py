@@ -50,7 +50,8 @@ def test_a_worker_that_was_overtaken_saves_nothing_and_the_instance_goes_on(a_ne
             return stored
 
     rooms = ("due", "windows", "sets", "archive", "bundles", "reports", "chain", "retention")
-    slow.store = SimpleNamespace(instances=Overtaken(), **{room: getattr(slow.store, room) for room in rooms})
+    store: Any = SimpleNamespace(instances=Overtaken(), **{room: getattr(slow.store, room) for room in rooms})
+    member.context = replace(slow, store=store)
     network.run_to_held()
     assert overtaken
     assert any(r.name == "overtaken" for r in network.log if r.member == 1)

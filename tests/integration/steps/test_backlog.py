@@ -28,7 +28,6 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.steps.catchup import LAG_WINDOWS, behind
-from validator.steps.context import epoch_config, scope_of
 from validator.store.view import SqlView
 
 MakeNetwork = Callable[..., SmallNetwork]
@@ -111,7 +110,7 @@ def test_instances_beyond_the_oldest_wait_their_turn_and_say_so(a_network: MakeN
 
 def prune(member: Member) -> None:
     """From now on this member's sources know blocks, and the state of the epoch's first block, but no other state."""
-    first = epoch_config(member.context, 0)  # read while it was recent
+    first = member.context.cut_points.epoch_config(0)  # read while it was recent
     assert first.committee
 
     def fetch_state(block: Block) -> ChainState:
@@ -129,7 +128,7 @@ def prune(member: Member) -> None:
 def certify(network: SmallNetwork, holder: Member, instance: InstanceId, records: list[Record]) -> VoteQuorum:
     """A decision of everybody but the last member, with all that belongs to it, in one member's database."""
     context, clock = holder.context, network.clock
-    config = epoch_config(context, 0)
+    config = context.cut_points.epoch_config(0)
     root = set_root(make_entries(records))
     observations: dict[Digest, Observation] = {}
     for member in network.members[:-1]:
@@ -142,7 +141,7 @@ def certify(network: SmallNetwork, holder: Member, instance: InstanceId, records
         )
         observations[holder.store.instances.save_body(encode_observation(observation))] = observation
     outcome, kept = build_outcome(
-        instance, scope_of(context, instance), unite(records, {}), observations, 4, config.parameters, None
+        instance, context.cut_points.scope_of(instance), unite(records, {}), observations, 4, config.parameters, None
     )
     holder.store.sets.save_set(set_root(outcome.entries), kept)
     value = holder.store.instances.save_body(encode_outcome(outcome))
@@ -150,7 +149,7 @@ def certify(network: SmallNetwork, holder: Member, instance: InstanceId, records
         sign_statement(
             Statement(StatementKind.PRECOMMIT, config.digest, instance, 0, value, member.address),
             member.key,
-            context.signing,
+            context.identity.signing,
         )
         for member in network.members[:-1]
     ]

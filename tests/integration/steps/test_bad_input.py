@@ -62,7 +62,7 @@ class Attacked:
         self.app = create_app(
             self.service,
             self.member.key,
-            context.signing,
+            context.identity.signing,
             network_digest(context.network),
             PeerLimits(),
             on_refusal=lambda name, _sender: self._count(name),
@@ -87,7 +87,7 @@ class Attacked:
             "value": hash_body(b"v"),
             "signer": key.address,
         }
-        return sign_statement(Statement(kind, **{**values, **fields}), key, self.member.context.signing)
+        return sign_statement(Statement(kind, **{**values, **fields}), key, self.member.context.identity.signing)
 
     async def tell(self, gossip: Gossip, key: SigningKey | None = None) -> int:
         """Status of one request of the liar, or of whoever has the key."""
@@ -103,7 +103,7 @@ class Attacked:
         context, key = self.member.context, key or self.liar.key
         stamp = Stamp(key.address, 7, self.counter, self.network.clock.now_ms())
         asked = signing.request_digest(
-            stamp, path, self.member.address, body, network_digest(context.network), context.signing
+            stamp, path, self.member.address, body, network_digest(context.network), context.identity.signing
         )
         return {
             **dict(signing.write_stamp(stamp)),

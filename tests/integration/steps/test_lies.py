@@ -31,7 +31,6 @@ from validator.protocol.model import (
     StatementKind,
     Store,
 )
-from validator.steps.context import scope_of
 
 MakeNetwork = Callable[..., SmallNetwork]
 Proposed = tuple[Outcome, list[Record]]
@@ -54,7 +53,7 @@ class Stage:
     records: list[Record] = field(default_factory=list)
 
     def scope(self) -> Scope:
-        return scope_of(self.honest[0].context, self.network.window())
+        return self.honest[0].context.cut_points.scope_of(self.network.window())
 
     def build(self, records: Sequence[Record] | None = None, scope: Scope | None = None) -> Proposed:
         """What an honest leader would propose, of these messages."""
@@ -85,7 +84,7 @@ class Stage:
             digest,
             self.leader.address,
         )
-        signed = sign_statement(statement, self.leader.key, self.leader.context.signing)
+        signed = sign_statement(statement, self.leader.key, self.leader.context.identity.signing)
         for member in self.honest:
             member.service.receive(self.leader.address, Gossip(statements=(signed,), bodies=(body,)))
 

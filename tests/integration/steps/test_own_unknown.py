@@ -48,7 +48,7 @@ def statement_of(
     network: SmallNetwork, member: Member, kind: StatementKind, value: Digest = ELSEWHERE, round_: int = 0
 ) -> Statement:
     unsigned = Statement(kind, network.committee_digest(), network.window(), round_, value, member.address)
-    return sign_statement(unsigned, member.key, member.context.signing)
+    return sign_statement(unsigned, member.key, member.context.identity.signing)
 
 
 def quorum_with(network: SmallNetwork, member: Member, kind: StatementKind, round_: int = 0) -> VoteQuorum:

@@ -34,7 +34,8 @@ from validator.protocol.model import (
 )
 from validator.steps import attest, reconcile, serve, settle
 from validator.steps.announced import announce, tags_of
-from validator.steps.context import Context, require_bundle
+from validator.steps.context import Context
+from validator.steps.cut_points import require_bundle
 from validator.steps.late import load_outcome
 from validator.steps.verify import confirmed_uploads
 
@@ -96,7 +97,7 @@ def ends_follow_canonical_bytes(a_network: MakeNetwork, bug: Bug) -> None:
         network.world.publish(offset_ms, b'{"same":"%s"}' % (b"a" * 3_000))
     with bug():
         network.run_to_held(1)
-    first = require_bundle(network.members[0].context, 0)
+    first = require_bundle(network.members[0].context.store, 0)
     assert (first.first_ms, first.last_ms) == (network.window(0).number, network.window(0).number)
 
 
@@ -132,7 +133,7 @@ def every_upload_that_was_read_back_is_attested(a_network: MakeNetwork, bug: Bug
 
 
 def upload_again(member: Member) -> None:
-    bundle = require_bundle(member.context, 0)
+    bundle = require_bundle(member.context.store, 0)
     prepared = member.storage.prepare(Path(bundle.path), tags_of(member.context, bundle))
     member.storage.post(prepared)
     member.storage.seed(prepared, Path(bundle.path))

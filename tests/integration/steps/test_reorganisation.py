@@ -11,7 +11,6 @@ from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, START_S, WorldChain, some_parameters
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Block, Digest
-from validator.steps.context import epoch_config
 from validator.steps.reorganisation import LOOK_MS, compare_blocks
 
 MakeNetwork = Callable[..., SmallNetwork]
@@ -62,7 +61,7 @@ def test_what_was_agreed_by_a_block_that_is_gone_stays_and_is_named(
     assert member.outcome(instance) == agreed
     assert member.rows("SELECT bytes FROM journal ORDER BY id")[: len(journal)] == journal
     assert (str(instance) in " ".join(signed for _, _, signed in member.rows(FOUND))) is True
-    assert epoch_config(member.another_context(), 0).digest == digest
+    assert member.another_context().cut_points.epoch_config(0).digest == digest
     said = capsys.readouterr().out
     assert said.count("chain.reorganised") == sum(len(m.rows(FOUND)) for m in network.members)
     assert f"window:{instance.number}" in said
@@ -79,7 +78,7 @@ def test_an_epoch_in_which_nothing_was_said_takes_its_committee_from_the_chain_a
     network.clock.at_ms += LOOK_MS
     compare_blocks(member.context)
     network.clock.at_ms += LOOK_MS
-    assert epoch_config(member.context, 0).digest != before
+    assert member.context.cut_points.epoch_config(0).digest != before
     assert member.rows("SELECT 1 FROM epoch_blocks") == []
 
 

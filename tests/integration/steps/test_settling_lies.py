@@ -27,7 +27,8 @@ from validator.steps import verify
 from validator.steps.announced import heard_uploads, tags_of
 from validator.steps.attest import packed_signatures, valid_signatures
 from validator.steps.child import ReaderFailed, verify_in_child
-from validator.steps.context import Context, bind_wallets, epoch_config
+from validator.steps.context import Context
+from validator.steps.cut_points import bind_wallets
 from validator.steps.seal import bundle_records, upload_subject
 from validator.steps.serve import Service
 
@@ -51,7 +52,7 @@ def never_run(monkeypatch: pytest.MonkeyPatch, member: Member, *tasks: str) -> N
         run = small_network.TASKS[task]
 
         def skip(context: Context, key: str, *rest: int, run: Callable[..., StepResult] = run) -> StepResult:
-            if context.address == member.address:
+            if context.identity.address == member.address:
                 return StepResult("skipped", "left to others")
             return run(context, key, *rest)
 
@@ -89,7 +90,7 @@ def test_what_an_older_release_kept_is_not_packed(a_network: MakeNetwork) -> Non
     with member.database.write() as connection:
         connection.exec_driver_sql("DELETE FROM attestations")
     member.store.reports.save_attestation(old)
-    config = epoch_config(member.context, 0)
+    config = member.context.cut_points.epoch_config(0)
     assert valid_signatures(member.context, config, draft) == {}
     network.run_to_final()
     signatures = valid_signatures(member.context, config, draft)
@@ -158,9 +159,9 @@ def test_a_committee_stays_where_nobody_offers_itself(a_network: MakeNetwork) ->
     network = two_epochs(a_network, lambda n: tuple(replace(node, validator_url=None) for node in n.world.nodes))
     network.run_to_final()
     assert network.world.reports[0].next_committee == network.world.members
-    assert network.world.reports[0].next_config_digest == epoch_config(network.members[0].context, 1).digest
+    assert network.world.reports[0].next_config_digest == network.members[0].context.cut_points.epoch_config(1).digest
     urls = {node.address: node.validator_url for node in network.world.nodes if node.validator_url}
-    assert epoch_config(network.members[0].context, 1).urls == urls, "members are reached where they were"
+    assert network.members[0].context.cut_points.epoch_config(1).urls == urls, "members are reached where they were"
 
 
 # --- uploads ----------------------------------------------------------------------------------------
@@ -188,7 +189,9 @@ def sealed(network: SmallNetwork, member: Member) -> StoredBundle:
 def a_lie(liar: Member, bundle: StoredBundle, number: int = 1, **changed: Any) -> UploadAnnouncement:
     """The liar announces, with all that belongs to it, an upload of a file that nobody has and that it never posts."""
     assert bundle.root is not None
-    tags = bundle_tags(decode_manifest(bundle.manifest).header, bundle.root, liar.context.signing, bundle.end_ms)
+    tags = bundle_tags(
+        decode_manifest(bundle.manifest).header, bundle.root, liar.context.identity.signing, bundle.end_ms
+    )
     header = a_header(liar.storage.owner, tags, 1_000, hash_body(b"nothing"), number).encode()
     upload = UploadAnnouncement(
         bundle.config_digest,
@@ -199,7 +202,7 @@ def a_lie(liar: Member, bundle: StoredBundle, number: int = 1, **changed: Any) -
         liar.address,
         header=header,
     )
-    return sign_upload(replace(upload, **changed), liar.key, liar.context.signing)
+    return sign_upload(replace(upload, **changed), liar.key, liar.context.identity.signing)
 
 
 def tell(network: SmallNetwork, liar: Member, *lies: UploadAnnouncement) -> None:
@@ -293,7 +296,7 @@ def test_a_file_with_other_certificates_is_made_again_to_complete_its_upload(a_n
         named = {signer for signer, _ in votes.signatures}
         other = next(m for m in network.members if m.address not in named)
         statement = Statement(votes.kind, votes.config_digest, votes.instance, votes.round, votes.value, other.address)
-        signed = sign_statement(statement, other.key, dead.context.signing)
+        signed = sign_statement(statement, other.key, dead.context.identity.signing)
         chosen = sorted([*votes.signatures[1:], (other.address, signed.signature)])
         return replace(certified, certificate=replace(votes, signatures=tuple(chosen)))
 
@@ -361,7 +364,7 @@ def test_the_turn_of_a_member_that_names_no_wallet_of_its_own_passes(a_network: 
         replace(node, arweave=wallets.get(node.address, node.arweave)) for node in network.world.nodes
     )
     for member in network.members:
-        member.context.states.clear()
+        member.restart()  # what it keeps of the chain in memory is from before
     network.world.publish(100, b'{"i":1}')
     network.run_to_final()
     assert network.world.reports[0].uploader == last.address, "a wallet that two name is nobody's"

@@ -12,6 +12,7 @@ from tests.fakes.small_network import DirectPeers, Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, START_S, WINDOW_MS, WorldChain, WorldSender, WorldStorage, some_parameters
 from validator.ports.chain import PreparedTransaction
 from validator.ports.peers import Gossip, HeldVotes
+from validator.ports.queue import NotYet
 from validator.ports.storage import PreparedUpload
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_observation, set_root
 from validator.protocol.codec.statement import encode_statement, sign_statement, sign_upload
@@ -35,9 +36,9 @@ from validator.protocol.model import (
 )
 from validator.steps import advance, catchup, submit
 from validator.steps.collect import CUT_OFF, collect_window
-from validator.steps.context import NotYet, block_for, epoch_config, state_at
 from validator.steps.late import collect_late
 from validator.steps.reorganisation import compare_blocks
+from validator.steps.statements import verify_gossip
 
 MakeNetwork = Callable[..., SmallNetwork]
 
@@ -128,9 +129,9 @@ def test_a_new_process_resumes_each_instance_once_and_again_when_it_may_vote_aga
     assert not resumes()
     alone.restart()
     assert [resumes(), resumes()] == [True, False]
-    alone.context.hindrance = lambda: "the disk"
+    alone.become(voting_block=lambda: "the disk")
     assert not resumes()
-    alone.context.hindrance = lambda: ""
+    alone.become(voting_block=lambda: "")
     assert resumes()
 
 
@@ -142,7 +143,9 @@ def test_an_observation_counts_for_nobody_but_its_observer(a_network: MakeNetwor
     copy = working_copy(first, instance)
     (own,) = [s for s in copy._observed() if s.signer == first.address]
     assert copy._load_observation(own) is not None
-    borrowed = sign_statement(replace(own, signer=second.address, signature=b""), second.key, first.context.signing)
+    borrowed = sign_statement(
+        replace(own, signer=second.address, signature=b""), second.key, first.context.identity.signing
+    )
     assert copy._load_observation(borrowed) is None
     other = working_copy(first, network.window())
     other.instance = InstanceId(InstanceKind.LATE, 0)
@@ -247,8 +250,8 @@ def test_a_block_and_its_state_are_kept_as_they_were_first_read(
 
     monkeypatch.setattr(WorldChain, "fetch_block_at", gone)
     monkeypatch.setattr(WorldChain, "fetch_state", gone)
-    block = block_for(context, network.window().number, some_parameters())
-    assert state_at(context, block).block == block
+    block = context.cut_points.block_for(network.window().number, some_parameters())
+    assert context.cut_points.state_at(block).block == block
 
 
 def forged(network: SmallNetwork, signer: Member, **changed: object) -> Statement:
@@ -270,13 +273,13 @@ def test_of_what_a_peer_answers_only_genuine_words_on_the_very_instance_are_take
     network = a_network(4)
     network.run_until(500)
     member, other = network.members[:2]
-    signing, config = member.context.signing, epoch_config(member.context, 0)
+    signing, config = member.context.identity.signing, member.context.cut_points.epoch_config(0)
     genuine = sign_statement(forged(network, other), other.key, signing)
     lie = replace(genuine, signature=a_key(5).sign(Digest(b"\x01" * 32)))
     foreign = sign_statement(forged(network, other, config_digest=Digest(b"\x06" * 32)), other.key, signing)
     elsewhere = sign_statement(forged(network, other, instance=network.window(1)), other.key, signing)
     told = Gossip(statements=(lie, foreign, elsewhere, genuine))
-    statements, _ = member.context.verify_gossip(config, told, network.window())
+    statements, _ = verify_gossip(member.context, config, told, network.window())
     assert statements == [genuine]
 
 
@@ -286,10 +289,10 @@ def test_a_quorum_that_a_peer_answers_is_verified(a_network: MakeNetwork) -> Non
     member = network.members[0]
     certificate = member.store.instances.load_certificate(network.window())
     assert certificate is not None
-    config = epoch_config(member.context, 0)
+    config = member.context.cut_points.epoch_config(0)
     few = replace(certificate, signatures=certificate.signatures[:2])
     other = replace(certificate, config_digest=Digest(b"\x06" * 32))
-    _, quorums = member.context.verify_gossip(config, Gossip(quorums=(few, other, certificate)), network.window())
+    _, quorums = verify_gossip(member.context, config, Gossip(quorums=(few, other, certificate)), network.window())
     assert quorums == [certificate]
 
 
@@ -326,7 +329,7 @@ def test_an_announcement_is_kept_only_if_all_of_it_is_a_members_and_this_bundles
         "tags": about(untagged),
     }
     announcement: UploadAnnouncement = replace(heard.announcement, **changes.get(lie, {}))  # type: ignore[arg-type]
-    announcement = sign_upload(announcement, key, member.context.signing)
+    announcement = sign_upload(announcement, key, member.context.identity.signing)
     if lie == "signature":
         announcement = replace(announcement, signature=a_key(5).sign(Digest(b"\x01" * 32)))
     member.service.receive(member.address, Gossip(uploads=(announcement,)))
@@ -411,7 +414,9 @@ def test_a_certificate_that_a_peer_gives_is_a_quorum_of_precommits_for_its_outco
     value = Digest(b"\x07" * 32) if lie == "body" else genuine.value
     said = [
         sign_statement(
-            forged(network, m, config_digest=config_digest, kind=kind, value=value), m.key, holder.context.signing
+            forged(network, m, config_digest=config_digest, kind=kind, value=value),
+            m.key,
+            holder.context.identity.signing,
         )
         for m in network.members[: 2 if lie == "few" else 3]
     ]

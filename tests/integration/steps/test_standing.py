@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_parameters
 from validator.protocol.model import InstanceId, InstanceKind
-from validator.steps.context import Context, Origin
+from validator.steps.context import Context
+from validator.steps.identity import Origin
 from validator.steps.standing import is_too_early, may_vote
 
 MakeNetwork = Callable[..., SmallNetwork]
@@ -25,8 +27,7 @@ def window(number: int) -> InstanceId:
 
 
 def begun(context: Context, created_s: int, config_count: int = 0) -> Context:
-    context.origin = Origin(created_s, config_count)
-    return context
+    return replace(context, identity=replace(context.identity, origin=Origin(created_s, config_count)))
 
 
 def test_a_fresh_database_votes_from_the_first_window_after_the_wait_on(a_network: MakeNetwork) -> None:
@@ -55,7 +56,7 @@ def test_under_a_config_count_that_was_raised_later_nothing_was_said_before(a_ne
 def test_a_member_with_a_fresh_database_holds_everything_and_says_nothing(a_network: MakeNetwork) -> None:
     network = a_network(4)
     fresh = network.members[0]
-    fresh.context.origin = Origin(GENESIS_S + 1, 0)
+    fresh.become(origin=Origin(GENESIS_S + 1, 0))
     network.world.publish(300, b"{}")
     network.run_to_held(1)
     network.run(lambda: all(m.is_final() for m in network.members[1:]))
@@ -77,7 +78,7 @@ def test_what_is_in_the_way_silences_a_member_until_it_is_gone(a_network: MakeNe
     network = a_network(4)
     full = network.members[0]
     reason = ["the disk"]
-    full.context.hindrance = lambda: reason[0]
+    full.become(voting_block=lambda: reason[0])
     network.run_to_held(0)
     assert voted(full) == set()
     reason[0] = ""
@@ -96,16 +97,16 @@ def test_a_member_that_is_silenced_in_the_middle_of_an_instance_never_contradict
         return "off" if 20 * number <= network.clock.now_ms() - cut_off_ms < 20 * number + 400 else ""
 
     for member in network.members:
-        member.context.hindrance = partial(silent, member.number)
+        member.become(voting_block=partial(silent, member.number))
     network.world.publish(300, b"{}")
     network.run_to_final()
     assert not any(m.rows("SELECT id FROM evidence") for m in network.members)
 
 
 def test_an_observer_never_votes(a_network: MakeNetwork) -> None:
-    context = a_network(1).members[0].context
-    assert may_vote(context, window(0))
-    context.may_vote = False
-    assert not may_vote(context, window(0))
-    context.may_vote, context.voting_key = True, None
-    assert not may_vote(context, window(0))
+    member = a_network(1).members[0]
+    assert may_vote(member.context, window(0))
+    member.become(may_vote=False)
+    assert not may_vote(member.context, window(0))
+    member.become(may_vote=True, voting_key=None)
+    assert not may_vote(member.context, window(0))

@@ -51,7 +51,7 @@ def own_observation(member: Member, instance: InstanceId) -> Observation:
 def signed(liar: Member, observation: Observation, config: Digest) -> tuple[Statement, bytes]:
     body = encode_observation(observation)
     statement = Statement(OBSERVATION, config, observation.instance, 0, hash_object(body), liar.address)
-    return sign_statement(statement, liar.key, liar.context.signing), body
+    return sign_statement(statement, liar.key, liar.context.identity.signing), body
 
 
 def split(network: SmallNetwork, liar: Member, instance: InstanceId, per_receiver: int) -> None:
@@ -125,7 +125,7 @@ def test_a_leader_that_needs_the_observation_of_such_a_member_names_one_and_the_
             assert stored is not None
             for s in stored.own:
                 if s.kind in (StatementKind.PREVOTE, StatementKind.PRECOMMIT) and s.value != NIL:
-                    vote = sign_statement(replace(s, signer=liar.address), liar.key, liar.context.signing)
+                    vote = sign_statement(replace(s, signer=liar.address), liar.key, liar.context.identity.signing)
                     for other in honest:
                         other.service.receive(liar.address, Gossip(statements=(vote,)))
         return all(m.store.instances.load_certificate(instance) is not None for m in honest)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_network
 from validator.ports.store import StoredWindow
 from validator.protocol.model import Window
+from validator.steps.cut_points import CutPoints
 from validator.steps.due import LEASE_MS, MAX_ROWS, MAX_WINDOWS, look_around, open_windows
+from validator.steps.noticed import Noticed
 
 GRACE_MS = 1_000
 
@@ -74,9 +76,11 @@ def context() -> Any:
     rows = Rows()
     clock = SimpleNamespace(at_ms=GENESIS_MS)
     clock.now_ms = lambda: clock.at_ms
-    store = SimpleNamespace(windows=rows, due=rows, bundles=rows, sets=rows)
+    store: Any = SimpleNamespace(windows=rows, due=rows, bundles=rows, sets=rows)
     network = some_network(epoch_windows=1_000)
-    return SimpleNamespace(network=network, clock=clock, store=store, tasks=Queue(), glanced=False, glanced_upto=None)
+    cut_points = CutPoints(network, clock, store, chain=cast(Any, None))
+    parts = {"cut_points": cut_points, "noticed": Noticed(clock)}
+    return SimpleNamespace(network=network, clock=clock, store=store, tasks=Queue(), **parts)
 
 
 def test_nothing_is_opened_before_the_first_window_begins(context: Any) -> None:

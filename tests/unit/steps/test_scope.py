@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.fakes.world import CONTRACTS, GENESIS_MS, some_network, some_parameters
 from validator.protocol.consensus.window import Budget
 from validator.protocol.model import MIB, Block, ChainState, Digest, Store
-from validator.steps.context import budgets_of, system_stream
+from validator.steps.cut_points import budgets_of, system_stream
 
 NETWORK = some_network()
 PARAMETERS = some_parameters(scope_floor=100, price_max=1 << 10, price_default=1 << 9, budget_windows=8)
