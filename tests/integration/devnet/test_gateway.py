@@ -17,8 +17,9 @@ import httpx
 import pytest
 
 from tests import paths
-from validator.devnet.gateway import Gateway, main
-from validator.devnet.weave import StoredData, Weave
+from validator.devnet.gateway.__main__ import main
+from validator.devnet.gateway.routes import Gateway
+from validator.devnet.gateway.weave import StoredData, Weave
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave import (

@@ -1,0 +1,102 @@
+"""The gateway as a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+
+from validator.devnet.gateway.faults import AbortableProtocol
+from validator.devnet.gateway.routes import Gateway
+from validator.devnet.gateway.weave import Weave
+
+
+def open_log(path: Path | None) -> Callable[..., None]:
+    """Function that writes one JSON line per event, or does nothing without a file."""
+    if path is None:
+        return lambda *_, **__: None
+    file: IO[str] = path.open("a", buffering=1)
+
+    def write(event: str, **fields: object) -> None:
+        file.write(json.dumps({"time_ms": time.time_ns() // 1_000_000, "event": event, **fields}) + "\n")
+
+    return write
+
+
+class LogHandler(logging.Handler):
+    """Sends what the server complains about to the log, since nothing else is printed."""
+
+    def __init__(self, log: Callable[..., None]) -> None:
+        super().__init__(logging.WARNING)
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.log("server", level=record.levelname, message=self.format(record))
+
+
+def write_port(path: Path, port: int) -> None:
+    """Write the port in one step, so that a reader sees all of it or nothing."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(f"{port}\n")
+    os.replace(partial, path)
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="validator.devnet.gateway", description="Arweave gateway for development.")
+    parser.add_argument("--port-file", type=Path, required=True, help="where to write the port once it listens")
+    parser.add_argument("--data", type=Path, required=True, help="folder for chunk data; made where it is missing")
+    parser.add_argument("--mine-ms", type=int, default=500, help="time between blocks; 0: mine on request only")
+    parser.add_argument("--log", type=Path, default=None, help="file for one JSON line per event")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: any free one")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until SIGTERM or SIGINT. Exit status 2 where a folder or the port can not be had."""
+    options = parse_arguments(arguments)
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer takes 40 ms
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        options.data.mkdir(parents=True, exist_ok=True)
+        log = open_log(options.log)
+        listener.bind(("127.0.0.1", options.port))
+        listener.listen(128)
+        logging.getLogger("uvicorn").addHandler(LogHandler(log))
+        gateway = Gateway(Weave(options.data), log, options.mine_ms)
+        config = uvicorn.Config(
+            gateway.build_app(),
+            http=AbortableProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=1,
+        )
+        write_port(options.port_file, listener.getsockname()[1])
+    except OSError as error:
+        sys.stderr.write(f"gateway: {error}\n")
+        return 2
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the server raises the signal again when it has ended
+    sys.exit(main(sys.argv[1:]))

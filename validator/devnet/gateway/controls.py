@@ -1,0 +1,98 @@
+"""Controls below /devnet: what the real network lacks.
+
+POST   /devnet/mint/{address}/{winston}   fund a wallet; answers the new balance
+POST   /devnet/mine/{blocks}              mine now
+POST   /devnet/drop/{id}                  forget a pending transaction
+POST   /devnet/forget/{id}/{offset}       lose the chunk with that byte
+GET    /devnet/stats                      headers paid per Bundle-Root and owner, balances, transactions
+POST   /devnet/faults                     add a rule (``faults.Fault``); DELETE removes all; GET lists those left
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from validator.devnet.gateway.faults import Fault, decode_fault
+from validator.devnet.gateway.requests import parse_address, parse_id, parse_integer, read_body
+from validator.devnet.gateway.weave import Weave
+from validator.protocol.codec import arweave
+from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.errors import MalformedInput
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_MINT_WINSTON = 10**24
+MAX_MINED_AT_ONCE = 1000
+
+
+class Controls:
+    """The routes of tests and of the conductor."""
+
+    def __init__(
+        self, weave: Weave, faults: list[Fault], mine_block: Callable[[], None], log: Callable[..., None]
+    ) -> None:
+        self.weave = weave
+        self.faults = faults
+        self.mine_block = mine_block
+        self.log = log
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/devnet/mint/{address}/{winston}", self.mint, methods=["POST"]),
+            Route("/devnet/mine/{blocks}", self.mine, methods=["POST"]),
+            Route("/devnet/drop/{id}", self.drop, methods=["POST"]),
+            Route("/devnet/forget/{id}/{offset}", self.forget, methods=["POST"]),
+            Route("/devnet/stats", self.get_stats),
+            Route("/devnet/faults", self.get_faults),
+            Route("/devnet/faults", self.add_fault, methods=["POST"]),
+            Route("/devnet/faults", self.clear_faults, methods=["DELETE"]),
+        ]
+
+    async def mint(self, request: Request) -> Response:
+        winston = parse_integer(request, "winston")
+        address = parse_address(request)
+        if winston > MAX_MINT_WINSTON or len(address) != arweave.ADDRESS_BYTES:
+            raise HTTPException(400, "Invalid address or amount.")
+        self.log("mint", address=encode_base64url(address), winston=str(winston))
+        return PlainTextResponse(str(self.weave.mint(address, winston)))
+
+    async def mine(self, request: Request) -> Response:
+        for _ in range(min(parse_integer(request, "blocks"), MAX_MINED_AT_ONCE)):
+            self.mine_block()
+        return PlainTextResponse(str(self.weave.tip.height))
+
+    async def drop(self, request: Request) -> Response:
+        entry = self.weave.entries.get(parse_id(request))
+        if entry is None or entry.height is not None:
+            return PlainTextResponse("Not pending.", 404)
+        self.weave.drop(entry.tx.id, "dropped")
+        return PlainTextResponse("OK")
+
+    async def forget(self, request: Request) -> Response:
+        entry = self.weave.entries.get(parse_id(request))
+        if entry is None or not self.weave.forget_chunk(entry, parse_integer(request, "offset")):
+            return PlainTextResponse("No such chunk.", 404)
+        return PlainTextResponse("OK")
+
+    async def get_stats(self, _: Request) -> Response:
+        return JSONResponse(self.weave.compute_stats())
+
+    async def get_faults(self, _: Request) -> Response:
+        return JSONResponse([asdict(rule) for rule in self.faults])
+
+    async def add_fault(self, request: Request) -> Response:
+        body = await read_body(request, MAX_BODY_BYTES)
+        try:
+            self.faults.append(decode_fault(arweave.decode_json_object(body, "fault", max_bytes=len(body) + 1)))
+        except MalformedInput as error:
+            return PlainTextResponse(str(error), 400)
+        return PlainTextResponse("OK")
+
+    async def clear_faults(self, _: Request) -> Response:
+        self.faults.clear()
+        return PlainTextResponse("OK")
