@@ -16,9 +16,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from tests.builders import a_key, a_message, a_stream_id
 from tests.conformance.streamr import read
@@ -212,10 +214,12 @@ def _fields_of(message: Message) -> dict[str, Any]:
             return value.hex()
         if isinstance(value, SignatureType | MessageType | ContentType | EncryptionType):
             return int(value)
-        return {name: plain(item) for name, item in value.items()} if isinstance(value, dict) else value
+        return fields(value) if isinstance(value, Struct) else value
 
-    fields: dict[str, Any] = plain(asdict(message))
-    return fields
+    def fields(struct: Struct) -> dict[str, Any]:
+        return {name: plain(value) for name, value in asdict(struct).items()}
+
+    return fields(message)
 
 
 def _leaves(size: int) -> list[bytes]:

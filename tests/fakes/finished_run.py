@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from tests.builders import GENESIS_MS, a_key, a_stream_id
 from tests.bundle_builder import CHAIN_ID, CONTEXT, CONTRACTS, MEMBERS, certify, make_entries, rows_of
 from tests.fakes.finished_chain import FIRST_BLOCK_S, LAG_S, FakeChain, block_at
@@ -221,7 +223,7 @@ def a_plan() -> Plan:
     true = published[0].message
     forged = [
         Published(sign_message(a_key(9), true), (GENESIS_MS + 700,), "wrong_signature"),
-        Published(replace(true, content=b'{"number":-1}'), (GENESIS_MS + 700,), "altered_content"),
+        Published(structs.replace(true, content=b'{"number":-1}'), (GENESIS_MS + 700,), "altered_content"),
         Published(a_publication(800, 91).message, (GENESIS_MS + 900,), "unknown_publisher"),
     ]
     sets: dict[InstanceId, list[Record]] = {place: [] for place in (*map(window, range(5)), late(0), late(1))}
@@ -262,10 +264,10 @@ def window_of(message: Message) -> InstanceId:
 
 def a_contract_signed(at_ms: int) -> Published:
     """A message of a contract's account, signed by somebody of whom only the contract can say whether he may."""
-    message = replace(
+    message = structs.replace(
         a_publication(at_ms, 30).message, publisher_id=CONTRACT, signature_type=SignatureType.ERC_1271, signature=b""
     )
-    signed = replace(message, signature=PUBLISHER.sign(make_record(message).signed_digest))
+    signed = structs.replace(message, signature=PUBLISHER.sign(make_record(message).signed_digest))
     return Published(signed, (GENESIS_MS + at_ms + 100, GENESIS_MS + at_ms + 140))
 
 

@@ -5,7 +5,6 @@ The message that a signer signs already names its publisher and signature type: 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec.structs import replace
 
 from validator.devnet.process import read_address, read_key
 from validator.protocol.codec.payload import SECP256R1_N, normalise_signature, signature_payload

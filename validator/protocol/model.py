@@ -3,6 +3,9 @@
 Bytes inside, hex at the edges; integers everywhere, no floats. Times are Unix milliseconds unless the
 name ends in ``_s``. Addresses are 20 raw bytes, digests 32. Everything here is immutable, so a value may
 be shared between threads and used as a dictionary key.
+
+What exists once a message is a msgspec ``Struct``, built in a tenth of the time of a frozen dataclass and, holding no
+cycle, no affair of the garbage collector; ``msgspec.structs.replace`` makes a changed copy.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag, StrEnum
 from typing import NewType
+
+from msgspec import Struct
 
 from validator.protocol.errors import InvariantError
 
@@ -112,22 +117,19 @@ class SignatureType(IntEnum):
     ARRAY_ETH = 32
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class MessageRef:
+class MessageRef(Struct, frozen=True, order=True, gc=False):
     timestamp_ms: int
     sequence_number: int
 
 
-@dataclass(frozen=True, slots=True)
-class NewGroupKey:
+class NewGroupKey(Struct, frozen=True, gc=False):
     """A rotated key. ``data`` is ciphertext; for ARRAY_ETH the UTF-8 of the wire text, with id ""."""
 
     id: str
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True, gc=False):
     """One Streamr message, every field as its publisher made it (reference/Streamr section 2).
 
     ``content`` holds the bytes exactly as signed. ``publisher_id`` is 20 bytes for address types, the raw
@@ -187,8 +189,7 @@ Identity = tuple[str, int, int, bytes]
 """(stream id, partition, timestamp_ms, signed digest): what makes two records one message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True, gc=False):
     """A message with what is computed from it once: canonical bytes, leaf hash, signed digest and size."""
 
     message: Message

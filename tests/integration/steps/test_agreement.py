@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.builders import a_key
 from tests.fakes.small_network import SmallNetwork
@@ -115,7 +116,7 @@ def test_what_one_broker_gets_after_the_cut_off_ends_in_exactly_one_late_set(a_n
 def test_a_variant_of_a_stored_message_that_comes_late_is_not_stored_again(a_network: MakeNetwork) -> None:
     network = a_network(parameters=two_bundles())
     record = network.world.publish(100, b'{"i":1}', signature_type=SignatureType.ECDSA_SECP256K1_EVM)
-    variant: Message = replace(
+    variant: Message = structs.replace(
         record.message, group_key_id="any", encryption_type=type(record.message.encryption_type)(1)
     )
     assert make_record(variant).identity == record.identity
@@ -163,7 +164,9 @@ WALLET = a_key(31).address
 def a_contract_message(network: SmallNetwork) -> Message:
     unsigned = network.world.publish(200, b'{"contract":1}', delays={}).message
     network.world.publishers.add((unsigned.stream_id, WALLET))
-    return sign_message(a_key(32), replace(unsigned, signature_type=SignatureType.ERC_1271, publisher_id=WALLET))
+    return sign_message(
+        a_key(32), structs.replace(unsigned, signature_type=SignatureType.ERC_1271, publisher_id=WALLET)
+    )
 
 
 @pytest.mark.parametrize(("believers", "included"), [(0, False), (1, False), (2, True), (3, True), (4, True)])

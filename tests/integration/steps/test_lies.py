@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from tests.builders import a_key
@@ -174,7 +175,7 @@ def message_of_another_window(stage: Stage) -> Proposed:
 
 def message_of_nobody(stage: Stage) -> Proposed:
     """A signature that does not hold: the set cannot be obtained, and the outcome stays unjudged."""
-    forged = replace(stage.records[0].message, content=b'{"forged":1}')
+    forged = structs.replace(stage.records[0].message, content=b'{"forged":1}')
     return stage.build([*stage.records, make_record(forged)])
 
 
@@ -232,7 +233,7 @@ def test_more_than_the_chain_funds_is_refused(a_network: MakeNetwork, logs: Logs
 def test_a_forged_variant_that_no_two_brokers_served_is_refused(a_network: MakeNetwork, logs: Logs) -> None:
     network = a_network(4)
     genuine = network.world.publish(50, b'{"evm":1}', signature_type=SignatureType.ECDSA_SECP256K1_EVM)
-    variant = make_record(replace(genuine.message, encryption_type=EncryptionType.AES, group_key_id="any"))
+    variant = make_record(structs.replace(genuine.message, encryption_type=EncryptionType.AES, group_key_id="any"))
     assert variant.identity == genuine.identity
     stage = a_stage(network)
     outcome, records = stage.build([variant, *stage.records])
@@ -263,7 +264,7 @@ def forge_pages(member: Member) -> None:
     def messages(sender: Any, root: Any, leaves: Any) -> list[bytes]:
         records = [r for r in member.store.sets.load_records(root) if r.leaf in set(leaves)]
         assert len(serve(sender, root, leaves)) == len(records)
-        return [make_record(replace(r.message, content=b"[]")).canonical for r in records]
+        return [make_record(structs.replace(r.message, content=b"[]")).canonical for r in records]
 
     member.service.messages = messages  # type: ignore[method-assign,assignment]
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import zstandard
+from msgspec.structs import replace
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import some_parameters

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_p256_message, a_stream_id
 from tests.plain_collecting import broker_shares, check_pulls, encode_sightings, union_of

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_record
 from tests.plain_collecting import check_pulls

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_record, a_stream_id
 from validator.ports.sources import Pull
@@ -50,7 +50,7 @@ def refusal(call: Callable[[], object]) -> Reason:
 def a_contract_record() -> Record:
     """Another key signs for a contract."""
     message = a_message(publisher_id=a_key(5).address)
-    return make_record(sign_message(a_key(6), replace(message, signature_type=SignatureType.ERC_1271)))
+    return make_record(sign_message(a_key(6), structs.replace(message, signature_type=SignatureType.ERC_1271)))
 
 
 # --- from brokers ---------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_a_key_that_signed_needs_no_contract() -> None:
 
 
 def test_another_content_than_the_signed_one_is_a_bad_signature() -> None:
-    forged = make_record(replace(a_message(), content=b"[]"))
+    forged = make_record(structs.replace(a_message(), content=b"[]"))
     assert refusal(lambda: judge(forged)) is Reason.BAD_SIGNATURE
 
 
@@ -174,7 +174,7 @@ def from_peer(items: list[bytes], **changed: Any) -> Checked:
         (a_record().canonical + b"\x00", Reason.MALFORMED),
         (bytes(LIMIT + 1), Reason.TOO_LARGE),
         (a_record(timestamp_ms=GENESIS_MS - 1).canonical, Reason.OUTSIDE_WINDOW),
-        (make_record(replace(a_message(), content=b"[]")).canonical, Reason.BAD_SIGNATURE),
+        (make_record(structs.replace(a_message(), content=b"[]")).canonical, Reason.BAD_SIGNATURE),
         (a_contract_record().canonical, Reason.BAD_SIGNATURE),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.builders import GENESIS_MS, a_key
 from tests.bundle_builder import CONTEXT, MEMBERS, certify
@@ -493,7 +494,7 @@ SETS = [
 
 def equivocate(plan: Plan) -> None:
     """The publisher signs a second content under one message id."""
-    twin = sign_message(a_key(1), replace(plan.published[1].message, content=b'{"number":4242}'))
+    twin = sign_message(a_key(1), structs.replace(plan.published[1].message, content=b'{"number":4242}'))
     add_message(Published(twin, plan.published[1].delivered_ms))(plan)
 
 
@@ -669,7 +670,7 @@ def store_the_lost_one(plan: Plan) -> None:
 def store_another_form(plan: Plan) -> None:
     """Fields that the signature does not cover are others."""
     true = plan.published[0].record
-    form = Published(replace(true.message, group_key_id="key-1"), ()).record
+    form = Published(structs.replace(true.message, group_key_id="key-1"), ()).record
     assert form.identity == true.identity
     plan.sets[window(0)] = [form if r == true else r for r in plan.sets[window(0)]]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from msgspec import structs
 
 from tests.builders import GENESIS_MS, a_key
 from tests.bundle_builder import MEMBERS, certify
@@ -123,13 +124,13 @@ def cut_an_entry(plan: Plan) -> None:
 
 
 def equivocate(plan: Plan) -> None:
-    twin = sign_message(PUBLISHER, replace(plan.published[1].message, content=b'{"number":4242}'))
+    twin = sign_message(PUBLISHER, structs.replace(plan.published[1].message, content=b'{"number":4242}'))
     add_message(Published(twin, plan.published[1].delivered_ms))(plan)
 
 
 def vary(plan: Plan) -> None:
     """A second form of one message, at one broker; the entry is marked."""
-    form = replace(plan.published[0].message, group_key_id="key-1")
+    form = structs.replace(plan.published[0].message, group_key_id="key-1")
     plan.published.append(Published(form, (GENESIS_MS + 650,)))
     in_entries(lambda e: replace(e, flags=Flag.VARIANTS) if e.stream_id == STREAMS[0] else e, window(0))(plan)
 

@@ -20,7 +20,6 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from validator.protocol.codec.conversion import compact_key_text, convert_exactly, normalise_stream_id
-from validator.protocol.codec.drafts import build_message, build_ref
 from validator.protocol.codec.limits import MAX_CONTENT_BYTES, MAX_NEW_KEY_BYTES
 from validator.protocol.codec.message_rules import check_message
 from validator.protocol.codec.payload import normalise_signature
@@ -29,6 +28,7 @@ from validator.protocol.model import (
     ContentType,
     EncryptionType,
     Message,
+    MessageRef,
     MessageType,
     NewGroupKey,
     Reason,
@@ -229,14 +229,14 @@ def _build(a: _Array32) -> Message:
         if exact is not None:
             content, key = exact
             signature_type = _LEGACY
-    message = build_message(
+    message = Message(
         normalise_stream_id(i.stream_id),
         i.partition,
         i.timestamp,
         i.sequence_number,
         read_address(i.publisher_id),
         i.msg_chain_id,
-        None if a.prev is None else build_ref(a.prev.timestamp, a.prev.sequence_number),
+        None if a.prev is None else MessageRef(a.prev.timestamp, a.prev.sequence_number),
         message_type,
         ContentType.JSON,
         encryption_type,

@@ -11,11 +11,11 @@ Beside it: ``limits`` (bounds of fields), ``conversion`` (arrays and what replac
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace
+
 from validator.protocol.codec import cbor
-from validator.protocol.codec.drafts import RecordDraft
 from validator.protocol.codec.heads import (
     CONTENT_TYPES,
     ENCRYPTION_TYPES,
@@ -124,10 +124,7 @@ def _encode(m: Message) -> bytes:
 def _record(message: Message, canonical: bytes) -> Record:
     payload = signature_payload(message)
     digest = digest_of_payload(message.signature_type, payload)
-    draft: Any = RecordDraft(message, canonical, hash_leaf(canonical), digest, len(payload))
-    draft.__class__ = Record
-    record: Record = draft
-    return record
+    return Record(message, canonical, hash_leaf(canonical), digest, len(payload))
 
 
 _FIELD_TYPES: tuple[tuple[str, type], ...] = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from validator.protocol.codec.drafts import build_message, build_ref
 from validator.protocol.codec.heads import (
     CONTENT_TYPES,
     ENCRYPTION_TYPES,
@@ -13,7 +12,7 @@ from validator.protocol.codec.heads import (
     SIGNATURE_TYPES,
 )
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
-from validator.protocol.model import Message, NewGroupKey
+from validator.protocol.model import Message, MessageRef, NewGroupKey
 
 
 def _read_head(data: bytes, at: int) -> tuple[int, int, int]:
@@ -77,7 +76,7 @@ def read_quickly(data: bytes) -> Message | None:
         if data[at] == _PAIR_BYTE:
             first, at = _read_integer(data, at + 1)
             second, at = _read_integer(data, at)
-            prev = build_ref(first, second)
+            prev = MessageRef(first, second)
         elif data[at] == _NULL_BYTE:
             at += 1
         else:
@@ -108,7 +107,7 @@ def read_quickly(data: bytes) -> Message | None:
         return None
     if at != len(data):
         return None
-    return build_message(
+    return Message(
         stream_id,
         partition,
         timestamp_ms,

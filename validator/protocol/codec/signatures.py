@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from enum import Enum
 from typing import Final, Literal
 
@@ -20,6 +19,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
+from msgspec.structs import replace
 
 from validator.protocol.codec.payload import digest_of_payload, normalise_signature, signature_payload, signed_digest
 from validator.protocol.codec.secp256k1 import SigningKey

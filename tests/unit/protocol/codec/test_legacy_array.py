@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.builders import CHAIN_ID, GENESIS_MS, a_key, a_message, a_stream_id
 from validator.protocol.codec.legacy_array import MAX_LINE_BYTES, read_legacy_array, write_legacy_array

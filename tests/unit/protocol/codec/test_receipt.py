@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests import paths
 from validator.protocol.codec.receipt import (
@@ -124,11 +125,11 @@ def test_only_a_plain_json_message_carries_a_receipt() -> None:
         BROKER, stream_id=SYSTEM, timestamp_ms=1, content=write_receipt(a_receipt()), msg_chain_id="a" * 20
     )
     assert receipt_of(message, 31337, QUERY_MANAGER) == a_receipt()
-    assert receipt_of(replace(message, encryption_type=EncryptionType.AES), 31337, QUERY_MANAGER) is None
-    assert receipt_of(replace(message, content_type=ContentType.BINARY), 31337, QUERY_MANAGER) is None
-    assert receipt_of(replace(message, publisher_id=CONSUMER.address), 31337, QUERY_MANAGER) is None
-    assert receipt_of(replace(message, publisher_id=b"\x02" + bytes(32)), 31337, QUERY_MANAGER) is None
-    assert receipt_of(replace(message, content=b"[]"), 31337, QUERY_MANAGER) is None
+    assert receipt_of(structs.replace(message, encryption_type=EncryptionType.AES), 31337, QUERY_MANAGER) is None
+    assert receipt_of(structs.replace(message, content_type=ContentType.BINARY), 31337, QUERY_MANAGER) is None
+    assert receipt_of(structs.replace(message, publisher_id=CONSUMER.address), 31337, QUERY_MANAGER) is None
+    assert receipt_of(structs.replace(message, publisher_id=b"\x02" + bytes(32)), 31337, QUERY_MANAGER) is None
+    assert receipt_of(structs.replace(message, content=b"[]"), 31337, QUERY_MANAGER) is None
 
 
 def test_numbers_out_of_range_are_our_own_mistake() -> None:

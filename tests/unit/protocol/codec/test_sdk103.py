@@ -6,9 +6,8 @@ user id: the two are two publishers, as the registry and the signed text have it
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests import paths
 from validator.protocol.codec.message import decode_message, make_record

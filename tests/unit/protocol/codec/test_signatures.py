@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.builders import a_key, a_message, a_p256_message, a_record, an_ml_dsa_message
 from validator.protocol.codec.message import make_record

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.builders import CHAIN_ID, GENESIS_MS, a_message, a_record
 from validator.protocol.codec.message import make_record

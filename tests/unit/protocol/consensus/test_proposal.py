@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.builders import GENESIS_MS, a_key, a_p256_message, a_record, a_stream_id, some_records
 from validator.protocol.codec.message import make_record
@@ -229,7 +230,7 @@ def test_a_cut_entry_is_full_and_an_observer_of_what_was_cut_accepts_it() -> Non
 
 def test_flags_follow_variants_equivocations_and_observations() -> None:
     record = a_record(signature_type=SignatureType.ECDSA_SECP256K1_EVM)
-    variant = make_record(replace(record.message, encryption_type=EncryptionType.AES, group_key_id="any"))
+    variant = make_record(structs.replace(record.message, encryption_type=EncryptionType.AES, group_key_id="any"))
     other = a_record(signature_type=SignatureType.ECDSA_SECP256K1_EVM, content=b'"other"')
     seen = [an_observation(i, incomplete=(EMPTY_PART,)) for i in range(3)]
     case = a_case([record, variant, other], observations=seen)
@@ -306,7 +307,7 @@ def test_a_message_outside_the_window_or_with_an_identity_twice_is_no() -> None:
     behind = a_case([a_record(timestamp_ms=WINDOW.end_ms)])
     assert behind.validity() == no("a message lies outside the window")
     record = a_record(signature_type=SignatureType.ECDSA_SECP256K1_EVM)
-    variant = make_record(replace(record.message, encryption_type=EncryptionType.AES, group_key_id="any"))
+    variant = make_record(structs.replace(record.message, encryption_type=EncryptionType.AES, group_key_id="any"))
     both = sorted((record, variant), key=lambda r: r.order)
     case = a_case([record])
     outcome = rebuilt(case.outcome, [make_entry(PART, both), case.outcome.entries[1]])
@@ -314,7 +315,7 @@ def test_a_message_outside_the_window_or_with_an_identity_twice_is_no() -> None:
 
 
 def test_a_contract_signature_that_too_few_found_valid_is_no() -> None:
-    signed = make_record(replace(a_p256_message(), signature_type=SignatureType.ERC_1271, publisher_id=ONE))
+    signed = make_record(structs.replace(a_p256_message(), signature_type=SignatureType.ERC_1271, publisher_id=ONE))
     listing = [an_observation(i, erc1271=(signed.signed_digest,)) for i in range(2)]
     enough = a_case([signed], observations=[*listing, an_observation(2)])
     assert enough.records == (signed,)
@@ -483,7 +484,7 @@ def test_an_entry_marked_full_where_any_message_would_fit_is_no_whatever_was_obs
 
 def test_a_variant_that_ranks_worse_than_the_own_is_no_while_variants_are_asked() -> None:
     record = a_record(signature_type=SignatureType.ECDSA_SECP256K1_EVM)
-    variant = make_record(replace(record.message, encryption_type=EncryptionType.AES, group_key_id="any"))
+    variant = make_record(structs.replace(record.message, encryption_type=EncryptionType.AES, group_key_id="any"))
     case = a_case([record])
     assert case.acceptability(own=[variant], worse_variant=lambda _theirs, _ours: True).answer is Answer.NO
     assert case.acceptability(own=[variant], worse_variant=lambda _theirs, _ours: False) == YES
@@ -532,7 +533,7 @@ def test_a_broker_that_only_served_or_only_missed_has_a_share_and_one_that_did_n
 
 
 def test_one_contract_signature_too_few_found_valid_spoils_a_set_of_others() -> None:
-    signed = make_record(replace(a_p256_message(), signature_type=SignatureType.ERC_1271, publisher_id=ONE))
+    signed = make_record(structs.replace(a_p256_message(), signature_type=SignatureType.ERC_1271, publisher_id=ONE))
     case = a_case([a_record()])
     both = sorted([signed, *case.records], key=lambda r: r.order)
     outcome = rebuilt(case.outcome, [make_entry(PART, both), case.outcome.entries[1]])

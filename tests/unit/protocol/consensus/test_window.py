@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from tests.builders import GENESIS_MS, a_key, a_record, a_stream_id, some_records
 from validator.protocol.codec.message import make_record
@@ -33,7 +32,7 @@ PARAMETERS = ParameterSet(
 
 def a_variant(record: Record, group_key_id: str = "any") -> Record:
     """The same signed bytes with another field that the signature does not cover."""
-    return make_record(replace(record.message, encryption_type=EncryptionType.AES, group_key_id=group_key_id))
+    return make_record(structs.replace(record.message, encryption_type=EncryptionType.AES, group_key_id=group_key_id))
 
 
 # --- budgets --------------------------------------------------------------------------------------
