@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tasks.celery import app
 from tasks.running import run_step
-from validator.steps.collect import BUNDLE, CUT_OFF, HORIZON, collect_window
+from validator.steps.collect import collect_window
 from validator.steps.late import collect_late
+from validator.steps.pulling import BUNDLE, CUT_OFF, HORIZON
 
 
 @app.task(name="window.collect")

@@ -7,7 +7,7 @@ from tasks.running import run_step
 from validator.protocol.model import InstanceId
 from validator.steps.advance import advance
 from validator.steps.catchup import KEY, TASK, catch_up
-from validator.steps.due import look_around
+from validator.steps.dispatch import look_around
 from validator.steps.obtain import obtain
 
 

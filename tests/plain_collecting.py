@@ -13,14 +13,7 @@ from validator.protocol.codec.variants import Sighting
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.consensus.window import Union, unite
 from validator.protocol.model import Address, BrokerShare, Digest, Identity, Record, StreamPart
-from validator.steps.checking import (
-    Checked,
-    ContractCheck,
-    Permission,
-    Refused,
-    judge_record,
-    read_record,
-)
+from validator.steps.checking import Checked, ContractCheck, Permission, Refused, judge_record, read_record
 
 
 def sightings_of(checked: Checked) -> dict[Digest, Sighting]:

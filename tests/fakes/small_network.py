@@ -59,19 +59,34 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.protocol.parameters import Network, ParameterSet
-from validator.steps import advance, attest, catchup, collect, due, late, mend, obtain, seal, submit, upload, verify
+from validator.steps import (
+    advance,
+    attest,
+    catchup,
+    chain_watch,
+    collect,
+    dispatch,
+    late,
+    mend,
+    obtain,
+    pulling,
+    seal,
+    submit,
+    upload,
+    verify,
+)
+from validator.steps.agreed import load_outcome
 from validator.steps.context import Context, make_context
 from validator.steps.identity import Identity
-from validator.steps.late import load_outcome
 from validator.steps.serve import Service
 from validator.store.database import Database, migrate, open_database
 from validator.store.segments import SegmentStore
 from validator.store.sql import SqlStore
 
 TASKS: dict[str, Callable[..., StepResult]] = {
-    "window.collect": lambda c, k: collect.collect_window(c, int(k), collect.CUT_OFF),
-    "window.collect.bundle": lambda c, k: collect.collect_window(c, int(k), collect.BUNDLE),
-    "window.collect.horizon": lambda c, k: collect.collect_window(c, int(k), collect.HORIZON),
+    "window.collect": lambda c, k: collect.collect_window(c, int(k), pulling.CUT_OFF),
+    "window.collect.bundle": lambda c, k: collect.collect_window(c, int(k), pulling.BUNDLE),
+    "window.collect.horizon": lambda c, k: collect.collect_window(c, int(k), pulling.HORIZON),
     "late.collect": lambda c, k: late.collect_late(c, int(k)),
     "round.advance": lambda c, k, *a: advance.advance(c, InstanceId.parse(k), *a),
     "round.catch_up": lambda c, k: catchup.catch_up(c),
@@ -425,9 +440,9 @@ class SmallNetwork:
             self.clock.at_ms = max(self.clock.at_ms, self._next_look)
             self._next_look = self.clock.at_ms + 500
             for member in present:
-                due.watch_head(member.context)
-                due.prefetch_states(member.context)
-                due.look_around(member.context)
+                chain_watch.watch_head(member.context)
+                chain_watch.prefetch_states(member.context)
+                dispatch.look_around(member.context)
             return
         entry = heappop(first[1].queue.entries)
         self.clock.at_ms = max(self.clock.at_ms + 1, entry[0])

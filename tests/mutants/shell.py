@@ -157,7 +157,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     *_steps(
-        "due",
+        "dispatch",
         (
             "if window.start_ms > now_ms or",
             "if window.start_ms >= now_ms or",
@@ -189,15 +189,36 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_DUE}::test_rows_that_are_due_are_queued_leased_and_come_again_unless_done",
         ),
         ("    look_for_damage(context, now_ms)\n", "", "damage is looked for", _ALONE),
+    ),
+    *_steps(
+        "chain_watch",
         (
             "    compare_blocks(context)\n",
             "",
             "stored cut points are compared with the chain",
             f"{_REORGANISATION}::test_windows_not_yet_observed_are_judged_by_the_block_that_is_there_now[1]",
         ),
+        (
+            "        differing = _differing(context, context.store.chain.load_cut_points(since_s, oldest_s, IN_TURN))",
+            "        differing = []",
+            "below a replaced block others are looked for",
+            f"{_SHELL}::test_below_a_replaced_block_others_are_looked_for_at_once",
+        ),
+        (
+            "noticed.cut_points_below_s = turn[-1].at_s if len(turn) == IN_TURN else None",
+            "noticed.cut_points_below_s = None",
+            "older cut points are compared in turn",
+            _BOUNDED,
+        ),
+        (
+            'if stored.observation is not None or stored.state != "open":\n                named',
+            "if False:\n                named",
+            "instances that were signed by a block that is gone are named",
+            _NAMED,
+        ),
     ),
     *_steps(
-        "collect",
+        "pulling",
         ("if context.clock.now_ms() < due_ms:", "if False:", "the own clock has passed the cut-off", _CUT_OFF),
         (" or heads[0].timestamp_s * 1000 < window.end_ms", "", "the chain has passed the window's end", _CUT_OFF),
         (
@@ -206,6 +227,9 @@ MUTANTS: tuple[Mutant, ...] = (
             "messages are checked at the window's own block",
             f"{_REORGANISATION}::test_windows_not_yet_observed_are_judged_by_the_block_that_is_there_now[1]",
         ),
+    ),
+    *_steps(
+        "collect",
         (
             "(part for part in parts if part not in answered)",
             "(part for part in parts if part in answered)",
@@ -213,8 +237,8 @@ MUTANTS: tuple[Mutant, ...] = (
             _NO_BROKER,
         ),
         (
-            "            if _freeze(context, window, observation, gathered):\n",
-            "            if _freeze(context, window, observation, gathered) or True:\n",
+            "        if _freeze(context, window, observation, gathered):\n",
+            "        if _freeze(context, window, observation, gathered) or True:\n",
             "etags are kept by who froze the set alone",
             f"{_STEPS}/test_interruption.py::test_what_a_slower_worker_saw_beyond_the_frozen_set_is_pulled_again",
         ),
@@ -332,7 +356,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     *_steps(
-        "announced",
+        "uploads",
         (
             "    if announcement.config_digest != bundle.config_digest:\n",
             "    if False:\n",
@@ -485,33 +509,12 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     *_steps(
-        "seal",
+        "bundle_files",
         (
             'if hashlib.file_digest(held, "sha256").digest() == bundle.sha256:',
             "if True:",
             "a bundle's file is compared with what was sealed",
             f"{_DAMAGE}::test_a_bundle_file_is_written_again",
-        ),
-    ),
-    *_steps(
-        "reorganisation",
-        (
-            "        differing = _differing(context, context.store.chain.load_cut_points(since_s, oldest_s, IN_TURN))",
-            "        differing = []",
-            "below a replaced block others are looked for",
-            f"{_SHELL}::test_below_a_replaced_block_others_are_looked_for_at_once",
-        ),
-        (
-            "noticed.cut_points_below_s = turn[-1].at_s if len(turn) == IN_TURN else None",
-            "noticed.cut_points_below_s = None",
-            "older cut points are compared in turn",
-            _BOUNDED,
-        ),
-        (
-            'if stored.observation is not None or stored.state != "open":\n                named',
-            "if False:\n                named",
-            "instances that were signed by a block that is gone are named",
-            _NAMED,
         ),
     ),
 )

@@ -23,7 +23,7 @@ from validator.protocol.model import Address
 from validator.server import operator, peers
 from validator.server.listening import listener_config
 from validator.settings import Settings
-from validator.steps.due import prefetch_states, watch_head
+from validator.steps.chain_watch import prefetch_states, watch_head
 from validator.wiring import Node, share_metrics
 
 log = logs.get_logger(__name__)

@@ -4,12 +4,23 @@ A step reads top to bottom: load, decide (core), save, act. Every step is safe t
 it did is in the database, what it owes is a row in ``due`` with a wake time. Steps see the world through
 ``validator.ports`` only; ``Context`` carries the adapters. A step answers with a StepResult that Flower shows.
 
-    due      beat's task: opens windows, and queues every row whose wake time has passed
-    collect  window ended: pull, check, deduplicate; the own observation follows
-    advance  one instance: load, apply, save, speak
-    obtain   fetch a set or body that a statement names, by reconciliation
-    settle   after a decision: outcome held, identities stored, bundle boundary found, late instance opened
+Steps, all on one floor:
+    dispatch     beat's task: opens windows, and queues every row whose wake time has passed
+    collect      window ended: pull, check, deduplicate; the own observation follows
+    late         bundle's windows held: observe what came too late for them
+    advance      one instance: load, apply, save, speak
+    obtain       fetch a set or body that a statement names
     seal, upload, verify, attest, submit: the bundle's way to Arweave and the report's way to Polygon
+    catchup, mend, retention: take what was decided without us, obtain again what was damaged, delete what has served
+    serve        what the peers listener calls;  chain_watch: what the head watcher does
+
+Steps never import each other. What they share lies below, in small libraries (import-linter knows the layers):
+    pulling, uploads, settle                         a pull; announced uploads; after a decision
+    late_candidates, peer_sets, bundle_files, drafts, attestations
+    agreed, admission, records, statements, standing, pruned, gathering
+    context      what every step is given: the adapters, and the parts that keep something in memory
+    cut_points, asking, claims, noticed, identity    those parts, each with its own lock
+    checking, child, reconcile, spool                know nothing of a validator
 
 Decided against (docs/decisions): one long task per window (0005), and events between tasks (0006).
 """

@@ -79,10 +79,10 @@ from validator.protocol.model import (
 )
 from validator.protocol.parameters import ParameterSet
 from validator.steps.admission import Admits, admission_to, late_scope
-from validator.steps.collect import sightings_of
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle
-from validator.steps.late import behind_full_entry
+from validator.steps.late_candidates import behind_full_entry
+from validator.steps.pulling import sightings_of
 from validator.steps.records import load_records
 from validator.steps.settle import settle
 from validator.steps.standing import may_vote

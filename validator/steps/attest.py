@@ -12,16 +12,14 @@ from validator.ports.queue import StepResult
 from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.manifest import encode_ledger
-from validator.protocol.codec.report import decode_report, encode_report, pack_signatures, report_digest
-from validator.protocol.codec.secp256k1 import verify_signature
+from validator.protocol.codec.report import decode_report, encode_report, report_digest
 from validator.protocol.consensus.quorum import quorum
-from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import order_committee
-from validator.protocol.model import Address, Digest
+from validator.steps.attestations import valid_signatures
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle
-from validator.steps.seal import draft_report
-from validator.steps.verify import confirmed_uploads
+from validator.steps.drafts import draft_report
+from validator.steps.uploads import confirmed_uploads
 
 log = get_logger(__name__)
 
@@ -60,34 +58,6 @@ def attest(context: Context, number: int) -> StepResult:
         _schedule_turn(context, bundle, config)
         return StepResult("attested", f"{len(attested)} of {len(known)} storage ids")
     return StepResult("signed", f"{len(own)} reports")
-
-
-def valid_signatures(context: Context, config: EpochConfig, stored: StoredReport) -> dict[Address, bytes]:
-    """Attestations by members whose signature over this very report is one that the contract accepts; any other that is
-    stored (an older release kept what it now refuses) counts as none."""
-    return signatures_over(context, config, stored.digest)
-
-
-def signatures_over(context: Context, config: EpochConfig, digest: Digest) -> dict[Address, bytes]:
-    """As ``valid_signatures``, of a report that need not be drafted."""
-    found: dict[Address, bytes] = {}
-    for attestation in context.store.reports.load_attestations(digest):
-        if attestation.signer not in config.committee:
-            continue
-        try:
-            verify_signature(digest, attestation.signature, attestation.signer)
-        except MalformedInput as error:
-            log.debug("attestation.refused", report=attestation.number, reason=str(error))
-            continue
-        found[attestation.signer] = attestation.signature
-    return found
-
-
-def packed_signatures(config: EpochConfig, signatures: dict[Address, bytes]) -> tuple[int, bytes]:
-    """Exactly a quorum of signatures as the contract takes them: bitmap and compact signatures in committee order."""
-    needed = quorum(len(config.committee))
-    chosen = {member: signatures[member] for member in [m for m in config.committee if m in signatures][:needed]}
-    return pack_signatures(config.committee, chosen)
 
 
 def transmit_subject(number: int) -> bytes:

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 from validator.log import get_logger
 from validator.ports.queue import StepResult
-from validator.ports.store import PRUNED
 from validator.protocol.codec.outcome import decode_outcome
 from validator.protocol.codec.statement import verify_quorum
 from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
 from validator.protocol.hashing import hash_object
-from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, StatementKind, VoteQuorum
+from validator.protocol.model import Address, InstanceId, InstanceKind, StatementKind, VoteQuorum
 from validator.steps.context import Context
 
 log = get_logger(__name__)
@@ -30,8 +29,6 @@ MAX_ASKED = 64
 """Instances asked for at once, the oldest first; the next look goes on from there."""
 AGAIN_MS = 5_000
 """Pause after a look that brought nothing."""
-PRUNED_MS = 30_000
-"""How often state that no source has is asked for again."""
 
 
 def look_behind(context: Context, now_ms: int) -> bool:
@@ -86,26 +83,6 @@ def catch_up(context: Context) -> StepResult:
         context.tasks.enqueue(TASK, KEY)
         return StepResult("caught up", f"{taken} of {asked} certificates")
     return StepResult("not yet", f"nobody has a certificate of {asked} overdue instances")
-
-
-def without_state(
-    context: Context, instance: InstanceId, config_digest: Digest, task: str, key: str, error: TransientError
-) -> StepResult:
-    """No source has the state that we would judge by: named as what the instance waits for, and left to others.
-
-    The instance is opened, so that its votes, and in the end its certificate, are taken.
-    """
-    now_ms = context.clock.now_ms()
-    if context.store.instances.create_instance(instance, config_digest, now_ms):
-        log.warning("state.pruned", instance=str(instance), reason=str(error))
-    context.store.instances.save_wait(instance, f"{PRUNED}: {error}")
-    context.store.due.postpone(task, key, now_ms + PRUNED_MS)
-    return StepResult("pruned", str(error))
-
-
-def is_pruned(error: TransientError) -> bool:
-    """Whether sources answered that they no longer have what was asked for."""
-    return error.fields.get("reason") == PRUNED
 
 
 def _members(context: Context, instance: InstanceId, now_ms: int) -> Sequence[Address]:

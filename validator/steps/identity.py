@@ -9,6 +9,9 @@ from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.model import Address
 
+NOBODY = Address(bytes(20))
+"""The observer in observations of a validator without a seat; nobody counts them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:

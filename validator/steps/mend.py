@@ -20,13 +20,13 @@ from validator.protocol.consensus.window import make_entries, unite
 from validator.protocol.errors import TransientError, ValidatorError
 from validator.protocol.hashing import EMPTY_ROOT
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Record, Root
-from validator.steps.collect import pull_again, sightings_of
+from validator.steps.agreed import require_outcome
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
-from validator.steps.late import require_outcome
-from validator.steps.obtain import fetch_set
+from validator.steps.late_candidates import keep_left_out
+from validator.steps.peer_sets import fetch_set
+from validator.steps.pulling import pull_again, sightings_of
 from validator.steps.records import load_records
-from validator.steps.settle import keep_left_out
 
 log = get_logger(__name__)
 

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from validator.log import get_logger
 from validator.ports.queue import NotYet, StepResult
 from validator.ports.store import StoredBundle
-from validator.protocol.codec.bundle_file import BundleFile, write_bundle
 from validator.protocol.codec.manifest import (
-    decode_ledger,
-    decode_manifest,
     encode_ledger,
     encode_manifest,
     manifest_root,
 )
-from validator.protocol.codec.outcome import set_root
-from validator.protocol.codec.receipt import Receipt
-from validator.protocol.errors import InvariantError, TransientError
 from validator.protocol.hashing import order_committee
 from validator.protocol.model import (
     NIL,
     Address,
     BundleHeader,
-    Certified,
-    ChainState,
-    Digest,
     InstanceId,
     InstanceKind,
-    Ledger,
     Manifest,
-    Outcome,
-    Record,
-    Report,
     Root,
-    StorageId,
 )
-from validator.protocol.settlement import build_report, bundle_receipts
+from validator.steps.agreed import load_certified
+from validator.steps.bundle_files import write_file
 from validator.steps.context import Context
-from validator.steps.cut_points import EpochConfig, require_bundle, system_stream
-from validator.steps.late import require_outcome
-from validator.steps.records import load_records
+from validator.steps.cut_points import EpochConfig, require_bundle
+from validator.steps.drafts import ledger_after
 
 log = get_logger(__name__)
 
@@ -89,39 +71,6 @@ def seal(context: Context, number: int) -> StepResult:
     schedule_upload(context, sealed)
     _let_next_follow(context, number)
     return StepResult("sealed", f"{file.rows} messages, {file.size} bytes")
-
-
-def require_file(context: Context, bundle: StoredBundle) -> Path:
-    """The file of a sealed bundle, whole; one that is gone or altered is written again.
-
-    Raises:
-        TransientError: the disk does not let us look or write, or a set is not here now.
-    """
-    path = Path(bundle.path)
-    try:
-        with path.open("rb") as held:
-            if hashlib.file_digest(held, "sha256").digest() == bundle.sha256:
-                return path
-            reason = "altered"
-    except FileNotFoundError:
-        reason = "gone"
-    except OSError as error:
-        raise TransientError(f"{path}: cannot read: {error.strerror}") from error
-    log.error("bundle.file_damaged", bundle=bundle.number, reason=reason)
-    file = write_file(context, path, decode_manifest(bundle.manifest))
-    if file.sha256 != bundle.sha256:  # another version of the library; roots and votes cover messages, never the file
-        context.store.bundles.save_file(bundle.number, file.size, file.sha256)
-    return path
-
-
-def write_file(context: Context, path: Path, manifest: Manifest) -> BundleFile:
-    """Write a bundle's file from what is held. Raises TransientError: the disk is full or refuses, or a set is not here
-    now."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return write_bundle(path, manifest, bundle_records(context, manifest))
-    except OSError as error:
-        raise TransientError(f"{path}: cannot write: {error.strerror or error}") from error
 
 
 def _let_next_follow(context: Context, number: int) -> None:
@@ -183,97 +132,4 @@ def build_manifest(context: Context, bundle: StoredBundle, config: EpochConfig) 
     )
 
 
-def load_certified(context: Context, instance: InstanceId) -> Certified:
-    """A decided outcome with its certificate. Raises NotYet."""
-    outcome = require_outcome(context, instance)
-    certificate = context.store.instances.load_certificate(instance)
-    assert certificate is not None  # a decision, once saved, stays
-    return Certified(outcome, certificate)
-
-
-def bundle_records(context: Context, manifest: Manifest) -> Iterator[tuple[InstanceId, Record]]:
-    """All records of a bundle in canonical order, each with the instance it belongs to."""
-    streams = []
-    for certified in (*manifest.windows, manifest.late):
-        records = load_records(context, set_root(certified.outcome.entries))
-        streams.append([(certified.outcome.instance, record) for record in records])
-    return heapq.merge(*streams, key=lambda item: item[1].order)
-
-
 # --- the report that follows -----------------------------------------------------------------------
-
-
-def ledger_after(context: Context, number: int) -> Ledger:
-    """The ledger that report ``number`` leaves, recomputed where no draft is stored; empty before the first."""
-    if number < 0:
-        return Ledger()
-    saved = context.store.reports.load_ledger(number)
-    if saved is not None:
-        return decode_ledger(saved)
-    bundle = require_bundle(context.store, number)
-    if bundle.root is None:
-        raise NotYet(f"bundle {number} is not sealed")
-    _, ledger = draft_report(context, bundle, StorageId(NIL), Address(bytes(20)))
-    return ledger
-
-
-def draft_report(
-    context: Context, bundle: StoredBundle, storage_id: StorageId, uploader: Address
-) -> tuple[Report, Ledger]:
-    """The report of a sealed bundle: a pure function of agreed data and chain state at ``B`` of its last window."""
-    config = context.cut_points.epoch_config(bundle.epoch)
-    ledger = ledger_after(context, bundle.number - 1)
-    windows = [
-        load_certified(context, InstanceId(InstanceKind.WINDOW, stored.window.start_ms)).outcome
-        for stored in context.store.windows.load_windows(bundle.first_ms, bundle.end_ms)
-    ]
-    late = load_certified(context, InstanceId(InstanceKind.LATE, bundle.number)).outcome
-    if bundle.root is None or bundle.previous_root is None:
-        raise InvariantError(f"bundle {bundle.number} has no root")
-    block = context.cut_points.block_for(bundle.last_ms, config.parameters)
-    state = context.cut_points.state_at(block)
-    receipts = _receipts(context, (*windows, late))
-    consumers = {r.consumer for r in receipts} | {c for c, _ in (ledger.cumulative or {})}
-    state = _with_consumers(context, state, sorted(consumers))
-    last = context.chain.fetch_last_report(block)
-    processed = range(0 if last is None else last.number + 1)
-    committee, digest = _next_epoch(context, bundle, config)
-    return build_report(
-        ledger,
-        BundleHeader(config.digest, bundle.number, bundle.previous_root, bundle.first_ms, bundle.last_ms),
-        bundle.root,
-        windows,
-        late,
-        receipts,
-        state,
-        processed,
-        config.parameters,
-        storage_id=storage_id,
-        uploader=uploader,
-        system_stream=system_stream(context.network),
-        next_committee=committee,
-        next_config_digest=digest,
-    )
-
-
-def _receipts(context: Context, outcomes: Sequence[Outcome]) -> tuple[Receipt, ...]:
-    records: list[Record] = []
-    system = system_stream(context.network)
-    for outcome in outcomes:
-        records += [r for r in load_records(context, set_root(outcome.entries)) if r.message.stream_id == system]
-    records.sort(key=lambda r: r.order)
-    return bundle_receipts(records, system, context.network.chain_id, context.network.contracts.query_manager)
-
-
-def _with_consumers(context: Context, state: ChainState, consumers: list[Address]) -> ChainState:
-    return replace(state, consumers=context.chain.fetch_consumer_balances(consumers, state.block))
-
-
-def _next_epoch(context: Context, bundle: StoredBundle, config: EpochConfig) -> tuple[tuple[Address, ...], Digest]:
-    """Committee and digest of the next epoch in an epoch's last report; the network's last repeats its own."""
-    if bundle.end_ms != config.epoch.end_ms:
-        return (), NIL
-    if config.epoch.last:
-        return config.committee, config.digest
-    following = context.cut_points.epoch_config(config.epoch.number + 1)
-    return following.committee, following.digest

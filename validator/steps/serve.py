@@ -46,12 +46,12 @@ from validator.protocol.model import (
 )
 from validator.protocol.parameters import PROTOCOL_VERSIONS
 from validator.steps.admission import CandidateCheck
-from validator.steps.announced import check_announcement
 from validator.steps.checking import check_canonical
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig
 from validator.steps.standing import is_too_early
 from validator.steps.statements import WITH_BODY, load_bodies, restore_agreement
+from validator.steps.uploads import check_announcement
 
 log = get_logger(__name__)
 

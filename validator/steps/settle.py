@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from validator.log import get_logger
 from validator.ports.queue import NotYet, StepResult
 from validator.ports.store import StoredBundle
-from validator.protocol.codec.outcome import decode_observation, decode_outcome, set_root
+from validator.protocol.codec.outcome import decode_outcome, set_root
 from validator.protocol.consensus.boundary import AgreedWindow, bundle_length
-from validator.protocol.errors import TransientError
-from validator.protocol.model import InstanceId, InstanceKind, Outcome, Record, VoteQuorum
-from validator.steps.collect import keep_late
+from validator.protocol.model import InstanceId, InstanceKind, Outcome, VoteQuorum
+from validator.steps.agreed import require_outcome
 from validator.steps.context import Context
-from validator.steps.late import require_outcome
+from validator.steps.late_candidates import keep_left_out
 from validator.steps.records import load_records
 
 log = get_logger(__name__)
@@ -106,30 +103,3 @@ def _hold(context: Context, instance: InstanceId, certificate: VoteQuorum) -> Ou
         context.asking.fetch_soon(instance, "value", certificate.value, sources)
         return None
     return outcome
-
-
-def keep_left_out(context: Context, instance: InstanceId, records: Sequence[Record]) -> None:
-    """What we observed and the outcome does not hold is a candidate for the late set.
-
-    Of a set that is damaged this is done when it has been obtained again; meanwhile later pulls ask brokers for the
-    whole window once more, for it may never be.
-    """
-    stored = context.store.windows.load_window(instance.number)
-    if stored is None or stored.observation is None:
-        return
-    body = context.store.instances.load_body(stored.observation)
-    if body is None:
-        return
-    observed = decode_observation(body).set_root
-    try:
-        seen = load_records(context, observed)
-    except TransientError:
-        if context.store.sets.has_set(observed):
-            raise
-        context.store.windows.forget_etags(instance.number)
-        return
-    held = {r.identity for r in records}
-    left = [r for r in seen if r.identity not in held]
-    if left:
-        log.info("window.left_out", window=instance.number, messages=len(left))
-        keep_late(context, left)

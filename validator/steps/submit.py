@@ -30,7 +30,7 @@ from validator.protocol.codec.report import decode_report
 from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import StorageId
-from validator.steps.attest import packed_signatures, valid_signatures
+from validator.steps.attestations import packed_signatures, valid_signatures
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
 

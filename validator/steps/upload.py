@@ -19,11 +19,12 @@ from validator.ports.store import HeardUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.report import report_digest
 from validator.protocol.consensus.quorum import one_honest
-from validator.steps.announced import announce, heard_uploads, tags_of
-from validator.steps.attest import signatures_over
+from validator.steps.attestations import signatures_over
+from validator.steps.bundle_files import require_file
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
-from validator.steps.seal import draft_report, require_file
+from validator.steps.drafts import draft_report
+from validator.steps.uploads import announce, heard_uploads, tags_of
 
 log = get_logger(__name__)
 

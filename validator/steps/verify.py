@@ -25,10 +25,10 @@ from validator.ports.store import HeardUpload, StoredBundle
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
-from validator.steps.announced import announce, check_announcement, file_for, heard_uploads
 from validator.steps.child import ReaderFailed, verify_in_child
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
+from validator.steps.uploads import announce, check_announcement, file_for, heard_uploads
 
 log = get_logger(__name__)
 
@@ -74,18 +74,6 @@ def verify(context: Context, number: int) -> StepResult:
         context.store.due.postpone(task, key, context.clock.now_ms() + 5 * LOOK_MS)
         return StepResult("verified", "; ".join(details))
     return StepResult("not yet", "; ".join(details) or "nothing announced")
-
-
-def confirmed_uploads(context: Context, bundle: StoredBundle) -> list[HeardUpload]:
-    """Uploads read back whole that have enough confirmations now."""
-    deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
-    found = []
-    for heard in heard_uploads(context, bundle):
-        if heard.state == "verified":
-            status = context.storage.fetch_status(heard.announcement.storage_id)
-            if status.state == "confirmed" and status.confirmations >= deep:
-                found.append(heard)
-    return found
 
 
 # --- reading back -------------------------------------------------------------------------------------

@@ -33,11 +33,10 @@ from validator.protocol.model import (
     SignatureType,
 )
 from validator.steps import attest, reconcile, serve, settle
-from validator.steps.announced import announce, tags_of
+from validator.steps.agreed import load_outcome
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
-from validator.steps.late import load_outcome
-from validator.steps.verify import confirmed_uploads
+from validator.steps.uploads import announce, confirmed_uploads, tags_of
 
 MakeNetwork = Callable[..., SmallNetwork]
 Bug = Callable[[], AbstractContextManager[None]]

@@ -11,7 +11,8 @@ from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, START_S, WorldChain, some_parameters
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Block, Digest
-from validator.steps.reorganisation import LOOK_MS, compare_blocks
+from validator.steps.chain_watch import compare_blocks
+from validator.steps.verify import LOOK_MS
 
 MakeNetwork = Callable[..., SmallNetwork]
 FOUND = "SELECT number, depth, signed FROM reorganisations ORDER BY at_s"

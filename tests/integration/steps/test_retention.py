@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, some_parameters
-from validator.steps.late import load_outcome
+from validator.steps.agreed import load_outcome
 from validator.steps.retention import HOUR_MS, WEEK_MS, epoch_cut_points, sweep
 
 MakeNetwork = Callable[..., SmallNetwork]

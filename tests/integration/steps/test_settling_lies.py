@@ -24,13 +24,14 @@ from validator.protocol.codec.statement import sign_statement, sign_upload
 from validator.protocol.hashing import hash_body, order_committee
 from validator.protocol.model import Address, Certified, Manifest, Node, Root, Statement, StorageId, UploadAnnouncement
 from validator.steps import verify
-from validator.steps.announced import heard_uploads, tags_of
-from validator.steps.attest import packed_signatures, valid_signatures
+from validator.steps.attestations import packed_signatures, valid_signatures
+from validator.steps.bundle_files import bundle_records
 from validator.steps.child import ReaderFailed, verify_in_child
 from validator.steps.context import Context
 from validator.steps.cut_points import bind_wallets
-from validator.steps.seal import bundle_records, upload_subject
+from validator.steps.seal import upload_subject
 from validator.steps.serve import Service
+from validator.steps.uploads import heard_uploads, tags_of
 
 MakeNetwork = Callable[..., SmallNetwork]
 

@@ -35,9 +35,10 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.steps import advance, catchup, submit
-from validator.steps.collect import CUT_OFF, collect_window
+from validator.steps.chain_watch import compare_blocks
+from validator.steps.collect import collect_window
 from validator.steps.late import collect_late
-from validator.steps.reorganisation import compare_blocks
+from validator.steps.pulling import CUT_OFF
 from validator.steps.statements import verify_gossip
 
 MakeNetwork = Callable[..., SmallNetwork]

@@ -13,7 +13,7 @@ from tests.mutants.planting import Mutant, Unplantable, check, locate, planted
 from tests.mutants.session import ROOT
 from tests.mutants.shell import MUTANTS
 from validator.protocol.errors import TransientError
-from validator.steps import catchup
+from validator.steps import pruned
 
 
 @cache
@@ -34,11 +34,11 @@ def test_no_mistake_is_listed_twice() -> None:
     assert len({m.claim for m in MUTANTS}) == len(MUTANTS)
 
 
-A_MUTANT = Mutant("validator.steps.catchup", "return error.fields.get(", "return not error.fields.get(", "a claim", "t")
+A_MUTANT = Mutant("validator.steps.pruned", "return error.fields.get(", "return not error.fields.get(", "a claim", "t")
 
 
 def test_a_planted_mistake_is_there_for_everybody_and_then_gone() -> None:
-    known = catchup.is_pruned
+    known = pruned.is_pruned
     error = TransientError("x", reason="pruned")
     assert known(error)
     with planted(A_MUTANT):
@@ -52,7 +52,7 @@ def test_a_planted_mistake_is_there_for_everybody_and_then_gone() -> None:
     [
         ({"old": "no such text"}, "0 times"),
         ({"old": "context"}, "times"),
-        ({"old": "LAG_WINDOWS = 2"}, "no function"),
+        ({"old": "PRUNED_MS = 30_000"}, "no function"),
         ({"new": "return )("}, "no code"),
         ({"new": "return error.fields.get("}, "changes nothing"),
     ],

@@ -11,7 +11,7 @@ from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_network
 from validator.ports.store import StoredWindow
 from validator.protocol.model import Window
 from validator.steps.cut_points import CutPoints
-from validator.steps.due import LEASE_MS, MAX_ROWS, MAX_WINDOWS, look_around, open_windows
+from validator.steps.dispatch import LEASE_MS, MAX_ROWS, MAX_WINDOWS, look_around, open_windows
 from validator.steps.noticed import Noticed
 
 GRACE_MS = 1_000

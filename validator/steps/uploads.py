@@ -4,7 +4,7 @@ One function, ``check_announcement``, says what an announcement must be, at the 
 older release kept and this one would not is as if it had never been heard.
 
 Whose upload it is follows from the chain, never from who spoke first: from the wallet that signed the transaction to
-the member that it belongs to (context.bind_wallets). So all drafts name the same uploader: one report per storage id.
+the member that it belongs to (``bind_wallets``). So all drafts name the same uploader: one report per storage id.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import sha256
 from validator.protocol.model import BundleHeader, Certified, Digest, Manifest, StatementKind, UploadAnnouncement
+from validator.steps.bundle_files import require_file, write_file
 from validator.steps.context import Context
-from validator.steps.seal import require_file, write_file
 
 log = get_logger(__name__)
 
@@ -72,6 +72,18 @@ def heard_uploads(context: Context, bundle: StoredBundle) -> list[HeardUpload]:
             continue
         counting.append(heard)
     return counting
+
+
+def confirmed_uploads(context: Context, bundle: StoredBundle) -> list[HeardUpload]:
+    """Uploads read back whole that have enough confirmations now."""
+    deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
+    found = []
+    for heard in heard_uploads(context, bundle):
+        if heard.state == "verified":
+            status = context.storage.fetch_status(heard.announcement.storage_id)
+            if status.state == "confirmed" and status.confirmations >= deep:
+                found.append(heard)
+    return found
 
 
 def tags_of(context: Context, bundle: StoredBundle) -> tuple[tuple[str, str], ...]:

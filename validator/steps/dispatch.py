@@ -6,12 +6,11 @@ It finds in the database what is due, so whatever Redis, a worker or a lost mess
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports.queue import NotYet, StepResult
+from validator.ports.queue import StepResult
 from validator.steps.catchup import look_behind
-from validator.steps.collect import CUT_OFF, task_name
 from validator.steps.context import Context
 from validator.steps.mend import look_for_damage
-from validator.steps.reorganisation import compare_blocks
+from validator.steps.pulling import CUT_OFF, task_name
 
 log = get_logger(__name__)
 
@@ -52,23 +51,3 @@ def open_windows(context: Context, now_ms: int) -> int:
             if cut_off_ms - now_ms <= 60_000:
                 context.tasks.enqueue(task_name(CUT_OFF), str(window.start_ms), cut_off_ms)
     return opened
-
-
-def prefetch_states(context: Context) -> None:
-    """Chain state at ``B`` of the running window, read while it is recent, whether or not workers run."""
-    window = context.network.window_at(context.clock.now_ms())
-    if window is None:
-        return
-    try:
-        context.cut_points.state_at(
-            context.cut_points.block_for(window.start_ms, context.cut_points.window_epoch(window).parameters)
-        )
-    except NotYet:
-        return  # not finalised yet; the next look has it
-
-
-def watch_head(context: Context) -> None:
-    """The head watcher's look: newest block and newest finalised block, and whether stored cut points still stand."""
-    head, finalised = context.chain.fetch_head(), context.chain.fetch_finalised()
-    context.store.chain.save_head(head, finalised)
-    compare_blocks(context)

@@ -1,4 +1,6 @@
-"""Reorganisations deeper than what counts as final: found, named, and what was read at a block that is gone, read anew.
+"""The head watcher: newest blocks, coming states, and reorganisations deeper than what counts as final.
+
+Those are found and named, and what was read at a block that is gone is read anew.
 
 A cut point is stored when it is final, and everything is judged by it from then on. Where finality is a number of
 blocks the chain may still replace it. So the head watcher compares stored cut points with the chain's present hash at
@@ -16,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
+from validator.ports.queue import NotYet
 from validator.ports.store import CutPoint, Reorganisation
 from validator.protocol.model import Block
 from validator.steps.context import Context
@@ -26,6 +29,25 @@ LOOK_MS = 10_000
 IN_TURN = 15
 """Older cut points compared in one look, and so many at a time once one is found that differs."""
 MAX_NAMED = 20
+
+
+def watch_head(context: Context) -> None:
+    """The head watcher's look: newest block and newest finalised block, and whether stored cut points still stand."""
+    head, finalised = context.chain.fetch_head(), context.chain.fetch_finalised()
+    context.store.chain.save_head(head, finalised)
+    compare_blocks(context)
+
+
+def prefetch_states(context: Context) -> None:
+    """Chain state at ``B`` of the running window, read while it is recent, whether or not workers run."""
+    window = context.network.window_at(context.clock.now_ms())
+    if window is None:
+        return
+    try:
+        parameters = context.cut_points.window_epoch(window).parameters
+        context.cut_points.state_at(context.cut_points.block_for(window.start_ms, parameters))
+    except NotYet:
+        return  # not finalised yet; the next look has it
 
 
 def compare_blocks(context: Context) -> int:

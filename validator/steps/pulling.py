@@ -1,0 +1,181 @@
+"""Pulling a window from every live broker: what they serve now, checked at the window's block.
+
+After the cut-off at a recent block too, since a late message may be admitted by a later block; what is found then is a
+candidate of a late set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+from validator.log import get_logger
+from validator.ports.queue import NotYet, StepResult
+from validator.ports.sources import Broker, Pull, Streaming
+from validator.ports.store import StoredWindow
+from validator.protocol.codec import cbor
+from validator.protocol.codec.outcome import part_order
+from validator.protocol.codec.variants import Sighting
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.errors import TransientError
+from validator.protocol.model import (
+    Address,
+    ChainState,
+    Digest,
+    Reason,
+    Record,
+    StreamPart,
+    Window,
+)
+from validator.protocol.parameters import Epoch
+from validator.steps.admission import AtBlock, recent_block
+from validator.steps.context import Context
+from validator.steps.gathering import Gathering
+from validator.steps.late_candidates import keep_late
+from validator.steps.pruned import is_pruned
+
+log = get_logger(__name__)
+
+CUT_OFF = "cutoff"
+BUNDLE = "bundle"
+HORIZON = "horizon"
+PULL_DEADLINE_MS = 10_000
+PULL_SHARE = 20
+"""A long window's pull may take this part of its length, where that is more."""
+LATE_BATCH = 2_000
+
+
+def task_name(purpose: str) -> str:
+    """Tasks of the three pulls: window.collect, window.collect.bundle, window.collect.horizon."""
+    return "window.collect" if purpose == CUT_OFF else f"window.collect.{purpose}"
+
+
+@contextmanager
+def pulled(
+    context: Context, window: Window, epoch: Epoch, purpose: str
+) -> Iterator[tuple[ChainState, list[Pull], Gathering]]:
+    """Everything that brokers serve of a window now, checked at its block; after the cut-off, at a recent one too."""
+    parameters = epoch.parameters
+    block = context.cut_points.block_for(window.start_ms, parameters)
+    state = context.cut_points.state_at(block)
+    at = [AtBlock(context, block, parameters)]
+    if purpose != CUT_OFF:
+        at.append(AtBlock(context, *recent_block(context)))  # a late message may be admitted by a later block too
+    parts = {part for one in at for part in one.budgets}
+    with Gathering(context.data_dir / "scratch", parts) as gathered:
+        pulls = _pull(context, state, window, parts, gathered, purpose)
+        gathered.check(
+            Span.of_window(window),
+            lambda stream_id, publisher: any(one.permitted(stream_id, publisher) for one in at),
+            lambda record: any(one.contract_check(record) for one in at),
+            message_limit=parameters.message_limit,
+        )
+        yield state, pulls, gathered
+
+
+def pull_late(context: Context, stored: StoredWindow, purpose: str) -> StepResult:
+    """Pull a window once more: what is new is a candidate of a late set. Without a word where nothing can be checked.
+
+    Raises:
+        NotYet: the cut-off has not passed by clock and chain, or ``B`` is not finalised.
+    """
+    window, start_ms = stored.window, stored.window.start_ms
+    epoch = context.network.epoch(stored.epoch)
+    assert epoch is not None
+    require_cut_off(context, window, epoch)
+    try:
+        with pulled(context, window, epoch, purpose) as (_, pulls, gathered):
+            count_refusals(gathered.refusals())
+            context.store.windows.save_rejections(start_ms, gathered.rejections)
+            late = _keep_late_of(context, gathered)
+            save_etags(context, start_ms, pulls, gathered)
+        result = StepResult("pulled", f"{late} late messages")
+    except TransientError as error:
+        if not is_pruned(error):
+            raise
+        result = StepResult("pruned", str(error))
+    context.store.due.done(task_name(purpose), str(start_ms))
+    return result
+
+
+def pull_again(context: Context, stored: StoredWindow) -> list[Record]:
+    """Every valid message that brokers have of a window now, variants too, for who has lost a set of it."""
+    epoch = context.network.epoch(stored.epoch)
+    assert epoch is not None
+    with pulled(context, stored.window, epoch, CUT_OFF) as (_, _, gathered):
+        return [load() for _, load in gathered.identities()]
+
+
+def require_cut_off(context: Context, window: Window, epoch: Epoch) -> None:
+    """Own clock >= window end + grace, and a block with timestamp >= window end. Raises NotYet."""
+    due_ms = window.end_ms + epoch.parameters.grace_ms
+    if context.clock.now_ms() < due_ms:
+        raise NotYet("the cut-off lies ahead", wake_ms=due_ms)
+    heads = context.store.chain.load_head()
+    if heads is None or heads[0].timestamp_s * 1000 < window.end_ms:
+        raise NotYet("the chain shows no block at or after the window's end")
+
+
+def _keep_late_of(context: Context, gathered: Gathering) -> int:
+    """``keep_late`` of a whole window, in batches; only what no agreed set holds is read again. Returns how many."""
+    count = 0
+    records = gathered.identities()
+    while batch := list(islice(records, LATE_BATCH)):
+        stored = context.store.archive.stored_identities([identity for identity, _ in batch])
+        count += len(keep_late(context, [load() for identity, load in batch if identity not in stored]))
+    return count
+
+
+def sightings_of(context: Context, start_ms: int) -> dict[Digest, Sighting]:
+    """How many of the own brokers served each record of a window, by leaf hash."""
+    data = context.store.windows.load_sightings(start_ms)
+    if data is None:
+        return {}
+    (pairs,) = cbor.decode_object(data, "sightings/1", 1, max_bytes=1 << 30)
+    return {Digest(leaf): Sighting(served, 0) for leaf, served in pairs}
+
+
+def _pull(
+    context: Context,
+    state: ChainState,
+    window: Window,
+    parts: Iterable[StreamPart],
+    gathered: Gathering,
+    purpose: str,
+) -> list[Pull]:
+    """Everything that brokers serve goes into ``gathered``."""
+    brokers = [Broker(node.address, node.http_url) for node in state.brokers if node.http_url is not None]
+    ordered = sorted(parts, key=part_order)
+    etags: Mapping[tuple[Address, StreamPart], str] = (
+        {} if purpose == CUT_OFF else context.store.windows.load_etags(window.start_ms)
+    )
+    source = context.source
+    until_ms = context.clock.now_ms() + max(PULL_DEADLINE_MS, (window.end_ms - window.start_ms) // PULL_SHARE)
+    if isinstance(source, Streaming):
+        return source.stream_window(brokers, ordered, window, gathered.take, etags=etags, deadline_ms=until_ms)
+    pulls = source.fetch_window(brokers, ordered, window, etags=etags, deadline_ms=until_ms)
+    for pull in pulls:
+        for record in pull.records:
+            gathered.take(record.broker, pull.stream_part, record.position, [record.data], record.form)
+    return pulls
+
+
+def save_etags(context: Context, start_ms: int, pulls: Sequence[Pull], gathered: Gathering) -> None:
+    """After what was pulled is durable: the next pull is told "unchanged", and never hears of it again.
+
+    So not where a message was refused that a later block may admit.
+    """
+    again = gathered.refused_parts(Reason.NOT_PERMITTED)
+    context.store.windows.save_etags(
+        start_ms,
+        {(p.broker, p.stream_part): p.etag for p in pulls if p.complete and p.etag and p.stream_part not in again},
+    )
+
+
+def count_refusals(refusals: Mapping[tuple[Address, str], int]) -> None:
+    """What brokers served and was refused, by reason, into the metrics."""
+    from validator import metrics  # made where they are counted: the folder is known by then
+
+    for (broker, reason), count in refusals.items():
+        metrics.pull_refused.labels(f"0x{broker.hex()}", reason).inc(count)
