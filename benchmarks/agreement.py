@@ -57,7 +57,7 @@ from validator.protocol.consensus.events import (
 from validator.protocol.consensus.proposal import Answer
 from validator.protocol.consensus.quorum import quorum
 from validator.protocol.consensus.reconcile import Records, answer, initiate, reconcile
-from validator.protocol.consensus.state import Agreement, Rules, Timeouts
+from validator.protocol.consensus.state import InstanceState, Rules, Timeouts
 from validator.protocol.hashing import hash_body, hash_leaf, hash_object
 from validator.protocol.model import (
     Address,
@@ -99,7 +99,7 @@ class Count:
 class Member:
     key: SigningKey
     records: set[tuple[int, Digest]]
-    state: Agreement
+    state: InstanceState
     inbox: deque[Event] = field(default_factory=deque)
     decided: bool = False
 
@@ -122,7 +122,7 @@ class Window:
             lacks = set(rng.sample(range(records), round(records * difference)))
             held = {record for i, record in enumerate(everything) if i not in lacks}
             rules = Rules.of(INSTANCE, CONFIG, committee, key.address, Timeouts())
-            self.members[key.address] = Member(key, held, Agreement(rules))
+            self.members[key.address] = Member(key, held, InstanceState(rules))
         self.union = set(everything)
         self.now_ms = START_MS + 60_000
 
@@ -158,7 +158,7 @@ class Window:
         """All observations have arrived: the leader fetches the sets and looks again."""
         for member in self.members.values():
             held = self._sets_held(member) if member.state.leader == member.key.address else None
-            if held is not None and held.observed - member.state.standing.observed:
+            if held is not None and held.observed - member.state.eligibility.observed:
                 member.inbox.append(held)
                 return True
         return False
@@ -201,7 +201,7 @@ class Window:
     def _sets_held(self, leader: Member) -> SetsHeld:
         observed = {
             s.signer for s in leader.state.votes.statements() if s.kind is StatementKind.OBSERVATION
-        } - leader.state.standing.observed
+        } - leader.state.eligibility.observed
         for address in sorted(observed):
             if address != leader.key.address:
                 self._compare(leader, self.members[address].records)

@@ -81,7 +81,7 @@ def summarise(totals: Totals, spent_s: float) -> dict[str, Any]:
         "steps": totals.steps,
         "packets": totals.packets,
         **totals.faults,
-        "members_barred": totals.barred,
+        "members_halted": totals.halted,
         "evidence_kept": totals.evidence,
         "bytes_moved": totals.moved_bytes,
         "most_bytes_held": totals.held_bytes,

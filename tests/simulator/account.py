@@ -33,7 +33,7 @@ from validator.protocol.consensus.events import (
     ValidateProposal,
 )
 from validator.protocol.consensus.proposal import Answer
-from validator.protocol.consensus.state import Agreement, Step, Timeouts
+from validator.protocol.consensus.state import InstanceState, Step, Timeouts
 from validator.protocol.hashing import instance_subject, order_committee
 from validator.protocol.model import NIL, Address, Digest, Statement, StatementKind, VoteQuorum
 
@@ -79,7 +79,7 @@ class Account:
         """The same, of single statements alone: quorums are read after them where both are rows."""
         self.from_rows = False
         self.quorums: set[tuple[int, Digest]] = set()
-        self.proof: tuple[int, Digest] = (-1, NIL)
+        self.polka: tuple[int, Digest] = (-1, NIL)
         """The newest: round and value."""
         self.said: dict[int, Statement] = {}
         self.locks: list[tuple[int, Digest]] = [(-1, NIL)]
@@ -89,10 +89,10 @@ class Account:
         self.started = False
         self.answers: set[Address] = set()
         self.asked_ms: int | None = None
-        self.recalled = False
+        self.recovered = False
         self.sets: tuple[frozenset[Address], frozenset[Address]] = (frozenset(), frozenset())
         self.may_build = -1
-        self.barred = False
+        self.halted = False
         self.decided = False
         self.fresh_quorums: list[tuple[int, Digest]] = []
         self.fresh_pairs = 0
@@ -103,8 +103,8 @@ class Account:
         self,
         event: Event,
         rows: Sequence[Statement],
-        before: Agreement,
-        after: Agreement,
+        before: InstanceState,
+        after: InstanceState,
         effects: tuple[Effect, ...],
         now: int,
     ) -> None:
@@ -114,20 +114,20 @@ class Account:
             return
         self.fresh_quorums = []
         self.fresh_pairs = 0
-        was_barred = self.barred
+        was_halted = self.halted
         self.from_rows = True
         for s in rows:
             self.hear(Received(s), now)
         self.from_rows = False
         kept = self.hear(event, now) if not self.decided else False
-        place, old = after.place, before.place
+        rs, old = after.round_state, before.round_state
         says = [e.statement for e in effects if type(e) is SignAndBroadcast]
-        if place is not old and place.round != self.round:
-            self.enter(place.round, before, now)
+        if rs is not old and rs.round != self.round:
+            self.enter(rs.round, before, now)
         for e in effects:
             if type(e) is ValidateProposal:
                 self.validity.setdefault(e.value, NOT_YET)
-        proof = self.proof  # before what it says itself completes another
+        polka = self.polka  # before what it says itself completes another
         for s in says:
             self.take_own(s)
         if self.decided:
@@ -136,16 +136,16 @@ class Account:
             self.check_kept(event, kept, effects, looked=before.loaded)
             return
         if says:
-            if was_barred:
-                raise Mismatch("barred", f"{_text(says[0])}: barred, yet it speaks")
+            if was_halted:
+                raise Mismatch("halted", f"{_text(says[0])}: halted, yet it speaks")
             for s in says:
-                self.justify(s, event, proof, before, after, now)
+                self.justify(s, event, polka, before, after, now)
         if kept or self.fresh_quorums:
             self.check_kept(event, kept, effects, looked=before.loaded)
         if after is not before:
             self.compare(event, before, after, effects, now)
 
-    def follow_decided(self, events: Iterable[Event], after: Agreement) -> None:
+    def follow_decided(self, events: Iterable[Event], after: InstanceState) -> None:
         """Nothing is kept any more; only what bears the own signature is still looked at."""
         for event in events:
             heard: Iterable[Statement] = ()
@@ -156,8 +156,8 @@ class Account:
             for s in heard:
                 if s.signer == self.own and self.is_fit(s):
                     self.hear_own(s)
-        if after.standing.barred != self.barred:
-            raise Mismatch("barred", "an own statement that it had not said, heard after the decision")
+        if after.eligibility.halted != self.halted:
+            raise Mismatch("halted", "an own statement that it had not said, heard after the decision")
 
     def hear(self, event: Event, now: int) -> bool:
         """Whether it was a statement of another member that is to be kept."""
@@ -184,7 +184,7 @@ class Account:
         elif kind is Observed:
             self.observed = self.observed or event.value  # type: ignore[union-attr]
         elif kind is Resume:
-            self.recalled, self.answers, self.asked_ms = False, set(), now
+            self.recovered, self.answers, self.asked_ms = False, set(), now
             self.may_build = -1
         elif kind is Start:
             self.started = True
@@ -246,7 +246,7 @@ class Account:
         for s in votes:
             if s.signer == self.own:
                 self.hear_own(s)
-        old = q.kind == PREVOTE and q.round < self.round - BEHIND and q.round <= self.proof[0]
+        old = q.kind == PREVOTE and q.round < self.round - BEHIND and q.round <= self.polka[0]
         if old or (at, q.value) in self.quorums:
             return
         self.prove(at, q.value)
@@ -267,10 +267,10 @@ class Account:
         )
 
     def hear_own(self, s: Statement) -> None:
-        """Whatever bears its signature and is not in its journal bars it, however it came."""
+        """Whatever bears its signature and is not in its journal halts it, however it came."""
         known = self.said.get(s.round * 8 + s.kind)
         if known is None or known.content != s.content:
-            self.barred = True
+            self.halted = True
 
     def prove(self, at: int, value: Digest) -> None:
         if (at, value) in self.quorums:
@@ -280,8 +280,8 @@ class Account:
         round, kind = divmod(at, 8)
         if kind == PRECOMMIT:
             self.decided = True
-        elif round > self.proof[0]:
-            self.proof = (round, value)
+        elif round > self.polka[0]:
+            self.polka = (round, value)
 
     def hear_answer(self, answer: ProposalValidated) -> None:
         if answer.value not in self.validity:
@@ -296,9 +296,9 @@ class Account:
         if s.kind == PRECOMMIT and s.value != NIL:
             self.locks.append((s.round, s.value))
 
-    def enter(self, round: int, before: Agreement, now: int) -> None:
+    def enter(self, round: int, before: InstanceState, now: int) -> None:
         """Another round: that it may be entered, and what comes within reach with it, or leaves it."""
-        due = before.place.precommit_at
+        due = before.round_state.precommit_at
         by_timeout = due is not None and now >= due and round >= self.round + 1
         base = self.round + 1 if by_timeout else self.round
         if round != base and round > max(base, self.reached()):
@@ -314,10 +314,10 @@ class Account:
         if floor > 0:
             self.slots = {at: slots for at, slots in self.slots.items() if at >= floor or at % 8 == OBSERVATION}
             self.tally = {vote: count for vote, count in self.tally.items() if vote[0] >= floor}
-            newest = (self.proof[0] * 8 + PREVOTE, self.proof[1])
+            newest = (self.polka[0] * 8 + PREVOTE, self.polka[1])
             self.quorums = {q for q in self.quorums if q[0] >= floor or q[0] % 8 == PRECOMMIT or q == newest}
         if self.validity:
-            named = {s.value for s in self.ahead.values()} | {self.proof[1], self.locks[-1][1]}
+            named = {s.value for s in self.ahead.values()} | {self.polka[1], self.locks[-1][1]}
             named |= {value for slots in self.slots.values() for kept in slots.values() for value, _ in kept}
             self.validity = {value: answer for value, answer in self.validity.items() if value in named}
 
@@ -329,27 +329,33 @@ class Account:
     # --- what may be said ---
 
     def justify(
-        self, s: Statement, event: Event, proof: tuple[int, Digest], before: Agreement, after: Agreement, now: int
+        self,
+        s: Statement,
+        event: Event,
+        polka: tuple[int, Digest],
+        before: InstanceState,
+        after: InstanceState,
+        now: int,
     ) -> None:
-        if not (self.started and after.standing.recalled):
+        if not (self.started and after.eligibility.recovered):
             raise Mismatch("reasons", f"{_text(s)}: before it may speak at all")
         if s.kind == OBSERVATION:
             if s.value != self.observed:
                 raise Mismatch("reasons", f"{_text(s)}: not what was observed")
         elif s.kind == PROPOSAL:
-            self.justify_proposal(s, event, proof)
+            self.justify_proposal(s, event, polka)
         elif s.kind == PREVOTE:
-            allowed = self.prevotes(s.round, before if before.place.round == s.round else after, now)
+            allowed = self.prevotes(s.round, before if before.round_state.round == s.round else after, now)
             if s.value not in allowed:
                 raise Mismatch("reasons", f"{_text(s)}: what it heard asks for {_names(allowed)}")
         else:
-            self.justify_precommit(s, proof, before, now)
+            self.justify_precommit(s, polka, before, now)
 
-    def justify_proposal(self, s: Statement, event: Event, proof: tuple[int, Digest]) -> None:
+    def justify_proposal(self, s: Statement, event: Event, polka: tuple[int, Digest]) -> None:
         if self.leaders[s.round % self.size] != self.own:
             raise Mismatch("reasons", f"{_text(s)}: does not lead")
-        round, value = proof
-        if round >= 0 and (s.valid_round, s.value) != proof:
+        round, value = polka
+        if round >= 0 and (s.valid_round, s.value) != polka:
             raise Mismatch("reasons", f"{_text(s)}: {value.hex()[:6]} is proven in round {round}")
         if round >= 0:
             return
@@ -357,7 +363,7 @@ class Account:
         if s.valid_round != -1 or not asked or OBSERVATION not in self.said:
             raise Mismatch("reasons", f"{_text(s)}: no candidate of this round, or before its own observation")
 
-    def prevotes(self, round: int, state: Agreement, now: int) -> set[Digest]:
+    def prevotes(self, round: int, state: InstanceState, now: int) -> set[Digest]:
         """Lines 22 to 33 and 57 to 60: the values that may be prevoted now; none while that is open."""
         slots = self.slots.get(round * 8 + PROPOSAL, {})
         proposals = slots.get(self.leaders[round % self.size], [])
@@ -366,8 +372,8 @@ class Account:
         if good:
             return good
         refused = bool(answers) and all(answer is NO for answer in answers.values())
-        late = now >= state.place.started_ms + self.grown(self.timeouts.propose_ms, round)
-        return {NIL} if refused or late or self.proof[0] == round else set()
+        late = now >= state.round_state.started_ms + self.grown(self.timeouts.propose_ms, round)
+        return {NIL} if refused or late or self.polka[0] == round else set()
 
     def answer(self, round: int, value: Digest, valid_round: int) -> Answer:
         locked_round, locked_value = self.lock_before(round)
@@ -391,17 +397,17 @@ class Account:
     def lock_before(self, round: int) -> tuple[int, Digest]:
         return next(lock for lock in reversed(self.locks) if lock[0] < round)
 
-    def justify_precommit(self, s: Statement, proof: tuple[int, Digest], before: Agreement, now: int) -> None:
+    def justify_precommit(self, s: Statement, polka: tuple[int, Digest], before: InstanceState, now: int) -> None:
         """Lines 36 to 46 and 61 to 64."""
         at = s.round * 8 + PREVOTE
-        known = self.proof if s.value != NIL else proof
+        known = self.polka if s.value != NIL else polka
         proven = known[1] if known[0] == s.round else NIL
         ready = proven != NIL and self.validity.get(proven) is YES
         if s.value != NIL:
             if not ready or s.value != proven:
-                raise Mismatch("reasons", f"{_text(s)}: no proof of this round for it, or not found valid")
+                raise Mismatch("reasons", f"{_text(s)}: no polka of this round for it, or not found valid")
             return
-        due = before.place.prevote_at if before.place.round == s.round else None
+        due = before.round_state.prevote_at if before.round_state.round == s.round else None
         lost = self.tally.get((at, NIL), 0) >= self.quorum or (due is not None and now >= due)
         if ready or not lost:
             raise Mismatch("reasons", f"{_text(s)}: neither a quorum of nil nor a timeout, or a valid value is proven")
@@ -425,99 +431,103 @@ class Account:
                 if not new <= done:
                     raise Mismatch("kept", f"a quorum is complete, and there is no {wanted.__name__}")
 
-    def compare(self, event: Event, before: Agreement, after: Agreement, effects: tuple[Effect, ...], now: int) -> None:
+    def compare(
+        self, event: Event, before: InstanceState, after: InstanceState, effects: tuple[Effect, ...], now: int
+    ) -> None:
         """The saved state with what follows from all that was heard."""
-        place, old, standing = after.place, before.place, after.standing
-        if (place.valid_round, place.valid_value) != self.proof:
-            raise Mismatch("reasons", f"valid value of round {place.valid_round}, newest proof of {self.proof[0]}")
-        lock = (place.locked_round, place.locked_value)
-        if self.barred and place.locked_round > max(self.locks)[0]:
+        rs, old, eligibility = after.round_state, before.round_state, after.eligibility
+        if (rs.valid_round, rs.valid_value) != self.polka:
+            raise Mismatch("reasons", f"valid value of round {rs.valid_round}, newest polka of {self.polka[0]}")
+        lock = (rs.locked_round, rs.locked_value)
+        if self.halted and rs.locked_round > max(self.locks)[0]:
             self.locks.append(lock)  # it follows, and says nothing
         if lock != max(self.locks):
-            raise Mismatch("lock-kept", f"locked in round {place.locked_round}, said so in round {max(self.locks)[0]}")
-        if standing.barred != self.barred:
-            raise Mismatch("barred", "an own statement that it had not said" if self.barred else "for nothing")
-        self.compare_recall(standing.recalled, now)
-        if not (self.started and self.recalled):
+            raise Mismatch("lock-kept", f"locked in round {rs.locked_round}, said so in round {max(self.locks)[0]}")
+        if eligibility.halted != self.halted:
+            raise Mismatch("halted", "an own statement that it had not said" if self.halted else "for nothing")
+        self.compare_recovery(eligibility.recovered, now)
+        if not (self.started and self.recovered):
             return
-        if place is not old:
+        if rs is not old:
             self.compare_times(before, after, now)
         self.compare_rules(before, after, effects, now)
         self.compare_wake(after, now)
 
-    def compare_recall(self, recalled: bool, now: int) -> None:
+    def compare_recovery(self, recovered: bool, now: int) -> None:
         """It speaks when f others told what they know of it, or after its patience; not before, and then at once."""
         asked = self.asked_ms is not None
-        waited = self.asked_ms is not None and now >= self.asked_ms + self.timeouts.recall_ms
+        waited = self.asked_ms is not None and now >= self.asked_ms + self.timeouts.recover_ms
         enough = asked and len(self.answers) >= self.faulty
-        self.recalled = self.recalled or enough or (waited and self.started)
-        if recalled != self.recalled:
-            raise Mismatch("recall", f"{len(self.answers)} of {self.faulty} answers, recalled: {recalled}")
+        self.recovered = self.recovered or enough or (waited and self.started)
+        if recovered != self.recovered:
+            raise Mismatch("recall", f"{len(self.answers)} of {self.faulty} answers, recovered: {recovered}")
 
-    def compare_times(self, before: Agreement, after: Agreement, now: int) -> None:
+    def compare_times(self, before: InstanceState, after: InstanceState, now: int) -> None:
         """Timers start now or stand: each began when its quorum was there."""
-        place, old, t, round = after.place, before.place, self.timeouts, self.round
-        entered = place.round != old.round or old.step is Step.WAITING
-        if entered and place.started_ms != now:
-            raise Mismatch("timers", f"round {round} began at {now}, noted {place.started_ms}")
-        if not entered and place.started_ms != old.started_ms:
+        rs, old, t, round = after.round_state, before.round_state, self.timeouts, self.round
+        entered = rs.round != old.round or old.step is Step.WAITING
+        if entered and rs.started_ms != now:
+            raise Mismatch("timers", f"round {round} began at {now}, noted {rs.started_ms}")
+        if not entered and rs.started_ms != old.started_ms:
             raise Mismatch("timers", f"round {round}: its begin was moved")
         for name, at, was, base in (
-            ("prevotes", place.prevote_at, old.prevote_at, t.prevote_ms),
-            ("precommits", place.precommit_at, old.precommit_at, t.precommit_ms),
+            ("prevotes", rs.prevote_at, old.prevote_at, t.prevote_ms),
+            ("precommits", rs.precommit_at, old.precommit_at, t.precommit_ms),
         ):
             stands = not entered and was is not None
             if at != was if stands else at is not None and at != now + self.grown(base, round):
                 raise Mismatch("timers", f"round {round}: the wait for {name} ends at {at}, was {was}, it is {now}")
 
-    def compare_rules(self, before: Agreement, after: Agreement, effects: tuple[Effect, ...], now: int) -> None:
+    def compare_rules(self, before: InstanceState, after: InstanceState, effects: tuple[Effect, ...], now: int) -> None:
         """No rule that applies is left: the machine moves as far as what it heard allows."""
-        place, round, quorum = after.place, self.round, self.quorum
+        rs, round, quorum = after.round_state, self.round, self.quorum
         if self.reached() > round:
             raise Mismatch("rounds", f"in round {round}, though f + 1 members are in {self.reached()}")
-        step, at = place.step, round * 8
+        step, at = rs.step, round * 8
         prevoted = len(self.slots.get(at + PREVOTE, ()))
         precommitted = len(self.slots.get(at + PRECOMMIT, ()))
-        if (place.precommit_at is not None) != (precommitted >= quorum):
-            raise Mismatch("timers", f"round {round}: {precommitted} precommitted, the wait is {place.precommit_at}")
-        if place.precommit_at is not None and now >= place.precommit_at:
+        if (rs.precommit_at is not None) != (precommitted >= quorum):
+            raise Mismatch("timers", f"round {round}: {precommitted} precommitted, the wait is {rs.precommit_at}")
+        if rs.precommit_at is not None and now >= rs.precommit_at:
             raise Mismatch("rounds", f"round {round} is over")
         if step is Step.PREVOTE:
-            if (place.prevote_at is not None) != (prevoted >= quorum):
-                raise Mismatch("timers", f"round {round}: {prevoted} prevoted, the wait is {place.prevote_at}")
-            proven = self.proof[0] == round and self.validity.get(self.proof[1]) is YES
+            if (rs.prevote_at is not None) != (prevoted >= quorum):
+                raise Mismatch("timers", f"round {round}: {prevoted} prevoted, the wait is {rs.prevote_at}")
+            proven = self.polka[0] == round and self.validity.get(self.polka[1]) is YES
             lost = self.tally.get((at + PREVOTE, NIL), 0) >= quorum
-            if proven or lost or (place.prevote_at is not None and now >= place.prevote_at):
+            if proven or lost or (rs.prevote_at is not None and now >= rs.prevote_at):
                 raise Mismatch("reasons", f"round {round}: the precommit is due")
-        elif place.prevote_at is not None and prevoted < quorum:
+        elif rs.prevote_at is not None and prevoted < quorum:
             raise Mismatch("timers", f"round {round}: the wait for prevotes began with {prevoted}")
         elif step is Step.PROPOSE and self.prevotes(round, after, now):
             raise Mismatch("reasons", f"round {round}: the prevote is due")
         elif step is Step.WAITING:
             raise Mismatch("rounds", "round 0 is to begin")
-        if not self.barred:
+        if not self.halted:
             self.compare_words(after, effects, now)
 
-    def compare_words(self, after: Agreement, effects: tuple[Effect, ...], now: int) -> None:
-        place, at, said = after.place, self.round * 8, self.said
+    def compare_words(self, after: InstanceState, effects: tuple[Effect, ...], now: int) -> None:
+        rs, at, said = after.round_state, self.round * 8, self.said
         if self.observed is not None and OBSERVATION not in said:
             raise Mismatch("reasons", "the observation is due")
         for kind, step in ((PREVOTE, Step.PREVOTE), (PRECOMMIT, Step.PRECOMMIT)):
-            if (place.step >= step) != (at + kind in said):
-                raise Mismatch("reasons", f"round {self.round}: step {place.step.name}, and its {kind.name} is not so")
+            if (rs.step >= step) != (at + kind in said):
+                raise Mismatch("reasons", f"round {self.round}: step {rs.step.name}, and its {kind.name} is not so")
         if self.leaders[self.round % self.size] == self.own:
             self.compare_lead(after, effects, now)
 
-    def compare_lead(self, after: Agreement, effects: tuple[Effect, ...], now: int) -> None:
+    def compare_lead(self, after: InstanceState, effects: tuple[Effect, ...], now: int) -> None:
         """A leader proposes the proven value at once, and builds once there is enough to build from."""
         round = self.round
         asked = any(type(e) is GetValue for e in effects)
-        open_ = after.place.step is Step.PROPOSE and round * 8 + PROPOSAL not in self.said and self.proof[0] != round
-        if open_ and self.proof[0] >= 0:
+        open_ = (
+            after.round_state.step is Step.PROPOSE and round * 8 + PROPOSAL not in self.said and self.polka[0] != round
+        )
+        if open_ and self.polka[0] >= 0:
             raise Mismatch("reasons", f"round {round}: the proven value is to be proposed")
         if not open_:
             return
-        timeout, waited = self.grown(self.timeouts.propose_ms, round), now - after.place.started_ms
+        timeout, waited = self.grown(self.timeouts.propose_ms, round), now - after.round_state.started_ms
         observed, reproduced = self.sets
         enough = OBSERVATION in self.said and (
             len(reproduced) >= self.size
@@ -531,23 +541,23 @@ class Account:
         if asked:
             self.may_build = round
 
-    def compare_wake(self, after: Agreement, now: int) -> None:
+    def compare_wake(self, after: InstanceState, now: int) -> None:
         """It is woken in time for whatever it waits for."""
-        place, wake = after.place, after.wake_ms
-        due = [after.standing.relay_at, place.precommit_at]
-        if place.step is Step.PREVOTE:
-            due.append(place.prevote_at)
-        elif place.step is Step.PROPOSE:
+        rs, wake = after.round_state, after.wake_ms
+        due = [after.eligibility.relay_at, rs.precommit_at]
+        if rs.step is Step.PREVOTE:
+            due.append(rs.prevote_at)
+        elif rs.step is Step.PROPOSE:
             timeout = self.grown(self.timeouts.propose_ms, self.round)
-            due.append(place.started_ms + timeout)
-            leads = self.leaders[self.round % self.size] == self.own and not self.barred
-            if leads and self.round * 8 + PROPOSAL not in self.said and self.proof[0] != self.round:
-                due += [place.started_ms + timeout // 3, place.started_ms + timeout // 2]
+            due.append(rs.started_ms + timeout)
+            leads = self.leaders[self.round % self.size] == self.own and not self.halted
+            if leads and self.round * 8 + PROPOSAL not in self.said and self.polka[0] != self.round:
+                due += [rs.started_ms + timeout // 3, rs.started_ms + timeout // 2]
         times = [t for t in due if t is not None and t > now]
         if wake is None or wake <= now or (times and wake > min(times)):
             raise Mismatch("wakes", f"woken at {wake}, waits until {min(times, default=None)}, it is {now}")
-        if after.standing.relay_at is None or not now < after.standing.relay_at <= now + self.timeouts.relay_ms:
-            raise Mismatch("wakes", f"votes are compared at {after.standing.relay_at}, it is {now}")
+        if after.eligibility.relay_at is None or not now < after.eligibility.relay_at <= now + self.timeouts.relay_ms:
+            raise Mismatch("wakes", f"votes are compared at {after.eligibility.relay_at}, it is {now}")
 
     def grown(self, base_ms: int, round: int) -> int:
         return min(base_ms + self.timeouts.delta_ms * round, max(base_ms, self.timeouts.max_ms))

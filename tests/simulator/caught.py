@@ -36,14 +36,14 @@ WRITTEN: tuple[Site, ...] = (
         ("p.started_ms,", "0,"),
         ("p.prevote_at,", "None,"),
         ("p.precommit_at,", "None,"),
-        ("s.recall_at,", "None,"),
+        ("s.recover_at,", "None,"),
         ("s.relay_at,", "None,"),
         ("a.wake_ms]", "None]"),
         ("s.started,", "False,"),
-        ("s.recalled,", "False,"),
-        ("s.barred,", "False,"),
+        ("s.recovered,", "False,"),
+        ("s.halted,", "False,"),
         ("s.observation,", "None,"),
-        ("s.build_asked]", "-1]"),
+        ("s.value_asked]", "-1]"),
         ("sorted(s.answers)", "[]"),
         ("sorted(s.observed)", "[]"),
         ("sorted(s.reproduced)", "[]"),
@@ -57,15 +57,15 @@ WRITTEN: tuple[Site, ...] = (
         "state",
         "restore",
         ("        votes,\n", "        EMPTY,\n"),
-        ("        place,\n", "        Place(),\n"),
-        ("        standing,\n", "        Standing(),\n"),
+        ("        rs,\n", "        RoundState(),\n"),
+        ("        eligibility,\n", "        Eligibility(),\n"),
         ("        judgements,\n", "        {},\n"),
         ("        decision,\n", "        None,\n"),
         ("        wake_ms,\n", "        None,\n"),
         ("journal=said,", ""),
         ("foreign=tuple(foreign.values()),", ""),
-        ("place.round - BEHIND,", "place.round - BEHIND + 1,"),
-        ("place.round + AHEAD\n", "place.round + AHEAD - 1\n"),
+        ("rs.round - BEHIND,", "rs.round - BEHIND + 1,"),
+        ("rs.round + AHEAD\n", "rs.round + AHEAD - 1\n"),
     ),
     *_edits(
         "state",
@@ -84,8 +84,8 @@ WRITTEN: tuple[Site, ...] = (
         "round",
         "_Turn.finish",
         ("self.votes,", "before.votes,"),
-        ("self.place,", "before.place,"),
-        ("self.standing,", "before.standing,"),
+        ("self.round_state,", "before.round_state,"),
+        ("self.eligibility,", "before.eligibility,"),
         ("self.judgements,", "before.judgements,"),
         ("self.decided,", "before.decided,"),
         (" wake,\n", " before.wake_ms,\n"),
@@ -105,7 +105,7 @@ WRITTEN: tuple[Site, ...] = (
     *_edits("round", "_Turn.include", ("round + AHEAD", "round + AHEAD - 1")),
     *_edits(
         "round",
-        "worth_keeping",
+        "why_ignored",
         ("a.round - BEHIND", "a.round - BEHIND + 1"),
         ("a.round + AHEAD", "a.round + AHEAD - 1"),
     ),
@@ -113,8 +113,8 @@ WRITTEN: tuple[Site, ...] = (
         "round",
         "_Turn.apply_prevote",
         (
-            "len(self.votes.of(PREVOTE, place.round)) < self.rules.quorum",
-            "len(self.votes.of(PREVOTE, place.round)) < self.rules.one_honest",
+            "len(self.votes.of(PREVOTE, rs.round)) < self.rules.quorum",
+            "len(self.votes.of(PREVOTE, rs.round)) < self.rules.one_honest",
         ),
     ),
     *_edits(
@@ -145,22 +145,22 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
     "a decided instance is answered with the same state, and what is undecided is touched by recalling": (
         "round._Turn.take_resume: self.touched = True -> (left out)",
         "round._Turn.take_resume: True -> False",
-        "round._Turn.recall: self.touched = True -> (left out)",
-        "round._Turn.recall: True -> False",
+        "round._Turn.recover: self.touched = True -> (left out)",
+        "round._Turn.recover: True -> False",
     ),
     "no two records of different identity share an order, and the first missing one fits: it is not its own reason": (
         "proposal._judge_cut: first.order < kept[-1].order -> first.order <= kept[-1].order",
         "proposal._judge_cut: r.order < first.order -> r.order <= first.order",
     ),
     "it is set again at once, or nobody looks at it once peers have told": (
-        "round._Turn.take_resume: recall_at=None -> (left out)",
-        "round._Turn.take_start: not self.standing.recalled -> True",
+        "round._Turn.take_resume: recover_at=None -> (left out)",
+        "round._Turn.take_start: not self.eligibility.recovered -> True",
     ),
     "own words that come back are counted right after, and that touches": (
         "round._Turn.recognise: self.touched = True -> (left out)",
         "round._Turn.recognise: True -> False",
     ),
-    "where a decision changes the state, the place has changed with it; what is computed again is the same": (
+    "where a decision changes the state, the step has changed with it; what is computed again is the same": (
         "round._Turn.finish: self.decided is not None -> False",
         "round._Turn.finish: self.decided is not None -> self.decided is None",
     ),
@@ -176,25 +176,25 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
         "round._Turn.resend: not (self.votes.said or self.votes.quorums) -> False",
     ),
     "who was told is told still, who waits has a time for it, and what runs is touched next": (
-        "round._Turn.wait_for_recall: not standing.recalled -> True",
-        "round._Turn.wait_for_recall: standing.recall_at is not None -> True",
-        "round._Turn.wait_for_recall: self.touched = True -> (left out)",
-        "round._Turn.wait_for_recall: True -> False (2)",
+        "round._Turn.wait_for_recovery: not eligibility.recovered -> True",
+        "round._Turn.wait_for_recovery: eligibility.recover_at is not None -> True",
+        "round._Turn.wait_for_recovery: self.touched = True -> (left out)",
+        "round._Turn.wait_for_recovery: True -> False (2)",
     ),
     "the own word comes back signed at once, and with it the rules run again": (
         "round._Turn.precommit_nil: True -> False",
         "round._Turn.apply_prevote: True -> False",
         "round._Turn.apply_rules: True -> False (3)",
     ),
-    "a value with a proof is proposed at once, so whoever may still propose has none": (
-        "round._Turn.ask_again: self.proof_to_repeat() is None -> True",
+    "a value with a polka is proposed at once, so whoever may still propose has none": (
+        "round._Turn.ask_again: self.polka_to_repeat() is None -> True",
     ),
-    "whose round has its proof may not propose at all": (
-        "round._Turn.proof_to_repeat: place.valid_round < place.round -> place.valid_round <= place.round",
+    "whose round has its polka may not propose at all": (
+        "round._Turn.polka_to_repeat: rs.valid_round < rs.round -> rs.valid_round <= rs.round",
     ),
     "an empty committee has no leader and nobody who speaks": ("round._Turn.may_propose: own is not None -> True",),
-    "two proofs of one round are of one value": (
-        "round._Turn.answer_proposal: place.locked_round > valid_round -> place.locked_round >= valid_round",
+    "two polkas of one round are of one value": (
+        "round._Turn.answer_proposal: rs.locked_round > valid_round -> rs.locked_round >= valid_round",
     ),
     "own rounds above none, and too few, give the own round too": (
         "round._Turn.round_reached: round > at -> round >= at",
@@ -208,12 +208,12 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
         "round._Turn.recognise: True -> False (3)",
     ),
     "it is set just above": (
-        "round._Turn.apply_prevote: place.prevote_at is not None -> True",
-        "round._Turn.apply_precommit: place.precommit_at is not None -> True",
+        "round._Turn.apply_prevote: rs.prevote_at is not None -> True",
+        "round._Turn.apply_precommit: rs.precommit_at is not None -> True",
     ),
     "nought is false": ("round._Turn.heed_clock: 0 -> False", "round._Turn.heed_clock: 0 -> False (2)"),
     "what is bounded by itself stays": (
-        "round._Turn.heed_clock: place.started_ms > self.now_ms -> place.started_ms >= self.now_ms",
+        "round._Turn.heed_clock: rs.started_ms > self.now_ms -> rs.started_ms >= self.now_ms",
     ),
     "the same words are said once": ("round._Turn.settle: not self.has_said(OBSERVATION, 0) -> True",),
     "of a round far ahead nothing is counted yet": ("round._Turn.include: s.round <= ceiling -> True",),
@@ -228,7 +228,7 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
     ),
     "only saves counting": ("votes.unformed: len(slots) < needed -> False",),
     "what stays ahead is its signer's newest already": ("votes.trim: statement.round <= ceiling -> True",),
-    "only saves comparing": ("state.unfit: s.instance is not rules.instance -> True",),
+    "only saves comparing": ("state.why_foreign: s.instance is not rules.instance -> True",),
     "equal contents are refused by the pair itself": (
         "evidence.Evidence.of: a.content < b.content -> a.content <= b.content",
     ),

@@ -1,7 +1,7 @@
 """Up to f liars with one mind. They see every packet at once, sign what they like, and choose receivers per vote.
 
 A liar plays each round by one of ``PLAYS``; what it withholds in one round it may show in a later one, to whom it
-likes, as single votes or as whole proofs and certificates. Proposals it leads are good, incomplete, invalid, of a
+likes, as single votes or as whole polkas and certificates. Proposals it leads are good, incomplete, invalid, of a
 worse variant, of a wrong block, stale, or two at once; its observations may name data nobody has. Everything it
 signs is a genuine signature of its own, and it cannot make anybody else's.
 """
@@ -307,7 +307,7 @@ class Liars:
             self.later(key, self.rng.choice((5, 300, 1_500, 9_000)), self.show_quorum, book, s)
 
     def contradict(self, key: Key, book: Book, lock: Statement) -> None:
-        """Who has just locked is shown an older proof of another value; or the liars have what they want and go."""
+        """Who has just locked is shown an older polka of another value; or the liars have what they want and go."""
         if self.vetoes and not self.quiet_ms and lock.value in self.short:
             self.quiet_ms = self.world.now + 1
             return
@@ -504,7 +504,7 @@ class Liars:
         )
 
     def propose_again(self, key: Key, book: Book, liar: Address, round: int, offer: str) -> None:
-        """A re-proposal: with a true proof, without one, or with a valid round that is not below its round."""
+        """A re-proposal: with a true polka, without one, or with a valid round that is not below its round."""
         values = [v for v in book.values if v in self.world.values]
         if not values:
             return

@@ -22,7 +22,7 @@ from tests.simulator.content import (
 )
 from validator.protocol.consensus.events import Effect, Event
 from validator.protocol.consensus.evidence import Evidence
-from validator.protocol.consensus.state import Agreement, encode_progress, restore
+from validator.protocol.consensus.state import InstanceState, encode_progress, restore
 from validator.protocol.consensus.votes import Held
 from validator.protocol.model import (
     NIL,
@@ -84,7 +84,7 @@ class Monitor:
     def __init__(self, world: World) -> None:
         self.world = world
         self.violations: list[str] = []
-        self.counts = {"barred": 0, "evidence": 0, "proofs": 0, "repeated": 0}
+        self.counts = {"halted": 0, "evidence": 0, "polkas": 0, "repeated": 0}
         self.ballots: dict[Key, Ballot] = {}
         self.excused: set[Address] = set()
         self.frozen: dict[Key, dict[Address, Leaves]] = {}
@@ -126,7 +126,7 @@ class Monitor:
 
     # --- after every step ---
 
-    def on_said(self, node: Node, cell: Cell, s: Statement, after: Agreement) -> None:
+    def on_said(self, node: Node, cell: Cell, s: Statement, after: InstanceState) -> None:
         ballot = self.ballot(cell)
         if s.config_digest != cell.key[0] or s.instance != cell.key[1]:
             self.fail("epoch-right", f"{by(node, s)}: another digest or instance than its own")
@@ -154,7 +154,7 @@ class Monitor:
         if s.kind in (PREVOTE, PRECOMMIT) and s.value != NIL:
             self.on_vote(node, cell, ballot, s, after)
 
-    def on_vote(self, node: Node, cell: Cell, ballot: Ballot, s: Statement, after: Agreement) -> None:
+    def on_vote(self, node: Node, cell: Cell, ballot: Ballot, s: Statement, after: InstanceState) -> None:
         ballot.votes.setdefault((s.kind, s.round, s.value), set()).add(node.address)
         lock_round, lock_value = ballot.locks.get(node.address, (-1, NIL))
         if s.kind is PREVOTE:
@@ -168,27 +168,27 @@ class Monitor:
             if lock_round < 0 or s.value == lock_value:
                 return
             if not any(ballot.can_be_shown(PREVOTE, round, s.value) for round in range(lock_round, s.round)):
-                self.fail("lock-kept", f"{by(node, s)}: against the lock of round {lock_round} without a proof")
+                self.fail("lock-kept", f"{by(node, s)}: against the lock of round {lock_round} without a polka")
             return
         if not ballot.can_be_shown(PREVOTE, s.round, s.value):
-            self.fail("lock-kept", f"{by(node, s)}: without a proof")
+            self.fail("lock-kept", f"{by(node, s)}: without a polka")
         ballot.locks[node.address] = max((lock_round, lock_value), (s.round, s.value))
         if ballot.can_be_shown(PRECOMMIT, s.round, s.value):
             ballot.outcomes.add(s.value)
             if len(ballot.outcomes) > 1:
                 self.fail("one-outcome", f"{s.instance}: certificates for two outcomes can be assembled")
 
-    def on_state(self, node: Node, cell: Cell, after: Agreement) -> None:
-        before = cell.agreement
-        if after.place is not before.place and node.address not in self.excused:
+    def on_state(self, node: Node, cell: Cell, after: InstanceState) -> None:
+        before = cell.state
+        if after.round_state is not before.round_state and node.address not in self.excused:
             ballot = self.ballot(cell)
-            lock = after.place.locked_round
+            lock = after.round_state.locked_round
             if lock < ballot.state_locks.get(node.address, -1):
                 self.fail("lock-kept", f"member {node.index}, {cell.instance}: lock fell to round {lock}")
             ballot.state_locks[node.address] = lock
-            if after.place.round > ballot.rounds.get(node.address, -1):
-                ballot.rounds[node.address] = after.place.round
-                self.on_round(node, cell, ballot, after.place.round)
+            if after.round_state.round > ballot.rounds.get(node.address, -1):
+                ballot.rounds[node.address] = after.round_state.round
+                self.on_round(node, cell, ballot, after.round_state.round)
         if after.votes is not before.votes and len(after.votes.said) > 8:
             self.on_size(node, cell, after)
 
@@ -197,11 +197,11 @@ class Monitor:
         node: Node,
         cell: Cell,
         event: Event,
-        before: Agreement,
-        after: Agreement,
+        before: InstanceState,
+        after: InstanceState,
         effects: tuple[Effect, ...],
     ) -> None:
-        """reasons, timers, rounds, wakes, kept, barred, recall: the step is what follows from what was heard."""
+        """reasons, timers, rounds, wakes, kept, halted, recall: the step is what follows from what was heard."""
         watched = self.world.scenario.watched
         lost = node.address in self.excused and node.index not in self.world.scenario.twins
         if (watched is not None and watched != node.index) or lost or after.rules.own is None:
@@ -214,10 +214,10 @@ class Monitor:
             account.follow(event, cell.rows if before.loaded else (), before, after, effects, node.clock())
         except Mismatch as mismatch:
             self.fail(mismatch.name, f"member {node.index}, {cell.instance}: {mismatch}")
-        if self.restores and after is not before and (self.audits or after.place is not before.place):
+        if self.restores and after is not before and (self.audits or after.round_state is not before.round_state):
             self.check_restored(node, cell, after)
 
-    def check_restored(self, node: Node, cell: Cell, saved: Agreement) -> None:
+    def check_restored(self, node: Node, cell: Cell, saved: InstanceState) -> None:
         """restored: what comes back from the rows is what went into them, every field."""
         votes = saved.votes
         own = tuple(cell.journal.values())
@@ -227,8 +227,8 @@ class Monitor:
         again = restore(saved.rules, encode_progress(saved), own, others, tuple(votes.quorums.values()))
         floor = saved.round - BEHIND
         pairs = (
-            ("place", again.place, saved.place),
-            ("standing", again.standing, saved.standing),
+            ("round_state", again.round_state, saved.round_state),
+            ("eligibility", again.eligibility, saved.eligibility),
             ("judgements", again.judgements or {}, saved.judgements or {}),
             ("decided", again.decided, saved.decided),
             ("wake", again.wake_ms, saved.wake_ms),
@@ -244,10 +244,10 @@ class Monitor:
                     "restored", f"member {node.index}, {cell.instance}: {name}: {restored} where {kept} was saved"
                 )
 
-    def on_size(self, node: Node, cell: Cell, after: Agreement) -> None:
+    def on_size(self, node: Node, cell: Cell, after: InstanceState) -> None:
         """bounded: rows and bytes held. Of each signer two of a kind are kept in each of ROUNDS, one far ahead.
 
-        A round has one proof at most, since two would share an honest signer, and there is one certificate.
+        A round has one polka at most, since two would share an honest signer, and there is one certificate.
         """
         n = len(after.rules.committee)
         held, quorums = len(after.votes.statements()), after.votes.quorums.values()
@@ -267,9 +267,9 @@ class Monitor:
     def on_sent(
         self, node: Node, cell: Cell, statements: Sequence[Statement], quorums: Sequence[VoteQuorum], receivers: int
     ) -> None:
-        """bounded: bytes said unasked. To each receiver four statements a round, its proof twice and the certificate.
+        """bounded: bytes said unasked. To each receiver four statements a round, its polka twice and the certificate.
 
-        Twice, since a proof is sent when it is complete and with a re-proposal. Resuming repeats them once. What a
+        Twice, since a polka is sent when it is complete and with a re-proposal. Resuming repeats them once. What a
         proposal takes along are the observations that it uses, of one member two at most.
         """
         size = len(statements) * STATEMENT_BYTES
@@ -277,7 +277,7 @@ class Monitor:
             size += quorum_bytes(q)
         self.moved_bytes += size * receivers
         cell.said_bytes += size
-        allowed = (cell.agreement.place.round + 2 + AHEAD) * self.ballot(cell).round_bytes * (1 + node.crashed)
+        allowed = (cell.state.round_state.round + 2 + AHEAD) * self.ballot(cell).round_bytes * (1 + node.crashed)
         if cell.said_bytes > allowed and node.address not in self.excused:
             self.fail(
                 "bounded", f"member {node.index}, {cell.instance}: {cell.said_bytes} bytes said, {allowed} allowed"
@@ -295,7 +295,7 @@ class Monitor:
         again = [s for s in statements if s.signer in theirs.get((s.kind, s.round, s.value), ())]
         whole = [q for q in quorums if len(theirs.get((q.kind, q.round, q.value), ())) >= ballot.quorum]
         self.moved_bytes += len(statements) * STATEMENT_BYTES + sum(quorum_bytes(q) for q in quorums)
-        if again or (whole and cell.agreement.decided is None):
+        if again or (whole and cell.state.decided is None):
             self.fail("bounded", f"member {node.index}, {cell.instance}: answered with what the other has")
 
     def on_round(self, node: Node, cell: Cell, ballot: Ballot, round: int) -> None:
@@ -338,11 +338,11 @@ class Monitor:
         self.counts["repeated"] += 1
         with_it = any(q.round == s.valid_round and q.value == s.value and q.kind is PREVOTE for q in quorums)
         if node.address not in self.excused and not with_it and s.round > 0:
-            self.fail("proof-travels", f"member {node.index}, {s.instance} round {s.round}: re-proposal without proof")
+            self.fail("proof-travels", f"member {node.index}, {s.instance} round {s.round}: re-proposal without polka")
 
     def on_quorum(self, node: Node, cell: Cell, q: VoteQuorum) -> None:
         ballot = self.ballot(cell)
-        self.counts["proofs"] += 1
+        self.counts["polkas"] += 1
         if q.config_digest != cell.key[0]:
             self.fail("epoch-right", f"member {node.index}, {cell.instance}: a quorum of another config digest")
         if q.value == NIL:
@@ -350,9 +350,9 @@ class Monitor:
         if not ballot.can_be_shown(q.kind, q.round, q.value):
             self.fail("one-outcome", f"member {node.index}, {cell.instance}: took {q.kind.name}s nobody signed")
         if q.kind is PREVOTE:
-            self.on_proof(cell, q)
+            self.on_polka(cell, q)
 
-    def on_proof(self, cell: Cell, q: VoteQuorum) -> None:
+    def on_polka(self, cell: Cell, q: VoteQuorum) -> None:
         """data-reachable: an honest signer has the data durably."""
         nodes = self.world.nodes
         honest = [nodes[a] for a, _ in q.signatures if a not in self.faulty]
@@ -367,11 +367,11 @@ class Monitor:
         if guilty not in self.faulty:
             self.fail("never-guilty", f"member {node.index} holds evidence against honest member {guilty[0] - 1}")
 
-    def on_barred(self, node: Node, cell: Cell) -> None:
-        self.counts["barred"] += 1
-        self.world.tell(f"{node.index} is barred from {cell.instance}")
+    def on_halted(self, node: Node, cell: Cell) -> None:
+        self.counts["halted"] += 1
+        self.world.tell(f"{node.index} is halted in {cell.instance}")
         if node.address not in self.faulty:
-            self.fail("never-guilty", f"member {node.index}, {cell.instance}: honest, yet barred")
+            self.fail("never-guilty", f"member {node.index}, {cell.instance}: honest, yet halted")
 
     def on_boot(self, node: Node) -> None:
         """said-is-stored: what was ever sent has its row, and data behind prevotes is there."""
@@ -419,7 +419,7 @@ class Monitor:
         if len(set(ballot.decided.values())) > 1:
             self.fail("one-outcome", f"{who}: two outcomes decided")
         if self.world.scenario.is_calm and certificate.round > 0:
-            leader = node.disk.cells[cell.key].agreement.rules.leader(0)
+            leader = node.disk.cells[cell.key].state.rules.leader(0)
             if leader is not None and leader not in self.faulty and leader[0] - 1 not in self.world.scenario.gone:
                 self.fail(
                     "prompt", f"{who}: round {certificate.round} although round 0 had an honest leader and no loss"

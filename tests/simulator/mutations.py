@@ -145,41 +145,47 @@ def _check_without_digest(q: VoteQuorum, config_digest: Digest, instance: Any, c
     certificate.check_quorum(q, q.config_digest, instance, committee)
 
 
-def _unfit_without_digest(rules: state.Rules, s: Statement) -> str:
-    return _unfit(rules if s.config_digest == rules.config_digest else replace(rules, config_digest=s.config_digest), s)
+def _why_foreign_without_digest(rules: state.Rules, s: Statement) -> str:
+    return _why_foreign(
+        rules if s.config_digest == rules.config_digest else replace(rules, config_digest=s.config_digest), s
+    )
 
 
-_unfit = state.unfit
+_why_foreign = state.why_foreign
 
 
 # --- locks ------------------------------------------------------------------------------------------
 
 
-def _rebuild_without_lock(place: state.Place, own: Any) -> state.Place:
-    return change(_rebuild(place, own), locked_value=NIL, locked_round=-1)
+def _rebuild_without_lock(rs: state.RoundState, own: Any) -> state.RoundState:
+    return change(_rebuild(rs, own), locked_value=NIL, locked_round=-1)
 
 
 _rebuild = state._rebuild
 
 
 def _raise_valid_and_lock(self: machine._Turn, q: VoteQuorum) -> None:
-    """A proof of any round moves the lock, also downwards."""
+    """A polka of any round moves the lock, also downwards."""
     _raise_valid(self, q)
-    if self.place.locked_round >= 0 and q.round != self.place.locked_round and q.value != self.place.locked_value:
-        self.place = change(self.place, locked_value=q.value, locked_round=q.round)
+    if (
+        self.round_state.locked_round >= 0
+        and q.round != self.round_state.locked_round
+        and q.value != self.round_state.locked_value
+    ):
+        self.round_state = change(self.round_state, locked_value=q.value, locked_round=q.round)
 
 
 _raise_valid = Turn.raise_valid
 
 
-def _unfit_open(rules: state.Rules, s: Statement) -> str:
+def _why_foreign_open(rules: state.Rules, s: Statement) -> str:
     if s.kind is PROPOSAL and s.valid_round >= 0:
         s = replace(s, valid_round=-1)
-    return _unfit(rules, s)
+    return _why_foreign(rules, s)
 
 
 def _answer_open(self: machine._Turn, s: Statement) -> Answer:
-    """Prevotes of any rounds are added up to a proof, and the valid round may be anything."""
+    """Prevotes of any rounds are added up to a polka, and the valid round may be anything."""
     if s.valid_round == -1:
         return _answer(self, s)
     signers = {
@@ -191,7 +197,7 @@ def _answer_open(self: machine._Turn, s: Statement) -> Answer:
     }
     if len(signers) < self.rules.quorum:
         return Answer.NOT_YET
-    if self.place.locked_round > s.valid_round and self.place.locked_value != s.value:
+    if self.round_state.locked_round > s.valid_round and self.round_state.locked_value != s.value:
         return Answer.NO
     return self.judge(s.value, fresh=False)
 
@@ -209,7 +215,7 @@ def _judge_never_fresh(self: machine._Turn, value: Digest, *, fresh: bool) -> An
 
 
 def _judge_always_fresh(self: machine._Turn, value: Digest, *, fresh: bool) -> Answer:
-    return _judge(self, value, fresh=self.place.step is state.Step.PROPOSE)
+    return _judge(self, value, fresh=self.round_state.step is state.Step.PROPOSE)
 
 
 def _judge_no_for_not_yet(self: machine._Turn, value: Digest, *, fresh: bool) -> Answer:
@@ -226,7 +232,7 @@ def _ask_never_again(self: machine._Turn) -> None:
 
 def _answer_unobserved(self: machine._Turn, s: Statement) -> Answer:
     if s.valid_round == -1 and not self.has_said(StatementKind.OBSERVATION, 0):
-        if self.place.locked_round != -1 and self.place.locked_value != s.value:
+        if self.round_state.locked_round != -1 and self.round_state.locked_value != s.value:
             return Answer.NO
         return self.judge(s.value, fresh=True)
     return _answer(self, s)
@@ -237,12 +243,12 @@ def _answer_unobserved(self: machine._Turn, s: Statement) -> Answer:
 
 def _build_eagerly(self: machine._Turn) -> bool:
     ready = self.has_said(StatementKind.OBSERVATION, 0)
-    return ready and len(self.standing.reproduced) >= self.rules.quorum
+    return ready and len(self.eligibility.reproduced) >= self.rules.quorum
 
 
 def _build_patiently(self: machine._Turn) -> bool:
     ready = self.has_said(StatementKind.OBSERVATION, 0)
-    return ready and len(self.standing.reproduced) >= len(self.rules.committee)
+    return ready and len(self.eligibility.reproduced) >= len(self.rules.committee)
 
 
 def _never_grown(self: state.Timeouts, base_ms: int, round: int) -> int:
@@ -253,13 +259,13 @@ def _never_grown(self: state.Timeouts, base_ms: int, round: int) -> int:
 
 
 def _refuse_second(held: votes.Votes, s: Statement, floor: int, ceiling: int) -> str:
-    reason = _refusal(held, s, floor, ceiling)
+    reason = _why_dropped(held, s, floor, ceiling)
     if not reason and s.kind in (PREVOTE, PRECOMMIT) and held.of(s.kind, s.round).get(s.signer):
         return "two kept already"
     return reason
 
 
-_refusal = votes.refusal
+_why_dropped = votes.why_dropped
 
 
 def _accept_as_singles(self: machine._Turn, q: VoteQuorum) -> None:
@@ -273,7 +279,7 @@ def _refuse_by_signature(held: votes.Votes, s: Statement, floor: int, ceiling: i
     kept = held.of(s.kind, s.round).get(s.signer, ())
     if any(other.signature == s.signature for other in kept):
         return "known"
-    reason = _refusal(held, s, floor, ceiling)
+    reason = _why_dropped(held, s, floor, ceiling)
     return "" if reason == "known" and len(kept) < 2 else reason
 
 
@@ -292,14 +298,14 @@ _relay = Turn.relay
 
 
 def _relay_and_resend(self: machine._Turn) -> None:
-    before = self.standing.relay_at
+    before = self.eligibility.relay_at
     _relay(self)
-    if before is not None and self.standing.relay_at != before:
+    if before is not None and self.eligibility.relay_at != before:
         self.resend()
 
 
 def _keep_any_round(held: votes.Votes, s: Statement, floor: int, ceiling: int) -> str:
-    return _refusal(held, s, 0, _LAST_ROUND)
+    return _why_dropped(held, s, 0, _LAST_ROUND)
 
 
 def _add_any_round(held: votes.Votes, s: Statement, ceiling: int) -> votes.Votes:
@@ -310,7 +316,7 @@ _add = votes.add
 _LAST_ROUND = 1 << 62
 
 
-def _miss_everything(a: state.Agreement, held: votes.Held) -> Any:
+def _miss_everything(a: state.InstanceState, held: votes.Held) -> Any:
     return _missing_for(a, ())
 
 
@@ -382,17 +388,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation("nil-certificate", "nil precommits decide", ((Turn, "include", _include_nil),)),
     Mutation("lock-lost", "a restart forgets the lock", ((state, "_rebuild", _rebuild_without_lock),)),
-    Mutation("lock-lowered", "an older proof moves the lock", ((Turn, "raise_valid", _raise_valid_and_lock),)),
+    Mutation("lock-lowered", "an older polka moves the lock", ((Turn, "raise_valid", _raise_valid_and_lock),)),
     Mutation("stale-worker", "saved whatever the version", switches=_switch(save_any_version=True)),
     Mutation("speak-first", "sent before it is saved", switches=_switch(speak_first=True)),
     Mutation("speak-before-data", "voted before the data is durable", switches=_switch(data_in_memory=True)),
     Mutation(
         "validround-open",
-        "any valid round, and prevotes of mixed rounds as proof",
-        ((machine, "unfit", _unfit_open), (Turn, "answer_proposal", _answer_open)),
+        "any valid round, and prevotes of mixed rounds as polka",
+        ((machine, "why_foreign", _why_foreign_open), (Turn, "answer_proposal", _answer_open)),
     ),
     Mutation("accept-always", "acceptability is not asked", ((Turn, "judge", _judge_never_fresh),)),
-    Mutation("accept-again", "acceptability is asked with a proof too", ((Turn, "judge", _judge_always_fresh),)),
+    Mutation("accept-again", "acceptability is asked with a polka too", ((Turn, "judge", _judge_always_fresh),)),
     Mutation(
         "vote-unobserved",
         "fresh proposals are prevoted before the own observation",
@@ -403,7 +409,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "rounds-kept",
         "statements of any round are kept",
-        ((machine, "refusal", _keep_any_round), (machine, "add", _add_any_round)),
+        ((machine, "why_dropped", _keep_any_round), (machine, "add", _add_any_round)),
     ),
     Mutation(
         "answers-all", "a peer is answered with all, not what it lacks", ((machine, "missing_for", _miss_everything),)
@@ -411,10 +417,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("no-relay", "only own votes are sent again", switches=_switch(relay_own_only=True)),
     Mutation(
         "first-vote-stands",
-        "a signer's second vote is dropped, inside proofs too",
-        ((machine, "refusal", _refuse_second), (Turn, "accept_quorum", _accept_as_singles)),
+        "a signer's second vote is dropped, inside polkas too",
+        ((machine, "why_dropped", _refuse_second), (Turn, "accept_quorum", _accept_as_singles)),
     ),
-    Mutation("proof-left-out", "a re-proposal travels without its proof", switches=_switch(proof_left_out=True)),
+    Mutation("proof-left-out", "a re-proposal travels without its polka", switches=_switch(polka_left_out=True)),
     Mutation("cert-needs-value", "no certificate before the value", switches=_switch(value_first=True)),
     Mutation("unknown-is-no", "not yet is no", ((Turn, "judge", _judge_no_for_not_yet),)),
     Mutation("asked-once", "not yet is never asked again", ((Turn, "ask_again", _ask_never_again),)),
@@ -447,12 +453,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "epoch-unchecked",
         "quorums and votes of an older config digest count",
-        ((machine, "check_quorum", _check_without_digest), (machine, "unfit", _unfit_without_digest)),
+        ((machine, "check_quorum", _check_without_digest), (machine, "why_foreign", _why_foreign_without_digest)),
     ),
     Mutation(
         "evidence-by-signature",
         "two signatures over one content are a double vote",
-        ((machine, "refusal", _refuse_by_signature), (machine, "Evidence", _PairBySignature)),
+        ((machine, "why_dropped", _refuse_by_signature), (machine, "Evidence", _PairBySignature)),
     ),
     Mutation("proposal-unjournaled", "a leader proposes anew after a crash", switches=_switch(forget_proposals=True)),
     Mutation(

@@ -65,7 +65,7 @@ from validator.protocol.consensus.events import (
     WakeAt,
 )
 from validator.protocol.consensus.proposal import Answer
-from validator.protocol.consensus.state import Agreement, Step
+from validator.protocol.consensus.state import InstanceState, Step
 from validator.protocol.consensus.window import Budget
 from validator.protocol.model import (
     Address,
@@ -102,7 +102,7 @@ class Switches:
     forget_proposals: bool = False
     judge_without_set: bool = False
     relay_own_only: bool = False
-    proof_left_out: bool = False
+    polka_left_out: bool = False
     value_first: bool = False
     stored_by_leaf: bool = False
     any_variant: bool = False
@@ -120,7 +120,7 @@ class Cell:
 
     key: Key
     instance: InstanceId
-    agreement: Agreement
+    state: InstanceState
     version: int = 0
     journal: dict[Slot, Statement] = field(default_factory=dict)
     named: dict[Digest, Statement] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class Cell:
         return Cell(
             self.key,
             self.instance,
-            self.agreement,
+            self.state,
             self.version,
             dict(self.journal),
             dict(self.named),
@@ -224,7 +224,7 @@ class Node:
             )
             own = self.address if fresh else None
             rules = states.Rules.of(instance, digest, committee, own, self.world.scenario.timeouts)
-            cell = Cell(key, instance, Agreement(rules))
+            cell = Cell(key, instance, InstanceState(rules))
             self.disk.cells[key] = cell
             self.handle(cell, Resume())
         return cell
@@ -257,14 +257,14 @@ class Node:
                 return
             del self.disk.decided[instance]  # decided under a config digest that is void now
         cell = self.meet(key)
-        if self.down or cell.agreement.decided is not None:
+        if self.down or cell.state.decided is not None:
             return
         if start_ms is None:
             start_ms = world.start_ms(self, window_of(instance))
         if world.now < start_ms:
             world.at(start_ms, self.plan)
             return
-        if not cell.agreement.standing.started:
+        if not cell.state.eligibility.started:
             self.handle(cell, Start())
             if self.down:
                 return
@@ -306,7 +306,7 @@ class Node:
 
     def observe(self, cell: Cell) -> None:
         """Tell the core what was frozen, also after a crash in between."""
-        if cell.frozen is None or cell.agreement.standing.observation is not None:
+        if cell.frozen is None or cell.state.eligibility.observation is not None:
             return
         world, instance = self.world, cell.instance
         price = world.scenario.prices[window_of(instance)][self.index]
@@ -349,7 +349,7 @@ class Node:
         stale_rate = world.scenario.stale_rate
         while pending:
             event = pending.pop(0)
-            before, version = cell.agreement, cell.version
+            before, version = cell.state, cell.version
             if stale_rate and world.is_rough() and world.rng.random() < stale_rate:
                 world.stale += 1
                 world.at(world.now + world.rng.randrange(1, 4_000), self.second_worker(cell, event, before, version))
@@ -357,7 +357,7 @@ class Node:
             if not self.step(cell, event, before, version, pending):
                 return
 
-    def second_worker(self, cell: Cell, event: Event, before: Agreement, version: int) -> Callable[[], None]:
+    def second_worker(self, cell: Cell, event: Event, before: InstanceState, version: int) -> Callable[[], None]:
         """A worker that loaded the state now and saves it later."""
         crashed = self.crashed
 
@@ -371,7 +371,7 @@ class Node:
 
         return run
 
-    def step(self, cell: Cell, event: Event, before: Agreement, version: int, pending: list[Event]) -> bool:
+    def step(self, cell: Cell, event: Event, before: InstanceState, version: int, pending: list[Event]) -> bool:
         world = self.world
         after, effects = machine.advance(before, event, world.now + self.skew_ms, world.sign)
         world.steps += 1
@@ -407,7 +407,7 @@ class Node:
         self.perform(cell, effects, pending)
         return not self.down
 
-    def save(self, cell: Cell, after: Agreement, effects: tuple[Effect, ...]) -> bool:
+    def save(self, cell: Cell, after: InstanceState, effects: tuple[Effect, ...]) -> bool:
         """One transaction: journal rows under their unique key, then the state."""
         monitor = self.world.monitor
         said = [e.statement for e in effects if type(e) is SignAndBroadcast]
@@ -418,13 +418,13 @@ class Node:
         for statement in said:
             cell.journal[statement.kind, statement.round] = statement
             monitor.on_said(self, cell, statement, after)
-        if after is not cell.agreement:
+        if after is not cell.state:
             monitor.on_state(self, cell, after)
-            cell.agreement = after
+            cell.state = after
             cell.version += 1
         return True
 
-    def send(self, cell: Cell, after: Agreement, effects: tuple[Effect, ...]) -> None:
+    def send(self, cell: Cell, after: InstanceState, effects: tuple[Effect, ...]) -> None:
         """Everything that others see of one step, in one packet."""
         statements: list[Statement] = []
         quorums: list[VoteQuorum] = []
@@ -438,7 +438,7 @@ class Node:
                 statements += effect.statements  # type: ignore[union-attr]
         if not statements and not quorums:
             return
-        if self.world.switches.proof_left_out:
+        if self.world.switches.polka_left_out:
             quorums = [] if any(s.valid_round >= 0 for s in statements) else quorums
             if not statements and not quorums:
                 return
@@ -452,7 +452,7 @@ class Node:
     def observations_of(self, cell: Cell, value: Digest) -> list[Statement]:
         """The signed observations that an outcome names, as far as they are here."""
         used = self.world.values[value].outcome.observations
-        slots = cell.agreement.votes.of(StatementKind.OBSERVATION, 0)
+        slots = cell.state.votes.of(StatementKind.OBSERVATION, 0)
         held = {o.value: o for kept in slots.values() for o in kept}
         return [(cell.named | held)[digest] for digest in used if digest in cell.named or digest in held]
 
@@ -491,7 +491,7 @@ class Node:
             elif kind is FetchValue:
                 self.want(cell.key, effect.value, effect.sources)  # type: ignore[union-attr]
             elif kind is SyncVotes:
-                held = machine.summarise(cell.agreement)
+                held = machine.summarise(cell.state)
                 self.world.monitor.on_asked(held, len(self.world.addresses) - 1)
                 self.world.broadcast(self, ("ask", cell.key, held))
             elif kind is RecoverOwnVotes:
@@ -503,11 +503,11 @@ class Node:
             elif kind is Decide:
                 self.decide(cell, effect.certificate)  # type: ignore[union-attr]
             elif kind is Halt:
-                self.world.monitor.on_barred(self, cell)
+                self.world.monitor.on_halted(self, cell)
             elif kind is SignAndBroadcast and effect.statement.kind is StatementKind.OBSERVATION:  # type: ignore[union-attr]
                 self.gather(cell, pending)
-        a = cell.agreement
-        if a.place.step is Step.PROPOSE and a.leader == self.address:
+        a = cell.state
+        if a.round_state.step is Step.PROPOSE and a.leader == self.address:
             told = self.told.get(cell.key)
             if told is None or len(told[1]) < len(a.rules.committee):
                 self.gather(cell, pending)
@@ -523,14 +523,14 @@ class Node:
         if self.wake.get(cell.key) != due or self.is_over(cell):
             return
         del self.wake[cell.key]
-        wake = cell.agreement.wake_ms
+        wake = cell.state.wake_ms
         if wake is None:
             return
         if wake > self.clock():
             self.set_wake(cell, wake)
             return
         self.handle(cell, Tick())
-        wake = cell.agreement.wake_ms
+        wake = cell.state.wake_ms
         if not self.down and wake is not None:
             self.set_wake(cell, wake)
 
@@ -572,7 +572,7 @@ class Node:
         if bodies:
             self.bodies.update(bodies)
         self.keep_named(cell, statements, bodies)
-        if cell.agreement.decided is not None:
+        if cell.state.decided is not None:
             return
         doubted = source in world.liar_addresses
         if world.scenario.door_rate and statements and world.rng.random() < world.scenario.door_rate:
@@ -581,17 +581,17 @@ class Node:
             if self.down:
                 return
         for s in statements:
-            if self.down or cell.agreement.decided is not None:
+            if self.down or cell.state.decided is not None:
                 return
-            slots = cell.agreement.votes.said.get((s.kind, s.round))
+            slots = cell.state.votes.said.get((s.kind, s.round))
             if slots is not None and s.signer in slots and any(kept is s for kept in slots[s.signer]):
                 continue  # a resend stops at the door
             if not doubted or world.is_genuine(s):
                 self.handle(cell, Received(s))
         for q in quorums:
-            if self.down or cell.agreement.decided is not None:
+            if self.down or cell.state.decided is not None:
                 return
-            if (q.kind, q.round, q.value) in cell.agreement.votes.quorums:
+            if (q.kind, q.round, q.value) in cell.state.votes.quorums:
                 continue
             if doubted and not all(world.is_genuine(s) for s in q.statements()):
                 continue
@@ -604,7 +604,7 @@ class Node:
     def meet_in_rows(self, cell: Cell, statements: list[Statement]) -> None:
         """What the door put into the rows is looked at by the next worker, which loads them all."""
         for s in statements:
-            if (s.signer == self.address or not machine.worth_keeping(cell.agreement, s)) and s not in cell.rows:
+            if (s.signer == self.address or not machine.why_ignored(cell.state, s)) and s not in cell.rows:
                 cell.rows.append(s)
         if cell.rows:
             self.world.met_in_rows += 1
@@ -625,10 +625,10 @@ class Node:
         cell = self.disk.cells.get(key)
         if cell is None:
             return
-        statements, quorums = machine.missing_for(cell.agreement, held)
+        statements, quorums = machine.missing_for(cell.state, held)
         if self.world.switches.relay_own_only:
             statements, quorums = tuple(s for s in statements if s.signer == self.address), ()
-            if cell.agreement.decided is not None:
+            if cell.state.decided is not None:
                 statements = tuple(cell.journal.values())
         if not statements and not quorums:
             return
@@ -642,7 +642,7 @@ class Node:
         cell = self.disk.cells.get(key)
         known: tuple[Statement, ...] = ()
         if cell is not None:
-            known = tuple(s for s in cell.agreement.votes.statements() if s.signer == source)
+            known = tuple(s for s in cell.state.votes.statements() if s.signer == source)
         self.world.send(self, source, ("told", key, known))
 
     def on_told(self, source: Address, key: Key, known: tuple[Statement, ...]) -> None:
@@ -652,7 +652,7 @@ class Node:
         for s in known:
             if self.world.is_genuine(s) and not self.down:
                 self.handle(cell, Received(s))
-        if not self.down and not cell.agreement.standing.recalled:
+        if not self.down and not cell.state.eligibility.recovered:
             self.handle(cell, OwnVotesRecovered(source))
 
     def on_push(self, leaves: tuple[bytes, ...]) -> None:
@@ -702,7 +702,7 @@ class Node:
                     self.handle(cell, Received(s))
             if self.down:
                 return
-            if cell.agreement.decided is not None:
+            if cell.state.decided is not None:
                 self.settle(cell)
             elif news:  # else the same question would bring the same answer, at the pace of the network
                 self.handle(cell, DataArrived())
@@ -716,8 +716,8 @@ class Node:
 
     def gather(self, cell: Cell, pending: list[Event]) -> None:
         """While leading: whose observation and set are here; the others' sets are fetched, each on its own."""
-        a = cell.agreement
-        if cell.frozen is None or a.place.step is not Step.PROPOSE or a.leader != self.address:
+        a = cell.state
+        if cell.frozen is None or a.round_state.step is not Step.PROPOSE or a.leader != self.address:
             return
         observed, reproduced = [], []
         for member, kept in a.votes.of(StatementKind.OBSERVATION, 0).items():
@@ -761,7 +761,7 @@ class Node:
         used = {}
         union: list[bytes] = []
         seen: dict[bytes, int] = {}
-        for kept in cell.agreement.votes.of(StatementKind.OBSERVATION, 0).values():
+        for kept in cell.state.votes.of(StatementKind.OBSERVATION, 0).values():
             observation = world.observations[kept[0].value]
             used[kept[0].value] = observation
             if observation.set_root in self.sets:
@@ -770,7 +770,7 @@ class Node:
                     union.append(leaf)
         if world.switches.block_by_majority:
             scope = world.scope_of(world.block_of_most(used))
-        n = len(cell.agreement.rules.committee)
+        n = len(cell.state.rules.committee)
         served = self.disk.served
         sightings = {Digest(leaf): Sighting(served.get(leaf, 0), count) for leaf, count in seen.items()}
         records = [RECORDS[leaf] for leaf in sorted(set(union) - BAD_LEAVES) if self.permits(cell, leaf)]
@@ -837,7 +837,7 @@ class Node:
         scope = self.scope(cell)
         if world.switches.block_by_majority:
             scope = world.scope_of(world.block_of_most(value.outcome.observations))
-        ask_variants = round < len(cell.agreement.rules.committee) and not world.switches.any_variant
+        ask_variants = round < len(cell.state.rules.committee) and not world.switches.any_variant
         verdict = proposals.judge_acceptability(
             value.outcome,
             records_of(value.leaves),
@@ -879,7 +879,7 @@ class Node:
 
     def settle(self, cell: Cell) -> None:
         """Hold what was decided, then go on; fetched from the certificate's signers until it is here."""
-        certificate = cell.agreement.decided
+        certificate = cell.state.decided
         if certificate is None or cell.closed or self.down or not self.is_current(cell.key):
             return
         world = self.world
@@ -945,19 +945,19 @@ class Node:
         for cell in list(self.disk.cells.values()):
             if not self.down:
                 self.settle(cell)
-                if cell.agreement.wake_ms is not None:
-                    self.set_wake(cell, cell.agreement.wake_ms)
+                if cell.state.wake_ms is not None:
+                    self.set_wake(cell, cell.state.wake_ms)
         self.plan()
 
     def reload(self, cell: Cell) -> None:
         """The state as rows, and back, with what came into the rows meanwhile."""
-        a = cell.agreement
+        a = cell.state
         own = tuple(cell.journal.values())
         if self.world.switches.forget_proposals:
             own = tuple(s for s in own if s.kind is not StatementKind.PROPOSAL)
         journaled = {s.signature for s in cell.journal.values()}
         others = tuple(s for s in a.votes.statements() if s.signature not in journaled)
-        cell.agreement = states.restore(
+        cell.state = states.restore(
             a.rules, states.encode_progress(a), own, (*others, *cell.rows), tuple(a.votes.quorums.values())
         )
 

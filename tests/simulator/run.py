@@ -20,7 +20,7 @@ class Result:
     steps: int
     packets: int
     faults: dict[str, int]
-    barred: int
+    halted: int
     evidence: int
     violations: tuple[str, ...]
     trace: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ def run_seed(
         world.steps,
         world.packets,
         faults,
-        counts["barred"],
+        counts["halted"],
         counts["evidence"],
         tuple(world.monitor.violations),
         tuple(world.trace or ()),
@@ -93,7 +93,7 @@ class Totals:
     steps: int = 0
     packets: int = 0
     faults: dict[str, int] = field(default_factory=dict)
-    barred: int = 0
+    halted: int = 0
     evidence: int = 0
     moved_bytes: int = 0
     held_bytes: int = 0
@@ -103,7 +103,7 @@ class Totals:
         self.seeds += 1
         self.steps += result.steps
         self.packets += result.packets
-        self.barred += result.barred
+        self.halted += result.halted
         self.evidence += result.evidence
         self.moved_bytes += result.moved_bytes
         self.held_bytes = max(self.held_bytes, result.held_bytes)

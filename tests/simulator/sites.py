@@ -49,7 +49,7 @@ _FLIPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.NotIn: ast.In,
 }
 _SWAPPED = {"min": "max", "max": "min", "any": "all", "all": "any"}
-_KEPT_BY_KEYWORD = frozenset({"replace", "Place", "Standing"})
+_KEPT_BY_KEYWORD = frozenset({"replace", "RoundState", "Eligibility"})
 """Calls whose every keyword is a field that would else keep another value."""
 
 LEFT_OUT = "(left out)"

@@ -139,7 +139,7 @@ class World:
         kind = rng.choice(
             (StatementKind.OBSERVATION, StatementKind.PREVOTE, StatementKind.PREVOTE, StatementKind.PRECOMMIT)
         )
-        at = cell.agreement.round if cell is not None else 0
+        at = cell.state.round if cell is not None else 0
         value = rng.choice([NIL, hash_body(b"of the twin"), *sorted(self.values)])
         if kind is StatementKind.OBSERVATION:
             value, observation = observe(node.address, key[1], frozenset(), None)
@@ -285,11 +285,11 @@ class World:
         return s.cut_from_ms <= self.now < s.cut_until_ms and (source[0] - 1 in s.cut) != (target[0] - 1 in s.cut)
 
     def maybe_isolate(self, source: Address, packet: tuple[Any, ...]) -> None:
-        """The network too is against us: who has just got a proof, or locked, is cut off with what it knows."""
-        proof = any(q.kind is StatementKind.PREVOTE for q in packet[3])
+        """The network too is against us: who has just got a polka, or locked, is cut off with what it knows."""
+        polka = any(q.kind is StatementKind.PREVOTE for q in packet[3])
         locks = any(s.kind is StatementKind.PRECOMMIT and any(s.value) for s in packet[2])
         free = self.now >= max(self.isolated.values(), default=0)
-        if (proof or locks) and free and self.rng.random() < self.scenario.ambush:
+        if (polka or locks) and free and self.rng.random() < self.scenario.ambush:
             self.isolated[source] = self.now + self.rng.randrange(500, 9_000)
             self.tell(f"{source[0] - 1} is cut off for {self.isolated[source] - self.now} ms")
 

@@ -59,7 +59,7 @@ from validator.protocol.consensus.proposal import (
     judge_validity,
     not_yet,
 )
-from validator.protocol.consensus.state import Agreement, Rules, Step, Timeouts, encode_progress, unfit
+from validator.protocol.consensus.state import InstanceState, Rules, Step, Timeouts, encode_progress, why_foreign
 from validator.protocol.consensus.window import unite
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
 from validator.protocol.hashing import hash_object
@@ -86,7 +86,7 @@ from validator.steps.pulling import sightings_of
 from validator.steps.records import load_records
 from validator.steps.settle import settle
 from validator.steps.standing import may_vote
-from validator.steps.statements import WITH_BODY, load_bodies, restore_agreement, verify_gossip
+from validator.steps.statements import WITH_BODY, load_bodies, restore_state, verify_gossip
 
 log = get_logger(__name__)
 
@@ -139,7 +139,7 @@ def _look(context: Context, instance: InstanceId, wake_ms: int | None) -> StepRe
     if turn.decided:
         _let_next_begin(context, instance)
         return settle(context, instance)
-    return StepResult(turn.agreement.step.name.lower(), turn.waits_for(), {"round": turn.agreement.round})
+    return StepResult(turn.state.step.name.lower(), turn.waits_for(), {"round": turn.state.round})
 
 
 def _windows_active(context: Context, instance: InstanceId) -> int:
@@ -184,14 +184,14 @@ class _Instance:
             stored.instance, stored.config_digest, self.config.committee, own, timeouts_of(self.config.parameters)
         )
         self.rules = rules
-        self.agreement: Agreement = restore_agreement(rules, stored)
+        self.state: InstanceState = restore_state(rules, stored)
         self.decided = False
 
     def waits_for(self) -> str:
         """For the status page. State that no source has remains the reason until we have observed after all."""
-        if self.stored.waits_for.startswith(PRUNED) and self.agreement.standing.observation is None:
+        if self.stored.waits_for.startswith(PRUNED) and self.state.eligibility.observation is None:
             return self.stored.waits_for
-        return core.describe_wait(self.agreement)
+        return core.describe_wait(self.state)
 
     def run(self) -> None:
         events = self._first_events()
@@ -209,10 +209,10 @@ class _Instance:
         elif key not in self.context.resumed:
             self.context.resumed.add(key)
             events.append(Resume())
-        standing = self.agreement.standing
-        if not standing.started:
+        eligibility = self.state.eligibility
+        if not eligibility.started:
             events.append(Start())
-        if standing.observation is None:
+        if eligibility.observation is None:
             digest = self._own_observation()
             if digest is not None:
                 events.append(Observed(digest))
@@ -234,38 +234,38 @@ class _Instance:
     def _apply(self, events: Sequence[Event]) -> list[Effect]:
         """Tell the core, save what it wants saved in one transaction; returns the effects still to be performed."""
         now_ms = self.context.clock.now_ms()
-        before = self.agreement
+        before = self.state
         effects: list[Effect] = []
         for event in events:
-            self.agreement, more = core.advance(self.agreement, event, now_ms, self._sign)
+            self.state, more = core.advance(self.state, event, now_ms, self._sign)
             effects += more
         said = [e.statement for e in effects if isinstance(e, SignAndBroadcast)]
         kept = [e.statement for e in effects if isinstance(e, StoreStatement)]
         quorums = [e.quorum for e in effects if isinstance(e, StoreQuorum)]
         evidence = [(e.evidence.first, e.evidence.second) for e in effects if isinstance(e, StoreEvidence)]
         certificate = next((e.certificate for e in effects if isinstance(e, Decide)), None)
-        if self.agreement is before and not (said or kept or quorums or evidence or certificate):
+        if self.state is before and not (said or kept or quorums or evidence or certificate):
             return effects
         if kept:
             self.context.store.instances.save_statements(kept)
         self.context.store.instances.save_instance(
             self.stored,
-            encode_progress(self.agreement),
+            encode_progress(self.state),
             said=said,
             quorums=quorums,
             certificate=certificate,
             evidence=evidence,
-            wake_ms=self.agreement.wake_ms,
-            round=self.agreement.round,
-            step=self.agreement.step.name.lower(),
-            leader=self.agreement.leader,
+            wake_ms=self.state.wake_ms,
+            round=self.state.round,
+            step=self.state.step.name.lower(),
+            leader=self.state.leader,
             waits_for=self.waits_for(),
             now_ms=now_ms,
         )
         woken_ms = self.stored.wake_ms
-        self.stored = replace(self.stored, version=self.stored.version + 1, wake_ms=self.agreement.wake_ms)
-        if self.agreement.wake_ms is not None and self.agreement.wake_ms != woken_ms:
-            self.context.tasks.enqueue("round.advance", str(self.instance), self.agreement.wake_ms)
+        self.stored = replace(self.stored, version=self.stored.version + 1, wake_ms=self.state.wake_ms)
+        if self.state.wake_ms is not None and self.state.wake_ms != woken_ms:
+            self.context.tasks.enqueue("round.advance", str(self.instance), self.state.wake_ms)
         return effects
 
     def _sign(self, statement: Statement) -> Statement:
@@ -332,7 +332,7 @@ class _Instance:
 
     def _compare(self, *, recall: bool) -> list[Event]:
         """Tell every peer which votes we hold and take what we lack; their knowledge of our own words comes with it."""
-        held = HeldVotes(self.rules.config_digest, self.instance, core.summarise(self.agreement))
+        held = HeldVotes(self.rules.config_digest, self.instance, core.summarise(self.state))
         events: list[Event] = []
 
         def ask(member: Address) -> Gossip:
@@ -356,7 +356,7 @@ class _Instance:
 
     def _is_news(self, statement: Statement) -> bool:
         """Before its signature is checked; own words are always heard, they may be unknown to our journal."""
-        return statement.signer == self.rules.own or not core.worth_keeping(self.agreement, statement)
+        return statement.signer == self.rules.own or not core.why_ignored(self.state, statement)
 
     def _keep_bodies(self, statements: Sequence[Statement], bodies: Sequence[bytes]) -> None:
         """Observations and outcomes that come with statements naming them."""
@@ -371,7 +371,7 @@ class _Instance:
     # --- leading ---
 
     def _leads(self) -> bool:
-        a = self.agreement
+        a = self.state
         return self.rules.own is not None and a.step in (Step.WAITING, Step.PROPOSE) and a.leader == self.rules.own
 
     def _observations(self) -> dict[Address, tuple[Digest, Observation]]:
@@ -385,7 +385,7 @@ class _Instance:
         return held
 
     def _observed(self) -> list[Statement]:
-        return [s for s in self.agreement.votes.statements() if s.kind is StatementKind.OBSERVATION]
+        return [s for s in self.state.votes.statements() if s.kind is StatementKind.OBSERVATION]
 
     def _used_observations(self) -> dict[Address, tuple[Digest, Observation]]:
         """What a proposal is built from: without members that are known to have signed two, where a quorum remains."""
@@ -506,7 +506,7 @@ class _Instance:
         for statement in (*self._observed(), *self.stored.statements):
             if statement.kind is not StatementKind.OBSERVATION or statement.value in named:
                 continue
-            if statement.value in outcome.observations and not unfit(self.rules, statement):
+            if statement.value in outcome.observations and not why_foreign(self.rules, statement):
                 observation = self._load_observation(statement)
                 if observation is not None:
                     named[statement.value] = observation
@@ -574,7 +574,7 @@ class _Instance:
                 found.update({r.leaf: r for r in load_records(self.context, root) if r.message.stream_part == part})
             else:
                 complete = False
-                leader = [] if self.agreement.leader is None else [self.agreement.leader]
+                leader = [] if self.state.leader is None else [self.state.leader]
                 sources = self.context.identity.others(dict.fromkeys([*leader, observation.observer]))
                 self.context.asking.fetch_soon(self.instance, "set", root, sources)
         allowed = contract_signed(list(used.values()), len(self.rules.committee))

@@ -27,7 +27,7 @@ from validator.protocol.codec.statement import verify_quorum, verify_statement
 from validator.protocol.consensus.quorum import quorum
 from validator.protocol.consensus.reconcile import Records, answer
 from validator.protocol.consensus.round import missing_for
-from validator.protocol.consensus.state import Rules, Timeouts, unfit
+from validator.protocol.consensus.state import Rules, Timeouts, why_foreign
 from validator.protocol.consensus.votes import AHEAD
 from validator.protocol.errors import ConfigError, MalformedInput, TransientError
 from validator.protocol.hashing import hash_object
@@ -50,7 +50,7 @@ from validator.steps.checking import check_canonical
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig
 from validator.steps.standing import is_too_early
-from validator.steps.statements import WITH_BODY, load_bodies, restore_agreement
+from validator.steps.statements import WITH_BODY, load_bodies, restore_state
 from validator.steps.uploads import check_announcement
 
 log = get_logger(__name__)
@@ -173,7 +173,7 @@ class Service:
             context.identity.address,
             Timeouts.of(config.parameters),
         )
-        lacking, quorums = missing_for(restore_agreement(rules, stored), held.held)
+        lacking, quorums = missing_for(restore_state(rules, stored), held.held)
         return Gossip(statements=lacking, quorums=quorums, bodies=load_bodies(context, lacking))
 
     def body(self, sender: Address, digest: Digest) -> bytes:
@@ -286,7 +286,7 @@ class Service:
             return False
         if statement.signer not in config.committee:
             return self._refuse("statement", statement.signer, "stranger")
-        reason = unfit(_rules(statement.instance, config), statement)
+        reason = why_foreign(_rules(statement.instance, config), statement)
         return self._refuse("statement", statement.signer, "unfit", reason) if reason else True
 
     def _accept_quorum(self, sender: Address, votes: VoteQuorum) -> bool:

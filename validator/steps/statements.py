@@ -9,7 +9,7 @@ from validator.ports.peers import Gossip
 from validator.ports.store import StoredInstance
 from validator.protocol.codec.statement import verify_quorum, verify_statement
 from validator.protocol.consensus.quorum import quorum
-from validator.protocol.consensus.state import Agreement, Rules, restore
+from validator.protocol.consensus.state import InstanceState, Rules, restore
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import InstanceId, Statement, StatementKind, VoteQuorum
 from validator.steps.context import Context
@@ -21,7 +21,7 @@ WITH_BODY = (StatementKind.OBSERVATION, StatementKind.PROPOSAL)
 """Kinds whose value is the digest of an object that travels beside the statement."""
 
 
-def restore_agreement(rules: Rules, stored: StoredInstance) -> Agreement:
+def restore_state(rules: Rules, stored: StoredInstance) -> InstanceState:
     """The state of an instance as it was saved; a statement that is journaled and received counts once."""
     return restore(rules, stored.progress, stored.own, stored.statements, stored.quorums)
 

@@ -1,4 +1,4 @@
-"""Agreement where somebody is behind, away, or sees what others do not."""
+"""InstanceState where somebody is behind, away, or sees what others do not."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_whoever_hears_its_own_unknown_words_raises_the_alarm_and_signs_nothing_
     victim.restart()
     network.run_until(20_000)
     assert {s.content for s in stored_of(victim, instance).own} == said
-    assert victim.rows("SELECT waits_for FROM rounds WHERE instance_kind = 1")[0][0].startswith("barred: ")
+    assert victim.rows("SELECT waits_for FROM rounds WHERE instance_kind = 1")[0][0].startswith("halted: ")
 
 
 def test_the_others_decide_and_a_barred_member_follows_without_a_word(network: SmallNetwork) -> None:

@@ -7,7 +7,7 @@
     events       what the machine is told and what it asks to be done
     state        its state, saved and restored
     round        the machine: Tendermint with an observation before it (arXiv 1807.04938)
-    certificate  proofs and certificates
+    certificate  polkas and certificates
     evidence     two statements where one is allowed
     reconcile    Negentropy V1, one set against another
 

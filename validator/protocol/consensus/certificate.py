@@ -1,6 +1,6 @@
 """Proofs and certificates: a quorum of votes of one kind, one config digest, one instance, one round, one value.
 
-A proof is of prevotes, a certificate of precommits; neither is ever for nil. A vote of another round does not help:
+A polka is of prevotes, a certificate of precommits; neither is ever for nil. A vote of another round does not help:
 genuine precommits of rounds 0, 2 and 9 for v can stand beside a decision for w. That the window lies in the epoch
 of the config digest is for the caller to check, who knows the epochs.
 """

@@ -43,7 +43,7 @@ class Received(Struct, frozen=True, gc=False):
 
 
 class ReceivedQuorum(Struct, frozen=True, gc=False):
-    """A proof or certificate whose signatures are verified."""
+    """A polka or certificate whose signatures are verified."""
 
     quorum: VoteQuorum
 
@@ -110,7 +110,7 @@ class StoreStatement(Struct, frozen=True, gc=False):
 
 
 class StoreQuorum(Struct, frozen=True, gc=False):
-    """Persist a proof or certificate."""
+    """Persist a polka or certificate."""
 
     quorum: VoteQuorum
 

@@ -4,15 +4,15 @@ Tendermint as in arXiv 1807.04938, whose pseudo-code is the specification; "line
 Where it says 2f + 1 of 3f + 1, this says a quorum of n - f. What is added, and why it is safe:
 
 - Nothing is said before the cut-off (``Start``) and before enough peers told which statements of this member they
-  know (``OwnVotesRecovered``). A statement with our signature that our journal lacks bars us from the instance,
+  know (``OwnVotesRecovered``). A statement with our signature that our journal lacks halts us in the instance,
   however it comes: alone or inside a quorum, of any round and kind, from a peer or from the store, before or after the
   decision.
 - A *fresh* proposal is prevoted only if it is acceptable too, and only by a member whose own observation is out. A
-  value with a proof was accepted by n - 2f honest members before; it is judged by validity alone.
-- A proof sets the valid value in whatever round it arrives, and before the value itself is here: f + 1 honest members
+  value with a polka was accepted by n - 2f honest members before; it is judged by validity alone.
+- A polka sets the valid value in whatever round it arrives, and before the value itself is here: f + 1 honest members
   found it valid and hold it, and ``FetchValue`` asks them. Precommits still wait for the own judgement (line 36).
-- A proof of the current round ends the wait for a proposal: prevoting nil is always safe, and the precommit is due.
-- Every proof and certificate is passed on once by everybody, so that the next leader knows of a lock. The wait of
+- A polka of the current round ends the wait for a proposal: prevoting nil is always safe, and the precommit is due.
+- Every polka and certificate is passed on once by everybody, so that the next leader knows of a lock. The wait of
   line 47 gives it the time, also where a quorum of nil precommits shows that the round is lost.
 - A certificate decides in any step, before the value is here, and for those who were away.
 
@@ -67,11 +67,11 @@ from validator.protocol.consensus.state import (
     PRECOMMIT,
     PREVOTE,
     PROPOSAL,
-    Agreement,
+    InstanceState,
     Judgement,
     Step,
     is_in,
-    unfit,
+    why_foreign,
 )
 from validator.protocol.consensus.votes import (
     AHEAD,
@@ -80,11 +80,11 @@ from validator.protocol.consensus.votes import (
     add,
     add_quorum,
     form_quorum,
-    refusal,
     summarise_votes,
     trim,
     unformed,
     votes_missing,
+    why_dropped,
 )
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.model import NIL, Address, Digest, Statement, StatementKind, VoteQuorum
@@ -92,7 +92,7 @@ from validator.protocol.model import NIL, Address, Digest, Statement, StatementK
 # --- the machine ------------------------------------------------------------------------------------
 
 
-def on_event(a: Agreement, event: Event, now_ms: int) -> tuple[Agreement, tuple[Effect, ...]]:
+def on_event(a: InstanceState, event: Event, now_ms: int) -> tuple[InstanceState, tuple[Effect, ...]]:
     """Answer one event: the next state and what is to be done, in order. Statements said are unsigned."""
     turn = _Turn(a, now_ms)
     if turn.loaded:
@@ -103,8 +103,8 @@ def on_event(a: Agreement, event: Event, now_ms: int) -> tuple[Agreement, tuple[
 
 
 def advance(
-    a: Agreement, event: Event, now_ms: int, sign: Callable[[Statement], Statement]
-) -> tuple[Agreement, tuple[Effect, ...]]:
+    a: InstanceState, event: Event, now_ms: int, sign: Callable[[Statement], Statement]
+) -> tuple[InstanceState, tuple[Effect, ...]]:
     """``on_event`` until nothing is left to say; what is said is signed then, and the last wake time stands."""
     effects: list[Effect] = []
     wake: WakeAt | None = None
@@ -135,25 +135,25 @@ class _Turn:
     __slots__ = (
         "decided",
         "effects",
+        "eligibility",
         "journal",
         "judgements",
         "loaded",
         "now_ms",
         "origin",
-        "place",
+        "round_state",
         "rules",
-        "standing",
         "touched",
         "unsigned",
         "votes",
     )
 
-    def __init__(self, a: Agreement, now_ms: int) -> None:
+    def __init__(self, a: InstanceState, now_ms: int) -> None:
         self.origin = a
         self.rules = a.rules
         self.votes = a.votes
-        self.place = a.place
-        self.standing = a.standing
+        self.round_state = a.round_state
+        self.eligibility = a.eligibility
         self.judgements: Mapping[Digest, Judgement] = a.judgements or {}
         self.decided = a.decided
         self.unsigned = a.unsigned
@@ -163,21 +163,25 @@ class _Turn:
         self.effects: list[Effect] = []
         self.touched = False
 
-    def finish(self) -> tuple[Agreement, tuple[Effect, ...]]:
+    def finish(self) -> tuple[InstanceState, tuple[Effect, ...]]:
         if not self.touched:
             return self.origin, tuple(self.effects)
         before = self.origin
         wake = before.wake_ms
-        moved = self.place is not before.place or self.standing is not before.standing or self.decided is not None
+        moved = (
+            self.round_state is not before.round_state
+            or self.eligibility is not before.eligibility
+            or self.decided is not None
+        )
         if moved or wake is None or wake <= self.now_ms:
             wake = self.next_wake()
             if wake is not None and wake != before.wake_ms:
                 self.effects.append(WakeAt(wake))
-        a = Agreement(
+        a = InstanceState(
             self.rules,
             self.votes,
-            self.place,
-            self.standing,
+            self.round_state,
+            self.eligibility,
             self.judgements,
             self.decided,
             wake,
@@ -212,26 +216,26 @@ class _Turn:
             self.do(StoreQuorum(self.decided))
             self.do(Decide(self.decided, _signers(self.decided, self.rules.own)))
             return
-        self.standing = replace(
-            self.standing, recalled=False, answers=frozenset(), recall_at=None, build_asked=-1, relay_at=None
+        self.eligibility = replace(
+            self.eligibility, recovered=False, answers=frozenset(), recover_at=None, value_asked=-1, relay_at=None
         )
-        self.recall()
+        self.recover()
         self.resend()
         self.ask_again()
 
     def take_start(self, event: Start) -> None:
-        if self.standing.started:
+        if self.eligibility.started:
             self.do(Ignore(event, "started already"))
             return
         self.touched = True
-        self.standing = replace(self.standing, started=True)
-        if self.place.step is not Step.WAITING:
-            self.place = replace(self.place, started_ms=self.now_ms)
-        if not self.standing.recalled and self.standing.recall_at is None:
-            self.recall()
+        self.eligibility = replace(self.eligibility, started=True)
+        if self.round_state.step is not Step.WAITING:
+            self.round_state = replace(self.round_state, started_ms=self.now_ms)
+        if not self.eligibility.recovered and self.eligibility.recover_at is None:
+            self.recover()
 
     def take_observation(self, event: Observed) -> None:
-        known = self.standing.observation
+        known = self.eligibility.observation
         if known is not None:
             self.do(Ignore(event, "observed already" if known == event.value else "observed something else before"))
             return
@@ -239,30 +243,30 @@ class _Turn:
             self.do(Ignore(event, "nil is no observation"))
             return
         self.touched = True
-        self.standing = replace(self.standing, observation=event.value)
+        self.eligibility = replace(self.eligibility, observation=event.value)
 
-    def take_recall(self, event: OwnVotesRecovered) -> None:
-        if self.standing.recalled or event.member not in self.rules.members or event.member == self.rules.own:
+    def take_recovery(self, event: OwnVotesRecovered) -> None:
+        if self.eligibility.recovered or event.member not in self.rules.members or event.member == self.rules.own:
             self.do(Ignore(event, "not waiting for this member's word"))
             return
         self.touched = True
-        answers = self.standing.answers | {event.member}
-        self.standing = replace(self.standing, answers=answers, recalled=len(answers) >= self.answers_needed())
+        answers = self.eligibility.answers | {event.member}
+        self.eligibility = replace(self.eligibility, answers=answers, recovered=len(answers) >= self.answers_needed())
 
     def take_sets(self, event: SetsHeld) -> None:
-        observed = self.standing.observed | (event.observed & self.rules.members)
-        reproduced = self.standing.reproduced | (event.reproduced & self.rules.members)
-        if (observed, reproduced) != (self.standing.observed, self.standing.reproduced):
+        observed = self.eligibility.observed | (event.observed & self.rules.members)
+        reproduced = self.eligibility.reproduced | (event.reproduced & self.rules.members)
+        if (observed, reproduced) != (self.eligibility.observed, self.eligibility.reproduced):
             self.touched = True
-            self.standing = replace(self.standing, observed=observed, reproduced=reproduced)
+            self.eligibility = replace(self.eligibility, observed=observed, reproduced=reproduced)
 
     def take_candidate(self, event: ProposeValue) -> None:
-        at_turn = event.round == self.place.round and self.place.step is Step.PROPOSE and self.is_running()
+        at_turn = event.round == self.round_state.round and self.round_state.step is Step.PROPOSE and self.is_running()
         if event.value == NIL:
             self.do(Ignore(event, "nil is never proposed"))
         elif not at_turn or not self.may_propose():
             self.do(Ignore(event, "not our turn to propose, or proposed already"))
-        elif self.proof_to_repeat() is not None:
+        elif self.polka_to_repeat() is not None:
             self.do(Ignore(event, "a proven value is to be proposed again"))
         elif not self.has_said(OBSERVATION, 0):
             self.do(Ignore(event, "own observation is not out"))
@@ -286,12 +290,12 @@ class _Turn:
 
     def take_statement(self, event: Received) -> None:
         s = event.statement
-        reason = unfit(self.rules, s)
+        reason = why_foreign(self.rules, s)
         foreign = not reason and s.signer == self.rules.own and not self.recognise(s)
         if self.decided is not None:
             self.do(Ignore(event, "decided"))
             return
-        reason = reason or refusal(self.votes, s, self.floor(), self.ceiling())
+        reason = reason or why_dropped(self.votes, s, self.floor(), self.ceiling())
         if reason:
             if reason != "known":  # a resend is not news
                 self.do(Ignore(event, reason))
@@ -302,7 +306,7 @@ class _Turn:
             self.include(s)
 
     def recognise(self, s: Statement) -> bool:
-        """Own words come back signed, or the journal holds them, or they are not ours to know: then we are barred."""
+        """Own words come back signed, or the journal holds them, or they are not ours to know: then we are halted."""
         for said in self.unsigned:
             if said.content == s.content:
                 self.touched = True
@@ -311,7 +315,7 @@ class _Turn:
                 return True
         if is_in(self.journal, s):
             return True
-        self.bar(s)
+        self.halt(s)
         return False
 
     def take_quorum(self, event: ReceivedQuorum) -> None:
@@ -329,23 +333,23 @@ class _Turn:
             return
         if (q.kind, q.round, q.value) in self.votes.quorums:
             return  # a resend is not news
-        if q.kind is PREVOTE and q.round < self.floor() and q.round <= self.place.valid_round:
-            self.do(Ignore(event, "a newer proof is held"))
+        if q.kind is PREVOTE and q.round < self.floor() and q.round <= self.round_state.valid_round:
+            self.do(Ignore(event, "a newer polka is held"))
             return
         self.accept_quorum(q)
 
     # --- what is held ---
 
     def floor(self) -> int:
-        return self.place.round - BEHIND
+        return self.round_state.round - BEHIND
 
     def ceiling(self) -> int:
-        return self.place.round + AHEAD
+        return self.round_state.round + AHEAD
 
     def include(self, s: Statement) -> None:
         """Count a new statement; a quorum that it completes is kept and sent at once."""
         self.touched = True
-        ceiling = self.place.round + AHEAD
+        ceiling = self.round_state.round + AHEAD
         earlier = self.votes.of(s.kind, s.round).get(s.signer, ())
         self.votes = add(self.votes, s, ceiling)
         for other in earlier:
@@ -366,7 +370,7 @@ class _Turn:
         self.hold_quorum(q)
         for s in q.statements():
             ours_ahead = s.signer == self.rules.own and s.round > self.ceiling()
-            if not ours_ahead and not refusal(self.votes, s, self.floor(), self.ceiling()):
+            if not ours_ahead and not why_dropped(self.votes, s, self.floor(), self.ceiling()):
                 self.include(s)
         self.follow_quorum(q)
 
@@ -388,21 +392,21 @@ class _Turn:
         if self.decided is not None:
             return
         self.decided = q
-        self.place = replace(self.place, step=Step.DECIDED)
+        self.round_state = replace(self.round_state, step=Step.DECIDED)
         self.do(Decide(q, _signers(q, self.rules.own)))
 
     def raise_valid(self, q: VoteQuorum) -> None:
-        """Lines 42-43, for a proof of any round: the newest proven value is what a leader proposes again."""
-        if q.round > self.place.valid_round:
-            self.place = replace(self.place, valid_value=q.value, valid_round=q.round)
+        """Lines 42-43, for a polka of any round: the newest proven value is what a leader proposes again."""
+        if q.round > self.round_state.valid_round:
+            self.round_state = replace(self.round_state, valid_value=q.value, valid_round=q.round)
             self.judge(q.value, fresh=False)
 
     def catch_up(self) -> None:
-        """Look at what the store held: evidence, quorums in single votes, proofs and certificates."""
+        """Look at what the store held: evidence, quorums in single votes, polkas and certificates."""
         self.touched = True
         self.loaded = False
         for s in self.origin.foreign:
-            self.bar(s)
+            self.halt(s)
         for pair in find_evidence(self.votes.statements()):
             self.do(StoreEvidence(pair))
         for q in self.votes.quorums.values():
@@ -413,25 +417,25 @@ class _Turn:
     # --- what we say ---
 
     def is_running(self) -> bool:
-        return self.standing.started and self.standing.recalled and self.decided is None
+        return self.eligibility.started and self.eligibility.recovered and self.decided is None
 
     def answers_needed(self) -> int:
         """Peers that must tell what they know of us: with us, one of them is honest."""
         return self.rules.one_honest - 1
 
-    def recall(self) -> None:
+    def recover(self) -> None:
         """Learn what we may have said and do not know (a restored snapshot, a second machine with our key)."""
         self.touched = True
         if self.rules.own is None or self.answers_needed() == 0:
-            self.standing = replace(self.standing, recalled=True)
+            self.eligibility = replace(self.eligibility, recovered=True)
         else:
-            self.standing = replace(self.standing, recall_at=self.now_ms + self.rules.timeouts.recall_ms)
+            self.eligibility = replace(self.eligibility, recover_at=self.now_ms + self.rules.timeouts.recover_ms)
             self.do(RecoverOwnVotes())
 
-    def bar(self, s: Statement) -> None:
-        if not self.standing.barred:
+    def halt(self, s: Statement) -> None:
+        if not self.eligibility.halted:
             self.touched = True
-            self.standing = replace(self.standing, barred=True)
+            self.eligibility = replace(self.eligibility, halted=True)
             self.do(Halt(s))
 
     def own_statements(self, kind: StatementKind, round: int) -> tuple[Statement, ...]:
@@ -449,11 +453,11 @@ class _Turn:
         return own is not None and slots is not None and own in slots
 
     def say(self, kind: StatementKind, value: Digest, valid_round: int = -1) -> None:
-        """Say it, once: what is in the journal is never contradicted. Observers and barred members keep silent."""
+        """Say it, once: what is in the journal is never contradicted. Observers and halted members keep silent."""
         own = self.rules.own
-        if own is None or self.standing.barred:
+        if own is None or self.eligibility.halted:
             return
-        round = 0 if kind is OBSERVATION else self.place.round
+        round = 0 if kind is OBSERVATION else self.round_state.round
         statement = Statement(
             kind, self.rules.config_digest, self.rules.instance, round, value, own, valid_round=valid_round
         )
@@ -466,19 +470,19 @@ class _Turn:
         self.do(SignAndBroadcast(statement))
 
     def resend(self) -> None:
-        """Own statements of the current round, as signed then, with the proof a re-proposal needs, and the newest."""
+        """Own statements of the current round, as signed then, with the polka a re-proposal needs, and the newest."""
         own = self.rules.own
         if own is None or self.decided is not None or not (self.votes.said or self.votes.quorums):
             return
-        kinds = ((OBSERVATION, 0), *((kind, self.place.round) for kind in (PROPOSAL, PREVOTE, PRECOMMIT)))
+        kinds = ((OBSERVATION, 0), *((kind, self.round_state.round) for kind in (PROPOSAL, PREVOTE, PRECOMMIT)))
         said = tuple(s for kind, round in kinds for s in self.votes.of(kind, round).get(own, ()))
         if said:
             self.do(Resend(said))
         named = [(s.valid_round, s.value) for s in said if s.valid_round >= 0]
-        for round, value in dict.fromkeys([*named, (self.place.valid_round, self.place.valid_value)]):
-            proof = self.votes.proof(round, value)
-            if proof is not None:
-                self.do(SendQuorum(proof))
+        for round, value in dict.fromkeys([*named, (self.round_state.valid_round, self.round_state.valid_value)]):
+            polka = self.votes.polka(round, value)
+            if polka is not None:
+                self.do(SendQuorum(polka))
 
     # --- the rules ---
 
@@ -486,17 +490,17 @@ class _Turn:
         """Apply the rules until none applies."""
         if not self.touched and not self.is_due():
             return
-        if self.decided is None and self.standing.started:
-            self.wait_for_recall()
+        if self.decided is None and self.eligibility.started:
+            self.wait_for_recovery()
         if not self.is_running():
             return
         self.touched = True
         self.heed_clock()
-        observation = self.standing.observation
+        observation = self.eligibility.observation
         if observation is not None and not self.has_said(OBSERVATION, 0):
             self.say(OBSERVATION, observation)
-        if self.place.step is Step.WAITING:
-            self.start_round(self.place.round)  # line 10
+        if self.round_state.step is Step.WAITING:
+            self.start_round(self.round_state.round)  # line 10
         while self.decided is None and self.apply_rules():
             pass
         self.relay()
@@ -505,28 +509,28 @@ class _Turn:
         wake = self.origin.wake_ms
         return wake is not None and wake <= self.now_ms
 
-    def wait_for_recall(self) -> None:
-        standing = self.standing
-        if not standing.recalled and standing.recall_at is not None and self.now_ms >= standing.recall_at:
-            self.standing = replace(standing, recalled=True)
+    def wait_for_recovery(self) -> None:
+        eligibility = self.eligibility
+        if not eligibility.recovered and eligibility.recover_at is not None and self.now_ms >= eligibility.recover_at:
+            self.eligibility = replace(eligibility, recovered=True)
             self.touched = True
 
     def apply_rules(self) -> bool:
         """One rule that applies; False if none does."""
-        place = self.place
+        rs = self.round_state
         reached = self.round_reached()
-        if reached > place.round:
+        if reached > rs.round:
             self.start_round(reached)  # lines 55-56
             return True
-        if place.step is Step.PROPOSE and self.apply_propose():
+        if rs.step is Step.PROPOSE and self.apply_propose():
             return True
-        if place.step is Step.PREVOTE and self.apply_prevote():
+        if rs.step is Step.PREVOTE and self.apply_prevote():
             return True
         return self.apply_precommit()
 
     def round_reached(self) -> int:
         """Line 55: the highest round that f + 1 members have reached; one of them is honest."""
-        at = self.place.round
+        at = self.round_state.round
         above = [round for round in self.votes.newest.values() if round > at]
         if not above or len(above) < self.rules.one_honest:
             return at
@@ -534,8 +538,8 @@ class _Turn:
 
     def start_round(self, round: int) -> None:
         """Lines 11-21. Everybody schedules the timeout; a leader too may find nothing to propose."""
-        self.place = replace(
-            self.place, round=round, step=Step.PROPOSE, started_ms=self.now_ms, prevote_at=None, precommit_at=None
+        self.round_state = replace(
+            self.round_state, round=round, step=Step.PROPOSE, started_ms=self.now_ms, prevote_at=None, precommit_at=None
         )
         self.votes = trim(self.votes, self.floor(), self.ceiling())
         self.forget_judgements()
@@ -545,37 +549,37 @@ class _Turn:
     def apply_propose(self) -> bool:
         self.lead()
         verdict = self.choose_prevote()
-        if verdict is None and self.place.valid_round == self.place.round:
-            verdict = NIL  # the round has its proof; it waits for our precommit, not for our prevote
-        if verdict is None and self.now_ms >= self.place.started_ms + self.propose_timeout():
+        if verdict is None and self.round_state.valid_round == self.round_state.round:
+            verdict = NIL  # the round has its polka; it waits for our precommit, not for our prevote
+        if verdict is None and self.now_ms >= self.round_state.started_ms + self.propose_timeout():
             verdict = NIL  # lines 57-60
         if verdict is None:
             return False
         self.say(PREVOTE, verdict)  # lines 24, 26, 30, 32
-        self.place = replace(self.place, step=Step.PREVOTE)  # lines 27, 33
+        self.round_state = replace(self.round_state, step=Step.PREVOTE)  # lines 27, 33
         return True
 
     def lead(self) -> None:
         """Lines 14-19: propose the valid value again, or ask for a candidate once there is enough to build it from."""
         if not self.may_propose():
             return
-        proof, round = self.proof_to_repeat(), self.place.round
-        if proof is not None:
-            self.say(PROPOSAL, proof.value, proof.round)
-            self.do(SendQuorum(proof))
-        elif self.standing.build_asked != round and self.may_build():
-            self.standing = replace(self.standing, build_asked=round)
+        polka, round = self.polka_to_repeat(), self.round_state.round
+        if polka is not None:
+            self.say(PROPOSAL, polka.value, polka.round)
+            self.do(SendQuorum(polka))
+        elif self.eligibility.value_asked != round and self.may_build():
+            self.eligibility = replace(self.eligibility, value_asked=round)
             self.do(GetValue(round))
 
-    def proof_to_repeat(self) -> VoteQuorum | None:
-        """The newest proof, if it is of an earlier round: its value is proposed again, with it."""
-        place = self.place
-        return self.votes.proof(place.valid_round, place.valid_value) if place.valid_round < place.round else None
+    def polka_to_repeat(self) -> VoteQuorum | None:
+        """The newest polka, if it is of an earlier round: its value is proposed again, with it."""
+        rs = self.round_state
+        return self.votes.polka(rs.valid_round, rs.valid_value) if rs.valid_round < rs.round else None
 
     def may_propose(self) -> bool:
-        round, own = self.place.round, self.rules.own
-        leads = own is not None and self.rules.leader(round) == own and not self.standing.barred
-        proven = self.place.valid_round == round
+        round, own = self.round_state.round, self.rules.own
+        leads = own is not None and self.rules.leader(round) == own and not self.eligibility.halted
+        proven = self.round_state.valid_round == round
         return leads and not proven and not self.own_statements(PROPOSAL, round)
 
     def may_build(self) -> bool:
@@ -585,17 +589,17 @@ class _Turn:
         """
         if not self.has_said(OBSERVATION, 0):
             return False
-        sets, waited = len(self.standing.reproduced), self.now_ms - self.place.started_ms
+        sets, waited = len(self.eligibility.reproduced), self.now_ms - self.round_state.started_ms
         if sets >= len(self.rules.committee):
             return True
         if waited >= self.propose_timeout() // 3 and sets >= self.rules.quorum:
             return True
-        return waited >= self.propose_timeout() // 2 and len(self.standing.observed) >= self.rules.quorum
+        return waited >= self.propose_timeout() // 2 and len(self.eligibility.observed) >= self.rules.quorum
 
     def choose_prevote(self) -> Digest | None:
         """Lines 22-32: what to prevote for the proposals held of this round's leader; None while undetermined."""
-        slots = self.votes.of(PROPOSAL, self.place.round)
-        leader = self.rules.leader(self.place.round) if slots else None
+        slots = self.votes.of(PROPOSAL, self.round_state.round)
+        leader = self.rules.leader(self.round_state.round) if slots else None
         proposals = slots.get(leader, ()) if leader is not None else ()
         answers = []
         for proposal in proposals:
@@ -606,57 +610,57 @@ class _Turn:
         return NIL if answers and all(answer is Answer.NO for answer in answers) else None
 
     def answer_proposal(self, proposal: Statement) -> Answer:
-        place, value, valid_round = self.place, proposal.value, proposal.valid_round
+        rs, value, valid_round = self.round_state, proposal.value, proposal.valid_round
         if valid_round == -1:
-            if place.locked_round != -1 and place.locked_value != value:
+            if rs.locked_round != -1 and rs.locked_value != value:
                 return Answer.NO  # line 23
-            if self.votes.is_proven_below(place.round, value):
+            if self.votes.has_polka_below(rs.round, value):
                 return self.judge(value, fresh=False)  # accepted once by n - 2f honest members
             if self.rules.own is None:
                 return self.judge(value, fresh=False)
             return self.judge(value, fresh=True) if self.has_said(OBSERVATION, 0) else Answer.NOT_YET
-        if self.votes.proof(valid_round, value) is None:
-            return Answer.NOT_YET  # line 28: the proof may still come
-        if place.locked_round > valid_round and place.locked_value != value:
+        if self.votes.polka(valid_round, value) is None:
+            return Answer.NOT_YET  # line 28: the polka may still come
+        if rs.locked_round > valid_round and rs.locked_value != value:
             return Answer.NO  # line 29
         return self.judge(value, fresh=False)
 
     def apply_prevote(self) -> bool:
-        place = self.place
-        if place.valid_round == place.round and self.judge(place.valid_value, fresh=False) is Answer.YES:
-            self.lock(place.valid_value)  # lines 36-41
+        rs = self.round_state
+        if rs.valid_round == rs.round and self.judge(rs.valid_value, fresh=False) is Answer.YES:
+            self.lock(rs.valid_value)  # lines 36-41
             return True
-        if self.votes.count(PREVOTE, place.round, NIL) >= self.rules.quorum:
+        if self.votes.count(PREVOTE, rs.round, NIL) >= self.rules.quorum:
             return self.precommit_nil()  # lines 44-46
-        if place.prevote_at is None:
-            if len(self.votes.of(PREVOTE, place.round)) < self.rules.quorum:
+        if rs.prevote_at is None:
+            if len(self.votes.of(PREVOTE, rs.round)) < self.rules.quorum:
                 return False
-            timeout = self.rules.timeouts.grown(self.rules.timeouts.prevote_ms, place.round)
-            self.place = place = replace(place, prevote_at=self.now_ms + timeout)  # lines 34-35
-        if place.prevote_at is not None and self.now_ms >= place.prevote_at:
+            timeout = self.rules.timeouts.grown(self.rules.timeouts.prevote_ms, rs.round)
+            self.round_state = rs = replace(rs, prevote_at=self.now_ms + timeout)  # lines 34-35
+        if rs.prevote_at is not None and self.now_ms >= rs.prevote_at:
             return self.precommit_nil()  # lines 61-64
         return False
 
     def lock(self, value: Digest) -> None:
-        place = self.place
-        self.place = replace(place, locked_value=value, locked_round=place.round, step=Step.PRECOMMIT)
+        rs = self.round_state
+        self.round_state = replace(rs, locked_value=value, locked_round=rs.round, step=Step.PRECOMMIT)
         self.say(PRECOMMIT, value)
 
     def precommit_nil(self) -> bool:
-        self.place = replace(self.place, step=Step.PRECOMMIT)
+        self.round_state = replace(self.round_state, step=Step.PRECOMMIT)
         self.say(PRECOMMIT, NIL)
         return True
 
     def apply_precommit(self) -> bool:
-        place = self.place
-        slots = self.votes.said.get((PRECOMMIT, place.round))
+        rs = self.round_state
+        slots = self.votes.said.get((PRECOMMIT, rs.round))
         if slots is None or len(slots) < self.rules.quorum:
             return False
-        if place.precommit_at is None:
-            timeout = self.rules.timeouts.grown(self.rules.timeouts.precommit_ms, place.round)
-            self.place = place = replace(place, precommit_at=self.now_ms + timeout)  # lines 47-48
-        if place.precommit_at is not None and self.now_ms >= place.precommit_at:
-            self.start_round(place.round + 1)  # lines 65-67
+        if rs.precommit_at is None:
+            timeout = self.rules.timeouts.grown(self.rules.timeouts.precommit_ms, rs.round)
+            self.round_state = rs = replace(rs, precommit_at=self.now_ms + timeout)  # lines 47-48
+        if rs.precommit_at is not None and self.now_ms >= rs.precommit_at:
+            self.start_round(rs.round + 1)  # lines 65-67
             return True
         return False
 
@@ -665,7 +669,7 @@ class _Turn:
     def judge(self, value: Digest, *, fresh: bool) -> Answer:
         """What is known of a value; asks if it was not asked in these terms before. Validity is asked once."""
         known = self.judgements.get(value)
-        round = self.place.round
+        round = self.round_state.round
         unasked = known is None or (fresh and known.round != round and known.validity is not Answer.NO)
         if unasked:
             validity = Answer.NOT_YET if known is None else known.validity
@@ -684,20 +688,20 @@ class _Turn:
         """Repeat open questions of the current round, and of the proven value, and a request to build."""
         if self.decided is not None:
             return
-        place = self.place
-        values = [place.valid_value] if place.valid_round >= 0 else []
-        if place.step is Step.PROPOSE:
-            slots = self.votes.of(PROPOSAL, place.round)
+        rs = self.round_state
+        values = [rs.valid_value] if rs.valid_round >= 0 else []
+        if rs.step is Step.PROPOSE:
+            slots = self.votes.of(PROPOSAL, rs.round)
             values += [s.value for kept in slots.values() for s in kept]
-            if self.standing.build_asked == place.round and self.may_propose() and self.proof_to_repeat() is None:
-                self.do(GetValue(place.round))
+            if self.eligibility.value_asked == rs.round and self.may_propose() and self.polka_to_repeat() is None:
+                self.do(GetValue(rs.round))
         for value in dict.fromkeys(values):
             known = self.judgements.get(value)
             if known is None:
                 continue
-            fresh = known.round == place.round
+            fresh = known.round == rs.round
             if known.validity is Answer.NOT_YET or (fresh and known.acceptable is Answer.NOT_YET):
-                self.do(ValidateProposal(value, place.round, fresh))
+                self.do(ValidateProposal(value, rs.round, fresh))
 
     def sources_of(self, value: Digest) -> tuple[Address, ...]:
         """Members that can have the value, likeliest first: signers of its quorums, its voters, its proposers."""
@@ -713,51 +717,54 @@ class _Turn:
 
     def forget_judgements(self) -> None:
         """Only values that are still named somewhere can matter again."""
-        named = {s.value for s in self.votes.statements()} | {self.place.valid_value, self.place.locked_value}
+        named = {s.value for s in self.votes.statements()} | {
+            self.round_state.valid_value,
+            self.round_state.locked_value,
+        }
         self.judgements = {value: j for value, j in self.judgements.items() if value in named}
 
     # --- time ---
 
     def propose_timeout(self) -> int:
-        return self.rules.timeouts.grown(self.rules.timeouts.propose_ms, self.place.round)
+        return self.rules.timeouts.grown(self.rules.timeouts.propose_ms, self.round_state.round)
 
     def heed_clock(self) -> None:
         """A clock that was set back must not make a timeout last longer than it is."""
-        place, limit = self.place, self.now_ms + self.rules.timeouts.max_ms
-        if place.started_ms > self.now_ms or (place.prevote_at or 0) > limit or (place.precommit_at or 0) > limit:
-            self.place = replace(
-                place,
-                started_ms=min(place.started_ms, self.now_ms),
-                prevote_at=None if place.prevote_at is None else min(place.prevote_at, limit),
-                precommit_at=None if place.precommit_at is None else min(place.precommit_at, limit),
+        rs, limit = self.round_state, self.now_ms + self.rules.timeouts.max_ms
+        if rs.started_ms > self.now_ms or (rs.prevote_at or 0) > limit or (rs.precommit_at or 0) > limit:
+            self.round_state = replace(
+                rs,
+                started_ms=min(rs.started_ms, self.now_ms),
+                prevote_at=None if rs.prevote_at is None else min(rs.prevote_at, limit),
+                precommit_at=None if rs.precommit_at is None else min(rs.precommit_at, limit),
             )
 
     def relay(self) -> None:
         """While undecided, compare votes with peers at a fixed pace, and repeat open questions."""
         if self.decided is not None:
             return
-        at, pace = self.standing.relay_at, self.rules.timeouts.relay_ms
+        at, pace = self.eligibility.relay_at, self.rules.timeouts.relay_ms
         if at is not None and self.now_ms < at <= self.now_ms + pace:
             return
-        self.standing = replace(self.standing, relay_at=self.now_ms + pace)
+        self.eligibility = replace(self.eligibility, relay_at=self.now_ms + pace)
         if at is not None:
             self.do(SyncVotes())
             self.ask_again()
 
     def next_wake(self) -> int | None:
-        if self.decided is not None or not self.standing.started:
+        if self.decided is not None or not self.eligibility.started:
             return None
-        if not self.standing.recalled:
-            return self.standing.recall_at
-        place = self.place
-        times = [self.standing.relay_at, place.precommit_at]
-        if place.step is Step.PROPOSE:
+        if not self.eligibility.recovered:
+            return self.eligibility.recover_at
+        rs = self.round_state
+        times = [self.eligibility.relay_at, rs.precommit_at]
+        if rs.step is Step.PROPOSE:
             timeout = self.propose_timeout()
-            times.append(place.started_ms + timeout)
+            times.append(rs.started_ms + timeout)
             if self.may_propose():
-                times += [place.started_ms + timeout // 3, place.started_ms + timeout // 2]
-        elif place.step is Step.PREVOTE:
-            times.append(place.prevote_at)
+                times += [rs.started_ms + timeout // 3, rs.started_ms + timeout // 2]
+        elif rs.step is Step.PREVOTE:
+            times.append(rs.prevote_at)
         due = [t for t in times if t is not None and t > self.now_ms]
         return min(due) if due else None
 
@@ -766,7 +773,7 @@ _TAKERS: Mapping[type[Event], Callable[[_Turn, Any], None]] = {
     Resume: _Turn.take_resume,
     Start: _Turn.take_start,
     Observed: _Turn.take_observation,
-    OwnVotesRecovered: _Turn.take_recall,
+    OwnVotesRecovered: _Turn.take_recovery,
     Received: _Turn.take_statement,
     ReceivedQuorum: _Turn.take_quorum,
     SetsHeld: _Turn.take_sets,
@@ -778,45 +785,45 @@ _TAKERS: Mapping[type[Event], Callable[[_Turn, Any], None]] = {
 _HEEDED_WHEN_DECIDED = frozenset({Resume, Tick, Received, ReceivedQuorum})
 
 
-def worth_keeping(a: Agreement, s: Statement) -> str:
+def why_ignored(a: InstanceState, s: Statement) -> str:
     """Why a statement would be ignored; "" if it is new and would be kept. For the door, before the state is locked."""
     if a.decided is not None:
         return "decided"
-    return unfit(a.rules, s) or refusal(a.votes, s, a.round - BEHIND, a.round + AHEAD)
+    return why_foreign(a.rules, s) or why_dropped(a.votes, s, a.round - BEHIND, a.round + AHEAD)
 
 
 # --- relay ------------------------------------------------------------------------------------------
 
 
-def summarise(a: Agreement) -> Held:
+def summarise(a: InstanceState) -> Held:
     """What we hold, for a peer to answer with what we lack."""
     return summarise_votes(a.votes)
 
 
-def missing_for(a: Agreement, held: Held) -> tuple[tuple[Statement, ...], tuple[VoteQuorum, ...]]:
+def missing_for(a: InstanceState, held: Held) -> tuple[tuple[Statement, ...], tuple[VoteQuorum, ...]]:
     """What a peer that holds ``held`` lacks. Once decided, the certificate says it all."""
     if a.decided is not None:
         return (), (a.decided,)
     return votes_missing(a.votes, held, a.rules.quorum)
 
 
-def describe_wait(a: Agreement) -> str:
+def describe_wait(a: InstanceState) -> str:
     """What the instance waits for, in words for the status page."""
     waits = _describe_wait(a)
-    return f"barred: {waits}" if a.standing.barred and a.decided is None else waits
+    return f"halted: {waits}" if a.eligibility.halted and a.decided is None else waits
 
 
-def _describe_wait(a: Agreement) -> str:
-    place, standing, rules = a.place, a.standing, a.rules
+def _describe_wait(a: InstanceState) -> str:
+    rs, eligibility, rules = a.round_state, a.eligibility, a.rules
     if a.decided is not None:
         return "decided"
-    if not standing.started:
+    if not eligibility.started:
         return "cut-off"
-    if not standing.recalled:
+    if not eligibility.recovered:
         return "peers' word on own statements"
-    if place.step is Step.PROPOSE:
+    if rs.step is Step.PROPOSE:
         if a.leader is not None and a.leader == rules.own:
-            return f"sets of {len(standing.reproduced)}/{len(rules.committee)} observers"
+            return f"sets of {len(eligibility.reproduced)}/{len(rules.committee)} observers"
         return "a proposal, or data to judge it"
-    kind = PREVOTE if place.step is Step.PREVOTE else PRECOMMIT
-    return f"{len(a.votes.of(kind, place.round))}/{rules.quorum} {kind.name.lower()}s of round {place.round}"
+    kind = PREVOTE if rs.step is Step.PREVOTE else PRECOMMIT
+    return f"{len(a.votes.of(kind, rs.round))}/{rules.quorum} {kind.name.lower()}s of round {rs.round}"

@@ -19,7 +19,7 @@ from validator.protocol.codec import cbor
 from validator.protocol.codec.statement import MAX_ROUND, decode_statement, encode_statement
 from validator.protocol.consensus.proposal import Answer
 from validator.protocol.consensus.quorum import one_honest, quorum
-from validator.protocol.consensus.votes import AHEAD, BEHIND, EMPTY, Votes, add, add_quorum, refusal
+from validator.protocol.consensus.votes import AHEAD, BEHIND, EMPTY, Votes, add, add_quorum, why_dropped
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.hashing import instance_subject, order_committee
 from validator.protocol.model import NIL, Address, Digest, InstanceId, Statement, StatementKind, VoteQuorum
@@ -38,7 +38,7 @@ MAX_PROGRESS_BYTES = 256 << 10
 class Timeouts:
     """Milliseconds. Each of the three grows by ``delta_ms`` per round, up to ``max_ms``.
 
-    ``relay_ms``: how often votes are compared with peers while undecided. ``recall_ms``: how long to wait for
+    ``relay_ms``: how often votes are compared with peers while undecided. ``recover_ms``: how long to wait for
     peers' word on our own statements.
     """
 
@@ -48,7 +48,7 @@ class Timeouts:
     delta_ms: int = 500
     max_ms: int = 60_000
     relay_ms: int = 500
-    recall_ms: int = 5_000
+    recover_ms: int = 5_000
 
     @classmethod
     def of(cls, p: ParameterSet) -> Timeouts:
@@ -122,7 +122,7 @@ class Step(IntEnum):
     DECIDED = 4
 
 
-class Place(Struct, frozen=True, gc=False):
+class RoundState(Struct, frozen=True, gc=False):
     """Where in the paper's machine we are. Times are absolute; None: not scheduled."""
 
     round: int = 0
@@ -136,7 +136,7 @@ class Place(Struct, frozen=True, gc=False):
     precommit_at: int | None = None
 
 
-class Standing(Struct, frozen=True, gc=False):
+class Eligibility(Struct, frozen=True, gc=False):
     """What this member may do and has been told.
 
     ``observation``: own, frozen. ``observed``/``reproduced``: members whose observation, and whose set with these
@@ -144,14 +144,14 @@ class Standing(Struct, frozen=True, gc=False):
     """
 
     started: bool = False
-    recalled: bool = False
+    recovered: bool = False
     answers: frozenset[Address] = frozenset()
-    barred: bool = False
+    halted: bool = False
     observation: Digest | None = None
     observed: frozenset[Address] = frozenset()
     reproduced: frozenset[Address] = frozenset()
-    build_asked: int = -1
-    recall_at: int | None = None
+    value_asked: int = -1
+    recover_at: int | None = None
     relay_at: int | None = None
 
 
@@ -163,7 +163,7 @@ class Judgement(Struct, frozen=True, gc=False):
     round: int
 
 
-class Agreement(Struct, frozen=True, gc=False):
+class InstanceState(Struct, frozen=True, gc=False):
     """The whole state of one instance.
 
     ``wake_ms``: when ``Tick`` is due next; None: only another event helps. ``unsigned``: said, not yet back with a
@@ -174,8 +174,8 @@ class Agreement(Struct, frozen=True, gc=False):
 
     rules: Rules
     votes: Votes = EMPTY
-    place: Place = Place()
-    standing: Standing = Standing()
+    round_state: RoundState = RoundState()
+    eligibility: Eligibility = Eligibility()
     judgements: Mapping[Digest, Judgement] | None = None
     decided: VoteQuorum | None = None
     wake_ms: int | None = None
@@ -186,18 +186,18 @@ class Agreement(Struct, frozen=True, gc=False):
 
     @property
     def round(self) -> int:
-        return self.place.round
+        return self.round_state.round
 
     @property
     def step(self) -> Step:
-        return self.place.step
+        return self.round_state.step
 
     @property
     def leader(self) -> Address | None:
-        return self.rules.leader(self.place.round)
+        return self.rules.leader(self.round_state.round)
 
 
-def unfit(rules: Rules, s: Statement) -> str:
+def why_foreign(rules: Rules, s: Statement) -> str:
     """Why a statement does not belong to this instance at all; "" if it does."""
     if s.config_digest != rules.config_digest:
         return "another config digest"
@@ -225,17 +225,17 @@ def unfit(rules: Rules, s: Statement) -> str:
 # --- persistence ------------------------------------------------------------------------------------
 
 
-def encode_progress(a: Agreement) -> bytes:
+def encode_progress(a: InstanceState) -> bytes:
     """Canonical bytes of everything but the statements, quorums and decision, which have rows of their own."""
     if a.unsigned:
         raise InvariantError("a statement is not signed yet: sign, then save")
-    p, s = a.place, a.standing
+    p, s = a.round_state, a.eligibility
     judgements = a.judgements or {}
     return cbor.encode_object(
         "progress/1",
         [p.round, int(p.step), p.locked_value, p.locked_round, p.valid_value, p.valid_round],
-        [p.started_ms, p.prevote_at, p.precommit_at, s.recall_at, s.relay_at, a.wake_ms],
-        [s.started, s.recalled, s.barred, s.observation, s.build_asked],
+        [p.started_ms, p.prevote_at, p.precommit_at, s.recover_at, s.relay_at, a.wake_ms],
+        [s.started, s.recovered, s.halted, s.observation, s.value_asked],
         [sorted(s.answers), sorted(s.observed), sorted(s.reproduced)],
         [[v, _ANSWERS.index(j.validity), _ANSWERS.index(j.acceptable), j.round] for v, j in sorted(judgements.items())],
         [encode_statement(a.votes.ahead[signer]) for signer in sorted(a.votes.ahead)],
@@ -251,8 +251,8 @@ def restore(
     journal: Iterable[Statement],
     statements: Sequence[Statement],
     quorums: Sequence[VoteQuorum],
-) -> Agreement:
-    """State from the store: progress, journal of own statements, all statements held, all proofs and certificates.
+) -> InstanceState:
+    """State from the store: progress, journal of own statements, all statements held, all polkas and certificates.
 
     Round, step and lock are rebuilt from the journal where it is ahead of the progress (an imported journal has no
     progress); what else carries our signature is not ours to build on. The first event looks at the statements;
@@ -261,29 +261,31 @@ def restore(
     Raises:
         MalformedInput: the progress is not of this form.
     """
-    place, standing, judgements, wake_ms, ahead = _NEW if progress is None else _decode_progress(progress)
+    rs, eligibility, judgements, wake_ms, ahead = _NEW if progress is None else _decode_progress(progress)
     own = [s for s in journal if s.signer == rules.own]
-    place = _rebuild(place, own)
+    rs = _rebuild(rs, own)
     for s in own:
         if s.kind is OBSERVATION:
-            standing = replace(standing, observation=s.value)
-    floor, ceiling = place.round - BEHIND, place.round + AHEAD
+            eligibility = replace(eligibility, observation=s.value)
+    floor, ceiling = rs.round - BEHIND, rs.round + AHEAD
     votes = EMPTY
     for s in (*own, *statements, *ahead):
         ours_ahead = s.signer == rules.own and s.round > ceiling
-        if not ours_ahead and not unfit(rules, s) and not refusal(votes, s, floor, ceiling):
+        if not ours_ahead and not why_foreign(rules, s) and not why_dropped(votes, s, floor, ceiling):
             votes = add(votes, s, ceiling)
     for q in quorums:
         votes = add_quorum(votes, q)
-    decision = next((q for q in quorums if q.kind is PRECOMMIT and place.step is Step.DECIDED), None)
+    decision = next((q for q in quorums if q.kind is PRECOMMIT and rs.step is Step.DECIDED), None)
     said: dict[tuple[int, int], Statement] = {(s.kind, s.round): s for s in own}
     signed = (*statements, *ahead, *(s for q in quorums for s in q.statements()))
-    foreign = {s.content: s for s in signed if s.signer == rules.own and not unfit(rules, s) and not is_in(said, s)}
-    return Agreement(
+    foreign = {
+        s.content: s for s in signed if s.signer == rules.own and not why_foreign(rules, s) and not is_in(said, s)
+    }
+    return InstanceState(
         rules,
         votes,
-        place,
-        standing,
+        rs,
+        eligibility,
         judgements,
         decision,
         wake_ms,
@@ -298,28 +300,28 @@ def is_in(journal: Mapping[tuple[int, int], Statement], s: Statement) -> bool:
     return known is not None and known.content == s.content
 
 
-def _rebuild(place: Place, own: Sequence[Statement]) -> Place:
+def _rebuild(rs: RoundState, own: Sequence[Statement]) -> RoundState:
     """Never below what the journal says: highest round spoken in, its step, the lock of the newest own precommit."""
     spoken = [s for s in own if s.kind is not OBSERVATION]
     if not spoken:
-        return place
+        return rs
     last = max(s.round for s in spoken)
-    if last >= place.round and place.step is not Step.DECIDED:
+    if last >= rs.round and rs.step is not Step.DECIDED:
         kinds = {s.kind for s in spoken if s.round == last}
         step = Step.PRECOMMIT if PRECOMMIT in kinds else Step.PREVOTE if PREVOTE in kinds else Step.PROPOSE
-        if last > place.round:
-            place = replace(place, round=last, step=step, prevote_at=None, precommit_at=None)
+        if last > rs.round:
+            rs = replace(rs, round=last, step=step, prevote_at=None, precommit_at=None)
         else:
-            place = replace(place, step=max(place.step, step))
+            rs = replace(rs, step=max(rs.step, step))
     locks = [s for s in spoken if s.kind is PRECOMMIT and s.value != NIL]
     newest = max(locks, key=lambda s: s.round, default=None)
-    if newest is not None and newest.round > place.locked_round:
-        place = replace(place, locked_value=newest.value, locked_round=newest.round)
-    return place
+    if newest is not None and newest.round > rs.locked_round:
+        rs = replace(rs, locked_value=newest.value, locked_round=newest.round)
+    return rs
 
 
-_Progress = tuple[Place, Standing, Mapping[Digest, Judgement], int | None, tuple[Statement, ...]]
-_NEW: _Progress = (Place(), Standing(), {}, None, ())
+_Progress = tuple[RoundState, Eligibility, Mapping[Digest, Judgement], int | None, tuple[Statement, ...]]
+_NEW: _Progress = (RoundState(), Eligibility(), {}, None, ())
 
 
 def _decode_progress(data: bytes) -> _Progress:
@@ -328,7 +330,7 @@ def _decode_progress(data: bytes) -> _Progress:
     )
     try:
         return (
-            Place(
+            RoundState(
                 round=where[0],
                 step=Step(where[1]),
                 locked_value=Digest(where[2]),
@@ -339,16 +341,16 @@ def _decode_progress(data: bytes) -> _Progress:
                 prevote_at=times[1],
                 precommit_at=times[2],
             ),
-            Standing(
+            Eligibility(
                 started=flags[0],
-                recalled=flags[1],
-                barred=flags[2],
+                recovered=flags[1],
+                halted=flags[2],
                 observation=flags[3],
-                build_asked=flags[4],
+                value_asked=flags[4],
                 answers=_members(members[0]),
                 observed=_members(members[1]),
                 reproduced=_members(members[2]),
-                recall_at=times[3],
+                recover_at=times[3],
                 relay_at=times[4],
             ),
             {Digest(v): Judgement(_ANSWERS[valid], _ANSWERS[accepted], r) for v, valid, accepted, r in judged},

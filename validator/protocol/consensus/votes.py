@@ -1,7 +1,7 @@
 """The statements that one instance holds: bounded, counted, compared with what a peer holds. Pure.
 
 Per signer, round and kind at most two different statements are kept, as evidence, and both count: a liar who splits
-its votes must not keep a quorum from forming. A proof or certificate is kept as a whole, whatever single votes of
+its votes must not keep a quorum from forming. A polka or certificate is kept as a whole, whatever single votes of
 its signers are known; so is an observation that a proposal names, but outside of here: who judges a proposal needs the
 signed observations behind it, and a signer of many shows each member another two. Rounds are kept from ``floor`` to
 ``ceiling`` around the own round; of what lies above, one newest statement per signer, which is all that the skip of
@@ -58,11 +58,11 @@ class Votes(Struct, frozen=True, gc=False):
                     break
         return total
 
-    def proof(self, round: int, value: Digest) -> VoteQuorum | None:
+    def polka(self, round: int, value: Digest) -> VoteQuorum | None:
         return self.quorums.get((StatementKind.PREVOTE, round, value))
 
-    def is_proven_below(self, round: int, value: Digest) -> bool:
-        """Whether a proof of an earlier round for this value is held."""
+    def has_polka_below(self, round: int, value: Digest) -> bool:
+        """Whether a polka of an earlier round for this value is held."""
         return any(k == StatementKind.PREVOTE and r < round and v == value for k, r, v in self.quorums)
 
     def statements(self) -> tuple[Statement, ...]:
@@ -74,7 +74,7 @@ class Votes(Struct, frozen=True, gc=False):
 EMPTY = Votes({}, {}, {}, {})
 
 
-def refusal(votes: Votes, s: Statement, floor: int, ceiling: int) -> str:
+def why_dropped(votes: Votes, s: Statement, floor: int, ceiling: int) -> str:
     """Why a statement is not kept; "" if it is new and kept; "known" for a resend."""
     if s.kind is not StatementKind.OBSERVATION:
         if s.round < floor:
@@ -92,7 +92,7 @@ def refusal(votes: Votes, s: Statement, floor: int, ceiling: int) -> str:
 
 
 def add(votes: Votes, s: Statement, ceiling: int) -> Votes:
-    """Keep a statement that ``refusal`` lets through."""
+    """Keep a statement that ``why_dropped`` lets through."""
     newest = votes.newest
     counted = s.kind is not StatementKind.OBSERVATION
     if counted and s.round > newest.get(s.signer, -1):
@@ -106,7 +106,7 @@ def add(votes: Votes, s: Statement, ceiling: int) -> Votes:
 
 
 def add_quorum(votes: Votes, q: VoteQuorum) -> Votes:
-    """Keep a proof or certificate as a whole, and that its signers were in its round."""
+    """Keep a polka or certificate as a whole, and that its signers were in its round."""
     newest = dict(votes.newest)
     for signer, _ in q.signatures:
         if q.round > newest.get(signer, -1):
@@ -115,7 +115,7 @@ def add_quorum(votes: Votes, q: VoteQuorum) -> Votes:
 
 
 def form_quorum(votes: Votes, kind: StatementKind, round: int, value: Digest) -> VoteQuorum:
-    """The votes held for one value, as a proof or certificate."""
+    """The votes held for one value, as a polka or certificate."""
     chosen = []
     for statements in votes.of(kind, round).values():
         chosen += [s for s in statements if s.value == value][:1]
@@ -136,18 +136,18 @@ def unformed(votes: Votes, needed: int) -> list[QuorumKey]:
 
 
 def trim(votes: Votes, floor: int, ceiling: int) -> Votes:
-    """Forget rounds below ``floor`` but the newest proof, and take in what was ahead and is now within reach."""
+    """Forget rounds below ``floor`` but the newest polka, and take in what was ahead and is now within reach."""
     said = {key: slots for key, slots in votes.said.items() if key[1] >= floor or key[0] == StatementKind.OBSERVATION}
-    proofs = [key for key in votes.quorums if key[0] == StatementKind.PREVOTE]
-    newest_proof = max(proofs, key=lambda key: key[1], default=None)
+    polkas = [key for key in votes.quorums if key[0] == StatementKind.PREVOTE]
+    newest_polka = max(polkas, key=lambda key: key[1], default=None)
     quorums = {
         key: q
         for key, q in votes.quorums.items()
-        if key[1] >= floor or key == newest_proof or key[0] == StatementKind.PRECOMMIT
+        if key[1] >= floor or key == newest_polka or key[0] == StatementKind.PRECOMMIT
     }
     trimmed = Votes(said, quorums, {a: s for a, s in votes.ahead.items() if s.round > ceiling}, votes.newest)
     for statement in votes.ahead.values():
-        if statement.round <= ceiling and not refusal(trimmed, statement, floor, ceiling):
+        if statement.round <= ceiling and not why_dropped(trimmed, statement, floor, ceiling):
             trimmed = add(trimmed, statement, ceiling)
     return trimmed
 
@@ -156,7 +156,7 @@ def trim(votes: Votes, floor: int, ceiling: int) -> Votes:
 
 
 def summarise_votes(votes: Votes) -> Held:
-    """Who said what, as far as held; signers of a proof or certificate count as heard."""
+    """Who said what, as far as held; signers of a polka or certificate count as heard."""
     signers: dict[QuorumKey, set[Address]] = {}
     for s in votes.statements():
         signers.setdefault((s.kind, s.round, s.value), set()).add(s.signer)

@@ -27,7 +27,7 @@ from validator.protocol.consensus.events import (
 )
 from validator.protocol.consensus.proposal import Answer
 from validator.protocol.consensus.round import advance, missing_for, summarise
-from validator.protocol.consensus.state import Agreement, Rules, Timeouts, encode_progress, restore
+from validator.protocol.consensus.state import InstanceState, Rules, Timeouts, encode_progress, restore
 from validator.protocol.consensus.votes import AHEAD, BEHIND
 from validator.protocol.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
 
@@ -45,8 +45,8 @@ def sign(s: Statement) -> Statement:
     return replace(s, signature=s.signer + bytes(45))
 
 
-def an_agreement() -> Agreement:
-    return Agreement(Rules.of(INSTANCE, CONFIG, MEMBERS, OWN, Timeouts()))
+def an_agreement() -> InstanceState:
+    return InstanceState(Rules.of(INSTANCE, CONFIG, MEMBERS, OWN, Timeouts()))
 
 
 def a_statement(signer: Address, kind: StatementKind, round: int, value: Digest, valid_round: int = -1) -> Statement:
@@ -88,8 +88,8 @@ histories = st.lists(st.tuples(events, st.integers(0, 3_000)), max_size=60)
 
 
 def play(
-    a: Agreement, history: Sequence[tuple[Event, int]], now_ms: int = T0
-) -> tuple[Agreement, list[Statement], int]:
+    a: InstanceState, history: Sequence[tuple[Event, int]], now_ms: int = T0
+) -> tuple[InstanceState, list[Statement], int]:
     said: list[Statement] = []
     for event, wait_ms in history:
         now_ms += wait_ms
@@ -122,7 +122,7 @@ def test_a_restart_anywhere_changes_nothing_that_is_said(
     whole, _, now = play(an_agreement(), [*start(), *history[:cut]])
     rows, held = whole.votes.statements(), tuple(whole.votes.quorums.values())
     again = restore(whole.rules, encode_progress(whole), whole.journal.values(), rows, held)
-    assert again.place == whole.place
+    assert again.round_state == whole.round_state
     _, said, _ = play(whole, rest, now)
     _, said_again, _ = play(again, rest, now)
     assert [s.content for s in said_again] == [s.content for s in said]
@@ -133,9 +133,9 @@ def test_a_restart_anywhere_changes_nothing_that_is_said(
 def test_the_journal_alone_is_enough_to_keep_the_lock(history: list[tuple[Event, int]]) -> None:
     whole, said, _ = play(an_agreement(), [*start(), *history])
     again = restore(whole.rules, None, said, (), ())
-    assert again.place.locked_round == whole.place.locked_round
-    assert again.place.locked_value == whole.place.locked_value
-    assert again.place.round >= max((s.round for s in said), default=0)
+    assert again.round_state.locked_round == whole.round_state.locked_round
+    assert again.round_state.locked_value == whole.round_state.locked_value
+    assert again.round_state.round >= max((s.round for s in said), default=0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -144,10 +144,10 @@ def test_locks_never_fall_and_no_vote_goes_against_them(history: list[tuple[Even
     a, now, lock = an_agreement(), T0, -1
     for event, wait_ms in [*start(), *history]:
         now += wait_ms
-        before = a.place
+        before = a.round_state
         a, effects = advance(a, event, now, sign)
-        assert a.place.locked_round >= lock
-        lock = a.place.locked_round
+        assert a.round_state.locked_round >= lock
+        lock = a.round_state.locked_round
         for effect in effects:
             if isinstance(effect, SignAndBroadcast) and effect.statement.kind is StatementKind.PREVOTE:
                 value = effect.statement.value
@@ -191,7 +191,7 @@ def test_relay_brings_a_peer_everything_that_its_bounds_let_it_keep(
     one: list[tuple[Event, int]], other: list[tuple[Event, int]]
 ) -> None:
     a, _, _ = play(an_agreement(), [*start(), *one])
-    b, _, now = play(Agreement(replace(an_agreement().rules, own=None)), [*start(), *other])
+    b, _, now = play(InstanceState(replace(an_agreement().rules, own=None)), [*start(), *other])
     ceiling = b.round + AHEAD
     statements, whole = missing_for(a, summarise(b))
     b, _, _ = play(b, [*((ReceivedQuorum(q), 0) for q in whole), *((Received(s), 0) for s in statements)], now)

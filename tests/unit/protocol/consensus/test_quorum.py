@@ -31,13 +31,13 @@ def test_the_honest_members_alone_are_a_quorum() -> None:
         assert n - faulty(n) >= quorum(n)
 
 
-def test_of_f_plus_one_honest_observers_one_is_in_the_first_proof() -> None:
-    """Whatever the number of actual faults: a proof holds n - 2f honest members at least."""
+def test_of_f_plus_one_honest_observers_one_is_in_the_first_polka() -> None:
+    """Whatever the number of actual faults: a polka holds n - 2f honest members at least."""
     for n in range(1, 101):
         for actual in range(faulty(n) + 1):
             honest = n - actual
-            in_proof = quorum(n) - actual
-            assert in_proof + one_honest(n) > honest
+            in_polka = quorum(n) - actual
+            assert in_polka + one_honest(n) > honest
 
 
 # --- the committee --------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ from validator.protocol.consensus.events import (
     WakeAt,
 )
 from validator.protocol.consensus.proposal import Answer
-from validator.protocol.consensus.round import advance, describe_wait, missing_for, on_event, summarise, worth_keeping
-from validator.protocol.consensus.state import Agreement, Judgement, Rules, Step, Timeouts, encode_progress, restore
+from validator.protocol.consensus.round import advance, describe_wait, missing_for, on_event, summarise, why_ignored
+from validator.protocol.consensus.state import InstanceState, Judgement, Rules, Step, Timeouts, encode_progress, restore
 from validator.protocol.consensus.votes import add
 from validator.protocol.errors import InvariantError
 from validator.protocol.model import (
@@ -84,7 +84,7 @@ class Seat:
         leaders = some_rules(n).leaders
         own = None if seat is None else leaders[seat]
         self.leaders = leaders
-        self.a = Agreement(replace(some_rules(n, 0, **timeouts), own=own))
+        self.a = InstanceState(replace(some_rules(n, 0, **timeouts), own=own))
         self.now = T0
         self.done: list[Effect] = []
 
@@ -101,7 +101,7 @@ class Seat:
         return self.tell(Tick())
 
     def begin(self, observed: bool = True) -> list[Effect]:
-        """Past the cut-off, own statements recalled, observed."""
+        """Past the cut-off, own statements recovered, observed."""
         effects = self.tell(Resume(), *(OwnVotesRecovered(m) for m in self.leaders if m != self.a.rules.own), Start())
         return effects + (self.tell(Observed(U)) if observed else [])
 
@@ -134,7 +134,7 @@ class Seat:
         ]
 
     def lock_on(self, value: Digest, round: int = 0) -> None:
-        """A proof of the current round for ``value``, judged valid."""
+        """A polka of the current round for ``value``, judged valid."""
         others = "".join(str(i) for i, m in enumerate(self.leaders) if m != self.a.rules.own)
         self.hear(others, PREVOTE, value, round)
         self.judge(value)
@@ -210,7 +210,7 @@ def test_with_the_first_leader_down_round_1_decides() -> None:
 
 
 def test_an_empty_committee_decides_nothing_and_breaks_nothing() -> None:
-    a = Agreement(Rules.of(INSTANCE, CONFIG, [], None, Timeouts()))
+    a = InstanceState(Rules.of(INSTANCE, CONFIG, [], None, Timeouts()))
     for event in (Resume(), Start(), Observed(U), Tick(), DataArrived()):
         a, _ = on_event(a, event, T0)
     assert a.decided is None
@@ -259,7 +259,7 @@ def test_an_own_statement_that_the_journal_lacks_bars_us() -> None:
     seat.tell(OwnVotesRecovered(seat.leaders[2]), Start(), Observed(U))
     seat.wait(60_000)
     assert not any(isinstance(e, SignAndBroadcast) for e in seat.done)
-    assert seat.a.standing.barred
+    assert seat.a.eligibility.halted
 
 
 def test_a_barred_member_still_follows_to_the_decision() -> None:
@@ -308,7 +308,7 @@ def an_own_third_vote(seat: Seat) -> list[Event]:
     return [Received(seat.vote(1, PREVOTE, W))]
 
 
-def replace_votes(seat: Seat, s: Statement) -> Agreement:
+def replace_votes(seat: Seat, s: Statement) -> InstanceState:
     return changed(seat.a, votes=add(seat.a.votes, s, seat.a.round + 2))
 
 
@@ -349,7 +349,7 @@ def test_a_statement_of_ours_that_the_journal_lacks_bars_us_however_it_comes(
     seat.begin()
     events = comes(seat)
     said = len([e for e in seat.done if isinstance(e, SignAndBroadcast)])
-    assert not seat.a.standing.barred
+    assert not seat.a.eligibility.halted
     assert kinds(seat.tell(*events)).count("Halt") == 1
     assert "Halt" not in kinds(seat.tell(*events))
     reload(seat)
@@ -357,7 +357,7 @@ def test_a_statement_of_ours_that_the_journal_lacks_bars_us_however_it_comes(
     for _ in range(8):
         seat.hear_proposal(U, round=seat.a.round)
         seat.wait(10_000)
-    assert seat.a.standing.barred
+    assert seat.a.eligibility.halted
     assert len([e for e in seat.done if isinstance(e, SignAndBroadcast)]) == said
 
 
@@ -371,7 +371,7 @@ def test_own_words_that_come_back_bar_nobody_however_old_they_are() -> None:
     reload(seat)
     again = [replace(s, signature=s.signature[:20] + b"x" * 45) for s in own]
     seat.tell(*(Received(s) for s in (*own, *again)), ReceivedQuorum(seat.quorum("123", PREVOTE, V)))
-    assert not seat.a.standing.barred
+    assert not seat.a.eligibility.halted
 
 
 @pytest.mark.parametrize("within", ["statement", "quorum"])
@@ -383,12 +383,12 @@ def test_a_statement_of_ours_that_only_the_store_holds_bars_us_at_the_first_look
     rows = [foreign] if within == "statement" else []
     quorums = [seat.quorum("123", PREVOTE, W)] if within == "quorum" else []
     seat.a = restore(rules, None, (), rows, quorums)
-    assert (seat.a.place.locked_round, seat.a.place.step) == (-1, Step.WAITING)
+    assert (seat.a.round_state.locked_round, seat.a.round_state.step) == (-1, Step.WAITING)
     effects = seat.tell(Resume(), *(OwnVotesRecovered(m) for m in seat.leaders), Start(), Observed(U))
     assert kinds(effects).count("Halt") == 1
     seat.wait(60_000)
     assert not any(isinstance(e, SignAndBroadcast) for e in seat.done)
-    assert describe_wait(seat.a).startswith("barred: ")
+    assert describe_wait(seat.a).startswith("halted: ")
 
 
 def test_an_observation_is_frozen_once() -> None:
@@ -463,16 +463,16 @@ def test_a_leader_without_own_observation_builds_nothing() -> None:
     assert seat.said(PROPOSAL) == []
 
 
-def test_a_leader_that_holds_a_proof_proposes_its_value_again_with_it() -> None:
+def test_a_leader_that_holds_a_polka_proposes_its_value_again_with_it() -> None:
     seat = Seat(seat=1)
     seat.begin()
-    proof = seat.quorum("023", PREVOTE, V)
-    seat.tell(ReceivedQuorum(proof))
+    polka = seat.quorum("023", PREVOTE, V)
+    seat.tell(ReceivedQuorum(polka))
     seat.lose_round("023")
     assert seat.a.round == 1
     said = [e.statement for e in seat.done if isinstance(e, SignAndBroadcast) and e.statement.kind is PROPOSAL]
     assert [(s.value, s.valid_round) for s in said] == [(V, 0)]
-    assert SendQuorum(proof) in seat.done
+    assert SendQuorum(polka) in seat.done
 
 
 # --- prevote ----------------------------------------------------------------------------------------
@@ -546,7 +546,7 @@ def test_acceptability_is_asked_anew_in_every_round() -> None:
     assert seat.said(PREVOTE, 1) == [V]
 
 
-def test_a_proposal_with_a_proof_is_not_asked_for_acceptability() -> None:
+def test_a_proposal_with_a_polka_is_not_asked_for_acceptability() -> None:
     seat = Seat(seat=3)
     seat.begin()
     seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, V)))
@@ -559,7 +559,7 @@ def test_a_proposal_with_a_proof_is_not_asked_for_acceptability() -> None:
     assert seat.said(PREVOTE, 1) == [V]
 
 
-def test_a_reproposal_waits_for_its_proof() -> None:
+def test_a_reproposal_waits_for_its_polka() -> None:
     seat = Seat(seat=3)
     seat.begin()
     seat.lose_round("012")
@@ -574,7 +574,7 @@ def test_a_locked_member_refuses_a_fresh_other_value() -> None:
     seat = Seat(seat=3)
     seat.begin()
     seat.lock_on(V)
-    assert seat.a.place.locked_round == 0
+    assert seat.a.round_state.locked_round == 0
     seat.lose_round("012")
     seat.hear_proposal(W, round=1)
     assert seat.said(PREVOTE, 1) == [NIL]
@@ -589,14 +589,14 @@ def test_a_locked_member_takes_its_own_value_back() -> None:
     assert seat.said(PREVOTE, 1) == [V]
 
 
-def test_a_proof_as_new_as_the_lock_frees_a_locked_member_and_an_older_one_does_not() -> None:
+def test_a_polka_as_new_as_the_lock_frees_a_locked_member_and_an_older_one_does_not() -> None:
     seat = Seat(seat=3)
     seat.begin()
-    seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, W)))  # a proof that this member did not lock on
+    seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, W)))  # a polka that this member did not lock on
     seat.lose_round("012")
     seat.hear("012", PREVOTE, V, round=1)
     seat.judge(V)
-    assert (seat.a.place.locked_value, seat.a.place.locked_round) == (V, 1)
+    assert (seat.a.round_state.locked_value, seat.a.round_state.locked_round) == (V, 1)
     seat.lose_round("012", 1)
     seat.hear_proposal(W, round=2, valid_round=0)
     assert seat.said(PREVOTE, 2) == [NIL]
@@ -617,21 +617,21 @@ def test_two_proposals_of_a_lying_leader_are_both_considered_and_kept_as_evidenc
 # --- precommit --------------------------------------------------------------------------------------
 
 
-def test_a_proof_locks_and_precommits() -> None:
+def test_a_polka_locks_and_precommits() -> None:
     seat = Seat(seat=1)
     seat.begin()
     seat.hear_proposal(V)
     seat.judge(V)
     effects = seat.hear("02", PREVOTE, V)
-    proof = next(e.quorum for e in effects if isinstance(e, SendQuorum))
-    assert (proof.kind, proof.value, proof.round) == (PREVOTE, V, 0)
-    assert StoreQuorum(proof) in effects
+    polka = next(e.quorum for e in effects if isinstance(e, SendQuorum))
+    assert (polka.kind, polka.value, polka.round) == (PREVOTE, V, 0)
+    assert StoreQuorum(polka) in effects
     assert seat.said(PRECOMMIT) == [V]
-    assert (seat.a.place.locked_value, seat.a.place.locked_round) == (V, 0)
-    assert (seat.a.place.valid_value, seat.a.place.valid_round) == (V, 0)
+    assert (seat.a.round_state.locked_value, seat.a.round_state.locked_round) == (V, 0)
+    assert (seat.a.round_state.valid_value, seat.a.round_state.valid_round) == (V, 0)
 
 
-def test_a_proof_for_a_value_that_is_not_here_is_fetched_from_its_signers() -> None:
+def test_a_polka_for_a_value_that_is_not_here_is_fetched_from_its_signers() -> None:
     seat = Seat(seat=1)
     seat.begin()
     effects = seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V)))
@@ -722,15 +722,15 @@ def test_what_was_ahead_counts_once_we_are_there() -> None:
     assert seat.a.votes.count(PREVOTE, 9, V) == 2
 
 
-def test_old_rounds_are_forgotten_but_for_the_newest_proof() -> None:
+def test_old_rounds_are_forgotten_but_for_the_newest_polka() -> None:
     seat = Seat(seat=3)
     seat.begin()
-    proof = seat.quorum("012", PREVOTE, V)
-    seat.tell(ReceivedQuorum(proof))
+    polka = seat.quorum("012", PREVOTE, V)
+    seat.tell(ReceivedQuorum(polka))
     for round in range(60):
         seat.lose_round("012", round)
     assert seat.a.round == 60
-    assert seat.a.votes.proof(0, V) == proof
+    assert seat.a.votes.polka(0, V) == polka
     assert min(round for kind, round in seat.a.votes.said if kind != OBSERVATION) >= 60 - 16
     assert reasons(seat.hear("2", PREVOTE, W, round=3)) == ["round long past"]
 
@@ -781,10 +781,10 @@ def test_both_votes_of_a_liar_count_and_a_third_is_ignored() -> None:
     assert any(isinstance(e, StoreEvidence) for e in seat.hear("0", PREVOTE, V))
     assert reasons(seat.hear("0", PREVOTE, NIL)) == ["two kept already"]
     seat.hear("23", PREVOTE, V)
-    assert seat.a.votes.proof(0, V) is not None
+    assert seat.a.votes.polka(0, V) is not None
 
 
-def test_a_proof_counts_as_a_whole_although_its_signers_third_vote_is_not_kept() -> None:
+def test_a_polka_counts_as_a_whole_although_its_signers_third_vote_is_not_kept() -> None:
     seat = Seat(seat=1)
     seat.begin()
     seat.hear("0", PREVOTE, W)
@@ -839,7 +839,7 @@ def test_a_foreign_or_impossible_statement_is_ignored_with_its_reason(change: di
     seat = Seat(seat=1)
     seat.begin()
     bad = replace(seat.vote(0, PREVOTE, V), **change)  # type: ignore[arg-type]
-    assert worth_keeping(seat.a, bad) == reason
+    assert why_ignored(seat.a, bad) == reason
     before = seat.a
     assert reasons(seat.tell(Received(bad))) == [reason]
     assert seat.a == before
@@ -880,14 +880,14 @@ def test_relay_gives_what_the_other_lacks_whoever_signed_it() -> None:
     assert missing_for(one.a, summarise(other.a)) == ((), ())
 
 
-def test_relay_gives_a_proof_as_a_whole() -> None:
+def test_relay_gives_a_polka_as_a_whole() -> None:
     one, other = Seat(seat=1), Seat(seat=2)
-    proof = one.quorum("013", PREVOTE, V)
+    polka = one.quorum("013", PREVOTE, V)
     one.begin(observed=False)
-    one.tell(ReceivedQuorum(proof))
+    one.tell(ReceivedQuorum(polka))
     other.begin(observed=False)
     statements, quorums = missing_for(one.a, summarise(other.a))
-    assert quorums == (proof,)
+    assert quorums == (polka,)
     assert not [s for s in statements if s.value == V]
 
 
@@ -932,7 +932,7 @@ def test_the_lock_is_rebuilt_from_the_journal_alone() -> None:
     seat.begin()
     seat.lock_on(V)
     reload(seat, progress=False)
-    place = seat.a.place
+    place = seat.a.round_state
     assert (place.locked_value, place.locked_round, place.round, place.step) == (V, 0, 0, Step.PRECOMMIT)
     seat.begin()
     seat.lose_round("012")
@@ -1056,10 +1056,10 @@ def test_a_candidate_that_cannot_be_proposed_is_ignored_with_its_reason() -> Non
     assert seat.said(PROPOSAL, 1) == [W]
 
 
-def test_a_candidate_that_comes_after_a_proof_is_not_proposed() -> None:
+def test_a_candidate_that_comes_after_a_polka_is_not_proposed() -> None:
     seat = Seat()
     seat.begin()
-    seat.a = changed(seat.a, place=changed(seat.a.place, round=4, valid_value=W, valid_round=0))
+    seat.a = changed(seat.a, round_state=changed(seat.a.round_state, round=4, valid_value=W, valid_round=0))
     seat.a = changed(
         seat.a,
         votes=seat.a.votes.__class__(seat.a.votes.said, {(PREVOTE, 0, W): seat.quorum("123", PREVOTE, W)}, {}, {}),
@@ -1079,11 +1079,11 @@ def test_a_candidate_that_comes_after_our_prevote_is_too_late() -> None:
 def test_before_the_cut_off_no_candidate_is_taken() -> None:
     seat = Seat()
     seat.begin()
-    seat.a = changed(seat.a, standing=changed(seat.a.standing, recalled=False, recall_at=T0 + 5_000))
+    seat.a = changed(seat.a, eligibility=changed(seat.a.eligibility, recovered=False, recover_at=T0 + 5_000))
     assert reasons(seat.tell(ProposeValue(0, V))) == ["not our turn to propose, or proposed already"]
 
 
-def test_a_proof_older_than_what_is_kept_and_held_is_ignored_and_a_newer_one_never() -> None:
+def test_a_polka_older_than_what_is_kept_and_held_is_ignored_and_a_newer_one_never() -> None:
     seat = Seat(seat=1)
     seat.begin()
     for round in range(20):
@@ -1093,7 +1093,7 @@ def test_a_proof_older_than_what_is_kept_and_held_is_ignored_and_a_newer_one_nev
     assert not reasons(seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V, floor - 1))))
     for older in (floor - 1, floor - 2):
         heard = seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, W, older)))
-        assert reasons(heard) == ["a newer proof is held"]
+        assert reasons(heard) == ["a newer polka is held"]
     assert not reasons(seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, W, floor))))
     assert not reasons(seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, W, 1))))
     assert seat.a.decided is not None
@@ -1124,15 +1124,15 @@ def test_resuming_forgets_what_peers_told_and_asks_and_compares_anew() -> None:
     seat = Seat()
     seat.begin()
     seat.tell(sets_of(seat, "0123"))
-    assert seat.a.standing.build_asked == 0
+    assert seat.a.eligibility.value_asked == 0
     seat.tell(Resume())
-    standing = seat.a.standing
-    assert (standing.recalled, standing.answers, standing.build_asked) == (False, frozenset(), -1)
-    assert standing.relay_at is None
-    assert standing.recall_at == T0 + 5_000
+    eligibility = seat.a.eligibility
+    assert (eligibility.recovered, eligibility.answers, eligibility.value_asked) == (False, frozenset(), -1)
+    assert eligibility.relay_at is None
+    assert eligibility.recover_at == T0 + 5_000
     seat.now += 3_000
     seat.tell(Resume())
-    assert seat.a.standing.recall_at == T0 + 8_000
+    assert seat.a.eligibility.recover_at == T0 + 8_000
 
 
 def test_with_an_imported_journal_a_round_gets_its_whole_time() -> None:
@@ -1143,8 +1143,8 @@ def test_with_an_imported_journal_a_round_gets_its_whole_time() -> None:
     reload(seat, progress=False)
     seat.now += 60_000
     seat.begin(observed=False)
-    assert seat.a.place.started_ms == seat.now
-    assert seat.a.place.locked_value == V
+    assert seat.a.round_state.started_ms == seat.now
+    assert seat.a.round_state.locked_value == V
 
 
 def test_a_journal_that_says_something_else_is_our_own_mistake() -> None:
@@ -1152,7 +1152,7 @@ def test_a_journal_that_says_something_else_is_our_own_mistake() -> None:
     seat.begin()
     seat.wait(1_500)
     seat.hear_proposal(V)
-    seat.a = changed(seat.a, place=changed(seat.a.place, step=Step.PROPOSE, started_ms=seat.now))
+    seat.a = changed(seat.a, round_state=changed(seat.a.round_state, step=Step.PROPOSE, started_ms=seat.now))
     seat.tell(Tick())
     with pytest.raises(InvariantError, match="a second prevote in round 0"):
         seat.judge(V)
@@ -1192,11 +1192,11 @@ def test_timers_are_bounded_by_the_longest_timeout_from_now(back_ms: int, kept: 
     seat.hear("2", PREVOTE, NIL)
     seat.hear("02", PRECOMMIT, NIL)
     seat.hear("3", PRECOMMIT, V)
-    place = seat.a.place
+    place = seat.a.round_state
     assert (place.prevote_at, place.precommit_at, place.started_ms) == (T0 + 1_000, T0 + 1_000, T0)
     seat.now -= back_ms
     seat.tell(Tick(), DataArrived())
-    now = seat.a.place
+    now = seat.a.round_state
     limit = seat.now + 60_000
     assert now.started_ms == seat.now
     assert (now.prevote_at, now.precommit_at) == ((T0 + 1_000,) * 2 if kept else (limit, limit))
@@ -1213,16 +1213,16 @@ def test_one_timer_alone_is_bounded_too(timer: str) -> None:
     else:
         seat.hear("02", PRECOMMIT, NIL)
         seat.hear("3", PRECOMMIT, V)
-    before = seat.a.place
+    before = seat.a.round_state
     assert [getattr(before, name) is not None for name in ("prevote_at", "precommit_at")].count(True) == 1
     far = seat.now + 60_001
-    seat.a = changed(seat.a, place=changed(before, **{timer: far}))
+    seat.a = changed(seat.a, round_state=changed(before, **{timer: far}))
     seat.tell(DataArrived())
-    assert getattr(seat.a.place, timer) == seat.now + 60_000
-    seat.a = changed(seat.a, place=changed(before, **{timer: far - 1}))
-    unchanged = seat.a.place
+    assert getattr(seat.a.round_state, timer) == seat.now + 60_000
+    seat.a = changed(seat.a, round_state=changed(before, **{timer: far - 1}))
+    unchanged = seat.a.round_state
     seat.tell(DataArrived())
-    assert seat.a.place is unchanged
+    assert seat.a.round_state is unchanged
 
 
 def test_the_door_refuses_what_the_machine_would_not_keep() -> None:
@@ -1233,9 +1233,9 @@ def test_the_door_refuses_what_the_machine_would_not_keep() -> None:
     far = "round far ahead and not the signer's newest"
     seat.hear("0", PREVOTE, V, round=40)
     expected = {3: "round long past", 4: "", 20: "", 22: "", 23: far, 41: ""}
-    assert {round: worth_keeping(seat.a, seat.vote(0, PREVOTE, W, round)) for round in expected} == expected
+    assert {round: why_ignored(seat.a, seat.vote(0, PREVOTE, W, round)) for round in expected} == expected
     seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V, 20)))
-    assert worth_keeping(seat.a, seat.vote(0, PREVOTE, W, 20)) == "decided"
+    assert why_ignored(seat.a, seat.vote(0, PREVOTE, W, 20)) == "decided"
 
 
 def test_the_status_page_says_what_a_leader_and_later_steps_wait_for() -> None:
@@ -1248,7 +1248,7 @@ def test_the_status_page_says_what_a_leader_and_later_steps_wait_for() -> None:
     assert describe_wait(seat.a) == "3/3 prevotes of round 0"
     seat.wait(1_000)
     assert describe_wait(seat.a) == "1/3 precommits of round 0"
-    nobody = Agreement(Rules.of(INSTANCE, CONFIG, [], None, Timeouts()))
+    nobody = InstanceState(Rules.of(INSTANCE, CONFIG, [], None, Timeouts()))
     for event in (Resume(), Start(), Tick()):
         nobody, _ = on_event(nobody, event, T0)
     assert describe_wait(nobody) == "a proposal, or data to judge it"
@@ -1319,16 +1319,16 @@ def test_own_words_are_never_kept_as_anothers() -> None:
     assert not any(isinstance(e, StoreStatement) for e in seat.begin())
     again = replace(seat.a.votes.of(OBSERVATION, 0)[seat.leaders[1]][0], signature=bytes(65))
     assert seat.tell(Received(again)) == []
-    assert not seat.a.standing.barred
+    assert not seat.a.eligibility.halted
 
 
 def test_a_quorum_that_came_while_nobody_looked_counts() -> None:
     seat = Seat(seat=1)
     seat.begin()
-    proof = seat.quorum("023", PREVOTE, V)
-    seat.a = restore(seat.a.rules, encode_progress(seat.a), seat.a.journal.values(), (), [proof])
+    polka = seat.quorum("023", PREVOTE, V)
+    seat.a = restore(seat.a.rules, encode_progress(seat.a), seat.a.journal.values(), (), [polka])
     assert ValidateProposal(V, 0, fresh=False) in seat.tell(Tick())
-    assert (seat.a.place.valid_value, seat.a.place.valid_round) == (V, 0)
+    assert (seat.a.round_state.valid_value, seat.a.round_state.valid_round) == (V, 0)
 
 
 def test_when_peers_have_told_the_old_timers_wake_us_again() -> None:
@@ -1341,7 +1341,7 @@ def test_when_peers_have_told_the_old_timers_wake_us_again() -> None:
 def test_an_observer_asks_nobody_what_it_said() -> None:
     seat = Seat(seat=None)
     assert not any(isinstance(e, RecoverOwnVotes) for e in seat.tell(Resume(), Start()))
-    assert seat.a.standing.recalled
+    assert seat.a.eligibility.recovered
 
 
 def test_whatever_comes_after_a_timeout_finds_it() -> None:
@@ -1372,7 +1372,7 @@ def test_a_round_that_ends_by_timeout_is_saved_whatever_event_found_it() -> None
     assert seat.a.round == 1
 
 
-def test_the_value_of_a_proof_of_another_round_is_asked_for_at_once() -> None:
+def test_the_value_of_a_polka_of_another_round_is_asked_for_at_once() -> None:
     seat = Seat(seat=1)
     seat.begin()
     assert ValidateProposal(V, 0, fresh=False) in seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V, 3)))
@@ -1387,15 +1387,15 @@ def test_an_observer_sends_no_proofs_when_it_resumes() -> None:
     assert not any(isinstance(e, SendQuorum) for e in seat.tell(Resume()))
 
 
-def test_a_proof_that_is_all_there_is_goes_out_again() -> None:
+def test_a_polka_that_is_all_there_is_goes_out_again() -> None:
     seat = Seat(seat=1)
     seat.tell(ReceivedQuorum(seat.quorum("023", PREVOTE, V)))
-    proof = seat.quorum("023", PREVOTE, V)
-    seat.a = restore(seat.a.rules, encode_progress(seat.a), (), (), [proof])
-    assert SendQuorum(proof) in seat.tell(Resume())
+    polka = seat.quorum("023", PREVOTE, V)
+    seat.a = restore(seat.a.rules, encode_progress(seat.a), (), (), [polka])
+    assert SendQuorum(polka) in seat.tell(Resume())
 
 
-def test_a_re_proposal_goes_out_again_with_its_proof_and_the_newest() -> None:
+def test_a_re_proposal_goes_out_again_with_its_polka_and_the_newest() -> None:
     seat = Seat(seat=1)
     seat.begin()
     old, new = seat.quorum("023", PREVOTE, V), seat.quorum("023", PREVOTE, V, 1)
@@ -1446,11 +1446,11 @@ def test_a_barred_leader_builds_nothing() -> None:
     seat = Seat()
     seat.begin()
     seat.tell(Received(seat.vote(0, PREVOTE, W, round=2)))
-    assert seat.a.standing.barred
+    assert seat.a.eligibility.halted
     assert GetValue(0) not in seat.tell(sets_of(seat, "0123"))
 
 
-def test_a_leader_whose_round_has_its_proof_builds_nothing_more() -> None:
+def test_a_leader_whose_round_has_its_polka_builds_nothing_more() -> None:
     seat = Seat()
     seat.begin()
     seat.tell(sets_of(seat, "012"))
@@ -1492,7 +1492,7 @@ def test_an_answer_that_comes_after_the_timeout_and_before_it_was_noticed_still_
     assert seat.said(PREVOTE) == [V]
 
 
-def test_a_good_re_proposal_is_prevoted_although_its_round_has_its_proof() -> None:
+def test_a_good_re_proposal_is_prevoted_although_its_round_has_its_polka() -> None:
     seat = Seat(seat=3)
     seat.begin()
     seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, V)))
@@ -1533,7 +1533,7 @@ def test_a_barred_members_wait_says_so_until_it_is_decided() -> None:
     seat = Seat(seat=1)
     seat.begin()
     seat.tell(Received(seat.vote(1, PREVOTE, W, round=2)))
-    assert describe_wait(seat.a).startswith("barred: ")
+    assert describe_wait(seat.a).startswith("halted: ")
     seat.tell(ReceivedQuorum(seat.quorum("023", PRECOMMIT, V)))
     assert describe_wait(seat.a) == "decided"
 
@@ -1545,14 +1545,14 @@ def test_unknown_own_words_are_kept_as_what_bars_us() -> None:
     assert kinds(seat.tell(Received(unknown))) == ["Halt", "StoreStatement"]
 
 
-def test_a_re_proposal_leaves_together_with_its_proof() -> None:
+def test_a_re_proposal_leaves_together_with_its_polka() -> None:
     seat = Seat(seat=1)
     seat.begin()
-    proof = seat.quorum("023", PREVOTE, V)
-    seat.tell(ReceivedQuorum(proof))
+    polka = seat.quorum("023", PREVOTE, V)
+    seat.tell(ReceivedQuorum(polka))
     effects = seat.lose_round("023")
     assert any(isinstance(e, SignAndBroadcast) and e.statement.valid_round == 0 for e in effects)
-    assert SendQuorum(proof) in effects
+    assert SendQuorum(polka) in effects
 
 
 def test_a_leader_asks_for_a_candidate_once() -> None:

@@ -32,7 +32,7 @@ from validator.protocol.consensus.events import (
 )
 from validator.protocol.consensus.proposal import Answer
 from validator.protocol.consensus.round import advance
-from validator.protocol.consensus.state import Agreement, Rules, Timeouts, encode_progress, restore
+from validator.protocol.consensus.state import InstanceState, Rules, Timeouts, encode_progress, restore
 from validator.protocol.model import (
     NIL,
     Address,
@@ -62,7 +62,7 @@ class Walker:
         self.members = [Address(bytes([i + 1]) * 20) for i in range(rng.choice((1, 4, 4, 4, 5, 7)))]
         own = rng.choice(self.members)
         rules = Rules.of(INSTANCE, CONFIG, self.members, own, Timeouts())
-        self.a = Agreement(rules)
+        self.a = InstanceState(rules)
         self.account = Account((CONFIG, INSTANCE), own, rules.committee, rules.timeouts)
         self.journal: dict[tuple[int, int], Statement] = {}
         self.rows: list[Statement] = []
@@ -105,10 +105,10 @@ class Walker:
             self.rows += [s for s in self.votes() if s.signer != a.rules.own or self.twin]
         quorums = tuple(a.votes.quorums.values())
         b = restore(a.rules, encode_progress(a), self.journal.values(), (*held, *self.rows), quorums)
-        for field in ("place", "standing", "judgements", "decided", "wake_ms", "journal"):
+        for field in ("round_state", "eligibility", "judgements", "decided", "wake_ms", "journal"):
             assert (getattr(b, field) or {}) == (getattr(a, field) or {}), field
         assert b.votes.quorums == a.votes.quorums
-        assert self.rows or a.standing.barred or set(b.votes.statements()) == set(a.votes.statements())
+        assert self.rows or a.eligibility.halted or set(b.votes.statements()) == set(a.votes.statements())
         assert self.rows or b.votes.ahead == a.votes.ahead
         self.a = b
 
@@ -181,8 +181,8 @@ class Walker:
             round += 1
             leader = self.a.rules.leader(round)
             assert leader is not None
-        valid = rng.choice((-1, -1, round - 1, self.a.place.valid_round, rng.randrange(-1, round + 1)))
-        named = self.a.place.valid_value if valid == self.a.place.valid_round != -1 else self.favourite
+        valid = rng.choice((-1, -1, round - 1, self.a.round_state.valid_round, rng.randrange(-1, round + 1)))
+        named = self.a.round_state.valid_value if valid == self.a.round_state.valid_round != -1 else self.favourite
         return self.statement(PROPOSAL, round, rng.choice((named, named, *VALUES)), leader, valid)
 
     def quorum(self) -> VoteQuorum:

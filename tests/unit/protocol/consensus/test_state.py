@@ -12,16 +12,16 @@ from validator.protocol.codec.statement import MAX_ROUND
 from validator.protocol.consensus.certificate import build_quorum
 from validator.protocol.consensus.proposal import Answer
 from validator.protocol.consensus.state import (
-    Agreement,
+    Eligibility,
+    InstanceState,
     Judgement,
-    Place,
+    RoundState,
     Rules,
-    Standing,
     Step,
     Timeouts,
     encode_progress,
     restore,
-    unfit,
+    why_foreign,
 )
 from validator.protocol.consensus.votes import AHEAD, BEHIND, EMPTY, add
 from validator.protocol.errors import InvariantError, MalformedInput
@@ -36,7 +36,7 @@ V, W, U = Digest(b"v" * 32), Digest(b"w" * 32), Digest(b"u" * 32)
 MEMBERS = [Address(bytes([i + 1]) * 20) for i in range(4)]
 OWN, A, B, C = MEMBERS
 RULES = Rules.of(INSTANCE, CONFIG, MEMBERS, OWN, Timeouts())
-SAVED = Place(
+SAVED = RoundState(
     round=7,
     step=Step.PRECOMMIT,
     locked_value=V,
@@ -47,16 +47,16 @@ SAVED = Place(
     prevote_at=12,
     precommit_at=13,
 )
-STANDING = Standing(
+ELIGIBILITY = Eligibility(
     started=True,
-    recalled=True,
+    recovered=True,
     answers=frozenset([A]),
-    barred=True,
+    halted=True,
     observation=U,
     observed=frozenset([A, B]),
     reproduced=frozenset([A, B, C]),
-    build_asked=6,
-    recall_at=14,
+    value_asked=6,
+    recover_at=14,
     relay_at=15,
 )
 
@@ -65,8 +65,8 @@ def say(kind: StatementKind, value: Digest, round: int = 0, signer: Address = OW
     return Statement(kind, CONFIG, INSTANCE, round, value, signer, valid_round, signer + bytes(45))
 
 
-def rebuilt(place: Place, *journal: Statement) -> Place:
-    return restore(RULES, encode_progress(Agreement(RULES, place=place)), journal, (), ()).place
+def rebuilt(rs: RoundState, *journal: Statement) -> RoundState:
+    return restore(RULES, encode_progress(InstanceState(RULES, round_state=rs)), journal, (), ()).round_state
 
 
 # --- what is saved ----------------------------------------------------------------------------------
@@ -78,10 +78,10 @@ def test_every_field_of_the_progress_comes_back() -> None:
     votes = EMPTY
     for s in (say(PREVOTE, V, 30, A), say(PRECOMMIT, W, 20, B)):
         votes = add(votes, s, SAVED.round + AHEAD)
-    saved = Agreement(RULES, votes, SAVED, STANDING, judgements, wake_ms=16)
+    saved = InstanceState(RULES, votes, SAVED, ELIGIBILITY, judgements, wake_ms=16)
     again = restore(RULES, encode_progress(saved), (), (), ())
-    assert again.place == SAVED
-    assert again.standing == STANDING
+    assert again.round_state == SAVED
+    assert again.eligibility == ELIGIBILITY
     assert again.judgements == judgements
     assert again.wake_ms == 16
     assert again.votes == votes
@@ -90,22 +90,22 @@ def test_every_field_of_the_progress_comes_back() -> None:
 
 def test_statements_quorums_journal_and_decision_come_back_from_their_rows() -> None:
     certificate = build_quorum([say(PRECOMMIT, V, 7, m) for m in (A, B, C)])
-    proof = build_quorum([say(PREVOTE, V, 7, m) for m in (A, B, C)])
-    decided = encode_progress(Agreement(RULES, place=changed(SAVED, step=Step.DECIDED)))
+    polka = build_quorum([say(PREVOTE, V, 7, m) for m in (A, B, C)])
+    decided = encode_progress(InstanceState(RULES, round_state=changed(SAVED, step=Step.DECIDED)))
     own, theirs = say(PREVOTE, V, 7), say(PREVOTE, W, 7, A)
-    again = restore(RULES, decided, [own], [theirs], [proof, certificate])
+    again = restore(RULES, decided, [own], [theirs], [polka, certificate])
     assert again.decided == certificate
-    assert set(again.votes.quorums.values()) == {proof, certificate}
+    assert set(again.votes.quorums.values()) == {polka, certificate}
     assert set(again.votes.statements()) == {own, theirs}
     assert again.journal == {(PREVOTE, 7): own}
     assert again.loaded
-    undecided = restore(RULES, encode_progress(Agreement(RULES, place=SAVED)), (), (), [proof, certificate])
+    undecided = restore(RULES, encode_progress(InstanceState(RULES, round_state=SAVED)), (), (), [polka, certificate])
     assert undecided.decided is None  # the first event looks at it, and says so
-    assert restore(RULES, decided, (), (), [proof]).decided is None
+    assert restore(RULES, decided, (), (), [polka]).decided is None
 
 
 def test_only_what_belongs_here_and_lies_within_the_bounds_is_read_from_rows() -> None:
-    progress = encode_progress(Agreement(RULES, place=changed(SAVED, round=BEHIND + 10)))
+    progress = encode_progress(InstanceState(RULES, round_state=changed(SAVED, round=BEHIND + 10)))
     floor, ceiling = 10, BEHIND + 10 + AHEAD
     inside = [say(PREVOTE, V, floor, A), say(PREVOTE, V, ceiling, A)]
     outside = [say(PREVOTE, V, floor - 1, A), replace(say(PREVOTE, V, floor, B), config_digest=U)]
@@ -136,9 +136,9 @@ def test_progress_of_another_form_is_refused() -> None:
 def test_a_journal_ahead_of_the_progress_gives_round_and_step_and_starts_no_timer(
     kinds: tuple[StatementKind, ...], step: Step
 ) -> None:
-    place = rebuilt(SAVED, say(PREVOTE, NIL, 2), *(say(kind, NIL if kind != PROPOSAL else V, 9) for kind in kinds))
-    assert (place.round, place.step, place.prevote_at, place.precommit_at) == (9, step, None, None)
-    assert (place.locked_value, place.locked_round) == (V, 3)
+    rs = rebuilt(SAVED, say(PREVOTE, NIL, 2), *(say(kind, NIL if kind != PROPOSAL else V, 9) for kind in kinds))
+    assert (rs.round, rs.step, rs.prevote_at, rs.precommit_at) == (9, step, None, None)
+    assert (rs.locked_value, rs.locked_round) == (V, 3)
 
 
 def test_a_journal_of_the_same_round_raises_the_step_and_leaves_the_timers() -> None:
@@ -150,7 +150,7 @@ def test_a_journal_of_the_same_round_raises_the_step_and_leaves_the_timers() -> 
 
 def test_an_observation_alone_says_nothing_of_rounds() -> None:
     a = restore(RULES, None, [say(OBSERVATION, U)], (), ())
-    assert (a.place, a.standing) == (Place(), Standing(observation=U))
+    assert (a.round_state, a.eligibility) == (RoundState(), Eligibility(observation=U))
 
 
 def test_what_is_decided_is_not_reopened_by_the_journal() -> None:
@@ -160,15 +160,15 @@ def test_what_is_decided_is_not_reopened_by_the_journal() -> None:
 
 def test_the_lock_is_that_of_the_newest_precommit_for_a_value() -> None:
     journal = [say(PRECOMMIT, U, 4), say(PRECOMMIT, W, 6), say(PRECOMMIT, NIL, 7), say(PREVOTE, U, 8)]
-    place = rebuilt(SAVED, *journal)
-    assert (place.locked_value, place.locked_round) == (W, 6)
-    place = rebuilt(SAVED, *reversed(journal))
-    assert (place.locked_value, place.locked_round) == (W, 6)
+    rs = rebuilt(SAVED, *journal)
+    assert (rs.locked_value, rs.locked_round) == (W, 6)
+    rs = rebuilt(SAVED, *reversed(journal))
+    assert (rs.locked_value, rs.locked_round) == (W, 6)
 
 
 def test_an_older_precommit_does_not_lower_the_lock() -> None:
-    place = rebuilt(SAVED, say(PRECOMMIT, U, 2))
-    assert (place.locked_value, place.locked_round) == (V, 3)
+    rs = rebuilt(SAVED, say(PRECOMMIT, U, 2))
+    assert (rs.locked_value, rs.locked_round) == (V, 3)
     other = rebuilt(SAVED, say(PRECOMMIT, U, 3))  # never: one precommit per round is journaled
     assert other.locked_value == V
 
@@ -207,36 +207,36 @@ def test_a_base_above_the_maximum_stays() -> None:
 
 
 def test_the_last_round_fits_and_the_next_does_not() -> None:
-    assert unfit(RULES, say(PREVOTE, V, MAX_ROUND, A)) == ""
-    assert unfit(RULES, say(PREVOTE, V, MAX_ROUND + 1, A)) == "no such round"
-    assert unfit(RULES, say(PREVOTE, V, -1, A)) == "no such round"
+    assert why_foreign(RULES, say(PREVOTE, V, MAX_ROUND, A)) == ""
+    assert why_foreign(RULES, say(PREVOTE, V, MAX_ROUND + 1, A)) == "no such round"
+    assert why_foreign(RULES, say(PREVOTE, V, -1, A)) == "no such round"
 
 
 def test_an_equal_instance_need_not_be_the_same_object() -> None:
     twin = InstanceId(InstanceKind.WINDOW, 60_000)
     assert twin is not INSTANCE
-    assert unfit(RULES, replace(say(PREVOTE, V, 0, A), instance=twin)) == ""
+    assert why_foreign(RULES, replace(say(PREVOTE, V, 0, A), instance=twin)) == ""
     other = InstanceId(InstanceKind.WINDOW, 60_001)
-    assert unfit(RULES, replace(say(PREVOTE, V, 0, A), instance=other)) == "another instance"
+    assert why_foreign(RULES, replace(say(PREVOTE, V, 0, A), instance=other)) == "another instance"
 
 
 @pytest.mark.parametrize("kind", [PREVOTE, PRECOMMIT, OBSERVATION])
 def test_only_a_proposal_has_a_valid_round(kind: StatementKind) -> None:
-    assert unfit(RULES, say(kind, V, 0, A, valid_round=0)) != ""
-    assert unfit(RULES, say(kind, V, 0, A)) == ""
+    assert why_foreign(RULES, say(kind, V, 0, A, valid_round=0)) != ""
+    assert why_foreign(RULES, say(kind, V, 0, A)) == ""
 
 
 def test_a_proposal_comes_back_with_any_earlier_round() -> None:
     leader = RULES.leader(5)
     assert leader is not None
-    reasons = [unfit(RULES, say(PROPOSAL, V, 5, leader, valid)) for valid in (-2, -1, 0, 4, 5)]
+    reasons = [why_foreign(RULES, say(PROPOSAL, V, 5, leader, valid)) for valid in (-2, -1, 0, 4, 5)]
     wrong = "valid round not below the round"
     assert reasons == [wrong, "", "", "", wrong]
 
 
 def test_own_words_far_ahead_that_the_journal_lacks_bar_and_count_for_nothing() -> None:
     unknown = say(PREVOTE, V, 40)
-    a = restore(RULES, encode_progress(Agreement(RULES, place=SAVED)), (), [unknown], ())
+    a = restore(RULES, encode_progress(InstanceState(RULES, round_state=SAVED)), (), [unknown], ())
     assert a.foreign == (unknown,)
     assert not a.votes.ahead
     assert not a.votes.newest

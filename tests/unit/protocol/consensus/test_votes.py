@@ -10,11 +10,11 @@ from validator.protocol.consensus.votes import (
     Votes,
     add,
     add_quorum,
-    refusal,
     summarise_votes,
     trim,
     unformed,
     votes_missing,
+    why_dropped,
 )
 from validator.protocol.model import (
     NIL,
@@ -57,7 +57,7 @@ def holding(*statements: Statement, quorums: tuple[VoteQuorum, ...] = ()) -> Vot
     ("round", "reason"), [(FLOOR - 1, "round long past"), (FLOOR, ""), (CEILING, ""), (CEILING + 1, "")]
 )
 def test_the_bounds_themselves_are_kept(round: int, reason: str) -> None:
-    assert refusal(EMPTY, say(PREVOTE, V, round), FLOOR, CEILING) == reason
+    assert why_dropped(EMPTY, say(PREVOTE, V, round), FLOOR, CEILING) == reason
     if not reason:
         votes = holding(say(PREVOTE, V, round))
         assert bool(votes.ahead) == (round > CEILING)
@@ -65,7 +65,7 @@ def test_the_bounds_themselves_are_kept(round: int, reason: str) -> None:
 
 
 def test_observations_know_no_bounds() -> None:
-    assert refusal(EMPTY, say(OBSERVATION, V, 0), FLOOR, CEILING) == ""
+    assert why_dropped(EMPTY, say(OBSERVATION, V, 0), FLOOR, CEILING) == ""
     votes = holding(say(OBSERVATION, V, 0), say(OBSERVATION, V, 0, B))
     assert votes.newest == {}
     assert add(EMPTY, say(OBSERVATION, V, 0), -1).said  # whatever the ceiling
@@ -75,8 +75,8 @@ def test_observations_know_no_bounds() -> None:
 def test_of_rounds_far_ahead_only_a_newer_one_of_the_signer_is_kept() -> None:
     votes = holding(say(PREVOTE, V, 20))
     far = "round far ahead and not the signer's newest"
-    assert [refusal(votes, say(PREVOTE, W, r), FLOOR, CEILING) for r in (19, 20, 21)] == [far, far, ""]
-    assert refusal(votes, say(PREVOTE, W, 20, B), FLOOR, CEILING) == ""
+    assert [why_dropped(votes, say(PREVOTE, W, r), FLOOR, CEILING) for r in (19, 20, 21)] == [far, far, ""]
+    assert why_dropped(votes, say(PREVOTE, W, 20, B), FLOOR, CEILING) == ""
     assert add(votes, say(PREVOTE, W, 21), CEILING).ahead == {A: say(PREVOTE, W, 21)}
 
 
@@ -89,17 +89,17 @@ def test_a_signers_newest_round_never_falls() -> None:
 
 def test_two_proposals_that_differ_in_the_valid_round_are_two() -> None:
     votes = holding(say(PROPOSAL, V, 6, A, 3))
-    assert refusal(votes, say(PROPOSAL, V, 6, A, 3), FLOOR, CEILING) == "known"
-    assert refusal(votes, say(PROPOSAL, V, 6, A, 4), FLOOR, CEILING) == ""
+    assert why_dropped(votes, say(PROPOSAL, V, 6, A, 3), FLOOR, CEILING) == "known"
+    assert why_dropped(votes, say(PROPOSAL, V, 6, A, 4), FLOOR, CEILING) == ""
     votes = add(votes, say(PROPOSAL, V, 6, A, 4), CEILING)
-    assert refusal(votes, say(PROPOSAL, V, 6, A, 5), FLOOR, CEILING) == "two kept already"
+    assert why_dropped(votes, say(PROPOSAL, V, 6, A, 5), FLOOR, CEILING) == "two kept already"
 
 
-def test_a_value_is_proven_below_a_round_by_a_proof_of_an_earlier_one_for_it() -> None:
+def test_a_value_is_proven_below_a_round_by_a_polka_of_an_earlier_one_for_it() -> None:
     votes = holding(quorums=(quorum(PREVOTE, V, 5, A, B, C), quorum(PRECOMMIT, W, 5, A, B, C)))
-    assert votes.is_proven_below(6, V)
-    assert not votes.is_proven_below(5, V)
-    assert not votes.is_proven_below(6, W)
+    assert votes.has_polka_below(6, V)
+    assert not votes.has_polka_below(5, V)
+    assert not votes.has_polka_below(6, W)
 
 
 def test_quorums_in_single_votes_are_found_by_round_prevotes_first_and_once() -> None:
@@ -114,13 +114,13 @@ def test_quorums_in_single_votes_are_found_by_round_prevotes_first_and_once() ->
     assert unformed(votes, 3) == [(PRECOMMIT, 5, V)]
 
 
-def test_trimming_forgets_what_lies_below_the_floor_but_the_newest_proof_and_certificates() -> None:
+def test_trimming_forgets_what_lies_below_the_floor_but_the_newest_polka_and_certificates() -> None:
     kept = [say(PREVOTE, V, FLOOR), say(OBSERVATION, V, 0)]
-    proofs = [quorum(PREVOTE, V, round, A, B, C) for round in (1, 3, 2)]
+    polkas = [quorum(PREVOTE, V, round, A, B, C) for round in (1, 3, 2)]
     certificate = quorum(PRECOMMIT, V, 1, A, B, C)
-    votes = trim(holding(*kept, say(PREVOTE, V, FLOOR - 1), quorums=(*proofs, certificate)), FLOOR, CEILING)
+    votes = trim(holding(*kept, say(PREVOTE, V, FLOOR - 1), quorums=(*polkas, certificate)), FLOOR, CEILING)
     assert set(votes.statements()) == set(kept)
-    assert set(votes.quorums.values()) == {proofs[1], certificate}
+    assert set(votes.quorums.values()) == {polkas[1], certificate}
     within = quorum(PREVOTE, W, FLOOR, A, B, C)
     newer = quorum(PREVOTE, W, FLOOR + 1, A, B, C)
     assert set(trim(holding(quorums=(within, newer)), FLOOR, CEILING).quorums.values()) == {within, newer}
@@ -145,8 +145,8 @@ def test_a_summary_names_the_signers_of_quorums_too() -> None:
 
 
 def test_a_quorum_goes_to_who_holds_less_than_one_and_single_votes_to_who_lacks_them() -> None:
-    proof = quorum(PREVOTE, V, 6, A, B, C)
-    votes = holding(say(PREVOTE, V, 6, D), say(PREVOTE, V, 6, A), quorums=(proof,))
+    polka = quorum(PREVOTE, V, 6, A, B, C)
+    votes = holding(say(PREVOTE, V, 6, D), say(PREVOTE, V, 6, A), quorums=(polka,))
     assert votes_missing(votes, ((PREVOTE, 6, V, (A, B, C)),), 3) == ((say(PREVOTE, V, 6, D),), ())
-    assert votes_missing(votes, ((PREVOTE, 6, V, (A, D)),), 3) == ((), (proof,))
-    assert votes_missing(votes, (), 3) == ((say(PREVOTE, V, 6, D),), (proof,))
+    assert votes_missing(votes, ((PREVOTE, 6, V, (A, D)),), 3) == ((), (polka,))
+    assert votes_missing(votes, (), 3) == ((say(PREVOTE, V, 6, D),), (polka,))
