@@ -24,8 +24,8 @@ from validator.protocol.codec.legacy_array import read_legacy_array
 from validator.protocol.codec.signatures import check_recovered
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.model import Address, StreamPart
-from validator.steps import checking
-from validator.steps.gathering import Gathering
+from validator.steps import admission
+from validator.steps.window_buffer import WindowBuffer
 from validator.store.segments import SegmentStore
 
 PATTERNS = 5000
@@ -41,23 +41,23 @@ def main(arguments: Sequence[str]) -> int:
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch.object(checking, "check_recovered", lambda signed: (True for _ in check_recovered(signed))),
-        Gathering(Path(folder) / "scratch", set(parts)) as gathered,
+        patch.object(admission, "check_recovered", lambda signed: (True for _ in check_recovered(signed))),
+        WindowBuffer(Path(folder) / "scratch", set(parts)) as buffer,
     ):
         for broker in BROKERS:
             for turn, pages in enumerate(_pages(lines, parts, stamps, count)):
                 for part, page in pages.items():
-                    read_lines([page + END], partial(_take, gathered, broker, part, turn * len(lines)))
-        gathered.check(Span(0, 1 << 52), lambda *_: True, lambda _: False, message_limit=1 << 20)
-        saved = SegmentStore(f"{folder}/sets").save_ordered(gathered.settle())
-        sightings = len(gathered.sightings())
+                    read_lines([page + END], partial(_take, buffer, broker, part, turn * len(lines)))
+        buffer.check(Span(0, 1 << 52), lambda *_: True, lambda _: False, message_limit=1 << 20)
+        saved = SegmentStore(f"{folder}/sets").save_ordered(buffer.merge())
+        serve_counts = len(buffer.serve_counts())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(
         json.dumps(
             {
                 "messages": saved.info.count,
                 "segment_bytes": saved.info.size,
-                "sightings_bytes": sightings,
+                "sightings_bytes": serve_counts,
                 "peak_mib": round(peak / 2**20),
                 "seconds": round(time.monotonic() - began, 1),
             }
@@ -67,9 +67,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _take(
-    gathered: Gathering, broker: Address, part: StreamPart, position: int, lines: Sequence[bytes], form: str
+    buffer: WindowBuffer, broker: Address, part: StreamPart, position: int, lines: Sequence[bytes], form: str
 ) -> None:
-    gathered.take(broker, part, position, lines, form)
+    buffer.ingest(broker, part, position, lines, form)
 
 
 def _pages(

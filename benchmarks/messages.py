@@ -37,8 +37,8 @@ from validator.protocol.codec.message import record_of_read
 from validator.protocol.codec.payload import signature_payload
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.model import Address, Record, StreamPart
-from validator.steps import checking
-from validator.steps.gathering import Gathering
+from validator.steps import admission
+from validator.steps.window_buffer import WindowBuffer
 from validator.store.segments import SegmentStore
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -142,26 +142,26 @@ def run_ours(answers: Slice, folder: Path, steps: dict[str, float] | None = None
             steps[step] = steps.get(step, 0.0) + now - at
         at = now
 
-    with Gathering(folder / "scratch", answers) as gathered:
+    with WindowBuffer(folder / "scratch", answers) as buffer:
         for part, lines in answers.items():
             body = lines + END
             pieces = (body[at : at + PIECE] for at in range(0, len(body), PIECE))
-            read_lines(pieces, partial(take, gathered, part))
+            read_lines(pieces, partial(take, buffer, part))
         done("split, exact duplicates")
-        gathered.check(Span(0, 1 << 52), lambda *_: True, lambda _: False, message_limit=1 << 20)
+        buffer.check(Span(0, 1 << 52), lambda *_: True, lambda _: False, message_limit=1 << 20)
         done("parse, check, encode, hash, sort")
-        SegmentStore(str(folder / "sets")).save_ordered(gathered.settle())
+        SegmentStore(str(folder / "sets")).save_ordered(buffer.merge())
         done("variants, roots, compress, write")
     return at - began
 
 
-def take(gathered: Gathering, part: StreamPart, lines: Sequence[bytes], form: str) -> None:
-    gathered.take(BROKER, part, 0, lines, form)
+def take(buffer: WindowBuffer, part: StreamPart, lines: Sequence[bytes], form: str) -> None:
+    buffer.ingest(BROKER, part, 0, lines, form)
 
 
 def run_unchecked(answers: Slice, folder: Path) -> float:
     """The same without looking at signatures."""
-    with patch.object(checking, "check_recovered", lambda signed: (True for _ in signed)):
+    with patch.object(admission, "check_recovered", lambda signed: (True for _ in signed)):
         return run_ours(answers, folder)
 
 

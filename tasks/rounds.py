@@ -7,14 +7,14 @@ from tasks.running import run_step
 from validator.protocol.model import InstanceId
 from validator.steps.advance import advance
 from validator.steps.catchup import KEY, TASK, catch_up
-from validator.steps.dispatch import look_around
+from validator.steps.dispatch import dispatch_due
 from validator.steps.obtain import obtain
 
 
 @app.task(name="round.due")
 def look_at_what_is_due() -> dict[str, str]:
     """Safe to run twice: a claimed row is leased to one of the callers."""
-    return run_step("round.due", "", look_around, row=False)
+    return run_step("round.due", "", dispatch_due, row=False)
 
 
 @app.task(name="round.advance")

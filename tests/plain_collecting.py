@@ -9,23 +9,23 @@ from collections.abc import Iterable, Sequence
 from validator.ports.sources import Pull, PulledRecord
 from validator.protocol.codec import cbor
 from validator.protocol.codec.signatures import verify_batch
-from validator.protocol.codec.variants import Sighting
+from validator.protocol.codec.variants import ServeCounts
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.consensus.window import Union, unite
 from validator.protocol.model import Address, BrokerShare, Digest, Identity, Record, StreamPart
-from validator.steps.checking import Checked, ContractCheck, Permission, Refused, judge_record, read_record
+from validator.steps.admission import Checked, ContractCheck, Permission, Refused, judge_record, read_record
 
 
-def sightings_of(checked: Checked) -> dict[Digest, Sighting]:
-    return {leaf: Sighting(len(who), 0) for leaf, who in checked.served.items()}
+def serve_counts_of(checked: Checked) -> dict[Digest, ServeCounts]:
+    return {leaf: ServeCounts(len(who), 0) for leaf, who in checked.served.items()}
 
 
 def union_of(checked: Checked) -> Union:
-    return unite(checked.records.values(), sightings_of(checked))
+    return unite(checked.records.values(), serve_counts_of(checked))
 
 
 def encode_sightings(checked: Checked) -> bytes:
-    return cbor.encode_object("sightings/1", [[leaf, s.served] for leaf, s in sorted(sightings_of(checked).items())])
+    return cbor.encode_object("sightings/1", [[leaf, s.served] for leaf, s in sorted(serve_counts_of(checked).items())])
 
 
 def check_pulls(

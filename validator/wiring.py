@@ -35,12 +35,12 @@ from validator.protocol.parameters import Network, parse_network
 from validator.settings import Settings, read_text_file
 from validator.steps.context import Context, make_context
 from validator.steps.identity import Identity, Origin
-from validator.steps.serve import Service
+from validator.steps.peer_service import LocalPeerService
 from validator.store.database import Database, open_database, require_head
+from validator.store.facade import SqlStore
 from validator.store.identity import create_identity, renew_identity, require_identity
 from validator.store.meta import Meta, load_meta
 from validator.store.segments import SegmentStore
-from validator.store.sql import SqlStore
 from validator.store.standing import VotingBlock
 from validator.store.view import SqlView
 
@@ -146,15 +146,15 @@ class Node:
             key=self.voting_key,
             context=self.signing,
             network=network_digest(self.network),
-            endpoints=lambda: self.service.members(),
+            endpoints=lambda: self.peer_service.members(),
             client=self.http,
             check=self._check_url,
             now_ms=self.clock.now_ms,
         )
 
     @cached_property
-    def service(self) -> Service:
-        return Service(self.context, count_statement_refusal)
+    def peer_service(self) -> LocalPeerService:
+        return LocalPeerService(self.context, count_statement_refusal)
 
     @cached_property
     def context(self) -> Context:

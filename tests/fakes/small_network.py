@@ -78,10 +78,10 @@ from validator.steps import (
 from validator.steps.agreed import load_outcome
 from validator.steps.context import Context, make_context
 from validator.steps.identity import Identity
-from validator.steps.serve import Service
+from validator.steps.peer_service import LocalPeerService
 from validator.store.database import Database, migrate, open_database
+from validator.store.facade import SqlStore
 from validator.store.segments import SegmentStore
-from validator.store.sql import SqlStore
 
 TASKS: dict[str, Callable[..., StepResult]] = {
     "window.collect": lambda c, k: collect.collect_window(c, int(k), pulling.CUT_OFF),
@@ -115,7 +115,7 @@ class DirectPeers:
         self.own = own
         self.network = network
 
-    def _ask(self, member: Address) -> Service:
+    def _ask(self, member: Address) -> LocalPeerService:
         node = self.network.by_address.get(member)
         if node is None or node.away or self.network.by_address[self.own].away:
             raise TransientError("connection refused")
@@ -254,7 +254,7 @@ class Member:
     idle: bool = False
     """Runs no task, yet answers its peers: a test speaks in its name."""
     context: Context = field(init=False)
-    service: Service = field(init=False)
+    service: LocalPeerService = field(init=False)
     store: SqlStore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -271,7 +271,7 @@ class Member:
         store = SqlStore(self.database, SegmentStore(str(self.folder / "sets")), world.clock)
         self.store = store
         self.context = self._context(store, Fuse())
-        self.service = Service(self.context)  # the listener is a process of its own
+        self.service = LocalPeerService(self.context)  # the listener is a process of its own
         self.context = self._context(store, self.fuse)
 
     def become(self, **changed: Any) -> None:
@@ -442,7 +442,7 @@ class SmallNetwork:
             for member in present:
                 chain_watch.watch_head(member.context)
                 chain_watch.prefetch_states(member.context)
-                dispatch.look_around(member.context)
+                dispatch.dispatch_due(member.context)
             return
         entry = heappop(first[1].queue.entries)
         self.clock.at_ms = max(self.clock.at_ms + 1, entry[0])

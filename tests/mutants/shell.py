@@ -10,12 +10,12 @@ from tests.mutants.planting import Mutant
 _STEPS = "tests/integration/steps"
 _SHELL = f"{_STEPS}/test_shell.py"
 _DAMAGE = f"{_STEPS}/test_damage.py"
-_REORGANISATION = f"{_STEPS}/test_reorganisation.py"
+_REORGANISATION = f"{_STEPS}/test_chain_watch.py"
 _STANDING = f"{_STEPS}/test_standing.py"
 _RETENTION = f"{_STEPS}/test_retention.py"
 _BAD_INPUT = f"{_STEPS}/test_bad_input.py"
 _LATE_PUSH = f"{_STEPS}/test_late_push.py"
-_DUE = "tests/unit/steps/test_due.py"
+_DUE = "tests/unit/steps/test_dispatch.py"
 _SCOPE = "tests/unit/steps/test_scope.py"
 _ASKING = "tests/unit/steps/test_asking.py"
 
@@ -188,7 +188,7 @@ MUTANTS: tuple[Mutant, ...] = (
             "a claimed row comes again after its lease",
             f"{_DUE}::test_rows_that_are_due_are_queued_leased_and_come_again_unless_done",
         ),
-        ("    look_for_damage(context, now_ms)\n", "", "damage is looked for", _ALONE),
+        ("    schedule_mending(context, now_ms)\n", "", "damage is looked for", _ALONE),
     ),
     *_steps(
         "chain_watch",
@@ -237,8 +237,8 @@ MUTANTS: tuple[Mutant, ...] = (
             _NO_BROKER,
         ),
         (
-            "        if _freeze(context, window, observation, gathered):\n",
-            "        if _freeze(context, window, observation, gathered) or True:\n",
+            "        if _freeze(context, window, observation, buffer):\n",
+            "        if _freeze(context, window, observation, buffer) or True:\n",
             "etags are kept by who froze the set alone",
             f"{_STEPS}/test_interruption.py::test_what_a_slower_worker_saw_beyond_the_frozen_set_is_pulled_again",
         ),
@@ -292,7 +292,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     *_steps(
-        "serve",
+        "peer_service",
         (
             "        if statement.signer not in config.committee:\n",
             "        if False:\n",

@@ -29,7 +29,7 @@ from tests.simulator.content import (
     window_of,
 )
 from tests.simulator.scenario import Sight
-from validator.protocol.codec.variants import Sighting, ranks_worse
+from validator.protocol.codec.variants import ServeCounts, ranks_worse
 from validator.protocol.consensus import proposal as proposals
 from validator.protocol.consensus import round as machine
 from validator.protocol.consensus import state as states
@@ -319,7 +319,7 @@ class Node:
         self.handle(cell, Observed(digest))
 
     def choose_variants(self, leaves: Iterable[bytes]) -> Leaves:
-        sightings = {Digest(leaf): Sighting(count) for leaf, count in self.disk.served.items()}
+        sightings = {Digest(leaf): ServeCounts(count) for leaf, count in self.disk.served.items()}
         union = windows.unite([RECORDS[leaf] for leaf in sorted(leaves)], sightings)
         return frozenset(r.leaf for r in union.records)
 
@@ -772,7 +772,7 @@ class Node:
             scope = world.scope_of(world.block_of_most(used))
         n = len(cell.state.rules.committee)
         served = self.disk.served
-        sightings = {Digest(leaf): Sighting(served.get(leaf, 0), count) for leaf, count in seen.items()}
+        sightings = {Digest(leaf): ServeCounts(served.get(leaf, 0), count) for leaf, count in seen.items()}
         records = [RECORDS[leaf] for leaf in sorted(set(union) - BAD_LEAVES) if self.permits(cell, leaf)]
         full_ends = None
         if instance.kind is InstanceKind.LATE:
@@ -825,7 +825,7 @@ class Node:
 
         def worse(theirs: Record, ours: Record) -> bool:
             return ranks_worse(
-                (theirs, Sighting(served.get(theirs.leaf, 0))), (ours, Sighting(served.get(ours.leaf, 0)))
+                (theirs, ServeCounts(served.get(theirs.leaf, 0))), (ours, ServeCounts(served.get(ours.leaf, 0)))
             )
 
         if not all(self.permits(cell, leaf) for leaf in value.leaves):

@@ -160,7 +160,7 @@ def check_legacy_half(node: Node, config: EpochConfig) -> Iterator[Finding]:
 def check_peers(node: Node, config: EpochConfig) -> Iterator[Finding]:
     """A handshake with every member at once: reachable, same configs, same time, same chain."""
     others = [member for member in config.committee if member != node.address]
-    own = node.service.handshake(None)
+    own = node.peer_service.handshake(None)
     with ThreadPoolExecutor(max(1, min(16, len(others)))) as pool:
         for member, answer in zip(others, pool.map(lambda m: _ask(node, m), others), strict=True):
             name = f"peer 0x{member.hex()[:8]}…"

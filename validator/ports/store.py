@@ -191,14 +191,14 @@ class Windows(Protocol):
         start_ms: int,
         observation: bytes,
         record_shas: Collection[tuple[bytes, str, Address, str]],
-        sightings: bytes = b"",
+        serve_counts: bytes = b"",
     ) -> None:
         """The own observation's body and how often each record was seen, once; later calls change nothing."""
 
     def forget_etags(self, start_ms: int) -> None:
         """The next pull asks for the whole window."""
 
-    def load_sightings(self, start_ms: int) -> bytes | None: ...
+    def load_serve_counts(self, start_ms: int) -> bytes | None: ...
 
     def save_late_observation(self, number: int, observation: bytes) -> None:
         """The own observation of a bundle's late set, once."""

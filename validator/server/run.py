@@ -50,7 +50,7 @@ def serve(settings: Settings, tasks: Tasks) -> None:
     limits = peers.PeerLimits(allow_nets=settings.nets)
     apps = {
         "peers": peers.create_app(
-            node.service,
+            node.peer_service,
             node.voting_key,
             node.signing,
             network_digest(node.network),

@@ -12,15 +12,15 @@ Steps, all on one floor:
     obtain       fetch a set or body that a statement names
     seal, upload, verify, attest, submit: the bundle's way to Arweave and the report's way to Polygon
     catchup, mend, retention: take what was decided without us, obtain again what was damaged, delete what has served
-    serve        what the peers listener calls;  chain_watch: what the head watcher does
+    peer_service what the peers listener calls;  chain_watch: what the head watcher does
 
 Steps never import each other. What they share lies below, in small libraries (import-linter knows the layers):
     pulling, uploads, settle                         a pull; announced uploads; after a decision
     late_candidates, peer_sets, bundle_files, drafts, attestations
-    agreed, admission, records, statements, standing, pruned, gathering
+    agreed, permissions, records, statements, standing, pruned, window_buffer
     context      what every step is given: the adapters, and the parts that keep something in memory
     cut_points, asking, claims, noticed, identity    those parts, each with its own lock
-    checking, child, reconcile, spool                know nothing of a validator
+    admission, sandbox, reconcile, spool             know nothing of a validator
 
 Decided against (docs/decisions): one long task per window (0005), and events between tasks (0006).
 """

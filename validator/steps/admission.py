@@ -1,192 +1,286 @@
-"""Admission: which messages may be stored in an instance, as the chain says, by the same blocks for everybody.
+"""Checks on entry: bytes from brokers and peers become records, or a reason. Each check has its own name.
 
-Scope, partition and permission of a window's message are those at ``B`` of the window; a late message needs all three
-at one block, ``B`` of its own window or ``B`` of the last window of the bundle whose late set it is for. So the answer
-is a function of message and instance, never of when, where from, or by which block a validator came to hold it: were
-a message judged by the block of the day on which it arrived, members that got it on different days would refuse each
-other's sets for ever.
-
-What is kept as a candidate, before its bundle is known, is more than what is admitted in the end: whatever its own
-window's block or a recent one would admit. What both refuse and a later block admits is read again from brokers (no
-etag is kept of its partition) or comes with the set of a member that holds it.
+What brokers served is checked batch by batch (``WindowCheck``; ``window_buffer`` does it for whole windows), what a
+peer sent in one go (``check_canonical``). Signatures are checked in batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import compress, repeat
 
-from validator.ports.queue import NotYet
-from validator.ports.store import PRUNED
-from validator.protocol.consensus.proposal import Scope
-from validator.protocol.consensus.window import Budget, partition_budget
-from validator.protocol.errors import TransientError
-from validator.protocol.model import Address, Block, ChainState, InstanceId, InstanceKind, Record, StreamPart
-from validator.protocol.parameters import ParameterSet
-from validator.steps.checking import ContractCheck, Permission
-from validator.steps.context import Context
-from validator.steps.cut_points import budgets_of, system_stream
+from validator.ports.sources import PulledRecord
+from validator.protocol.codec.legacy_array import read_legacy_array
+from validator.protocol.codec.message import record_from_canonical, record_of_read
+from validator.protocol.codec.message_rules import reason_of
+from validator.protocol.codec.plain_arrays import PlainBatch, read_plain
+from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.signatures import VALID, Verdict, check_recovered, verify_batch
+from validator.protocol.consensus.proposal import Span
+from validator.protocol.errors import MalformedInput, TransientError
+from validator.protocol.model import Address, Digest, MessageType, Reason, Record, StreamPart
 
-Admits = Callable[[Record], bool]
-"""Whether a message may be stored; raises TransientError where the chain cannot tell now."""
+Permission = Callable[[str, bytes], bool]
+"""(stream id, publisher) -> may publish at B."""
+ContractCheck = Callable[[Record], bool]
+"""ERC-1271: is the signature valid at B; raises TransientError if it could not be asked (``UNTELLABLE``: ever)."""
+UNTELLABLE = ("disagreement", "foreign")
+"""Reasons why a contract has no one answer though sources are there: asking again would be of no use."""
 
-
-def permission_at(context: Context, state: ChainState) -> Permission:
-    """Who may publish at a block: the registry's word, for the system stream nodes with an http URL; cached."""
-    system = system_stream(context.network)
-    nodes = {node.address for node in state.brokers}
-    known: dict[tuple[str, bytes], bool] = {}
-
-    def permitted(stream_id: str, publisher: bytes) -> bool:
-        if stream_id == system:
-            return publisher in nodes
-        key = (stream_id, publisher)
-        if key not in known:
-            answer = context.store.chain.load_permission(state.block.hash, stream_id, publisher)
-            if answer is None:
-                answer = context.chain.fetch_publish_permission(stream_id, publisher, state.block)
-                context.store.chain.save_permissions(state.block.hash, {key: answer})
-            known[key] = answer
-        return known[key]
-
-    return permitted
+Rejection = tuple[bytes, str, Address, str]
+"""(SHA-256 of the record, reason, broker or peer, detail)."""
 
 
-def contract_check_at(context: Context, block: Block) -> ContractCheck:
-    """Whether a contract finds a signature valid at a block (ERC-1271)."""
+@dataclass(slots=True)
+class Checked:
+    """What is left of messages from outside: records by leaf, who served which, and what was refused."""
 
-    def valid(record: Record) -> bool:
-        message = record.message
-        return context.chain.fetch_is_valid_signature(
-            Address(message.publisher_id), record.signed_digest, message.signature, block
+    records: dict[Digest, Record] = field(default_factory=dict)
+    served: dict[Digest, set[Address]] = field(default_factory=lambda: defaultdict(set))
+    rejections: list[Rejection] = field(default_factory=list)
+    contract_signed: set[Digest] = field(default_factory=set)
+
+
+def check_canonical(
+    items: Sequence[bytes],
+    sender: Address,
+    accepts: Callable[[Record], bool],
+    permitted: Permission,
+    contract_check: ContractCheck,
+    *,
+    message_limit: int,
+) -> Checked:
+    """Check canonical messages from a peer; ``accepts`` is the window or late-set rule for timestamps and scope."""
+    checked = Checked()
+    pending = []
+    for position, data in enumerate(items):
+        pulled = [PulledRecord(sender, position, data, "canonical")]
+        try:
+            if len(data) > message_limit:
+                raise Refused(Reason.TOO_LARGE, f"{len(data)} bytes")
+            record = record_from_canonical(data)
+            _check_size(record, message_limit)
+        except MalformedInput as error:
+            _reject(checked, pulled, reason_of(error), error.message)
+            continue
+        except Refused as refusal:
+            _reject(checked, pulled, refusal.reason, refusal.detail)
+            continue
+        if not accepts(record):
+            _reject(checked, pulled, Reason.OUTSIDE_WINDOW, str(record.message.timestamp_ms))
+            continue
+        pending.append((record, pulled))
+    _check_signatures(checked, pending, permitted, contract_check)
+    return checked
+
+
+class Refused(Exception):
+    """A record is not taken."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+Row = tuple[int, int, int, bytes, bytes, bytes, Digest, int, bytes, int]
+"""A checked record of a window.
+
+(rank of the partition, timestamp ms, sequence number, publisher, chain id in UTF-8, leaf, signed digest, signed size
+in bytes, canonical bytes, serial). Rows sort in canonical order. A bare tuple: it is made, and compared, several
+times as fast as a named one.
+"""
+
+
+class WindowCheck:
+    """Checks what brokers served for one window. Plain messages go a quick way, with the same result. One thread."""
+
+    def __init__(self, span: Span, permitted: Permission, contract_check: ContractCheck, *, message_limit: int) -> None:
+        self._span = span
+        self._permitted = permitted
+        self._contract_check = contract_check
+        self._limit = message_limit
+        self.contract_signed: set[Digest] = set()
+        """Signed digests that a contract found valid."""
+
+    def check(
+        self, part: StreamPart, form: str, served: Sequence[bytes], rows: list[Row], rank: int, serial: int
+    ) -> list[tuple[int, Refused]]:
+        """Append the row of each good record to ``rows``; the others, each with its serial.
+
+        ``rank`` and the ``serial`` of the first record are the caller's numbers.
+
+        Raises:
+            TransientError: the chain did not answer.
+        """
+        refused: list[tuple[int, Refused]] = []
+        others: Iterable[int] = range(len(served))
+        if form == "array":
+            plain = read_plain(part, served, self._span.from_ms, self._span.until_ms, self._limit)
+            self._check_plain(part, plain, rows, rank, serial, refused)
+            if len(plain.numbers) == len(served):
+                return refused
+            others = sorted(set(others) - set(plain.numbers))
+        self._check_others(part, form, served, others, rows, rank, serial, refused)
+        return refused
+
+    def _check_plain(
+        self,
+        part: StreamPart,
+        plain: PlainBatch,
+        rows: list[Row],
+        rank: int,
+        serial: int,
+        refused: list[tuple[int, Refused]],
+    ) -> None:
+        publishers = [chain.publisher_id for chain in plain.chains]
+        signed = list(check_recovered(zip(plain.signatures, plain.digests, publishers, strict=True)))
+        known = set(compress(publishers, signed))  # the chain is not asked about names that anybody can invent
+        permitted = {publisher for publisher in known if self._permitted(part[0], publisher)}
+        good = [by_publisher and who in permitted for by_publisher, who in zip(signed, publishers, strict=True)]
+        serials = [serial + number for number in plain.numbers]
+        every = zip(
+            repeat(rank, len(serials)),
+            plain.timestamps_ms,
+            plain.sequence_numbers,
+            publishers,
+            [chain.msg_chain_id for chain in plain.chains],
+            plain.leaves,
+            plain.digests,
+            plain.signed_sizes,
+            plain.canonical,
+            serials,
+            strict=True,
         )
+        rows.extend(compress(every, good))
+        if not all(good):
+            for own, accepted, by_publisher, publisher in zip(serials, good, signed, publishers, strict=True):
+                if not accepted:
+                    reason = Reason.NOT_PERMITTED if by_publisher else Reason.BAD_SIGNATURE
+                    refused.append((own, _of_publisher(reason, publisher)))
 
-    return valid
+    def _check_others(
+        self,
+        part: StreamPart,
+        form: str,
+        served: Sequence[bytes],
+        numbers: Iterable[int],
+        rows: list[Row],
+        rank: int,
+        serial: int,
+        refused: list[tuple[int, Refused]],
+    ) -> None:
+        read: list[tuple[int, Record]] = []
+        for number in numbers:
+            try:
+                read.append((serial + number, read_record(part, form, served[number], self._span, self._limit)))
+            except Refused as refusal:
+                refused.append((serial + number, refusal.with_traceback(None)))
+        for (own, record), verdict in zip(read, verify_batch([record for _, record in read]), strict=True):
+            try:
+                if judge_record(record, verdict, self._permitted, self._contract_check):
+                    self.contract_signed.add(record.signed_digest)
+            except Refused as refusal:
+                refused.append((own, refusal.with_traceback(None)))
+                continue
+            m = record.message
+            rows.append(
+                (
+                    rank,
+                    m.timestamp_ms,
+                    m.sequence_number,
+                    m.publisher_id,
+                    m.msg_chain_id.encode(),
+                    record.leaf,
+                    record.signed_digest,
+                    record.signed_bytes,
+                    record.canonical,
+                    own,
+                )
+            )
 
 
-class AtBlock:
-    """Scope, partition, permission and contracts at one block."""
-
-    def __init__(self, context: Context, block: Block, parameters: ParameterSet) -> None:
-        self.block = block
-        self.state = context.cut_points.state_at(block)
-        self.budgets = budgets_of(context.network, self.state, parameters)
-        self.permitted = permission_at(context, self.state)
-        self.contract_check = contract_check_at(context, block)
-
-    def admits(self, record: Record) -> bool:
-        message = record.message
-        return message.stream_part in self.budgets and self.permitted(message.stream_id, message.publisher_id)
-
-
-class _AtOwnWindows:
-    """By each message's own window; read when first asked for."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._known: dict[int, AtBlock] = {}
-
-    def of(self, record: Record) -> AtBlock | None:
-        """None where the message lies in no window."""
-        network = self._context.network
-        window = network.window_at(record.message.timestamp_ms)
-        epoch = network.epoch_at(window.start_ms) if window is not None else None
-        if window is None or epoch is None:
-            return None
-        if window.start_ms not in self._known:
-            block = self._context.cut_points.block_for(window.start_ms, epoch.parameters)
-            self._known[window.start_ms] = AtBlock(self._context, block, epoch.parameters)
-        return self._known[window.start_ms]
+def read_record(part: StreamPart, form: str, data: bytes, span: Span, message_limit: int) -> Record:
+    """The record of what a broker served for a partition, signature unchecked. Raises Refused."""
+    if len(data) > 2 * message_limit:
+        raise Refused(Reason.TOO_LARGE, f"{len(data)} bytes")
+    try:
+        message = read_legacy_array(data) if form == "array" else read_protobuf(data)
+        record = record_of_read(message)
+    except MalformedInput as error:
+        raise Refused(reason_of(error), error.message) from error
+    if message.message_type is not MessageType.MESSAGE:
+        raise Refused(Reason.UNSUPPORTED_MESSAGE_TYPE, message.message_type.name)
+    if message.stream_id != part[0] or message.partition != part[1]:
+        raise Refused(Reason.WRONG_STREAM, f"{message.stream_id}#{message.partition}")
+    if message.timestamp_ms not in span:
+        raise Refused(Reason.OUTSIDE_WINDOW, str(message.timestamp_ms))
+    _check_size(record, message_limit)
+    return record
 
 
-def admission_to(context: Context, instance: InstanceId) -> Admits:
-    """Which messages the chain admits to an instance.
+def _check_size(record: Record, message_limit: int) -> None:
+    """Both sizes count: canonical bytes are stored, signed bytes are paid for and fill budgets."""
+    size = max(len(record.canonical), record.signed_bytes)
+    if size > message_limit:
+        raise Refused(Reason.TOO_LARGE, f"{size} canonical or signed bytes")
 
-    Raises:
-        TransientError: the block is not final yet, or its state cannot be read now.
+
+def judge_record(record: Record, verdict: Verdict, permitted: Permission, contract_check: ContractCheck) -> bool:
+    """What the chain says of a record whose signature was checked; True: a contract found it valid. Raises Refused."""
+    contract_signed = False
+    if verdict is not VALID:
+        contract_signed = verdict is Reason.ERC1271_UNKNOWN and _ask_contract(record, contract_check)
+        if not contract_signed:
+            reason = Reason.BAD_SIGNATURE if verdict is Reason.ERC1271_UNKNOWN else verdict
+            raise _of_publisher(reason, record.message.publisher_id)
+    if not permitted(record.message.stream_id, record.message.publisher_id):
+        raise _of_publisher(Reason.NOT_PERMITTED, record.message.publisher_id)
+    return contract_signed
+
+
+def _ask_contract(record: Record, contract_check: ContractCheck) -> bool:
+    """The contract's word. Raises Refused if sources that ran it give different ones, or none can.
+
+    It is foreign code: it may answer by its gas, by the fee or by the node that runs it, as often as it is asked. Then
+    nobody can tell, and only its own message is refused; to wait for one answer would be to wait for ever.
     """
-    at_instance = AtBlock(
-        context, context.cut_points.scope_of(instance).block, context.cut_points.instance_config(instance).parameters
-    )
-    if instance.kind is InstanceKind.WINDOW:
-        return at_instance.admits
-    own_windows = _AtOwnWindows(context)
-
-    def admits(record: Record) -> bool:
-        if at_instance.admits(record):
-            return True
-        at_window = own_windows.of(record)
-        return at_window is not None and at_window.admits(record)
-
-    return admits
+    try:
+        return contract_check(record)
+    except TransientError as error:
+        if error.fields.get("reason") not in UNTELLABLE:
+            raise
+        detail = f"sources have no one answer of 0x{record.message.publisher_id.hex()}"
+        raise Refused(Reason.ERC1271_UNKNOWN, detail) from error
 
 
-def admission_or_silence(context: Context, instance: InstanceId) -> Admits:
-    """The same for what we say ourselves: a message whose block no source has any more is none of our business."""
-    admits = admission_to(context, instance)
+def _of_publisher(reason: Reason, publisher_id: bytes) -> Refused:
+    return Refused(reason, f"publisher 0x{publisher_id.hex()[:80]}")
 
-    def sure(record: Record) -> bool:
+
+def _check_signatures(
+    checked: Checked,
+    pending: Sequence[tuple[Record, list[PulledRecord]]],
+    permitted: Permission,
+    contract_check: ContractCheck,
+) -> None:
+    verdicts = verify_batch([record for record, _ in pending])
+    for (record, served_as), verdict in zip(pending, verdicts, strict=True):
         try:
-            return admits(record)
-        except TransientError as error:
-            if error.fields.get("reason") != PRUNED:
-                raise
-            return False
-
-    return sure
-
-
-def late_scope(context: Context, instance: InstanceId, parts: Sequence[StreamPart]) -> Scope:
-    """Block and budgets of a late set, for these partitions too, which may have been in scope only before.
-
-    Each holds what the stream's balance at the bundle's ``B`` buys; a stream that has none any more holds nothing.
-    """
-    scope = context.cut_points.scope_of(instance)
-    parameters = context.cut_points.instance_config(instance).parameters
-    stores = {store.stream_id: store for store in context.cut_points.state_at(scope.block).stores}
-    budgets = dict(scope.budgets)
-    for stream_id, partition in parts:
-        if (stream_id, partition) not in budgets:
-            store = stores.get(stream_id)
-            limit = 0
-            if store is not None:
-                limit = partition_budget(parameters, store.balance, max(store.partitions, partition + 1))
-            budgets[stream_id, partition] = Budget(limit, message_limit=parameters.message_limit)
-    return Scope(scope.block, budgets)
+            contract_signed = judge_record(record, verdict, permitted, contract_check)
+        except Refused as refusal:
+            _reject(checked, served_as, refusal.reason, refusal.detail)
+            continue
+        if contract_signed:
+            checked.contract_signed.add(record.signed_digest)
+        checked.records[record.leaf] = record
+        checked.served[record.leaf].update(pulled.broker for pulled in served_as)
 
 
-class CandidateCheck:
-    """What may become late: admitted by the message's own window, or by a recent block."""
-
-    def __init__(self, context: Context) -> None:
-        self.recent = AtBlock(context, *recent_block(context))
-        self._own_windows = _AtOwnWindows(context)
-
-    def blocks(self, record: Record) -> list[AtBlock]:
-        """Where the message is in scope."""
-        try:
-            own = self._own_windows.of(record)
-        except TransientError as error:
-            if error.fields.get("reason") != PRUNED:
-                raise
-            own = None
-        known = [self.recent] if own is None or own.block == self.recent.block else [own, self.recent]
-        return [at for at in known if record.message.stream_part in at.budgets]
-
-    def in_scope(self, record: Record) -> bool:
-        return bool(self.blocks(record))
-
-    def admits(self, record: Record) -> bool:
-        return any(at.admits(record) for at in self.blocks(record))
-
-    def contract_check(self, record: Record) -> bool:
-        return any(at.contract_check(record) for at in self.blocks(record))
-
-
-def recent_block(context: Context) -> tuple[Block, ParameterSet]:
-    """``B`` one window ago, which is final in health. Raises NotYet."""
-    network, now_ms = context.network, context.clock.now_ms()
-    current = network.epoch_at(now_ms) or network.epoch(network.sets[-1].first_epoch)
-    if current is None:
-        raise NotYet("no epoch has begun")
-    parameters = current.parameters
-    return context.cut_points.block_for(min(now_ms, current.end_ms - 1) - parameters.window_ms, parameters), parameters
+def _reject(checked: Checked, served_as: Sequence[PulledRecord], reason: Reason, detail: str) -> None:
+    sha = hashlib.sha256(served_as[0].data).digest()
+    for pulled in served_as:
+        checked.rejections.append((sha, reason.value, pulled.broker, f"position {pulled.position}: {detail}"[:300]))

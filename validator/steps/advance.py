@@ -17,7 +17,7 @@ from validator.ports.queue import NotYet, StepResult
 from validator.ports.store import PRUNED, StaleState, StoredInstance
 from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_outcome, set_root
 from validator.protocol.codec.statement import sign_statement
-from validator.protocol.codec.variants import Sighting, ranks_worse
+from validator.protocol.codec.variants import ServeCounts, ranks_worse
 from validator.protocol.consensus import round as core
 from validator.protocol.consensus.events import (
     DataArrived,
@@ -78,11 +78,11 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.protocol.parameters import ParameterSet
-from validator.steps.admission import Admits, admission_to, late_scope
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle
 from validator.steps.late_candidates import behind_full_entry
-from validator.steps.pulling import sightings_of
+from validator.steps.permissions import Admits, admission_to, late_scope
+from validator.steps.pulling import serve_counts_of
 from validator.steps.records import load_records
 from validator.steps.settle import settle
 from validator.steps.standing import may_vote
@@ -415,7 +415,7 @@ class _Instance:
         observations = self._used_observations()
         if len(observations) < self.rules.quorum:
             return []
-        sightings = self._sightings()
+        serve_counts = self._serve_counts()
         records: dict[Digest, Record] = {}
         holders: dict[Digest, int] = {}
         for _, observation in observations.values():
@@ -424,7 +424,7 @@ class _Instance:
                     records[record.leaf] = record
                     holders[record.leaf] = holders.get(record.leaf, 0) + 1
         ranked = {
-            leaf: replace(sightings[leaf], observers=n) if leaf in sightings else Sighting(0, n)
+            leaf: replace(serve_counts[leaf], observers=n) if leaf in serve_counts else ServeCounts(0, n)
             for leaf, n in holders.items()
         }
         try:
@@ -454,8 +454,8 @@ class _Instance:
         )
         return [ProposeValue(effect.round, digest)]
 
-    def _sightings(self) -> dict[Digest, Sighting]:
-        return sightings_of(self.context, self.instance.number) if self.instance.kind is InstanceKind.WINDOW else {}
+    def _serve_counts(self) -> dict[Digest, ServeCounts]:
+        return serve_counts_of(self.context, self.instance.number) if self.instance.kind is InstanceKind.WINDOW else {}
 
     # --- judging ---
 
@@ -537,13 +537,14 @@ class _Instance:
         scope = self._scope(parts)
         admits = admission_to(self.context, self.instance)
         records = load_records(self.context, set_root(outcome.entries))
-        sightings = self._sightings()
+        serve_counts = self._serve_counts()
         worse = None
         if round < len(self.rules.committee):
 
             def worse(theirs: Record, ours: Record) -> bool:
                 return ranks_worse(
-                    (theirs, sightings.get(theirs.leaf, Sighting())), (ours, sightings.get(ours.leaf, Sighting()))
+                    (theirs, serve_counts.get(theirs.leaf, ServeCounts())),
+                    (ours, serve_counts.get(ours.leaf, ServeCounts())),
                 )
 
         def seen(part: StreamPart) -> tuple[Sequence[Record], bool]:

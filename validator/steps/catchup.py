@@ -31,7 +31,7 @@ AGAIN_MS = 5_000
 """Pause after a look that brought nothing."""
 
 
-def look_behind(context: Context, now_ms: int) -> bool:
+def schedule_catch_up(context: Context, now_ms: int) -> bool:
     """Beat's part: have the step queued while something is behind."""
     if context.store.due.pending(TASK) or not behind(context, now_ms, 1):
         return False

@@ -25,7 +25,6 @@ from validator.protocol.model import (
 from validator.protocol.parameters import Epoch, ParameterSet
 from validator.steps.context import Context
 from validator.steps.cut_points import budgets_of
-from validator.steps.gathering import Gathering
 from validator.steps.identity import NOBODY
 from validator.steps.pruned import is_pruned, leave_to_others
 from validator.steps.pulling import (
@@ -38,6 +37,7 @@ from validator.steps.pulling import (
     save_etags,
     task_name,
 )
+from validator.steps.window_buffer import WindowBuffer
 
 log = get_logger(__name__)
 
@@ -72,11 +72,11 @@ def collect_window(context: Context, start_ms: int, purpose: str) -> StepResult:
 
 
 def _observe_window(context: Context, window: Window, epoch: Epoch) -> StepResult:
-    with pulled(context, window, epoch, CUT_OFF) as (state, pulls, gathered):
-        count_refusals(gathered.refusals())
-        observation = _observe(context, window, state, epoch.parameters, pulls, gathered)
-        if _freeze(context, window, observation, gathered):
-            save_etags(context, window.start_ms, pulls, gathered)
+    with pulled(context, window, epoch, CUT_OFF) as (state, pulls, buffer):
+        count_refusals(buffer.refusals())
+        observation = _observe(context, window, state, epoch.parameters, pulls, buffer)
+        if _freeze(context, window, observation, buffer):
+            save_etags(context, window.start_ms, pulls, buffer)
         _open_round(context, window, epoch)
         return StepResult("collected", f"{observation.count} messages")
 
@@ -95,10 +95,10 @@ def _observe(
     state: ChainState,
     parameters: ParameterSet,
     pulls: Sequence[Pull],
-    gathered: Gathering,
+    buffer: WindowBuffer,
 ) -> Observation:
     """Save the set; what it shows, with what brokers served and missed."""
-    entries = context.store.sets.save_ordered(gathered.settle())
+    entries = context.store.sets.save_ordered(buffer.merge())
     answered = {p.stream_part for p in pulls if p.complete}
     parts = budgets_of(context.network, state, parameters)
     return Observation(
@@ -107,26 +107,26 @@ def _observe(
         count=sum(e.count for e in entries),
         signed_bytes=sum(e.signed_bytes for e in entries),
         incomplete=tuple(sorted((part for part in parts if part not in answered), key=part_order)),
-        shares=gathered.shares(pulls, [node.address for node in state.brokers]),
-        erc1271=tuple(sorted(gathered.erc1271)[: parameters.erc1271_limit]),
+        shares=buffer.shares(pulls, [node.address for node in state.brokers]),
+        erc1271=tuple(sorted(buffer.erc1271)[: parameters.erc1271_limit]),
         observer=context.identity.address or NOBODY,
     )
 
 
-def _freeze(context: Context, window: Window, observation: Observation, gathered: Gathering) -> bool:
+def _freeze(context: Context, window: Window, observation: Observation, buffer: WindowBuffer) -> bool:
     """Save the observation: from here on this is what we saw, whatever is learned later.
 
     False if another worker has frozen what it saw first.
     """
     context.store.windows.save_collected(
-        window.start_ms, encode_observation(observation), gathered.rejections, gathered.sightings()
+        window.start_ms, encode_observation(observation), buffer.rejections, buffer.serve_counts()
     )
     count_shares(observation.shares)
     log.info(
         "window.collected",
         window=window.start_ms,
         messages=observation.count,
-        rejected=gathered.refused_records,
+        rejected=buffer.refused_records,
         incomplete=len(observation.incomplete),
     )
     stored = context.store.windows.load_window(window.start_ms)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from validator.log import get_logger
 from validator.ports.queue import StepResult
-from validator.steps.catchup import look_behind
+from validator.steps.catchup import schedule_catch_up
 from validator.steps.context import Context
-from validator.steps.mend import look_for_damage
+from validator.steps.mend import schedule_mending
 from validator.steps.pulling import CUT_OFF, task_name
 
 log = get_logger(__name__)
@@ -21,12 +21,12 @@ MAX_WINDOWS = 256
 """Windows opened by one call: after a long absence the next calls go on."""
 
 
-def look_around(context: Context) -> StepResult:
+def dispatch_due(context: Context) -> StepResult:
     """Open windows, queue what is due. Safe to run at any time and twice at once."""
     now_ms = context.clock.now_ms()
     opened = open_windows(context, now_ms)
-    look_behind(context, now_ms)
-    look_for_damage(context, now_ms)
+    schedule_catch_up(context, now_ms)
+    schedule_mending(context, now_ms)
     rows = context.store.due.claim(now_ms, MAX_ROWS, LEASE_MS)
     for task, key in rows:
         context.tasks.enqueue(task, key)

@@ -22,10 +22,10 @@ from validator.protocol.model import (
     Record,
     StreamPart,
 )
-from validator.steps.admission import admission_or_silence
 from validator.steps.agreed import load_outcome
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle, system_stream
+from validator.steps.permissions import admission_or_silence
 from validator.steps.records import load_records
 
 log = get_logger(__name__)

@@ -25,7 +25,7 @@ from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
 from validator.steps.late_candidates import keep_left_out
 from validator.steps.peer_sets import fetch_set
-from validator.steps.pulling import pull_again, sightings_of
+from validator.steps.pulling import pull_again, serve_counts_of
 from validator.steps.records import load_records
 
 log = get_logger(__name__)
@@ -38,7 +38,7 @@ MAX_PULLED = 32
 """Windows that are pulled again for one late set: of its bundle first, then the newest before."""
 
 
-def look_for_damage(context: Context, now_ms: int) -> None:
+def schedule_mending(context: Context, now_ms: int) -> None:
     """Beat's part: glance at all files after a start, and have damaged sets obtained again."""
     sets, noticed = context.store.sets, context.noticed
     if not noticed.all_files:
@@ -150,8 +150,8 @@ def _choices(
     def seen(records: Iterable[Record]) -> list[Record]:
         if instance.kind is not InstanceKind.WINDOW:
             return []
-        sightings = sightings_of(context, instance.number)
-        return [r for r in records if r.leaf in sightings]
+        serve_counts = serve_counts_of(context, instance.number)
+        return [r for r in records if r.leaf in serve_counts]
 
     def agreed(records: Iterable[Record]) -> list[Record]:
         found = list(records)

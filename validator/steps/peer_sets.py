@@ -13,11 +13,11 @@ from validator.protocol.codec.outcome import set_root
 from validator.protocol.consensus.window import group_by_part, make_entries, make_entry
 from validator.protocol.errors import Disagreement
 from validator.protocol.model import Address, InstanceId, InstanceKind, Record, Root
-from validator.steps.admission import admission_to
+from validator.steps.admission import check_canonical
 from validator.steps.agreed import load_outcome
-from validator.steps.checking import check_canonical
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
+from validator.steps.permissions import admission_to
 from validator.steps.reconcile import OwnIndex, difference
 
 log = get_logger(__name__)

@@ -16,7 +16,7 @@ from validator.ports.sources import Broker, Pull, Streaming
 from validator.ports.store import StoredWindow
 from validator.protocol.codec import cbor
 from validator.protocol.codec.outcome import part_order
-from validator.protocol.codec.variants import Sighting
+from validator.protocol.codec.variants import ServeCounts
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.errors import TransientError
 from validator.protocol.model import (
@@ -29,11 +29,11 @@ from validator.protocol.model import (
     Window,
 )
 from validator.protocol.parameters import Epoch
-from validator.steps.admission import AtBlock, recent_block
 from validator.steps.context import Context
-from validator.steps.gathering import Gathering
 from validator.steps.late_candidates import keep_late
+from validator.steps.permissions import AtBlock, recent_block
 from validator.steps.pruned import is_pruned
+from validator.steps.window_buffer import WindowBuffer
 
 log = get_logger(__name__)
 
@@ -54,7 +54,7 @@ def task_name(purpose: str) -> str:
 @contextmanager
 def pulled(
     context: Context, window: Window, epoch: Epoch, purpose: str
-) -> Iterator[tuple[ChainState, list[Pull], Gathering]]:
+) -> Iterator[tuple[ChainState, list[Pull], WindowBuffer]]:
     """Everything that brokers serve of a window now, checked at its block; after the cut-off, at a recent one too."""
     parameters = epoch.parameters
     block = context.cut_points.block_for(window.start_ms, parameters)
@@ -63,15 +63,15 @@ def pulled(
     if purpose != CUT_OFF:
         at.append(AtBlock(context, *recent_block(context)))  # a late message may be admitted by a later block too
     parts = {part for one in at for part in one.budgets}
-    with Gathering(context.data_dir / "scratch", parts) as gathered:
-        pulls = _pull(context, state, window, parts, gathered, purpose)
-        gathered.check(
+    with WindowBuffer(context.data_dir / "scratch", parts) as buffer:
+        pulls = _pull(context, state, window, parts, buffer, purpose)
+        buffer.check(
             Span.of_window(window),
             lambda stream_id, publisher: any(one.permitted(stream_id, publisher) for one in at),
             lambda record: any(one.contract_check(record) for one in at),
             message_limit=parameters.message_limit,
         )
-        yield state, pulls, gathered
+        yield state, pulls, buffer
 
 
 def pull_late(context: Context, stored: StoredWindow, purpose: str) -> StepResult:
@@ -85,11 +85,11 @@ def pull_late(context: Context, stored: StoredWindow, purpose: str) -> StepResul
     assert epoch is not None
     require_cut_off(context, window, epoch)
     try:
-        with pulled(context, window, epoch, purpose) as (_, pulls, gathered):
-            count_refusals(gathered.refusals())
-            context.store.windows.save_rejections(start_ms, gathered.rejections)
-            late = _keep_late_of(context, gathered)
-            save_etags(context, start_ms, pulls, gathered)
+        with pulled(context, window, epoch, purpose) as (_, pulls, buffer):
+            count_refusals(buffer.refusals())
+            context.store.windows.save_rejections(start_ms, buffer.rejections)
+            late = _keep_late_of(context, buffer)
+            save_etags(context, start_ms, pulls, buffer)
         result = StepResult("pulled", f"{late} late messages")
     except TransientError as error:
         if not is_pruned(error):
@@ -103,8 +103,8 @@ def pull_again(context: Context, stored: StoredWindow) -> list[Record]:
     """Every valid message that brokers have of a window now, variants too, for who has lost a set of it."""
     epoch = context.network.epoch(stored.epoch)
     assert epoch is not None
-    with pulled(context, stored.window, epoch, CUT_OFF) as (_, _, gathered):
-        return [load() for _, load in gathered.identities()]
+    with pulled(context, stored.window, epoch, CUT_OFF) as (_, _, buffer):
+        return [load() for _, load in buffer.identities()]
 
 
 def require_cut_off(context: Context, window: Window, epoch: Epoch) -> None:
@@ -117,23 +117,23 @@ def require_cut_off(context: Context, window: Window, epoch: Epoch) -> None:
         raise NotYet("the chain shows no block at or after the window's end")
 
 
-def _keep_late_of(context: Context, gathered: Gathering) -> int:
+def _keep_late_of(context: Context, buffer: WindowBuffer) -> int:
     """``keep_late`` of a whole window, in batches; only what no agreed set holds is read again. Returns how many."""
     count = 0
-    records = gathered.identities()
+    records = buffer.identities()
     while batch := list(islice(records, LATE_BATCH)):
         stored = context.store.archive.stored_identities([identity for identity, _ in batch])
         count += len(keep_late(context, [load() for identity, load in batch if identity not in stored]))
     return count
 
 
-def sightings_of(context: Context, start_ms: int) -> dict[Digest, Sighting]:
+def serve_counts_of(context: Context, start_ms: int) -> dict[Digest, ServeCounts]:
     """How many of the own brokers served each record of a window, by leaf hash."""
-    data = context.store.windows.load_sightings(start_ms)
+    data = context.store.windows.load_serve_counts(start_ms)
     if data is None:
         return {}
     (pairs,) = cbor.decode_object(data, "sightings/1", 1, max_bytes=1 << 30)
-    return {Digest(leaf): Sighting(served, 0) for leaf, served in pairs}
+    return {Digest(leaf): ServeCounts(served, 0) for leaf, served in pairs}
 
 
 def _pull(
@@ -141,10 +141,10 @@ def _pull(
     state: ChainState,
     window: Window,
     parts: Iterable[StreamPart],
-    gathered: Gathering,
+    buffer: WindowBuffer,
     purpose: str,
 ) -> list[Pull]:
-    """Everything that brokers serve goes into ``gathered``."""
+    """Everything that brokers serve goes into ``buffer``."""
     brokers = [Broker(node.address, node.http_url) for node in state.brokers if node.http_url is not None]
     ordered = sorted(parts, key=part_order)
     etags: Mapping[tuple[Address, StreamPart], str] = (
@@ -153,20 +153,20 @@ def _pull(
     source = context.source
     until_ms = context.clock.now_ms() + max(PULL_DEADLINE_MS, (window.end_ms - window.start_ms) // PULL_SHARE)
     if isinstance(source, Streaming):
-        return source.stream_window(brokers, ordered, window, gathered.take, etags=etags, deadline_ms=until_ms)
+        return source.stream_window(brokers, ordered, window, buffer.ingest, etags=etags, deadline_ms=until_ms)
     pulls = source.fetch_window(brokers, ordered, window, etags=etags, deadline_ms=until_ms)
     for pull in pulls:
         for record in pull.records:
-            gathered.take(record.broker, pull.stream_part, record.position, [record.data], record.form)
+            buffer.ingest(record.broker, pull.stream_part, record.position, [record.data], record.form)
     return pulls
 
 
-def save_etags(context: Context, start_ms: int, pulls: Sequence[Pull], gathered: Gathering) -> None:
+def save_etags(context: Context, start_ms: int, pulls: Sequence[Pull], buffer: WindowBuffer) -> None:
     """After what was pulled is durable: the next pull is told "unchanged", and never hears of it again.
 
     So not where a message was refused that a later block may admit.
     """
-    again = gathered.refused_parts(Reason.NOT_PERMITTED)
+    again = buffer.refused_parts(Reason.NOT_PERMITTED)
     context.store.windows.save_etags(
         start_ms,
         {(p.broker, p.stream_part): p.etag for p in pulls if p.complete and p.etag and p.stream_part not in again},

@@ -25,9 +25,9 @@ from validator.ports.store import HeardUpload, StoredBundle
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
-from validator.steps.child import ReaderFailed, verify_in_child
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
+from validator.steps.sandbox import ReaderFailed, verify_in_sandbox
 from validator.steps.uploads import announce, check_announcement, file_for, heard_uploads
 
 log = get_logger(__name__)
@@ -128,7 +128,7 @@ def _compare(context: Context, bundle: StoredBundle, heard: HeardUpload) -> str:
             path = Path(folder) / "bundle.parquet"
             context.storage.fetch_data(announcement.storage_id, path, transaction.data_size)
             try:
-                verified = verify_in_child(path, expected=manifest)
+                verified = verify_in_sandbox(path, expected=manifest)
             except MalformedInput as error:
                 return str(error)
     except OSError as error:

@@ -70,7 +70,7 @@ class WindowRows:
             return list(connection.scalars(_UNDECIDED, {"at_ms": until_ms, "at_most": limit}))
 
     def save_collected(
-        self, start_ms: int, observation: bytes, record_shas: Collection[Rejection], sightings: bytes = b""
+        self, start_ms: int, observation: bytes, record_shas: Collection[Rejection], serve_counts: bytes = b""
     ) -> None:
         """The own observation's body, how often each record was seen, and what was refused, once.
 
@@ -86,10 +86,10 @@ class WindowRows:
             digest = save_body(connection, observation, now_ms)
             change = update(t).where(t.c.start_ms == start_ms)
             connection.execute(change.values(observation=digest, collected_ms=now_ms))
-            insert_new(connection, schema.sightings, {"window_start": start_ms, "bytes": sightings})
+            insert_new(connection, schema.sightings, {"window_start": start_ms, "bytes": serve_counts})
             save_rejections(connection, start_ms, record_shas, now_ms)
 
-    def load_sightings(self, start_ms: int) -> bytes | None:
+    def load_serve_counts(self, start_ms: int) -> bytes | None:
         """What was saved with the observation; None before the cut-off."""
         t = schema.sightings
         with self._database.read() as connection:

@@ -36,8 +36,8 @@ from validator.protocol.model import (
 from validator.server import peers
 from validator.server.peers import PeerLimits, create_app
 from validator.server.run import count_refusal
-from validator.steps import serve
-from validator.steps.serve import Service
+from validator.steps import peer_service
+from validator.steps.peer_service import LocalPeerService
 from validator.wiring import count_statement_refusal
 
 MakeNetwork = Callable[..., SmallNetwork]
@@ -58,7 +58,7 @@ class Attacked:
         assert self.member.store.instances.undecided(10)[0] == self.window
         self.counted: Counter[str] = Counter()
         context = self.member.context
-        self.service = Service(context, lambda what, reason: self._count(f"{what}: {reason}"))
+        self.service = LocalPeerService(context, lambda what, reason: self._count(f"{what}: {reason}"))
         self.app = create_app(
             self.service,
             self.member.key,
@@ -254,7 +254,7 @@ async def test_a_request_of_a_stranger_is_refused_whoever_signed_what_it_tells(a
 
 
 async def test_every_kind_of_bad_input_has_a_name_of_its_own_and_none_moves_the_state(attacked: Attacked) -> None:
-    lies = [attacked.statement(value=hash_body(b"%d" % i), round=2) for i in range(serve.CHECKS_BURST + 1)]
+    lies = [attacked.statement(value=hash_body(b"%d" % i), round=2) for i in range(peer_service.CHECKS_BURST + 1)]
     assert await attacked.tell(Gossip(statements=tuple(lies[:2]))) == 200  # these two are kept, as evidence
     before = attacked.state()
     for refused in (
@@ -277,7 +277,7 @@ async def test_every_kind_of_bad_input_has_a_name_of_its_own_and_none_moves_the_
         "statement: stranger": 1,
         "stranger": 1,  # as sender
         "length": 1,
-        "statement: too often": serve.CHECKS_BURST - 1,
+        "statement: too often": peer_service.CHECKS_BURST - 1,
         "transient": 1,  # the request that told them
     }
     assert attacked.state() == before
@@ -319,7 +319,7 @@ async def test_of_ten_thousand_signed_lies_in_one_moment_two_are_kept_and_the_ot
     before = attacked.state()
     requests = [Gossip(statements=tuple(lies[i : i + 99])) for i in range(2, 10_000, 99)]
     served = [await attacked.tell(request) for request in requests]
-    in_time = (serve.CHECKS_BURST - 2) // 99
+    in_time = (peer_service.CHECKS_BURST - 2) // 99
     assert served == [200] * in_time + [503] * (len(requests) - in_time)
     assert attacked.counted["statement: third of a kind"] == in_time * 99
     assert attacked.counted["statement: too often"] == 10_000 - 2 - in_time * 99
@@ -328,7 +328,7 @@ async def test_of_ten_thousand_signed_lies_in_one_moment_two_are_kept_and_the_ot
 
 
 async def test_who_floods_delays_nobody_else_and_may_go_on_later(attacked: Attacked) -> None:
-    lies = [attacked.statement(value=hash_body(b"%d" % i)) for i in range(serve.CHECKS_BURST)]
+    lies = [attacked.statement(value=hash_body(b"%d" % i)) for i in range(peer_service.CHECKS_BURST)]
     assert await attacked.tell(Gossip(statements=tuple(lies))) == 200
     more = Gossip(statements=(attacked.statement(round=1),))
     assert await attacked.tell(more) == 503

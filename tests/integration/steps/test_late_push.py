@@ -13,7 +13,7 @@ from tests.fakes.world import STREAM
 from validator.protocol.codec.message import make_record
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Message
-from validator.steps.serve import MAX_LATE_MESSAGES
+from validator.steps.peer_service import MAX_LATE_MESSAGES
 
 MakeNetwork = Callable[..., SmallNetwork]
 CANDIDATES = "SELECT count(*) FROM late_candidates"

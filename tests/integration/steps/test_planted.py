@@ -32,7 +32,7 @@ from validator.protocol.model import (
     Root,
     SignatureType,
 )
-from validator.steps import attest, reconcile, serve, settle
+from validator.steps import attest, peer_service, reconcile, settle
 from validator.steps.agreed import load_outcome
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
@@ -82,7 +82,7 @@ def ids_by_digest() -> Iterator[None]:
     def records(items: Iterable[tuple[int, Digest]]) -> Records:
         return Records((at_ms, _same.get(leaf, leaf)) for at_ms, leaf in items)
 
-    with mock.patch.object(reconcile, "Records", records), mock.patch.object(serve, "Records", records):
+    with mock.patch.object(reconcile, "Records", records), mock.patch.object(peer_service, "Records", records):
         yield
 
 

@@ -26,11 +26,11 @@ from validator.protocol.model import Address, Certified, Manifest, Node, Root, S
 from validator.steps import verify
 from validator.steps.attestations import packed_signatures, valid_signatures
 from validator.steps.bundle_files import bundle_records
-from validator.steps.child import ReaderFailed, verify_in_child
 from validator.steps.context import Context
 from validator.steps.cut_points import bind_wallets
+from validator.steps.peer_service import LocalPeerService
+from validator.steps.sandbox import ReaderFailed, verify_in_sandbox
 from validator.steps.seal import upload_subject
-from validator.steps.serve import Service
 from validator.steps.uploads import heard_uploads, tags_of
 
 MakeNetwork = Callable[..., SmallNetwork]
@@ -323,7 +323,7 @@ def test_nobody_announces_anothers_upload_as_its_own(a_network: MakeNetwork) -> 
     header = prepared.header.encode()
     refused: list[str] = []
     for member in honest:
-        member.service = Service(member.context, lambda what, reason: refused.append(f"{what}: {reason}"))
+        member.service = LocalPeerService(member.context, lambda what, reason: refused.append(f"{what}: {reason}"))
     stolen: dict[str, Any] = {"storage_id": prepared.storage_id, "header": header}
     tell(
         network,
@@ -399,9 +399,9 @@ def test_a_reader_that_was_killed_refuses_nothing(
         if len(killed) < failures:
             killed.append(path)
             raise ReaderFailed("bundle: its reader ended by signal 9")
-        return verify_in_child(path, expected=expected)
+        return verify_in_sandbox(path, expected=expected)
 
-    monkeypatch.setattr(verify, "verify_in_child", read)
+    monkeypatch.setattr(verify, "verify_in_sandbox", read)
     network.run_to_final(limit_s=60)
     assert len(network.world.paid()) == 1
     assert {state for m in network.members for (state,) in m.rows("SELECT state FROM announcements")} == {"verified"}
@@ -418,9 +418,9 @@ def test_one_validator_whose_reader_always_fails_neither_pays_anew_nor_stops_the
     def read(path: Path, *, expected: Manifest) -> VerifiedBundle:
         if broken.folder in path.parents:
             raise ReaderFailed("bundle: needs more memory than is allowed")
-        return verify_in_child(path, expected=expected)
+        return verify_in_sandbox(path, expected=expected)
 
-    monkeypatch.setattr(verify, "verify_in_child", read)
+    monkeypatch.setattr(verify, "verify_in_sandbox", read)
     never_run(monkeypatch, turns(network)[0], "report.submit")
     network.run_to_final(limit_s=60)
     assert len(network.world.paid()) == 1
@@ -440,9 +440,9 @@ def test_what_nobody_can_read_is_called_so_and_the_next_pays_anew(
     def read(path: Path, *, expected: Manifest) -> VerifiedBundle:
         if len(network.world.paid()) == 1:
             raise ReaderFailed("bundle: its reader ended by signal 11")
-        return verify_in_child(path, expected=expected)
+        return verify_in_sandbox(path, expected=expected)
 
-    monkeypatch.setattr(verify, "verify_in_child", read)
+    monkeypatch.setattr(verify, "verify_in_sandbox", read)
     states: set[str] = set()
 
     def is_paid_anew() -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from validator.store.database import Database, migrate, open_database
+from validator.store.facade import SqlStore
 from validator.store.segments import SegmentStore
-from validator.store.sql import SqlStore
 
 NOW_MS = 1_700_000_100_000
 

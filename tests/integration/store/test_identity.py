@@ -14,9 +14,9 @@ from validator.protocol.errors import ConfigError
 from validator.protocol.model import Address, Block, Digest, InstanceId, InstanceKind, Statement, StatementKind
 from validator.protocol.parameters import Contracts, Network, ParameterSet
 from validator.store.database import Database
+from validator.store.facade import SqlStore
 from validator.store.identity import create_identity, read_id, renew_identity, require_identity
 from validator.store.meta import save_retired
-from validator.store.sql import SqlStore
 from validator.store.statements import journal_vote
 
 HEAD = Block(7, Digest(b"\x07" * 32), 1_700_000_000)

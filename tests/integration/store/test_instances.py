@@ -24,7 +24,7 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.store import statements
-from validator.store.sql import SqlStore
+from validator.store.facade import SqlStore
 from validator.store.statements import DoubleVote
 
 V, W = hash_body(b"v"), hash_body(b"w")

@@ -11,7 +11,7 @@ import pytest
 
 from tests import paths
 from tests.integration.store.worker import CONFIG, INSTANCE
-from validator.store.sql import SqlStore
+from validator.store.facade import SqlStore
 
 ROOT = paths.ROOT
 

@@ -39,9 +39,9 @@ from validator.protocol.model import (
 from validator.protocol.parameters import Contracts
 from validator.store import events, meta, schema, windows
 from validator.store.chain import decode_state, encode_state
+from validator.store.facade import SqlStore
 from validator.store.reports import MAX_DIGESTS
 from validator.store.segments import DamagedSegment, SegmentStore
-from validator.store.sql import SqlStore
 from validator.store.view import count_rejections
 
 BROKER, OTHER = a_key(8).address, a_key(9).address
@@ -79,10 +79,10 @@ def test_a_frozen_observation_never_changes(store: SqlStore) -> None:
     first, second = (
         encode_observation(Observation(INSTANCE, Root(hash_body(word)), 1, 2)) for word in (b"first", b"second")
     )
-    assert store.windows.load_sightings(1_000) is None
+    assert store.windows.load_serve_counts(1_000) is None
     store.windows.save_collected(1_000, first, [(hash_body(b"r"), "unsigned", BROKER, "no signature")], b"seen")
     store.windows.save_collected(1_000, second, [(hash_body(b"s"), "unsigned", BROKER, "no signature")], b"again")
-    assert store.windows.load_sightings(1_000) == b"seen"
+    assert store.windows.load_serve_counts(1_000) == b"seen"
     held = store.windows.load_window(1_000)
     assert held == StoredWindow(A_WINDOW, 0, "collected", hash_object(first))
     assert store.instances.load_body(hash_object(second)) is None

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from validator.protocol.model import Address, Block, Digest, Window
 from validator.store.database import Database, downgrade, migrate, open_database
-from validator.store.sql import SqlStore
+from validator.store.facade import SqlStore
 
 BROKER = Address(b"\x0b" * 20)
 ODD_IDS = frozenset(

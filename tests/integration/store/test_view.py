@@ -34,7 +34,7 @@ from validator.protocol.model import (
 from validator.server.operator import create_app
 from validator.store.database import downgrade
 from validator.store.disk import Disk, measure_disk
-from validator.store.sql import SqlStore
+from validator.store.facade import SqlStore
 from validator.store.view import SqlView, UsedObservations
 
 BROKER = a_key(8).address

@@ -15,8 +15,8 @@ from validator.protocol.errors import TransientError
 from validator.protocol.hashing import hash_body
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
 from validator.store.database import open_database
+from validator.store.facade import SqlStore
 from validator.store.segments import SegmentStore
-from validator.store.sql import SqlStore
 
 INSTANCE = InstanceId(InstanceKind.WINDOW, 1_700_000_000_000)
 CONFIG = hash_body(b"config")

@@ -27,8 +27,8 @@ from validator.protocol.model import (
     SignatureType,
     StreamPart,
 )
-from validator.steps.checking import Checked, Refused, check_canonical, judge_record, read_record
-from validator.steps.gathering import Gathering
+from validator.steps.admission import Checked, Refused, check_canonical, judge_record, read_record
+from validator.steps.window_buffer import WindowBuffer
 
 PART: StreamPart = (a_stream_id(), 0)
 SPAN = Span(GENESIS_MS, GENESIS_MS + 1_000)
@@ -199,13 +199,13 @@ def shares(served: dict[int, set[Address]], complete: set[Address]) -> dict[Addr
     messages = {i: a_message(timestamp_ms=GENESIS_MS + i) for i in served}
     size = make_record(messages[0]).signed_bytes
     pulls = [Pull(b, PART, (), complete=b in complete) for b in (A, B, C)]
-    with Gathering(Path("never-written"), [PART]) as gathered:
+    with WindowBuffer(Path("never-written"), [PART]) as buffer:
         for i, who in served.items():
             for broker in sorted(who):
-                gathered.take(broker, PART, i, [write_protobuf(messages[i])], "protobuf")
-        gathered.check(SPAN, lambda *_: True, lambda _: False, message_limit=LIMIT)
-        assert sum(page.signed_bytes for page in gathered.settle()) == size * len(served)
-        found = gathered.shares(pulls, [A, B, C])
+                buffer.ingest(broker, PART, i, [write_protobuf(messages[i])], "protobuf")
+        buffer.check(SPAN, lambda *_: True, lambda _: False, message_limit=LIMIT)
+        assert sum(page.signed_bytes for page in buffer.merge()) == size * len(served)
+        found = buffer.shares(pulls, [A, B, C])
     return {s.broker: (s.served // size, s.missed // size) for s in found}
 
 

@@ -20,17 +20,17 @@ _CLIENT_CHAIN_ID = re.compile(r"[0-9A-Za-z]{20}")
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class ServeCounts:
     """How many of the own brokers served exactly this record, and how many observers hold exactly it."""
 
     served: int = 0
     observers: int = 0
 
 
-Candidate = tuple[Record, Sighting]
+Candidate = tuple[Record, ServeCounts]
 
 
-def variant_rank(record: Record, sighting: Sighting) -> tuple[int, bool, int, bytes]:
+def variant_rank(record: Record, sighting: ServeCounts) -> tuple[int, bool, int, bytes]:
     """Sort key among variants: the smallest is kept. One broker's word counts as none."""
     return (
         -sighting.served if sighting.served >= MIN_BROKERS else 0,

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from validator.protocol.codec.variants import Sighting, choose_variant
+from validator.protocol.codec.variants import ServeCounts, choose_variant
 from validator.protocol.merkle import compute_root
 from validator.protocol.model import (
     MIB,
@@ -65,12 +65,12 @@ class Union:
     varied: frozenset[Identity]
 
 
-def unite(records: Iterable[Record], sightings: Mapping[Digest, Sighting]) -> Union:
+def unite(records: Iterable[Record], sightings: Mapping[Digest, ServeCounts]) -> Union:
     """One record per identity. ``sightings`` by leaf hash says how many brokers and observers had a variant."""
     by_identity: dict[Identity, dict[Digest, Record]] = defaultdict(dict)
     for record in records:
         by_identity[record.identity][record.leaf] = record
-    nothing = Sighting(0, 0)
+    nothing = ServeCounts(0, 0)
     chosen = [
         next(iter(variants.values()))
         if len(variants) == 1

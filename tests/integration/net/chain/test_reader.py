@@ -19,8 +19,8 @@ from validator.protocol.codec.protobuf import read_protobuf
 from validator.protocol.errors import ConfigError, RemoteFault, TransientError
 from validator.protocol.model import Address, Block, Digest
 from validator.store.database import migrate, open_database
+from validator.store.facade import SqlStore
 from validator.store.segments import SegmentStore
-from validator.store.sql import SqlStore
 from validator.wiring import SystemClock, _StoreIndex
 
 VECTORS = paths.VECTORS

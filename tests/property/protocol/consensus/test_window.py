@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tests.builders import GENESIS_MS, a_key, a_record
 from validator.protocol.codec.message import make_record
-from validator.protocol.codec.variants import Sighting
+from validator.protocol.codec.variants import ServeCounts
 from validator.protocol.consensus.window import (
     Budget,
     cut_to_budget,
@@ -48,7 +48,7 @@ indices = st.lists(st.integers(0, 17), max_size=30)
 def test_the_order_and_number_of_arrivals_never_change_a_union(chosen: list[int], data: st.DataObject) -> None:
     records = [the_records()[i] for i in chosen]
     sightings = {
-        r.leaf: Sighting(data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3))) for r in dict.fromkeys(records)
+        r.leaf: ServeCounts(data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3))) for r in dict.fromkeys(records)
     }
     union = unite(records, sightings)
     assert unite(data.draw(st.permutations(records)), sightings) == union

@@ -11,7 +11,7 @@ from validator.protocol.codec.message import make_record
 from validator.protocol.codec.payload import signature_payload
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.codec.variants import (
-    Sighting,
+    ServeCounts,
     choose_variant,
     has_client_chain_id,
     rank_variants,
@@ -71,7 +71,7 @@ def test_sliding_fields_leave_signature_and_identity_as_they_are() -> None:
 def test_what_two_and_most_brokers_served_is_kept_against_every_sliding_field() -> None:
     original = make_record(an_original())
     for variant in forge_variants(original.message):
-        candidates = [(variant, Sighting(served=1, observers=4)), (original, Sighting(served=2, observers=1))]
+        candidates = [(variant, ServeCounts(served=1, observers=4)), (original, ServeCounts(served=2, observers=1))]
         assert choose_variant(candidates) == choose_variant(reversed(candidates)) == original
         assert ranks_worse(*candidates)
 
@@ -81,7 +81,7 @@ def test_one_brokers_word_loses_to_the_chain_id_of_clients() -> None:
     slid = [v for v in forge_variants(original.message) if not has_client_chain_id(v)]
     assert slid
     for variant in slid:
-        assert choose_variant([(variant, Sighting(1, 4)), (original, Sighting(0, 1))]) == original
+        assert choose_variant([(variant, ServeCounts(1, 4)), (original, ServeCounts(0, 1))]) == original
 
 
 def test_the_forger_of_a_client_shaped_chain_id_must_still_be_shown_by_most() -> None:
@@ -91,28 +91,30 @@ def test_the_forger_of_a_client_shaped_chain_id_must_still_be_shown_by_most() ->
     assert signature_payload(shaped.message) != signature_payload(original.message)  # the sequence must go as well
     shaped = make_record(replace(original.message, prev=None, msg_chain_id="abc1234" + time + sequence))
     assert shaped.identity == original.identity
-    assert choose_variant([(shaped, Sighting(1, 3)), (original, Sighting(2, 1))]) == original
+    assert choose_variant([(shaped, ServeCounts(1, 3)), (original, ServeCounts(2, 1))]) == original
 
 
 def test_equal_brokers_and_shape_leave_it_to_observers_and_then_to_the_leaf() -> None:
     one = a_record(signature_type=EVM, group_key_id="a")
     two = a_record(signature_type=EVM, group_key_id="b")
-    assert choose_variant([(one, Sighting(2, 1)), (two, Sighting(2, 3))]) == two
-    assert choose_variant([(one, Sighting(2, 3)), (two, Sighting(2, 1))]) == one
+    assert choose_variant([(one, ServeCounts(2, 1)), (two, ServeCounts(2, 3))]) == two
+    assert choose_variant([(one, ServeCounts(2, 3)), (two, ServeCounts(2, 1))]) == one
     smaller = min(one, two, key=lambda record: record.leaf)
-    assert choose_variant([(one, Sighting(2, 3)), (two, Sighting(2, 3))]) == smaller
+    assert choose_variant([(one, ServeCounts(2, 3)), (two, ServeCounts(2, 3))]) == smaller
 
 
 def test_more_brokers_win_over_shape_observers_and_leaf() -> None:
     odd = make_record(replace(an_original(), prev=None, msg_chain_id=f"{CHAIN_ID}{GENESIS_MS - 40}1"))
     shaped = make_record(an_original())
     assert odd.identity == shaped.identity
-    assert choose_variant([(odd, Sighting(3, 0)), (shaped, Sighting(2, 9))]) == odd
+    assert choose_variant([(odd, ServeCounts(3, 0)), (shaped, ServeCounts(2, 9))]) == odd
 
 
 def test_the_order_is_total_and_the_same_whoever_lists_first() -> None:
     records = [make_record(an_original()), *forge_variants(an_original())][:5]
-    sightings = [Sighting(served % 4, observers % 3) for served, observers in zip(range(5), range(5, 10), strict=True)]
+    sightings = [
+        ServeCounts(served % 4, observers % 3) for served, observers in zip(range(5), range(5, 10), strict=True)
+    ]
     candidates = list(zip(records, sightings, strict=True))
     expected = rank_variants(candidates)
     for order in itertools.permutations(candidates):
@@ -123,18 +125,18 @@ def test_the_order_is_total_and_the_same_whoever_lists_first() -> None:
 
 def test_one_and_no_broker_weigh_the_same() -> None:
     record = a_record()
-    assert variant_rank(record, Sighting(1, 2)) == variant_rank(record, Sighting(0, 2))
-    assert variant_rank(record, Sighting(2, 2)) < variant_rank(record, Sighting(1, 2))
+    assert variant_rank(record, ServeCounts(1, 2)) == variant_rank(record, ServeCounts(0, 2))
+    assert variant_rank(record, ServeCounts(2, 2)) < variant_rank(record, ServeCounts(1, 2))
 
 
 def test_a_record_is_never_worse_than_itself() -> None:
     record = a_record()
-    assert not ranks_worse((record, Sighting(0, 0)), (record, Sighting(9, 9)))
-    assert rank_variants([(record, Sighting(0, 0)), (record, Sighting(9, 9))]) == (record,)
+    assert not ranks_worse((record, ServeCounts(0, 0)), (record, ServeCounts(9, 9)))
+    assert rank_variants([(record, ServeCounts(0, 0)), (record, ServeCounts(9, 9))]) == (record,)
 
 
 def test_records_of_two_identities_or_none_are_no_variants() -> None:
     with pytest.raises(InvariantError):
-        choose_variant([(a_record(), Sighting()), (a_record(content=b"{}"), Sighting())])
+        choose_variant([(a_record(), ServeCounts()), (a_record(content=b"{}"), ServeCounts())])
     with pytest.raises(InvariantError):
         choose_variant([])

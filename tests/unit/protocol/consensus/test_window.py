@@ -7,7 +7,7 @@ from msgspec import structs
 
 from tests.builders import GENESIS_MS, a_key, a_record, a_stream_id, some_records
 from validator.protocol.codec.message import make_record
-from validator.protocol.codec.variants import Sighting
+from validator.protocol.codec.variants import ServeCounts
 from validator.protocol.consensus.window import (
     Budget,
     cut_to_budget,
@@ -112,8 +112,8 @@ def test_sightings_decide_between_variants() -> None:
     record = a_record(signature_type=PUBLIC)
     other = a_variant(record)
     for favourite in (record, other):
-        assert unite([record, other], {favourite.leaf: Sighting(served=2)}).records == (favourite,)
-        assert unite([record, other], {favourite.leaf: Sighting(observers=1)}).records == (favourite,)
+        assert unite([record, other], {favourite.leaf: ServeCounts(served=2)}).records == (favourite,)
+        assert unite([record, other], {favourite.leaf: ServeCounts(observers=1)}).records == (favourite,)
 
 
 # --- entries and equivocations --------------------------------------------------------------------

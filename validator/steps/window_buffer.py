@@ -1,8 +1,8 @@
 """Gathering a window: what brokers serve goes in as it arrives, the distinct checked messages come out in order.
 
-    take      all records of all brokers, from many threads: what several serve is kept once
-    check     read, verify signatures in batches, ask for permission (``checking``); sort runs
-    settle    merge the runs: one message per identity, in canonical order; who served it is added up
+    ingest    all records of all brokers, from many threads: what several serve is kept once
+    check     read, verify signatures in batches, ask for permission (``admission``); sort runs
+    merge     sorted runs: one message per identity, in canonical order; who served it is added up
 
 A window of millions of messages must fit a worker's memory, so only small things are held per record: a hash of its
 bytes, where they lie in a scratch file, which brokers served it. What is checked leaves as sorted runs in scratch
@@ -33,10 +33,10 @@ from validator.ports.store import SetPage
 from validator.protocol.codec import cbor
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.codec.outcome import part_order
-from validator.protocol.codec.variants import Sighting, choose_variant
+from validator.protocol.codec.variants import ServeCounts, choose_variant
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.model import Address, BrokerShare, Digest, Identity, Reason, Record, StreamPart
-from validator.steps.checking import ContractCheck, Permission, Refused, Rejection, Row, WindowCheck
+from validator.steps.admission import ContractCheck, Permission, Refused, Rejection, Row, WindowCheck
 from validator.steps.spool import RecordSpool, Spool
 
 BATCH_RECORDS = 4096
@@ -60,8 +60,8 @@ _encode_rows = msgspec.msgpack.Encoder().encode
 _decode_rows = msgspec.msgpack.Decoder(list[Row]).decode
 
 
-class Gathering:
-    """One window while it is collected. ``take`` is thread-safe, the rest is for one thread, in the order above."""
+class WindowBuffer:
+    """One window while it is collected. ``ingest`` is thread-safe, the rest is for one thread, in the order above."""
 
     def __init__(self, folder: Path, parts: Iterable[StreamPart]) -> None:
         """``folder``: where scratch files may lie. ``parts``: all that are pulled."""
@@ -85,12 +85,12 @@ class Gathering:
         self._runs: list[list[tuple[int, int]]] = []
         self._run: list[Row] = []
         self._run_bytes = 0
-        self._sightings: list[bytearray] = [bytearray() for _ in range(256)]
+        self._serve_counts: list[bytearray] = [bytearray() for _ in range(256)]
         self._served: Counter[tuple[int, int]] = Counter()
         self.erc1271: list[Digest] = []
-        """Digests of settled messages that a contract found valid; complete when ``settle`` has ended."""
+        """Digests of settled messages that a contract found valid; complete when ``merge`` has ended."""
 
-    def __enter__(self) -> Gathering:
+    def __enter__(self) -> WindowBuffer:
         return self
 
     def __exit__(
@@ -101,7 +101,7 @@ class Gathering:
         for spool in (self._raw, self._rows, self._servings):
             spool.close()
 
-    def take(self, broker: Address, part: StreamPart, position: int, records: Sequence[bytes], form: str) -> None:
+    def ingest(self, broker: Address, part: StreamPart, position: int, records: Sequence[bytes], form: str) -> None:
         """Records that follow each other in a broker's answer, the first at ``position``.
 
         After ``check`` has begun nothing is taken any more.
@@ -152,9 +152,9 @@ class Gathering:
         else:
             self._run.sort()
 
-    def settle(self) -> Iterator[SetPage]:
+    def merge(self) -> Iterator[SetPage]:
         """One record per identity, in canonical order. To be read to its end, once."""
-        self._sightings = [bytearray() for _ in range(256)]
+        self._serve_counts = [bytearray() for _ in range(256)]
         self._served = Counter()
         self.erc1271 = []
         served, contract_signed = self._served, self._contract_signed
@@ -183,19 +183,19 @@ class Gathering:
             part = self._parts[rank]
             yield (part[0], part[1], timestamp_ms, digest), partial(record_from_canonical, canonical)
 
-    def sightings(self) -> bytes:
-        """Canonical object of how many brokers served each record, by leaf; after ``settle``."""
-        count = sum(map(len, self._sightings)) // 36
+    def serve_counts(self) -> bytes:
+        """Canonical object of how many brokers served each record, by leaf; after ``merge``."""
+        count = sum(map(len, self._serve_counts)) // 36
         out = bytearray(cbor.array_head(2) + cbor.encode("sightings/1") + cbor.array_head(count))
         head = cbor.array_head(2) + cbor.encode(bytes(32))[:-32]
         counts = {size: cbor.encode(int.from_bytes(size, "big")) for size in self._groups.sizes}
-        for bucket in map(bytes, self._sightings):
+        for bucket in map(bytes, self._serve_counts):
             entries = sorted([bucket[at : at + 36] for at in range(0, len(bucket), 36)])
             out += b"".join([head + entry[:32] + counts[entry[32:]] for entry in entries])
         return bytes(out)
 
     def shares(self, pulls: Sequence[Pull], brokers: Sequence[Address]) -> tuple[BrokerShare, ...]:
-        """Per broker the signed bytes of distinct messages it served, and of those it missed; after ``settle``.
+        """Per broker the signed bytes of distinct messages it served, and of those it missed; after ``merge``.
 
         Missed: more than half of the brokers that answered completely for the partition served the message and it
         did not; one that did not answer completely missed all that the others agree on.
@@ -314,8 +314,8 @@ class Gathering:
         return heapq.merge(*(_Chunks(self._rows, chunks) for chunks in self._runs))
 
     def _chosen(self) -> Iterator[tuple[Row, int]]:
-        """The row of each message that is kept, with all who served it or a variant of it; counts sightings."""
-        holders_of, sightings, sizes = self._holders, self._sightings, self._groups.sizes
+        """The row of each message that is kept, with all who served it or a variant of it; counts them."""
+        holders_of, serve_counts, sizes = self._holders, self._serve_counts, self._groups.sizes
         rows = iter(self._merged())
         row = next(rows, None)
         while row is not None:
@@ -323,7 +323,7 @@ class Gathering:
             if following is None or following[1] != row[1] or following[0] != row[0]:
                 leaf = row[5]
                 holders = holders_of[row[9]]
-                sightings[leaf[0]] += leaf + sizes[holders]
+                serve_counts[leaf[0]] += leaf + sizes[holders]
                 yield row, holders
                 row = following
             else:
@@ -365,7 +365,7 @@ class Gathering:
                     variants[row[6]].append((row, holders))
         for row, holders in self._distinct(rows):
             leaf, digest = row[5], row[6]
-            self._sightings[leaf[0]] += leaf + self._groups.sizes[holders]
+            self._serve_counts[leaf[0]] += leaf + self._groups.sizes[holders]
             if digest in varied:
                 candidates = variants[digest]
                 if self._choose(candidates) != leaf:
@@ -398,7 +398,7 @@ class Gathering:
 
     def _choose(self, candidates: Sequence[tuple[Row, int]]) -> bytes:
         return choose_variant(
-            (record_from_canonical(row[8]), Sighting(self._groups.size(holders), 0)) for row, holders in candidates
+            (record_from_canonical(row[8]), ServeCounts(self._groups.size(holders), 0)) for row, holders in candidates
         ).leaf
 
     # --- refusals ---
@@ -457,17 +457,17 @@ def _chunked(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 
 class _Rejections(Collection[Rejection]):
-    def __init__(self, gathering: Gathering) -> None:
-        self._gathering = gathering
+    def __init__(self, buffer: WindowBuffer) -> None:
+        self._buffer = buffer
 
     def __iter__(self) -> Iterator[Rejection]:
-        return self._gathering._each_rejection()
+        return self._buffer._each_rejection()
 
     def __len__(self) -> int:
-        return sum(self._gathering.refusals().values())
+        return sum(self._buffer.refusals().values())
 
     def __bool__(self) -> bool:
-        return self._gathering.refused_records > 0
+        return self._buffer.refused_records > 0
 
     def __contains__(self, rejection: object) -> bool:
         return any(rejection == each for each in self)

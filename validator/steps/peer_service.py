@@ -45,10 +45,10 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.protocol.parameters import PROTOCOL_VERSIONS
-from validator.steps.admission import CandidateCheck
-from validator.steps.checking import check_canonical
+from validator.steps.admission import check_canonical
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig
+from validator.steps.permissions import CandidateCheck
 from validator.steps.standing import is_too_early
 from validator.steps.statements import WITH_BODY, load_bodies, restore_state
 from validator.steps.uploads import check_announcement
@@ -77,7 +77,7 @@ def uncounted(what: str, reason: str) -> None:
     del what, reason
 
 
-class Service:
+class LocalPeerService:
     """The port ``PeerService`` over one validator's context."""
 
     def __init__(self, context: Context, on_refusal: Refusals = uncounted) -> None:

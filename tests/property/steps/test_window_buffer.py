@@ -1,4 +1,4 @@
-"""Gathering with scratch files gives what collecting in memory gives, whatever brokers serve and however it is cut."""
+"""A buffer with scratch files gives what collecting in memory gives, whatever brokers serve and however it is cut."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.consensus.window import make_entries
 from validator.protocol.model import Address, Message, MessageRef, Record, SignatureType, StreamPart
-from validator.steps import gathering
-from validator.steps.gathering import Gathering
+from validator.steps import window_buffer
 from validator.steps.spool import RecordSpool, Spool
+from validator.steps.window_buffer import WindowBuffer
 from validator.store.segments import SegmentStore
 
 SPAN = Span(GENESIS_MS, GENESIS_MS + 10)
@@ -148,28 +148,28 @@ def test_streaming_and_memory_agree(
     union = union_of(plain)
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch.multiple(gathering, BATCH_RECORDS=batch, RUN_ROWS=run, CHUNK_ROWS=7),
-        patch.object(gathering, "Spool", lambda where: Spool(where, memory)),
-        patch.object(gathering, "RecordSpool", lambda where: RecordSpool(where, memory)),
-        patch.object(gathering, "hash", (lambda _: 3) if collide else hash, create=True),
-        Gathering(Path(folder) / "scratch", PARTS) as gathered,
+        patch.multiple(window_buffer, BATCH_RECORDS=batch, RUN_ROWS=run, CHUNK_ROWS=7),
+        patch.object(window_buffer, "Spool", lambda where: Spool(where, memory)),
+        patch.object(window_buffer, "RecordSpool", lambda where: RecordSpool(where, memory)),
+        patch.object(window_buffer, "hash", (lambda _: 3) if collide else hash, create=True),
+        WindowBuffer(Path(folder) / "scratch", PARTS) as buffer,
     ):
         for pull in pulls:
             for record in pull.records:
-                gathered.take(record.broker, pull.stream_part, record.position, [record.data], record.form)
-        gathered.check(SPAN, permitted, contract_check, message_limit=LIMIT)
+                buffer.ingest(record.broker, pull.stream_part, record.position, [record.data], record.form)
+        buffer.check(SPAN, permitted, contract_check, message_limit=LIMIT)
         store = SegmentStore(f"{folder}/sets")
-        saved = store.save_ordered(gathered.settle())
+        saved = store.save_ordered(buffer.merge())
         assert saved.entries == make_entries(union.records)
         assert list(store.load_set(saved.set_root)) == [r.canonical for r in union.records]
         assert saved.info.signed_bytes == sum(r.signed_bytes for r in union.records)
-        assert gathered.sightings() == encode_sightings(plain)
-        assert gathered.shares(pulls, BROKERS) == broker_shares(union.records, plain, pulls, BROKERS)
-        assert Counter(gathered.rejections) == Counter(plain.rejections)
-        assert len(gathered.rejections) == len(plain.rejections)
-        assert bool(gathered.rejections) == bool(plain.rejections)
+        assert buffer.serve_counts() == encode_sightings(plain)
+        assert buffer.shares(pulls, BROKERS) == broker_shares(union.records, plain, pulls, BROKERS)
+        assert Counter(buffer.rejections) == Counter(plain.rejections)
+        assert len(buffer.rejections) == len(plain.rejections)
+        assert bool(buffer.rejections) == bool(plain.rejections)
         kept = {r.signed_digest for r in union.records}
-        assert sorted(gathered.erc1271) == sorted(plain.contract_signed & kept)
-        loaded = [(identity, load()) for identity, load in gathered.identities()]
+        assert sorted(buffer.erc1271) == sorted(plain.contract_signed & kept)
+        loaded = [(identity, load()) for identity, load in buffer.identities()]
         assert [r for _, r in loaded] == sorted(plain.records.values(), key=lambda r: r.order)
         assert all(record.identity == identity for identity, record in loaded)

@@ -13,7 +13,7 @@ from validator.ports.sources import Pull, PulledRecord
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.model import Address, NewGroupKey, Reason, SignatureType
-from validator.steps.checking import Checked, Row, WindowCheck, check_canonical
+from validator.steps.admission import Checked, Row, WindowCheck, check_canonical
 
 SENDER = Address(b"\x01" * 20)
 SPAN = Span(GENESIS_MS, GENESIS_MS + 1_000)

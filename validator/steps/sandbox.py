@@ -37,7 +37,7 @@ class ReaderFailed(TransientError):
     """The child came to no verdict: neither good nor bad. The same bytes may be read another time."""
 
 
-def verify_in_child(
+def verify_in_sandbox(
     path: Path,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,

@@ -11,7 +11,7 @@ from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_network
 from validator.ports.store import StoredWindow
 from validator.protocol.model import Window
 from validator.steps.cut_points import CutPoints
-from validator.steps.dispatch import LEASE_MS, MAX_ROWS, MAX_WINDOWS, look_around, open_windows
+from validator.steps.dispatch import LEASE_MS, MAX_ROWS, MAX_WINDOWS, dispatch_due, open_windows
 from validator.steps.noticed import Noticed
 
 GRACE_MS = 1_000
@@ -126,13 +126,13 @@ def test_no_window_follows_the_networks_last(context: Any) -> None:
 def test_rows_that_are_due_are_queued_leased_and_come_again_unless_done(context: Any) -> None:
     due = context.store.due.due
     due.update({("bundle.seal", str(i)): GENESIS_MS - 1 for i in range(MAX_ROWS + 6)})
-    look_around(context)
+    dispatch_due(context)
     assert len([q for q in context.tasks.queued if q[0] == "bundle.seal"]) == MAX_ROWS
-    look_around(context)
+    dispatch_due(context)
     assert len({q[1] for q in context.tasks.queued if q[0] == "bundle.seal"}) == MAX_ROWS + 6
     context.clock.at_ms += LEASE_MS
     context.tasks.queued.clear()
     del due[("bundle.seal", "0")]
-    look_around(context)
-    look_around(context)
+    dispatch_due(context)
+    dispatch_due(context)
     assert len({q[1] for q in context.tasks.queued if q[0] == "bundle.seal"}) == MAX_ROWS + 5
