@@ -2,8 +2,8 @@
 
     logstore-validator 0.1.0
     commit    912f4c7e0d5b…    of the build or the checkout, with -dirty where files differ from it; or "not known"
-    protocol  1                versions that a network's parameters may name
-    bundle    1                versions of a bundle's file that are written and read
+    protocol  2                versions that a network's parameters may name
+    bundle    2                versions of a bundle's file that are written and read
 
 Needs neither Git nor settings.
 """

@@ -1,12 +1,11 @@
-"""Our own vectors of messages and trees: canonical bytes, leaves, partition and window roots, proofs.
+"""Our own vectors of messages and trees: canonical bytes, signed bytes, roots, proofs. Leaves have a file of their own.
 
     python -m tests.conformance canonical FILE            judge a file as below
     python -m tests.conformance canonical --write FOLDER  make canonical.json and merkle.json anew
 
-canonical.json   [{name, fields, payload, signed_digest, canonical, leaf, verdict}]; bytes as hex
+canonical.json   [{name, fields, payload, signed_digest, canonical, verdict}]; bytes as hex
 merkle.json      trees: [{size, root, inclusion: [{index, proof}], consistency: [{first, proof}]}], leaf number i
-                 being H(0x00 || decimal text of i); windows: [{messages: [canonical], entries: [{stream_id,
-                 partition, root, count, signed_bytes, canonical_bytes, flags, entry, leaf}], root}]
+                 being H(0x00 || decimal text of i)
 
 Published bytes never change; a change of format is a new kind and a new file beside these.
 """
@@ -22,10 +21,9 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from tests.builders import a_key, a_message, a_stream_id
+from tests.builders import a_message
 from tests.conformance.streamr import read
 from validator.protocol.codec.message import encode_message, make_record, record_from_canonical
-from validator.protocol.codec.outcome import encode_entry, entries_root
 from validator.protocol.codec.payload import signature_payload, signed_digest
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import MalformedInput
@@ -40,20 +38,16 @@ from validator.protocol.merkle import (
 from validator.protocol.model import (
     ContentType,
     EncryptionType,
-    Flag,
     Message,
     MessageRef,
     MessageType,
     NewGroupKey,
-    PartitionEntry,
-    Record,
     Root,
     SignatureType,
 )
 
 AGREED, DIFFERED, USAGE = 0, 1, 2
 TREE_SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 255, 256, 257)
-WINDOW_SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17)
 _FROM_STREAMR = {
     "P-256": "V034",
     "P-256, uncompressed key": "V035",
@@ -85,7 +79,7 @@ def main(arguments: list[str]) -> int:
         print(f"{arguments[0]}: {error}", file=sys.stderr)
         return USAGE
     differences = judge_messages(vectors) if isinstance(vectors, list) else judge_merkle(vectors)
-    count = len(vectors) if isinstance(vectors, list) else len(vectors["trees"]) + len(vectors["windows"])
+    count = len(vectors) if isinstance(vectors, list) else len(vectors["trees"])
     differing = set()
     for name, difference in differences:
         differing.add(name)
@@ -109,8 +103,6 @@ def judge_messages(vectors: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
             yield name, "fields differ"
         if encode_message(record.message) != canonical:
             yield name, "canonical bytes differ"
-        if record.leaf.hex() != vector["leaf"]:
-            yield name, "leaf differs"
         if signature_payload(record.message).hex() != vector["payload"]:
             yield name, "payload differs"
         if signed_digest(record.message).hex() != vector["signed_digest"]:
@@ -135,19 +127,17 @@ def judge_merkle(vectors: dict[str, Any]) -> Iterator[tuple[str, str]]:
             good = verify_consistency(first, size, proof, compute_root(leaves[:first]), root)
             if consistency_proof(leaves, first) != proof or not good:
                 yield name, f"consistency with {first} differs"
-    for number, window in enumerate(vectors["windows"]):
-        name = f"window {number}"
-        records = [record_from_canonical(bytes.fromhex(item)) for item in window["messages"]]
-        if sorted(records, key=lambda record: record.order) != records:
-            yield name, "messages are not in canonical order"
-        if _window(records, _empty_parts(window)) != window:
-            yield name, "entries or root differ"
 
 
 # --- making ---------------------------------------------------------------------------------------
 
 
 def make_canonical() -> list[dict[str, Any]]:
+    return [_message_vector(name, message) for name, message in canonical_cases().items()]
+
+
+def canonical_cases() -> dict[str, Message]:
+    """Messages of every kind, smallest and largest, by name."""
     aes: dict[str, Any] = {
         "encryption_type": EncryptionType.AES,
         "group_key_id": "key-1",
@@ -176,22 +166,11 @@ def make_canonical() -> list[dict[str, Any]]:
     }
     streamr = Path(__file__).parent.parent / "vectors" / "streamr.jsonl"
     by_id = {vector["id"]: vector for vector in map(json.loads, streamr.read_bytes().splitlines())}
-    cases |= {name: make_record(read(by_id[line])).message for name, line in _FROM_STREAMR.items()}
-    return [_message_vector(name, message) for name, message in cases.items()]
+    return cases | {name: make_record(read(by_id[line])).message for name, line in _FROM_STREAMR.items()}
 
 
 def make_merkle() -> dict[str, Any]:
-    return {
-        "trees": [_tree(size) for size in TREE_SIZES],
-        "windows": [
-            *(_window(_records(size), [(a_stream_id(), 0)] if not size else []) for size in WINDOW_SIZES),
-            _window([], []),
-            _window(
-                sorted([*_records(3), *_records(2, partition=1), *_records(1, number=2)], key=lambda r: r.order),
-                [(a_stream_id(), 2), ("zeta.eth/empty", 0)],
-            ),
-        ],
-    }
+    return {"trees": [_tree(size) for size in TREE_SIZES]}
 
 
 def _message_vector(name: str, message: Message) -> dict[str, Any]:
@@ -203,7 +182,6 @@ def _message_vector(name: str, message: Message) -> dict[str, Any]:
         "payload": signature_payload(message).hex(),
         "signed_digest": record.signed_digest.hex(),
         "canonical": record.canonical.hex(),
-        "leaf": record.leaf.hex(),
         "verdict": "valid" if verdict is VALID else verdict.value,
     }
 
@@ -236,60 +214,4 @@ def _tree(size: int) -> dict[str, Any]:
         "consistency": [
             {"first": i, "proof": [node.hex() for node in consistency_proof(leaves, i)]} for i in [*some, size]
         ],
-    }
-
-
-def _records(count: int, *, partition: int = 0, number: int = 1) -> list[Record]:
-    start = 1_700_000_000_000
-    return [
-        make_record(
-            a_message(
-                a_key(number),
-                stream_id=a_stream_id(number),
-                partition=partition,
-                timestamp_ms=start + i,
-                content=b'{"i":%d}' % i,
-            )
-        )
-        for i in range(count)
-    ]
-
-
-def _empty_parts(window: dict[str, Any]) -> list[tuple[str, int]]:
-    return [(entry["stream_id"], entry["partition"]) for entry in window["entries"] if not entry["count"]]
-
-
-def _window(records: list[Record], empty: list[tuple[str, int]]) -> dict[str, Any]:
-    parts: dict[tuple[str, int], list[Record]] = {part: [] for part in empty}
-    for record in records:
-        parts.setdefault(record.message.stream_part, []).append(record)
-    entries = [
-        PartitionEntry(
-            stream_id,
-            partition,
-            compute_root([record.leaf for record in members]),
-            len(members),
-            sum(record.signed_bytes for record in members),
-            sum(len(record.canonical) for record in members),
-            Flag(0),
-        )
-        for (stream_id, partition), members in sorted(parts.items(), key=lambda item: (item[0][0].encode(), item[0][1]))
-    ]
-    return {
-        "messages": [record.canonical.hex() for record in records],
-        "entries": [
-            {
-                "stream_id": entry.stream_id,
-                "partition": entry.partition,
-                "root": entry.root.hex(),
-                "count": entry.count,
-                "signed_bytes": entry.signed_bytes,
-                "canonical_bytes": entry.canonical_bytes,
-                "flags": int(entry.flags),
-                "entry": encode_entry(entry).hex(),
-                "leaf": hash_leaf(encode_entry(entry)).hex(),
-            }
-            for entry in entries
-        ],
-        "root": entries_root(entries).hex(),
     }

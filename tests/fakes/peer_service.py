@@ -7,18 +7,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from validator.ports.peers import Gossip, Handshake, HeldVotes
-from validator.protocol.codec import cbor
+from validator.protocol.codec.message import encode_message, leaf_of_canonical
 from validator.protocol.codec.outcome import set_root as compute_set_root
 from validator.protocol.consensus.reconcile import Records, answer
 from validator.protocol.errors import TransientError
-from validator.protocol.hashing import hash_leaf
 from validator.protocol.merkle import compute_root
-from validator.protocol.model import Address, Digest, InstanceId, PartitionEntry, Root, StreamPart, VoteQuorum
+from validator.protocol.model import (
+    Address,
+    ContentType,
+    Digest,
+    EncryptionType,
+    InstanceId,
+    Message,
+    MessageType,
+    PartitionEntry,
+    Root,
+    SignatureType,
+    StreamPart,
+    VoteQuorum,
+)
 
 
 def a_body(number: int, size: int = 40) -> bytes:
-    """Canonical bytes that stand for a message."""
-    return cbor.encode(["message/1", number, "x" * size])
+    """Canonical bytes of a message that nobody signed."""
+    return encode_message(
+        Message(
+            stream_id="s",
+            partition=0,
+            timestamp_ms=number,
+            sequence_number=0,
+            publisher_id=bytes(20),
+            msg_chain_id="",
+            prev=None,
+            message_type=MessageType.MESSAGE,
+            content_type=ContentType.JSON,
+            encryption_type=EncryptionType.NONE,
+            group_key_id=None,
+            new_group_key=None,
+            content=b"x" * size,
+            signature_type=SignatureType.ECDSA_SECP256K1_LEGACY,
+            signature=b"\x01" * 64 + b"\x1b",
+        )
+    )
 
 
 @dataclass
@@ -34,12 +64,12 @@ class FakeSet:
         entries = []
         for (stream_id, partition), messages in sorted(self.messages.items()):
             if messages:
-                leaves = [hash_leaf(body) for _, body in sorted(messages)]
+                leaves = [leaf_of_canonical(body) for _, body in sorted(messages)]
                 size = sum(len(body) for _, body in messages)
                 entries.append(
                     PartitionEntry(stream_id, partition, compute_root(leaves), len(messages), size // 2, size)
                 )
-                self.bodies.update({hash_leaf(body): body for _, body in messages})
+                self.bodies.update({leaf_of_canonical(body): body for _, body in messages})
         self.entries = tuple(entries)
         self.root = compute_set_root(self.entries)
 
@@ -47,7 +77,7 @@ class FakeSet:
     def index(self) -> dict[StreamPart, tuple[PartitionEntry, list[tuple[int, Digest]]]]:
         """As reconciliation wants one's own set."""
         return {
-            e.stream_part: (e, [(ms, hash_leaf(body)) for ms, body in self.messages[e.stream_part]])
+            e.stream_part: (e, [(ms, leaf_of_canonical(body)) for ms, body in self.messages[e.stream_part]])
             for e in self.entries
         }
 

@@ -434,7 +434,7 @@ MUTANTS: tuple[Mutant, ...] = (
             "a certificate is of this config",
             _FORGED,
         ),
-        ("hash_object(body) != certificate.value or ", "", "a certificate comes with its own outcome", _FORGED),
+        ("body_digest(body) != certificate.value or ", "", "a certificate comes with its own outcome", _FORGED),
         (
             "        verify_quorum("
             "certificate, config.committee, quorum(len(config.committee)), context.identity.signing)\n",

@@ -190,7 +190,7 @@ Identity = tuple[str, int, int, bytes]
 
 
 class Record(Struct, frozen=True, gc=False):
-    """A message with what is computed from it once: canonical bytes, leaf hash, signed digest and size."""
+    """A message with what is computed from it once: canonical bytes, hash of its leaf, signed digest and size."""
 
     message: Message
     canonical: bytes
@@ -289,7 +289,7 @@ class Equivocation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an instance decides. Its digest (SHA-256 of the canonical bytes) is what votes name.
+    """What an instance decides. Its digest (the hash of its window's leaf, codec.outcome) is what votes name.
 
     ``root`` is the RFC 9162 root over the entries, flags included. ``observations`` are the digests of the
     used observations, sorted. A late outcome has no price (0), no shares.
@@ -424,7 +424,7 @@ class Manifest:
     windows: tuple[Certified, ...]
     late: Certified
     ledger: bytes
-    codec_versions: tuple[int, ...] = (1,)
+    codec_versions: tuple[int, ...] = (2,)
 
 
 # --- reports --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Any
 from validator.protocol.errors import ConfigError
 from validator.protocol.model import PPM, Address, Digest, Window
 
-PROTOCOL_VERSIONS = (1,)
+PROTOCOL_VERSIONS = (2,)
 """Protocol versions that this release speaks."""
 MONEY = frozenset({"scope_floor", "rent", "price_min", "price_max", "price_default", "dust"})
 """Parameters in base units, which may be large."""
@@ -68,7 +68,7 @@ class ParameterSet:
 
     first_epoch: int
     epoch_windows: int
-    protocol_version: int = 1
+    protocol_version: int = 2
     last: bool = False
     # time
     window_ms: int = 60_000

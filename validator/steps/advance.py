@@ -15,7 +15,7 @@ from validator.log import get_logger
 from validator.ports.peers import Gossip, HeldVotes
 from validator.ports.queue import NotYet, StepResult
 from validator.ports.store import PRUNED, StaleState, StoredInstance
-from validator.protocol.codec.outcome import decode_observation, decode_outcome, encode_outcome, set_root
+from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome, encode_outcome, set_root
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.codec.variants import ServeCounts, ranks_worse
 from validator.protocol.consensus import round as core
@@ -62,7 +62,6 @@ from validator.protocol.consensus.proposal import (
 from validator.protocol.consensus.state import InstanceState, Rules, Step, Timeouts, encode_progress, why_foreign
 from validator.protocol.consensus.window import unite
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
-from validator.protocol.hashing import hash_object
 from validator.protocol.model import (
     Address,
     Digest,
@@ -362,7 +361,7 @@ class _Instance:
         """Observations and outcomes that come with statements naming them."""
         named = {s.value for s in statements if s.kind in WITH_BODY}
         for body in bodies:
-            if hash_object(body) in named:
+            if body_digest(body) in named:
                 try:
                     self.context.store.instances.save_body(body)
                 except MalformedInput as error:

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 from validator.log import get_logger
 from validator.ports.queue import StepResult
-from validator.protocol.codec.outcome import decode_outcome
+from validator.protocol.codec.outcome import body_digest, decode_outcome
 from validator.protocol.codec.statement import verify_quorum
 from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
-from validator.protocol.hashing import hash_object
 from validator.protocol.model import Address, InstanceId, InstanceKind, StatementKind, VoteQuorum
 from validator.steps.context import Context
 
@@ -100,7 +99,7 @@ def _take(context: Context, member: Address, instance: InstanceId, body: bytes, 
             raise MalformedInput("certificate", "not one of this instance")
         if certificate.config_digest != config.digest:
             raise MalformedInput("certificate.config_digest", "another config")
-        if hash_object(body) != certificate.value or decode_outcome(body).instance != instance:
+        if body_digest(body) != certificate.value or decode_outcome(body).instance != instance:
             raise MalformedInput("outcome", "not the one that the certificate names")
         verify_quorum(certificate, config.committee, quorum(len(config.committee)), context.identity.signing)
     except (MalformedInput, TransientError) as error:

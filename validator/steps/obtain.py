@@ -12,9 +12,8 @@ from validator.log import get_logger
 from validator.ports.peers import Gossip
 from validator.ports.queue import StepResult
 from validator.ports.store import StoredInstance
-from validator.protocol.codec.outcome import decode_observation, decode_outcome, set_root
+from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome, set_root
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
-from validator.protocol.hashing import hash_object
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Record, Root, Statement, StatementKind
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig
@@ -89,7 +88,7 @@ def _obtain_observations(
             break
         try:
             told = context.peers.fetch_observations(member, instance, config.digest, lacking)
-            bodies = {hash_object(body): body for body in told.bodies}
+            bodies = {body_digest(body): body for body in told.bodies}
             for statement in told.statements:
                 if statement.value not in bodies:  # not beside the others in one answer
                     bodies[statement.value] = context.peers.fetch_body(member, statement.value)

@@ -21,7 +21,7 @@ from functools import lru_cache
 
 from validator.log import get_logger
 from validator.ports.peers import Attestation, Gossip, Handshake, HeldVotes
-from validator.protocol.codec.outcome import decode_observation, decode_outcome
+from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome
 from validator.protocol.codec.secp256k1 import verify_signature
 from validator.protocol.codec.statement import verify_quorum, verify_statement
 from validator.protocol.consensus.quorum import quorum
@@ -30,7 +30,6 @@ from validator.protocol.consensus.round import missing_for
 from validator.protocol.consensus.state import Rules, Timeouts, why_foreign
 from validator.protocol.consensus.votes import AHEAD
 from validator.protocol.errors import ConfigError, MalformedInput, TransientError
-from validator.protocol.hashing import hash_object
 from validator.protocol.model import (
     Address,
     Digest,
@@ -308,7 +307,7 @@ class LocalPeerService:
         kinds = {s.value: s.kind for s in statements}
         found: dict[Digest, bytes] = {}
         for body in bodies:
-            digest = hash_object(body)
+            digest = body_digest(body)
             kind = kinds.get(digest)
             try:
                 if kind is StatementKind.OBSERVATION:

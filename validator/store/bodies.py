@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, and_, bindparam, delete, or_, select
 
 from validator.protocol.codec import cbor
-from validator.protocol.codec.outcome import decode_observation, decode_outcome
+from validator.protocol.codec.outcome import OUTCOME, body_digest, decode_observation, decode_outcome
 from validator.protocol.codec.outcome import set_root as compute_set_root
 from validator.protocol.errors import MalformedInput
-from validator.protocol.hashing import hash_object
 from validator.protocol.model import Digest, InstanceId, InstanceKind, Root
 from validator.store import schema
 from validator.store.rows import insert_new
 
-KINDS = {"observation/1": "observation", "outcome/1": "outcome"}
+KINDS = {"observation/1": "observation", OUTCOME: "outcome"}
 MAX_LOOKED_AT = 5_000
 _BYTES = select(schema.bodies.c.bytes).where(schema.bodies.c.digest == bindparam("at_digest"))
 
@@ -27,7 +26,7 @@ def save_body(connection: Connection, body: bytes, now_ms: int) -> Digest:
         MalformedInput: it is neither an observation nor an outcome.
     """
     kind, instance = _head(body)
-    digest = hash_object(body)
+    digest = body_digest(body)
     row = {
         "digest": digest,
         "kind": kind,

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 from validator.log import get_logger
 from validator.ports.clock import Clock
 from validator.ports.store import InstanceHead, StaleState, StoredInstance, Taken
+from validator.protocol.codec.outcome import body_digest
 from validator.protocol.codec.statement import decode_quorum, encode_quorum
 from validator.protocol.consensus.votes import AHEAD, BEHIND
 from validator.protocol.errors import InvariantError
-from validator.protocol.hashing import hash_object
 from validator.protocol.model import (
     Address,
     Digest,
@@ -252,7 +252,11 @@ class InstanceRows:
                         dropped[THIRD] = dropped.get(THIRD, 0) + 1
                         continue
                     body = bodies.get(statement.value)
-                    if body is not None and statement.round <= at + AHEAD and not _has_body(connection, body):
+                    if (
+                        body is not None
+                        and statement.round <= at + AHEAD
+                        and not _has_body(connection, statement.value)
+                    ):
                         save_body(connection, body, now_ms)
                         fresh = True
                     if fresh:
@@ -295,7 +299,7 @@ class InstanceRows:
         """Its bytes, if they are here whole; what was altered is dropped, so that it can be obtained again."""
         with self._database.read() as connection:
             body = load_body(connection, digest)
-        if body is None or hash_object(body) == digest:
+        if body is None or body_digest(body) == digest:
             return body
         with self._database.write() as connection:
             drop_body(connection, digest)
@@ -379,8 +383,8 @@ def _may_be_pruned(connection: Connection, instance: InstanceId) -> bool:
     return connection.scalar(select(t.c.number).where(place, t.c.state == "final").limit(1)) is not None
 
 
-def _has_body(connection: Connection, body: bytes) -> bool:
-    return connection.scalar(_BODY_KIND, {"at_digest": hash_object(body)}) is not None
+def _has_body(connection: Connection, digest: Digest) -> bool:
+    return connection.scalar(_BODY_KIND, {"at_digest": digest}) is not None
 
 
 def _mark_queued(connection: Connection, instance: InstanceId) -> bool:

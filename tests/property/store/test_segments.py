@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_record, a_stream_id
+from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.consensus.window import make_entries
-from validator.protocol.hashing import hash_leaf
 from validator.store import segments
 from validator.store.segments import SegmentStore
 
@@ -41,7 +41,7 @@ def test_what_is_saved_is_what_is_loaded(chosen: list[int], asked: list[int], bl
         store = SegmentStore(folder)
         assert list(store.load_set(root)) == [record.canonical for record in ordered]
         wanted = [POOL[n].leaf for n in asked]
-        assert [hash_leaf(m) for m in store.load_messages(root, wanted)] == [
+        assert [leaf_of_canonical(m) for m in store.load_messages(root, wanted)] == [
             POOL[n].leaf for n in asked if n in set(chosen)
         ]
         index = store.load_index(root)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.peer_service import FakePeerService, FakeSet, a_body
+from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.errors import RemoteFault, TransientError
-from validator.protocol.hashing import hash_leaf
 from validator.protocol.model import Address, Digest, PartitionEntry, Root, StreamPart
 from validator.steps.reconcile import difference
 
@@ -46,7 +46,7 @@ def part(*numbers: int) -> list[tuple[int, bytes]]:
 
 
 def leaves(*numbers: int) -> tuple[Digest, ...]:
-    return tuple(sorted(hash_leaf(a_body(n)) for n in numbers))
+    return tuple(sorted(leaf_of_canonical(a_body(n)) for n in numbers))
 
 
 def test_equal_sets_need_no_session() -> None:

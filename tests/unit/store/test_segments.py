@@ -15,10 +15,11 @@ import zstandard
 
 from tests.builders import GENESIS_MS, a_record, a_stream_id, some_records
 from validator.protocol.codec import cbor
+from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.consensus.window import make_entries
 from validator.protocol.errors import InvariantError, TransientError
-from validator.protocol.hashing import EMPTY_ROOT, hash_body, hash_leaf
+from validator.protocol.hashing import EMPTY_ROOT, hash_body
 from validator.protocol.model import Record, Root
 from validator.store import segments
 from validator.store.segments import DamagedSegment, SegmentStore
@@ -139,14 +140,10 @@ def test_any_flipped_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
         except DamagedSegment:
             outcomes["damaged"] += 1
         else:
-            same = {segments_leaf(message) for message in messages} == leaves
+            same = {leaf_of_canonical(message) for message in messages} == leaves
             outcomes["same" if same else "other"] += 1
     assert outcomes["damaged"] > 0
     assert outcomes["other"] == 0
-
-
-def segments_leaf(message: bytes) -> bytes:
-    return hash_leaf(message)
 
 
 def test_a_block_that_holds_more_than_the_index_names_is_not_unpacked(tmp_path: Path) -> None:

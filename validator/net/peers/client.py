@@ -19,12 +19,12 @@ from typing import TypeVar
 from validator.net.http.client import Answer, BoundedClient, ParsedUrl, check_url
 from validator.net.peers import signing, wire
 from validator.ports.peers import Gossip, Handshake, HeldVotes
-from validator.protocol.codec.outcome import decode_entries
+from validator.protocol.codec.message import leaf_of_canonical
+from validator.protocol.codec.outcome import body_digest, decode_entries
 from validator.protocol.codec.outcome import set_root as compute_set_root
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
-from validator.protocol.hashing import hash_leaf, hash_object
 from validator.protocol.model import Address, Digest, Flag, InstanceId, PartitionEntry, Root, StreamPart, VoteQuorum
 
 DEADLINE_S = 10.0
@@ -166,7 +166,7 @@ class HttpPeers:
             page = self._ask(member, wire.MESSAGES, body, self._transfer_deadline_s)
             messages = self._read(member, partial(wire.decode_page, max_items=len(asked)), page)
             for message in messages:
-                leaf = hash_leaf(message)
+                leaf = self._read(member, leaf_of_canonical, message)
                 if leaf not in missing:
                     raise self._fault(member, "a message that was not asked for, or twice")
                 del missing[leaf]
@@ -177,7 +177,7 @@ class HttpPeers:
 
     def fetch_body(self, member: Address, digest: Digest) -> bytes:
         body = self._ask(member, wire.BODY, wire.encode_digest(digest), self._transfer_deadline_s)
-        if hash_object(body) != digest:
+        if body_digest(body) != digest:
             raise self._fault(member, "a body that has not the digest asked for")
         return body
 
@@ -189,7 +189,7 @@ class HttpPeers:
         body = wire.encode_named(instance, config_digest, asked)
         answer = self._ask(member, wire.OBSERVATIONS, body, self._transfer_deadline_s)
         gossip = self._read(member, wire.decode_gossip, answer)
-        named = {*(s.value for s in gossip.statements), *(hash_object(body) for body in gossip.bodies)}
+        named = {*(s.value for s in gossip.statements), *(body_digest(body) for body in gossip.bodies)}
         if not named <= set(asked):
             raise self._fault(member, "an observation that was not asked for")
         return Gossip(statements=gossip.statements, bodies=gossip.bodies)
@@ -207,7 +207,7 @@ class HttpPeers:
             if instance not in open_:
                 raise self._fault(member, f"{instance} was not asked for, or twice")
             open_.remove(instance)
-            if quorum.instance != instance or quorum.value != hash_object(outcome):
+            if quorum.instance != instance or quorum.value != body_digest(outcome):
                 raise self._fault(member, f"certificate and outcome of {instance} do not name each other")
         return certified
 

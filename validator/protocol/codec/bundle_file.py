@@ -72,7 +72,7 @@ from validator.protocol.model import (
 )
 from validator.protocol.parameters import Config
 
-CODEC_VERSION = 1
+CODEC_VERSION = 2
 MANIFEST_KEY = b"logstore.manifest"
 CONTENT_TYPE = "application/vnd.apache.parquet"
 APP_NAME = "LogStore"

@@ -1,7 +1,7 @@
 """Deterministic CBOR (RFC 8949 section 4.2.1), reduced to what canonical objects need.
 
 Types: unsigned and negative integers of 64 bits, byte strings, text strings, arrays, null, booleans. One
-array per object; its first element names kind and version ("outcome/1"). A decoder accepts exactly what the
+array per object; its first element names kind and version ("outcome/2"). A decoder accepts exactly what the
 encoder writes: the bytes are scanned for shape and bounds before any object is built, then decoded, encoded
 again and compared. Tags, maps, floats, indefinite lengths, non-minimal integers and trailing bytes are refused.
 """

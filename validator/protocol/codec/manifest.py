@@ -7,8 +7,10 @@
     ledger     ["ledger/1", [[number, [[stream, amount]…], [[consumer, amount]…], [[node, amount]…]]…],
                 [[stream, amount]…], [[consumer, broker, bytes]…]]
 
-Bundle root = RFC 9162 root over: header, the windows' outcome digests in order, the late set's outcome digest; each
-leaf is H(0x00 || data). ``ledger`` is the one before this bundle's report: the previous report's ledger root covers it.
+The bundle root is the hash of the bundle's leaf (``leaves``): the number of leaves, and the RFC 9162 root over the
+header's leaf, the windows' in order, the late set's.
+
+``ledger`` is the one before this bundle's report: the previous report's ledger root covers it.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from typing import Any
 
 from validator.protocol.codec import cbor
 from validator.protocol.codec.cbor import read_blob, read_bytes, read_u63, read_u64
-from validator.protocol.codec.outcome import decode_outcome, encode_outcome
+from validator.protocol.codec.outcome import decode_outcome, encode_outcome, outcome_digest
 from validator.protocol.codec.statement import decode_quorum, encode_quorum
 from validator.protocol.errors import MalformedInput
-from validator.protocol.hashing import hash_leaf, hash_object
+from validator.protocol.hashing import hash_object
+from validator.protocol.leaves import bundle_leaf, header_leaf
 from validator.protocol.merkle import compute_root
 from validator.protocol.model import Address, BundleHeader, Certified, Digest, InFlight, Ledger, Manifest, Root
 
@@ -46,18 +49,19 @@ def decode_header(data: bytes) -> BundleHeader:
 
 
 def bundle_leaves(header: BundleHeader, windows: Sequence[Digest], late: Digest) -> list[Digest]:
-    """Leaf hashes of the bundle root's tree; ``windows`` and ``late`` are outcome digests."""
-    return [hash_leaf(encode_header(header)), *(hash_leaf(d) for d in windows), hash_leaf(late)]
+    """Leaf hashes of the bundle's tree; ``windows`` and ``late`` are outcome digests."""
+    return [header_leaf(header), *windows, late]
 
 
 def bundle_root(header: BundleHeader, windows: Sequence[Digest], late: Digest) -> Root:
-    return compute_root(bundle_leaves(header, windows, late))
+    leaves = bundle_leaves(header, windows, late)
+    return bundle_leaf(len(leaves), compute_root(leaves))
 
 
 def manifest_root(manifest: Manifest) -> Root:
     """The bundle root that a manifest implies, all digests recomputed."""
-    digests = [hash_object(encode_outcome(c.outcome)) for c in manifest.windows]
-    return bundle_root(manifest.header, digests, hash_object(encode_outcome(manifest.late.outcome)))
+    digests = [outcome_digest(c.outcome) for c in manifest.windows]
+    return bundle_root(manifest.header, digests, outcome_digest(manifest.late.outcome))
 
 
 def encode_manifest(m: Manifest) -> bytes:

@@ -38,8 +38,8 @@ from validator.protocol.codec.message_rules import check_message
 from validator.protocol.codec.payload import digest_of_payload, normalise_signature, signature_payload
 from validator.protocol.codec.quick_reader import read_quickly
 from validator.protocol.errors import MalformedInput
-from validator.protocol.hashing import hash_leaf
-from validator.protocol.model import Message, MessageRef, NewGroupKey, Reason, Record
+from validator.protocol.leaves import message_leaf
+from validator.protocol.model import Digest, Message, MessageRef, NewGroupKey, Reason, Record
 
 
 def encode_message(message: Message) -> bytes:
@@ -65,6 +65,15 @@ def decode_message(data: bytes) -> Message:
     if _encode(message) != data:
         raise MalformedInput(KIND, "not the canonical encoding")
     return message
+
+
+def leaf_of_canonical(data: bytes) -> Digest:
+    """Leaf hash of the message whose canonical bytes these are.
+
+    Raises:
+        MalformedInput: see ``decode_message``.
+    """
+    return _leaf_of(decode_message(data), data)
 
 
 def make_record(message: Message) -> Record:
@@ -124,7 +133,13 @@ def _encode(m: Message) -> bytes:
 def _record(message: Message, canonical: bytes) -> Record:
     payload = signature_payload(message)
     digest = digest_of_payload(message.signature_type, payload)
-    return Record(message, canonical, hash_leaf(canonical), digest, len(payload))
+    return Record(message, canonical, _leaf_of(message, canonical), digest, len(payload))
+
+
+def _leaf_of(m: Message, canonical: bytes) -> Digest:
+    return message_leaf(
+        m.stream_id, m.partition, m.timestamp_ms, m.sequence_number, m.publisher_id, m.content, canonical
+    )
 
 
 _FIELD_TYPES: tuple[tuple[str, type], ...] = (

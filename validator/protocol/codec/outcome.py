@@ -1,11 +1,14 @@
-"""Canonical bytes of what is agreed on: entries, observations, outcomes; and the roots over entries.
+"""Canonical bytes of what is agreed on: entries, observations, outcomes; roots over entries, digests of both.
 
-    entry        ["entry/1", stream_id, partition, root, count, signed_bytes, canonical_bytes, flags]
+    entries      ["entries/1", [[stream_id, partition, root, count, signed_bytes, canonical_bytes, flags]…]]
     observation  ["observation/1", kind, number, set_root, count, signed_bytes,
                   [[stream, partition]…], [[broker, served, missed]…], [digest…], price | null, observer]
-    outcome      ["outcome/1", kind, number, block_number, block_hash, [entry fields…]…, root, price,
-                  [[broker, served, missed]…], [observation digest…],
-                  [[stream, partition, first leaf, second leaf]…], evidence_count]
+    outcome      ["outcome/2", kind, number, [[entry fields…]…], rest]
+    rest         ["rest/2", block_number, block_hash, price, [[broker, served, missed]…], [observation digest…],
+                  [[stream, partition, first leaf, second leaf]…], evidence_count], as a byte string
+
+An observation's digest is SHA-256 of its bytes; an outcome's is the hash of its window's leaf (``leaves``), over the
+root of its entries and SHA-256 of ``rest``, so that what a window holds can be proven without showing the outcome.
 
 Lists are sorted here and must be sorted when read: entries and partitions by (UTF-8 of stream id, partition),
 shares by broker, digests by bytes. Prices are minimal big-endian byte strings. Vectors: tests/vectors/outcome.json.
@@ -18,9 +21,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from validator.protocol.codec import cbor
-from validator.protocol.codec.cbor import read_bytes, read_u64
+from validator.protocol.codec.cbor import read_blob, read_bytes, read_u64
 from validator.protocol.errors import InvariantError, MalformedInput
-from validator.protocol.hashing import hash_leaf, hash_object
+from validator.protocol.hashing import hash_object
+from validator.protocol.leaves import MAX_PARTITION, entry_leaf, window_leaf
 from validator.protocol.merkle import compute_root
 from validator.protocol.model import (
     Address,
@@ -37,6 +41,9 @@ from validator.protocol.model import (
     StreamPart,
 )
 
+OUTCOME = "outcome/2"
+REST = "rest/2"
+_OUTCOME_HEAD = cbor.array_head(5) + cbor.encode(OUTCOME)
 MAX_OBSERVATION_BYTES = 4 << 20
 MAX_OUTCOME_BYTES = 16 << 20
 MAX_ENTRIES_BYTES = 16 << 20
@@ -54,29 +61,19 @@ def entry_order(entry: PartitionEntry) -> tuple[bytes, int]:
 # --- entries and their roots ----------------------------------------------------------------------
 
 
-def encode_entry(entry: PartitionEntry) -> bytes:
-    return cbor.encode_object("entry/1", *_entry_fields(entry, entry.flags))
-
-
 def entries_root(entries: Sequence[PartitionEntry]) -> Root:
     """RFC 9162 root over the entries, flags included, in canonical order: the root of an outcome."""
-    return compute_root([hash_leaf(encode_entry(e)) for e in sorted(entries, key=entry_order)])
+    return compute_root([entry_leaf(e, e.flags) for e in sorted(entries, key=entry_order)])
 
 
 def set_root(entries: Sequence[PartitionEntry]) -> Root:
     """The same with all flags zero: names the set of messages behind the entries. Empty entries do not count."""
-    return compute_root(
-        [
-            hash_leaf(cbor.encode_object("entry/1", *_entry_fields(e, Flag(0))))
-            for e in sorted(entries, key=entry_order)
-            if e.count
-        ]
-    )
+    return compute_root([entry_leaf(e, Flag(0)) for e in sorted(entries, key=entry_order) if e.count])
 
 
 def encode_entries(entries: Sequence[PartitionEntry]) -> bytes:
     """The list of entries of a set, as peers exchange it."""
-    return cbor.encode_object("entries/1", [_entry_fields(e, e.flags) for e in sorted(entries, key=entry_order)])
+    return cbor.encode_object("entries/1", [_entry_fields(e) for e in sorted(entries, key=entry_order)])
 
 
 def decode_entries(data: bytes) -> tuple[PartitionEntry, ...]:
@@ -133,16 +130,23 @@ def decode_observation(data: bytes) -> Observation:
 
 def encode_outcome(outcome: Outcome) -> bytes:
     o = outcome
-    if o.root != entries_root(o.entries):
-        raise InvariantError("outcome root does not follow from its entries")
+    _require_own_root(o)
     return cbor.encode_object(
-        "outcome/1",
+        OUTCOME,
         int(o.instance.kind),
         o.instance.number,
+        [_entry_fields(e) for e in sorted(o.entries, key=entry_order)],
+        encode_rest(o),
+    )
+
+
+def encode_rest(outcome: Outcome) -> bytes:
+    """What an outcome says besides its instance and its entries: the window's leaf has SHA-256 of it."""
+    o = outcome
+    return cbor.encode_object(
+        REST,
         o.block_number,
         o.block_hash,
-        [_entry_fields(e, e.flags) for e in sorted(o.entries, key=entry_order)],
-        o.root,
         cbor.pack_amount(o.price),
         [[s.broker, s.served, s.missed] for s in sorted(o.shares, key=lambda s: s.broker)],
         sorted(o.observations),
@@ -152,41 +156,62 @@ def encode_outcome(outcome: Outcome) -> bytes:
 
 
 def outcome_digest(outcome: Outcome) -> Digest:
-    return hash_object(encode_outcome(outcome))
+    """The hash of the window's leaf, which votes and certificates name and the bundle's tree holds."""
+    _require_own_root(outcome)
+    return window_leaf(outcome.instance, outcome.root, len(outcome.entries), hash_object(encode_rest(outcome)))
+
+
+def body_digest(body: bytes) -> Digest:
+    """The digest under which canonical bytes are asked for and kept, whatever they are.
+
+    What calls itself an outcome and is none is named by its SHA-256, as an observation is: it can be fetched, judged
+    and refused like any other, and no outcome has such a digest.
+    """
+    if body.startswith(_OUTCOME_HEAD):
+        try:
+            return outcome_digest(decode_outcome(body))
+        except MalformedInput:
+            pass
+    return hash_object(body)
 
 
 def decode_outcome(data: bytes) -> Outcome:
-    """Inverse of ``encode_outcome``; the root is recomputed.
+    """Inverse of ``encode_outcome``; the root is computed.
 
     Raises:
         MalformedInput: names the field and the reason.
     """
-    f = cbor.decode_object(data, "outcome/1", 11, max_bytes=MAX_OUTCOME_BYTES)
+    f = cbor.decode_object(data, OUTCOME, 4, max_bytes=MAX_OUTCOME_BYTES)
+    rest = cbor.decode_object(read_blob(f[3], "outcome.rest"), REST, 7, max_bytes=MAX_OUTCOME_BYTES)
+    entries = _read_entries(_list(f[2], "entries"), "entries")
     outcome = Outcome(
         instance=_read_instance(f[0], f[1]),
-        block_number=read_u64(f[2], "block_number"),
-        block_hash=Digest(read_bytes(f[3], 32, "block_hash")),
-        entries=_read_entries(_list(f[4], "entries"), "entries"),
-        root=Root(read_bytes(f[5], 32, "root")),
-        price=cbor.unpack_amount(f[6], "price"),
-        shares=_read_shares(f[7]),
-        observations=tuple(Digest(read_bytes(d, 32, "observations")) for d in _list(f[8], "observations")),
-        evidence=tuple(_read_evidence(e) for e in _list(f[9], "evidence")),
-        evidence_count=read_u64(f[10], "evidence_count"),
+        block_number=read_u64(rest[0], "block_number"),
+        block_hash=Digest(read_bytes(rest[1], 32, "block_hash")),
+        entries=entries,
+        root=entries_root(entries),
+        price=cbor.unpack_amount(rest[2], "price"),
+        shares=_read_shares(rest[3]),
+        observations=tuple(Digest(read_bytes(d, 32, "observations")) for d in _list(rest[4], "observations")),
+        evidence=tuple(_read_evidence(e) for e in _list(rest[5], "evidence")),
+        evidence_count=read_u64(rest[6], "evidence_count"),
     )
     _require_sorted(list(outcome.observations), "observations")
     _require_sorted([_evidence_order(e) for e in outcome.evidence], "evidence")
-    if outcome.root != entries_root(outcome.entries):
-        raise MalformedInput("outcome.root", "does not follow from the entries")
     return outcome
+
+
+def _require_own_root(outcome: Outcome) -> None:
+    if outcome.root != entries_root(outcome.entries):
+        raise InvariantError("outcome root does not follow from its entries")
 
 
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _entry_fields(entry: PartitionEntry, flags: Flag) -> list[Any]:
+def _entry_fields(entry: PartitionEntry) -> list[Any]:
     e = entry
-    return [e.stream_id, e.partition, e.root, e.count, e.signed_bytes, e.canonical_bytes, int(flags)]
+    return [e.stream_id, e.partition, e.root, e.count, e.signed_bytes, e.canonical_bytes, int(e.flags)]
 
 
 def _read_entries(items: list[Any], what: str) -> tuple[PartitionEntry, ...]:
@@ -246,7 +271,10 @@ def _read_part(item: Any) -> StreamPart:
     f = _list(item, "partition", 2)
     if not isinstance(f[0], str) or not 0 < len(f[0].encode()) <= 256:
         raise MalformedInput("stream_id", "not a text of 1 to 256 bytes")
-    return (f[0], read_u64(f[1], "partition"))
+    partition = read_u64(f[1], "partition")
+    if partition > MAX_PARTITION:
+        raise MalformedInput("partition", f"{partition} does not fit the four bytes of a leaf")
+    return (f[0], partition)
 
 
 def _list(value: Any, what: str, size: int | None = None) -> list[Any]:

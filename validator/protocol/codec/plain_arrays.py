@@ -41,6 +41,7 @@ from validator.protocol.codec.limits import (
 from validator.protocol.codec.payload import HALF_K1
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import keccak256, sha256
+from validator.protocol.leaves import hash_publisher, hash_stream_id, pack_message
 from validator.protocol.model import ContentType, Digest, EncryptionType, MessageType, SignatureType, StreamPart
 
 
@@ -56,6 +57,9 @@ class Chain:
     """Canonical bytes before the timestamp."""
     chain_head: bytes
     """Canonical bytes between the sequence number and the previous reference."""
+    stream_hash: bytes
+    publisher_hash: bytes
+    """As they stand in the leaf."""
     signed_part: str
     """Signed text before the timestamp."""
     signed_chain: str
@@ -168,11 +172,36 @@ def read_plain(part: StreamPart, lines: Sequence[bytes], from_ms: int, until_ms:
         timestamps,
         sequences,
         canonical,
-        [sha256(b"\x00" + item).digest() for item in canonical],
+        _hash_leaves(chains, timestamps, sequences, contents, canonical),
         [keccak256(b"\x19Ethereum Signed Message:\n%d%b" % item) for item in zip(sizes, payloads, strict=True)],
         sizes,
         signatures,
     )
+
+
+def _hash_leaves(
+    chains: Sequence[Chain],
+    timestamps: Sequence[int],
+    sequences: Sequence[int],
+    contents: Sequence[bytes],
+    canonical: Sequence[bytes],
+) -> list[bytes]:
+    return [
+        sha256(
+            pack_message(
+                chain.stream_hash,
+                chain.stream_part[1],
+                timestamp,
+                sequence,
+                chain.publisher_hash,
+                sha256(content).digest(),
+                sha256(item).digest(),
+            )
+        ).digest()
+        for chain, timestamp, sequence, content, item in zip(
+            chains, timestamps, sequences, contents, canonical, strict=True
+        )
+    ]
 
 
 def _pick_all(part: StreamPart, lines: Sequence[bytes], from_ms: int, until_ms: int, longest: int) -> _Picked | None:
@@ -273,6 +302,8 @@ def _read_chain(stream_id: str, partition: int, publisher: str, msg_chain_id: st
         chain_id,
         part_bytes(stream_id, partition),
         chain_bytes(address, msg_chain_id),
+        hash_stream_id(stream_id),
+        hash_publisher(address),
         f"{stream_id}{partition}",
         f"0x{address.hex()}{msg_chain_id}",
     )

@@ -17,10 +17,11 @@ from validator.net.http.client import BoundedClient, check_url
 from validator.net.peers import wire
 from validator.net.peers.client import HttpPeers
 from validator.ports.peers import Attestation, Gossip, HeldVotes
+from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
-from validator.protocol.hashing import hash_leaf, hash_object
+from validator.protocol.hashing import hash_object
 from validator.protocol.model import (
     Address,
     Digest,
@@ -194,7 +195,7 @@ def test_a_set_is_compared_and_its_missing_messages_fetched(peers: HttpPeers, se
     assert set(found.need) == set(theirs.bodies) - set(ours.bodies)
     assert set(found.have) == set(ours.bodies) - set(theirs.bodies)
     fetched = peers.fetch_messages(THEIRS.address, theirs.root, found.need)
-    assert {hash_leaf(body) for body in fetched} == set(found.need)
+    assert {leaf_of_canonical(body) for body in fetched} == set(found.need)
 
 
 def test_messages_come_in_pages(peers: HttpPeers, service: FakePeerService) -> None:

@@ -19,10 +19,11 @@ from validator.net.http.client import check_url
 from validator.net.peers import wire
 from validator.net.peers.client import HttpPeers
 from validator.ports.peers import Gossip
+from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError
-from validator.protocol.hashing import hash_leaf, hash_object
+from validator.protocol.hashing import hash_object
 from validator.protocol.model import Address, Digest
 from validator.server.listening import listener_config
 from validator.server.peers import PeerLimits, create_app
@@ -110,7 +111,7 @@ def test_a_terminator_in_front_changes_nothing(behind: Behind) -> None:
     assert peers.fetch_body(THEIRS.address, hash_object(b"body")) == b"body"
     theirs = behind.service.add(FakeSet({("s", 0): [(1_700_000_000_000 + n, a_body(n, 900_000)) for n in range(11)]}))
     fetched = peers.fetch_messages(THEIRS.address, theirs.root, list(theirs.bodies))
-    assert {hash_leaf(message) for message in fetched} == set(theirs.bodies)
+    assert {leaf_of_canonical(message) for message in fetched} == set(theirs.bodies)
     pushed = [a_body(n, 900_000) for n in range(4)]
     peers.push_late(THEIRS.address, pushed)
     assert behind.service.received == [(OURS.address, gossip)]

@@ -147,7 +147,7 @@ def test_tags_are_exactly_the_nine_in_their_order(manifest: Manifest) -> None:
     root = manifest_root(manifest)
     assert bundle_tags(header, root, CONTEXT, GENESIS_MS + 8_000) == (
         ("App-Name", "LogStore"),
-        ("App-Version", "1"),
+        ("App-Version", "2"),
         ("Content-Type", "application/vnd.apache.parquet"),
         ("Network", "31337:0x" + "05" * 20),
         ("Bundle-Number", "12"),
@@ -312,7 +312,7 @@ def wrong_manifests(m: Manifest) -> dict[str, Manifest]:
         "header.config_digest": replace(m, header=replace(m.header, config_digest=type(digest)(bytes(32)))),
         "header.last_ms": replace(m, header=replace(m.header, last_ms=m.header.last_ms + WINDOW_MS)),
         "outcome window": replace(m, windows=(m.windows[0], m.windows[0])),
-        "manifest.codec_versions": replace(m, codec_versions=(2,)),
+        "manifest.codec_versions": replace(m, codec_versions=(1,)),
         "2 signers where 3 are needed": with_certificate(m, 0, certify(first, digest, MEMBERS[:2])),
         "is not in the committee": with_certificate(m, 0, certify(first, digest, (*MEMBERS[:2], stranger))),
         "not of the named signer": with_certificate(

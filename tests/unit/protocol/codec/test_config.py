@@ -98,7 +98,7 @@ def set_parameter(fields: Any, name: str, value: Any) -> None:
         lambda f: f.__setitem__(0, "config/2"),
         lambda f: f.pop(),
         lambda f: f.append(["more", 1]),
-        lambda f: f[1].__setitem__(1, 2),
+        lambda f: f[1].__setitem__(1, 1),
         lambda f: f[2].__setitem__(1, b"\x01"),
         lambda f: f[2].__setitem__(1, -1),
         lambda f: f[3].__setitem__(1, bytes(31)),

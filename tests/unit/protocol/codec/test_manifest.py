@@ -12,7 +12,7 @@ import cbor2
 import pytest
 
 from tests import paths
-from tests.rfc9162 import leaf_hash, tree_hash
+from tests.rfc9162 import tree_hash
 from validator.protocol.codec.manifest import (
     MAX_LEDGER_BYTES,
     bundle_leaves,
@@ -28,6 +28,7 @@ from validator.protocol.codec.manifest import (
 )
 from validator.protocol.codec.outcome import entries_root, outcome_digest
 from validator.protocol.errors import MalformedInput
+from validator.protocol.leaves import bundle_leaf, header_leaf
 from validator.protocol.model import (
     Address,
     BundleHeader,
@@ -97,7 +98,7 @@ def test_header_manifest_and_bundle_root_are_those_of_the_vector() -> None:
     assert encode_header(manifest.header).hex() == vector["header"]
     assert manifest_root(manifest).hex() == vector["bundle_root"]
     leaves = [bytes.fromhex(leaf) for leaf in vector["leaves"]]
-    assert tree_hash([leaf_hash(leaf) for leaf in leaves]).hex() == vector["bundle_root"]
+    assert bundle_leaf(len(leaves), Root(tree_hash(leaves))).hex() == vector["bundle_root"]
 
 
 @pytest.mark.parametrize("vector", VECTORS["ledgers"], ids=lambda v: v["name"])
@@ -115,8 +116,9 @@ def test_the_bundle_root_covers_header_every_window_in_order_and_the_late_set() 
     digests = [Digest(bytes([n]) * 32) for n in (1, 2)]
     late = Digest(b"\x03" * 32)
     root = bundle_root(HEADER, digests, late)
-    assert root == tree_hash([leaf_hash(data) for data in (encode_header(HEADER), *digests, late)])
-    assert root == tree_hash(bundle_leaves(HEADER, digests, late))
+    leaves = [header_leaf(HEADER), *digests, late]
+    assert bundle_leaves(HEADER, digests, late) == leaves
+    assert root == bundle_leaf(4, Root(tree_hash(leaves)))
     others = {
         bundle_root(HEADER, digests[::-1], late),
         bundle_root(HEADER, digests[:1], late),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from tests.conformance.__main__ import main as run_conformance
 from validator.protocol.codec import cbor
 from validator.protocol.codec.conversion import normalise_stream_id
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES, MAX_CONTENT_BYTES, MAX_NEW_KEY_BYTES, MAX_SIGNED_BYTES
-from validator.protocol.codec.message import decode_message, encode_message, make_record, record_from_canonical
+from validator.protocol.codec.message import (
+    decode_message,
+    encode_message,
+    leaf_of_canonical,
+    make_record,
+    record_from_canonical,
+)
 from validator.protocol.codec.message_rules import reason_of
 from validator.protocol.codec.payload import (
     SECP256K1_N,
@@ -27,7 +34,7 @@ from validator.protocol.codec.payload import (
 )
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import MalformedInput
-from validator.protocol.hashing import hash_leaf, keccak256
+from validator.protocol.hashing import keccak256
 from validator.protocol.model import (
     ContentType,
     EncryptionType,
@@ -61,9 +68,31 @@ def test_every_streamr_vector_agrees() -> None:
     assert run_conformance(["streamr", str(VECTORS / "streamr.jsonl")]) == 0
 
 
-@pytest.mark.parametrize("name", ["canonical.json", "merkle.json"])
-def test_our_published_vectors_still_hold(name: str) -> None:
-    assert run_conformance(["canonical", str(VECTORS / name)]) == 0
+@pytest.mark.parametrize(
+    ("subject", "name"), [("canonical", "canonical.json"), ("canonical", "merkle.json"), ("leaves", "leaves.json")]
+)
+def test_our_published_vectors_still_hold(subject: str, name: str) -> None:
+    assert run_conformance([subject, str(VECTORS / name)]) == 0
+
+
+def test_a_changed_leaf_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vectors = json.loads((VECTORS / "leaves.json").read_text())
+    changed = [
+        vectors["messages"][0],
+        vectors["windows"][1],
+        vectors["windows"][2]["entries"][0],
+        vectors["bundles"][0],
+    ]
+    for vector in changed:
+        name = "root" if "root" in vector and "config_digest" in vector else "leaf"
+        vector[name] = "00" + vector[name][2:]
+    forged = tmp_path / "forged.json"
+    forged.write_text(json.dumps(vectors))
+    assert run_conformance(["leaves", str(forged)]) == 1
+    said = capsys.readouterr().out
+    assert said.count(": leaf differs") == 2
+    assert "leaf of (" in said
+    assert ": root differs" in said
 
 
 def test_a_changed_vector_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +130,7 @@ def test_the_encoding_is_what_the_general_encoder_writes() -> None:
 def test_a_record_holds_what_is_computed_from_the_message() -> None:
     record = a_record()
     payload = signature_payload(record.message)
-    assert record.leaf == hash_leaf(record.canonical)
+    assert record.leaf == leaf_of_canonical(record.canonical)
     assert record.signed_digest == keccak256(b"\x19Ethereum Signed Message:\n%d" % len(payload) + payload)
     assert record.signed_bytes == len(payload)
     assert record_from_canonical(record.canonical) == record

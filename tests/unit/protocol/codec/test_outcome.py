@@ -12,22 +12,24 @@ import cbor2
 import pytest
 
 from tests import paths
-from tests.rfc9162 import leaf_hash, tree_hash
+from tests.rfc9162 import tree_hash
 from validator.protocol.codec.outcome import (
+    body_digest,
     decode_entries,
     decode_observation,
     decode_outcome,
     encode_entries,
-    encode_entry,
     encode_observation,
     encode_outcome,
+    encode_rest,
     entries_root,
     observation_digest,
     outcome_digest,
     set_root,
 )
 from validator.protocol.errors import InvariantError, MalformedInput
-from validator.protocol.hashing import EMPTY_ROOT
+from validator.protocol.hashing import EMPTY_ROOT, hash_object
+from validator.protocol.leaves import entry_leaf, window_leaf
 from validator.protocol.model import (
     Address,
     BrokerShare,
@@ -98,6 +100,11 @@ def an_outcome(**fields: Any) -> Outcome:
     return Outcome(**{**values, **fields})
 
 
+def plain(value: Any) -> Any:
+    """As JSON shows it, bytes as hex."""
+    return json.loads(json.dumps(value, default=lambda b: "0x" + b.hex()))
+
+
 # --- published bytes ------------------------------------------------------------------------------
 
 
@@ -107,7 +114,7 @@ def test_an_observation_has_the_bytes_and_digest_of_the_vector(vector: dict[str,
     observation = decode_observation(data)
     assert encode_observation(observation) == data
     assert observation_digest(observation).hex() == vector["digest"] == hashlib.sha256(data).hexdigest()
-    assert json.loads(json.dumps(cbor2.loads(data), default=lambda b: "0x" + b.hex())) == vector["fields"]
+    assert plain(cbor2.loads(data)) == vector["fields"]
 
 
 @pytest.mark.parametrize("vector", VECTORS["outcomes"], ids=lambda v: v["name"])
@@ -115,10 +122,11 @@ def test_an_outcome_has_the_bytes_roots_and_digest_of_the_vector(vector: dict[st
     data = bytes.fromhex(vector["canonical"])
     outcome = decode_outcome(data)
     assert encode_outcome(outcome) == data
-    assert outcome_digest(outcome).hex() == vector["digest"] == hashlib.sha256(data).hexdigest()
+    assert outcome_digest(outcome).hex() == body_digest(data).hex() == vector["digest"]
     assert entries_root(outcome.entries).hex() == vector["root"]
     assert set_root(outcome.entries).hex() == vector["set_root"]
-    assert json.loads(json.dumps(cbor2.loads(data), default=lambda b: "0x" + b.hex())) == vector["fields"]
+    assert plain(cbor2.loads(data)) == vector["fields"]
+    assert plain(cbor2.loads(encode_rest(outcome))) == vector["rest"]
 
 
 # --- order ----------------------------------------------------------------------------------------
@@ -147,10 +155,24 @@ def test_the_encoder_makes_the_order() -> None:
 
 
 def test_a_root_is_over_entries_with_flags_and_a_set_root_without_flags_and_empty_entries() -> None:
-    assert entries_root(ENTRIES) == tree_hash([leaf_hash(encode_entry(e)) for e in ENTRIES])
-    plain = [replace(e, flags=Flag(0)) for e in ENTRIES if e.count]
-    assert set_root(ENTRIES) == entries_root(plain) == tree_hash([leaf_hash(encode_entry(e)) for e in plain])
+    assert entries_root(ENTRIES) == tree_hash([entry_leaf(e, e.flags) for e in ENTRIES])
+    bare = [replace(e, flags=Flag(0)) for e in ENTRIES if e.count]
+    assert set_root(ENTRIES) == entries_root(bare) == tree_hash([entry_leaf(e, Flag(0)) for e in bare])
     assert entries_root(()) == set_root(()) == set_root([an_entry("a.eth/a", count=0)]) == EMPTY_ROOT
+
+
+def test_the_digest_of_an_outcome_is_its_windows_leaf() -> None:
+    outcome = an_outcome()
+    leaf = window_leaf(INSTANCE, outcome.root, len(ENTRIES), hash_object(encode_rest(outcome)))
+    assert outcome_digest(outcome) == body_digest(encode_outcome(outcome)) == leaf
+
+
+def test_a_body_that_is_no_outcome_has_the_digest_of_its_bytes() -> None:
+    observation = encode_observation(an_observation())
+    assert body_digest(observation) == observation_digest(an_observation()) == hash_object(observation)
+    cut = encode_outcome(an_outcome())[:-1]
+    assert body_digest(cut) == hash_object(cut)
+    assert body_digest(b"") == hash_object(b"")
 
 
 def test_totals_of_an_outcome_are_those_of_its_entries() -> None:
@@ -159,6 +181,8 @@ def test_totals_of_an_outcome_are_those_of_its_entries() -> None:
 
 
 def test_an_outcome_whose_root_is_not_its_entries_is_our_own_mistake() -> None:
+    with pytest.raises(InvariantError):
+        outcome_digest(an_outcome(root=Root(bytes(32))))
     with pytest.raises(InvariantError):
         encode_outcome(an_outcome(root=Root(bytes(32))))
 
@@ -205,6 +229,17 @@ def double(*path: int) -> Change:
     return change
 
 
+def in_rest(inner: Change) -> Change:
+    """The same within the byte string that holds the rest of an outcome."""
+
+    def change(fields: Any) -> None:
+        rest = cbor2.loads(fields[4])
+        inner(rest)
+        fields[4] = cbor2.dumps(rest)
+
+    return change
+
+
 def changed(data: bytes, change: Change) -> bytes:
     fields = cbor2.loads(data)
     change(fields)
@@ -240,23 +275,27 @@ OBSERVATION_CHANGES: list[tuple[str, Change]] = [
 ]
 OUTCOME_CHANGES: list[tuple[str, Change]] = [
     ("another kind of object", put(0, "observation/1")),
+    ("an earlier version", put(0, "outcome/1")),
     ("unknown instance kind", put(1, 0)),
-    ("block hash of 33 bytes", put(4, bytes(33))),
-    ("entries no list", put(5, b"")),
-    ("entries not sorted", turn(5)),
-    ("an entry twice", double(5)),
-    ("an entry of six fields", put(5, 0, ["a.eth/a", 9, bytes(32), 1, 1, 1])),
-    ("an unknown flag", put(5, 0, 6, 16)),
-    ("an entry changed under the root", put(5, 0, 3, 3)),
-    ("another root", put(6, bytes(32))),
-    ("price not minimal", put(7, b"\x00")),
-    ("a share as number", put(8, 0, 5)),
-    ("observations not sorted", turn(9)),
-    ("an observation twice", double(9)),
-    ("evidence not sorted", turn(10)),
-    ("evidence whose leaves are swapped", put(10, 0, ["a.eth/a", 9, b"\x02" * 32, b"\x01" * 32])),
-    ("evidence of one leaf", put(10, 0, ["a.eth/a", 9, b"\x01" * 32, b"\x01" * 32])),
-    ("a negative evidence count", put(11, -1)),
+    ("entries no list", put(3, b"")),
+    ("entries not sorted", turn(3)),
+    ("an entry twice", double(3)),
+    ("an entry of six fields", put(3, 0, ["a.eth/a", 9, bytes(32), 1, 1, 1])),
+    ("an unknown flag", put(3, 0, 6, 16)),
+    ("a partition that a leaf cannot hold", put(3, 0, 1, 1 << 32)),
+    ("the rest as a list", put(4, ["rest/2", 7, bytes(32), b"", [], [], [], 0])),
+    ("another version of the rest", in_rest(put(0, "rest/1"))),
+    ("a negative block number", in_rest(put(1, -1))),
+    ("block hash of 33 bytes", in_rest(put(2, bytes(33)))),
+    ("price not minimal", in_rest(put(3, b"\x00"))),
+    ("a share as number", in_rest(put(4, 0, 5))),
+    ("observations not sorted", in_rest(turn(5))),
+    ("an observation twice", in_rest(double(5))),
+    ("evidence not sorted", in_rest(turn(6))),
+    ("evidence whose leaves are swapped", in_rest(put(6, 0, ["a.eth/a", 9, b"\x02" * 32, b"\x01" * 32]))),
+    ("evidence of one leaf", in_rest(put(6, 0, ["a.eth/a", 9, b"\x01" * 32, b"\x01" * 32]))),
+    ("a negative evidence count", in_rest(put(7, -1))),
+    ("a rest of one field less", in_rest(lambda fields: fields.pop())),
     ("one field less", lambda fields: fields.pop()),
 ]
 
