@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from validator.devnet.gateway.faults import AbortableProtocol
 from validator.devnet.gateway.routes import Gateway
@@ -62,35 +63,46 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str]) -> int:
-    """Serve until SIGTERM or SIGINT. Exit status 2 where a folder or the port can not be had."""
-    options = parse_arguments(arguments)
+def listen(port: int) -> socket.socket:
+    """A socket that listens on loopback; 0: any free port. Raises OSError."""
     # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer takes 40 ms
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(128)
+    return listener
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """The server of a gateway's routes; its connections can be cut by faults."""
+    config = uvicorn.Config(
+        app,
+        http=AbortableProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until SIGTERM or SIGINT. Exit status 2 where a folder or the port can not be had."""
+    options = parse_arguments(arguments)
     try:
         options.data.mkdir(parents=True, exist_ok=True)
         log = open_log(options.log)
-        listener.bind(("127.0.0.1", options.port))
-        listener.listen(128)
+        listener = listen(options.port)
         logging.getLogger("uvicorn").addHandler(LogHandler(log))
         gateway = Gateway(Weave(options.data), log, options.mine_ms)
-        config = uvicorn.Config(
-            gateway.build_app(),
-            http=AbortableProtocol,
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=60,
-            timeout_graceful_shutdown=1,
-        )
+        server = make_server(gateway.build_app())
         write_port(options.port_file, listener.getsockname()[1])
     except OSError as error:
         sys.stderr.write(f"gateway: {error}\n")
         return 2
-    server = uvicorn.Server(config)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     return 0

@@ -16,7 +16,8 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > max_bytes:
-            raise HTTPException(413, "Request body is too large.")
+            # the rest is not read: without the end of the connection it would be, and thrown away, however long
+            raise HTTPException(413, "Request body is too large.", {"connection": "close"})
         parts.append(part)
     return b"".join(parts)
 
