@@ -18,7 +18,8 @@ import pytest
 
 from tests.devnet_gateway import PRICE, VECTORS, b64, data_of, id_of, post, post_chunk, sign, tree_of
 from validator.devnet.gateway.__main__ import main
-from validator.devnet.gateway.weave import StoredData, Weave
+from validator.devnet.gateway.chunks import StoredData
+from validator.devnet.gateway.weave import Weave
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave import CHUNK_BYTES, encode_base64url
@@ -130,7 +131,7 @@ async def test_each_chunk_is_judged_like_a_node(
     body["chunk"] = encode_base64url(data_of(case["data"])[slice(*case["chunk_range"])])
     unknown = await node.post("/chunk", json=body)
     assert unknown.status_code == 400
-    weave.data[(root, size)] = StoredData(tmp_path / "data", size)
+    weave.data[(root, size)] = StoredData(tmp_path / "data", size, weave.clock())
     answer = await node.post("/chunk", json=body)
     if case["error"] is None:
         assert answer.status_code == 200

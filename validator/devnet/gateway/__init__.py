@@ -2,7 +2,7 @@
 
     python -m validator.devnet.gateway --port-file FILE --data DIR [--mine-ms 500] [--log FILE] [--port 0]
 
-    weave     the state: mempool, blocks, wallets, chunks, with a node's rules and texts
+    weave     the state: mempool, blocks, wallets, with a node's rules and texts; chunks is the data on disk
     routes    what nodes and gateways answer
     index     GraphQL over the weave; graphql is as much of the language as look-ups use
     faults    rules by which requests go wrong

@@ -2,6 +2,10 @@
 
 POST   /devnet/mint/{address}/{winston}   fund a wallet; answers the new balance
 POST   /devnet/mine/{blocks}              mine now
+POST   /devnet/fork/{blocks}              replace so many of the newest blocks; transactions go back to the mempool
+POST   /devnet/fork/{blocks}/drop         the same, and their transactions are lost
+POST   /devnet/price/{permille}           the price from the next block on, in thousandths of the usual one
+POST   /devnet/keep/{yes|no}              whether chunks are kept: where not they are answered with 303
 POST   /devnet/drop/{id}                  forget a pending transaction
 POST   /devnet/forget/{id}/{offset}       lose the chunk with that byte
 GET    /devnet/stats                      headers paid per Bundle-Root and owner, balances, transactions
@@ -10,6 +14,7 @@ POST   /devnet/faults                     add a rule (``faults.Fault``); DELETE 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -45,6 +50,10 @@ class Controls:
         return [
             Route("/devnet/mint/{address}/{winston}", self.mint, methods=["POST"]),
             Route("/devnet/mine/{blocks}", self.mine, methods=["POST"]),
+            Route("/devnet/fork/{blocks}", self.fork, methods=["POST"]),
+            Route("/devnet/fork/{blocks}/{drop}", self.fork, methods=["POST"]),
+            Route("/devnet/price/{permille}", self.set_price, methods=["POST"]),
+            Route("/devnet/keep/{answer}", self.set_keeping, methods=["POST"]),
             Route("/devnet/drop/{id}", self.drop, methods=["POST"]),
             Route("/devnet/forget/{id}/{offset}", self.forget, methods=["POST"]),
             Route("/devnet/stats", self.get_stats),
@@ -66,11 +75,31 @@ class Controls:
             self.mine_block()
         return PlainTextResponse(str(self.weave.tip.height))
 
+    async def fork(self, request: Request) -> Response:
+        drops = request.path_params.get("drop", "")
+        if drops not in ("", "drop"):
+            raise HTTPException(404)
+        undone = self.weave.fork(parse_integer(request, "blocks"), int(time.time()), drops=bool(drops))
+        ids = [encode_base64url(entry.tx.id) for entry in undone]
+        self.log("fork", height=self.weave.tip.height, ids=ids, dropped=bool(drops))
+        return JSONResponse(ids)
+
+    async def set_price(self, request: Request) -> Response:
+        self.weave.next_price_permille = parse_integer(request, "permille")
+        return PlainTextResponse("OK")
+
+    async def set_keeping(self, request: Request) -> Response:
+        answer = request.path_params["answer"]
+        if answer not in ("yes", "no"):
+            raise HTTPException(404)
+        self.weave.keeps_chunks = answer == "yes"
+        return PlainTextResponse("OK")
+
     async def drop(self, request: Request) -> Response:
         entry = self.weave.entries.get(parse_id(request))
         if entry is None or entry.height is not None:
             return PlainTextResponse("Not pending.", 404)
-        self.weave.drop(entry.tx.id, "dropped")
+        self.weave.forget(entry.tx.id)
         return PlainTextResponse("OK")
 
     async def forget(self, request: Request) -> Response:

@@ -75,7 +75,7 @@ class Index:
     def _describe(self, entry: Entry) -> dict[str, Any]:
         tx = entry.tx
         types = [value for name, value in text_tags(tx) if name == "Content-Type"]
-        block = self.weave.block_times[entry.height] if entry.height is not None else None
+        block = self.weave.blocks[entry.height] if entry.height is not None else None
         return {
             "id": encode_base64url(tx.id),
             "anchor": encode_base64url(tx.last_tx),

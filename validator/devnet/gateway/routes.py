@@ -129,8 +129,8 @@ class Gateway:
         except MalformedInput as error:
             self.log("refused", reason=str(error))
             return PlainTextResponse("Invalid JSON.", 400)
-        answer = self.weave.submit(tx, time.monotonic())
-        codes = self.weave.failed.get(tx.id, ()) if answer.status == 400 else ()
+        answer = self.weave.submit(tx)
+        codes = self.weave.find_failure(tx.id) if answer.status == 400 else ()
         self.log("header", id=encode_base64url(tx.id), status=answer.status, text=answer.text, codes=codes)
         return PlainTextResponse(answer.text, answer.status)
 
@@ -139,7 +139,7 @@ class Gateway:
         entry = self.weave.entries.get(transaction_id)
         if entry is not None:
             return entry
-        codes = self.weave.failed.get(transaction_id)
+        codes = self.weave.find_failure(transaction_id)
         return PlainTextResponse(" ".join(codes), 410) if codes else PlainTextResponse("Not Found.", 404)
 
     async def get_transaction(self, request: Request) -> Response:
@@ -163,7 +163,7 @@ class Gateway:
             return PlainTextResponse("Not Found.", 404)
         if entry.height is None:
             return PlainTextResponse("Pending", 202)
-        block = self.weave.block_times[entry.height]
+        block = self.weave.blocks[entry.height]
         return JSONResponse(
             {
                 "block_height": entry.height,
@@ -200,7 +200,7 @@ class Gateway:
         if error_code is not None:
             self.log("chunk refused", error=error_code, offset=upload.offset)
             return JSONResponse({"error": error_code}, 400)
-        return PlainTextResponse("OK")
+        return PlainTextResponse("OK", 200 if self.weave.keeps_chunks else 303)
 
     async def get_chunk(self, request: Request) -> Response:
         found = self.weave.find_at(parse_integer(request, "position"))

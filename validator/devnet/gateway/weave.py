@@ -1,20 +1,23 @@
 """A small Arweave: mempool, blocks, wallets and chunk data, with a node's rules and a node's texts.
 
 What protects correctness is real: ids and signatures, anchors of the last 50 blocks, balances, prices by whole
-chunks, every chunk's proof, data that is only readable when it is complete. There is one chain and no fork; blocks
-come when ``mine`` is called. Headers live in memory, chunk bytes in files below the data folder.
+chunks, every chunk's proof, data that is only readable when it is complete. Blocks come when ``mine`` is called;
+``fork`` replaces the newest by others. Headers live in memory, chunk bytes in files below the data folder.
 
-Codes and texts are those of the reference node (ar_tx_validator, ar_disk_pool, ar_http_iface_middleware).
+Codes and texts are those of the reference node (ar_tx_validator, ar_tx_replay_pool, ar_disk_pool,
+ar_http_iface_middleware). Left out: owners with secp256k1 keys, denominations, transactions of format 1.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from validator.devnet.gateway.chunks import StoredChunk, StoredData
 from validator.protocol.codec.arweave import (
     CHUNK_BYTES,
     ChunkUpload,
@@ -23,6 +26,7 @@ from validator.protocol.codec.arweave import (
     compute_fault,
     compute_paid_size,
     encode_base64url,
+    encode_transaction_json,
     judge_chunk,
 )
 
@@ -31,6 +35,14 @@ ANCHOR_BLOCKS = 50
 ANCHOR_DEPTH = 6
 """GET /tx_anchor answers the block this far below the tip."""
 BLOCK_TRANSACTIONS = 1000
+MEMPOOL_BYTES = 250 * 1024 * 1024
+"""Headers that wait to be mined; beyond it those that pay least are pushed out."""
+MAX_FORK_BLOCKS = 18
+"""How deep the network reorganises at most."""
+PENDING_ROOT_S = 1800.0
+"""For so long after a header was seen its chunks are taken although it is not mined."""
+FAILURE_S = 1800.0
+"""For so long the codes of a refused header are answered."""
 BASE_FEE_WINSTON = 1_000_000
 CHUNK_FEE_WINSTON = 500_000_000
 NEW_ACCOUNT_FEE_WINSTON = 10_000_000_000
@@ -45,65 +57,43 @@ NOT_VERIFIED = "Transaction verification failed."
 
 
 @dataclass(slots=True)
-class StoredChunk:
-    """One chunk on disk: half-open range in its data, its proof, and whether the current rules keep it."""
-
-    start: int
-    end: int
-    data_path: bytes
-    is_kept: bool
-
-
-@dataclass(slots=True)
-class StoredData:
-    """The chunks of one (data root, data size), whatever transactions name it; bytes lie in one sparse file."""
-
-    path: Path
-    size: int
-    chunks: dict[int, StoredChunk] = field(default_factory=dict)
-
-    @property
-    def is_complete(self) -> bool:
-        end = 0
-        for chunk in sorted(self.chunks.values(), key=lambda c: c.start):
-            if chunk.start != end:
-                return False
-            end = chunk.end
-        return end == self.size
-
-    def find_chunk(self, offset: int) -> StoredChunk | None:
-        """The chunk that holds byte ``offset`` of the data."""
-        return next((c for c in self.chunks.values() if c.start <= offset < c.end), None)
-
-    def write(self, start: int, data: bytes) -> None:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            os.pwrite(descriptor, data, start)
-        finally:
-            os.close(descriptor)
-
-    def read(self, start: int, end: int) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(start)
-            return file.read(end - start)
-
-
-@dataclass(slots=True)
 class Entry:
     """A transaction that was accepted. ``height`` is None while pending; ``weave_start`` is set when mined."""
 
     tx: Transaction
     sequence: int
     accepted_s: float
+    header_bytes: int
     height: int | None = None
     weave_start: int = 0
+    last_confirmed: bytes = b""
+    """The wallet's last confirmed transaction before this one; what a fork goes back to."""
+    is_first_of_target: bool = False
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """What its chunks are stored under."""
+        return (self.tx.data_root, self.tx.data_size)
+
+
+@dataclass(slots=True)
+class BlockInfo:
+    """A block. ``weave_size`` is where its data ends in the one weave of all blocks' data."""
+
+    height: int
+    hash: bytes
+    previous: bytes
+    timestamp_s: int
+    weave_size: int
+    transactions: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class BlockInfo:
-    height: int
-    hash: bytes
-    timestamp_s: int
+class Failure:
+    """Why a header was refused, by the node's codes, and when."""
+
+    codes: tuple[str, ...]
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +107,27 @@ class Answer:
 class Weave:
     """State of the development network. Not thread-safe: one event loop owns it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, mempool_bytes: int = MEMPOOL_BYTES) -> None:
         self.folder = folder
+        self.mempool_bytes = mempool_bytes
+        self.clock: Callable[[], float] = time.monotonic
         self.entries: dict[bytes, Entry] = {}
-        self.failed: dict[bytes, tuple[str, ...]] = {}
+        self.failed: dict[bytes, Failure] = {}
         self.data: dict[tuple[bytes, int], StoredData] = {}
         self.balances: dict[bytes, int] = {}
         self.last_confirmed: dict[bytes, bytes] = {}
-        self.block_times: dict[int, BlockInfo] = {}
-        self.weave_size = 0
+        self.blocks: list[BlockInfo] = []
+        self.price_permille = self.next_price_permille = 1000
+        self.keeps_chunks = True
+        """False: sound chunks are answered as by a node that does not expect to keep them, and are not stored."""
         self.spent = 0
         self.minted = 0
         self.chunks_accepted = 0
         self.chunks_refused = 0
         self._pending: set[bytes] = set()
         self._sequence = 0
-        self._recent: deque[BlockInfo] = deque(maxlen=ANCHOR_BLOCKS)
         self._seed = os.urandom(16)
+        self._made_blocks = 0
         for _ in range(ANCHOR_DEPTH + 1):
             self._add_block(0)
 
@@ -141,71 +135,123 @@ class Weave:
 
     @property
     def tip(self) -> BlockInfo:
-        return self._recent[-1]
+        return self.blocks[-1]
 
     @property
     def anchor(self) -> bytes:
-        return self._recent[-1 - ANCHOR_DEPTH].hash
+        return self.blocks[-1 - ANCHOR_DEPTH].hash
 
     @property
     def pending(self) -> list[Entry]:
         return sorted((self.entries[i] for i in self._pending), key=lambda e: e.sequence)
 
     def _add_block(self, timestamp_s: int) -> BlockInfo:
-        height = self._recent[-1].height + 1 if self._recent else 0
-        block = BlockInfo(height, hashlib.sha384(self._seed + height.to_bytes(8, "big")).digest(), timestamp_s)
-        self._recent.append(block)
+        previous = self.blocks[-1] if self.blocks else None
+        self._made_blocks += 1  # blocks of one height differ from fork to fork
+        digest = hashlib.sha384(self._seed + self._made_blocks.to_bytes(8, "big")).digest()
+        if previous is None:
+            block = BlockInfo(0, digest, b"", timestamp_s, 0)
+        else:
+            block = BlockInfo(previous.height + 1, digest, previous.hash, timestamp_s, previous.weave_size)
+        self.blocks.append(block)
         return block
 
     def mine(self, timestamp_s: int) -> list[Entry]:
-        """Add one block with the best paying transactions that are still sound; what can never be mined is dropped."""
-        self._add_block(timestamp_s)
+        """Add one block with the best paying transactions that are still sound; what can never be mined is dropped.
+
+        A header that pays too little for today's price stays: the price may fall while its anchor is still good.
+        """
+        self.price_permille = self.next_price_permille
+        block = self._add_block(timestamp_s)
         mined: list[Entry] = []
         for entry in sorted(self.pending, key=lambda e: (-e.tx.reward, e.sequence)):
             fault = self._find_mining_fault(entry.tx)
             if fault is not None:
                 self.drop(entry.tx.id, fault)
-            elif len(mined) < BLOCK_TRANSACTIONS:
-                self._include(entry)
+            elif len(mined) < BLOCK_TRANSACTIONS and entry.tx.reward >= self._price_now(entry.tx):
+                self._include(entry, block)
                 mined.append(entry)
-        if mined:
-            self.block_times[self.tip.height] = self.tip
         return mined
 
     def _find_mining_fault(self, tx: Transaction) -> str | None:
         if not self._is_anchor_valid(tx):
             return "invalid_last_tx"
-        if tx.reward < self.compute_price(tx.data_size, tx.target):
-            return "tx_too_cheap"
         if self.balances.get(tx.address, 0) < tx.reward + tx.quantity:
             return "overspend"
         return None
 
-    def _include(self, entry: Entry) -> None:
+    def _include(self, entry: Entry, block: BlockInfo) -> None:
         tx = entry.tx
+        stored = self.find_data(tx)
+        if stored is not None:
+            for chunk in [c for c in stored.chunks.values() if not c.is_kept or self._is_expired(stored)]:
+                del stored.chunks[chunk.start]
         self._pending.discard(tx.id)
-        entry.height = self.tip.height
+        entry.height = block.height
         self.balances[tx.address] -= tx.reward + tx.quantity
         self.spent += tx.reward
         if tx.quantity:
+            entry.is_first_of_target = tx.target not in self.balances
             self.balances[tx.target] = self.balances.get(tx.target, 0) + tx.quantity
+        entry.last_confirmed = self.last_confirmed.get(tx.address, b"")
         self.last_confirmed[tx.address] = tx.id
-        entry.weave_start = self.weave_size
-        self.weave_size += compute_paid_size(tx.data_size)
+        entry.weave_start = block.weave_size
+        block.weave_size += compute_paid_size(tx.data_size)
+        block.transactions.append(tx.id)
+
+    def fork(self, depth: int, timestamp_s: int, *, drops: bool) -> list[Entry]:
+        """Replace the newest blocks by one more empty one than they were; the transactions that were in them.
+
+        They go back to the mempool, or are lost where ``drops``: the nodes of the other branch never had them.
+        """
+        depth = max(0, min(depth, MAX_FORK_BLOCKS, len(self.blocks) - ANCHOR_DEPTH - 1))
+        replaced = self.blocks[len(self.blocks) - depth :]
+        del self.blocks[len(self.blocks) - depth :]
+        undone = [self.entries[i] for block in reversed(replaced) for i in reversed(block.transactions)]
+        for entry in undone:
+            self._undo(entry)
+        for _ in range(depth + 1 if depth else 0):
+            self._add_block(timestamp_s)
+        for entry in undone if drops else ():
+            self.forget(entry.tx.id)
+        return undone[::-1]
+
+    def _undo(self, entry: Entry) -> None:
+        tx = entry.tx
+        entry.height, entry.weave_start = None, 0
         stored = self.find_data(tx)
         if stored is not None:
-            for chunk in [c for c in stored.chunks.values() if not c.is_kept]:
-                del stored.chunks[chunk.start]
+            stored.seen_s = self.clock()
+        self._pending.add(tx.id)
+        self.balances[tx.address] += tx.reward + tx.quantity
+        self.spent -= tx.reward
+        if tx.quantity:
+            self.balances[tx.target] -= tx.quantity
+            if entry.is_first_of_target:
+                del self.balances[tx.target]
+        if entry.last_confirmed:
+            self.last_confirmed[tx.address] = entry.last_confirmed
+        else:
+            del self.last_confirmed[tx.address]
 
-    def drop(self, transaction_id: bytes, code: str) -> None:
-        """Forget a pending transaction for good."""
+    def forget(self, transaction_id: bytes) -> None:
+        """Lose a pending transaction as if it had never come, with its chunks where no other names them."""
         self._pending.discard(transaction_id)
         entry = self.entries.pop(transaction_id)
-        self.failed[transaction_id] = (code,)
-        if not any(e.tx.data_root == entry.tx.data_root for e in self.entries.values()):
-            stored = self.data.pop((entry.tx.data_root, entry.tx.data_size), None)
+        if not any(e.key == entry.key for e in self.entries.values()):
+            stored = self.data.pop(entry.key, None)
             if stored is not None:
                 stored.path.unlink(missing_ok=True)
+
+    def drop(self, transaction_id: bytes, code: str) -> None:
+        """Forget a pending transaction for good, and say why for a while."""
+        self.forget(transaction_id)
+        self.failed[transaction_id] = Failure((code,), self.clock())
+
+    def find_failure(self, transaction_id: bytes) -> tuple[str, ...]:
+        """Codes for which a header was refused or dropped, while they are remembered."""
+        failure = self.failed.get(transaction_id)
+        return failure.codes if failure is not None and self.clock() - failure.at_s <= FAILURE_S else ()
 
     # --- wallets and prices ---
 
@@ -215,17 +261,24 @@ class Weave:
         return self.balances[address]
 
     def compute_price(self, size: int, target: bytes = b"") -> int:
-        """Fee for ``size`` bytes: a base and a step per chunk begun; a target nobody knows costs more."""
+        """What is answered to who asks for a price: the higher of this block's and the next one's."""
+        return self._compute_fee(size, target, max(self.price_permille, self.next_price_permille))
+
+    def _price_now(self, tx: Transaction) -> int:
+        return self._compute_fee(tx.data_size, tx.target, self.price_permille)
+
+    def _compute_fee(self, size: int, target: bytes, permille: int) -> int:
+        """A base and a step per chunk begun; a target nobody knows costs more."""
         fee = BASE_FEE_WINSTON + compute_paid_size(size) // CHUNK_BYTES * CHUNK_FEE_WINSTON
-        return fee + (NEW_ACCOUNT_FEE_WINSTON if target and target not in self.balances else 0)
+        return fee * permille // 1000 + (NEW_ACCOUNT_FEE_WINSTON if target and target not in self.balances else 0)
 
     # --- headers ---
 
-    def submit(self, tx: Transaction, now_s: float) -> Answer:
+    def submit(self, tx: Transaction) -> Answer:
         """Judge a header as POST /tx does."""
         known = self.entries.get(tx.id)
         if known is not None:
-            is_old = known.height is not None and now_s - known.accepted_s > RECENT_S
+            is_old = known.height is not None and self.clock() - known.accepted_s > RECENT_S
             return Answer(400, ON_WEAVE) if is_old else Answer(208, KNOWN)
         fault = compute_fault(tx)
         if fault == "tx_id_not_valid":
@@ -238,36 +291,53 @@ class Weave:
             return Answer(400, INVALID_MEMPOOL_ANCHOR)
         if not self._is_anchor_valid(tx):
             return Answer(400, INVALID_ANCHOR)
-        if tx.reward < self.compute_price(tx.data_size, tx.target):
+        if tx.reward < self._price_now(tx):
             return self._refuse(tx, "tx_too_cheap")
         owed = sum(e.tx.reward + e.tx.quantity for e in self.pending if e.tx.owner == tx.owner)
         if self.balances.get(tx.address, 0) < owed + tx.reward + tx.quantity:
             return self._refuse(tx, "overspend")
-        self._accept(tx, now_s)
+        self._accept(tx)
         return Answer(200, "OK")
 
     def _refuse(self, tx: Transaction, code: str) -> Answer:
-        self.failed[tx.id] = (code,)
+        self.failed[tx.id] = Failure((code,), self.clock())
         return Answer(400, NOT_VERIFIED)
 
-    def _accept(self, tx: Transaction, now_s: float) -> None:
+    def _accept(self, tx: Transaction) -> None:
         self._sequence += 1
         self.failed.pop(tx.id, None)
-        self.entries[tx.id] = Entry(tx, self._sequence, now_s)
+        entry = Entry(tx, self._sequence, self.clock(), len(encode_transaction_json(tx)))
+        self.entries[tx.id] = entry
         self._pending.add(tx.id)
-        if not tx.data_size:
-            return
-        key = (tx.data_root, tx.data_size)
-        if key not in self.data:
-            self.data[key] = StoredData(self.folder / f"{tx.data_root.hex()}-{tx.data_size}", tx.data_size)
+        if tx.data_size:
+            self._expect_data(entry)
+        self._push_out()
+
+    def _expect_data(self, entry: Entry) -> None:
+        tx = entry.tx
+        stored = self.data.get(entry.key)
+        if stored is None:
+            path = self.folder / f"{tx.data_root.hex()}-{tx.data_size}"
+            stored = self.data[entry.key] = StoredData(path, tx.data_size, self.clock())
+        stored.seen_s = self.clock()
         if tx.data:
-            self.data[key].write(0, tx.data)
-            self.data[key].chunks = {0: StoredChunk(0, len(tx.data), b"", True)}
+            stored.write(0, tx.data)
+            stored.chunks = {0: StoredChunk(0, len(tx.data), b"", True)}
+
+    def _push_out(self) -> None:
+        """Bound the mempool: whoever pays least leaves, the newest first."""
+        waiting = sorted(self.pending, key=lambda e: (e.tx.reward, -e.sequence))
+        excess = sum(entry.header_bytes for entry in waiting) - self.mempool_bytes
+        for entry in waiting:
+            if excess <= 0:
+                return
+            excess -= entry.header_bytes
+            self.forget(entry.tx.id)
 
     def _is_anchor_valid(self, tx: Transaction) -> bool:
         if tx.last_tx == self.last_confirmed.get(tx.address, b""):
             return True
-        return any(block.hash == tx.last_tx for block in self._recent)
+        return any(block.hash == tx.last_tx for block in self.blocks[-ANCHOR_BLOCKS:])
 
     # --- chunks ---
 
@@ -275,22 +345,27 @@ class Weave:
         """Judge and store a chunk as POST /chunk does; the error code, or None."""
         verdict = judge_chunk(upload.data_root, upload.data_size, upload.offset, upload.data_path, upload.chunk)
         stored = self.data.get((upload.data_root, upload.data_size))
-        if stored is None and verdict.error in (None, "invalid_proof"):
+        is_known = stored is not None and not self._is_expired(stored)
+        if not is_known and verdict.error in (None, "invalid_proof"):
             self.chunks_refused += 1
             return "data_root_not_found"
         if verdict.error is not None or stored is None or verdict.proven is None:
             self.chunks_refused += 1
             return verdict.error
         start, end = verdict.proven.start, verdict.proven.end
-        is_mined = any(
-            e.height is not None and (e.tx.data_root, e.tx.data_size) == (upload.data_root, upload.data_size)
-            for e in self.entries.values()
-        )
-        if start not in stored.chunks and (verdict.is_kept or not is_mined):
+        is_wanted = self.keeps_chunks and (verdict.is_kept or not self._is_mined(stored))
+        if start not in stored.chunks and is_wanted:
             stored.write(start, upload.chunk)
             stored.chunks[start] = StoredChunk(start, end, upload.data_path, verdict.is_kept)
         self.chunks_accepted += 1
         return None
+
+    def _is_mined(self, stored: StoredData) -> bool:
+        return any(e.height is not None and self.data.get(e.key) is stored for e in self.entries.values())
+
+    def _is_expired(self, stored: StoredData) -> bool:
+        """Whether a header's data has been waited for too long while nobody mined it."""
+        return self.clock() - stored.seen_s > PENDING_ROOT_S and not self._is_mined(stored)
 
     def forget_chunk(self, entry: Entry, offset: int) -> bool:
         """Lose the chunk that holds byte ``offset`` of the transaction's data."""
