@@ -24,6 +24,7 @@ from validator.net.chain.reader import ChainReader, StoreList
 from validator.net.http.client import BoundedClient, ParsedUrl, check_url, trust
 from validator.net.peers.client import HttpPeers
 from validator.net.peers.signing import network_digest
+from validator.net.sandbox import Sandbox
 from validator.ports.chain import PreparedTransaction, ReportSender, TransactionFate, TransactionStatus
 from validator.ports.queue import Tasks
 from validator.ports.sources import Broker, Pull, TakeRecords
@@ -169,6 +170,7 @@ class Node:
             source=_LateSource(self),
             peers=self.peers,
             storage=self._storage(),
+            reader=Sandbox(),
             sender=_LateSender(self),
             data_dir=settings.data_dir,
             askers=ThreadPoolExecutor(ASKERS, thread_name_prefix="ask"),

@@ -32,8 +32,10 @@ from tests.fakes.world import (
     WorldStorage,
     some_parameters,
 )
+from validator.net.sandbox import Sandbox
 from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.ports.queue import StepResult
+from validator.protocol.codec.bundle_file import VerifiedBundle
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
@@ -51,6 +53,7 @@ from validator.protocol.model import (
     Digest,
     InstanceId,
     InstanceKind,
+    Manifest,
     Outcome,
     PartitionEntry,
     Record,
@@ -236,6 +239,17 @@ class Ran:
 
 
 @dataclass
+class Reader:
+    """The port ``BundleReader``: the sandbox, unless ``before`` raises."""
+
+    before: Callable[[], None] = lambda: None
+
+    def verify(self, path: Path, expected: Manifest) -> VerifiedBundle:
+        self.before()
+        return Sandbox().verify(path, expected)
+
+
+@dataclass
 class Member:
     """One validator: what outlives its process, and the context of the process that runs now."""
 
@@ -249,6 +263,7 @@ class Member:
     source: WorldSource
     storage: WorldStorage
     sender: WorldSender
+    reader: Reader = field(default_factory=Reader)
     fuse: Fuse = field(default_factory=Fuse)
     away: bool = False
     idle: bool = False
@@ -297,6 +312,7 @@ class Member:
             source=mortal(self.source),
             peers=mortal(DirectPeers(self.address, self.network)),
             storage=mortal(self.storage),
+            reader=self.reader,
             sender=mortal(self.sender),
             data_dir=self.folder,
             workers=Inline(1),

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from validator.protocol.model import Digest, StorageId
+from validator.protocol.errors import TransientError
+from validator.protocol.model import Digest, Manifest, StorageId
+
+if TYPE_CHECKING:
+    from validator.protocol.codec.bundle_file import VerifiedBundle  # brings pyarrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +80,14 @@ class BundleStorage(Protocol):
         """Download whole to ``destination``; returns the size. Bounded in bytes and time."""
 
     def fetch_balance(self) -> int: ...
+
+
+class ReaderFailed(TransientError):
+    """The reader came to no verdict: neither good nor bad. The same bytes may be read another time."""
+
+
+class BundleReader(Protocol):
+    """Reads files that anybody may have written, whatever happens to who reads them."""
+
+    def verify(self, path: Path, expected: Manifest) -> VerifiedBundle:
+        """Read a file whole. MalformedInput: what differs; ReaderFailed: it was not read to the end."""

@@ -11,7 +11,7 @@ from validator.ports.clock import Clock
 from validator.ports.peers import Peers
 from validator.ports.queue import Tasks
 from validator.ports.sources import MessageSource
-from validator.ports.storage import BundleStorage
+from validator.ports.storage import BundleReader, BundleStorage
 from validator.ports.store import Store
 from validator.protocol.model import Digest, InstanceId, Record, Root
 from validator.protocol.parameters import Network
@@ -41,6 +41,7 @@ class Context:
     source: MessageSource
     peers: Peers
     storage: BundleStorage
+    reader: BundleReader
     sender: ReportSender
 
     cut_points: CutPoints
@@ -66,6 +67,7 @@ def make_context(
     source: MessageSource,
     peers: Peers,
     storage: BundleStorage,
+    reader: BundleReader,
     sender: ReportSender,
     workers: ThreadPoolExecutor | None = None,
     askers: ThreadPoolExecutor | None = None,
@@ -82,6 +84,7 @@ def make_context(
         source=source,
         peers=peers,
         storage=storage,
+        reader=reader,
         sender=sender,
         cut_points=CutPoints(network, clock, store, chain),
         asking=Asking(clock, tasks, workers, askers),

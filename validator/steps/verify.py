@@ -20,14 +20,13 @@ from pathlib import Path
 
 from validator.log import get_logger
 from validator.ports.queue import StepResult
-from validator.ports.storage import StorageStatus
+from validator.ports.storage import ReaderFailed, StorageStatus
 from validator.ports.store import HeardUpload, StoredBundle
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
-from validator.steps.sandbox import ReaderFailed, verify_in_sandbox
 from validator.steps.uploads import announce, check_announcement, file_for, heard_uploads
 
 log = get_logger(__name__)
@@ -116,7 +115,7 @@ def _compare(context: Context, bundle: StoredBundle, heard: HeardUpload) -> str:
 
     Raises:
         TransientError, RemoteFault: they could not be read, from any gateway.
-        ReaderFailed: they are here, and the child that was to read them did not come to an end.
+        ReaderFailed: they are here, and who was to read them did not come to an end.
     """
     announcement = heard.announcement
     transaction = check_announcement(context, bundle, announcement)
@@ -128,7 +127,7 @@ def _compare(context: Context, bundle: StoredBundle, heard: HeardUpload) -> str:
             path = Path(folder) / "bundle.parquet"
             context.storage.fetch_data(announcement.storage_id, path, transaction.data_size)
             try:
-                verified = verify_in_sandbox(path, expected=manifest)
+                verified = context.reader.verify(path, manifest)
             except MalformedInput as error:
                 return str(error)
     except OSError as error:

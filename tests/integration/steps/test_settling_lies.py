@@ -15,21 +15,19 @@ from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import a_header, some_parameters
 from validator.ports.peers import Attestation, Gossip
 from validator.ports.queue import StepResult
-from validator.ports.storage import StorageStatus
+from validator.ports.storage import ReaderFailed, StorageStatus
 from validator.ports.store import StoredBundle
-from validator.protocol.codec.bundle_file import VerifiedBundle, bundle_tags, write_bundle
+from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.codec.report import decode_report, encode_report
 from validator.protocol.codec.statement import sign_statement, sign_upload
 from validator.protocol.hashing import hash_body, order_committee
-from validator.protocol.model import Address, Certified, Manifest, Node, Root, Statement, StorageId, UploadAnnouncement
-from validator.steps import verify
+from validator.protocol.model import Address, Certified, Node, Root, Statement, StorageId, UploadAnnouncement
 from validator.steps.attestations import packed_signatures, valid_signatures
 from validator.steps.bundle_files import bundle_records
 from validator.steps.context import Context
 from validator.steps.cut_points import bind_wallets
 from validator.steps.peer_service import LocalPeerService
-from validator.steps.sandbox import ReaderFailed, verify_in_sandbox
 from validator.steps.seal import upload_subject
 from validator.steps.uploads import heard_uploads, tags_of
 
@@ -388,20 +386,17 @@ def test_a_header_that_is_confirmed_without_its_data_is_seeded_again(a_network: 
 
 
 @pytest.mark.parametrize("failures", [1, 4])
-def test_a_reader_that_was_killed_refuses_nothing(
-    a_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch, failures: int
-) -> None:
+def test_a_reader_that_was_killed_refuses_nothing(a_network: MakeNetwork, failures: int) -> None:
     network = a_network(4)
     network.world.publish(100, b'{"i":1}')
-    killed: list[Path] = []
+    left = iter(range(failures))
 
-    def read(path: Path, *, expected: Manifest) -> VerifiedBundle:
-        if len(killed) < failures:
-            killed.append(path)
+    def kill() -> None:
+        if next(left, None) is not None:
             raise ReaderFailed("bundle: its reader ended by signal 9")
-        return verify_in_sandbox(path, expected=expected)
 
-    monkeypatch.setattr(verify, "verify_in_sandbox", read)
+    for member in network.members:
+        member.reader.before = kill
     network.run_to_final(limit_s=60)
     assert len(network.world.paid()) == 1
     assert {state for m in network.members for (state,) in m.rows("SELECT state FROM announcements")} == {"verified"}
@@ -415,12 +410,10 @@ def test_one_validator_whose_reader_always_fails_neither_pays_anew_nor_stops_the
     network.run_until(100)
     broken = turns(network)[1]
 
-    def read(path: Path, *, expected: Manifest) -> VerifiedBundle:
-        if broken.folder in path.parents:
-            raise ReaderFailed("bundle: needs more memory than is allowed")
-        return verify_in_sandbox(path, expected=expected)
+    def fail() -> None:
+        raise ReaderFailed("bundle: needs more memory than is allowed")
 
-    monkeypatch.setattr(verify, "verify_in_sandbox", read)
+    broken.reader.before = fail
     never_run(monkeypatch, turns(network)[0], "report.submit")
     network.run_to_final(limit_s=60)
     assert len(network.world.paid()) == 1
@@ -429,20 +422,18 @@ def test_one_validator_whose_reader_always_fails_neither_pays_anew_nor_stops_the
     assert tries < 10, "ever more rarely"
 
 
-def test_what_nobody_can_read_is_called_so_and_the_next_pays_anew(
-    a_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_nobody_can_read_is_called_so_and_the_next_pays_anew(a_network: MakeNetwork) -> None:
     network = a_network(4)
     network.world.publish(100, b'{"i":1}')
     network.run_until(100)
     first = turns(network)[0]
 
-    def read(path: Path, *, expected: Manifest) -> VerifiedBundle:
+    def crash() -> None:
         if len(network.world.paid()) == 1:
             raise ReaderFailed("bundle: its reader ended by signal 11")
-        return verify_in_sandbox(path, expected=expected)
 
-    monkeypatch.setattr(verify, "verify_in_sandbox", read)
+    for member in network.members:
+        member.reader.before = crash
     states: set[str] = set()
 
     def is_paid_anew() -> bool:

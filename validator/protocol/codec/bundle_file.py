@@ -4,8 +4,6 @@ The only key-value metadatum is ``logstore.manifest``: base64 (Parquet wants tex
 canonical bytes. Roots and votes cover canonical messages, never this file: another library version may write other
 bytes. Reading a file is reading hostile input, in this order: size, footer (bounded, thrift limits), schema and
 layout, manifest, certificates, then rows in batches, each entry recounted against its certified outcome.
-
-``python -m validator.protocol.codec.bundle_file PATH`` verifies a file under a memory limit, in one line of JSON.
 Source: design, section 8.
 """
 
@@ -15,10 +13,7 @@ import base64
 import binascii
 import bisect
 import hashlib
-import json
 import os
-import resource
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -341,7 +336,7 @@ def verify_bundle_file(path: Path, expected: Manifest | None = None) -> Verified
     """Read a file whole and recompute every entry, outcome and the bundle root.
 
     With ``expected`` the manifest must be that one byte for byte, certificates apart. A foreign file belongs into a
-    child process (``steps.child``): a page may expand to more than any footer admits.
+    child process (``net.sandbox``): a page may expand to more than any footer admits.
 
     Raises:
         MalformedInput: names what differs.
@@ -591,73 +586,3 @@ def _require(holds: bool, what: str, reason: str) -> None:
 
 def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0][:200]
-
-
-# --- as a program ---------------------------------------------------------------------------------
-
-
-def describe(bundle: VerifiedBundle) -> dict[str, Any]:
-    """A verified bundle as JSON values: hex digests, decimal numbers."""
-    header = bundle.manifest.header
-    return {
-        "root": bundle.root.hex(),
-        "number": header.number,
-        "previous_root": header.previous_root.hex(),
-        "config_digest": header.config_digest.hex(),
-        "first_ms": header.first_ms,
-        "last_ms": header.last_ms,
-        "rows": bundle.rows,
-        "windows": [outcome_digest(c.outcome).hex() for c in bundle.manifest.windows],
-        "late": outcome_digest(bundle.manifest.late.outcome).hex(),
-    }
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Verify one file: [--memory BYTES] [--seconds CPU] [--manifest] PATH. Status 0, or 1 with what is wrong named;
-    any other says that it was not read: 2 for wrong arguments, 3 where it cannot be read, 4 for too little memory.
-
-    ``--memory`` is what may be mapped beyond what is mapped at the start; ``--manifest`` adds its bytes in base64.
-    """
-    options = list(arguments)
-    limits = {"--memory": 0, "--seconds": 0}
-    for name in limits:
-        if name in options:
-            at = options.index(name)
-            limits[name] = int(options[at + 1])
-            del options[at : at + 2]
-    with_manifest = "--manifest" in options
-    if with_manifest:
-        options.remove("--manifest")
-    if len(options) != 1:
-        sys.stderr.write(f"usage: {__spec__.name} [--memory BYTES] [--seconds CPU] [--manifest] PATH\n")
-        return 2
-    _limit(limits["--memory"], limits["--seconds"])
-    answer: dict[str, Any]
-    try:
-        bundle = verify_bundle_file(Path(options[0]))
-        answer = describe(bundle)
-        if with_manifest:
-            answer["manifest"] = base64.b64encode(encode_manifest(bundle.manifest)).decode()
-    except MalformedInput as error:
-        answer = {"error": {"field": error.field, "reason": error.reason}}
-    except MemoryError:
-        sys.stderr.write("needs more memory than is allowed\n")
-        return 4
-    except OSError as error:
-        sys.stderr.write(f"{error}\n")
-        return 3
-    sys.stdout.write(json.dumps(answer) + "\n")
-    return 1 if "error" in answer else 0
-
-
-def _limit(memory_bytes: int, cpu_s: int) -> None:
-    """Bound what this process may still map and compute; 0 leaves it unbounded."""
-    if memory_bytes:
-        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (mapped + memory_bytes, mapped + memory_bytes))
-    if cpu_s:
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -359,27 +355,3 @@ def test_a_certificate_of_other_signers_is_the_same_manifest(manifest: Manifest)
     other = with_certificate(manifest, 0, certify(window, manifest.header.config_digest, MEMBERS[1:], deciding_round=2))
     assert encode_manifest(other) != encode_manifest(manifest)
     check_same_manifest(other, manifest)
-
-
-# --- as a program ---------------------------------------------------------------------------------
-
-
-def run_program(*arguments: str) -> tuple[int, dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "validator.protocol.codec.bundle_file", *arguments],
-        capture_output=True,
-        check=False,
-        env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"},
-    )
-    return done.returncode, json.loads(done.stdout)
-
-
-def test_the_program_prints_root_and_header_of_a_good_file(path: Path, manifest: Manifest) -> None:
-    status, answer = run_program(str(path))
-    assert status == 0
-    assert (answer["root"], answer["rows"], answer["number"]) == (manifest_root(manifest).hex(), 44, 0)
-
-
-def test_the_program_names_what_is_wrong(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-    assert run_program(str(path)) == (1, {"error": {"field": "bundle", "reason": "cut short, or an encrypted footer"}})

@@ -1,4 +1,4 @@
-"""Reading foreign bundle files in a child process, with a limit on memory and a deadline.
+"""Reading foreign bundle files in a child process (``program``), with a limit on memory and a deadline.
 
 A Parquet page of a few kilobytes can expand to gigabytes whatever its footer says, and the library that reads it is
 large: what goes wrong there ends the child, not the worker.
@@ -16,11 +16,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+from validator.ports.storage import ReaderFailed
 from validator.protocol.codec.bundle_file import VerifiedBundle, check_same_manifest
 from validator.protocol.codec.manifest import decode_manifest, manifest_root
-from validator.protocol.errors import MalformedInput, TransientError
+from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Manifest
 
 DEFAULT_TIMEOUT_S = 300.0
@@ -30,33 +32,41 @@ BYTES_PER_S = 1 << 20
 BYTES_PER_ROW = 512
 """Beyond the default, memory for one row's leaf and its place in the tree."""
 MAX_STDERR_BYTES = 2_000
-_PROGRAM = "validator.protocol.codec.bundle_file"
+_PROGRAM = f"{__name__}.program"
 
 
-class ReaderFailed(TransientError):
-    """The child came to no verdict: neither good nor bad. The same bytes may be read another time."""
-
-
-def verify_in_sandbox(
-    path: Path,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    memory_bytes: int = DEFAULT_MEMORY_BYTES,
-    expected: Manifest | None = None,
-) -> VerifiedBundle:
-    """``verify_bundle_file`` in a process of its own.
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """The port ``BundleReader``: ``verify_bundle_file`` in a process of its own.
 
     ``memory_bytes``: what reading may map, beside interpreter and libraries. It and the time are more for a large
-    ``expected``.
-
-    Raises:
-        MalformedInput: the file was read, and is not a bundle or not the expected one; names what differs.
-        ReaderFailed: it was not read to the end.
+    expected manifest.
     """
-    if expected is not None:
-        entries = [e for c in (*expected.windows, expected.late) for e in c.outcome.entries]
-        timeout_s += sum(e.canonical_bytes for e in entries) / BYTES_PER_S
-        memory_bytes += sum(e.count for e in entries) * BYTES_PER_ROW
-    command = [sys.executable, "-P", "-m", _PROGRAM, "--manifest", "--memory", str(memory_bytes)]
+
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
+
+    def verify(self, path: Path, expected: Manifest | None = None) -> VerifiedBundle:
+        """Read the file whole.
+
+        Raises:
+            MalformedInput: the file was read, and is not a bundle or not the expected one; names what differs.
+            ReaderFailed: it was not read to the end.
+        """
+        timeout_s, memory_bytes = self.timeout_s, self.memory_bytes
+        if expected is not None:
+            entries = [e for c in (*expected.windows, expected.late) for e in c.outcome.entries]
+            timeout_s += sum(e.canonical_bytes for e in entries) / BYTES_PER_S
+            memory_bytes += sum(e.count for e in entries) * BYTES_PER_ROW
+        manifest, rows = _read(path, timeout_s, memory_bytes)
+        if expected is not None:
+            check_same_manifest(manifest, expected)
+        return VerifiedBundle(manifest, manifest_root(manifest), rows)
+
+
+def _read(path: Path, timeout_s: float, memory_bytes: int) -> tuple[Manifest, int]:
+    """What the child says of the file: its manifest and number of rows."""
+    command = [sys.executable, "-P", "-m", _PROGRAM, "--memory", str(memory_bytes)]
     command += ["--seconds", str(int(timeout_s) + 1), str(path.resolve())]
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaint:
         try:
@@ -85,10 +95,7 @@ def verify_in_sandbox(
         raise ReaderFailed("bundle: its reader was cut short", path=str(path)) from error
     if "error" in values:
         raise MalformedInput(str(values["error"]["field"]), str(values["error"]["reason"]))
-    manifest = decode_manifest(base64.b64decode(values["manifest"]))
-    if expected is not None:
-        check_same_manifest(manifest, expected)
-    return VerifiedBundle(manifest, manifest_root(manifest), values["rows"])
+    return decode_manifest(base64.b64decode(values["manifest"])), values["rows"]
 
 
 def _environment() -> dict[str, str]:

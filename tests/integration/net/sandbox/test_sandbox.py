@@ -14,11 +14,12 @@ import pytest
 
 from tests.builders import some_records
 from tests.bundle_builder import a_manifest, rows_of
+from validator.net.sandbox import Sandbox
+from validator.ports.storage import ReaderFailed
 from validator.protocol.codec.bundle_columns import SCHEMA
 from validator.protocol.codec.bundle_file import MANIFEST_KEY, verify_bundle_file, write_bundle
 from validator.protocol.errors import MalformedInput, TransientError
 from validator.protocol.model import Manifest, Record
-from validator.steps.sandbox import ReaderFailed, verify_in_sandbox
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +39,15 @@ def path(tmp_path: Path, records: list[Record], manifest: Manifest) -> Path:
 
 
 def test_the_childs_verdict_is_that_of_a_reading_in_this_process(path: Path, manifest: Manifest) -> None:
-    assert verify_in_sandbox(path, 30, 512 << 20, manifest) == verify_bundle_file(path)
+    assert Sandbox(30, 512 << 20).verify(path, manifest) == verify_bundle_file(path)
 
 
 def test_what_the_child_finds_wrong_is_named_here(path: Path, manifest: Manifest) -> None:
     with pytest.raises(MalformedInput, match=r"manifest\.header: not the one that is agreed"):
-        verify_in_sandbox(path, expected=replace(manifest, header=replace(manifest.header, number=3)))
+        Sandbox().verify(path, replace(manifest, header=replace(manifest.header, number=3)))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(MalformedInput, match="bundle: cut short"):
-        verify_in_sandbox(path)
+        Sandbox().verify(path)
 
 
 def write_huge_content(path: Path, size: int) -> None:
@@ -75,7 +76,7 @@ def varint(number: int) -> bytes:
 def test_a_content_larger_than_the_outcomes_is_refused_by_the_footer(path: Path) -> None:
     write_huge_content(path, 1 << 20)
     with pytest.raises(MalformedInput, match="more bytes than the outcomes have"):
-        verify_in_sandbox(path)
+        Sandbox().verify(path)
 
 
 def test_a_page_far_larger_than_its_footer_says_ends_in_the_child(path: Path) -> None:
@@ -88,12 +89,12 @@ def test_a_page_far_larger_than_its_footer_says_ends_in_the_child(path: Path) ->
     footer = data[start:-8].replace(honest, varint(1_000))
     path.write_bytes(data[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
     with pytest.raises(ReaderFailed, match="needs more memory than is allowed"):
-        verify_in_sandbox(path, memory_bytes=128 << 20)
+        Sandbox(memory_bytes=128 << 20).verify(path)
 
 
 def test_a_reading_that_outlasts_its_deadline_is_tried_again_later(path: Path) -> None:
     with pytest.raises(TransientError, match="not read within"):
-        verify_in_sandbox(path, timeout_s=0.001)
+        Sandbox(timeout_s=0.001).verify(path)
 
 
 def kill_readers(path: Path) -> None:
@@ -114,10 +115,10 @@ def test_a_reader_that_was_killed_says_nothing_of_the_file(tmp_path: Path) -> No
     killer = threading.Thread(target=kill_readers, args=(pipe,))
     killer.start()
     with pytest.raises(ReaderFailed, match="ended by signal 9"):
-        verify_in_sandbox(pipe)
+        Sandbox().verify(pipe)
     killer.join()
 
 
 def test_a_file_that_cannot_be_read_is_not_wrong(tmp_path: Path) -> None:
     with pytest.raises(ReaderFailed, match=r"ended with status 3: .*No such file"):
-        verify_in_sandbox(tmp_path / "missing")
+        Sandbox().verify(tmp_path / "missing")
