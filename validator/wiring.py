@@ -42,8 +42,8 @@ from validator.store.facade import SqlStore
 from validator.store.identity import create_identity, renew_identity, require_identity
 from validator.store.meta import Meta, load_meta
 from validator.store.segments import SegmentStore
-from validator.store.standing import VotingBlock
 from validator.store.view import SqlView
+from validator.store.voting_gate import VotingBlock
 
 if TYPE_CHECKING:
     from validator.net.brokers.client import PullMetrics

@@ -11,7 +11,7 @@ _STEPS = "tests/integration/steps"
 _SHELL = f"{_STEPS}/test_shell.py"
 _DAMAGE = f"{_STEPS}/test_damage.py"
 _REORGANISATION = f"{_STEPS}/test_chain_watch.py"
-_STANDING = f"{_STEPS}/test_standing.py"
+_ELIGIBILITY = f"{_STEPS}/test_eligibility.py"
 _RETENTION = f"{_STEPS}/test_retention.py"
 _BAD_INPUT = f"{_STEPS}/test_bad_input.py"
 _LATE_PUSH = f"{_STEPS}/test_late_push.py"
@@ -27,8 +27,8 @@ _CUT_OFF = f"{_SHELL}::test_a_window_is_observed_when_clock_and_chain_have_passe
 _AT_BLOCK = f"{_SHELL}::test_everything_of_a_window_is_read_at_the_block_before_its_start_minus_the_lag"
 _KEPT = f"{_SHELL}::test_a_block_and_its_state_are_kept_as_they_were_first_read"
 _FINAL = f"{_SHELL}::test_a_report_is_final_when_its_block_is"
-_SILENCED = f"{_STANDING}::test_what_is_in_the_way_silences_a_member_until_it_is_gone"
-_RAISED = f"{_STANDING}::test_under_a_config_count_that_was_raised_later_nothing_was_said_before"
+_SILENCED = f"{_ELIGIBILITY}::test_what_is_in_the_way_silences_a_member_until_it_is_gone"
+_RAISED = f"{_ELIGIBILITY}::test_under_a_config_count_that_was_raised_later_nothing_was_said_before"
 _WITHOUT_SET = (
     f"{_DAMAGE}::test_without_its_own_observed_set_a_validator_votes_for_no_fresh_proposal_and_hears_the_decision"
 )
@@ -124,7 +124,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     *_steps(
-        "standing",
+        "eligibility",
         (
             " or context.identity.voting_block()",
             "",
@@ -135,7 +135,7 @@ MUTANTS: tuple[Mutant, ...] = (
             " or not context.identity.may_vote",
             "",
             "an observer says nothing",
-            f"{_STANDING}::test_an_observer_never_votes",
+            f"{_ELIGIBILITY}::test_an_observer_never_votes",
         ),
         (
             "context.network.config_count > origin.config_count",
@@ -147,13 +147,13 @@ MUTANTS: tuple[Mutant, ...] = (
             " + epoch.parameters.fresh_wait_windows * epoch.parameters.window_ms",
             "",
             "a fresh database waits",
-            f"{_STANDING}::test_a_fresh_database_votes_from_the_first_window_after_the_wait_on",
+            f"{_ELIGIBILITY}::test_a_fresh_database_votes_from_the_first_window_after_the_wait_on",
         ),
         (
             "require_bundle(context.store, instance.number).first_ms",
             "require_bundle(context.store, instance.number).end_ms",
             "a late set is as old as its bundle's first window",
-            f"{_STANDING}::test_the_late_set_of_a_bundle_counts_as_old_as_its_first_window",
+            f"{_ELIGIBILITY}::test_the_late_set_of_a_bundle_counts_as_old_as_its_first_window",
         ),
     ),
     *_steps(
@@ -396,7 +396,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     *_steps(
-        "settle",
+        "apply_decision",
         (
             "    context.store.archive.save_identities(instance, [r.identity for r in records])\n",
             "",

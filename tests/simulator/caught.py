@@ -167,8 +167,8 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
     "one look at an instance speaks in one round only": ("round._Turn.own_statements: u.round == round -> True",),
     "nobody is no signer": ("round._Turn.has_said: own is not None -> True",),
     "once decided nothing is said any more: no rule looks at that step, and no timer is waited for": (
-        "round._Turn.settle: self.decided is None -> True",
-        "round._Turn.settle: self.decided is None -> True (2)",
+        "round._Turn.run_rules: self.decided is None -> True",
+        "round._Turn.run_rules: self.decided is None -> True (2)",
         "round._Turn.is_running: self.decided is None -> True",
     ),
     "to resume a decided instance ends before that": ("round._Turn.resend: self.decided is not None -> False",),
@@ -200,7 +200,7 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
         "round._Turn.round_reached: round > at -> round >= at",
         "round._Turn.round_reached: not above -> False",
     ),
-    "who asks is being settled, or has just kept a quorum: both touch": (
+    "who asks runs the rules, or has just kept a quorum: both touch": (
         "round._Turn.judge: self.touched = True -> (left out)",
         "round._Turn.judge: True -> False",
     ),
@@ -215,7 +215,7 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
     "what is bounded by itself stays": (
         "round._Turn.heed_clock: rs.started_ms > self.now_ms -> rs.started_ms >= self.now_ms",
     ),
-    "the same words are said once": ("round._Turn.settle: not self.has_said(OBSERVATION, 0) -> True",),
+    "the same words are said once": ("round._Turn.run_rules: not self.has_said(OBSERVATION, 0) -> True",),
     "of a round far ahead nothing is counted yet": ("round._Turn.include: s.round <= ceiling -> True",),
     "a quorum notes its signers' rounds first, so votes of it that lie far ahead are not newer than those": (
         "round._Turn.accept_quorum: s.signer == self.rules.own -> True",

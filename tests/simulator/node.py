@@ -703,7 +703,7 @@ class Node:
             if self.down:
                 return
             if cell.state.decided is not None:
-                self.settle(cell)
+                self.apply_decision(cell)
             elif news:  # else the same question would bring the same answer, at the pace of the network
                 self.handle(cell, DataArrived())
         elif not leaves & BAD_LEAVES:
@@ -875,9 +875,9 @@ class Node:
 
     def decide(self, cell: Cell, certificate: VoteQuorum) -> None:
         self.world.monitor.on_decided(self, cell, certificate)
-        self.settle(cell)
+        self.apply_decision(cell)
 
-    def settle(self, cell: Cell) -> None:
+    def apply_decision(self, cell: Cell) -> None:
         """Hold what was decided, then go on; fetched from the certificate's signers until it is here."""
         certificate = cell.state.decided
         if certificate is None or cell.closed or self.down or not self.is_current(cell.key):
@@ -944,7 +944,7 @@ class Node:
                 self.handle(cell, Resume())
         for cell in list(self.disk.cells.values()):
             if not self.down:
-                self.settle(cell)
+                self.apply_decision(cell)
                 if cell.state.wake_ms is not None:
                     self.set_wake(cell, cell.state.wake_ms)
         self.plan()

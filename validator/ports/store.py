@@ -81,7 +81,7 @@ class InstanceHead:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Accepted:
     """What became of statements and quorums of peers. ``woken``: open instances with news, whose advance is to be
     queued; ``kept``: statements that are held now, news or not; ``dropped``: how many are not, by reason; ``foreign``:
     news with our own signature that the journal lacks."""
@@ -124,7 +124,7 @@ class StoredUpload:
 
 
 @dataclass(frozen=True, slots=True)
-class HeardUpload:
+class AnnouncedUpload:
     """An announced upload. ``state``: "heard"; "seeded" (sent by us too: header and chunks were taken); "unreadable"
     (its bytes are here, and our reader failed on them: neither good nor bad); "verified" (read back whole); "refused"
     (its bytes were read and are wrong, with the reason).
@@ -135,7 +135,7 @@ class HeardUpload:
     announcement: UploadAnnouncement
     state: str
     reason: str = ""
-    heard_ms: int = 0
+    announced_ms: int = 0
     tries: int = 0
     checked_ms: int = 0
 
@@ -253,13 +253,13 @@ class Instances(Protocol):
     def save_statements(self, statements: Sequence[Statement]) -> int:
         """How many were new."""
 
-    def take(
+    def accept(
         self,
         statements: Sequence[Statement],
         bodies: Mapping[Digest, bytes],
         quorums: Sequence[VoteQuorum],
         own: Address | None = None,
-    ) -> Taken:
+    ) -> Accepted:
         """Keep what peers sent and is verified, as far as the core would keep it, in one transaction; and what
         ``own`` has signed that the journal lacks, whatever the core would do with it."""
 
@@ -390,11 +390,13 @@ class Bundles(Protocol):
 
     def save_upload_state(self, number: int, attempt: int, state: str) -> None: ...
 
-    def save_heard(self, announcement: UploadAnnouncement, now_ms: int) -> bool: ...
+    def save_announced(self, announcement: UploadAnnouncement, now_ms: int) -> bool: ...
 
-    def save_heard_state(self, number: int, storage_id: StorageId, state: str, reason: str, tries: int = 0) -> None: ...
+    def save_announced_state(
+        self, number: int, storage_id: StorageId, state: str, reason: str, tries: int = 0
+    ) -> None: ...
 
-    def load_heard(self, number: int) -> list[HeardUpload]: ...
+    def load_announced(self, number: int) -> list[AnnouncedUpload]: ...
 
 
 class Reports(Protocol):

@@ -77,14 +77,14 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.protocol.parameters import ParameterSet
+from validator.steps.apply_decision import apply_decision
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle
+from validator.steps.eligibility import may_vote
 from validator.steps.late_candidates import behind_full_entry
 from validator.steps.permissions import Admits, admission_to, late_scope
 from validator.steps.pulling import serve_counts_of
 from validator.steps.records import load_records
-from validator.steps.settle import settle
-from validator.steps.standing import may_vote
 from validator.steps.statements import WITH_BODY, load_bodies, restore_state, verify_gossip
 
 log = get_logger(__name__)
@@ -121,14 +121,14 @@ def _look(context: Context, instance: InstanceId, wake_ms: int | None) -> StepRe
     if head.queued:
         instances.clear_queued(instance)  # before the state is loaded: what comes from here on is queued anew
     if head.decided:
-        return settle(context, instance)
+        return apply_decision(context, instance)
     if wake_ms is not None and head.wake_ms is not None and wake_ms < head.wake_ms:
         return StepResult("superseded")
     if head.older and not head.certified and head.older >= _windows_active(context, instance):
         return _wait_for_turn(context, instance, head.older)
     stored = instances.load_instance(instance)
     if stored is None or stored.certificate is not None:
-        return settle(context, instance)
+        return apply_decision(context, instance)
     turn = _Instance(context, stored)
     try:
         turn.run()
@@ -137,7 +137,7 @@ def _look(context: Context, instance: InstanceId, wake_ms: int | None) -> StepRe
         return StepResult("overtaken", "another worker was first")
     if turn.decided:
         _let_next_begin(context, instance)
-        return settle(context, instance)
+        return apply_decision(context, instance)
     return StepResult(turn.state.step.name.lower(), turn.waits_for(), {"round": turn.state.round})
 
 

@@ -36,8 +36,8 @@ def attest(context: Context, number: int) -> StepResult:
     config = context.cut_points.epoch_config(bundle.epoch)
     context.store.due.postpone(task, key, context.clock.now_ms() + AGAIN_MS)
     known = {r.storage_id: r for r in context.store.reports.load_reports(number)}
-    for heard in confirmed_uploads(context, bundle):
-        announcement = heard.announcement
+    for announced in confirmed_uploads(context, bundle):
+        announcement = announced.announcement
         if announcement.storage_id not in known:
             report, ledger = draft_report(context, bundle, announcement.storage_id, announcement.signer)
             digest = report_digest(report, context.network.chain_id, context.network.contracts.report_manager)

@@ -47,8 +47,8 @@ from validator.protocol.parameters import PROTOCOL_VERSIONS
 from validator.steps.admission import check_canonical
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig
+from validator.steps.eligibility import is_too_early
 from validator.steps.permissions import CandidateCheck
-from validator.steps.standing import is_too_early
 from validator.steps.statements import WITH_BODY, load_bodies, restore_state
 from validator.steps.uploads import check_announcement
 
@@ -141,14 +141,14 @@ class LocalPeerService:
         quorums = [q for q in gossip.quorums if not self._is_held(q) and self._accept_quorum(sender, q)]
         if statements or quorums:
             bodies = self._read_bodies(gossip.bodies, statements)
-            taken = self._context.store.instances.take(statements, bodies, quorums, self._context.identity.address)
-            for foreign in taken.foreign:
+            accepted = self._context.store.instances.accept(statements, bodies, quorums, self._context.identity.address)
+            for foreign in accepted.foreign:
                 self._raise_alarm(sender, foreign)
-            for reason, count in taken.dropped.items():
+            for reason, count in accepted.dropped.items():
                 for _ in range(count):
                     self._on_refusal("statement", reason)
-            self._hold((*(s for s in taken.kept if s.kind not in WITH_BODY or s.value in bodies), *quorums))
-            for instance in taken.woken:
+            self._hold((*(s for s in accepted.kept if s.kind not in WITH_BODY or s.value in bodies), *quorums))
+            for instance in accepted.woken:
                 self._context.tasks.enqueue("round.advance", str(instance))
         for upload in gossip.uploads:
             self._receive_upload(sender, upload)
@@ -378,7 +378,7 @@ class LocalPeerService:
         except TransientError as error:
             self._refuse("upload", upload.signer, "unknown instance", str(error))
             return
-        if self._context.store.bundles.save_heard(upload, self._context.clock.now_ms()):
+        if self._context.store.bundles.save_announced(upload, self._context.clock.now_ms()):
             log.info("upload.heard", bundle=upload.number, signer=upload.signer)
             self._context.tasks.enqueue("bundle.verify", str(upload.number))
 

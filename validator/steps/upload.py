@@ -4,7 +4,7 @@ The k-th uploader acts after k stages without an upload that it has read back wh
 before its first byte leaves, so a crash resumes the same transaction and never pays twice.
 
 Waiting for another's word is bounded by the stage. An announcement carries the signed header, so what its uploader
-does not finish anybody else can (steps.verify): until a stage has passed since a member was first heard the next in
+does not finish anybody else can (steps.verify): until a stage has passed since a member was first announced the next in
 turn waits for it, longer only for a transaction that the weave has and whose data we have sent ourselves, or that
 others have read back, as their signatures show. Then it pays anew; it never does so on an unknown answer.
 """
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from validator.log import get_logger
 from validator.ports.queue import StepResult
-from validator.ports.store import HeardUpload, StoredBundle, StoredUpload
+from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.report import report_digest
 from validator.protocol.consensus.quorum import one_honest
@@ -24,7 +24,7 @@ from validator.steps.bundle_files import require_file
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
 from validator.steps.drafts import draft_report
-from validator.steps.uploads import announce, heard_uploads, tags_of
+from validator.steps.uploads import announce, announced_uploads, tags_of
 
 log = get_logger(__name__)
 
@@ -43,8 +43,8 @@ def upload(context: Context, number: int) -> StepResult:
         context.store.due.done(task, key)
         return StepResult("already done", bundle.state)
     own = own_upload(context, number)
-    heard = heard_uploads(context, bundle)
-    if any(h.state == "verified" for h in heard):
+    announced = announced_uploads(context, bundle)
+    if any(h.state == "verified" for h in announced):
         context.store.due.done(task, key)
         return StepResult("skipped", "uploaded already")
     context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
@@ -54,7 +54,7 @@ def upload(context: Context, number: int) -> StepResult:
             context.store.due.done(task, key)
             log.warning("upload.no_wallet", bundle=number)
             return StepResult("skipped", "our wallet is not the one that we alone have named on chain")
-        reason = _why_wait(context, bundle, heard)
+        reason = _why_wait(context, bundle, announced)
         if reason:
             return StepResult("not yet", reason)
         if context.chain.fetch_report(number) is not None:
@@ -87,15 +87,15 @@ def own_upload(context: Context, number: int) -> StoredUpload | None:
     return uploads[-1] if uploads else None
 
 
-def _why_wait(context: Context, bundle: StoredBundle, heard: Sequence[HeardUpload]) -> str:
+def _why_wait(context: Context, bundle: StoredBundle, announced: Sequence[AnnouncedUpload]) -> str:
     """Why nothing is paid for yet, or "". Who was heard once is waited for once, however often it announces."""
     config = context.cut_points.epoch_config(bundle.epoch)
     stage_ms, now_ms = config.parameters.upload_stage_ms, context.clock.now_ms()
-    for upload in heard:
+    for upload in announced:
         if upload.state == "refused":
             continue
         signer = upload.announcement.signer
-        since_ms = now_ms - min(h.heard_ms for h in heard if h.announcement.signer == signer)
+        since_ms = now_ms - min(h.announced_ms for h in announced if h.announcement.signer == signer)
         if since_ms < stage_ms:
             return "an announced upload is being completed"
         status = context.storage.fetch_status(upload.announcement.storage_id)

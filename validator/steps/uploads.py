@@ -1,7 +1,7 @@
 """Announced uploads: which announcements count, and files made again for others' headers.
 
 One function, ``check_announcement``, says what an announcement must be, at the door and whenever one is loaded: what an
-older release kept and this one would not is as if it had never been heard.
+older release kept and this one would not is as if it had never been announced.
 
 Whose upload it is follows from the chain, never from who spoke first: from the wallet that signed the transaction to
 the member that it belongs to (``bind_wallets``). So all drafts name the same uploader: one report per storage id.
@@ -17,7 +17,7 @@ from pathlib import Path
 from validator.log import get_logger
 from validator.ports.peers import Gossip
 from validator.ports.storage import PreparedUpload, StoredTransaction
-from validator.ports.store import HeardUpload, StoredBundle, StoredUpload
+from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.bundle_file import bundle_tags, max_file_bytes
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.codec.outcome import outcome_digest
@@ -61,28 +61,28 @@ def check_announcement(context: Context, bundle: StoredBundle, announcement: Upl
     return transaction
 
 
-def heard_uploads(context: Context, bundle: StoredBundle) -> list[HeardUpload]:
-    """The announced uploads of a bundle that count, in the order they were heard. Raises NotYet."""
+def announced_uploads(context: Context, bundle: StoredBundle) -> list[AnnouncedUpload]:
+    """The announced uploads of a bundle that count, in the order they were announced. Raises NotYet."""
     counting = []
-    for heard in context.store.bundles.load_heard(bundle.number):
+    for announced in context.store.bundles.load_announced(bundle.number):
         try:
-            check_announcement(context, bundle, heard.announcement)
+            check_announcement(context, bundle, announced.announcement)
         except MalformedInput as error:
             log.debug("upload.ignored", bundle=bundle.number, reason=str(error))
             continue
-        counting.append(heard)
+        counting.append(announced)
     return counting
 
 
-def confirmed_uploads(context: Context, bundle: StoredBundle) -> list[HeardUpload]:
+def confirmed_uploads(context: Context, bundle: StoredBundle) -> list[AnnouncedUpload]:
     """Uploads read back whole that have enough confirmations now."""
     deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
     found = []
-    for heard in heard_uploads(context, bundle):
-        if heard.state == "verified":
-            status = context.storage.fetch_status(heard.announcement.storage_id)
+    for announced in announced_uploads(context, bundle):
+        if announced.state == "verified":
+            status = context.storage.fetch_status(announced.announcement.storage_id)
             if status.state == "confirmed" and status.confirmations >= deep:
-                found.append(heard)
+                found.append(announced)
     return found
 
 
@@ -126,7 +126,7 @@ def announce(context: Context, bundle: StoredBundle, own: StoredUpload) -> None:
         key,
         context.identity.signing,
     )
-    context.store.bundles.save_heard(announcement, context.clock.now_ms())
+    context.store.bundles.save_announced(announcement, context.clock.now_ms())
     gossip = Gossip(uploads=(announcement,))
     context.asking.in_background(context.peers.broadcast, gossip, context.identity.others(config.committee))
 

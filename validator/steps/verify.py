@@ -21,13 +21,13 @@ from pathlib import Path
 from validator.log import get_logger
 from validator.ports.queue import StepResult
 from validator.ports.storage import ReaderFailed, StorageStatus
-from validator.ports.store import HeardUpload, StoredBundle
+from validator.ports.store import AnnouncedUpload, StoredBundle
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
-from validator.steps.uploads import announce, check_announcement, file_for, heard_uploads
+from validator.steps.uploads import announce, announced_uploads, check_announcement, file_for
 
 log = get_logger(__name__)
 
@@ -50,13 +50,15 @@ def verify(context: Context, number: int) -> StepResult:
     context.store.due.postpone(task, key, context.clock.now_ms() + LOOK_MS)
     _tend_own(context, bundle)
     deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
-    heard = [h for h in heard_uploads(context, bundle) if h.state != "refused"]
-    statuses = {h.announcement.storage_id: context.storage.fetch_status(h.announcement.storage_id) for h in heard}
-    chosen = _choose(context, [h for h in heard if statuses[h.announcement.storage_id].state == "confirmed"], heard)
-    is_there = any(h.state == "verified" for h in heard)
+    announced = [h for h in announced_uploads(context, bundle) if h.state != "refused"]
+    statuses = {h.announcement.storage_id: context.storage.fetch_status(h.announcement.storage_id) for h in announced}
+    chosen = _choose(
+        context, [h for h in announced if statuses[h.announcement.storage_id].state == "confirmed"], announced
+    )
+    is_there = any(h.state == "verified" for h in announced)
     ready = 0
     details = []
-    for upload in heard:
+    for upload in announced:
         status = statuses[upload.announcement.storage_id]
         if upload is chosen:
             upload = _read_back(context, bundle, upload)
@@ -78,14 +80,16 @@ def verify(context: Context, number: int) -> StepResult:
 # --- reading back -------------------------------------------------------------------------------------
 
 
-def _choose(context: Context, readable: Sequence[HeardUpload], heard: Sequence[HeardUpload]) -> HeardUpload | None:
+def _choose(
+    context: Context, readable: Sequence[AnnouncedUpload], announced: Sequence[AnnouncedUpload]
+) -> AnnouncedUpload | None:
     """The upload to read back now: of the member whose uploads were tried least the one that was tried least."""
     now_ms = context.clock.now_ms()
     tried = Counter[bytes]()
-    for upload in heard:
+    for upload in announced:
         tried[upload.announcement.signer] += upload.tries
     waiting = [u for u in readable if u.state != "verified" and now_ms >= u.checked_ms + _pause_ms(u.tries)]
-    return min(waiting, key=lambda u: (tried[u.announcement.signer], u.tries, u.heard_ms), default=None)
+    return min(waiting, key=lambda u: (tried[u.announcement.signer], u.tries, u.announced_ms), default=None)
 
 
 def _pause_ms(tries: int) -> int:
@@ -93,31 +97,31 @@ def _pause_ms(tries: int) -> int:
     return min(LOOK_MS << min(tries, 20), MAX_PAUSE_MS) if tries else 0
 
 
-def _read_back(context: Context, bundle: StoredBundle, heard: HeardUpload) -> HeardUpload:
+def _read_back(context: Context, bundle: StoredBundle, announced: AnnouncedUpload) -> AnnouncedUpload:
     try:
-        refusal = _compare(context, bundle, heard)
+        refusal = _compare(context, bundle, announced)
     except ReaderFailed as error:
-        log.warning("bundle.reader_failed", bundle=bundle.number, tries=heard.tries + 1, reason=str(error))
-        return _note(context, heard, "unreadable", str(error), heard.tries + 1)
+        log.warning("bundle.reader_failed", bundle=bundle.number, tries=announced.tries + 1, reason=str(error))
+        return _note(context, announced, "unreadable", str(error), announced.tries + 1)
     except (RemoteFault, TransientError, UnknownOutcome) as error:
         log.info("bundle.not_read_back", bundle=bundle.number, reason=str(error))
-        return _note(context, heard, heard.state, str(error), heard.tries + 1)
-    announcement = heard.announcement
+        return _note(context, announced, announced.state, str(error), announced.tries + 1)
+    announcement = announced.announcement
     if refusal:
         log.warning("upload.refused", bundle=bundle.number, signer=announcement.signer, reason=refusal)
-        return _note(context, heard, "refused", refusal, heard.tries)
+        return _note(context, announced, "refused", refusal, announced.tries)
     log.info("bundle.verified", bundle=bundle.number, storage_id=encode_storage_id(announcement.storage_id))
-    return _note(context, heard, "verified", "", 0)
+    return _note(context, announced, "verified", "", 0)
 
 
-def _compare(context: Context, bundle: StoredBundle, heard: HeardUpload) -> str:
+def _compare(context: Context, bundle: StoredBundle, announced: AnnouncedUpload) -> str:
     """What differs from the bundle that was agreed, or "": the verdict on bytes that were read whole.
 
     Raises:
         TransientError, RemoteFault: they could not be read, from any gateway.
         ReaderFailed: they are here, and who was to read them did not come to an end.
     """
-    announcement = heard.announcement
+    announcement = announced.announcement
     transaction = check_announcement(context, bundle, announcement)
     manifest = decode_manifest(bundle.manifest)
     downloads = context.data_dir / "downloads"
@@ -135,17 +139,17 @@ def _compare(context: Context, bundle: StoredBundle, heard: HeardUpload) -> str:
     return "" if verified.root == bundle.root else "bundle.root: not the agreed root"
 
 
-def _note(context: Context, heard: HeardUpload, state: str, reason: str, tries: int) -> HeardUpload:
-    a = heard.announcement
-    context.store.bundles.save_heard_state(a.number, a.storage_id, state, reason, tries)
-    return HeardUpload(a, state, reason, heard.heard_ms, tries, context.clock.now_ms())
+def _note(context: Context, announced: AnnouncedUpload, state: str, reason: str, tries: int) -> AnnouncedUpload:
+    a = announced.announcement
+    context.store.bundles.save_announced_state(a.number, a.storage_id, state, reason, tries)
+    return AnnouncedUpload(a, state, reason, announced.announced_ms, tries, context.clock.now_ms())
 
 
 # --- completing ---------------------------------------------------------------------------------------
 
 
 def _is_to_be_completed(
-    context: Context, bundle: StoredBundle, heard: HeardUpload, status: StorageStatus, *, is_there: bool
+    context: Context, bundle: StoredBundle, announced: AnnouncedUpload, status: StorageStatus, *, is_there: bool
 ) -> bool:
     """Whether it is for us, and time, to send header and chunks of an upload that is not all there.
 
@@ -154,40 +158,46 @@ def _is_to_be_completed(
     """
     config = context.cut_points.epoch_config(bundle.epoch)
     stage_ms, now_ms = config.parameters.upload_stage_ms, context.clock.now_ms()
-    verified = heard.state == "verified"
-    if heard.state == "refused" or (is_there and not verified) or status.state == "unknown":
+    verified = announced.state == "verified"
+    if announced.state == "refused" or (is_there and not verified) or status.state == "unknown":
         return False
     if verified and status.state != "missing":
         return False
-    if status.state == "confirmed" and (not heard.tries or heard.state == "unreadable"):
+    if status.state == "confirmed" and (not announced.tries or announced.state == "unreadable"):
         return False  # not looked at yet; or its bytes are all there
-    helpers = [m for m in config.committee if m != heard.announcement.signer]
+    helpers = [m for m in config.committee if m != announced.announcement.signer]
     place = helpers.index(context.identity.address) + 1 if context.identity.address in helpers else 0
     wait_ms = stage_ms // (2 if status.state == "pending" else 4)
-    if context.identity.address == heard.announcement.signer and status.state == "confirmed":
+    if context.identity.address == announced.announcement.signer and status.state == "confirmed":
         wait_ms = 0
-    if now_ms < heard.heard_ms + wait_ms + place * stage_ms // (4 * len(config.committee)):
+    if now_ms < announced.announced_ms + wait_ms + place * stage_ms // (4 * len(config.committee)):
         return False
-    return context.noticed.once_per(stage_ms // 4, f"complete/{heard.announcement.storage_id.hex()}")
+    return context.noticed.once_per(stage_ms // 4, f"complete/{announced.announcement.storage_id.hex()}")
 
 
-def _complete(context: Context, bundle: StoredBundle, heard: HeardUpload) -> HeardUpload:
+def _complete(context: Context, bundle: StoredBundle, announced: AnnouncedUpload) -> AnnouncedUpload:
     """Send an announced upload's header and chunks, if a file of ours carries the same bytes. That pays for nothing
     twice: it is the same signed header."""
-    announcement = heard.announcement
+    announcement = announced.announcement
     try:
         found = file_for(context, bundle, announcement, check_announcement(context, bundle, announcement))
         if found is None:
             log.info("bundle.not_completed", bundle=bundle.number, reason="its file is not ours")
-            return heard
+            return announced
         path, prepared = found
         context.storage.post(prepared)
         context.storage.seed(prepared, path)
     except ValidatorError as error:
         log.info("bundle.not_completed", bundle=bundle.number, reason=str(error))
-        return heard
+        return announced
     log.info("bundle.completed", bundle=bundle.number, storage_id=encode_storage_id(announcement.storage_id))
-    return _note(context, heard, heard.state if heard.state == "verified" else "seeded", heard.reason, heard.tries)
+    return _note(
+        context,
+        announced,
+        announced.state if announced.state == "verified" else "seeded",
+        announced.reason,
+        announced.tries,
+    )
 
 
 # --- our own ------------------------------------------------------------------------------------------
@@ -219,6 +229,6 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
         context.store.due.schedule("bundle.upload", str(bundle.number), now_ms)
 
 
-def _describe(heard: HeardUpload, status: StorageStatus, deep: int) -> str:
+def _describe(announced: AnnouncedUpload, status: StorageStatus, deep: int) -> str:
     confirmations = f"{status.confirmations}/{deep}" if status.state == "confirmed" else status.state
-    return f"{encode_storage_id(heard.announcement.storage_id)} {heard.state} {confirmations}"
+    return f"{encode_storage_id(announced.announcement.storage_id)} {announced.state} {confirmations}"

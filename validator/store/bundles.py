@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from validator.ports.clock import Clock
 from validator.ports.storage import PreparedUpload
-from validator.ports.store import HeardUpload, StoredBundle, StoredUpload
+from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.statement import decode_upload, encode_upload
 from validator.protocol.errors import AlreadyDone, InvariantError
 from validator.protocol.model import Digest, StorageId, UploadAnnouncement
@@ -18,8 +18,8 @@ from validator.store.rows import as_row, from_row, insert_new, require_word, sta
 
 BUNDLE_STATES = ("open", "sealed", "verified", "final")
 UPLOAD_STATES = ("prepared", "posted", "seeded", "confirmed", "verified", "dropped")
-HEARD_STATES = ("heard", "seeded", "unreadable", "verified", "refused")
-MAX_HEARD = 16
+ANNOUNCED_STATES = ("heard", "seeded", "unreadable", "verified", "refused")
+MAX_ANNOUNCED = 16
 """Announcements kept per bundle and member: an honest one signs anew only when an upload can no longer be mined."""
 
 
@@ -132,8 +132,8 @@ class BundleRows:
 
     # --- announcements ---
 
-    def save_heard(self, announcement: UploadAnnouncement, now_ms: int) -> bool:
-        """Keep a verified announcement; False if it is known, or its signer has announced ``MAX_HEARD`` already."""
+    def save_announced(self, announcement: UploadAnnouncement, now_ms: int) -> bool:
+        """Keep a verified announcement; False if it is known, or its signer has announced ``MAX_ANNOUNCED`` already."""
         a, t = announcement, schema.announcements
         row = {
             "number": a.number,
@@ -147,26 +147,27 @@ class BundleRows:
         }
         with self._database.write() as connection:
             query = select(func.count()).where(t.c.number == a.number, t.c.signer == a.signer)
-            if connection.execute(query).scalar_one() >= MAX_HEARD:
+            if connection.execute(query).scalar_one() >= MAX_ANNOUNCED:
                 return False
             return insert_new(connection, t, row)
 
-    def save_heard_state(self, number: int, storage_id: StorageId, state: str, reason: str, tries: int = 0) -> None:
+    def save_announced_state(self, number: int, storage_id: StorageId, state: str, reason: str, tries: int = 0) -> None:
         """What looking at the upload has shown. Only one member can announce it: whose wallet signed it."""
-        require_word(state, HEARD_STATES, "announcement.state")
+        require_word(state, ANNOUNCED_STATES, "announcement.state")
         t = schema.announcements
         with self._database.write() as connection:
             change = update(t).where(t.c.number == number, t.c.storage_id == storage_id)
             connection.execute(change.values(state=state, reason=reason, tries=tries, checked_ms=self._clock.now_ms()))
 
-    def load_heard(self, number: int) -> list[HeardUpload]:
-        """Announcements of a bundle in the order they were heard."""
+    def load_announced(self, number: int) -> list[AnnouncedUpload]:
+        """Announcements of a bundle in the order they came."""
         t = schema.announcements
         query = select(t).where(t.c.number == number).order_by(t.c.heard_ms, t.c.storage_id, t.c.signer)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         return [
-            HeardUpload(decode_upload(r.bytes), r.state, r.reason, r.heard_ms, r.tries, r.checked_ms or 0) for r in rows
+            AnnouncedUpload(decode_upload(r.bytes), r.state, r.reason, r.heard_ms, r.tries, r.checked_ms or 0)
+            for r in rows
         ]
 
 

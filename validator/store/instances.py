@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
 from validator.log import get_logger
 from validator.ports.clock import Clock
-from validator.ports.store import InstanceHead, StaleState, StoredInstance, Taken
+from validator.ports.store import Accepted, InstanceHead, StaleState, StoredInstance
 from validator.protocol.codec.outcome import body_digest
 from validator.protocol.codec.statement import decode_quorum, encode_quorum
 from validator.protocol.consensus.votes import AHEAD, BEHIND
@@ -213,13 +213,13 @@ class InstanceRows:
         with self._database.write() as connection:
             return len(save_statements(connection, statements, self._clock.now_ms()))
 
-    def take(
+    def accept(
         self,
         statements: Sequence[Statement],
         bodies: Mapping[Digest, bytes],
         quorums: Sequence[VoteQuorum],
         own: Address | None = None,
-    ) -> Taken:
+    ) -> Accepted:
         """Keep what peers sent, in one transaction, as far as the core would keep it; bodies only of what is kept.
 
         Signatures are verified, bodies decoded. Instances with news that are open here are marked as queued. What
@@ -264,7 +264,7 @@ class InstanceRows:
                     kept.append(statement)
             news |= {quorum.instance for quorum in quorums if save_quorum(connection, quorum)}
             woken = tuple(instance for instance in sorted(news) if _mark_queued(connection, instance))
-        return Taken(woken, tuple(kept), dropped, tuple(foreign))
+        return Accepted(woken, tuple(kept), dropped, tuple(foreign))
 
     def save_observations(self, observations: Sequence[tuple[Statement, bytes]]) -> None:
         """Keep verified observations that an outcome names, in one transaction, however many of their signers are held.

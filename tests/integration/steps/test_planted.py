@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import some_parameters
-from validator.ports.store import HeardUpload, StoredBundle, StoredUpload
+from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec import manifest
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.outcome import decode_observation, set_root
@@ -32,7 +32,7 @@ from validator.protocol.model import (
     Root,
     SignatureType,
 )
-from validator.steps import attest, peer_service, reconcile, settle
+from validator.steps import apply_decision, attest, peer_service, reconcile
 from validator.steps.agreed import load_outcome
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
@@ -110,7 +110,7 @@ def boundary_by_file() -> Iterator[None]:
         records = context.store.sets.load_records(set_root(outcome.entries))
         return len(zstandard.compress(b"".join(record.canonical for record in records)))
 
-    with mock.patch.object(settle, "_canonical_bytes", size):
+    with mock.patch.object(apply_decision, "_canonical_bytes", size):
         yield
 
 
@@ -149,7 +149,7 @@ def signers(member: Member) -> list[int]:
 def attest_exclusive() -> Iterator[None]:
     """Of a bundle's uploads one is attested, and a second storage id is refused."""
 
-    def one(context: Context, bundle: StoredBundle) -> list[HeardUpload]:
+    def one(context: Context, bundle: StoredBundle) -> list[AnnouncedUpload]:
         known = {report.storage_id for report in context.store.reports.load_reports(bundle.number)}
         found = confirmed_uploads(context, bundle)
         return [h for h in found if h.announcement.storage_id in known] if known else found[:1]

@@ -29,7 +29,7 @@ from validator.steps.context import Context
 from validator.steps.cut_points import bind_wallets
 from validator.steps.peer_service import LocalPeerService
 from validator.steps.seal import upload_subject
-from validator.steps.uploads import heard_uploads, tags_of
+from validator.steps.uploads import announced_uploads, tags_of
 
 MakeNetwork = Callable[..., SmallNetwork]
 
@@ -348,8 +348,8 @@ def test_what_an_older_release_heard_and_this_one_would_not_plays_no_part(a_netw
     old = [a_lie(liar, bundle, header=b""), a_lie(liar, bundle, owner=b"\x77" * 32)]
     for member in network.members:
         for announcement in old:
-            member.store.bundles.save_heard(announcement, 0)
-        assert heard_uploads(member.context, bundle) == []
+            member.store.bundles.save_announced(announcement, 0)
+        assert announced_uploads(member.context, bundle) == []
     network.run_to_final(limit_s=40)
     assert len(network.world.paid()) == 1
 

@@ -307,8 +307,8 @@ def test_an_announcement_is_kept_only_if_all_of_it_is_a_members_and_this_bundles
     network = a_network(1)
     network.world.publish(100, b"{}")
     (member,) = network.members
-    network.run(lambda: bool(member.store.bundles.load_heard(0)), limit_s=60)
-    (heard,) = member.store.bundles.load_heard(0)
+    network.run(lambda: bool(member.store.bundles.load_announced(0)), limit_s=60)
+    (heard,) = member.store.bundles.load_announced(0)
     with member.database.write() as connection:
         connection.exec_driver_sql("DELETE FROM announcements")
     (path,) = (member.folder / "bundles").glob("*.parquet")
@@ -334,7 +334,7 @@ def test_an_announcement_is_kept_only_if_all_of_it_is_a_members_and_this_bundles
     if lie == "signature":
         announcement = replace(announcement, signature=a_key(5).sign(Digest(b"\x01" * 32)))
     member.service.receive(member.address, Gossip(uploads=(announcement,)))
-    assert bool(member.store.bundles.load_heard(0)) is (lie == "nothing")
+    assert bool(member.store.bundles.load_announced(0)) is (lie == "nothing")
 
 
 def test_votes_are_told_under_the_config_they_were_cast_for(a_network: MakeNetwork) -> None:

@@ -183,9 +183,9 @@ def test_of_one_signer_round_and_kind_two_different_statements_are_kept(store: S
 def test_a_third_statement_is_dropped_by_name_and_the_first_two_stay_known(store: SqlStore) -> None:
     opened(store)
     three = [a_statement(value=hash_body(b"%d" % n)) for n in range(3)]
-    taken = store.instances.take(three, {}, [])
+    taken = store.instances.accept(three, {}, [])
     assert (taken.kept, taken.dropped, taken.woken) == (tuple(three[:2]), {"third of a kind": 1}, (INSTANCE,))
-    again = store.instances.take(three, {}, [])
+    again = store.instances.accept(three, {}, [])
     assert (again.kept, again.dropped, again.woken) == (tuple(three[:2]), {"third of a kind": 1}, ())
 
 

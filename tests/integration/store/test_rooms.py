@@ -275,13 +275,13 @@ def test_announcements_are_kept_in_order_and_bounded_per_member(store: SqlStore)
         storage_id = StorageId(hash_body(b"%d" % n))
         return UploadAnnouncement(CONFIG, 1, Root(NIL), storage_id, b"o" * 32, signer, bytes(65))
 
-    assert store.bundles.save_heard(heard(0), 10) is True
-    assert store.bundles.save_heard(heard(0), 11) is False
-    assert [store.bundles.save_heard(heard(n), 20 + n) for n in range(1, 20)].count(True) == 15
-    assert store.bundles.save_heard(heard(0, OTHER), 5) is True
-    store.bundles.save_heard_state(1, heard(0).storage_id, "refused", "root differs")
-    first, second, *_ = store.bundles.load_heard(1)
-    assert (first.announcement, first.state, first.reason, first.heard_ms) == (
+    assert store.bundles.save_announced(heard(0), 10) is True
+    assert store.bundles.save_announced(heard(0), 11) is False
+    assert [store.bundles.save_announced(heard(n), 20 + n) for n in range(1, 20)].count(True) == 15
+    assert store.bundles.save_announced(heard(0, OTHER), 5) is True
+    store.bundles.save_announced_state(1, heard(0).storage_id, "refused", "root differs")
+    first, second, *_ = store.bundles.load_announced(1)
+    assert (first.announcement, first.state, first.reason, first.announced_ms) == (
         heard(0, OTHER),
         "refused",
         "root differs",

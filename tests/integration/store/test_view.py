@@ -78,7 +78,7 @@ def fill(store: SqlStore) -> None:
     store.bundles.save_upload(StoredUpload(4, 0, prepared, "posted"))
     for n, signer in enumerate((a_key(1).address, a_key(2).address)):
         storage_id = prepared.storage_id if n == 0 else StorageId(hash_body(b"id2"))
-        store.bundles.save_heard(
+        store.bundles.save_announced(
             UploadAnnouncement(CONFIG, 4, Root(NIL), storage_id, b"o" * 32, signer, bytes(65)), 5 + n
         )
     store.reports.save_report(StoredReport(4, prepared.storage_id, hash_body(b"rep"), b"b", b"l", "drafted"))

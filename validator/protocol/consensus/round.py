@@ -98,7 +98,7 @@ def on_event(a: InstanceState, event: Event, now_ms: int) -> tuple[InstanceState
     if turn.loaded:
         turn.catch_up()
     turn.take(event)
-    turn.settle()
+    turn.run_rules()
     return turn.finish()
 
 
@@ -486,7 +486,7 @@ class _Turn:
 
     # --- the rules ---
 
-    def settle(self) -> None:
+    def run_rules(self) -> None:
         """Apply the rules until none applies."""
         if not self.touched and not self.is_due():
             return

@@ -1,4 +1,4 @@
-"""Settle: after a decision, hold what was decided, remember its identities, and find where the bundle ends."""
+"""Apply a decision: hold what was decided, remember its identities, and find where the bundle ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = get_logger(__name__)
 RETRY_MS = 1_000
 
 
-def settle(context: Context, instance: InstanceId) -> StepResult:
+def apply_decision(context: Context, instance: InstanceId) -> StepResult:
     """Make a decision's value durable here. Safe to run twice."""
     certificate = context.store.instances.load_certificate(instance)
     if certificate is None:

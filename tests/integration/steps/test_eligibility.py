@@ -10,8 +10,8 @@ from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_parameters
 from validator.protocol.model import InstanceId, InstanceKind
 from validator.steps.context import Context
+from validator.steps.eligibility import is_too_early, may_vote
 from validator.steps.identity import Origin
-from validator.steps.standing import is_too_early, may_vote
 
 MakeNetwork = Callable[..., SmallNetwork]
 GENESIS_S = GENESIS_MS // 1000

@@ -1,4 +1,4 @@
-"""Standing: whether this validator votes in an instance at all. Who does not still follows, holds and serves."""
+"""Eligibility: whether this validator votes in an instance at all. Who does not still follows, holds and serves."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from validator.protocol.parameters import Contracts, Network, ParameterSet
 from validator.store.database import Database, migrate, open_database
 from validator.store.identity import create_identity
 from validator.store.meta import save_retired
-from validator.store.standing import LOOK_MS, VotingBlock
+from validator.store.voting_gate import LOOK_MS, VotingBlock
 
 NOWHERE = Contracts(*([bytes(20)] * 6))  # type: ignore[arg-type]
 NETWORK = Network("n", 137, 1, Digest(bytes(32)), NOWHERE, 1, (ParameterSet(first_epoch=0, epoch_windows=10),))
