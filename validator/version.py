@@ -19,7 +19,7 @@ UNKNOWN = "not known"
 
 def describe_version(program: str) -> str:
     """The lines above."""
-    from validator.protocol.codec.bundle_file import CODEC_VERSION  # late: it brings pyarrow
+    from validator.protocol.codec.manifest_rules import CODEC_VERSION  # late: it brings curves and codecs
 
     lines = (
         ("commit", find_commit() or UNKNOWN),

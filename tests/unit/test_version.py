@@ -9,7 +9,7 @@ import pytest
 from tests.programs import put_git
 from validator import __version__, cli
 from validator.commit import FILE, find_commit
-from validator.protocol.codec.bundle_file import CODEC_VERSION
+from validator.protocol.codec.manifest_rules import CODEC_VERSION
 from validator.protocol.parameters import PROTOCOL_VERSIONS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -50,6 +50,12 @@ class MalformedInput(RemoteFault):
         super().__init__(f"{field}: {reason}", field=field, reason=reason, **fields)
 
 
+def require(holds: bool, field: str, reason: str) -> None:
+    """Raises MalformedInput unless ``holds``."""
+    if not holds:
+        raise MalformedInput(field, reason)
+
+
 class Disagreement(ValidatorError):
     """Sound data, but not our digest: no retry; both sides are kept."""
 

@@ -18,7 +18,8 @@ from validator.log import get_logger
 from validator.ports.peers import Gossip
 from validator.ports.storage import PreparedUpload, StoredTransaction
 from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
-from validator.protocol.codec.bundle_file import bundle_tags, max_file_bytes
+from validator.protocol.codec.bundle_file import bundle_tags
+from validator.protocol.codec.bundle_front import max_file_bytes
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.codec.outcome import outcome_digest
 from validator.protocol.codec.statement import sign_upload, verify_quorum, verify_upload

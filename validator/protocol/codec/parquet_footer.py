@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from validator.protocol.errors import MalformedInput
+from validator.protocol.errors import MalformedInput, require
 
 MAX_ITEMS = 1 << 20
 """Items in all lists together."""
@@ -142,16 +142,16 @@ def parse_footer(data: bytes) -> Footer:
     file = reader.struct(_FILE, "footer")
     reader.end()
     schema = _take(file, "schema", "footer")
-    _require(0 < len(schema) <= 1024, "schema", "no columns, or too many")
+    require(0 < len(schema) <= 1024, "schema", "no columns, or too many")
     columns = tuple(_name(_take(element, "name", "schema"), "schema") for element in schema[1:])
-    _require(schema[0].get("num_children") == len(columns), "schema", "not one row of plain columns")
+    require(schema[0].get("num_children") == len(columns), "schema", "not one row of plain columns")
     for element in schema[1:]:
         flat = "num_children" not in element and element.get("type") in _TYPES and element.get("repetition") in (0, 1)
-        _require(flat, "schema", "not one row of plain columns")
+        require(flat, "schema", "not one row of plain columns")
     orders = file.get("column_orders", [{}] * len(columns))
-    _require(len(orders) == len(columns), "footer.column_orders", "not one per column")
-    _require(len(file.get("created_by", b"")) <= MAX_NAME_BYTES, "footer.created_by", "too long")
-    _require(file.get("version") in (1, 2), "footer.version", "unknown")
+    require(len(orders) == len(columns), "footer.column_orders", "not one per column")
+    require(len(file.get("created_by", b"")) <= MAX_NAME_BYTES, "footer.created_by", "too long")
+    require(file.get("version") in (1, 2), "footer.version", "unknown")
     groups = tuple(
         _group(group, f"row group {number}", columns)
         for number, group in enumerate(_take(file, "row_groups", "footer"))
@@ -164,7 +164,7 @@ def parse_footer(data: bytes) -> Footer:
 
 def _group(group: Mapping[str, Any], what: str, columns: tuple[str, ...]) -> Group:
     chunks = _take(group, "columns", what)
-    _require(len(chunks) == len(columns), what, "not one chunk per column")
+    require(len(chunks) == len(columns), what, "not one chunk per column")
     return Group(
         _count(group, "num_rows", what),
         tuple(
@@ -175,15 +175,15 @@ def _group(group: Mapping[str, Any], what: str, columns: tuple[str, ...]) -> Gro
 
 
 def _chunk(column: Mapping[str, Any], what: str, name: str) -> Chunk:
-    _require(column.get("path") == [name.encode()], what, "another path than its place")
-    _require(column.get("type") in _TYPES, what, "unknown type")
-    _require(column.get("codec") == ZSTD, what, "not compressed with zstd")
-    _require(all(e in _ENCODINGS for e in _take(column, "encodings", what)), what, "unknown encoding")
+    require(column.get("path") == [name.encode()], what, "another path than its place")
+    require(column.get("type") in _TYPES, what, "unknown type")
+    require(column.get("codec") == ZSTD, what, "not compressed with zstd")
+    require(all(e in _ENCODINGS for e in _take(column, "encodings", what)), what, "unknown encoding")
     for stats in column.get("encoding_stats", []):
-        _require(stats.get("encoding") in _ENCODINGS and stats.get("page_type") in range(4), what, "unknown encoding")
+        require(stats.get("encoding") in _ENCODINGS and stats.get("page_type") in range(4), what, "unknown encoding")
     data = _count(column, "data_page_offset", what)
     start = _count(column, "dictionary_page_offset", what) if "dictionary_page_offset" in column else data
-    _require(start <= data, what, "its dictionary lies behind its data")
+    require(start <= data, what, "its dictionary lies behind its data")
     return Chunk(
         name,
         _count(column, "num_values", what),
@@ -203,7 +203,7 @@ def _take(values: Mapping[str, Any], name: str, what: str) -> Any:
 
 def _count(values: Mapping[str, Any], name: str, what: str) -> int:
     value: int = _take(values, name, what)
-    _require(value >= 0, f"{what}.{name}", "negative")
+    require(value >= 0, f"{what}.{name}", "negative")
     return value
 
 
@@ -212,11 +212,6 @@ def _name(value: bytes, what: str) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         raise MalformedInput(what, "a name that is not UTF-8") from error
-
-
-def _require(holds: bool, what: str, reason: str) -> None:
-    if not holds:
-        raise MalformedInput(what, reason)
 
 
 class _Reader:
@@ -228,7 +223,7 @@ class _Reader:
         self._items = MAX_ITEMS
 
     def end(self) -> None:
-        _require(self._at == len(self._data), "footer", f"{len(self._data) - self._at} trailing bytes")
+        require(self._at == len(self._data), "footer", f"{len(self._data) - self._at} trailing bytes")
 
     def struct(self, kind: Mapping[int, tuple[str, Kind]] | Any, what: str) -> dict[str, Any]:
         """Fields by name; ids must ascend, so none is there twice."""
@@ -239,7 +234,7 @@ class _Reader:
             if header == 0:
                 return values
             number = last + (header >> 4) if header >> 4 else self._integer(16)
-            _require(number > last, what, "fields out of order, or one twice")
+            require(number > last, what, "fields out of order, or one twice")
             last = number
             if number not in kind:
                 named = _REFUSED.get((what, number), f"a field {number}")
@@ -249,18 +244,18 @@ class _Reader:
 
     def _field(self, kind: Kind, code: int, what: str) -> Any:
         if kind == "bool":
-            _require(code in (1, 2), what, "not a truth value")
+            require(code in (1, 2), what, "not a truth value")
             return code == 1
         return self._value(kind, code, what)
 
     def _value(self, kind: Kind, code: int, what: str) -> Any:
         if isinstance(kind, dict):
-            _require(code == 12, what, "not a struct")
+            require(code == 12, what, "not a struct")
             return self.struct(kind, what)
         if isinstance(kind, list):
-            _require(code == 9, what, "not a list")
+            require(code == 9, what, "not a list")
             return self._list(kind[0], what)
-        _require(code == _CODES[kind], what, f"not of type {kind}")
+        require(code == _CODES[kind], what, f"not of type {kind}")
         if kind == "binary":
             return self._take(self._varint())
         return self._byte() if kind == "i8" else self._integer(_BITS[kind])
@@ -269,13 +264,13 @@ class _Reader:
         header = self._byte()
         size = header >> 4 if header >> 4 < 15 else self._varint()
         self._items -= size
-        _require(self._items >= 0, what, "too many items")
+        require(self._items >= 0, what, "too many items")
         return [self._value(kind, header & 15, what) for _ in range(size)]
 
     def _integer(self, bits: int) -> int:
         """A zigzag integer."""
         number = self._varint()
-        _require(number < 1 << bits, "footer", f"an integer of more than {bits} bits")
+        require(number < 1 << bits, "footer", f"an integer of more than {bits} bits")
         return (number >> 1) ^ -(number & 1)
 
     def _varint(self) -> int:
@@ -284,7 +279,7 @@ class _Reader:
             byte = self._byte()
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
-                _require(bool(byte) or not shift, "footer", "an integer that is not minimal")
+                require(bool(byte) or not shift, "footer", "an integer that is not minimal")
                 return number
         raise MalformedInput("footer", "an integer of more than 64 bits")
 
@@ -295,6 +290,6 @@ class _Reader:
         return self._data[self._at - 1]
 
     def _take(self, size: int) -> bytes:
-        _require(size <= len(self._data) - self._at, "footer", "cut short")
+        require(size <= len(self._data) - self._at, "footer", "cut short")
         self._at += size
         return self._data[self._at - size : self._at]

@@ -17,7 +17,8 @@ from tests.bundle_builder import a_manifest, rows_of
 from validator.net.sandbox import Sandbox
 from validator.ports.storage import ReaderFailed
 from validator.protocol.codec.bundle_columns import SCHEMA
-from validator.protocol.codec.bundle_file import MANIFEST_KEY, verify_bundle_file, write_bundle
+from validator.protocol.codec.bundle_file import verify_bundle_file, write_bundle
+from validator.protocol.codec.bundle_front import MANIFEST_KEY
 from validator.protocol.errors import MalformedInput, TransientError
 from validator.protocol.model import Manifest, Record
 

@@ -15,18 +15,17 @@ import pytest
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_p256_message, a_record, a_stream_id, an_ml_dsa_message
 from tests.bundle_builder import CONTEXT, MEMBERS, WINDOW_MS, a_manifest, an_outcome, certify, rows_of, with_certificate
-from validator.protocol.codec import bundle_file
 from validator.protocol.codec.bundle_columns import SCHEMA
 from validator.protocol.codec.bundle_file import (
-    MANIFEST_KEY,
     bundle_tags,
-    check_same_manifest,
     read_manifest,
     read_records,
     verify_bundle_file,
     write_bundle,
 )
+from validator.protocol.codec.bundle_front import MANIFEST_KEY, pack_manifest
 from validator.protocol.codec.manifest import encode_manifest, manifest_root
+from validator.protocol.codec.manifest_rules import check_same_manifest
 from validator.protocol.codec.message import make_record
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.model import EncryptionType, InstanceId, InstanceKind, Manifest, MessageRef, NewGroupKey, Record
@@ -246,7 +245,7 @@ def test_other_keys_than_the_manifest_are_refused(path: Path, keys: dict[bytes, 
 
 
 def pack(manifest: bytes) -> bytes:
-    return bundle_file._pack_manifest(manifest)
+    return pack_manifest(manifest)
 
 
 @pytest.mark.parametrize(
