@@ -21,7 +21,9 @@ from validator.net.arweave.wallet import ArweaveWallet
 from validator.net.brokers.client import BrokerClient
 from validator.net.chain.pricing import GWEI
 from validator.net.chain.reader import ChainReader, StoreList
-from validator.net.http.client import BoundedClient, ParsedUrl, check_url, trust
+from validator.net.http.client import BoundedClient
+from validator.net.http.connections import trust
+from validator.net.http.urls import ParsedUrl, check_url
 from validator.net.peers.client import HttpPeers
 from validator.net.peers.signing import network_digest
 from validator.net.sandbox import Sandbox

@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from validator.net.http.client import IPNetwork, is_allowed_net
+from validator.net.http.urls import IPNetwork, is_allowed_net
 
 CONNECTIONS = 100
 CONNECTIONS_PER_ADDRESS = 20

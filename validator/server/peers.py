@@ -29,7 +29,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from validator.net.http.client import IPAddress, IPNetwork, is_allowed_net
+from validator.net.http.urls import IPAddress, IPNetwork, is_allowed_net
 from validator.net.peers import signing, wire
 from validator.ports.peers import PeerService
 from validator.protocol.codec.outcome import encode_entries

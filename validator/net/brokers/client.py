@@ -21,8 +21,9 @@ from urllib.parse import quote
 from validator.net.brokers.dialects import REMEMBERED_S, Brokers, Dialect, make_logins
 from validator.net.brokers.pages import position_of, read_frames, read_lines
 from validator.net.brokers.ranges import PAGE_ROWS, Ending, NoProgress, Page, Position, Range, Reading
-from validator.net.http.client import BoundedClient, IPNetwork, OpenAnswer, ParsedUrl, check_url
+from validator.net.http.client import BoundedClient, OpenAnswer
 from validator.net.http.pacing import retry_after_s
+from validator.net.http.urls import IPNetwork, ParsedUrl, check_url
 from validator.ports.sources import Broker, Pull, PulledRecord, TakeRecords
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, ValidatorError

@@ -16,7 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import TypeVar
 
-from validator.net.http.client import Answer, BoundedClient, ParsedUrl, check_url
+from validator.net.http.client import Answer, BoundedClient
+from validator.net.http.urls import ParsedUrl, check_url
 from validator.net.peers import signing, wire
 from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.protocol.codec.message import leaf_of_canonical

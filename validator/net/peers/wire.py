@@ -27,7 +27,7 @@ from typing import Any
 
 import zstandard
 
-from validator.net.http.client import decompress_bounded
+from validator.net.http.bodies import decompress_bounded
 from validator.ports.peers import Attestation, Gossip, Handshake, HeldVotes
 from validator.protocol.codec import cbor
 from validator.protocol.codec.cbor import read_blob, read_bytes, read_u63

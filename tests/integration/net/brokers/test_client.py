@@ -19,7 +19,7 @@ from tests.cast import Cast, broker_address, run_cast
 from validator.devnet.eras import Era
 from validator.devnet.publisher import MessageChain
 from validator.net.brokers.client import BrokerClient, Limits, PullFault, PullMetrics
-from validator.net.http.client import IPNetwork
+from validator.net.http.urls import IPNetwork
 from validator.ports.sources import Broker, Pull, PulledRecord
 from validator.protocol.codec.legacy_array import read_legacy_array
 from validator.protocol.codec.protobuf import read_protobuf, write_frame, write_protobuf

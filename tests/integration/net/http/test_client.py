@@ -11,7 +11,9 @@ import zstandard
 
 from tests.fakes.hostile_http import fixed, hostile_server, http
 from tests.fakes.tls import Authority, server_side
-from validator.net.http.client import BoundedClient, ParsedUrl, check_url, trust
+from validator.net.http.client import BoundedClient
+from validator.net.http.connections import trust
+from validator.net.http.urls import ParsedUrl, check_url
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]

@@ -13,7 +13,8 @@ import pytest
 import uvicorn
 
 from tests.fakes.peer_service import FakePeerService, FakeSet, a_body
-from validator.net.http.client import BoundedClient, check_url
+from validator.net.http.client import BoundedClient
+from validator.net.http.urls import check_url
 from validator.net.peers import wire
 from validator.net.peers.client import HttpPeers
 from validator.ports.peers import Attestation, Gossip, HeldVotes

@@ -15,7 +15,7 @@ import uvicorn
 
 from tests.fakes.peer_service import FakePeerService, FakeSet, a_body
 from tests.fakes.tls import Authority, forwarding, reverse_proxy
-from validator.net.http.client import check_url
+from validator.net.http.urls import check_url
 from validator.net.peers import wire
 from validator.net.peers.client import HttpPeers
 from validator.ports.peers import Gossip
