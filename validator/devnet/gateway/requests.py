@@ -41,3 +41,10 @@ def parse_integer(request: Request, name: str) -> int:
         return arweave.decode_integer(request.path_params[name], name)
     except MalformedInput as error:
         raise HTTPException(400, str(error)) from error
+
+
+def parse_block_hash(request: Request) -> bytes:
+    try:
+        return decode_base64url(request.path_params["hash"], "hash", max_bytes=arweave.ANCHOR_BYTES)
+    except MalformedInput as error:
+        raise HTTPException(400, "Invalid hash.") from error

@@ -8,16 +8,17 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from validator.devnet.gateway.controls import Controls
 from validator.devnet.gateway.faults import Fault, Faults
 from validator.devnet.gateway.index import Index
-from validator.devnet.gateway.requests import parse_address, parse_id, parse_integer, read_body
-from validator.devnet.gateway.weave import Entry, Weave
+from validator.devnet.gateway.requests import parse_address, parse_block_hash, parse_id, parse_integer, read_body
+from validator.devnet.gateway.weave import BlockInfo, Entry, Weave
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave import encode_base64url
 from validator.protocol.errors import MalformedInput
@@ -26,6 +27,23 @@ MAX_TX_BODY_BYTES = 15 * 1024 * 1024
 MAX_CHUNK_BODY_BYTES = 1024 * 1024
 MAX_QUERY_BODY_BYTES = 64 * 1024
 MAX_JSON_DATA_BYTES = 12 * 1024 * 1024
+
+
+def allow_pages(app: ASGIApp) -> ASGIApp:
+    """Let scripts of any web page read answers, as public gateways do; the controls are for no page."""
+    open_to_pages = CORSMiddleware(
+        app,
+        allow_origins=["*"],
+        allow_methods=["GET", "HEAD", "POST"],
+        allow_headers=["*"],
+        expose_headers=["Content-Range", "Content-Length", "ETag"],
+    )
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        is_control = scope["type"] == "http" and scope["path"].startswith("/devnet/")
+        await (app if is_control else open_to_pages)(scope, receive, send)
+
+    return choose
 
 
 class Gateway:
@@ -44,6 +62,11 @@ class Gateway:
             Route("/", self.get_info),
             Route("/info", self.get_info),
             Route("/height", self.get_height),
+            Route("/time", self.get_time),
+            Route("/peers", self.get_peers),
+            Route("/block/current", self.get_current_block),
+            Route("/block/height/{height}", self.get_block_at),
+            Route("/block/hash/{hash}", self.get_block),
             Route("/tx_anchor", self.get_anchor),
             Route("/price/{size}", self.get_price),
             Route("/price/{size}/{address}", self.get_price),
@@ -63,7 +86,7 @@ class Gateway:
             Route("/raw/{id}", self.get_raw),
             Route("/{id}", self.get_content),
         ]
-        return Faults(Starlette(routes=routes, lifespan=self.lifespan), self.faults)
+        return Faults(allow_pages(Starlette(routes=routes, lifespan=self.lifespan)), self.faults)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -103,6 +126,41 @@ class Gateway:
 
     async def get_height(self, _: Request) -> Response:
         return PlainTextResponse(str(self.weave.tip.height))
+
+    async def get_time(self, _: Request) -> Response:
+        return PlainTextResponse(str(int(time.time())))
+
+    async def get_peers(self, _: Request) -> Response:
+        return JSONResponse([])  # the only node there is
+
+    async def get_current_block(self, _: Request) -> Response:
+        return JSONResponse(self._describe_block(self.weave.tip))
+
+    async def get_block_at(self, request: Request) -> Response:
+        height = parse_integer(request, "height")
+        if height >= len(self.weave.blocks):
+            return PlainTextResponse("Block not found.", 404)
+        return JSONResponse(self._describe_block(self.weave.blocks[height]))
+
+    async def get_block(self, request: Request) -> Response:
+        wanted = parse_block_hash(request)
+        block = next((b for b in reversed(self.weave.blocks) if b.hash == wanted), None)
+        if block is None:
+            return PlainTextResponse("Block not found.", 404)
+        return JSONResponse(self._describe_block(block))
+
+    def _describe_block(self, block: BlockInfo) -> dict[str, object]:
+        """As much of a block as who follows the chain asks for; nothing of its proof of work."""
+        before = self.weave.blocks[block.height - 1].weave_size if block.height else 0
+        return {
+            "indep_hash": encode_base64url(block.hash),
+            "previous_block": encode_base64url(block.previous),
+            "height": block.height,
+            "timestamp": block.timestamp_s,
+            "txs": [encode_base64url(transaction_id) for transaction_id in block.transactions],
+            "weave_size": str(block.weave_size),
+            "block_size": str(block.weave_size - before),
+        }
 
     async def get_anchor(self, _: Request) -> Response:
         return PlainTextResponse(encode_base64url(self.weave.anchor))
