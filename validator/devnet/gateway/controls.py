@@ -8,7 +8,7 @@ POST   /devnet/price/{permille}           the price from the next block on, in t
 POST   /devnet/keep/{yes|no}              whether chunks are kept: where not they are answered with 303
 POST   /devnet/drop/{id}                  forget a pending transaction
 POST   /devnet/forget/{id}/{offset}       lose the chunk with that byte
-GET    /devnet/stats                      headers paid per Bundle-Root and owner, balances, transactions
+GET    /devnet/stats                      what was paid, taken, asked and spoilt (``Weave.compute_stats``)
 POST   /devnet/faults                     add a rule (``faults.Fault``); DELETE removes all; GET lists those left
 """
 
@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from validator.devnet.gateway.faults import Fault, decode_fault
+from validator.devnet.gateway.faults import Rules, decode_fault
 from validator.devnet.gateway.requests import parse_address, parse_id, parse_integer, read_body
 from validator.devnet.gateway.weave import Weave
 from validator.protocol.codec import arweave
@@ -38,11 +38,9 @@ MAX_MINED_AT_ONCE = 1000
 class Controls:
     """The routes of tests and of the conductor."""
 
-    def __init__(
-        self, weave: Weave, faults: list[Fault], mine_block: Callable[[], None], log: Callable[..., None]
-    ) -> None:
+    def __init__(self, weave: Weave, rules: Rules, mine_block: Callable[[], None], log: Callable[..., None]) -> None:
         self.weave = weave
-        self.faults = faults
+        self.rules = rules
         self.mine_block = mine_block
         self.log = log
 
@@ -109,19 +107,19 @@ class Controls:
         return PlainTextResponse("OK")
 
     async def get_stats(self, _: Request) -> Response:
-        return JSONResponse(self.weave.compute_stats())
+        counted = {"requests": dict(self.rules.requests), "faults": dict(self.rules.struck)}
+        return JSONResponse({**self.weave.compute_stats(), **counted})
 
     async def get_faults(self, _: Request) -> Response:
-        return JSONResponse([asdict(rule) for rule in self.faults])
+        return JSONResponse(msgspec.to_builtins(self.rules.faults))
 
     async def add_fault(self, request: Request) -> Response:
-        body = await read_body(request, MAX_BODY_BYTES)
         try:
-            self.faults.append(decode_fault(arweave.decode_json_object(body, "fault", max_bytes=len(body) + 1)))
+            self.rules.add(decode_fault(await read_body(request, MAX_BODY_BYTES)))
         except MalformedInput as error:
             return PlainTextResponse(str(error), 400)
         return PlainTextResponse("OK")
 
     async def clear_faults(self, _: Request) -> Response:
-        self.faults.clear()
+        self.rules.clear()
         return PlainTextResponse("OK")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from validator.devnet.gateway import graphql
+from validator.devnet.gateway.faults import FaultKind
 from validator.devnet.gateway.weave import Entry, Weave, text_tags
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave import encode_base64url
@@ -20,20 +22,20 @@ class Index:
     def __init__(self, weave: Weave) -> None:
         self.weave = weave
 
-    def answer(self, call: Mapping[str, Any]) -> dict[str, Any]:
-        """Data, or errors, of one call; GraphQL says either with status 200."""
+    def answer(self, call: Mapping[str, Any], lie: FaultKind | None = None) -> dict[str, Any]:
+        """Data, or errors, of one call; GraphQL says either with status 200. ``lie``: what is wrong with its rows."""
         try:
             fields = graphql.parse(str(call.get("query", "")), call.get("variables") or {})
-            return {"data": {f.key: graphql.project(self._resolve(f), f.fields) for f in fields}}
+            return {"data": {f.key: graphql.project(self._resolve(f, lie), f.fields) for f in fields}}
         except (MalformedInput, ValueError, TypeError, AttributeError, KeyError) as error:
             return {"data": None, "errors": [{"message": str(error)}]}
 
-    def _resolve(self, query: graphql.Field) -> Any:
+    def _resolve(self, query: graphql.Field, lie: FaultKind | None) -> Any:
         if query.name == "transaction":
             entry = self.weave.entries.get(arweave.decode_storage_id(query.arguments["id"]))
             return None if entry is None else self._describe(entry)
         if query.name == "transactions":
-            return self._page(query.arguments)
+            return _tell(self._page(query.arguments), lie)
         raise graphql.QueryError(f"no field {query.name}")
 
     def _page(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,3 +92,19 @@ class Index:
             and {"id": encode_base64url(block.hash), "height": block.height, "timestamp": block.timestamp_s},
             "bundledIn": None,
         }
+
+
+def _tell(page: dict[str, Any], lie: FaultKind | None) -> dict[str, Any]:
+    """A page as a lying index gives it."""
+    edges = page["edges"]
+    if lie is FaultKind.DUPLICATE_ROWS:
+        edges = [edge for edge in edges for _ in range(2)]
+    elif lie is FaultKind.FORGED_ROWS:
+        edges = [told for edge in edges for told in (_forge(edge), edge)]
+    return {**page, "edges": edges}
+
+
+def _forge(edge: dict[str, Any]) -> dict[str, Any]:
+    """A row with everything that was asked for, for a transaction that nobody ever made."""
+    forged = hashlib.sha256(edge["node"]["id"].encode()).digest()
+    return {**edge, "node": {**edge["node"], "id": encode_base64url(forged)}}

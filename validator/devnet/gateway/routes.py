@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from validator.devnet.gateway.controls import Controls
-from validator.devnet.gateway.faults import Fault, Faults
+from validator.devnet.gateway.faults import FaultKind, Faults, Rules, fault_of
 from validator.devnet.gateway.index import Index
 from validator.devnet.gateway.requests import parse_address, parse_block_hash, parse_id, parse_integer, read_body
 from validator.devnet.gateway.weave import BlockInfo, Entry, Weave
@@ -53,11 +53,11 @@ class Gateway:
         self.weave = weave
         self.log = log
         self.mine_ms = mine_ms
-        self.faults: list[Fault] = []
+        self.rules = Rules()
         self.index = Index(weave)
 
     def build_app(self) -> ASGIApp:
-        controls = Controls(self.weave, self.faults, self.mine_block, self.log)
+        controls = Controls(self.weave, self.rules, self.mine_block, self.log)
         routes = [
             Route("/", self.get_info),
             Route("/info", self.get_info),
@@ -86,7 +86,7 @@ class Gateway:
             Route("/raw/{id}", self.get_raw),
             Route("/{id}", self.get_content),
         ]
-        return Faults(allow_pages(Starlette(routes=routes, lifespan=self.lifespan)), self.faults)
+        return Faults(allow_pages(Starlette(routes=routes, lifespan=self.lifespan)), self.rules)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -109,8 +109,13 @@ class Gateway:
 
     # --- the chain ---
 
-    async def get_info(self, _: Request) -> Response:
-        tip = self.weave.tip
+    def _tip(self, request: Request) -> BlockInfo:
+        """The newest block, or an older one that a rule takes for it."""
+        fault = fault_of(request, FaultKind.STALE)
+        return self.weave.tip if fault is None else self.weave.blocks[max(0, self.weave.tip.height - fault.amount)]
+
+    async def get_info(self, request: Request) -> Response:
+        tip = self._tip(request)
         return JSONResponse(
             {
                 "network": "logstore.devnet",
@@ -124,8 +129,8 @@ class Gateway:
             }
         )
 
-    async def get_height(self, _: Request) -> Response:
-        return PlainTextResponse(str(self.weave.tip.height))
+    async def get_height(self, request: Request) -> Response:
+        return PlainTextResponse(str(self._tip(request).height))
 
     async def get_time(self, _: Request) -> Response:
         return PlainTextResponse(str(int(time.time())))
@@ -167,7 +172,9 @@ class Gateway:
 
     async def get_price(self, request: Request) -> Response:
         target = parse_address(request) if "address" in request.path_params else b""
-        fee = str(self.weave.compute_price(parse_integer(request, "size"), target))
+        winston = self.weave.compute_price(parse_integer(request, "size"), target)
+        fault = fault_of(request, FaultKind.LYING_PRICE)
+        fee = str(winston if fault is None else winston * fault.amount // 100)
         if "application/json" in request.headers.get("accept", ""):
             return JSONResponse({"fee": fee, "denomination": 1})
         return PlainTextResponse(fee)
@@ -188,6 +195,8 @@ class Gateway:
             self.log("refused", reason=str(error))
             return PlainTextResponse("Invalid JSON.", 400)
         answer = self.weave.submit(tx)
+        if answer.status == 200 and fault_of(request, FaultKind.FORGET):
+            self.weave.forget(tx.id)
         codes = self.weave.find_failure(tx.id) if answer.status == 400 else ()
         self.log("header", id=encode_base64url(tx.id), status=answer.status, text=answer.text, codes=codes)
         return PlainTextResponse(answer.text, answer.status)
@@ -217,7 +226,8 @@ class Gateway:
 
     async def get_status(self, request: Request) -> Response:
         entry = self.weave.entries.get(parse_id(request))
-        if entry is None:
+        tip = self._tip(request)
+        if entry is None or (entry.height or 0) > tip.height:
             return PlainTextResponse("Not Found.", 404)
         if entry.height is None:
             return PlainTextResponse("Pending", 202)
@@ -226,7 +236,7 @@ class Gateway:
             {
                 "block_height": entry.height,
                 "block_indep_hash": encode_base64url(block.hash),
-                "number_of_confirmations": self.weave.tip.height - entry.height + 1,
+                "number_of_confirmations": tip.height - entry.height + 1,
             }
         )
 
@@ -254,7 +264,7 @@ class Gateway:
         except MalformedInput as error:
             self.log("chunk refused", error="invalid_json", reason=str(error))
             return JSONResponse({"error": "invalid_json"}, 400)
-        error_code = self.weave.add_chunk(upload)
+        error_code = self.weave.add_chunk(upload, forgets=fault_of(request, FaultKind.FORGET) is not None)
         if error_code is not None:
             self.log("chunk refused", error=error_code, offset=upload.offset)
             return JSONResponse({"error": error_code}, 400)
@@ -296,4 +306,5 @@ class Gateway:
             call = arweave.decode_json_object(body, "query", max_bytes=MAX_QUERY_BODY_BYTES)
         except MalformedInput as error:
             return JSONResponse({"data": None, "errors": [{"message": str(error)}]})
-        return JSONResponse(self.index.answer(call))
+        fault = fault_of(request, FaultKind.DUPLICATE_ROWS) or fault_of(request, FaultKind.FORGED_ROWS)
+        return JSONResponse(self.index.answer(call, fault.kind if fault else None))

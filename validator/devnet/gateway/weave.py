@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,8 @@ class Weave:
         """False: sound chunks are answered as by a node that does not expect to keep them, and are not stored."""
         self.spent = 0
         self.minted = 0
+        self.headers_accepted: Counter[str] = Counter()
+        """Headers that were ever taken, by Bundle-Root: what was signed and sent, mined or not."""
         self.chunks_accepted = 0
         self.chunks_refused = 0
         self._pending: set[bytes] = set()
@@ -309,6 +312,9 @@ class Weave:
         entry = Entry(tx, self._sequence, self.clock(), len(encode_transaction_json(tx)))
         self.entries[tx.id] = entry
         self._pending.add(tx.id)
+        root = dict(text_tags(tx)).get("Bundle-Root")
+        if root:
+            self.headers_accepted[root] += 1
         if tx.data_size:
             self._expect_data(entry)
         self._push_out()
@@ -341,8 +347,8 @@ class Weave:
 
     # --- chunks ---
 
-    def add_chunk(self, upload: ChunkUpload) -> str | None:
-        """Judge and store a chunk as POST /chunk does; the error code, or None."""
+    def add_chunk(self, upload: ChunkUpload, *, forgets: bool = False) -> str | None:
+        """Judge a chunk as POST /chunk does, and store it unless this one is to be lost; the error code, or None."""
         verdict = judge_chunk(upload.data_root, upload.data_size, upload.offset, upload.data_path, upload.chunk)
         stored = self.data.get((upload.data_root, upload.data_size))
         is_known = stored is not None and not self._is_expired(stored)
@@ -353,7 +359,7 @@ class Weave:
             self.chunks_refused += 1
             return verdict.error
         start, end = verdict.proven.start, verdict.proven.end
-        is_wanted = self.keeps_chunks and (verdict.is_kept or not self._is_mined(stored))
+        is_wanted = self.keeps_chunks and not forgets and (verdict.is_kept or not self._is_mined(stored))
         if start not in stored.chunks and is_wanted:
             stored.write(start, upload.chunk)
             stored.chunks[start] = StoredChunk(start, end, upload.data_path, verdict.is_kept)
@@ -413,6 +419,7 @@ class Weave:
             "height": self.tip.height,
             "transactions": transactions,
             "paid": paid,
+            "headers_accepted": dict(self.headers_accepted),
             "balances": {encode_base64url(a): str(b) for a, b in sorted(self.balances.items())},
             "minted": str(self.minted),
             "spent": str(self.spent),
