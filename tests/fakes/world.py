@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.builders import a_key
-from validator.ports.chain import AcceptedReport, PreparedTransaction, TransactionFate, TransactionStatus
+from validator.ports.chain import (
+    AcceptedReport,
+    PreparedTransaction,
+    TransactionFate,
+    TransactionState,
+    TransactionStatus,
+)
 from validator.ports.sources import Broker, Pull, PulledRecord
-from validator.ports.storage import PreparedUpload, StorageStatus, StoredTransaction
+from validator.ports.storage import PreparedUpload, StorageState, StorageStatus, StoredTransaction
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.codec.report import encode_report, expand_compact, report_digest
@@ -355,10 +361,10 @@ class WorldStorage:
             return self.shown[storage_id]
         posted = self.world.transactions.get(storage_id)
         if posted is None:
-            return StorageStatus("missing")
+            return StorageStatus(StorageState.MISSING)
         if posted.data is None and not self.world.confirms_without_data:
-            return StorageStatus("pending")
-        return StorageStatus("confirmed", (self.world.clock.now_ms() - posted.at_ms) // MINE_MS, 1)
+            return StorageStatus(StorageState.PENDING)
+        return StorageStatus(StorageState.CONFIRMED, (self.world.clock.now_ms() - posted.at_ms) // MINE_MS, 1)
 
     def fetch_is_dropped(self, prepared: PreparedUpload, status: StorageStatus) -> bool:
         return False
@@ -434,17 +440,18 @@ class WorldSender:
 
     def fetch_fate(self, transactions: Sequence[PreparedTransaction]) -> TransactionFate:
         found = [(t.hash, self.fetch_status(t.hash)) for t in reversed(transactions)]
-        for state in ("mined", "pending"):
+        for state in (TransactionState.MINED, TransactionState.PENDING):
             for digest, status in found:
                 if status.state == state:
                     return TransactionFate(state, digest, status.success, status.block_number, status.gas_used)
-        return TransactionFate("missing", found[0][0])
+        return TransactionFate(TransactionState.MISSING, found[0][0])
 
     def fetch_status(self, transaction_hash: Digest) -> TransactionStatus:
         if transaction_hash not in self.world.sent:
-            return TransactionStatus("pending" if transaction_hash in self._pool else "missing")
+            is_pooled = transaction_hash in self._pool
+            return TransactionStatus(TransactionState.PENDING if is_pooled else TransactionState.MISSING)
         success, number = self.world.sent[transaction_hash]
-        return TransactionStatus("mined", success, number, 100_000)
+        return TransactionStatus(TransactionState.MINED, success, number, 100_000)
 
     def _check(self, report: Report, bitmap: int, signatures: bytes) -> None:
         if report.number in self.world.accepted:

@@ -211,7 +211,7 @@ MUTANTS: tuple[Mutant, ...] = (
             _BOUNDED,
         ),
         (
-            'if stored.observation is not None or stored.state != "open":\n                named',
+            "if stored.observation is not None or stored.state != WindowState.OPEN:\n                named",
             "if False:\n                named",
             "instances that were signed by a block that is gone are named",
             _NAMED,

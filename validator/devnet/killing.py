@@ -13,8 +13,9 @@ from validator.devnet.plan import GRACE_MS, KillPlan
 from validator.devnet.process import now_ms
 from validator.devnet.progress import Progress, take, take_items
 from validator.devnet.roles import Seat
+from validator.ports.states import UploadState
 
-SETTLED_UPLOADS = ("verified", "dropped")
+SETTLED_UPLOADS = (UploadState.VERIFIED, UploadState.DROPPED)
 
 
 @dataclass(slots=True)

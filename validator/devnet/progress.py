@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from validator.devnet.plan import Options, bundle_count
+from validator.ports.states import BundleState, ReportState, WindowState
 
-WINDOW_LADDER = ("open", "collected", "observed", "agreed", "held")
-REPORT_LADDER = ("drafted", "attested", "submitted", "final", "reverted")
+WINDOW_LADDER = (WindowState.OPEN, WindowState.COLLECTED, "observed", WindowState.AGREED, WindowState.HELD)
+REPORT_LADDER = tuple(ReportState)
 BEHIND_S = 30.0
 """How long the others are waited for once a quorum has the last report as final."""
 
@@ -82,7 +83,7 @@ class Progress:
         for window in take_items(status, "windows"):
             state = take(window, "state", str, "")
             detail = ""
-            if state in ("agreed", "held"):
+            if state in (WindowState.AGREED, WindowState.HELD):
                 detail = f" (round {take(window, 'round', int, 0)}, leader {self.name_of(window.get('leader'))})"
             found.append(("window", self.index_of(take(window, "start_ms", int, 0)), state, detail))
         for late in take_items(status, "late"):
@@ -114,7 +115,9 @@ class Progress:
             name
             for name, status in self.statuses.items()
             if any(
-                take(b, "number", int, -1) >= last and take(b, "epoch", int, 0) == 1 and b.get("state") == "final"
+                take(b, "number", int, -1) >= last
+                and take(b, "epoch", int, 0) == 1
+                and b.get("state") == BundleState.FINAL
                 for b in take_items(status, "bundles")
             )
         ]
@@ -138,13 +141,13 @@ class Progress:
                 waits.setdefault("no answer", []).append(name)
                 continue
             for window in take_items(status, "windows"):
-                if take(window, "state", str, "") not in ("agreed", "held"):
+                if take(window, "state", str, "") not in (WindowState.AGREED, WindowState.HELD):
                     what = take(window, "waits_for", str, "") or take(window, "state", str, "")
                     text = f"window {self.index_of(take(window, 'start_ms', int, 0))}: {what}"
                     waits.setdefault(text, []).append(name)
                     break
             else:
-                open_bundles = [b for b in take_items(status, "bundles") if b.get("state") != "final"]
+                open_bundles = [b for b in take_items(status, "bundles") if b.get("state") != BundleState.FINAL]
                 last = open_bundles[0] if open_bundles else {}
                 text = f"bundle {take(last, 'number', int, -1)} {take(last, 'state', str, 'not begun')}"
                 waits.setdefault(text, []).append(name)
@@ -225,7 +228,7 @@ def shorten(name: str) -> str:
 
 
 def _final(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [b for b in take_items(status, "bundles") if b.get("state") == "final"]
+    return [b for b in take_items(status, "bundles") if b.get("state") == BundleState.FINAL]
 
 
 def _rank(ladder: Sequence[str], state: Any) -> int:

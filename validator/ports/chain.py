@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from validator.protocol.model import Address, Block, ChainState, Digest, Report, Root, StorageId
@@ -31,11 +32,36 @@ class PreparedTransaction:
     max_fee_per_gas: int
 
 
+class TransactionState(StrEnum):
+    MINED = "mined"
+    PENDING = "pending"
+    """A source has it."""
+    MISSING = "missing"
+    """Nobody has any, and the nonce is free."""
+    OVERTAKEN = "overtaken"
+    """The account's nonce is beyond it, and none of ours has a receipt."""
+    UNREACHABLE = "unreachable"
+    """A nonce below it is free and nobody has a transaction for that one."""
+
+
+class SendRefusal(StrEnum):
+    """Why a transaction is not taken: ``reason`` of the RemoteFault."""
+
+    FUNDS = "funds"
+    """The balance does not cover it."""
+    FEES = "fees"
+    """For its fee, by the words."""
+    FEE_CAP = "fee cap"
+    """It costs more than our own cap, or a node's."""
+    REFUSED = "refused"
+    """The chain does not tell why."""
+
+
 @dataclass(frozen=True, slots=True)
 class TransactionStatus:
-    """ "mined" (``success``, block, gas), "pending" or "missing"."""
+    """Of one transaction; ``success``, block and gas where it is mined."""
 
-    state: str
+    state: TransactionState
     success: bool = False
     block_number: int = 0
     gas_used: int = 0
@@ -43,14 +69,10 @@ class TransactionStatus:
 
 @dataclass(frozen=True, slots=True)
 class TransactionFate:
-    """What the chain says of one call for which one or more transactions were signed.
+    """What the chain says of one call for which one or more transactions were signed: of ``hash``, the one that counts;
+    ``success``, block and gas where it is mined."""
 
-    "mined" (``hash`` is in a block: ``success``, block, gas), "pending" (a source has ``hash``), "missing" (nobody has
-    any, and the nonce is free), "overtaken" (the account's nonce is beyond it, and none of ours has a receipt),
-    "unreachable" (a nonce below it is free and nobody has a transaction for that one).
-    """
-
-    state: str
+    state: TransactionState
     hash: Digest
     success: bool = False
     block_number: int = 0

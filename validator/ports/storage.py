@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,13 +31,27 @@ class PreparedUpload:
     data_sha256: Digest
 
 
+class StorageState(StrEnum):
+    CONFIRMED = "confirmed"
+    """So many confirmations are seen."""
+    PENDING = "pending"
+    MISSING = "missing"
+    """Every gateway answered that it does not know it."""
+    UNKNOWN = "unknown"
+    """Anything less certain."""
+
+
 @dataclass(frozen=True, slots=True)
 class StorageStatus:
-    """What the gateways say of a transaction: "confirmed" (with confirmations), "pending", "missing" or "unknown"."""
+    """What the gateways say of a transaction; confirmations and height where it is confirmed."""
 
-    state: str
+    state: StorageState
     confirmations: int = 0
     height: int = 0
+
+    def is_deep(self, confirmations: int) -> bool:
+        """Whether it is confirmed, by so many blocks."""
+        return self.state == StorageState.CONFIRMED and self.confirmations >= confirmations
 
 
 @dataclass(frozen=True, slots=True)

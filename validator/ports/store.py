@@ -8,6 +8,7 @@ from typing import Protocol
 
 from validator.ports.chain import PreparedTransaction
 from validator.ports.peers import Attestation
+from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
 from validator.ports.storage import PreparedUpload
 from validator.protocol.errors import TransientError
 from validator.protocol.model import (
@@ -35,12 +36,11 @@ class StaleState(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class StoredWindow:
-    """A window as this validator has it. ``state``: "open", "collected", "agreed" (its outcome is certain), "held" (its
-    messages are here too)."""
+    """A window as this validator has it."""
 
     window: Window
     epoch: int
-    state: str
+    state: WindowState
     observation: Digest | None = None
     bundle: int | None = None
 
@@ -94,7 +94,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class StoredBundle:
-    """A bundle on its way: "open" (late set undecided), "sealed", "verified" (read back), "final" (settled)."""
+    """A bundle on its way."""
 
     number: int
     config_digest: Digest
@@ -102,7 +102,7 @@ class StoredBundle:
     first_ms: int
     last_ms: int
     end_ms: int
-    state: str
+    state: BundleState
     previous_root: Root | None = None
     root: Root | None = None
     path: str = ""
@@ -115,12 +115,12 @@ class StoredBundle:
 
 @dataclass(frozen=True, slots=True)
 class StoredUpload:
-    """Own upload of a bundle. ``state``: "prepared", "posted", "seeded", "confirmed", "dropped"."""
+    """Own upload of a bundle."""
 
     number: int
     attempt: int
     prepared: PreparedUpload
-    state: str
+    state: UploadState
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class AnnouncedUpload:
     """
 
     announcement: UploadAnnouncement
-    state: str
+    state: AnnouncedState
     reason: str = ""
     announced_ms: int = 0
     tries: int = 0
@@ -142,14 +142,14 @@ class AnnouncedUpload:
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """A report with one storage id. ``state``: "drafted", "attested", "submitted", "final"."""
+    """A report with one storage id."""
 
     number: int
     storage_id: StorageId
     digest: Digest
     body: bytes
     ledger: bytes
-    state: str
+    state: ReportState
     transaction: Digest | None = None
 
 
@@ -205,7 +205,7 @@ class Windows(Protocol):
 
     def load_late_observation(self, number: int) -> Digest | None: ...
 
-    def save_state(self, start_ms: int, state: str) -> None: ...
+    def save_state(self, start_ms: int, state: WindowState) -> None: ...
 
     def load_etags(self, start_ms: int) -> Mapping[tuple[Address, StreamPart], str]: ...
 
@@ -381,19 +381,19 @@ class Bundles(Protocol):
 
     def save_file(self, number: int, size: int, sha256: Digest) -> None: ...
 
-    def save_bundle_state(self, number: int, state: str) -> None: ...
+    def save_bundle_state(self, number: int, state: BundleState) -> None: ...
 
     def load_uploads(self, number: int) -> list[StoredUpload]: ...
 
     def save_upload(self, upload: StoredUpload) -> None:
         """Unique by (number, attempt): a second prepared upload of one attempt is refused with AlreadyDone."""
 
-    def save_upload_state(self, number: int, attempt: int, state: str) -> None: ...
+    def save_upload_state(self, number: int, attempt: int, state: UploadState) -> None: ...
 
     def save_announced(self, announcement: UploadAnnouncement, now_ms: int) -> bool: ...
 
     def save_announced_state(
-        self, number: int, storage_id: StorageId, state: str, reason: str, tries: int = 0
+        self, number: int, storage_id: StorageId, state: AnnouncedState, reason: str, tries: int = 0
     ) -> None: ...
 
     def load_announced(self, number: int) -> list[AnnouncedUpload]: ...
@@ -404,7 +404,7 @@ class Reports(Protocol):
 
     def save_report(self, report: StoredReport) -> None: ...
 
-    def save_report_state(self, number: int, storage_id: StorageId, state: str) -> None: ...
+    def save_report_state(self, number: int, storage_id: StorageId, state: ReportState) -> None: ...
 
     def save_attestation(self, attestation: Attestation) -> bool: ...
 

@@ -27,6 +27,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from validator.metrics import CONTENT_TYPE, Sample, render_metrics
+from validator.ports.states import WindowState
 from validator.protocol.errors import TransientError
 from validator.protocol.model import InstanceId
 from validator.server.pages.status import render_problem, render_status
@@ -253,7 +254,8 @@ def samples(view: OperatorView) -> Iterator[Sample]:
         "logstore_reorganised_blocks", "Final blocks that the chain has replaced since", status.reorganisations
     )
     yield Sample("logstore_damaged_sets", "Sets whose file was damaged, not obtained again yet", status.damaged_sets)
-    waiting = [w for w in status.windows if shown_state(w) not in ("agreed", "held") and w.end_ms < status.now_ms]
+    ended = [w for w in status.windows if w.end_ms < status.now_ms]
+    waiting = [w for w in ended if shown_state(w) not in (WindowState.AGREED, WindowState.HELD)]
     oldest = max((status.now_ms - w.end_ms for w in waiting), default=0)
     yield Sample("logstore_oldest_waiting_seconds", "Time since the end of the oldest undecided window", oldest / 1000)
     for name, head in (("head", status.head), ("finalised", status.finalised)):

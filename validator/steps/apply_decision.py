@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from validator.log import get_logger
 from validator.ports.queue import NotYet, StepResult
+from validator.ports.states import BundleState, WindowState
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.outcome import decode_outcome, set_root
 from validator.protocol.consensus.boundary import AgreedWindow, bundle_length
@@ -28,8 +29,8 @@ def apply_decision(context: Context, instance: InstanceId) -> StepResult:
         stored = context.store.windows.load_window(instance.number)
         if stored is None:
             raise NotYet("the window is not opened yet")  # its certificate was here before beat's first look
-        context.store.windows.save_state(instance.number, "agreed")
-        if stored.state == "held":
+        context.store.windows.save_state(instance.number, WindowState.AGREED)
+        if stored.state == WindowState.HELD:
             if key in context.store.due.pending(task):  # else whoever held it has come to the end
                 close_bundles(context)
                 context.store.due.done(task, key)
@@ -42,7 +43,7 @@ def apply_decision(context: Context, instance: InstanceId) -> StepResult:
     context.store.archive.save_identities(instance, [r.identity for r in records])
     if instance.kind is InstanceKind.WINDOW:
         keep_left_out(context, instance, records)
-        context.store.windows.save_state(instance.number, "held")
+        context.store.windows.save_state(instance.number, WindowState.HELD)
         close_bundles(context)
     else:
         context.store.due.schedule("bundle.seal", str(instance.number), context.clock.now_ms())
@@ -61,7 +62,7 @@ def close_bundles(context: Context) -> None:
             return
         agreed = []
         for stored in context.store.windows.load_windows(start_ms, epoch.end_ms):
-            if stored.state != "held":
+            if stored.state != WindowState.HELD:
                 break
             size = _canonical_bytes(context, InstanceId(InstanceKind.WINDOW, stored.window.start_ms))
             agreed.append(AgreedWindow(stored.window.start_ms, stored.window.end_ms, size))
@@ -76,7 +77,7 @@ def close_bundles(context: Context) -> None:
             first_ms=agreed[0].start_ms,
             last_ms=agreed[length - 1].start_ms,
             end_ms=agreed[length - 1].end_ms,
-            state="open",
+            state=BundleState.OPEN,
         )
         # Due first: a crash in between leaves a row without a bundle, never a bundle whose late set nobody collects.
         context.store.due.schedule("late.collect", str(number), context.clock.now_ms())

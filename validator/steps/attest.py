@@ -9,6 +9,7 @@ from __future__ import annotations
 from validator.log import get_logger
 from validator.ports.peers import Attestation, Gossip
 from validator.ports.queue import StepResult
+from validator.ports.states import BundleState, ReportState
 from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.manifest import encode_ledger
@@ -30,7 +31,7 @@ def attest(context: Context, number: int) -> StepResult:
     """Sign the report of each confirmed upload and repeat the signatures until the report is final."""
     bundle = require_bundle(context.store, number)
     task, key = "report.attest", str(number)
-    if bundle.state == "final":
+    if bundle.state == BundleState.FINAL:
         context.store.due.done(task, key)
         return StepResult("already done")
     config = context.cut_points.epoch_config(bundle.epoch)
@@ -42,7 +43,12 @@ def attest(context: Context, number: int) -> StepResult:
             report, ledger = draft_report(context, bundle, announcement.storage_id, announcement.signer)
             digest = report_digest(report, context.network.chain_id, context.network.contracts.report_manager)
             stored = StoredReport(
-                number, announcement.storage_id, digest, encode_report(report), encode_ledger(ledger), "drafted"
+                number,
+                announcement.storage_id,
+                digest,
+                encode_report(report),
+                encode_ledger(ledger),
+                ReportState.DRAFTED,
             )
             context.store.reports.save_report(stored)
             known[announcement.storage_id] = stored
@@ -76,8 +82,8 @@ def _sign(context: Context, stored: StoredReport) -> Attestation:
 def _promote(context: Context, config: EpochConfig, stored: StoredReport) -> bool:
     if len(valid_signatures(context, config, stored)) < quorum(len(config.committee)):
         return False
-    if stored.state == "drafted":
-        context.store.reports.save_report_state(stored.number, stored.storage_id, "attested")
+    if stored.state == ReportState.DRAFTED:
+        context.store.reports.save_report_state(stored.number, stored.storage_id, ReportState.ATTESTED)
         report = decode_report(stored.body)
         log.info("report.attested", report=stored.number, treasury=report.treasury, streams=len(report.streams))
     return True

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from validator.log import get_logger
 from validator.ports.queue import StepResult
+from validator.ports.states import BundleState
 from validator.protocol.codec.outcome import body_digest, decode_outcome
 from validator.protocol.codec.statement import verify_quorum
 from validator.protocol.consensus.quorum import quorum
@@ -47,7 +48,7 @@ def behind(context: Context, now_ms: int, limit: int = MAX_ASKED) -> list[Instan
     until_ms = now_ms - parameters.grace_ms - max(LAG_MS, LAG_WINDOWS * parameters.window_ms)
     late: list[InstanceId] = []
     bundle = context.store.bundles.last_bundle()
-    while bundle is not None and bundle.state == "open" and len(late) < limit:
+    while bundle is not None and bundle.state == BundleState.OPEN and len(late) < limit:
         instance = InstanceId(InstanceKind.LATE, bundle.number)
         if bundle.end_ms <= until_ms and context.store.instances.load_certificate(instance) is None:
             late.append(instance)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from validator.log import get_logger
 from validator.ports.queue import NotYet
+from validator.ports.states import BundleState, WindowState
 from validator.ports.store import CutPoint, Reorganisation
 from validator.protocol.model import Block
 from validator.steps.context import Context
@@ -123,14 +124,14 @@ def _signed(context: Context, cut: CutPoint) -> list[str]:
     for parameters in context.network.sets:
         from_ms = (cut.at_s + parameters.lag_s) * 1000
         for stored in context.store.windows.load_windows(from_ms, from_ms + 1000):
-            if stored.observation is not None or stored.state != "open":
+            if stored.observation is not None or stored.state != WindowState.OPEN:
                 named.append(f"window:{stored.window.start_ms}")
             bundle = context.store.bundles.last_bundle()
             while bundle is not None and bundle.last_ms > stored.window.start_ms and bundle.number:
                 bundle = context.store.bundles.load_bundle(bundle.number - 1)
             if bundle is not None and bundle.last_ms == stored.window.start_ms:
                 observed = context.store.windows.load_late_observation(bundle.number)
-                if observed is not None or bundle.state != "open":
+                if observed is not None or bundle.state != BundleState.OPEN:
                     named.append(f"late:{bundle.number}")
     return list(dict.fromkeys(named))
 
@@ -142,6 +143,6 @@ def _epoch_in_use(context: Context, cut: CutPoint) -> int | None:
         if epoch is None or epoch.start_ms // 1000 - epoch.parameters.lag_s != cut.at_s:
             continue
         windows = context.store.windows.load_windows(epoch.start_ms, epoch.end_ms)
-        if any(stored.observation is not None or stored.state != "open" for stored in windows):
+        if any(stored.observation is not None or stored.state != WindowState.OPEN for stored in windows):
             return epoch.number
     return None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from validator.log import get_logger
 from validator.ports.queue import StepResult
 from validator.ports.sources import Pull
+from validator.ports.states import WindowState
 from validator.protocol.codec.outcome import encode_observation, observation_digest, part_order, set_root
 from validator.protocol.errors import TransientError
 from validator.protocol.model import (
@@ -58,7 +59,7 @@ def collect_window(context: Context, start_ms: int, purpose: str) -> StepResult:
     if stored.observation is not None:
         _open_round(context, stored.window, epoch)
         return StepResult("already done")
-    if stored.state != "open":
+    if stored.state != WindowState.OPEN:
         return _decided_without_us(context, stored.window, epoch)
     require_cut_off(context, stored.window, epoch)
     try:
@@ -149,7 +150,7 @@ def _open_round(context: Context, window: Window, epoch: Epoch) -> None:
     digest = context.cut_points.epoch_config(epoch.number).digest
     opened = context.store.instances.create_instance(instance, digest, now_ms)
     stored = context.store.windows.load_window(window.start_ms)
-    if opened or (stored is not None and stored.state == "collected"):
+    if opened or (stored is not None and stored.state == WindowState.COLLECTED):
         context.store.due.schedule(
             task_name(HORIZON), str(window.start_ms), window.end_ms + epoch.parameters.horizon_ms
         )

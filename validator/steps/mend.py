@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from validator.log import get_logger
 from validator.ports.queue import StepResult
+from validator.ports.states import WindowState
 from validator.ports.store import DamagedSet, StoredWindow
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.consensus.proposal import Span
@@ -90,7 +91,7 @@ def _mend(context: Context, lost: DamagedSet) -> bool:
     if context.store.instances.mark_queued(instance):
         context.tasks.enqueue("round.advance", str(instance))
     stored = context.store.windows.load_window(instance.number) if instance.kind is InstanceKind.WINDOW else None
-    if stored is not None and stored.state == "held":
+    if stored is not None and stored.state == WindowState.HELD:
         keep_left_out(context, instance, load_records(context, set_root(require_outcome(context, instance).entries)))
     return True
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from validator.log import get_logger
 from validator.ports.queue import NotYet, StepResult
+from validator.ports.states import BundleState
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.manifest import (
     encode_ledger,
@@ -44,7 +45,7 @@ def seal(context: Context, number: int) -> StepResult:
         NotYet: an outcome or set is still missing, or the previous bundle is not sealed.
     """
     bundle = require_bundle(context.store, number)
-    if bundle.state != "open":
+    if bundle.state != BundleState.OPEN:
         schedule_upload(context, bundle)
         _let_next_follow(context, number)
         return StepResult("already done")
@@ -56,7 +57,7 @@ def seal(context: Context, number: int) -> StepResult:
     now_ms = context.clock.now_ms()
     sealed = replace(
         bundle,
-        state="sealed",
+        state=BundleState.SEALED,
         previous_root=manifest.header.previous_root,
         root=root,
         path=str(path),

@@ -23,8 +23,9 @@ contract takes one. A reorganisation that drops one makes it missing again.
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports.chain import AcceptedReport, PreparedTransaction
+from validator.ports.chain import AcceptedReport, PreparedTransaction, SendRefusal, TransactionState
 from validator.ports.queue import StepResult
+from validator.ports.states import BundleState, ReportState
 from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.report import decode_report
 from validator.protocol.consensus.quorum import quorum
@@ -56,7 +57,7 @@ def submit(context: Context, number: int) -> StepResult:
     """Send the attested report in our turn; stop when somebody else's is there."""
     bundle = require_bundle(context.store, number)
     task, key = "report.submit", str(number)
-    if bundle.state == "final" or context.chain.fetch_report(number) is not None:
+    if bundle.state == BundleState.FINAL or context.chain.fetch_report(number) is not None:
         context.store.due.done(task, key)
         context.store.due.schedule("report.watch", key, context.clock.now_ms())
         return StepResult("skipped", "the contract has it already")
@@ -77,7 +78,7 @@ def submit(context: Context, number: int) -> StepResult:
         transaction = context.sender.prepare(decode_report(stored.body), bitmap, packed)
         context.store.reports.save_transaction(number, stored.storage_id, transaction)
         result = _send(context, number, transaction, "made anew" if sent else "submitted")
-        context.store.reports.save_report_state(number, stored.storage_id, "submitted")
+        context.store.reports.save_report_state(number, stored.storage_id, ReportState.SUBMITTED)
         log.info("report.submitted", report=number, transaction=transaction.hash, signers=len(signatures))
         return result
     return StepResult("not yet", "no report has a quorum")
@@ -87,7 +88,7 @@ def watch(context: Context, number: int) -> StepResult:
     """Follow the contract until the report is in a finalised block; then the bundle is final."""
     bundle = require_bundle(context.store, number)
     task, key = "report.watch", str(number)
-    if bundle.state == "final":
+    if bundle.state == BundleState.FINAL:
         context.store.due.done(task, key)
         return StepResult("already done")
     context.store.due.postpone(task, key, context.clock.now_ms() + WATCH_MS)
@@ -105,7 +106,7 @@ def watch(context: Context, number: int) -> StepResult:
 def _follow(context: Context, number: int, sent: list[PreparedTransaction]) -> StepResult | None:
     """What became of our transactions, and what follows from it; None: the report is to be sent anew."""
     newest, fate = sent[-1], context.sender.fetch_fate(sent)
-    if fate.state == "mined":
+    if fate.state == TransactionState.MINED:
         if fate.success:
             return StepResult("submitted", f"block {fate.block_number}")
         log.warning("report.reverted", report=number, transaction=fate.hash)
@@ -116,14 +117,17 @@ def _follow(context: Context, number: int, sent: list[PreparedTransaction]) -> S
             return StepResult(name, f"{newest.nonce} of 0x{newest.hash.hex()}")
         log.warning("report.made_anew", report=number, nonce=newest.nonce, reason=name)
         return None
-    if fate.state == "missing":
+    if fate.state == TransactionState.MISSING:
         return _send(context, number, newest, "sent again")
     if _is_passed_over(context, newest):
         return _replace(context, number, newest, "replaced")
     return StepResult("pending", f"0x{fate.hash.hex()}")
 
 
-_GIVEN_UP = {"overtaken": ("nonce taken", OVERTAKEN_MS), "unreachable": ("nonce gap", GAP_MS)}
+_GIVEN_UP = {
+    TransactionState.OVERTAKEN: ("nonce taken", OVERTAKEN_MS),
+    TransactionState.UNREACHABLE: ("nonce gap", GAP_MS),
+}
 
 
 def _send(context: Context, number: int, transaction: PreparedTransaction, name: str) -> StepResult:
@@ -131,10 +135,10 @@ def _send(context: Context, number: int, transaction: PreparedTransaction, name:
     try:
         context.sender.send(transaction)
     except RemoteFault as fault:
-        reason = fault.fields.get("reason", "refused")
-        if reason in ("funds", "fee cap"):
-            return _wait(context, number, {"funds": "no funds"}.get(reason, reason), fault)
-        if reason == "fees" or context.noticed.lasts(REFUSED_MS, f"refused/{transaction.hash.hex()}"):
+        reason = fault.fields.get("reason", SendRefusal.REFUSED)
+        if reason in (SendRefusal.FUNDS, SendRefusal.FEE_CAP):
+            return _wait(context, number, {SendRefusal.FUNDS: "no funds"}.get(reason, reason), fault)
+        if reason == SendRefusal.FEES or context.noticed.lasts(REFUSED_MS, f"refused/{transaction.hash.hex()}"):
             return _replace(context, number, transaction, "re-priced", reason)
         log.debug("report.refused", report=number, reason=str(fault))
         return StepResult("refused", str(fault))
@@ -148,7 +152,7 @@ def _replace(
     try:
         replacement = context.sender.replace(transaction, refusal)
     except RemoteFault as fault:
-        if fault.fields.get("reason") != "fee cap":
+        if fault.fields.get("reason") != SendRefusal.FEE_CAP:
             raise
         return _wait(context, number, "fee cap", fault)
     context.store.reports.save_transaction(number, _carried(context, number), replacement)
@@ -172,8 +176,8 @@ def _carried(context: Context, number: int) -> StorageId:
     """Storage id of the report that our transaction carries: the one marked so, else (a process died before it marked
     it) the first that has a quorum, which is the one that was taken."""
     reports = context.store.reports.load_reports(number)
-    marked = [r for r in reports if r.state == "submitted"] or [r for r in reports if r.state == "attested"]
-    return marked[0].storage_id
+    likely = (ReportState.SUBMITTED, ReportState.ATTESTED)
+    return next(r.storage_id for state in likely for r in reports if r.state == state)
 
 
 def _is_passed_over(context: Context, transaction: PreparedTransaction) -> bool:
@@ -200,7 +204,7 @@ def _finish(context: Context, bundle: StoredBundle, accepted: AcceptedReport) ->
             except TransientError as error:
                 log.debug("receipt.not_fetched", report=bundle.number, reason=str(error))
         context.store.reports.save_final(bundle.number, accepted.storage_id, transaction, gas_used)
-    context.store.bundles.save_bundle_state(bundle.number, "final")
+    context.store.bundles.save_bundle_state(bundle.number, BundleState.FINAL)
     for task in ("bundle.upload", "bundle.verify", "report.attest", "report.submit"):
         context.store.due.done(task, str(bundle.number))
     log.info("report.final", report=bundle.number, block=accepted.block_number)

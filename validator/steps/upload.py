@@ -15,6 +15,8 @@ from collections.abc import Sequence
 
 from validator.log import get_logger
 from validator.ports.queue import StepResult
+from validator.ports.states import AnnouncedState, BundleState, UploadState
+from validator.ports.storage import StorageState
 from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.report import report_digest
@@ -39,12 +41,12 @@ def upload(context: Context, number: int) -> StepResult:
     """Take our turn as uploader. Safe to run twice and to stop anywhere."""
     bundle = require_bundle(context.store, number)
     task, key = "bundle.upload", str(number)
-    if bundle.state in ("verified", "final") or bundle.root is None:
+    if bundle.state in (BundleState.VERIFIED, BundleState.FINAL) or bundle.root is None:
         context.store.due.done(task, key)
         return StepResult("already done", bundle.state)
     own = own_upload(context, number)
     announced = announced_uploads(context, bundle)
-    if any(h.state == "verified" for h in announced):
+    if any(h.state == AnnouncedState.VERIFIED for h in announced):
         context.store.due.done(task, key)
         return StepResult("skipped", "uploaded already")
     context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
@@ -62,18 +64,18 @@ def upload(context: Context, number: int) -> StepResult:
             return StepResult("skipped", "its report is accepted")
         own = _prepare(context, bundle)
     announce(context, bundle, own)
-    if own.state == "prepared":
+    if own.state == UploadState.PREPARED:
         context.storage.post(own.prepared)
-        own = _save_state(context, own, "posted")
+        own = _save_state(context, own, UploadState.POSTED)
         log.info(
             "bundle.posted",
             bundle=number,
             storage_id=encode_storage_id(own.prepared.storage_id),
             reward=own.prepared.reward,
         )
-    if own.state == "posted":
+    if own.state == UploadState.POSTED:
         context.storage.seed(own.prepared, require_file(context, bundle))
-        own = _save_state(context, own, "seeded")
+        own = _save_state(context, own, UploadState.SEEDED)
         log.info("bundle.seeded", bundle=number, bytes=own.prepared.data_size)
     context.store.due.done(task, key)
     context.store.due.postpone("bundle.verify", key, context.clock.now_ms() + LOOK_MS)
@@ -83,7 +85,7 @@ def upload(context: Context, number: int) -> StepResult:
 
 def own_upload(context: Context, number: int) -> StoredUpload | None:
     """The newest upload of ours that is not given up."""
-    uploads = [u for u in context.store.bundles.load_uploads(number) if u.state != "dropped"]
+    uploads = [u for u in context.store.bundles.load_uploads(number) if u.state != UploadState.DROPPED]
     return uploads[-1] if uploads else None
 
 
@@ -92,18 +94,18 @@ def _why_wait(context: Context, bundle: StoredBundle, announced: Sequence[Announ
     config = context.cut_points.epoch_config(bundle.epoch)
     stage_ms, now_ms = config.parameters.upload_stage_ms, context.clock.now_ms()
     for upload in announced:
-        if upload.state == "refused":
+        if upload.state == AnnouncedState.REFUSED:
             continue
         signer = upload.announcement.signer
         since_ms = now_ms - min(h.announced_ms for h in announced if h.announcement.signer == signer)
         if since_ms < stage_ms:
             return "an announced upload is being completed"
         status = context.storage.fetch_status(upload.announcement.storage_id)
-        if status.state == "unknown":
+        if status.state == StorageState.UNKNOWN:
             return "no telling what became of an announced upload"
         if since_ms >= MINING_STAGES * stage_ms:
             continue
-        if upload.state == "seeded" and status.state != "missing":
+        if upload.state == AnnouncedState.SEEDED and status.state != StorageState.MISSING:
             return "an announced upload that we have completed is being mined"
         report, _ = draft_report(context, bundle, upload.announcement.storage_id, signer)
         digest = report_digest(report, context.network.chain_id, context.network.contracts.report_manager)
@@ -115,11 +117,11 @@ def _why_wait(context: Context, bundle: StoredBundle, announced: Sequence[Announ
 def _prepare(context: Context, bundle: StoredBundle) -> StoredUpload:
     prepared = context.storage.prepare(require_file(context, bundle), tags_of(context, bundle))
     attempt = len(context.store.bundles.load_uploads(bundle.number))
-    stored = StoredUpload(bundle.number, attempt, prepared, "prepared")
+    stored = StoredUpload(bundle.number, attempt, prepared, UploadState.PREPARED)
     context.store.bundles.save_upload(stored)
     return stored
 
 
-def _save_state(context: Context, own: StoredUpload, state: str) -> StoredUpload:
+def _save_state(context: Context, own: StoredUpload, state: UploadState) -> StoredUpload:
     context.store.bundles.save_upload_state(own.number, own.attempt, state)
     return StoredUpload(own.number, own.attempt, own.prepared, state)

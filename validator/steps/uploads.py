@@ -16,6 +16,7 @@ from pathlib import Path
 
 from validator.log import get_logger
 from validator.ports.peers import Gossip
+from validator.ports.states import AnnouncedState
 from validator.ports.storage import PreparedUpload, StoredTransaction
 from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.bundle_file import bundle_tags
@@ -80,9 +81,9 @@ def confirmed_uploads(context: Context, bundle: StoredBundle) -> list[AnnouncedU
     deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
     found = []
     for announced in announced_uploads(context, bundle):
-        if announced.state == "verified":
+        if announced.state == AnnouncedState.VERIFIED:
             status = context.storage.fetch_status(announced.announcement.storage_id)
-            if status.state == "confirmed" and status.confirmations >= deep:
+            if status.is_deep(deep):
                 found.append(announced)
     return found
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from validator.log import get_logger
 from validator.ports.queue import StepResult
-from validator.ports.storage import ReaderFailed, StorageStatus
+from validator.ports.states import AnnouncedState, BundleState, UploadState
+from validator.ports.storage import ReaderFailed, StorageState, StorageStatus
 from validator.ports.store import AnnouncedUpload, StoredBundle
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.manifest import decode_manifest
@@ -41,7 +42,7 @@ def verify(context: Context, number: int) -> StepResult:
     """Look at all announced uploads of a sealed bundle; comes again until the report is final."""
     bundle = require_bundle(context.store, number)
     task, key = "bundle.verify", str(number)
-    if bundle.state == "final":
+    if bundle.state == BundleState.FINAL:
         context.store.due.done(task, key)
         return StepResult("already done")
     if bundle.root is None:
@@ -50,12 +51,14 @@ def verify(context: Context, number: int) -> StepResult:
     context.store.due.postpone(task, key, context.clock.now_ms() + LOOK_MS)
     _tend_own(context, bundle)
     deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
-    announced = [h for h in announced_uploads(context, bundle) if h.state != "refused"]
+    announced = [h for h in announced_uploads(context, bundle) if h.state != AnnouncedState.REFUSED]
     statuses = {h.announcement.storage_id: context.storage.fetch_status(h.announcement.storage_id) for h in announced}
     chosen = _choose(
-        context, [h for h in announced if statuses[h.announcement.storage_id].state == "confirmed"], announced
+        context,
+        [h for h in announced if statuses[h.announcement.storage_id].state == StorageState.CONFIRMED],
+        announced,
     )
-    is_there = any(h.state == "verified" for h in announced)
+    is_there = any(h.state == AnnouncedState.VERIFIED for h in announced)
     ready = 0
     details = []
     for upload in announced:
@@ -64,11 +67,11 @@ def verify(context: Context, number: int) -> StepResult:
             upload = _read_back(context, bundle, upload)
         if _is_to_be_completed(context, bundle, upload, status, is_there=is_there):
             upload = _complete(context, bundle, upload)
-        if upload.state == "verified" and status.state == "confirmed" and status.confirmations >= deep:
+        if upload.state == AnnouncedState.VERIFIED and status.is_deep(deep):
             ready += 1
         details.append(_describe(upload, status, deep))
-    if ready and bundle.state == "sealed":
-        context.store.bundles.save_bundle_state(number, "verified")
+    if ready and bundle.state == BundleState.SEALED:
+        context.store.bundles.save_bundle_state(number, BundleState.VERIFIED)
     if ready:
         context.store.due.schedule("report.attest", key, context.clock.now_ms())
         context.tasks.enqueue("report.attest", key)
@@ -88,7 +91,8 @@ def _choose(
     tried = Counter[bytes]()
     for upload in announced:
         tried[upload.announcement.signer] += upload.tries
-    waiting = [u for u in readable if u.state != "verified" and now_ms >= u.checked_ms + _pause_ms(u.tries)]
+    unread = [u for u in readable if u.state != AnnouncedState.VERIFIED]
+    waiting = [u for u in unread if now_ms >= u.checked_ms + _pause_ms(u.tries)]
     return min(waiting, key=lambda u: (tried[u.announcement.signer], u.tries, u.announced_ms), default=None)
 
 
@@ -102,16 +106,16 @@ def _read_back(context: Context, bundle: StoredBundle, announced: AnnouncedUploa
         refusal = _compare(context, bundle, announced)
     except ReaderFailed as error:
         log.warning("bundle.reader_failed", bundle=bundle.number, tries=announced.tries + 1, reason=str(error))
-        return _note(context, announced, "unreadable", str(error), announced.tries + 1)
+        return _note(context, announced, AnnouncedState.UNREADABLE, str(error), announced.tries + 1)
     except (RemoteFault, TransientError, UnknownOutcome) as error:
         log.info("bundle.not_read_back", bundle=bundle.number, reason=str(error))
         return _note(context, announced, announced.state, str(error), announced.tries + 1)
     announcement = announced.announcement
     if refusal:
         log.warning("upload.refused", bundle=bundle.number, signer=announcement.signer, reason=refusal)
-        return _note(context, announced, "refused", refusal, announced.tries)
+        return _note(context, announced, AnnouncedState.REFUSED, refusal, announced.tries)
     log.info("bundle.verified", bundle=bundle.number, storage_id=encode_storage_id(announcement.storage_id))
-    return _note(context, announced, "verified", "", 0)
+    return _note(context, announced, AnnouncedState.VERIFIED, "", 0)
 
 
 def _compare(context: Context, bundle: StoredBundle, announced: AnnouncedUpload) -> str:
@@ -139,7 +143,9 @@ def _compare(context: Context, bundle: StoredBundle, announced: AnnouncedUpload)
     return "" if verified.root == bundle.root else "bundle.root: not the agreed root"
 
 
-def _note(context: Context, announced: AnnouncedUpload, state: str, reason: str, tries: int) -> AnnouncedUpload:
+def _note(
+    context: Context, announced: AnnouncedUpload, state: AnnouncedState, reason: str, tries: int
+) -> AnnouncedUpload:
     a = announced.announcement
     context.store.bundles.save_announced_state(a.number, a.storage_id, state, reason, tries)
     return AnnouncedUpload(a, state, reason, announced.announced_ms, tries, context.clock.now_ms())
@@ -158,17 +164,17 @@ def _is_to_be_completed(
     """
     config = context.cut_points.epoch_config(bundle.epoch)
     stage_ms, now_ms = config.parameters.upload_stage_ms, context.clock.now_ms()
-    verified = announced.state == "verified"
-    if announced.state == "refused" or (is_there and not verified) or status.state == "unknown":
+    verified = announced.state == AnnouncedState.VERIFIED
+    if announced.state == AnnouncedState.REFUSED or (is_there and not verified) or status.state == StorageState.UNKNOWN:
         return False
-    if verified and status.state != "missing":
+    if verified and status.state != StorageState.MISSING:
         return False
-    if status.state == "confirmed" and (not announced.tries or announced.state == "unreadable"):
+    if status.state == StorageState.CONFIRMED and (not announced.tries or announced.state == AnnouncedState.UNREADABLE):
         return False  # not looked at yet; or its bytes are all there
     helpers = [m for m in config.committee if m != announced.announcement.signer]
     place = helpers.index(context.identity.address) + 1 if context.identity.address in helpers else 0
-    wait_ms = stage_ms // (2 if status.state == "pending" else 4)
-    if context.identity.address == announced.announcement.signer and status.state == "confirmed":
+    wait_ms = stage_ms // (2 if status.state == StorageState.PENDING else 4)
+    if context.identity.address == announced.announcement.signer and status.state == StorageState.CONFIRMED:
         wait_ms = 0
     if now_ms < announced.announced_ms + wait_ms + place * stage_ms // (4 * len(config.committee)):
         return False
@@ -191,13 +197,8 @@ def _complete(context: Context, bundle: StoredBundle, announced: AnnouncedUpload
         log.info("bundle.not_completed", bundle=bundle.number, reason=str(error))
         return announced
     log.info("bundle.completed", bundle=bundle.number, storage_id=encode_storage_id(announcement.storage_id))
-    return _note(
-        context,
-        announced,
-        announced.state if announced.state == "verified" else "seeded",
-        announced.reason,
-        announced.tries,
-    )
+    state = AnnouncedState.VERIFIED if announced.state == AnnouncedState.VERIFIED else AnnouncedState.SEEDED
+    return _note(context, announced, state, announced.reason, announced.tries)
 
 
 # --- our own ------------------------------------------------------------------------------------------
@@ -215,20 +216,20 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
     if context.identity.voting_key is None:
         return
     for own in context.store.bundles.load_uploads(bundle.number):
-        if own.state == "dropped":
+        if own.state == UploadState.DROPPED:
             continue
         announce(context, bundle, own)
         status = context.storage.fetch_status(own.prepared.storage_id)
-        if status.state != "missing":
+        if status.state != StorageState.MISSING:
             continue
         if context.storage.fetch_is_dropped(own.prepared, status):
             log.warning("bundle.dropped", bundle=bundle.number, storage_id=encode_storage_id(own.prepared.storage_id))
-            context.store.bundles.save_upload_state(bundle.number, own.attempt, "dropped")
-        elif own.state != "prepared":
-            context.store.bundles.save_upload_state(bundle.number, own.attempt, "prepared")
+            context.store.bundles.save_upload_state(bundle.number, own.attempt, UploadState.DROPPED)
+        elif own.state != UploadState.PREPARED:
+            context.store.bundles.save_upload_state(bundle.number, own.attempt, UploadState.PREPARED)
         context.store.due.schedule("bundle.upload", str(bundle.number), now_ms)
 
 
 def _describe(announced: AnnouncedUpload, status: StorageStatus, deep: int) -> str:
-    confirmations = f"{status.confirmations}/{deep}" if status.state == "confirmed" else status.state
+    confirmations = f"{status.confirmations}/{deep}" if status.state == StorageState.CONFIRMED else status.state
     return f"{encode_storage_id(announced.announcement.storage_id)} {announced.state} {confirmations}"

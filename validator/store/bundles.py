@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, update
 
 from validator.ports.clock import Clock
+from validator.ports.states import AnnouncedState, BundleState, UploadState
 from validator.ports.storage import PreparedUpload
 from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.statement import decode_upload, encode_upload
@@ -14,7 +15,7 @@ from validator.protocol.errors import AlreadyDone, InvariantError
 from validator.protocol.model import Digest, StorageId, UploadAnnouncement
 from validator.store import schema
 from validator.store.database import Database
-from validator.store.rows import as_row, from_row, insert_new, require_word, states_below
+from validator.store.rows import as_row, from_row, insert_new, states_below
 
 BUNDLE_STATES = ("open", "sealed", "verified", "final")
 UPLOAD_STATES = ("prepared", "posted", "seeded", "confirmed", "verified", "dropped")
@@ -35,17 +36,16 @@ class BundleRows:
     def load_bundle(self, number: int) -> StoredBundle | None:
         with self._database.read() as connection:
             row = connection.execute(_ONE_BUNDLE, {"at_number": number}).one_or_none()
-        return None if row is None else from_row(StoredBundle, row)
+        return None if row is None else from_row(StoredBundle, row, state=BundleState)
 
     def last_bundle(self) -> StoredBundle | None:
         """The bundle with the highest number."""
         with self._database.read() as connection:
             row = connection.execute(_LAST_BUNDLE).one_or_none()
-        return None if row is None else from_row(StoredBundle, row)
+        return None if row is None else from_row(StoredBundle, row, state=BundleState)
 
     def create_bundle(self, bundle: StoredBundle) -> bool:
         """Open a bundle and put its windows into it; False if its number is taken."""
-        require_word(bundle.state, BUNDLE_STATES, "bundle.state")
         now_ms = self._clock.now_ms()
         t = schema.windows
         with self._database.write() as connection:
@@ -65,9 +65,9 @@ class BundleRows:
         t = schema.bundles
         names = ("previous_root", "root", "path", "size", "sha256", "manifest", "sealed_ms", "messages")
         changes = {name: getattr(bundle, name) for name in names}
-        changes |= {"state": "sealed", "changed_ms": self._clock.now_ms()}
+        changes |= {"state": BundleState.SEALED, "changed_ms": self._clock.now_ms()}
         with self._database.write() as connection:
-            change = update(t).where(t.c.number == bundle.number, t.c.state == "open").values(**changes)
+            change = update(t).where(t.c.number == bundle.number, t.c.state == BundleState.OPEN).values(**changes)
             if connection.execute(change).rowcount == 1:
                 return
             held = connection.execute(select(t.c.root).where(t.c.number == bundle.number)).one_or_none()
@@ -78,13 +78,13 @@ class BundleRows:
         """A sealed bundle's file was written again, and differs."""
         t = schema.bundles
         with self._database.write() as connection:
-            change = update(t).where(t.c.number == number, t.c.state != "open")
+            change = update(t).where(t.c.number == number, t.c.state != BundleState.OPEN)
             connection.execute(change.values(size=size, sha256=sha256))
 
-    def save_bundle_state(self, number: int, state: str) -> None:
+    def save_bundle_state(self, number: int, state: BundleState) -> None:
         """Climb the ladder open, sealed, verified, final; a bundle that stands there or higher stays."""
         t = schema.bundles
-        below = states_below(BUNDLE_STATES, state)
+        below = states_below(state)
         with self._database.write() as connection:
             change = update(t).where(t.c.number == number, t.c.state.in_(below))
             connection.execute(change.values(state=state, changed_ms=self._clock.now_ms()))
@@ -96,7 +96,7 @@ class BundleRows:
         t = schema.uploads
         with self._database.read() as connection:
             rows = connection.execute(select(t).where(t.c.number == number).order_by(t.c.attempt))
-            return [StoredUpload(number, row.attempt, _prepared(row), row.state) for row in rows]
+            return [StoredUpload(number, row.attempt, _prepared(row), UploadState(row.state)) for row in rows]
 
     def save_upload(self, upload: StoredUpload) -> None:
         """Save a signed transaction before its first byte leaves.
@@ -104,7 +104,6 @@ class BundleRows:
         Raises:
             AlreadyDone: this attempt is saved; load it and go on with that one.
         """
-        require_word(upload.state, UPLOAD_STATES, "upload.state")
         now_ms = self._clock.now_ms()
         row = as_row(upload.prepared) | {
             "number": upload.number,
@@ -122,9 +121,8 @@ class BundleRows:
                 attempt=upload.attempt,
             )
 
-    def save_upload_state(self, number: int, attempt: int, state: str) -> None:
+    def save_upload_state(self, number: int, attempt: int, state: UploadState) -> None:
         """Any state of the ladder: a posted upload may be dropped, one thought missing may be posted again."""
-        require_word(state, UPLOAD_STATES, "upload.state")
         t = schema.uploads
         with self._database.write() as connection:
             change = update(t).where(t.c.number == number, t.c.attempt == attempt)
@@ -140,7 +138,7 @@ class BundleRows:
             "storage_id": a.storage_id,
             "signer": a.signer,
             "bytes": encode_upload(a),
-            "state": "heard",
+            "state": AnnouncedState.HEARD,
             "reason": "",
             "heard_ms": now_ms,
             "tries": 0,
@@ -151,9 +149,10 @@ class BundleRows:
                 return False
             return insert_new(connection, t, row)
 
-    def save_announced_state(self, number: int, storage_id: StorageId, state: str, reason: str, tries: int = 0) -> None:
+    def save_announced_state(
+        self, number: int, storage_id: StorageId, state: AnnouncedState, reason: str, tries: int = 0
+    ) -> None:
         """What looking at the upload has shown. Only one member can announce it: whose wallet signed it."""
-        require_word(state, ANNOUNCED_STATES, "announcement.state")
         t = schema.announcements
         with self._database.write() as connection:
             change = update(t).where(t.c.number == number, t.c.storage_id == storage_id)

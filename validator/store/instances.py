@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
 from validator.log import get_logger
 from validator.ports.clock import Clock
+from validator.ports.states import BundleState
 from validator.ports.store import Accepted, InstanceHead, StaleState, StoredInstance
 from validator.protocol.codec.outcome import body_digest
 from validator.protocol.codec.statement import decode_quorum, encode_quorum
@@ -380,7 +381,7 @@ def _may_be_pruned(connection: Connection, instance: InstanceId) -> bool:
     place = and_(t.c.first_ms <= instance.number, t.c.end_ms > instance.number)
     if instance.kind is InstanceKind.LATE:
         place = t.c.number == instance.number
-    return connection.scalar(select(t.c.number).where(place, t.c.state == "final").limit(1)) is not None
+    return connection.scalar(select(t.c.number).where(place, t.c.state == BundleState.FINAL).limit(1)) is not None
 
 
 def _has_body(connection: Connection, digest: Digest) -> bool:

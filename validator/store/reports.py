@@ -9,15 +9,15 @@ from sqlalchemy import delete, select, update
 from validator.ports.chain import PreparedTransaction
 from validator.ports.clock import Clock
 from validator.ports.peers import Attestation
+from validator.ports.states import ReportState
 from validator.ports.store import StoredReport
 from validator.protocol.codec.secp256k1 import verify_signature
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Digest, StorageId
 from validator.store import schema
 from validator.store.database import Database
-from validator.store.rows import as_row, from_row, insert_new, require_word
+from validator.store.rows import as_row, from_row, insert_new
 
-STATES = ("drafted", "attested", "submitted", "final", "reverted")
 MAX_DIGESTS = 64
 """Attestations kept per bundle and signer of reports that are not drafted here: the newest. Those of drafts stay."""
 
@@ -34,21 +34,19 @@ class ReportRows:
         t = schema.reports
         query = _REPORT.where(t.c.number == number).order_by(t.c.drafted_ms, t.c.storage_id)
         with self._database.read() as connection:
-            return [from_row(StoredReport, row) for row in connection.execute(query)]
+            return [from_row(StoredReport, row, state=ReportState) for row in connection.execute(query)]
 
     def save_report(self, report: StoredReport) -> None:
         """Keep a draft; one of the same number and storage id that is there stays as it is."""
-        require_word(report.state, STATES, "report.state")
         now_ms = self._clock.now_ms()
         with self._database.write() as connection:
             insert_new(connection, schema.reports, as_row(report) | {"drafted_ms": now_ms, "changed_ms": now_ms})
 
-    def save_report_state(self, number: int, storage_id: StorageId, state: str) -> None:
+    def save_report_state(self, number: int, storage_id: StorageId, state: ReportState) -> None:
         """Any state of the ladder but out of "final": a reverted report may be submitted again."""
-        require_word(state, STATES, "report.state")
         t = schema.reports
         with self._database.write() as connection:
-            change = update(t).where(t.c.number == number, t.c.storage_id == storage_id, t.c.state != "final")
+            change = update(t).where(t.c.number == number, t.c.storage_id == storage_id, t.c.state != ReportState.FINAL)
             connection.execute(change.values(state=state, changed_ms=self._clock.now_ms()))
 
     def save_attestation(self, attestation: Attestation) -> bool:
@@ -109,7 +107,7 @@ class ReportRows:
     def save_final(self, number: int, storage_id: StorageId, transaction: Digest | None, gas_used: int) -> None:
         """The contract holds this report in a final block."""
         t = schema.reports
-        changes = {"state": "final", "transaction": transaction, "gas_used": gas_used}
+        changes = {"state": ReportState.FINAL, "transaction": transaction, "gas_used": gas_used}
         with self._database.write() as connection:
             change = update(t).where(t.c.number == number, t.c.storage_id == storage_id)
             connection.execute(change.values(**changes, changed_ms=self._clock.now_ms()))
@@ -119,7 +117,9 @@ class ReportRows:
         t = schema.reports
         query = select(t.c.ledger).where(t.c.number == number)
         with self._database.read() as connection:
-            return connection.scalar(query.order_by((t.c.state == "final").desc(), t.c.drafted_ms.desc()).limit(1))
+            return connection.scalar(
+                query.order_by((t.c.state == ReportState.FINAL).desc(), t.c.drafted_ms.desc()).limit(1)
+            )
 
 
 def _is_accepted(attestation: Attestation) -> bool:

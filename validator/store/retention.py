@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, func, or_, select, tuple_
 
 from validator.ports.clock import Clock
+from validator.ports.states import BundleState
 from validator.ports.store import Settled
 from validator.protocol.model import InstanceId, InstanceKind
 from validator.store import schema
@@ -37,8 +38,8 @@ class RetentionRows:
         """The newest bundle that was final before a time, as were all bundles before it."""
         t = schema.bundles
         with self._database.read() as connection:
-            unsettled = connection.scalar(select(func.min(t.c.number)).where(t.c.state != "final"))
-            query = select(t.c.number, t.c.end_ms).where(t.c.state == "final", t.c.changed_ms < before_ms)
+            unsettled = connection.scalar(select(func.min(t.c.number)).where(t.c.state != BundleState.FINAL))
+            query = select(t.c.number, t.c.end_ms).where(t.c.state == BundleState.FINAL, t.c.changed_ms < before_ms)
             if unsettled is not None:
                 query = query.where(t.c.number < unsettled)
             row = connection.execute(query.order_by(t.c.number.desc()).limit(1)).one_or_none()

@@ -7,7 +7,8 @@ many times a second is built once, with parameters: inserts here, the queries ab
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
 
@@ -18,14 +19,19 @@ from validator.protocol.errors import InvariantError
 from validator.protocol.model import InstanceId, InstanceKind
 
 T = TypeVar("T")
+S = TypeVar("S", bound=StrEnum)
 
 CHUNK = 500
 """Values per IN list and rows per statement: below every engine's limit of bound parameters."""
 
 
-def from_row(kind: type[T], row: Row[*tuple[Any, ...]]) -> T:
-    """Build a dataclass from a row with its columns; instance_kind and instance_number become ``instance``."""
+def from_row(kind: type[T], row: Row[*tuple[Any, ...]], **parse: Callable[[Any], Any]) -> T:
+    """Build a dataclass from a row with its columns; instance_kind and instance_number become ``instance``.
+
+    ``parse``: what makes a value of the column of that name.
+    """
     values = dict(row._mapping)
+    values |= {name: read(values[name]) for name, read in parse.items()}
     if "instance_kind" in values:
         values["instance"] = InstanceId(InstanceKind(values.pop("instance_kind")), values.pop("instance_number"))
     return kind(**values)
@@ -98,9 +104,9 @@ def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
         yield chunk
 
 
-def states_below(ladder: Sequence[str], state: str) -> Sequence[str]:
-    """The rungs below ``state``: only from these does a row climb to it. Raises InvariantError: no such rung."""
-    require_word(state, ladder, "state")
+def states_below(state: S) -> list[S]:
+    """The rungs below ``state``, in the order of its enum: only from these does a row climb to it."""
+    ladder = list(type(state))
     return ladder[: ladder.index(state)]
 
 

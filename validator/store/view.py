@@ -15,19 +15,17 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from sqlalchemy.exc import DBAPIError
 
 from validator.ports.clock import Clock
+from validator.ports.states import BundleState, ReportState, WindowState
 from validator.protocol.codec.outcome import decode_observation, decode_outcome
 from validator.protocol.codec.statement import decode_quorum, decode_upload, encode_statement
 from validator.protocol.errors import ConfigError, ValidatorError
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, StatementKind
 from validator.store import schema
-from validator.store.bundles import BUNDLE_STATES
 from validator.store.database import Database, head_revision, load_revision
 from validator.store.disk import measure_disk
 from validator.store.due import LOOKED
-from validator.store.reports import STATES as REPORT_STATES
 from validator.store.rows import count_by, insert_or_replace, is_instance
 from validator.store.statements import load_evidence
-from validator.store.windows import STATES as WINDOW_STATES
 
 SHOWN_WINDOWS = 100
 SHOWN_BUNDLES = 20
@@ -255,13 +253,13 @@ class SqlView:
                 head=heads.get("head"),
                 finalised=heads.get("finalised"),
                 due=_count(connection, schema.due.c.key, schema.due.c.wake_ms <= now_ms),
-                window_counts=_counts(connection, schema.windows.c.state, WINDOW_STATES),
+                window_counts=_counts(connection, schema.windows.c.state, list(WindowState)),
                 windows=tuple(_window(row, instances) for row in windows),
                 late=tuple(r.view for i, r in sorted(instances.items()) if i.kind is InstanceKind.LATE),
                 certificates=tuple(r.certificate for _, r in sorted(instances.items()) if r.certificate is not None),
-                bundle_counts=_counts(connection, schema.bundles.c.state, BUNDLE_STATES),
+                bundle_counts=_counts(connection, schema.bundles.c.state, list(BundleState)),
                 bundles=_load_bundles(connection),
-                report_counts=_counts(connection, schema.reports.c.state, REPORT_STATES),
+                report_counts=_counts(connection, schema.reports.c.state, list(ReportState)),
                 reports=_load_reports(connection),
                 brokers=_load_brokers(connection),
                 members=_load_members(connection, instances),
@@ -383,19 +381,19 @@ class SqlView:
 def shown_state(window: WindowView) -> str:
     """The window's rung, a decided or observed round being higher than a window that was only collected."""
     round_ = window.round
-    if window.state in ("open", "collected") and round_ is not None:
+    if window.state in (WindowState.OPEN, WindowState.COLLECTED) and round_ is not None:
         if round_.state == "decided":
-            return "agreed"
-        if window.state == "collected" and round_.step not in ("", "waiting"):
+            return WindowState.AGREED
+        if window.state == WindowState.COLLECTED and round_.step not in ("", "waiting"):
             return "observed"
     return window.state
 
 
 def waits_for(window: WindowView, now_ms: int) -> str:
     """Why a window does not move; "" once it is agreed."""
-    if window.round is not None and (window.state != "open" or window.round.waits_for):
+    if window.round is not None and (window.state != WindowState.OPEN or window.round.waits_for):
         return window.round.waits_for
-    if window.state != "open":
+    if window.state != WindowState.OPEN:
         return ""
     return "its end" if now_ms < window.end_ms else "its cut-off: clock, chain and brokers"
 
@@ -422,7 +420,7 @@ def _load_windows(connection: Connection, limit: int) -> list[Any]:
     t = schema.windows
     newest = connection.execute(select(t).order_by(t.c.start_ms.desc()).limit(limit)).all()
     oldest = newest[-1].start_ms if newest else 0
-    waiting = select(t).where(t.c.start_ms < oldest, t.c.state != "held").order_by(t.c.start_ms).limit(limit)
+    waiting = select(t).where(t.c.start_ms < oldest, t.c.state != WindowState.HELD).order_by(t.c.start_ms).limit(limit)
     return [*connection.execute(waiting), *reversed(newest)]
 
 

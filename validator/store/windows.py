@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from validator.ports.clock import Clock
+from validator.ports.states import WindowState
 from validator.ports.store import StoredWindow
 from validator.protocol.errors import InvariantError
 from validator.protocol.model import Address, Digest, StreamPart, Window
@@ -17,7 +18,6 @@ from validator.store.bodies import save_body
 from validator.store.database import Database
 from validator.store.rows import insert_new, insert_or_replace, states_below
 
-STATES = ("open", "collected", "agreed", "held")
 MAX_REJECTIONS = 10_000
 """Rows kept per source and window; what comes after is only counted."""
 MAX_DETAIL = 300
@@ -40,7 +40,7 @@ class WindowRows:
             "start_ms": window.start_ms,
             "end_ms": window.end_ms,
             "epoch": epoch,
-            "state": "open",
+            "state": WindowState.OPEN,
             "opened_ms": self._clock.now_ms(),
         }
         with self._database.write() as connection:
@@ -82,7 +82,7 @@ class WindowRows:
             held = select(t.c.observation).where(t.c.start_ms == start_ms).with_for_update()
             if connection.scalar(held) is not None:
                 return
-            _raise_state(connection, start_ms, "collected")
+            _raise_state(connection, start_ms, WindowState.COLLECTED)
             digest = save_body(connection, observation, now_ms)
             change = update(t).where(t.c.start_ms == start_ms)
             connection.execute(change.values(observation=digest, collected_ms=now_ms))
@@ -116,7 +116,7 @@ class WindowRows:
             digest: Digest | None = connection.scalar(select(t.c.late_observation).where(t.c.number == number))
         return digest
 
-    def save_state(self, start_ms: int, state: str) -> None:
+    def save_state(self, start_ms: int, state: WindowState) -> None:
         """Climb the ladder open, collected, agreed, held; a window that stands there or higher stays where it is."""
         with self._database.write() as connection:
             _raise_state(connection, start_ms, state)
@@ -156,19 +156,23 @@ _ONE_WINDOW = _WINDOW.where(schema.windows.c.start_ms == bindparam("at_start"))
 _NEWEST_START = select(func.max(schema.windows.c.start_ms))
 _UNDECIDED = (
     select(schema.windows.c.start_ms)
-    .where(schema.windows.c.state.in_(("open", "collected")), schema.windows.c.end_ms <= bindparam("at_ms"))
+    .where(
+        schema.windows.c.state.in_((WindowState.OPEN, WindowState.COLLECTED)),
+        schema.windows.c.end_ms <= bindparam("at_ms"),
+    )
     .order_by(schema.windows.c.start_ms)
     .limit(bindparam("at_most"))
 )
 
 
 def _window(row: Any) -> StoredWindow:
-    return StoredWindow(Window(row.start_ms, row.end_ms), row.epoch, row.state, row.observation, row.bundle)
+    window, state = Window(row.start_ms, row.end_ms), WindowState(row.state)
+    return StoredWindow(window, row.epoch, state, row.observation, row.bundle)
 
 
-def _raise_state(connection: Connection, start_ms: int, state: str) -> None:
+def _raise_state(connection: Connection, start_ms: int, state: WindowState) -> None:
     t = schema.windows
-    change = update(t).where(t.c.start_ms == start_ms, t.c.state.in_(states_below(STATES, state)))
+    change = update(t).where(t.c.start_ms == start_ms, t.c.state.in_(states_below(state)))
     if connection.execute(change.values(state=state)).rowcount != 1:
         known = connection.scalar(select(t.c.state).where(t.c.start_ms == start_ms))
         if known is None:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import some_parameters
+from validator.ports.states import UploadState
 from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec import manifest
 from validator.protocol.codec.message import make_record
@@ -136,7 +137,7 @@ def upload_again(member: Member) -> None:
     prepared = member.storage.prepare(Path(bundle.path), tags_of(member.context, bundle))
     member.storage.post(prepared)
     member.storage.seed(prepared, Path(bundle.path))
-    announce(member.context, bundle, StoredUpload(0, 0, prepared, "posted"))
+    announce(member.context, bundle, StoredUpload(0, 0, prepared, UploadState.POSTED))
 
 
 def signers(member: Member) -> list[int]:

@@ -15,7 +15,7 @@ from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import a_header, some_parameters
 from validator.ports.peers import Attestation, Gossip
 from validator.ports.queue import StepResult
-from validator.ports.storage import ReaderFailed, StorageStatus
+from validator.ports.storage import ReaderFailed, StorageState, StorageStatus
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
 from validator.protocol.codec.manifest import decode_manifest
@@ -252,7 +252,7 @@ def test_nobody_pays_while_it_cannot_tell_what_became_of_an_announced_upload(a_n
     assert bundle is not None
     lie = a_lie(liar, bundle)
     for member in network.members:
-        member.storage.shown[lie.storage_id] = StorageStatus("unknown")
+        member.storage.shown[lie.storage_id] = StorageStatus(StorageState.UNKNOWN)
     tell(network, liar, lie)
     end_ms = network.clock.now_ms() + 90_000
     network.run(lambda: network.clock.now_ms() >= end_ms)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.builders import a_key
 from tests.integration.store.worker import CONFIG, CONTEXT, INSTANCE
+from validator.ports.states import BundleState
 from validator.ports.store import StaleState, StoredBundle, StoredInstance
 from validator.protocol.codec.outcome import encode_observation, encode_outcome, entries_root
 from validator.protocol.codec.statement import sign_statement
@@ -230,7 +231,7 @@ def test_one_advance_is_queued_at_a_time(store: SqlStore) -> None:
 
 
 def test_undecided_instances_come_oldest_first_late_sets_by_their_bundle(store: SqlStore) -> None:
-    store.bundles.create_bundle(StoredBundle(7, CONFIG, 0, 1_000, 3_000, 4_000, "open"))
+    store.bundles.create_bundle(StoredBundle(7, CONFIG, 0, 1_000, 3_000, 4_000, BundleState.OPEN))
     windows = [InstanceId(InstanceKind.WINDOW, start) for start in (5_000, 1_000, 9_000)]
     late = InstanceId(InstanceKind.LATE, 7)
     for instance in (*windows, late):

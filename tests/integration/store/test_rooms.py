@@ -13,6 +13,7 @@ from tests.integration.store.conftest import NOW_MS, HandClock
 from tests.integration.store.worker import CONFIG, INSTANCE
 from validator.ports.chain import PreparedTransaction
 from validator.ports.peers import Attestation
+from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
 from validator.ports.storage import PreparedUpload
 from validator.ports.store import StoredBundle, StoredReport, StoredUpload, StoredWindow
 from validator.protocol.codec.outcome import encode_observation, set_root
@@ -54,16 +55,15 @@ A_WINDOW = Window(1_000, 2_000)
 def test_windows_climb_and_never_fall(store: SqlStore) -> None:
     assert store.windows.open_window(A_WINDOW, 3) is True
     assert store.windows.open_window(A_WINDOW, 4) is False
-    assert store.windows.load_window(1_000) == StoredWindow(A_WINDOW, 3, "open")
-    for state, then in (("agreed", "agreed"), ("collected", "agreed"), ("held", "held"), ("held", "held")):
+    assert store.windows.load_window(1_000) == StoredWindow(A_WINDOW, 3, WindowState.OPEN)
+    collected, agreed, kept = WindowState.COLLECTED, WindowState.AGREED, WindowState.HELD
+    for state, then in ((agreed, agreed), (collected, agreed), (kept, kept), (kept, kept)):
         store.windows.save_state(1_000, state)
         held = store.windows.load_window(1_000)
         assert held is not None
         assert held.state == then
-    with pytest.raises(InvariantError):
-        store.windows.save_state(1_000, "lost")
     with pytest.raises(InvariantError, match="never opened"):
-        store.windows.save_state(9_000, "agreed")
+        store.windows.save_state(9_000, WindowState.AGREED)
 
 
 def test_windows_are_listed_by_their_start(store: SqlStore) -> None:
@@ -84,7 +84,7 @@ def test_a_frozen_observation_never_changes(store: SqlStore) -> None:
     store.windows.save_collected(1_000, second, [(hash_body(b"s"), "unsigned", BROKER, "no signature")], b"again")
     assert store.windows.load_serve_counts(1_000) == b"seen"
     held = store.windows.load_window(1_000)
-    assert held == StoredWindow(A_WINDOW, 0, "collected", hash_object(first))
+    assert held == StoredWindow(A_WINDOW, 0, WindowState.COLLECTED, hash_object(first))
     assert store.instances.load_body(hash_object(second)) is None
 
 
@@ -218,7 +218,7 @@ def test_identities_are_found_among_thousands(store: SqlStore) -> None:
 # --- bundles and uploads ------------------------------------------------------------------------------
 
 
-def a_bundle(number: int = 1, state: str = "open") -> StoredBundle:
+def a_bundle(number: int = 1, state: BundleState = BundleState.OPEN) -> StoredBundle:
     return StoredBundle(number, CONFIG, 0, 1_000, 2_000, 3_000, state, previous_root=Root(NIL))
 
 
@@ -230,18 +230,18 @@ def test_a_bundle_takes_its_windows_and_is_sealed_once(store: SqlStore) -> None:
     assert store.bundles.create_bundle(a_bundle()) is False
     assert [w.bundle for w in store.windows.load_windows(0, 9_000)] == [None, 1, 1, None]
     sealed = StoredBundle(
-        1, CONFIG, 0, 1_000, 2_000, 3_000, "sealed", Root(NIL), Root(hash_body(b"r")), "p", 9, NIL, b"m", 4, 2
+        1, CONFIG, 0, 1_000, 2_000, 3_000, BundleState.SEALED, Root(NIL), Root(hash_body(b"r")), "p", 9, NIL, b"m", 4, 2
     )
     store.bundles.save_sealed(sealed)
     store.bundles.save_sealed(sealed)
     assert store.bundles.load_bundle(1) == store.bundles.last_bundle() == sealed
-    store.bundles.save_bundle_state(1, "final")
-    store.bundles.save_bundle_state(1, "verified")
+    store.bundles.save_bundle_state(1, BundleState.FINAL)
+    store.bundles.save_bundle_state(1, BundleState.VERIFIED)
     bundle = store.bundles.load_bundle(1)
     assert bundle is not None
     assert bundle.state == "final"
     with pytest.raises(InvariantError):
-        store.bundles.save_sealed(StoredBundle(1, CONFIG, 0, 1_000, 2_000, 3_000, "sealed", root=Root(NIL)))
+        store.bundles.save_sealed(StoredBundle(1, CONFIG, 0, 1_000, 2_000, 3_000, BundleState.SEALED, root=Root(NIL)))
     with pytest.raises(InvariantError):
         store.bundles.save_sealed(a_bundle(2))
 
@@ -262,11 +262,11 @@ def test_the_observation_of_a_late_set_is_frozen_with_its_bundle(store: SqlStore
 def test_an_upload_attempt_is_saved_once_and_comes_back_as_it_was(store: SqlStore) -> None:
     prepared = PreparedUpload(StorageId(hash_body(b"id")), b"o" * 32, '{"id":"é"}', 1 << 100, 7, 8, hash_body(b"d"))
     other = PreparedUpload(StorageId(hash_body(b"id2")), b"o" * 32, "{}", 1, 7, 8, hash_body(b"d"))
-    store.bundles.save_upload(StoredUpload(1, 0, prepared, "prepared"))
+    store.bundles.save_upload(StoredUpload(1, 0, prepared, UploadState.PREPARED))
     with pytest.raises(AlreadyDone):
-        store.bundles.save_upload(StoredUpload(1, 0, other, "prepared"))
-    store.bundles.save_upload_state(1, 0, "posted")
-    assert store.bundles.load_uploads(1) == [StoredUpload(1, 0, prepared, "posted")]
+        store.bundles.save_upload(StoredUpload(1, 0, other, UploadState.PREPARED))
+    store.bundles.save_upload_state(1, 0, UploadState.POSTED)
+    assert store.bundles.load_uploads(1) == [StoredUpload(1, 0, prepared, UploadState.POSTED)]
     assert store.bundles.load_uploads(2) == []
 
 
@@ -279,7 +279,7 @@ def test_announcements_are_kept_in_order_and_bounded_per_member(store: SqlStore)
     assert store.bundles.save_announced(heard(0), 11) is False
     assert [store.bundles.save_announced(heard(n), 20 + n) for n in range(1, 20)].count(True) == 15
     assert store.bundles.save_announced(heard(0, OTHER), 5) is True
-    store.bundles.save_announced_state(1, heard(0).storage_id, "refused", "root differs")
+    store.bundles.save_announced_state(1, heard(0).storage_id, AnnouncedState.REFUSED, "root differs")
     first, second, *_ = store.bundles.load_announced(1)
     assert (first.announcement, first.state, first.reason, first.announced_ms) == (
         heard(0, OTHER),
@@ -296,14 +296,16 @@ def test_announcements_are_kept_in_order_and_bounded_per_member(store: SqlStore)
 def test_reports_climb_and_a_final_one_stays(store: SqlStore, clock: HandClock) -> None:
     ids = [StorageId(hash_body(b"%d" % n)) for n in range(2)]
     for n, storage_id in enumerate(ids):
-        store.reports.save_report(StoredReport(1, storage_id, hash_body(b"r%d" % n), b"body", b"ledger", "drafted"))
+        store.reports.save_report(
+            StoredReport(1, storage_id, hash_body(b"r%d" % n), b"body", b"ledger", ReportState.DRAFTED)
+        )
         clock.at_ms += 1
-    store.reports.save_report(StoredReport(1, ids[0], NIL, b"other", b"", "drafted"))
-    store.reports.save_report_state(1, ids[0], "submitted")
+    store.reports.save_report(StoredReport(1, ids[0], NIL, b"other", b"", ReportState.DRAFTED))
+    store.reports.save_report_state(1, ids[0], ReportState.SUBMITTED)
     store.reports.save_final(1, ids[0], hash_body(b"tx"), 210_000)
-    store.reports.save_report_state(1, ids[0], "reverted")
+    store.reports.save_report_state(1, ids[0], ReportState.REVERTED)
     first, second = store.reports.load_reports(1)
-    assert first == StoredReport(1, ids[0], hash_body(b"r0"), b"body", b"ledger", "final", hash_body(b"tx"))
+    assert first == StoredReport(1, ids[0], hash_body(b"r0"), b"body", b"ledger", ReportState.FINAL, hash_body(b"tx"))
     assert second.state == "drafted"
     assert store.reports.load_ledger(1) == b"ledger"
     assert store.reports.load_ledger(2) is None
@@ -339,7 +341,9 @@ def test_no_flood_of_other_digests_keeps_the_signature_of_a_draft_out_or_drives_
     right = Attestation(1, digest, key.address, key.sign(digest))
     flood(0)
     assert store.reports.save_attestation(right) is True
-    store.reports.save_report(StoredReport(1, StorageId(hash_body(b"id")), digest, b"body", b"ledger", "drafted"))
+    store.reports.save_report(
+        StoredReport(1, StorageId(hash_body(b"id")), digest, b"body", b"ledger", ReportState.DRAFTED)
+    )
     flood(1_000)
     assert store.reports.load_attestations(digest) == [right]
     kept = [store.reports.load_attestations(hash_body(b"nobody's %d" % n)) for n in range(1_000 + 2 * MAX_DIGESTS)]

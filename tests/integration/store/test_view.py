@@ -12,6 +12,7 @@ from tests.integration.store.conftest import NOW_MS, HandClock
 from tests.integration.store.test_instances import V, W, a_quorum, a_statement, loaded, opened, save
 from tests.integration.store.worker import CONFIG, INSTANCE
 from validator.ports.peers import Attestation
+from validator.ports.states import BundleState, ReportState, UploadState, WindowState
 from validator.ports.storage import PreparedUpload
 from validator.ports.store import StoredBundle, StoredReport, StoredUpload
 from validator.protocol.codec.outcome import encode_observation, encode_outcome, entries_root, outcome_digest
@@ -71,17 +72,17 @@ def fill(store: SqlStore) -> None:
         waits_for="1/3 precommits of round 1",
         wake_ms=NOW_MS + 500,
     )
-    store.bundles.create_bundle(StoredBundle(4, CONFIG, 0, START, START, START + 1_000, "open"))
+    store.bundles.create_bundle(StoredBundle(4, CONFIG, 0, START, START, START + 1_000, BundleState.OPEN))
     late = InstanceId(InstanceKind.LATE, 4)
     store.instances.create_instance(late, CONFIG, 8)
     prepared = PreparedUpload(StorageId(hash_body(b"id")), b"o" * 32, "{}", 1, 7, 8, hash_body(b"d"))
-    store.bundles.save_upload(StoredUpload(4, 0, prepared, "posted"))
+    store.bundles.save_upload(StoredUpload(4, 0, prepared, UploadState.POSTED))
     for n, signer in enumerate((a_key(1).address, a_key(2).address)):
         storage_id = prepared.storage_id if n == 0 else StorageId(hash_body(b"id2"))
         store.bundles.save_announced(
             UploadAnnouncement(CONFIG, 4, Root(NIL), storage_id, b"o" * 32, signer, bytes(65)), 5 + n
         )
-    store.reports.save_report(StoredReport(4, prepared.storage_id, hash_body(b"rep"), b"b", b"l", "drafted"))
+    store.reports.save_report(StoredReport(4, prepared.storage_id, hash_body(b"rep"), b"b", b"l", ReportState.DRAFTED))
     store.reports.save_attestation(Attestation(4, hash_body(b"rep"), a_key(2).address, bytes(65)))
     store.chain.save_head(Block(12, NIL, 9), Block(11, NIL, 8))
     store.events.save_event("error", "journal.unknown_statement", {"round": 1})
@@ -145,7 +146,7 @@ def test_the_observations_that_a_decided_outcome_used_are_shown_with_their_bodie
 def test_a_decision_shows_its_certificate_and_signers(store: SqlStore, view: SqlView) -> None:
     fill(store)
     save(store, loaded(store), certificate=a_quorum(round_=1), round=3)
-    store.windows.save_state(START, "held")
+    store.windows.save_state(START, WindowState.HELD)
     status = view.load_status()
     (certificate,) = status.certificates
     assert (certificate.instance, certificate.round, certificate.value) == (INSTANCE, 1, V)
@@ -159,7 +160,7 @@ def test_old_windows_are_shown_only_while_they_wait(store: SqlStore, view: SqlVi
     for number in range(10):
         store.windows.open_window(Window(number * 1_000, number * 1_000 + 1_000), 0)
         if number % 4:
-            store.windows.save_state(number * 1_000, "held")
+            store.windows.save_state(number * 1_000, WindowState.HELD)
     shown = [w.start_ms // 1_000 for w in view.load_status(3).windows]
     assert shown == [0, 4, 7, 8, 9]
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_network
+from validator.ports.states import WindowState
 from validator.ports.store import StoredWindow
 from validator.protocol.model import Window
 from validator.steps.cut_points import CutPoints
@@ -35,7 +36,7 @@ class Rows:
         self.order.append("window")
         if window.start_ms in self.windows:
             return False
-        self.windows[window.start_ms] = StoredWindow(window, epoch, "open")
+        self.windows[window.start_ms] = StoredWindow(window, epoch, WindowState.OPEN)
         return True
 
     def schedule(self, task: str, key: str, wake_ms: int) -> None:

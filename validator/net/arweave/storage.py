@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from validator.net.arweave.client import compute_client_signature_data
 from validator.net.arweave.gateway import Answer, CircuitState, Gateway, Limits
 from validator.net.arweave.wallet import ArweaveWallet
-from validator.ports.storage import PreparedUpload, StorageStatus, StoredTransaction
+from validator.ports.storage import PreparedUpload, StorageState, StorageStatus, StoredTransaction
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave import ChunkTree, ChunkUpload, Transaction
 from validator.protocol.errors import (
@@ -311,7 +311,7 @@ class ArweaveStorage:
             raise RemoteFault(f"{gateway.host}: header refused: {answer.text}", host=gateway.host, text=answer.text)
 
     def _is_known(self, storage_id: StorageId) -> bool:
-        return self.fetch_status(storage_id).state in ("confirmed", "pending")
+        return self.fetch_status(storage_id).state in (StorageState.CONFIRMED, StorageState.PENDING)
 
     def seed(self, prepared: PreparedUpload, path: Path) -> None:
         """Send header and all chunks to every gateway; safe to repeat.
@@ -417,17 +417,17 @@ class ArweaveStorage:
         """
         answers = self._ask_all(lambda gateway: _ask_status(gateway, storage_id))
         known = [answer for answer in answers if isinstance(answer, StorageStatus)]
-        confirmed = sorted((a for a in known if a.state == "confirmed"), key=lambda a: -a.confirmations)
+        confirmed = sorted((a for a in known if a.state == StorageState.CONFIRMED), key=lambda a: -a.confirmations)
         needed = min(ENOUGH_GATEWAYS, len(known))
         if confirmed and len(confirmed) >= needed:
             return confirmed[needed - 1]
-        if confirmed or any(a.state == "pending" for a in known):
-            return StorageStatus("pending")
-        return StorageStatus("missing" if len(known) == len(self.gateways) else "unknown")
+        if confirmed or any(a.state == StorageState.PENDING for a in known):
+            return StorageStatus(StorageState.PENDING)
+        return StorageStatus(StorageState.MISSING if len(known) == len(self.gateways) else StorageState.UNKNOWN)
 
     def fetch_is_dropped(self, prepared: PreparedUpload, status: StorageStatus) -> bool:
         """``is_dropped`` at the gateways' height."""
-        return status.state == "missing" and is_dropped(prepared, status, self.fetch_height())
+        return status.state == StorageState.MISSING and is_dropped(prepared, status, self.fetch_height())
 
     def fetch_transaction(self, storage_id: StorageId) -> StoredTransaction:
         """A confirmed transaction; id and signature are verified.
@@ -522,7 +522,7 @@ def is_dropped(prepared: PreparedUpload, status: StorageStatus, height: int) -> 
 
     Every gateway says missing, and the chain is past the anchor's life and past any fork that could bring it back.
     """
-    return status.state == "missing" and height > prepared.anchor_height + ANCHOR_LIFE_BLOCKS + FORK_BLOCKS
+    return status.state == StorageState.MISSING and height > prepared.anchor_height + ANCHOR_LIFE_BLOCKS + FORK_BLOCKS
 
 
 def hash_file(path: Path) -> tuple[ChunkTree, Digest]:
@@ -574,17 +574,17 @@ def _ask_status(gateway: Gateway, storage_id: StorageId) -> StorageStatus:
     path = f"/tx/{arweave.encode_storage_id(storage_id)}/status"
     answer = gateway.get(path, max_bytes=MAX_TEXT_BYTES, accept=(200, 202, 404, 410), json=True)
     if answer.status == 202:
-        return StorageStatus("pending")
+        return StorageStatus(StorageState.PENDING)
     if answer.status != 200:
-        return StorageStatus("missing")
+        return StorageStatus(StorageState.MISSING)
     if answer.body.strip() == b"Pending":
-        return StorageStatus("pending")
+        return StorageStatus(StorageState.PENDING)
     body = arweave.decode_json_object(answer.body, "status", max_bytes=MAX_TEXT_BYTES)
     height, confirmations = body.get("block_height"), body.get("number_of_confirmations")
     for name, value in (("block_height", height), ("number_of_confirmations", confirmations)):
         if type(value) is not int or not 0 <= value < MAX_HEIGHT:
             raise MalformedInput(f"status.{name}", "no number")
-    return StorageStatus("confirmed", int(confirmations or 0), int(height or 0))
+    return StorageStatus(StorageState.CONFIRMED, int(confirmations or 0), int(height or 0))
 
 
 def _ask_transaction(gateway: Gateway, storage_id: StorageId) -> StoredTransaction:

@@ -21,7 +21,7 @@ from typing import Any
 from validator.net.chain.abi import explain_revert, interface
 from validator.net.chain.pricing import Fees, raised_fees, repriced_fees, tip_floor, todays_fees
 from validator.net.chain.rpc import Failed, Request, Reverted, Rpc, parse_bytes, parse_number, parse_quantity
-from validator.ports.chain import PreparedTransaction, TransactionFate, TransactionStatus
+from validator.ports.chain import PreparedTransaction, SendRefusal, TransactionFate, TransactionState, TransactionStatus
 from validator.protocol.codec.report import report_values
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import AlreadyDone, MalformedInput, RemoteFault, TransientError, UnknownOutcome
@@ -122,7 +122,7 @@ class ChainSender:
             raise RemoteFault(
                 f"nobody takes the transaction for {was.max_fee} wei per gas, {was.tip} of it as tip, and no more is "
                 f"offered: the cap is {cap}",
-                reason="fee cap",
+                reason=SendRefusal.FEE_CAP,
             )
         return self._sign(Address(old["to"]), old["data"], old["value"], transaction.nonce, old["gas"], fees)
 
@@ -145,9 +145,9 @@ class ChainSender:
         if not refusals:
             raise UnknownOutcome("no RPC source answered eth_sendRawTransaction", sources=reasons)
         fate = self.fetch_fate([transaction])
-        if fate.state == "pending" or any(_KNOWN.search(text) for text in refusals):
+        if fate.state == TransactionState.PENDING or any(_KNOWN.search(text) for text in refusals):
             return
-        if fate.state in ("mined", "overtaken"):
+        if fate.state in (TransactionState.MINED, TransactionState.OVERTAKEN):
             raise AlreadyDone(f"nonce {transaction.nonce} is used up", nonce=transaction.nonce)
         if any(_NONCE.search(text) for text in refusals):
             raise TransientError(f"sources do not agree on the nonce: {refusals[0]}", sources=reasons)
@@ -156,12 +156,12 @@ class ChainSender:
         balance = self.fetch_balance()
         if balance < cost:
             text = f"0x{self.address.hex()} holds {balance} wei, the transaction may cost {cost}"
-            raise RemoteFault(f"insufficient funds: {text}", reason="funds", sources=reasons)
-        reason = "refused"
+            raise RemoteFault(f"insufficient funds: {text}", reason=SendRefusal.FUNDS, sources=reasons)
+        reason = SendRefusal.REFUSED
         if any(_TOO_DEAR.search(text) for text in refusals):
-            reason = "fee cap"
+            reason = SendRefusal.FEE_CAP
         elif any(_FOR_ITS_FEE.search(text) for text in refusals):
-            reason = "fees"
+            reason = SendRefusal.FEES
         raise RemoteFault(f"transaction refused: {refusals[0]}", reason=reason, sources=reasons)
 
     def fetch_fate(self, transactions: Sequence[PreparedTransaction]) -> TransactionFate:
@@ -176,27 +176,32 @@ class ChainSender:
         mined.sort(key=lambda pair: (pair[1].success, pair[0].nonce))
         if mined and (mined[-1][1].success or mined[-1][0].nonce == newest.nonce):
             transaction, receipt = mined[-1]
-            return TransactionFate("mined", transaction.hash, receipt.success, receipt.block_number, receipt.gas_used)
+            return TransactionFate(
+                TransactionState.MINED, transaction.hash, receipt.success, receipt.block_number, receipt.gas_used
+            )
         rivals = [t for t in reversed(transactions) if t.nonce == newest.nonce]
         seen = {t.hash: self._look_up(t.hash) for t in rivals}
         in_block = next((digest for digest, found in seen.items() if found == "in a block"), None)
         if in_block is not None:
-            return TransactionFate("pending", in_block)  # its receipt comes with the next look
+            return TransactionFate(TransactionState.PENDING, in_block)  # its receipt comes with the next look
         used = self._fetch_nonce("latest")
         if used > newest.nonce:
-            return TransactionFate("overtaken", newest.hash)
+            return TransactionFate(TransactionState.OVERTAKEN, newest.hash)
         heard = self.rpc.each(Request("eth_getTransactionCount", (self._own(), "pending"), parse_number))
         if max([used, *(answer for _, answer in heard if isinstance(answer, int))]) < newest.nonce:
-            return TransactionFate("unreachable", newest.hash)
+            return TransactionFate(TransactionState.UNREACHABLE, newest.hash)
         in_pool = next((digest for digest, found in seen.items() if found), None)
-        return TransactionFate("missing", newest.hash) if in_pool is None else TransactionFate("pending", in_pool)
+        if in_pool is None:
+            return TransactionFate(TransactionState.MISSING, newest.hash)
+        return TransactionFate(TransactionState.PENDING, in_pool)
 
     def fetch_status(self, transaction_hash: Digest) -> TransactionStatus:
         """Mined by the word of a majority; pending if any source has it; else missing."""
         receipt = self.rpc.agree([_receipt_of(transaction_hash)])[0]
         if receipt is not None:
-            return TransactionStatus("mined", receipt.success, receipt.block_number, receipt.gas_used)
-        return TransactionStatus("pending" if self._look_up(transaction_hash) else "missing")
+            return TransactionStatus(TransactionState.MINED, receipt.success, receipt.block_number, receipt.gas_used)
+        is_known = self._look_up(transaction_hash)
+        return TransactionStatus(TransactionState.PENDING if is_known else TransactionState.MISSING)
 
     def fetch_balance(self) -> int:
         """Wei of the gas key; the lower median of what sources say."""

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
 from validator.protocol.model import Address
 from validator.store.view import BundleView, Check, HeadView, ReportView, RoundView, Status, shown_state, waits_for
 
@@ -27,8 +28,10 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}code{font:12px ui-m
 .good{color:#197a3a}.warn{color:#a15c00}.bad{color:#c22}.dim{opacity:.65}b.chip{margin-right:1em}
 """
 
-_GOOD = frozenset({"agreed", "held", "verified", "final", "attested", "decided"})
-_BAD = frozenset({"refused", "dropped", "reverted"})
+_GOOD = frozenset(
+    {WindowState.AGREED, WindowState.HELD, BundleState.VERIFIED, BundleState.FINAL, ReportState.ATTESTED, "decided"}
+)
+_BAD = frozenset({AnnouncedState.REFUSED, UploadState.DROPPED, ReportState.REVERTED})
 
 
 def render_status(status: Status, checks: Sequence[Check]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from tests import paths
 from validator.net.arweave import storage as storage_module
 from validator.net.arweave.storage import ArweaveStorage, is_dropped
-from validator.ports.storage import BundleStorage, PreparedUpload, StorageStatus
+from validator.ports.storage import BundleStorage, PreparedUpload, StorageState, StorageStatus
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave import encode_base64url
 from validator.protocol.errors import (
@@ -48,7 +48,9 @@ def test_a_bundle_of_any_size_is_paid_once_and_comes_back(
     prepared = upload(storage, bundle)
     assert port.fetch_status(prepared.storage_id).state == "pending"
     funded.mine(3)
-    assert port.fetch_status(prepared.storage_id) == StorageStatus("confirmed", 3, funded.stats()["height"] - 2)
+    assert port.fetch_status(prepared.storage_id) == StorageStatus(
+        StorageState.CONFIRMED, 3, funded.stats()["height"] - 2
+    )
     stored = port.fetch_transaction(prepared.storage_id)
     assert (stored.owner, stored.data_size, list(stored.tags)) == (prepared.owner, size, bundle.tags)
     target = tmp_path / "back"
@@ -171,7 +173,7 @@ def test_an_anchor_past_its_life_is_refused_and_only_then_counts_as_dropped(
     assert not is_dropped(prepared, status, storage.fetch_height())
     funded.mine(18)
     assert is_dropped(prepared, status, storage.fetch_height())
-    assert not is_dropped(prepared, StorageStatus("unknown"), storage.fetch_height())
+    assert not is_dropped(prepared, StorageStatus(StorageState.UNKNOWN), storage.fetch_height())
 
 
 def test_posting_again_long_after_mining_is_a_success(storage: ArweaveStorage, funded: Any, bundle: Any) -> None:

@@ -1,0 +1,59 @@
+"""States of what is on its way, as words of the database, the status page and the logs. Each enum is a ladder."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class WindowState(StrEnum):
+    OPEN = "open"
+    COLLECTED = "collected"
+    """Observed: what we saw is frozen."""
+    AGREED = "agreed"
+    """Its outcome is certain."""
+    HELD = "held"
+    """Its messages are here too."""
+
+
+class BundleState(StrEnum):
+    OPEN = "open"
+    """Its late set is undecided."""
+    SEALED = "sealed"
+    VERIFIED = "verified"
+    """Read back whole from an upload that is deep enough."""
+    FINAL = "final"
+    """Its report is in a final block."""
+
+
+class UploadState(StrEnum):
+    """Of our own upload."""
+
+    PREPARED = "prepared"
+    POSTED = "posted"
+    SEEDED = "seeded"
+    CONFIRMED = "confirmed"
+    VERIFIED = "verified"
+    DROPPED = "dropped"
+    """It can no longer be mined; our turn comes again."""
+
+
+class AnnouncedState(StrEnum):
+    """Of an upload that a member announced, our own too."""
+
+    HEARD = "heard"
+    SEEDED = "seeded"
+    """Sent by us too: header and chunks were taken."""
+    UNREADABLE = "unreadable"
+    """Its bytes are here, and our reader failed on them: neither good nor bad."""
+    VERIFIED = "verified"
+    """Read back whole."""
+    REFUSED = "refused"
+    """Its bytes were read and are wrong, with the reason."""
+
+
+class ReportState(StrEnum):
+    DRAFTED = "drafted"
+    ATTESTED = "attested"
+    SUBMITTED = "submitted"
+    FINAL = "final"
+    REVERTED = "reverted"
