@@ -4,7 +4,8 @@
 
     weave     the state: mempool, blocks, wallets, with a node's rules and texts; chunks is the data on disk
     routes    what nodes and gateways answer
-    index     GraphQL over the weave; graphql is as much of the language as look-ups use
+    bundled   data items inside transactions (ANS-104)
+    index     GraphQL over both; graphql is as much of the language as look-ups use
     faults    rules by which requests go wrong
     controls  what the real network lacks: minting, mining, forgetting, counting
     requests  bodies and path parameters, bounded

@@ -6,6 +6,7 @@ POST   /devnet/fork/{blocks}              replace so many of the newest blocks; 
 POST   /devnet/fork/{blocks}/drop         the same, and their transactions are lost
 POST   /devnet/price/{permille}           the price from the next block on, in thousandths of the usual one
 POST   /devnet/keep/{yes|no}              whether chunks are kept: where not they are answered with 303
+POST   /devnet/lag/{blocks}               GraphQL knows nothing of so many of the newest blocks, nor of what is pending
 POST   /devnet/drop/{id}                  forget a pending transaction
 POST   /devnet/forget/{id}/{offset}       lose the chunk with that byte
 GET    /devnet/stats                      what was paid, taken, asked and spoilt (``Weave.compute_stats``)
@@ -24,6 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from validator.devnet.gateway.faults import Rules, decode_fault
+from validator.devnet.gateway.index import Index
 from validator.devnet.gateway.requests import parse_address, parse_id, parse_integer, read_body
 from validator.devnet.gateway.weave import Weave
 from validator.protocol.codec import arweave
@@ -38,8 +40,16 @@ MAX_MINED_AT_ONCE = 1000
 class Controls:
     """The routes of tests and of the conductor."""
 
-    def __init__(self, weave: Weave, rules: Rules, mine_block: Callable[[], None], log: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        weave: Weave,
+        index: Index,
+        rules: Rules,
+        mine_block: Callable[[], None],
+        log: Callable[..., None],
+    ) -> None:
         self.weave = weave
+        self.index = index
         self.rules = rules
         self.mine_block = mine_block
         self.log = log
@@ -52,6 +62,7 @@ class Controls:
             Route("/devnet/fork/{blocks}/{drop}", self.fork, methods=["POST"]),
             Route("/devnet/price/{permille}", self.set_price, methods=["POST"]),
             Route("/devnet/keep/{answer}", self.set_keeping, methods=["POST"]),
+            Route("/devnet/lag/{blocks}", self.set_lag, methods=["POST"]),
             Route("/devnet/drop/{id}", self.drop, methods=["POST"]),
             Route("/devnet/forget/{id}/{offset}", self.forget, methods=["POST"]),
             Route("/devnet/stats", self.get_stats),
@@ -91,6 +102,10 @@ class Controls:
         if answer not in ("yes", "no"):
             raise HTTPException(404)
         self.weave.keeps_chunks = answer == "yes"
+        return PlainTextResponse("OK")
+
+    async def set_lag(self, request: Request) -> Response:
+        self.index.lag_blocks = parse_integer(request, "blocks")
         return PlainTextResponse("OK")
 
     async def drop(self, request: Request) -> Response:

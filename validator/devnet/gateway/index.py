@@ -1,26 +1,63 @@
-"""GraphQL over the weave, as gateways index it."""
+"""GraphQL over the weave, as gateways index it: late, and with what is inside bundles."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from validator.devnet.gateway import graphql
+from validator.devnet.gateway.bundled import Bundled, Child
 from validator.devnet.gateway.faults import FaultKind
-from validator.devnet.gateway.weave import Entry, Weave, text_tags
+from validator.devnet.gateway.weave import Entry, Weave, show_tags
 from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec.arweave import compute_address, encode_base64url
 from validator.protocol.errors import MalformedInput
 
-PAGE_TRANSACTIONS = 100
+PAGE_ROWS = 100
+DEFAULT_PAGE_ROWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A transaction, or a data item inside one."""
+
+    id: bytes
+    owner: bytes
+    target: bytes
+    anchor: bytes
+    signature: bytes
+    tags: tuple[tuple[bytes, bytes], ...]
+    size: int
+    entry: Entry
+    """The transaction that it is, or that it is in."""
+    number: int = 0
+    """Of an item in its transaction, from 1."""
+
+    @property
+    def address(self) -> str:
+        return encode_base64url(compute_address(self.owner))
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.entry.sequence}.{self.number}"
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Pending ones come after all blocks."""
+        height = self.entry.height
+        return (height if height is not None else 1 << 62, self.entry.sequence, self.number)
 
 
 class Index:
-    """Answers queries from the weave's present state."""
+    """Answers queries from the weave's present state, or from what it was ``lag_blocks`` ago."""
 
-    def __init__(self, weave: Weave) -> None:
+    def __init__(self, weave: Weave, bundled: Bundled) -> None:
         self.weave = weave
+        self.bundled = bundled
+        self.lag_blocks = 0
+        """What is pending or in newer blocks than that is not indexed yet."""
 
     def answer(self, call: Mapping[str, Any], lie: FaultKind | None = None) -> dict[str, Any]:
         """Data, or errors, of one call; GraphQL says either with status 200. ``lie``: what is wrong with its rows."""
@@ -32,66 +69,103 @@ class Index:
 
     def _resolve(self, query: graphql.Field, lie: FaultKind | None) -> Any:
         if query.name == "transaction":
-            entry = self.weave.entries.get(arweave.decode_storage_id(query.arguments["id"]))
-            return None if entry is None else self._describe(entry)
+            wanted = arweave.decode_storage_id(query.arguments["id"])
+            return next((self._describe(row) for row in self._rows() if row.id == wanted), None)
         if query.name == "transactions":
             return _tell(self._page(query.arguments), lie)
         raise graphql.QueryError(f"no field {query.name}")
 
+    def _rows(self) -> Iterator[Row]:
+        for entry in self.weave.entries.values():
+            if not self._is_indexed(entry):
+                continue
+            tx = entry.tx
+            yield Row(tx.id, tx.owner, tx.target, tx.last_tx, tx.signature, tx.tags, tx.data_size, entry)
+            for child in self.bundled.children(entry):
+                yield _row_of(child, entry)
+
+    def _is_indexed(self, entry: Entry) -> bool:
+        if not self.lag_blocks:
+            return True
+        return entry.height is not None and self.weave.tip.height - entry.height >= self.lag_blocks
+
     def _page(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        entries = [entry for entry in self.weave.entries.values() if self._matches(entry, wanted)]
-        ascending = wanted.get("sort") == "HEIGHT_ASC"
-        entries.sort(key=lambda e: (e.height if e.height is not None else 1 << 62, e.sequence), reverse=not ascending)
+        rows = sorted((row for row in self._rows() if _matches(row, wanted)), key=lambda row: row.place)
+        if wanted.get("sort") != "HEIGHT_ASC":
+            rows.reverse()
         after = wanted.get("after")
         if after:
-            cursors = [str(entry.sequence) for entry in entries]
-            entries = entries[cursors.index(after) + 1 :] if after in cursors else []
-        first = min(int(wanted.get("first") or 10), PAGE_TRANSACTIONS)
+            cursors = [row.cursor for row in rows]
+            rows = rows[cursors.index(after) + 1 :] if after in cursors else []
+        first = min(int(wanted.get("first") or DEFAULT_PAGE_ROWS), PAGE_ROWS)
         return {
-            "count": str(len(entries)),
-            "pageInfo": {"hasNextPage": len(entries) > first},
-            "edges": [{"cursor": str(e.sequence), "node": self._describe(e)} for e in entries[:first]],
+            "count": str(len(rows)),
+            "pageInfo": {"hasNextPage": len(rows) > first},
+            "edges": [{"cursor": row.cursor, "node": self._describe(row)} for row in rows[:first]],
         }
 
-    def _matches(self, entry: Entry, wanted: Mapping[str, Any]) -> bool:
-        tx = entry.tx
-        ids, owners, recipients = wanted.get("ids"), wanted.get("owners"), wanted.get("recipients")
-        if ids is not None and encode_base64url(tx.id) not in ids:
-            return False
-        if owners is not None and encode_base64url(tx.address) not in owners:
-            return False
-        if recipients is not None and encode_base64url(tx.target) not in recipients:
-            return False
-        if wanted.get("bundledIn"):
-            return False
-        block = wanted.get("block") or {}
-        if block and (entry.height is None or not block.get("min", 0) <= entry.height <= block.get("max", 1 << 62)):
-            return False
-        tags = text_tags(tx)
-        for rule in wanted.get("tags") or []:
-            is_there = any(name == rule["name"] and value in rule["values"] for name, value in tags)
-            if is_there is (rule.get("op") == "NEQ"):
-                return False
-        return True
-
-    def _describe(self, entry: Entry) -> dict[str, Any]:
-        tx = entry.tx
-        types = [value for name, value in text_tags(tx) if name == "Content-Type"]
-        block = self.weave.blocks[entry.height] if entry.height is not None else None
+    def _describe(self, row: Row) -> dict[str, Any]:
+        tags = show_tags(row.tags)
+        types = [value for name, value in tags if name == "Content-Type"]
+        height, tx = row.entry.height, row.entry.tx
+        block = self.weave.blocks[height] if height is not None else None
         return {
-            "id": encode_base64url(tx.id),
-            "anchor": encode_base64url(tx.last_tx),
-            "signature": encode_base64url(tx.signature),
-            "recipient": encode_base64url(tx.target),
-            "owner": {"address": encode_base64url(tx.address), "key": encode_base64url(tx.owner)},
-            "fee": {"winston": str(tx.reward)},
-            "quantity": {"winston": str(tx.quantity)},
-            "data": {"size": str(tx.data_size), "type": types[0] if types else None},
-            "tags": [{"name": name, "value": value} for name, value in text_tags(tx)],
+            "id": encode_base64url(row.id),
+            "anchor": encode_base64url(row.anchor),
+            "signature": encode_base64url(row.signature),
+            "recipient": encode_base64url(row.target),
+            "owner": {"address": row.address, "key": encode_base64url(row.owner)},
+            "fee": {"winston": "0" if row.number else str(tx.reward)},
+            "quantity": {"winston": "0" if row.number else str(tx.quantity)},
+            "data": {"size": str(row.size), "type": types[0] if types else None},
+            "tags": [{"name": name, "value": value} for name, value in tags],
             "block": block
-            and {"id": encode_base64url(block.hash), "height": block.height, "timestamp": block.timestamp_s},
-            "bundledIn": None,
+            and {
+                "id": encode_base64url(block.hash),
+                "height": block.height,
+                "timestamp": block.timestamp_s,
+                "previous": encode_base64url(block.previous),
+            },
+            "bundledIn": {"id": encode_base64url(tx.id)} if row.number else None,
         }
+
+
+def _row_of(child: Child, entry: Entry) -> Row:
+    item = child.item
+    return Row(
+        item.id,
+        item.owner,
+        item.target,
+        item.anchor,
+        item.signature,
+        item.tags,
+        len(item.data),
+        entry,
+        child.number,
+    )
+
+
+def _matches(row: Row, wanted: Mapping[str, Any]) -> bool:
+    """Filters are all to hold; of the values of one, any."""
+    parent = encode_base64url(row.entry.tx.id) if row.number else None
+    for name, value in (
+        ("ids", encode_base64url(row.id)),
+        ("owners", row.address),
+        ("recipients", encode_base64url(row.target)),
+        ("bundledIn", parent),
+    ):
+        values = wanted.get(name)
+        if values is not None and value not in values:
+            return False
+    block, height = wanted.get("block") or {}, row.entry.height
+    if block and (height is None or not block.get("min", 0) <= height <= block.get("max", 1 << 62)):
+        return False
+    tags = show_tags(row.tags)
+    for rule in wanted.get("tags") or []:
+        is_there = any(name == rule["name"] and value in rule["values"] for name, value in tags)
+        if is_there is (rule.get("op") == "NEQ"):
+            return False
+    return True
 
 
 def _tell(page: dict[str, Any], lie: FaultKind | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from validator.devnet.gateway.bundled import Bundled
 from validator.devnet.gateway.controls import Controls
 from validator.devnet.gateway.faults import FaultKind, Faults, Rules, fault_of
 from validator.devnet.gateway.index import Index
@@ -54,10 +55,11 @@ class Gateway:
         self.log = log
         self.mine_ms = mine_ms
         self.rules = Rules()
-        self.index = Index(weave)
+        self.bundled = Bundled(weave)
+        self.index = Index(weave, self.bundled)
 
     def build_app(self) -> ASGIApp:
-        controls = Controls(self.weave, self.rules, self.mine_block, self.log)
+        controls = Controls(self.weave, self.index, self.rules, self.mine_block, self.log)
         routes = [
             Route("/", self.get_info),
             Route("/info", self.get_info),
@@ -285,18 +287,25 @@ class Gateway:
         )
 
     async def get_raw(self, request: Request) -> Response:
-        found = self.weave.find_readable(parse_id(request))
-        if found is None:
-            return PlainTextResponse("Not Found.", 404)
-        return FileResponse(found[1].path, media_type="application/octet-stream")
+        return self._send_file(request, by_content_type=False)
 
     async def get_content(self, request: Request) -> Response:
-        found = self.weave.find_readable(parse_id(request))
-        if found is None:
+        return self._send_file(request, by_content_type=True)
+
+    def _send_file(self, request: Request, *, by_content_type: bool) -> Response:
+        """The data of a transaction or of an item inside one, whole or by ranges."""
+        wanted = parse_id(request)
+        found = self.weave.find_readable(wanted)
+        child = self.bundled.find(wanted) if found is None else None
+        if found is not None:
+            path, tags = found[1].path, found[0].tx.tags
+        elif child is not None:
+            path, tags = child.path, child.item.tags
+        else:
             return PlainTextResponse("Not Found.", 404)
-        types = [value.decode("latin-1") for name, value in found[0].tx.tags if name == b"Content-Type"]
+        types = [value.decode("latin-1") for name, value in tags if name == b"Content-Type"] if by_content_type else []
         plain = types[0] if types and types[0].isprintable() and types[0].isascii() else "application/octet-stream"
-        return FileResponse(found[1].path, media_type=plain)
+        return FileResponse(path, media_type=plain)
 
     # --- GraphQL ---
 

@@ -14,7 +14,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -312,7 +312,7 @@ class Weave:
         entry = Entry(tx, self._sequence, self.clock(), len(encode_transaction_json(tx)))
         self.entries[tx.id] = entry
         self._pending.add(tx.id)
-        root = dict(text_tags(tx)).get("Bundle-Root")
+        root = dict(show_tags(tx.tags)).get("Bundle-Root")
         if root:
             self.headers_accepted[root] += 1
         if tx.data_size:
@@ -429,7 +429,7 @@ class Weave:
 
     def _describe(self, entry: Entry) -> dict[str, object]:
         tx = entry.tx
-        tags = dict(text_tags(tx))
+        tags = dict(show_tags(tx.tags))
         stored = self.find_data(tx)
         return {
             "id": encode_base64url(tx.id),
@@ -443,6 +443,6 @@ class Weave:
         }
 
 
-def text_tags(tx: Transaction) -> list[tuple[str, str]]:
+def show_tags(tags: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Tags as text; bytes that are none are replaced, since anybody may post anything."""
-    return [(name.decode(errors="replace"), value.decode(errors="replace")) for name, value in tx.tags]
+    return [(name.decode(errors="replace"), value.decode(errors="replace")) for name, value in tags]
