@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import validator
 from tests.paths import ROOT
 from validator.setup.__main__ import NEWEST, OLDEST
 from validator.setup.stages import ALL_STAGES
@@ -80,3 +81,12 @@ def test_forks_run_what_decides_here() -> None:
     assert "bash .ci/run" in [step.get("run") for step in job["steps"]]
     versions = job["strategy"]["matrix"]["python"]
     assert [tuple(map(int, version.split("."))) for version in versions] == [OLDEST, NEWEST]
+
+
+def test_each_word_of_the_glossary_is_defined_once_and_used() -> None:
+    words = re.findall(r"^([a-zA-Z][\w()-]*(?: \w+)*) {2,}\S", validator.__doc__ or "", re.MULTILINE)
+    assert len(words) > 30
+    assert len(set(words)) == len(words)
+    sources = [path for path in (ROOT / "validator").rglob("*.py") if path != ROOT / "validator" / "__init__.py"]
+    text = re.sub(r"[\s_-]+", " ", "\n".join(path.read_text(encoding="utf-8") for path in sources)).lower()
+    assert [word for word in words if re.sub(r"[\s_-]+", " ", word).lower() not in text] == []
