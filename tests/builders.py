@@ -92,6 +92,12 @@ def an_ml_dsa_message(number: int = 1, **fields: Any) -> Message:
     return replace(unsigned, signature=key.sign(signature_payload(unsigned)))
 
 
+def an_unsigned_message(**fields: Any) -> Message:
+    """One whose signature has the right form and is nobody's: quick to make, for who only hashes it."""
+    values = {"signature": b"\x01" * 64 + b"\x1b", **fields}
+    return _unsigned(SignatureType.ECDSA_SECP256K1_LEGACY, bytes(20), **values)
+
+
 def _unsigned(kind: SignatureType, publisher_id: bytes, **fields: Any) -> Message:
     values: dict[str, Any] = {
         "stream_id": a_stream_id(),

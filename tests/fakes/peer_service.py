@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tests.builders import an_unsigned_message
 from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.protocol.codec.message import encode_message, leaf_of_canonical
 from validator.protocol.codec.outcome import set_root as compute_set_root
@@ -14,15 +15,10 @@ from validator.protocol.errors import TransientError
 from validator.protocol.merkle import compute_root
 from validator.protocol.model import (
     Address,
-    ContentType,
     Digest,
-    EncryptionType,
     InstanceId,
-    Message,
-    MessageType,
     PartitionEntry,
     Root,
-    SignatureType,
     StreamPart,
     VoteQuorum,
 )
@@ -30,25 +26,8 @@ from validator.protocol.model import (
 
 def a_body(number: int, size: int = 40) -> bytes:
     """Canonical bytes of a message that nobody signed."""
-    return encode_message(
-        Message(
-            stream_id="s",
-            partition=0,
-            timestamp_ms=number,
-            sequence_number=0,
-            publisher_id=bytes(20),
-            msg_chain_id="",
-            prev=None,
-            message_type=MessageType.MESSAGE,
-            content_type=ContentType.JSON,
-            encryption_type=EncryptionType.NONE,
-            group_key_id=None,
-            new_group_key=None,
-            content=b"x" * size,
-            signature_type=SignatureType.ECDSA_SECP256K1_LEGACY,
-            signature=b"\x01" * 64 + b"\x1b",
-        )
-    )
+    message = an_unsigned_message(timestamp_ms=number, content=b"x" * size)
+    return encode_message(message)
 
 
 @dataclass

@@ -63,7 +63,7 @@ def message_leaf(
     canonical: bytes,
 ) -> Digest:
     """Leaf hash of a message: what stands in sets, segments, reconciliation and evidence."""
-    packed = pack_message(
+    return hash_message(
         hash_stream_id(stream_id),
         partition,
         timestamp_ms,
@@ -71,6 +71,21 @@ def message_leaf(
         hash_publisher(publisher_id),
         sha256(content).digest(),
         sha256(canonical).digest(),
+    )
+
+
+def hash_message(
+    stream_hash: bytes,
+    partition: int,
+    timestamp_ms: int,
+    sequence_number: int,
+    publisher_hash: bytes,
+    content_hash: bytes,
+    canonical_hash: bytes,
+) -> Digest:
+    """The same from hashes, for who shows a message's place and not the message."""
+    packed = pack_message(
+        stream_hash, partition, timestamp_ms, sequence_number, publisher_hash, content_hash, canonical_hash
     )
     return Digest(sha256(packed).digest())
 

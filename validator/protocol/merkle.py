@@ -1,14 +1,15 @@
-"""Trees over leaf hashes: root, inclusion and consistency proofs, and their checks (RFC 9162 section 2.1).
+"""Trees over leaf hashes: root; proofs of inclusion, of a range, of consistency; their checks (RFC 9162 section 2.1).
 
 The caller hashes its objects (``hashing.hash_leaf``) and brings the leaf hashes in order; here they are only
 paired. A level's last node without a partner moves up unchanged, which gives the same tree as the RFC's split at
-the largest power of two below the size. Proofs are hashes from the bottom up. A proof is checked with a size that
+the largest power of two below the size. Proofs of one leaf and of consistency are hashes from the bottom up, those of a
+range are the roots of what lies outside, from the left. A proof is checked with a size that
 the checker knows from elsewhere, never from the prover. Vectors: tests/vectors/merkle.json.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from validator.protocol.hashing import EMPTY_ROOT, hash_node, hash_pairs
 from validator.protocol.model import Digest, Root
@@ -43,21 +44,62 @@ def inclusion_proof(leaf_hashes: Sequence[bytes], index: int) -> Proof:
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
     """Whether ``leaf`` is number ``index`` of the ``size`` leaves under ``root`` (RFC 9162 section 2.1.3.2)."""
+    return compute_root_above(leaf, index, size, proof) == root
+
+
+def compute_root_above(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> Root | None:
+    """The root that a leaf, its place and its path lead to; None where these do not belong together."""
     if not 0 <= index < size:
-        return False
+        return None
     computed = leaf
     last = size - 1
     used = 0
     while last:
         if index & 1 or index < last:
             if used == len(proof):
-                return False
+                return None
             sibling = proof[used]
             used += 1
             computed = hash_node(sibling, computed) if index & 1 else hash_node(computed, sibling)
         index >>= 1
         last >>= 1
-    return used == len(proof) and computed == root
+    return Root(bytes(computed)) if used == len(proof) else None
+
+
+def range_proof(leaf_hashes: Sequence[bytes], first: int, end: int) -> Proof:
+    """The roots of the largest subtrees outside leaves [first, end), from the left. Raises IndexError.
+
+    At most two a level, however many leaves lie in the range.
+    """
+    if not 0 <= first < end <= len(leaf_hashes):
+        raise IndexError(f"leaves {first} to {end} of {len(leaf_hashes)}")
+    return tuple(Digest(compute_root(leaf_hashes[a:b])) for a, b in _outside(first, end, 0, len(leaf_hashes)))
+
+
+def compute_root_around(leaf_hashes: Sequence[bytes], first: int, size: int, proof: Sequence[bytes]) -> Root | None:
+    """The root that leaves from number ``first`` on and what lies around them lead to; None where these do not fit.
+
+    No leaves lead to the empty tree only.
+    """
+    if not leaf_hashes and not first and not size and not proof:
+        return EMPTY_ROOT
+    end = first + len(leaf_hashes)
+    if not 0 <= first < end <= size or size >> 64:
+        return None
+    if len(proof) != sum(1 for _ in _outside(first, end, 0, size)):
+        return None
+    rest = iter(proof)
+
+    def compute(low: int, high: int) -> bytes:
+        if high <= first or end <= low:
+            return next(rest)
+        if first <= low and high <= end:
+            return compute_root(leaf_hashes[low - first : high - first])
+        split = low + _split(high - low)
+        left = compute(low, split)
+        return hash_node(left, compute(split, high))
+
+    return Root(compute(0, size))
 
 
 def consistency_proof(leaf_hashes: Sequence[bytes], first: int) -> Proof:
@@ -110,11 +152,26 @@ def verify_consistency(first: int, size: int, proof: Sequence[bytes], first_root
     return last == 0 and old == first_root and new == root
 
 
+def _split(size: int) -> int:
+    """The largest power of two below the size of two leaves or more."""
+    return 1 << ((size - 1).bit_length() - 1)
+
+
+def _outside(first: int, end: int, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """Of the subtree over [low, high): the largest subtrees that share nothing with [first, end)."""
+    if high <= first or end <= low:
+        yield low, high
+    elif low < first or end < high:
+        split = low + _split(high - low)
+        yield from _outside(first, end, low, split)
+        yield from _outside(first, end, split, high)
+
+
 def _subproof(first: int, leaves: Sequence[bytes], *, whole: bool) -> list[Digest]:
     """SUBPROOF of the RFC, one step of the descent at a time; the hashes come out from the bottom up."""
     proof: list[Digest] = []
     while first != len(leaves):
-        split = 1 << ((len(leaves) - 1).bit_length() - 1)
+        split = _split(len(leaves))
         if first <= split:
             proof.append(Digest(compute_root(leaves[split:])))
             leaves = leaves[:split]

@@ -8,8 +8,10 @@ from tests import rfc9162
 from validator.protocol.hashing import EMPTY_ROOT, hash_leaf, hash_node
 from validator.protocol.merkle import (
     compute_root,
+    compute_root_around,
     consistency_proof,
     inclusion_proof,
+    range_proof,
     verify_consistency,
     verify_inclusion,
 )
@@ -65,6 +67,41 @@ def test_every_inclusion_proof_holds_for_its_leaf_place_and_size_only(size: int)
         if proof:
             assert not verify_inclusion(leaves[index], index, size, proof[:-1], root)
             assert not verify_inclusion(leaves[index], index ^ 1, size, proof, root)
+
+
+@pytest.mark.parametrize("size", range(1, 21))
+def test_every_range_proof_holds_for_its_leaves_and_place_only(size: int) -> None:
+    leaves = leaves_of(size)
+    root = compute_root(leaves)
+    other = hash_leaf(b"other")
+    for first in range(size):
+        for end in range(first + 1, size + 1):
+            shown, proof = leaves[first:end], range_proof(leaves, first, end)
+            assert compute_root_around(shown, first, size, proof) == root
+            for place in (first - 1, first + 1):
+                assert compute_root_around(shown, place, size, proof) != root
+            wrong = [shown[:-1], shown[1:], [*shown, other], [other, *shown], [*shown[:-1], other]]
+            wrong += [[*shown[:at], shown[at + 1], shown[at], *shown[at + 2 :]] for at in range(len(shown) - 1)]
+            assert all(compute_root_around(these, first, size, proof) != root for these in wrong)
+            forged = [proof[:-1], (*proof, other), (other, *proof)] if proof else [(other,)]
+            forged += [(*proof[:at], other, *proof[at + 1 :]) for at in range(len(proof))]
+            assert all(compute_root_around(shown, first, size, these) != root for these in forged)
+
+
+def test_a_range_is_proven_by_two_hashes_a_level_whatever_its_length() -> None:
+    leaves = leaves_of(1000)
+    assert max(len(range_proof(leaves, first, first + 100)) for first in range(0, 900, 7)) <= 2 * 10
+    assert range_proof(leaves, 0, 1000) == ()
+
+
+def test_a_range_of_nothing_is_an_empty_tree() -> None:
+    assert compute_root_around([], 0, 0, ()) == EMPTY_ROOT
+    assert compute_root_around([], 0, 0, (EMPTY_ROOT,)) is None
+    assert compute_root_around([], 0, 1, (EMPTY_ROOT,)) is None
+    assert compute_root_around([], 1, 1, ()) is None
+    for first, end in ((0, 0), (-1, 1), (2, 1), (0, 4)):
+        with pytest.raises(IndexError):
+            range_proof(leaves_of(3), first, end)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -186,6 +186,13 @@ def read_u64(value: Any, what: str) -> int:
     return _read_unsigned(value, what, 64)
 
 
+def read_list(value: Any, what: str, size: int | None = None) -> list[Any]:
+    """A list, of exactly ``size`` items where that is given. Raises MalformedInput."""
+    if not isinstance(value, list) or (size is not None and len(value) != size):
+        raise MalformedInput(what, "not a list" if size is None else f"not a list of {size}")
+    return value
+
+
 def _read_unsigned(value: Any, what: str, bits: int) -> int:
     if type(value) is not int or not 0 <= value < 1 << bits:
         raise MalformedInput(what, f"not an unsigned integer below 2^{bits}")

@@ -73,7 +73,7 @@ def leaf_of_canonical(data: bytes) -> Digest:
     Raises:
         MalformedInput: see ``decode_message``.
     """
-    return _leaf_of(decode_message(data), data)
+    return leaf_of(decode_message(data), data)
 
 
 def make_record(message: Message) -> Record:
@@ -133,10 +133,11 @@ def _encode(m: Message) -> bytes:
 def _record(message: Message, canonical: bytes) -> Record:
     payload = signature_payload(message)
     digest = digest_of_payload(message.signature_type, payload)
-    return Record(message, canonical, _leaf_of(message, canonical), digest, len(payload))
+    return Record(message, canonical, leaf_of(message, canonical), digest, len(payload))
 
 
-def _leaf_of(m: Message, canonical: bytes) -> Digest:
+def leaf_of(m: Message, canonical: bytes) -> Digest:
+    """Leaf hash of a message whose canonical bytes are known to be these."""
     return message_leaf(
         m.stream_id, m.partition, m.timestamp_ms, m.sequence_number, m.publisher_id, m.content, canonical
     )

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from validator.protocol.codec import cbor
-from validator.protocol.codec.cbor import read_blob, read_bytes, read_u64
+from validator.protocol.codec.cbor import read_blob, read_bytes, read_list, read_u64
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.hashing import hash_object
 from validator.protocol.leaves import MAX_PARTITION, entry_leaf, window_leaf
@@ -73,13 +73,13 @@ def set_root(entries: Sequence[PartitionEntry]) -> Root:
 
 def encode_entries(entries: Sequence[PartitionEntry]) -> bytes:
     """The list of entries of a set, as peers exchange it."""
-    return cbor.encode_object("entries/1", [_entry_fields(e) for e in sorted(entries, key=entry_order)])
+    return cbor.encode_object("entries/1", [entry_fields(e) for e in sorted(entries, key=entry_order)])
 
 
 def decode_entries(data: bytes) -> tuple[PartitionEntry, ...]:
     """Inverse of ``encode_entries``. Raises MalformedInput."""
     (items,) = cbor.decode_object(data, "entries/1", 1, max_bytes=MAX_ENTRIES_BYTES)
-    return _read_entries(_list(items, "entries"), "entries")
+    return _read_entries(read_list(items, "entries"), "entries")
 
 
 # --- observations ---------------------------------------------------------------------------------
@@ -110,13 +110,13 @@ def decode_observation(data: bytes) -> Observation:
     """Inverse of ``encode_observation``. Raises MalformedInput naming the field."""
     f = cbor.decode_object(data, "observation/1", 10, max_bytes=MAX_OBSERVATION_BYTES)
     observation = Observation(
-        instance=_read_instance(f[0], f[1]),
+        instance=read_instance(f[0], f[1]),
         set_root=Root(read_bytes(f[2], 32, "set_root")),
         count=read_u64(f[3], "count"),
         signed_bytes=read_u64(f[4], "signed_bytes"),
-        incomplete=tuple(_read_part(p) for p in _list(f[5], "incomplete")),
+        incomplete=tuple(read_part(p) for p in read_list(f[5], "incomplete")),
         shares=_read_shares(f[6]),
-        erc1271=tuple(Digest(read_bytes(d, 32, "erc1271")) for d in _list(f[7], "erc1271")),
+        erc1271=tuple(Digest(read_bytes(d, 32, "erc1271")) for d in read_list(f[7], "erc1271")),
         price=None if f[8] is None else cbor.unpack_amount(f[8], "price"),
         observer=Address(read_bytes(f[9], 20, "observer")),
     )
@@ -135,7 +135,7 @@ def encode_outcome(outcome: Outcome) -> bytes:
         OUTCOME,
         int(o.instance.kind),
         o.instance.number,
-        [_entry_fields(e) for e in sorted(o.entries, key=entry_order)],
+        [entry_fields(e) for e in sorted(o.entries, key=entry_order)],
         encode_rest(o),
     )
 
@@ -183,17 +183,17 @@ def decode_outcome(data: bytes) -> Outcome:
     """
     f = cbor.decode_object(data, OUTCOME, 4, max_bytes=MAX_OUTCOME_BYTES)
     rest = cbor.decode_object(read_blob(f[3], "outcome.rest"), REST, 7, max_bytes=MAX_OUTCOME_BYTES)
-    entries = _read_entries(_list(f[2], "entries"), "entries")
+    entries = _read_entries(read_list(f[2], "entries"), "entries")
     outcome = Outcome(
-        instance=_read_instance(f[0], f[1]),
+        instance=read_instance(f[0], f[1]),
         block_number=read_u64(rest[0], "block_number"),
         block_hash=Digest(read_bytes(rest[1], 32, "block_hash")),
         entries=entries,
         root=entries_root(entries),
         price=cbor.unpack_amount(rest[2], "price"),
         shares=_read_shares(rest[3]),
-        observations=tuple(Digest(read_bytes(d, 32, "observations")) for d in _list(rest[4], "observations")),
-        evidence=tuple(_read_evidence(e) for e in _list(rest[5], "evidence")),
+        observations=tuple(Digest(read_bytes(d, 32, "observations")) for d in read_list(rest[4], "observations")),
+        evidence=tuple(_read_evidence(e) for e in read_list(rest[5], "evidence")),
         evidence_count=read_u64(rest[6], "evidence_count"),
     )
     _require_sorted(list(outcome.observations), "observations")
@@ -209,36 +209,43 @@ def _require_own_root(outcome: Outcome) -> None:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _entry_fields(entry: PartitionEntry) -> list[Any]:
+def entry_fields(entry: PartitionEntry) -> list[Any]:
+    """An entry as it stands in lists."""
     e = entry
     return [e.stream_id, e.partition, e.root, e.count, e.signed_bytes, e.canonical_bytes, int(e.flags)]
 
 
 def _read_entries(items: list[Any], what: str) -> tuple[PartitionEntry, ...]:
-    entries = []
-    for item in items:
-        f = _list(item, what, 7)
-        flags = read_u64(f[6], f"{what}.flags")
-        if flags > 15:
-            raise MalformedInput(f"{what}.flags", f"unknown flag in {flags}")
-        entries.append(
-            PartitionEntry(
-                *_read_part(f[:2]),
-                Root(read_bytes(f[2], 32, f"{what}.root")),
-                read_u64(f[3], f"{what}.count"),
-                read_u64(f[4], f"{what}.signed_bytes"),
-                read_u64(f[5], f"{what}.canonical_bytes"),
-                Flag(flags),
-            )
-        )
+    entries = tuple(read_entry(item, what) for item in items)
     _require_sorted([entry_order(e) for e in entries], what)
-    return tuple(entries)
+    return entries
+
+
+def read_entry(item: Any, what: str) -> PartitionEntry:
+    """Inverse of ``entry_fields``. Raises MalformedInput."""
+    f = read_list(item, what, 7)
+    return PartitionEntry(
+        *read_part(f[:2]),
+        Root(read_bytes(f[2], 32, f"{what}.root")),
+        read_u64(f[3], f"{what}.count"),
+        read_u64(f[4], f"{what}.signed_bytes"),
+        read_u64(f[5], f"{what}.canonical_bytes"),
+        read_flags(f[6], f"{what}.flags"),
+    )
+
+
+def read_flags(value: Any, what: str) -> Flag:
+    """Raises MalformedInput for a flag that is unknown."""
+    flags = read_u64(value, what)
+    if flags > 15:
+        raise MalformedInput(what, f"unknown flag in {flags}")
+    return Flag(flags)
 
 
 def _read_shares(items: Any) -> tuple[BrokerShare, ...]:
     shares = []
-    for item in _list(items, "shares"):
-        f = _list(item, "shares", 3)
+    for item in read_list(items, "shares"):
+        f = read_list(item, "shares", 3)
         shares.append(
             BrokerShare(
                 Address(read_bytes(f[0], 20, "shares.broker")), read_u64(f[1], "served"), read_u64(f[2], "missed")
@@ -249,38 +256,34 @@ def _read_shares(items: Any) -> tuple[BrokerShare, ...]:
 
 
 def _read_evidence(item: Any) -> Equivocation:
-    f = _list(item, "evidence", 4)
+    f = read_list(item, "evidence", 4)
     first, second = Digest(read_bytes(f[2], 32, "evidence.first")), Digest(read_bytes(f[3], 32, "evidence.second"))
     if not first < second:
         raise MalformedInput("evidence", "the two leaves are not in ascending order")
-    return Equivocation(*_read_part(f[:2]), first, second)
+    return Equivocation(*read_part(f[:2]), first, second)
 
 
 def _evidence_order(e: Equivocation) -> tuple[bytes, int, bytes, bytes]:
     return (e.stream_id.encode(), e.partition, e.first, e.second)
 
 
-def _read_instance(kind: Any, number: Any) -> InstanceId:
+def read_instance(kind: Any, number: Any) -> InstanceId:
+    """Raises MalformedInput."""
     try:
         return InstanceId(InstanceKind(read_u64(kind, "instance.kind")), read_u64(number, "instance.number"))
     except ValueError:
         raise MalformedInput("instance.kind", f"{kind} is unknown") from None
 
 
-def _read_part(item: Any) -> StreamPart:
-    f = _list(item, "partition", 2)
+def read_part(item: Any) -> StreamPart:
+    """Raises MalformedInput."""
+    f = read_list(item, "partition", 2)
     if not isinstance(f[0], str) or not 0 < len(f[0].encode()) <= 256:
         raise MalformedInput("stream_id", "not a text of 1 to 256 bytes")
     partition = read_u64(f[1], "partition")
     if partition > MAX_PARTITION:
         raise MalformedInput("partition", f"{partition} does not fit the four bytes of a leaf")
     return (f[0], partition)
-
-
-def _list(value: Any, what: str, size: int | None = None) -> list[Any]:
-    if not isinstance(value, list) or (size is not None and len(value) != size):
-        raise MalformedInput(what, "not a list" if size is None else f"not a list of {size}")
-    return value
 
 
 def _require_sorted(keys: Sequence[Any], what: str) -> None:
