@@ -94,7 +94,11 @@ def an_outcome(instance: InstanceId, records: Iterable[Record], price: int = 1 <
 
 
 def certify(
-    outcome: Outcome, digest: Digest, signers: Sequence[SigningKey] = MEMBERS[:3], deciding_round: int = 0
+    outcome: Outcome,
+    digest: Digest,
+    signers: Sequence[SigningKey] = MEMBERS[:3],
+    deciding_round: int = 0,
+    context: SigningContext = CONTEXT,
 ) -> Certified:
     """The outcome with a certificate of ``signers``."""
     votes = [
@@ -103,7 +107,7 @@ def certify(
                 StatementKind.PRECOMMIT, digest, outcome.instance, deciding_round, outcome_digest(outcome), key.address
             ),
             key,
-            CONTEXT,
+            context,
         )
         for key in signers
     ]
@@ -129,19 +133,24 @@ def a_manifest(
     first_ms: int = GENESIS_MS,
     previous_root: Root = Root(bytes(32)),
     ledger: Ledger = Ledger(),
+    signers: Sequence[SigningKey] = MEMBERS[:3],
 ) -> Manifest:
     """Manifest of consecutive windows and a late set, each certified by three of four members."""
     config = config or a_config()
     digest = config_digest(config)
     step = config.parameters.window_ms
+    context = SigningContext(config.chain_id, config.contracts.report_manager)
     return Manifest(
         header=BundleHeader(digest, number, previous_root, first_ms, first_ms + (len(windows) - 1) * step),
         config_preimage=encode_config(config),
         windows=tuple(
-            certify(an_outcome(InstanceId(InstanceKind.WINDOW, first_ms + i * step), records), digest)
-            for i, records in enumerate(windows)
+            certify(outcome, digest, signers, context=context)
+            for outcome in (
+                an_outcome(InstanceId(InstanceKind.WINDOW, first_ms + i * step), records)
+                for i, records in enumerate(windows)
+            )
         ),
-        late=certify(an_outcome(InstanceId(InstanceKind.LATE, number), late), digest),
+        late=certify(an_outcome(InstanceId(InstanceKind.LATE, number), late), digest, signers, context=context),
         ledger=encode_ledger(ledger),
     )
 

@@ -64,7 +64,7 @@ ALL_STAGES: tuple[Stage, ...] = (
             ("ruff", "check", "--no-cache", "."),
             ("ruff", "format", "--check", "--no-cache", "."),
             ("lint-imports",),
-            ("mypy", *_folders("validator", "tasks", "tests")),
+            ("mypy", *_folders("validator", "tasks", "logstore", "tests")),
         ),
         limit_s=240,
     ),

@@ -463,8 +463,16 @@ class ArweaveStorage:
         """Download to ``destination`` what the transaction carries; its size. See ``download``."""
         return self.download(storage_id, destination, max_bytes).size
 
-    def download(self, storage_id: StorageId, destination: Path, max_bytes: int) -> Download:
+    def download(
+        self,
+        storage_id: StorageId,
+        destination: Path,
+        max_bytes: int,
+        on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> Download:
         """Download whole, checked against the signed size and data root; other bytes never reach ``destination``.
+
+        ``on_progress`` hears of the bytes that are here and of how many there will be; another gateway begins anew.
 
         Raises:
             TransientError: no gateway has all of it yet.
@@ -473,7 +481,9 @@ class ArweaveStorage:
         transaction = self.fetch_transaction(storage_id)
         if transaction.data_size > max_bytes:
             raise RemoteFault(f"data of {transaction.data_size} bytes, limit {max_bytes}", size=transaction.data_size)
-        return self._first(lambda gateway: _download_from(gateway, transaction, destination), latest_first=True)
+        return self._first(
+            lambda gateway: _download_from(gateway, transaction, destination, on_progress), latest_first=True
+        )
 
     # --- several gateways ---
 
@@ -648,13 +658,23 @@ def _parse_page(body: dict[str, Any]) -> dict[str, Any]:
     return page
 
 
-def _download_from(gateway: Gateway, transaction: StoredTransaction, destination: Path) -> Download:
+def _download_from(
+    gateway: Gateway, transaction: StoredTransaction, destination: Path, on_progress: Callable[[int, int], None]
+) -> Download:
     partial = destination.with_name(f"{destination.name}.{os.getpid()}-{threading.get_ident()}.part")
     hasher = hashlib.sha256()
+    done = 0
+
+    def on_part(part: bytes) -> None:
+        nonlocal done
+        hasher.update(part)
+        done += len(part)
+        on_progress(done, transaction.data_size)
+
     try:
         with partial.open("wb") as file:
             path = f"/raw/{arweave.encode_storage_id(transaction.storage_id)}"
-            size = gateway.download(path, file, transaction.data_size, hasher.update)
+            size = gateway.download(path, file, transaction.data_size, on_part)
         if size != transaction.data_size:
             raise RemoteFault(
                 f"{gateway.host}: {size} bytes where {transaction.data_size} were signed", host=gateway.host

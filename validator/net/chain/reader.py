@@ -262,6 +262,13 @@ class ChainReader:
             raise RemoteFault("ReportManager.reportOf reverted: no contract of ours", function="reportOf")
         return _report(number, answer)
 
+    def fetch_reports(self, numbers: Sequence[int], block: Block) -> list[AcceptedReport]:
+        """Reports that the contract holds at ``block``, in one question. RemoteFault if it lacks one of them."""
+        function = self._report_manager.function("reportOf")
+        answers = self.rpc.agree([self._call("report_manager", function, (number,), block) for number in numbers])
+        values = (self._values(answer, "ReportManager.reportOf") for answer in answers)
+        return [_report(number, each) for number, each in zip(numbers, values, strict=True)]
+
     def fetch_committee(self, block: Block | None = None) -> tuple[Address, ...]:
         """Members whose signatures the contract takes now, ascending."""
         return self.fetch_config(block).committee

@@ -5,19 +5,16 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests import paths
+from tests.gateway_process import GatewayProcess, run_gateway
 from validator.net.arweave.gateway import Limits
 from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet
@@ -28,63 +25,10 @@ FAST = Limits(connect_s=2, read_s=3, request_s=4, call_s=8, download_s=6, attemp
 AR = 10**12
 
 
-@dataclass(frozen=True)
-class GatewayProcess:
-    """The running gateway: its port and its controls."""
-
-    port: int
-    client: httpx.Client
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def same_under_another_name(self) -> str:
-        return f"http://localhost:{self.port}"
-
-    def control(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> httpx.Response:
-        answer = self.client.request(method, f"{self.url}/devnet/{path}", json=body)
-        assert answer.status_code == 200, answer.text
-        return answer
-
-    def fail(self, kind: str, path: str, **rule: Any) -> None:
-        self.control("faults", {"kind": kind, "path": path, **rule})
-
-    def faults_left(self) -> int:
-        return sum(int(rule["times"]) for rule in self.control("faults", method="GET").json())
-
-    def mine(self, blocks: int = 1) -> None:
-        self.control(f"mine/{blocks}")
-
-    def stats(self) -> dict[str, Any]:
-        return dict(self.control("stats", method="GET").json())
-
-    def paid(self, bundle_root: str) -> int:
-        return sum(self.stats()["paid"].get(bundle_root, {}).values())
-
-
 @pytest.fixture(scope="session")
 def gateway_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    folder = tmp_path_factory.mktemp("gateway")
-    port_file = folder / "port"
-    command = [sys.executable, "-m", "validator.devnet.gateway", "--port-file", str(port_file), "--mine-ms", "0"]
-    process = subprocess.Popen(
-        [*command, "--data", str(folder / "data"), "--log", str(folder / "log")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        for _ in range(200):
-            if port_file.exists() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        with httpx.Client(timeout=10, trust_env=False) as client:
-            yield GatewayProcess(int(port_file.read_text()), client)
-    finally:
-        process.terminate()
-        output, _ = process.communicate(timeout=10)
-    assert output == b"", "the gateway prints nothing"
+    with run_gateway(tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
 
 
 @pytest.fixture

@@ -1,0 +1,45 @@
+"""The Log Store for those who read it: bundles as files and tables, and a verdict on every one of them.
+
+    cli.py           the command ``logstore``: words in, exit status out
+    commands/        one module per group of commands: options, a call, what is shown
+    connection.py    whose network, which nodes and gateways: ``connect``
+    reports.py       what the contract holds: which bundles there are, and which lie in a span of time
+    bundles.py       files: downloaded, verified, kept
+    verification.py  what a file, or a bundle's file with the contract's word, proves; and what it does not
+    times.py, output.py, errors.py
+
+Trust: none is needed in a gateway, since files are checked against what was signed, and little in a node of the chain,
+since several are compared. Everything hangs from network.toml, which names the contracts; the contract holds the root
+of every bundle that a quorum signed. Foreign files are read in a sandbox (``validator.net.sandbox``).
+
+It needs ``validator.protocol`` and ``validator.net``, nothing else of the validator: no tasks, no database, no web3.
+Imports are late: the command's help, and a question that needs no file, wait for no library that they do not use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logstore.connection import LogStore
+
+__all__ = ["connect"]
+
+
+def connect(
+    network_file: str | Path | None = None,
+    *,
+    rpc: Sequence[str] = (),
+    gateways: Sequence[str] = (),
+    cache: Path | None = None,
+) -> LogStore:
+    """A network as its readers see it; what is left out comes from the environment or the file, as for the command.
+
+    Raises:
+        ConfigError: no network file, or one that does not parse.
+    """
+    from logstore.connection import LogStore, find_sources
+
+    return LogStore(find_sources(network_file, rpc, gateways, cache))

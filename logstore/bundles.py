@@ -1,0 +1,121 @@
+"""Files of bundles: downloaded from the first gateway that has them, verified, and kept in the cache folder.
+
+    <cache>/bundles/<number>-<root>.parquet     verified whole: its rows give the root in its name
+    <cache>/unverified/<storage id>.parquet     only checked against its transaction
+
+A file gets the first name after it was verified, so what lies there was, by whoever may write there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from logstore.errors import Refused
+from logstore.output import Output
+from logstore.reports import AcceptedBundle
+from logstore.verification import Verdict, ask_contract, check_tags, verify_file
+from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.bundle_file import read_manifest
+from validator.protocol.codec.manifest import decode_manifest, encode_manifest, manifest_root
+from validator.protocol.errors import ConfigError
+from validator.protocol.model import Manifest, StorageId
+
+if TYPE_CHECKING:
+    from logstore.connection import LogStore
+
+MAX_FILE_BYTES = 8 << 30
+"""No bundle is larger, whatever its transaction says."""
+
+
+class Bundles:
+    """Files by bundle. One thread."""
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = store
+        self._folder = store.sources.cache
+
+    def fetch(self, bundle: AcceptedBundle, output: Output, *, verify: bool = True) -> Path:
+        """The bundle's file in the cache folder, downloaded if it is not there.
+
+        Raises:
+            Refused: the file is not the bundle that the contract holds.
+            TransientError, RemoteFault: no gateway has it.
+        """
+        name = f"bundle {bundle.number}"
+        path = self._folder / "bundles" / f"{bundle.number}-{bundle.root.hex()}.parquet"
+        if path.exists():
+            return path
+        raw = self._folder / "unverified" / f"{encode_storage_id(bundle.storage_id)}.parquet"
+        if not raw.exists():
+            self.download(bundle.storage_id, raw, output, name)
+        if not verify:
+            return raw
+        self._verify(
+            name, raw, bundle.storage_id, output, lambda verdict: ask_contract(name, verdict, self._store.reports)
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(raw, path)
+        return path
+
+    def download(self, storage_id: StorageId, path: Path, output: Output, label: str) -> None:
+        """What a transaction carries, checked against its signature and data root, to a path."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with output.progress(label) as on_progress:
+                self._store.weave.download(storage_id, path, MAX_FILE_BYTES, on_progress)
+        except OSError as error:
+            raise ConfigError(
+                f"{path.parent}: {error.strerror or error}; name another folder", field="folder"
+            ) from error
+
+    def save(self, bundle: AcceptedBundle, path: Path, output: Output, *, verify: bool) -> None:
+        """The bundle's file at a path of the caller's: there complete, or not at all."""
+        held = self.fetch(bundle, output, verify=verify)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(held, partial)
+            os.replace(partial, path)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror or error}", field="output") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def fetch_manifest(self, bundle: AcceptedBundle, output: Output) -> Manifest:
+        """What the bundle holds, without its rows; it gives the root that the contract holds."""
+        kept = self._folder / "manifests" / f"{bundle.root.hex()}.cbor"
+        if kept.exists():
+            manifest = decode_manifest(kept.read_bytes())
+            if manifest_root(manifest) == bundle.root:
+                return manifest
+        manifest = read_manifest(self.fetch(bundle, output))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(encode_manifest(manifest))
+        return manifest
+
+    def verify_again(
+        self, subject: str, storage_id: StorageId, output: Output, ask: Callable[[Verdict], Verdict]
+    ) -> Verdict:
+        """Download what a transaction carries, whatever is kept here, and judge it."""
+        with tempfile.TemporaryDirectory(prefix="logstore-") as folder:
+            path = Path(folder) / "bundle.parquet"
+            self.download(storage_id, path, output, subject)
+            return self._verify(subject, path, storage_id, output, ask)
+
+    def _verify(
+        self, subject: str, path: Path, storage_id: StorageId, output: Output, ask: Callable[[Verdict], Verdict]
+    ) -> Verdict:
+        """The verdict on what a transaction carried. Raises Refused, and what ``verify_file`` raises."""
+        tags = self._store.weave.fetch_transaction(storage_id).tags
+        try:
+            with output.busy(f"verifying {subject}"):
+                verdict = verify_file(path, self._store.network)
+        except Refused as error:
+            raise Refused(subject, error.field, error.reason) from error
+        check_tags(storage_id, tags, verdict)
+        return ask(verdict)

@@ -1,0 +1,105 @@
+"""The command line, a thin shell: parse, call, translate errors into one line and an exit status.
+
+    logstore bundle list | show | fetch     bundles that the contract accepted, and their files
+    logstore verify FILE|ID|NUMBER          a verdict on a bundle
+    logstore network show                   contracts, committee, parameters
+
+Status 0: done, and verified where something was to be verified; 1: refused, with what differs; 2: a wrong word, option
+or file; 3: it could not be fetched, or not be read to its end; 130: Ctrl-C. With --json an error is a document too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
+
+from logstore.commands import bundle, network
+from logstore.commands.verify import verify
+from logstore.errors import Refused
+from validator import __version__
+from validator.protocol.errors import ConfigError, ValidatorError
+
+PROGRAM = "logstore"
+REFUSED, USAGE, NOT_FETCHED, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Read, query and verify what the Log Store Network has stored.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(bundle.app, name="bundle")
+app.add_typer(network.app, name="network")
+app.command("verify")(verify)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself; each ends it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; exit status. Every expected failure is one line on standard error."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = app(words, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except NoArgsIsHelpError as error:
+        sys.stderr.write(f"{error.format_message()}\n")
+        return USAGE
+    except ClickException as error:
+        return _fail(
+            words, USAGE, "usage", f"{' '.join(error.format_message().split())} See {_command_of(error)} --help."
+        )
+    except Refused as error:
+        return _fail(words, REFUSED, "refused", f"refused: {error}", **error.fields)
+    except ConfigError as error:
+        return _fail(words, USAGE, "usage", str(error))
+    except ValidatorError as error:
+        return _fail(words, NOT_FETCHED, "not fetched", f"not fetched: {error}")
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
+        return _fail(words, USAGE, "usage", f"{error.filename or PROGRAM}: {error.strerror or error}")
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail(words, INTERRUPTED, "interrupted", "interrupted")
+
+
+def _fail(words: Sequence[str], status: int, verdict: str, text: str, **fields: Any) -> int:
+    text = " ".join(text.split())
+    sys.stderr.write(f"{PROGRAM}: {text}\n")
+    sys.stderr.flush()
+    if "--json" in words:
+        sys.stdout.write(json.dumps({"verdict": verdict, "status": status, "error": text, **fields}) + "\n")
+        sys.stdout.flush()
+    return status
+
+
+def _command_of(error: ClickException) -> str:
+    """The command whose help says what is right: the subcommand that was called, where it came so far."""
+    context = error.ctx if isinstance(error, UsageError) else None
+    return PROGRAM if context is None else context.command_path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""logstore verify: a verdict on a file, on what an Arweave transaction carries, or on a bundle by its number."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from logstore.commands.options import (
+    CacheOption,
+    GatewayOption,
+    JsonOption,
+    NetworkOption,
+    RpcOption,
+    connected,
+    make_output,
+)
+from logstore.output import Output
+from validator.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from logstore.connection import LogStore
+    from logstore.verification import Verdict
+
+STORAGE_ID = re.compile(r"[A-Za-z0-9_-]{43}")
+
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Ask nobody: certificates are checked against the committee that is named.")
+]
+
+
+def verify(
+    target: Annotated[str, typer.Argument(metavar="FILE|ID|NUMBER", help="A file, an Arweave id, a bundle's number.")],
+    offline: OfflineOption = False,
+    network: NetworkOption = None,
+    rpc: RpcOption = None,
+    gateway: GatewayOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify a bundle whole: every row, root and certificate, and the root that the contract holds.
+
+    Status 0: verified; 1: refused, and what differs is named; 2: wrong words; 3: it could not be fetched or read.
+    """
+    output = make_output(as_json)
+    if Path(target).exists():
+        verdict = _verify_path(Path(target), offline, network, rpc, cache, output)
+    elif offline:
+        raise ConfigError(f"{target}: no such file, and nothing is fetched with --offline", field="target")
+    else:
+        with connected(network, rpc, gateway, cache) as store:
+            verdict = _verify_remote(target, store, output)
+    _show(verdict, output)
+
+
+def _verify_path(
+    path: Path, offline: bool, network: Path | None, rpc: list[str] | None, cache: Path | None, output: Output
+) -> Verdict:
+    from logstore.connection import find_sources, has_network
+    from logstore.verification import ask_contract, verify_file
+
+    if path.is_dir():
+        raise ConfigError(f"{path}: a folder; name a file", field="target")
+    if offline:
+        known = find_sources(network).network if has_network(network) else None
+        with output.busy(f"verifying {path.name}"):
+            return verify_file(path, known)
+    with connected(network, rpc, None, cache) as store:
+        reports = store.reports
+        with output.busy(f"verifying {path.name}"):
+            verdict = verify_file(path, store.network)
+        return ask_contract(path.name, verdict, reports)
+
+
+def _verify_remote(target: str, store: LogStore, output: Output) -> Verdict:
+    from logstore.verification import ask_contract
+    from validator.protocol.codec.arweave import decode_storage_id
+
+    if target.isascii() and target.isdecimal():
+        bundle = store.reports.fetch(int(target[:18]))
+        if bundle is None:
+            raise ConfigError(f"bundle {target}: the contract has accepted {store.reports.count}", field="target")
+        storage_id = bundle.storage_id
+    elif STORAGE_ID.fullmatch(target):
+        storage_id = decode_storage_id(target)
+    else:
+        raise ConfigError(f"{target}: no such file, and neither an Arweave id nor a bundle's number", field="target")
+    return store.bundles.verify_again(
+        target, storage_id, output, lambda verdict: ask_contract(target, verdict, store.reports)
+    )
+
+
+def _show(verdict: Verdict, output: Output) -> None:
+    from logstore.verification import describe
+
+    output.document(describe(verdict), lambda out: _render(out, verdict))
+
+
+def _render(output: Output, verdict: Verdict) -> None:
+    from logstore.times import format_time
+
+    header, accepted = verdict.header, verdict.accepted
+    members = len(verdict.config.committee)
+    contract = "not asked" if accepted is None else f"holds this root since block {accepted.block_number}"
+    pairs: list[tuple[str, object]] = [
+        (f"bundle {header.number}", f"{format_time(header.first_ms)} to {format_time(verdict.end_ms)}"),
+        ("messages", verdict.bundle.rows),
+        ("root", f"0x{verdict.root.hex()}"),
+        ("certificates", f"{verdict.signers} or more of {members} members, epoch {verdict.config.epoch}"),
+        ("config digest", f"0x{header.config_digest.hex()}"),
+        ("network", "that of the network file" if verdict.is_of_network else "not compared: no network file"),
+        ("contract", contract),
+        ("proves", verdict.proves),
+    ]
+    if verdict.leaves_open:
+        pairs.append(("leaves open", verdict.leaves_open))
+    pairs += [("remark", remark) for remark in verdict.remarks]
+    output.line("verified")
+    output.pairs(pairs)

@@ -1,0 +1,12 @@
+"""The one error that is a verdict."""
+
+from __future__ import annotations
+
+from validator.protocol.errors import ValidatorError
+
+
+class Refused(ValidatorError):
+    """Read whole, and not what the network stored. ``field`` names where it differs, ``reason`` how."""
+
+    def __init__(self, subject: str, field: str, reason: str) -> None:
+        super().__init__(f"{subject}: {field}: {reason}", subject=subject, field=field, reason=reason)

@@ -1,0 +1,96 @@
+"""logstore bundle list | show | fetch over real contracts and a real gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from tests.builders import GENESIS_MS
+from tests.integration.logstore.conftest import Run
+from tests.stored_network import STREAMS, StoredNetwork
+
+
+def test_the_list_is_what_the_contract_holds_newest_first(stored: StoredNetwork, run: Run) -> None:
+    ran = run("bundle", "list", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.document["accepted"] == 3
+    assert [(b["bundle"], b["root"], b["storage_id"]) for b in ran.document["bundles"]] == [
+        (n, f"0x{stored.roots[n].hex()}", stored.id_text(n)) for n in (2, 1, 0)
+    ]
+    assert [(b["first_ms"] - GENESIS_MS, b["end_ms"] - GENESIS_MS) for b in ran.document["bundles"]] == [
+        (16_000, 24_000),
+        (8_000, 16_000),
+        (0, 8_000),
+    ]
+
+
+def test_the_list_for_people_is_a_table_without_colour_in_a_pipe(stored: StoredNetwork, run: Run) -> None:
+    ran = run("bundle", "list")
+    assert ran.status == 0
+    assert "\x1b" not in ran.out
+    assert all(stored.id_text(n) in ran.out for n in range(3))
+    assert "3 of 3 bundles of that time; the contract has accepted 3" in ran.out
+
+
+def test_a_span_of_time_names_the_bundles_that_hold_windows_of_it(run: Run) -> None:
+    def numbers(from_ms: int, to_ms: int) -> list[int]:
+        ran = run("bundle", "list", "--from", str(GENESIS_MS + from_ms), "--to", str(GENESIS_MS + to_ms), "--json")
+        return [b["bundle"] for b in ran.document["bundles"]]
+
+    assert numbers(0, 1) == [0]
+    assert numbers(7_999, 8_000) == [0]
+    assert numbers(7_999, 8_001) == [1, 0]
+    assert numbers(8_000, 16_000) == [1]
+    assert numbers(15_999, 90_000) == [2, 1]
+    assert numbers(24_000, 90_000) == []
+    assert numbers(-9_000, 0) == []
+
+
+def test_the_newest_are_listed_where_there_are_more_than_asked_for(run: Run) -> None:
+    ran = run("bundle", "list", "--limit", "2", "--json")
+    assert [b["bundle"] for b in ran.document["bundles"]] == [2, 1]
+
+
+def test_a_bundles_entries_are_shown_per_window_and_late_set(run: Run) -> None:
+    ran = run("bundle", "show", "0", "--json")
+    assert ran.status == 0
+    first, second = ran.document["windows"]
+    assert [(e["stream"], e["partition"], e["messages"]) for e in first["entries"]] == [
+        (STREAMS[0], 0, 5),
+        (STREAMS[0], 1, 5),
+        (STREAMS[1], 0, 1),
+    ]
+    assert [e["messages"] for e in second["entries"]] == [1, 1]
+    assert ran.document["messages"] == 13
+    late = run("bundle", "show", "2", "--json").document["late"]
+    assert [(e["stream"], e["messages"]) for e in late["entries"]] == [(STREAMS[0], 1)]
+    shown = run("bundle", "show", "2").out
+    assert "late" in shown
+    assert STREAMS[1] in shown
+
+
+def test_what_a_bundle_holds_is_asked_for_once(stored: StoredNetwork, run: Run) -> None:
+    assert run("bundle", "show", "1", "--json").status == 0
+    stored.gateway.fail("answer", "/", times=100)
+    assert run("bundle", "show", "1", "--json").document["messages"] == 5
+
+
+def test_a_bundle_is_fetched_as_a_file_that_any_reader_opens(stored: StoredNetwork, run: Run, tmp_path: Path) -> None:
+    ran = run("bundle", "fetch", "1", "2", "--output", "files", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    assert [(f["file"], f["verified"]) for f in ran.document] == [
+        ("files/bundle-1.parquet", True),
+        ("files/bundle-2.parquet", True),
+    ]
+    for number in (1, 2):
+        path = tmp_path / "files" / f"bundle-{number}.parquet"
+        assert path.read_bytes() == stored.files[number].read_bytes()
+        assert pq.read_table(path).num_rows
+    assert sorted(p.name for p in (tmp_path / "files").iterdir()) == ["bundle-1.parquet", "bundle-2.parquet"]
+
+
+def test_bundles_of_a_span_of_time_are_fetched(run: Run, tmp_path: Path) -> None:
+    span = ("--from", str(GENESIS_MS), "--to", str(GENESIS_MS + 9_000))
+    assert run("bundle", "fetch", *span, "--verify", "none").status == 0
+    assert sorted(p.name for p in tmp_path.glob("*.parquet")) == ["bundle-0.parquet", "bundle-1.parquet"]
