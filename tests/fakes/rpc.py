@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from validator.net.chain.rpc import Request
+from validator.net.chain.jsonrpc import Request
 from validator.protocol.errors import TransientError
 
 

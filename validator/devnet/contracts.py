@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from validator.net.chain.abi import Function, explain_revert, interface
-from validator.net.chain.rpc import Request, Reverted, Rpc, parse_bytes, parse_quantity
+from validator.net.chain.jsonrpc import Request, Reverted
+from validator.net.chain.rpc import Rpc
 from validator.net.chain.sender import sign_transaction
+from validator.net.chain.values import parse_bytes, parse_quantity
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.hashing import keccak256

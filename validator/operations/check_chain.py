@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from validator.net.chain.abi import interface
+from validator.net.chain.jsonrpc import Failed, Request, Reverted
 from validator.net.chain.reader import ChainReader
-from validator.net.chain.rpc import Failed, Request, Reverted, parse_bytes, parse_quantity
+from validator.net.chain.values import parse_bytes, parse_quantity
 from validator.operations.findings import Finding, fail, ok, warn
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Address, Block

@@ -349,7 +349,8 @@ def test_the_token_keeps_its_supply_below_two_to_the_96(network: ContractNetwork
 
 def test_managers_that_name_another_report_manager_are_not_wired(network: ContractNetwork) -> None:
     from validator.net.chain.abi import explain_revert, interface
-    from validator.net.chain.rpc import Request, Reverted, parse_bytes
+    from validator.net.chain.jsonrpc import Request, Reverted
+    from validator.net.chain.values import parse_bytes
 
     contracts = network.chain.deployment.contracts
     managers = [hexed(a) for a in (contracts.node_manager, contracts.store_manager, contracts.query_manager)]

@@ -188,7 +188,9 @@ def test_a_signature_for_another_deployment_is_refused(network: ContractNetwork)
 
 def test_bytes_behind_the_arguments_are_refused(network: ContractNetwork) -> None:
     from validator.net.chain.abi import interface
-    from validator.net.chain.rpc import Request, Reverted, Rpc, parse_bytes
+    from validator.net.chain.jsonrpc import Request, Reverted
+    from validator.net.chain.rpc import Rpc
+    from validator.net.chain.values import parse_bytes
 
     report = network.next_report()
     network.chain.mine()

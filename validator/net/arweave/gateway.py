@@ -1,28 +1,28 @@
 """One Arweave gateway over HTTP: bounded in bytes and time, with retries and a circuit breaker.
 
-Nothing a gateway does can hold a thread beyond the call's deadline: every read and write of the socket is cut to
-what is left of it. Redirects, compressed answers and answers beyond the limit are faults. Texts name the host only,
-since the rest of a URL may hold credentials.
+Nothing a gateway does can hold a thread beyond the call's deadline (net.http). Redirects, compressed answers and
+answers beyond the limit are faults; nothing is sent twice unasked. Texts name the host only, since the rest of a URL
+may hold credentials.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, TypeVar
 
-import httpcore
-import httpx
 import tenacity
 
+from validator.net.http.client import Answer, BoundedClient, OpenAnswer
 from validator.net.http.pacing import LONGEST_ASKED_S, Pace, retry_after_s
+from validator.net.http.urls import EVERYWHERE, read_operator_url
 from validator.protocol.errors import ConfigError, RemoteFault, TransientError, UnknownOutcome, ValidatorError
 
 T = TypeVar("T")
-WRITE_BYTES = 64 * 1024
 LONGEST_REST_S = 10.0
 """A call waits so long for a gateway that has asked another call for a rest; with more to go it is not asked at all."""
 
@@ -46,21 +46,6 @@ class Limits:
     longest_wait_s: float = 60.0
     failures: int = 5
     open_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Status, headers (names in lower case) and whole body of an answer."""
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        """The body as printable text, at most 200 characters: for errors."""
-        text = self.body[:800].decode("utf-8", errors="replace")
-        return "".join(c if c.isprintable() else "?" for c in text)[:200]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,71 +108,6 @@ class Circuit:
             return CircuitState(self.host, name, self.failures, self.last_error)
 
 
-class _Deadlines(threading.local):
-    """When the request of this thread must have ended, by the monotonic clock."""
-
-    at: float = float("inf")
-
-    def cut(self, timeout: float | None, error: type[Exception]) -> float:
-        left = self.at - time.monotonic()
-        if left <= 0:
-            raise error("deadline passed")
-        return left if timeout is None else min(timeout, left)
-
-
-class _Stream(httpcore.NetworkStream):
-    """A connection whose every step ends at the thread's deadline, however slowly the other side drips."""
-
-    def __init__(self, inner: httpcore.NetworkStream, deadlines: _Deadlines) -> None:
-        self._inner = inner
-        self._deadlines = deadlines
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, self._deadlines.cut(timeout, httpcore.ReadTimeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), WRITE_BYTES):
-            piece = buffer[start : start + WRITE_BYTES]
-            self._inner.write(piece, self._deadlines.cut(timeout, httpcore.WriteTimeout))
-
-    def start_tls(self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None) -> _Stream:
-        left = self._deadlines.cut(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, left), self._deadlines)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
-
-    def close(self) -> None:
-        self._inner.close()
-
-
-class _Backend(httpcore.SyncBackend):
-    def __init__(self, deadlines: _Deadlines) -> None:
-        self._deadlines = deadlines
-
-    def connect_tcp(self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any) -> _Stream:
-        left = self._deadlines.cut(timeout, httpcore.ConnectTimeout)
-        return _Stream(super().connect_tcp(host, port, left, *args, **kwargs), self._deadlines)
-
-
-class _Transport(httpx.HTTPTransport):
-    """httpx's transport over connections with deadlines."""
-
-    def __init__(self, deadlines: _Deadlines, connections: int) -> None:
-        context = httpx.create_ssl_context(trust_env=False)
-        super().__init__(verify=context, trust_env=False)
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=context,
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=20.0,
-            network_backend=_Backend(deadlines),
-        )
-
-
-_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-
 class Gateway:
     """Requests to one gateway. Thread-safe; built in the process that uses it."""
 
@@ -201,24 +121,26 @@ class Gateway:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         try:
-            parsed = httpx.URL(url)
-        except httpx.InvalidURL as error:
-            raise ConfigError("gateway URL: does not parse; write https://host") from error
-        if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
-            raise ConfigError(f"gateway URL of host {parsed.host or '?'}: write https://host[:port][/path]")
-        self.host = parsed.host if parsed.port is None else f"{parsed.host}:{parsed.port}"
+            named = read_operator_url(url)
+        except ValueError as error:
+            raise ConfigError(f"gateway URL: {error}; write https://host[:port][/path]") from error
+        if "?" in named.target or "#" in url:
+            raise ConfigError(f"gateway URL of host {named.origin.authority}: write https://host[:port][/path]")
+        self.host = named.origin.authority
         self.limits = limits or Limits()
         self.circuit = Circuit(self.host, self.limits.failures, self.limits.open_s, now)
         self.pace = Pace(now=now, chance=lambda: 0.0)  # repetitions have their own jitter
         self._sleep = sleep
-        self._deadlines = _Deadlines()
-        self._client = httpx.Client(
-            base_url=parsed,
-            transport=_Transport(self._deadlines, connections),
-            timeout=httpx.Timeout(self.limits.read_s, connect=self.limits.connect_s, pool=self.limits.read_s),
-            headers={"accept-encoding": "identity", "user-agent": "logstore-validator"},
-            follow_redirects=False,
-            trust_env=False,
+        self._base = replace(named.origin, path=named.target.rstrip("/"))
+        self._headers = named.headers
+        self._client = BoundedClient(
+            allow_nets=EVERYWHERE,
+            connect_timeout_s=self.limits.connect_s,
+            read_timeout_s=self.limits.read_s,
+            floor_after_s=math.inf,
+            encodings=(),
+            per_port=connections,
+            resend=False,
         )
 
     def __repr__(self) -> str:
@@ -322,11 +244,8 @@ class Gateway:
             UnknownOutcome: with ``has_effect``, when it was sent and the answer is missing or a 5xx.
             RemoteFault: a redirect, a compressed answer, or one longer than ``max_bytes``.
         """
-        with self._open(method, path, body, headers or {}, has_effect, self.limits.request_s) as response:
-            parts: list[bytes] = []
-            for part in self._read(response, max_bytes):
-                parts.append(part)
-            return Answer(response.status_code, response.headers, b"".join(parts))
+        with self._open(method, path, max_bytes, body, headers or {}, has_effect, self.limits.request_s) as response:
+            return Answer(response.status, response.headers, b"".join(response.chunks))
 
     def download(self, path: str, file: BinaryIO, max_bytes: int, on_part: Callable[[bytes], None]) -> int:
         """GET into ``file``; the size. Each part is shown to ``on_part``. No retry.
@@ -335,15 +254,15 @@ class Gateway:
             TransientError: not there (404, 202), broken off, or too slow.
             RemoteFault: longer than ``max_bytes``, or another status.
         """
-        with self._open("GET", path, None, {"accept": "*/*"}, False, self.limits.download_s) as response:
-            if response.status_code in (202, 404):
+        with self._open("GET", path, max_bytes, None, {"accept": "*/*"}, False, self.limits.download_s) as response:
+            if response.status in (202, 404):
                 raise TransientError(
-                    f"{self.host}: HTTP {response.status_code}, not readable yet", host=self.host, gateway_works=True
+                    f"{self.host}: HTTP {response.status}, not readable yet", host=self.host, gateway_works=True
                 )
-            if response.status_code != 200:
-                raise RemoteFault(f"{self.host}: HTTP {response.status_code}", host=self.host)
+            if response.status != 200:
+                raise RemoteFault(f"{self.host}: HTTP {response.status}", host=self.host)
             size = 0
-            for part in self._read(response, max_bytes):
+            for part in response.chunks:
                 file.write(part)
                 on_part(part)
                 size += len(part)
@@ -351,31 +270,44 @@ class Gateway:
 
     @contextmanager
     def _open(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str], has_effect: bool, seconds: float
-    ) -> Iterator[httpx.Response]:
+        self,
+        method: str,
+        path: str,
+        max_bytes: int,
+        body: bytes | None,
+        headers: dict[str, str],
+        has_effect: bool,
+        seconds: float,
+    ) -> Iterator[OpenAnswer]:
         if body is not None:
             headers = {**headers, "content-type": "application/json"}
+        fields = (*self._headers, *headers.items())
         self.circuit.enter()
-        self._deadlines.at = time.monotonic() + seconds
         try:
-            with self._client.stream(method, path, content=body, headers=headers) as response:
+            with self._client.stream(
+                method, self._base, path, max_bytes=max_bytes, deadline_s=seconds, headers=fields, body=body
+            ) as response:
                 self._check_head(response, has_effect)
                 yield response
             self.circuit.succeed()
             self.pace.answered()
-        except _NEVER_SENT as error:
-            raise self._note(TransientError(f"{self.host}: {_describe(error)}", host=self.host)) from error
-        except httpx.HTTPError as error:
-            kind = UnknownOutcome if has_effect else TransientError
-            raise self._note(kind(f"{self.host}: {_describe(error)}", host=self.host)) from error
         except ValidatorError as error:
-            self._note(error)
-            raise
+            named = self._note(self._read_error(error, has_effect))
+            if named is error:
+                raise
+            raise named from error
         except BaseException:
             self.circuit.leave()
             raise
-        finally:
-            self._deadlines.at = float("inf")
+
+    def _read_error(self, error: ValidatorError, has_effect: bool) -> ValidatorError:
+        """What the client's error means here; our own are named already."""
+        if "host" in error.fields:
+            return error
+        text = f"{self.host}: {error.fields.get('reason', error.message)}"
+        if error.fields.get("answer_lost"):
+            return (UnknownOutcome if has_effect else TransientError)(text, host=self.host)
+        return (TransientError if isinstance(error, TransientError) else RemoteFault)(text, host=self.host)
 
     def _note(self, error: ValidatorError) -> ValidatorError:
         """Tell the circuit; a 404 or 429 comes from a gateway that works."""
@@ -385,8 +317,8 @@ class Gateway:
             self.circuit.fail(error.message)
         return error
 
-    def _check_head(self, response: httpx.Response, has_effect: bool) -> None:
-        status = response.status_code
+    def _check_head(self, response: OpenAnswer, has_effect: bool) -> None:
+        status = response.status
         asked_s = min(retry_after_s(response.headers), LONGEST_ASKED_S) if status in (429, 503) else 0.0
         if asked_s or status == 429:
             self.pace.refused(f"HTTP {status}", asked_s)
@@ -395,27 +327,7 @@ class Gateway:
         if status >= 500:
             kind = UnknownOutcome if has_effect else TransientError
             raise kind(f"{self.host}: HTTP {status}", host=self.host, status=status, retry_after_s=asked_s)
-        if 300 <= status < 400 and (status != 303 or "location" in response.headers):
-            raise RemoteFault(f"{self.host}: HTTP {status}, redirects are refused", host=self.host, status=status)
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise RemoteFault(f"{self.host}: compressed answer that was not asked for", host=self.host)
-
-    def _read(self, response: httpx.Response, max_bytes: int) -> Iterator[bytes]:
-        declared = response.headers.get("content-length", "")
-        if declared.isdigit() and int(declared[:20]) > max_bytes:
-            raise RemoteFault(f"{self.host}: answer of {declared[:20]} bytes, limit {max_bytes}", host=self.host)
-        size = 0
-        for part in response.iter_raw():
-            size += len(part)
-            if size > max_bytes:
-                raise RemoteFault(f"{self.host}: answer longer than {max_bytes} bytes", host=self.host)
-            yield part
 
 
 def _is_worth_repeating(error: BaseException) -> bool:
     return isinstance(error, (TransientError, UnknownOutcome)) and not isinstance(error, CircuitOpen)
-
-
-def _describe(error: httpx.HTTPError) -> str:
-    name = type(error).__name__
-    return {"ConnectError": "connection refused", "RemoteProtocolError": "connection cut or no HTTP"}.get(name, name)

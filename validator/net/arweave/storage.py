@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from validator.net.arweave.client import compute_client_signature_data
-from validator.net.arweave.gateway import Answer, CircuitState, Gateway, Limits
+from validator.net.arweave.gateway import CircuitState, Gateway, Limits
 from validator.net.arweave.wallet import ArweaveWallet
+from validator.net.http.client import Answer
 from validator.ports.storage import PreparedUpload, StorageState, StorageStatus, StoredTransaction
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave import ChunkTree, ChunkUpload, Transaction

@@ -15,7 +15,9 @@ from bisect import bisect_right, insort
 from collections.abc import Sequence
 from typing import Any
 
-from validator.net.chain.rpc import Request, Rpc, parse_bytes, parse_number
+from validator.net.chain.jsonrpc import Request
+from validator.net.chain.rpc import Rpc
+from validator.net.chain.values import parse_bytes, parse_number
 from validator.protocol.codec.limits import MAX_TIMESTAMP_MS
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import Block, Digest

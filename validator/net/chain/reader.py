@@ -19,8 +19,11 @@ from typing import Any, Protocol
 
 from validator.net.chain.abi import ERC1271, Function, decode_values, interface
 from validator.net.chain.blocks import Blocks, block_by_number
+from validator.net.chain.jsonrpc import Request, Reverted
 from validator.net.chain.metadata import parse_node_metadata, parse_node_wallet, parse_partitions
-from validator.net.chain.rpc import MAX_NUMBER, Request, Reverted, Rpc, SourceHealth, parse_bytes, parse_quantity
+from validator.net.chain.rpc import Rpc
+from validator.net.chain.source import SourceHealth
+from validator.net.chain.values import MAX_NUMBER, parse_bytes, parse_quantity
 from validator.net.http.pacing import Allowance, Pace
 from validator.ports.chain import AcceptedReport
 from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from validator.net.chain.abi import explain_revert, interface
+from validator.net.chain.jsonrpc import Failed, Request, Reverted
 from validator.net.chain.pricing import Fees, raised_fees, repriced_fees, tip_floor, todays_fees
-from validator.net.chain.rpc import Failed, Request, Reverted, Rpc, parse_bytes, parse_number, parse_quantity
+from validator.net.chain.rpc import Rpc
+from validator.net.chain.values import parse_bytes, parse_number, parse_quantity
 from validator.ports.chain import PreparedTransaction, SendRefusal, TransactionFate, TransactionState, TransactionStatus
 from validator.protocol.codec.report import report_values
 from validator.protocol.codec.secp256k1 import SigningKey

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import zstandard
 
@@ -14,24 +14,28 @@ from validator.protocol.errors import MalformedInput, RemoteFault
 FLOOR_BYTES_PER_S = 64 << 10
 MAX_ZSTD_WINDOW = 8 << 20
 STEP_BYTES = 64 << 10
+ENCODINGS = ("zstd", "gzip")
+"""What this package can undo."""
 _ZSTD_SLICE = 64
 
 
-def decompress_bounded(raw: Iterable[bytes], encoding: str, max_bytes: int) -> Iterator[bytes]:
-    """Decode a body (identity, gzip, zstd) piece by piece, never more than 64 KiB at a time.
+def decompress_bounded(
+    raw: Iterable[bytes], encoding: str, max_bytes: int, asked: Sequence[str] = ENCODINGS
+) -> Iterator[bytes]:
+    """Decode a body (identity, and what was ``asked`` for) piece by piece, never more than 64 KiB at a time.
 
     Raises:
-        MalformedInput: field "body": an unknown encoding, more than ``max_bytes`` of output, broken or cut short.
+        MalformedInput: field "body": another encoding, more than ``max_bytes`` of output, broken or cut short.
     """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         pieces: Iterator[bytes] = iter(raw)
-    elif encoding in ("gzip", "x-gzip"):
+    elif encoding in ("gzip", "x-gzip") and "gzip" in asked:
         pieces = _gunzip(raw)
-    elif encoding == "zstd":
+    elif encoding == "zstd" and "zstd" in asked:
         pieces = _unzstd(raw)
     else:
-        raise MalformedInput("body", f"encoding {encoding[:40]!r} was not asked for")
+        raise MalformedInput("body", f"compressed by {encoding[:40]!r}, which was not asked for")
     total = 0
     for piece in pieces:
         total += len(piece)
@@ -94,8 +98,13 @@ def _unzstd(raw: Iterable[bytes]) -> Iterator[bytes]:
         raise MalformedInput("body", "zstd is cut short", cut=True)
 
 
-def bounded(base: ParsedUrl, raw: Iterable[bytes], max_bytes: int, floor_after_s: float) -> Iterator[bytes]:
-    """Raw bytes of a body with the limits that hold before decompression: size, and the floor of speed."""
+def bounded(
+    base: ParsedUrl, raw: Iterable[bytes], announced: str, max_bytes: int, floor_after_s: float
+) -> Iterator[bytes]:
+    """Raw bytes of a body with the limits that hold before decompression: size, ``announced`` or seen, and the floor of
+    speed. Nothing is judged before the first read: an answer without use for its body is what its status says."""
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > max_bytes):
+        raise MalformedInput("body", f"{announced[:20]} bytes announced, {max_bytes} allowed", url=str(base))
     started = time.monotonic()
     total = 0
     for chunk in raw:

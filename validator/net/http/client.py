@@ -1,7 +1,8 @@
-"""HTTP to addresses that strangers name: URLs are checked, connections pinned, bytes, time and memory bounded.
+"""HTTP to addresses that others name: URLs are checked, connections pinned, bytes, time and memory bounded.
 
-Node metadata, and so every broker and peer URL, is hostile input (design: committee, identities). The rules live here
-once and both clients use them. What happens to one request, module by module:
+Node metadata, and so every broker and peer URL, is hostile input (design: committee, identities); RPC nodes and
+gateways are named by the operator, and trusted in where they are, not in what they answer. The rules live here once and
+all adapters use them. What happens to one request, module by module:
 
     urls         scheme, port, length, no user info, no query: nothing is looked up for a URL that breaks a rule
     resolve      one look-up; every address must be global unicast, or lie in a network that the operator allows
@@ -23,8 +24,8 @@ from dataclasses import dataclass, field
 
 import httpcore
 
-from validator.net.http.bodies import bounded, decompress_bounded
-from validator.net.http.connections import Connection, Connections, host_bytes
+from validator.net.http.bodies import ENCODINGS, bounded, decompress_bounded
+from validator.net.http.connections import MAX_CONNECTIONS_PER_PORT, Connection, Connections, host_bytes
 from validator.net.http.resolve import Resolver, resolve
 from validator.net.http.urls import IPNetwork, ParsedUrl
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
@@ -40,6 +41,12 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as printable text, at most 200 characters: for errors."""
+        text = self.body[:800].decode("utf-8", errors="replace")
+        return "".join(c if c.isprintable() else "?" for c in text)[:200]
 
 
 @dataclass(slots=True)
@@ -57,10 +64,12 @@ class OpenAnswer:
 
 
 class BoundedClient:
-    """HTTP/1.1 client for URLs of strangers. Thread-safe; share one per process so that its limits hold.
+    """HTTP/1.1 client for hostile answers. Thread-safe; share one per process so that its limits hold.
 
     Every request has a deadline that covers waiting for a connection, look-up, TLS, headers and body. A redirect is a
-    fault. An answer slower than 64 KiB/s ten seconds after its head is cut off.
+    fault. An answer slower than 64 KiB/s ``floor_after_s`` after its head is cut off. With ``resend`` a request whose
+    connection was closed while idle is sent once more; without, nothing is sent twice. ``encodings``: what bodies may
+    be compressed by.
     """
 
     def __init__(
@@ -73,6 +82,9 @@ class BoundedClient:
         resolver: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
         user_agent: str = "logstore-validator",
+        encodings: Sequence[str] = ENCODINGS,
+        per_port: int = MAX_CONNECTIONS_PER_PORT,
+        resend: bool = True,
     ) -> None:
         self._allow_nets = tuple(allow_nets)
         self._connect_timeout_s = connect_timeout_s
@@ -80,7 +92,9 @@ class BoundedClient:
         self._floor_after_s = floor_after_s
         self._resolver = resolver
         self._user_agent = user_agent
-        self._connections = Connections(ssl_context, self._allow_nets)
+        self._encodings = tuple(encodings)
+        self._resend = resend
+        self._connections = Connections(ssl_context, self._allow_nets, per_port)
 
     def close(self) -> None:
         """Close idle connections; those in use end with their request."""
@@ -123,6 +137,8 @@ class BoundedClient:
         Raises:
             TransientError: no connection, a time limit, or the connection broke.
             RemoteFault: not HTTP, a redirect, too slow; MalformedInput: body too large, not decodable, bad URL.
+
+        The errors say their ``reason`` without the address, and ``answer_lost`` where the request may have arrived.
         """
         until = time.monotonic() + deadline_s
         request = self._request(method, base, target, headers, body)
@@ -140,7 +156,8 @@ class BoundedClient:
         path = base.path + target
         if not path.startswith("/") or len(path) > MAX_TARGET_CHARS or any(not "!" <= c <= "~" for c in path):
             raise MalformedInput("url", f"request target {path[:80]!r} is not a path of printable ASCII")
-        fields = [("Host", base.authority), ("User-Agent", self._user_agent), ("Accept-Encoding", "zstd, gzip")]
+        fields = [("Host", base.authority), ("User-Agent", self._user_agent)]
+        fields.append(("Accept-Encoding", ", ".join(self._encodings) or "identity"))
         if body is not None:
             fields.append(("Content-Length", str(len(body))))
         given = {name.lower() for name, _ in headers}
@@ -193,8 +210,10 @@ class BoundedClient:
         """None if the other side closed the connection while it was idle: a new one may do better."""
         try:
             return self._exchange(connection, request, until)
-        except (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError):
-            return None
+        except (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError) as error:
+            if self._resend:
+                return None
+            raise _translate(base, error) from error
         except _HTTPCORE_ERRORS as error:
             raise _translate(base, error) from error
 
@@ -210,16 +229,16 @@ class BoundedClient:
 
     def _open(self, base: ParsedUrl, response: httpcore.Response, max_bytes: int) -> OpenAnswer:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-        if 300 <= response.status < 400 and response.status != 304:
-            raise RemoteFault(f"{base}: redirects are not followed", url=str(base), status=response.status)
-        length = headers.get("content-length", "")
-        if length.isdecimal() and (len(length) > 18 or int(length) > max_bytes):
-            raise MalformedInput("body", f"{length[:20]} bytes announced, {max_bytes} allowed", url=str(base))
-        raw = bounded(base, response.iter_stream(), max_bytes, self._floor_after_s)
+        status = response.status
+        if 300 <= status < 400 and status != 304 and (status != 303 or "location" in headers):
+            reason = f"HTTP {status}, redirects are refused"
+            raise RemoteFault(f"{base}: {reason}", url=str(base), status=status, reason=reason)
+        announced = headers.get("content-length", "")
+        raw = bounded(base, response.iter_stream(), announced, max_bytes, self._floor_after_s)
         return OpenAnswer(
-            response.status,
+            status,
             headers,
-            decompress_bounded(raw, headers.get("content-encoding", ""), max_bytes),
+            decompress_bounded(raw, headers.get("content-encoding", ""), max_bytes, self._encodings),
             framed="content-length" in headers or "transfer-encoding" in headers,
         )
 
@@ -242,8 +261,12 @@ _HTTPCORE_ERRORS = (
 
 def _translate(base: ParsedUrl, error: Exception) -> ValidatorError:
     where = str(base)
+    kind: type[ValidatorError] = TransientError
     if isinstance(error, httpcore.TimeoutException):
-        return TransientError(f"{where}: timed out", url=where)
-    if isinstance(error, httpcore.RemoteProtocolError):
-        return RemoteFault(f"{where}: not HTTP as it should be: {str(error)[:200]}", url=where)
-    return TransientError(f"{where}: {type(error).__name__}: {str(error)[:200]}", url=where)
+        reason = "timed out"
+    elif isinstance(error, httpcore.RemoteProtocolError):
+        kind, reason = RemoteFault, f"not HTTP as it should be: {str(error)[:200]}"
+    else:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+    answer_lost = not isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout)
+    return kind(f"{where}: {reason}", url=where, reason=reason, answer_lost=answer_lost)

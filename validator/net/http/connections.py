@@ -40,8 +40,9 @@ class Connection:
 class Connections:
     """Open connections of a client: reused while fresh, and counted per (address, port) and per address."""
 
-    def __init__(self, ssl_context: ssl.SSLContext | None, allow_nets: Sequence[IPNetwork]) -> None:
+    def __init__(self, ssl_context: ssl.SSLContext | None, allow_nets: Sequence[IPNetwork], per_port: int) -> None:
         self._ssl = ssl_context or trust()
+        self._per_port = per_port
         self._allow_nets = allow_nets
         self._change = threading.Condition()
         self._open: list[Connection] = []
@@ -117,7 +118,7 @@ class Connections:
             at_port = [c for c in self._open if c.place == (address, port)]
             at_address = [c for c in self._open if c.address == address]
             free_of_limit = is_allowed_net(address, self._allow_nets)
-            crowd = at_port if len(at_port) >= MAX_CONNECTIONS_PER_PORT else []
+            crowd = at_port if len(at_port) >= self._per_port else []
             if not crowd and not free_of_limit and len(at_address) >= MAX_CONNECTIONS_PER_ADDRESS:
                 crowd = at_address
             if not crowd:

@@ -21,11 +21,11 @@ class Budget:
 
     until: float = 0.0
 
-    def cap(self, timeout: float | None) -> float:
-        """Seconds the next blocking call may take. Raises httpcore.ReadTimeout when nothing is left."""
+    def cap(self, timeout: float | None, error: type[httpcore.TimeoutException] = httpcore.ReadTimeout) -> float:
+        """Seconds the next blocking call may take. Raises ``error`` when nothing is left."""
         left = self.until - time.monotonic()
         if left <= 0:
-            raise httpcore.ReadTimeout("deadline")
+            raise error("deadline")
         return left if timeout is None else min(left, timeout)
 
 
@@ -63,7 +63,7 @@ class DeadlineStream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         try:
-            self._sock.settimeout(self._budget.cap(timeout))
+            self._sock.settimeout(self._budget.cap(timeout, httpcore.ConnectTimeout))
             return DeadlineStream(ssl_context.wrap_socket(self._sock, server_hostname=server_hostname), self._budget)
         except TimeoutError as error:
             self.close()
@@ -101,7 +101,8 @@ class PinnedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         del host, local_address, socket_options
         try:
-            sock = socket.create_connection((str(self._address), port), timeout=self._budget.cap(timeout))
+            left = self._budget.cap(timeout, httpcore.ConnectTimeout)
+            sock = socket.create_connection((str(self._address), port), timeout=left)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(str(error)) from error
         except OSError as error:

@@ -1,11 +1,16 @@
-"""URLs that strangers name, judged by their text: scheme, port, length, no user info, no query, no private address."""
+"""URLs that strangers name, judged by their text: scheme, port, length, no user info, no query, no private address.
+
+And those that the operator names, taken at their word.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+from urllib.parse import quote, unquote, urlsplit
 
 from validator.protocol.errors import MalformedInput
 
@@ -42,6 +47,9 @@ _NOT_GLOBAL = tuple(
         "3fff::/20",
     )
 )
+EVERYWHERE: tuple[IPNetwork, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+"""For clients whose URLs the operator names."""
+_PATH_SAFE = "/?%:@!$&'()*+,;=~-._[]"
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
@@ -63,7 +71,7 @@ class ParsedUrl:
     def authority(self) -> str:
         """Host header: the port is left out where it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if (self.scheme, self.port) == ("https", 443) else f"{host}:{self.port}"
+        return host if (self.scheme, self.port) in (("https", 443), ("http", 80)) else f"{host}:{self.port}"
 
     def __str__(self) -> str:
         """For logs: scheme and authority, never the path."""
@@ -110,6 +118,41 @@ def check_url(url: str, *, allow_http: bool, allow_nets: Sequence[IPNetwork] = (
     else:
         _require_name(host)
     return ParsedUrl(scheme, host, port, path)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorUrl:
+    """A URL from the settings: where to connect, path and query as they are written, and its credentials' header."""
+
+    origin: ParsedUrl
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    secrets: tuple[str, ...]
+    """What must be in no text: user, password, query, and parts of the path that are long enough to be keys."""
+
+
+def read_operator_url(url: str) -> OperatorUrl:
+    """Take apart a URL that the operator names: any host, any port, user info and query allowed.
+
+    Raises:
+        ValueError: not an http or https URL with a host; says nothing of the URL.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        host = (parts.hostname or "").encode("idna").decode()
+    except (ValueError, UnicodeError) as error:
+        raise ValueError("does not parse") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("not an http or https URL with a host")
+    target = quote(parts.path, safe=_PATH_SAFE) + (f"?{quote(parts.query, safe=_PATH_SAFE)}" if parts.query else "")
+    headers: tuple[tuple[str, str], ...] = ()
+    if parts.username or parts.password:
+        pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        headers = (("Authorization", f"Basic {b64encode(pair.encode()).decode()}"),)
+    named = [text for text in (parts.query, *parts.path.split("/")) if len(text) >= 6]
+    secrets = tuple(text for text in (parts.username, parts.password, *named) if text)
+    return OperatorUrl(ParsedUrl(parts.scheme, host, port, ""), target, headers, secrets)
 
 
 def _split_authority(authority: str, scheme: str) -> tuple[str, int]:

@@ -50,7 +50,7 @@ def always(body: bytes, status: int = 200, **headers: str) -> Callable[[Request]
         (b"1e9", "price: not a plain decimal"),
         (b"", "price: 0 characters"),
         (b"9" * 25, "price: 25 characters"),
-        (b"9" * 5000, "5000 bytes, limit 4096"),
+        (b"9" * 5000, "5000 bytes announced, 4096 allowed"),
         ("٣".encode(), "price: not a plain decimal"),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_body_without_end_is_cut_at_the_limit(serve_lies: Serve, build_storage
         for _ in range(10_000):
             request.wfile.write(b"1" * 65536)
 
-    with pytest.raises(RemoteFault, match="longer than 4096 bytes"):
+    with pytest.raises(RemoteFault, match="more than 4096 bytes"):
         build_storage(serve_lies(flood)).fetch_price(1)
 
 

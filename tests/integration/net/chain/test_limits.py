@@ -13,8 +13,10 @@ import pytest
 from tests import servers
 from tests.contract_network import ContractNetwork
 from tests.fakes.rpc_provider import Call, Provider, Said, refusal, whole_refusal
+from validator.net.chain.jsonrpc import Request
 from validator.net.chain.reader import ChainReader
-from validator.net.chain.rpc import Request, Rpc, parse_quantity
+from validator.net.chain.rpc import Rpc
+from validator.net.chain.values import parse_quantity
 from validator.net.http.pacing import Pace
 from validator.protocol.errors import TransientError
 

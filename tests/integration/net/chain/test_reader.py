@@ -414,7 +414,8 @@ def test_sources_on_different_chains_mean_not_yet_and_a_majority_decides(
 
 
 def _mine(url: str) -> None:
-    from validator.net.chain.rpc import Request, Rpc
+    from validator.net.chain.jsonrpc import Request
+    from validator.net.chain.rpc import Rpc
 
     rpc = Rpc([url])
     rpc.agree([Request("anvil_mine", ("0x1",), str)])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.rpc import FakeRpc
 from validator.net.chain.blocks import Blocks
-from validator.net.chain.rpc import Request
+from validator.net.chain.jsonrpc import Request
 from validator.protocol.errors import RemoteFault, TransientError
 
 

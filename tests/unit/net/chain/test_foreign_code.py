@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from validator.net.chain.jsonrpc import Request
 from validator.net.chain.reader import ChainReader
-from validator.net.chain.rpc import Request
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Address, Block, Digest
 from validator.protocol.parameters import Contracts

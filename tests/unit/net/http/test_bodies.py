@@ -64,7 +64,7 @@ def test_an_empty_body_is_empty_whatever_its_encoding() -> None:
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, zstd", "x" * 1000])
 def test_an_encoding_that_was_not_asked_for_is_refused(encoding: str) -> None:
-    with pytest.raises(MalformedInput, match="encoding"):
+    with pytest.raises(MalformedInput, match="not asked for"):
         list(decompress_bounded([b"x"], encoding, 10))
 
 

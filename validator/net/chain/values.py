@@ -1,0 +1,47 @@
+"""What JSON-RPC answers are made of: quantities and bytes, read strictly."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from validator.protocol.errors import MalformedInput
+
+MAX_NUMBER = 2**63 - 1
+"""What a signed column of 64 bits holds."""
+_QUANTITY = re.compile("0x[0-9a-fA-F]{1,64}")
+
+
+def parse_quantity(value: Any, what: str = "quantity") -> int:
+    """ "0x1f" → 31, up to 256 bits. Raises MalformedInput."""
+    if isinstance(value, str) and _QUANTITY.fullmatch(value):
+        return int(value, 16)
+    raise MalformedInput(what, "not a hex quantity")
+
+
+def parse_number(value: Any, what: str = "number", most: int = MAX_NUMBER) -> int:
+    """A quantity that counts something (blocks, gas, nonces, seconds) and so fits wherever such are kept.
+
+    A source may say any 256 bits; what is beyond ``most`` is refused here, before it meets a column or an object.
+
+    Raises:
+        MalformedInput: no quantity, or more than ``most``.
+    """
+    number = parse_quantity(value, what)
+    if number > most:
+        raise MalformedInput(what, f"{number:#x} is more than {most:#x}")
+    return number
+
+
+def parse_bytes(value: Any, what: str = "data", size: int | None = None) -> bytes:
+    """ "0x…" → bytes, of exactly ``size`` if given. Raises MalformedInput."""
+    if isinstance(value, str) and value.startswith("0x"):
+        try:
+            data = bytes.fromhex(value[2:])
+        except ValueError:
+            raise MalformedInput(what, "not hex data") from None
+        if 2 * len(data) != len(value) - 2:
+            raise MalformedInput(what, "space between hex digits")
+        if size is None or len(data) == size:
+            return data
+    raise MalformedInput(what, f"not hex data of {size} bytes" if size is not None else "not hex data")
