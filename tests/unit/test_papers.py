@@ -68,6 +68,15 @@ def test_what_papers_name_of_the_project_is_there(paper: Path) -> None:
     assert {a or b for a, b in targets} <= set(" ".join(known).split())
 
 
+def test_the_life_of_a_window_is_told_in_modules_that_are_there() -> None:
+    (told,) = re.findall(
+        r"^A window's life in the code: .+?\n\n", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    modules = re.findall(r"`(.+?)`", told)
+    assert len(modules) > 5
+    assert {f"{name}.py" for name in modules} <= {path.name for path in (ROOT / "validator" / "steps").iterdir()}
+
+
 def test_hooks_before_a_commit_are_the_commands_of_the_style_stage() -> None:
     (style,) = [stage for stage in ALL_STAGES if stage.name == "style"]
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
