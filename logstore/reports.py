@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from validator.net.chain.jsonrpc import Request
 from validator.net.chain.reader import ChainReader, ContractConfig
-from validator.net.chain.rpc import Request, SourceHealth, parse_quantity
+from validator.net.chain.source import SourceHealth
+from validator.net.chain.values import parse_quantity
 from validator.ports.chain import AcceptedReport
 from validator.protocol.errors import ConfigError, RemoteFault
 from validator.protocol.model import Block, Root, StorageId
