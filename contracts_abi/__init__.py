@@ -12,7 +12,16 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-NAMES = ("Token", "StreamRegistry", "NodeManager", "StoreManager", "QueryManager", "ReportManager", "SignerWallet")
+NAMES = (
+    "Token",
+    "StreamRegistry",
+    "NodeManager",
+    "StoreManager",
+    "QueryManager",
+    "ReportManager",
+    "SignerWallet",
+    "MessageReader",
+)
 
 
 @dataclass(frozen=True, slots=True)

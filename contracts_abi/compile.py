@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},
     "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
 }
-CONTRACTS = ("Token", "NodeManager", "StoreManager", "QueryManager", "ReportManager", "SignerWallet")
+CONTRACTS = ("Token", "NodeManager", "StoreManager", "QueryManager", "ReportManager", "SignerWallet", "MessageReader")
 LEAVE_WARNING = '"leave" will be promoted to keyword'  # the network's own name for it
 RUN_SOLC = "process.stdout.write(require(process.argv[1]).compile(require('fs').readFileSync(0,'utf8')))"
 

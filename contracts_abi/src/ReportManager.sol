@@ -2,6 +2,21 @@
 pragma solidity ^0.8.28;
 
 import {
+    BundleStep,
+    EntryFields,
+    EntryProof,
+    EntryStep,
+    IStoredMessages,
+    MessageFields,
+    MessageProof,
+    WindowStep,
+    bundleLeaf,
+    entryLeaf,
+    messageLeaf,
+    rootAbove,
+    windowLeaf
+} from "./Leaves.sol";
+import {
     ConsumerLine,
     INodeManager,
     IQueryManager,
@@ -20,7 +35,7 @@ import {Owned} from "./Owned.sol";
 /// The committee is kept as the code of an otherwise empty contract: reading n addresses costs one cold account access
 /// instead of one cold storage slot each. Signatures are compact (EIP-2098), 64 bytes, in ascending order of the
 /// signers' index; the bitmap says whose they are.
-contract ReportManager is Owned {
+contract ReportManager is Owned, IStoredMessages {
     /// n: the largest quorum's signatures still leave room for a full report in one transaction, and a bitmap shares a
     /// slot with the block number.
     uint256 public constant MAX_COMMITTEE = 32;
@@ -251,49 +266,65 @@ contract ReportManager is Owned {
         return (true, number, a.bundleRoot, a.storageId, a.reportDigest, a.lastMs, a.blockNumber, a.signerBitmap);
     }
 
-    // --- inclusion -------------------------------------------------------------------------------------------------
+    // --- what is stored --------------------------------------------------------------------------------------------
 
-    /// Is `leaf` (its bytes, not its hash) the `index`-th of `size` leaves below the bundle root of report `number`?
-    /// RFC 9162, section 2.1.3.2. The tree's leaves are the header, the outcome digests of the windows in order, and
-    /// that of the late set.
-    function verifyInclusion(uint64 number, bytes calldata leaf, uint256 index, uint256 size, bytes32[] calldata path)
+    /// Does the bundle of report `number` hold this message? Roots and leaf hashes are computed from the fields on the
+    /// way up, and each leaf holds the number of leaves below it; the bundle root commits to the number of its own.
+    function verifyMessage(uint64 number, MessageFields calldata message, MessageProof calldata proof)
         external
         view
         returns (bool)
     {
-        if (number >= nextNumber) revert NoSuchReport();
-        (bool fits, bytes32 root) = rootFrom(leaf, index, size, path);
-        return fits && root == _reports[number].bundleRoot;
+        EntryStep calldata step = proof.entry;
+        (bool fits, bytes32 root) = rootAbove(messageLeaf(message), step.index, step.count, step.path);
+        bytes32 leaf = entryLeaf(
+            message.streamId,
+            message.partition,
+            root,
+            step.count,
+            step.signedBytes,
+            step.canonicalBytes,
+            step.flags
+        );
+        return _isBelow(number, leaf, proof.window, proof.bundle) && fits;
     }
 
-    /// The root that a leaf and its inclusion path lead to; `fits` is false where index, size and path do not belong
-    /// together. Chain calls to prove what lies further down: a message in a partition, a partition in a window.
-    function rootFrom(bytes calldata leaf, uint256 index, uint256 size, bytes32[] calldata path)
-        public
-        pure
-        returns (bool fits, bytes32 root)
+    /// Does a window (or late set) of the bundle of report `number` have this entry for a stream partition?
+    function verifyEntry(uint64 number, EntryFields calldata entry, EntryProof calldata proof)
+        external
+        view
+        returns (bool)
     {
-        if (index >= size) return (false, 0);
-        uint256 last = size - 1;
-        root = sha256(abi.encodePacked(bytes1(0x00), leaf));
-        for (uint256 i = 0; i < path.length; ++i) {
-            if (last == 0) return (false, 0);
-            if (index & 1 == 1 || index == last) {
-                root = sha256(abi.encodePacked(bytes1(0x01), path[i], root));
-                while (index & 1 == 0 && index != 0) {
-                    index >>= 1;
-                    last >>= 1;
-                }
-            } else {
-                root = sha256(abi.encodePacked(bytes1(0x01), root, path[i]));
-            }
-            index >>= 1;
-            last >>= 1;
-        }
-        fits = last == 0;
+        bytes32 leaf = entryLeaf(
+            entry.streamId,
+            entry.partition,
+            entry.root,
+            entry.count,
+            entry.signedBytes,
+            entry.canonicalBytes,
+            entry.flags
+        );
+        return _isBelow(number, leaf, proof.window, proof.bundle);
+    }
+
+    /// Does the bundle of report `number` hold the window or late set of this outcome digest, which certificates name?
+    /// The first leaf is the header's.
+    function verifyWindow(uint64 number, bytes32 outcomeDigest, BundleStep calldata proof) public view returns (bool) {
+        if (number >= nextNumber) revert NoSuchReport();
+        (bool fits, bytes32 root) = rootAbove(outcomeDigest, proof.index, proof.leaves, proof.path);
+        return fits && proof.index != 0 && bundleLeaf(proof.leaves, root) == _reports[number].bundleRoot;
     }
 
     // --- inside ----------------------------------------------------------------------------------------------------
+
+    function _isBelow(uint64 number, bytes32 leaf, WindowStep calldata window, BundleStep calldata bundle)
+        private
+        view
+        returns (bool)
+    {
+        (bool fits, bytes32 root) = rootAbove(leaf, window.index, window.entries, window.path);
+        return verifyWindow(number, windowLeaf(window, root), bundle) && fits;
+    }
 
     /// Bounds, order and conservation, and what members sign, in one pass over each list.
     function _readContent(Report calldata report) private view returns (bytes32 digest, Streams memory streams) {

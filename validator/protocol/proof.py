@@ -148,14 +148,15 @@ def build_message(
         KeyError: the outcome has no such entry.
         IndexError: the entry has no such message.
     """
-    place = _find_entry(outcome, part)
-    step = _entry_step(outcome.entries[place], index, inclusion_proof(leaves, index))
-    return MessageProof(step, _window_step(outcome, place), _bundle_step(outcome_digest(outcome), bundle))
+    entry, window = _climb_from(outcome, part)
+    step = _entry_step(entry, index, inclusion_proof(leaves, index))
+    return MessageProof(step, window, _bundle_step(outcome_digest(outcome), bundle))
 
 
 def build_entry(outcome: Outcome, part: StreamPart, bundle: Sequence[bytes] | None = None) -> EntryProof:
     """Raises KeyError if the outcome has no such entry."""
-    return EntryProof(_window_step(outcome, _find_entry(outcome, part)), _bundle_step(outcome_digest(outcome), bundle))
+    _, window = _climb_from(outcome, part)
+    return EntryProof(window, _bundle_step(outcome_digest(outcome), bundle))
 
 
 def build_window(digest: Digest, bundle: Sequence[bytes]) -> WindowProof:
@@ -181,15 +182,15 @@ def build_range(
     Raises:
         KeyError: the outcome has no such entry.
     """
-    place = _find_entry(outcome, part)
+    entry, window = _climb_from(outcome, part)
     first = bisect_left(timestamps_ms, from_ms)
     end = max(first, bisect_left(timestamps_ms, until_ms))
     before = _read_neighbour(load(first - 1)) if first else None
     after = _read_neighbour(load(end)) if end < len(leaves) else None
     start, stop = max(first - 1, 0), min(end + 1, len(leaves))
     path = range_proof(leaves, start, stop) if leaves else ()
-    step = _entry_step(outcome.entries[place], start, path)
-    return RangeProof(step, before, after, _window_step(outcome, place), _bundle_step(outcome_digest(outcome), bundle))
+    step = _entry_step(entry, start, path)
+    return RangeProof(step, before, after, window, _bundle_step(outcome_digest(outcome), bundle))
 
 
 def build_absence(outcome: Outcome, part: StreamPart, bundle: Sequence[bytes] | None = None) -> AbsenceProof:
@@ -201,30 +202,24 @@ def build_absence(outcome: Outcome, part: StreamPart, bundle: Sequence[bytes] | 
         raise ValueError(f"the outcome has an entry for {part}")
     before = entries[place - 1] if place else None
     start, stop = max(place - 1, 0), min(place + 1, len(entries))
-    path = range_proof(_entry_leaves(outcome), start, stop) if entries else ()
+    path = range_proof([entry_leaf(e, e.flags) for e in entries], start, stop) if entries else ()
     step = WindowStep(outcome.instance, hash_object(encode_rest(outcome)), start, len(entries), path)
     return AbsenceProof(step, before, after, _bundle_step(outcome_digest(outcome), bundle))
 
 
-def _find_entry(outcome: Outcome, part: StreamPart) -> int:
-    """Its number among the sorted entries, which is how an outcome holds them."""
-    for place, entry in enumerate(outcome.entries):
-        if entry.stream_part == part:
-            return place
-    raise KeyError(part)
-
-
-def _entry_leaves(outcome: Outcome) -> list[Digest]:
-    return [entry_leaf(e, e.flags) for e in outcome.entries]
+def _climb_from(outcome: Outcome, part: StreamPart) -> tuple[PartitionEntry, WindowStep]:
+    """A partition's entry and the way up from it."""
+    entries = sorted(outcome.entries, key=entry_order)
+    place = bisect_left(entries, part_order(part), key=entry_order)
+    if place == len(entries) or entries[place].stream_part != part:
+        raise KeyError(part)
+    path = inclusion_proof([entry_leaf(e, e.flags) for e in entries], place)
+    rest_hash = hash_object(encode_rest(outcome))
+    return entries[place], WindowStep(outcome.instance, rest_hash, place, len(entries), path)
 
 
 def _entry_step(entry: PartitionEntry, index: int, path: Path) -> EntryStep:
     return EntryStep(index, entry.count, entry.signed_bytes, entry.canonical_bytes, entry.flags, path)
-
-
-def _window_step(outcome: Outcome, place: int) -> WindowStep:
-    path = inclusion_proof(_entry_leaves(outcome), place)
-    return WindowStep(outcome.instance, hash_object(encode_rest(outcome)), place, len(outcome.entries), path)
 
 
 def _bundle_step(digest: Digest, bundle: Sequence[bytes] | None) -> BundleStep | None:
@@ -232,7 +227,7 @@ def _bundle_step(digest: Digest, bundle: Sequence[bytes] | None) -> BundleStep |
 
 
 def _require_bundle_step(digest: Digest, bundle: Sequence[bytes]) -> BundleStep:
-    if digest not in bundle:
+    if digest not in bundle[1:]:
         raise KeyError(digest)
     index = bundle.index(digest)
     return BundleStep(index, len(bundle), inclusion_proof(bundle, index))
@@ -355,6 +350,8 @@ def _digest_above(step: WindowStep, root: Root) -> Digest:
 def _climb_bundle(digest: Digest, step: BundleStep | None) -> bytes:
     if step is None:
         return digest
+    if not step.index:
+        _refuse("bundle.index", "the first leaf is the header's")
     root = compute_root_above(digest, step.index, step.leaves, step.path)
     if root is None:
         _refuse("bundle.path", f"does not fit leaf {step.index} of {step.leaves}")

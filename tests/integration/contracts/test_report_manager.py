@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +15,6 @@ from tests.contract_network import CONFIG, ContractNetwork, a_report
 from validator.devnet.contracts import WEI
 from validator.protocol.codec.report import MAX_AMOUNT, compact_signature, decode_report, report_values
 from validator.protocol.codec.secp256k1 import SigningKey
-from validator.protocol.errors import RemoteFault
-from validator.protocol.hashing import hash_leaf, hash_node
 from validator.protocol.model import NIL, Address, ConsumerLine, Digest, NodeLine, Report, Root, StreamLine
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -293,7 +290,7 @@ def test_only_the_owner_sets_committees(network: ContractNetwork) -> None:
     assert network.refusal_of("ReportManager", "raiseConfigCount", members, NIL, sender=owner) == "BadConfigDigest"
 
 
-# --- digest and inclusion -------------------------------------------------------------------------
+# --- digest ---------------------------------------------------------------------------------------
 
 
 def test_the_contract_computes_the_digest_that_members_sign(network: ContractNetwork) -> None:
@@ -314,52 +311,6 @@ def test_the_contract_computes_the_digest_that_members_sign(network: ContractNet
     for report in reports:
         said = network.chain.call("ReportManager", "reportDigest", report_values(report))[0]
         assert said == network.digest(report)
-
-
-def _tree(leaves: list[bytes]) -> bytes:
-    if len(leaves) == 1:
-        return hash_leaf(leaves[0])
-    split = 1 << (len(leaves) - 1).bit_length() - 1
-    return hash_node(_tree(leaves[:split]), _tree(leaves[split:]))
-
-
-def _path(leaves: list[bytes], index: int) -> list[bytes]:
-    if len(leaves) == 1:
-        return []
-    split = 1 << (len(leaves) - 1).bit_length() - 1
-    if index < split:
-        return [*_path(leaves[:split], index), _tree(leaves[split:])]
-    return [*_path(leaves[split:], index - split), _tree(leaves[:split])]
-
-
-def test_a_contract_can_check_what_lies_below_an_accepted_bundle_root(network: ContractNetwork) -> None:
-    leaves = [b"header", *(hashlib.sha256(bytes([i])).digest() for i in range(5))]
-    network.submit(network.next_report(bundle_root=Root(_tree(leaves))))
-    verify = network.chain.call
-    for index, leaf in enumerate(leaves):
-        path = _path(leaves, index)
-        assert verify("ReportManager", "verifyInclusion", 0, leaf, index, 6, path)[0] is True
-        assert verify("ReportManager", "verifyInclusion", 0, leaf + b"x", index, 6, path)[0] is False
-        assert verify("ReportManager", "verifyInclusion", 0, leaf, (index + 1) % 6, 6, path)[0] is False
-        assert verify("ReportManager", "verifyInclusion", 0, leaf, index, 6, path[:-1])[0] is False
-        assert verify("ReportManager", "verifyInclusion", 0, leaf, index, 6, [*path, bytes(32)])[0] is False
-    assert verify("ReportManager", "verifyInclusion", 0, leaves[0], 6, 6, _path(leaves, 0))[0] is False
-    assert verify("ReportManager", "verifyInclusion", 0, leaves[0], 0, 0, [])[0] is False
-    inner = _tree(leaves[:2])[:32]
-    assert (
-        verify("ReportManager", "verifyInclusion", 0, inner, 0, 3, [_tree(leaves[2:4]), _tree(leaves[4:])])[0] is False
-    )
-    with pytest.raises(RemoteFault, match="NoSuchReport"):
-        verify("ReportManager", "verifyInclusion", 1, leaves[0], 0, 6, _path(leaves, 0))
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9])
-def test_inclusion_paths_of_trees_of_every_shape(network: ContractNetwork, size: int) -> None:
-    leaves = [bytes([i]) for i in range(size)]
-    for index in range(size):
-        path = _path(leaves, index)
-        found = network.chain.call("ReportManager", "rootFrom", leaves[index], index, size, path)
-        assert found == (True, _tree(leaves))
 
 
 VECTORS = json.loads((paths.VECTORS / "report.json").read_text())["reports"]

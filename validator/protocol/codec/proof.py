@@ -20,9 +20,10 @@ from typing import Any
 from validator.protocol.codec import cbor
 from validator.protocol.codec.cbor import read_blob, read_bytes, read_list, read_u64
 from validator.protocol.codec.outcome import entry_fields, read_entry, read_flags, read_instance
-from validator.protocol.errors import MalformedInput
+from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.hashing import hash_body
 from validator.protocol.merkle import Proof as Path
-from validator.protocol.model import Digest
+from validator.protocol.model import Digest, Message
 from validator.protocol.proof import (
     AbsenceProof,
     BundleStep,
@@ -171,3 +172,36 @@ def _read_path(value: Any, what: str) -> Path:
     if len(data) % 32 or len(data) > 32 * MAX_PATH:
         raise MalformedInput(f"{what}.path", f"{len(data)} bytes, not up to {MAX_PATH} hashes of 32")
     return tuple(Digest(data[at : at + 32]) for at in range(0, len(data), 32))
+
+
+# --- arguments of contract calls ------------------------------------------------------------------
+
+
+def message_values(message: Message, canonical: bytes) -> tuple[Any, ...]:
+    """A message as ``ReportManager.verifyMessage`` is told it (contracts_abi/src/Leaves.sol, struct MessageFields)."""
+    m = message
+    return (
+        m.stream_id,
+        m.partition,
+        m.timestamp_ms,
+        m.sequence_number,
+        m.publisher_id,
+        m.content,
+        hash_body(canonical),
+    )
+
+
+def proof_values(proof: MessageProof | EntryProof | WindowProof) -> tuple[Any, ...]:
+    """A proof as ``verifyMessage``, ``verifyEntry`` and ``verifyWindow`` are told it; it goes up to a bundle root."""
+    if proof.bundle is None:
+        raise InvariantError("a contract knows no certificates: the proof must go up to a bundle root")
+    bundle = (proof.bundle.index, proof.bundle.leaves, list(proof.bundle.path))
+    if isinstance(proof, WindowProof):
+        return bundle
+    w = proof.window
+    window = (int(w.instance.kind), w.instance.number, w.rest_hash, w.index, w.entries, list(w.path))
+    if isinstance(proof, EntryProof):
+        return (window, bundle)
+    e = proof.entry
+    entry = (e.index, e.count, e.signed_bytes, e.canonical_bytes, int(e.flags), list(e.path))
+    return (entry, window, bundle)
