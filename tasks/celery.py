@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from fnmatch import fnmatch
 from functools import lru_cache
 from typing import Any
 
@@ -24,24 +23,18 @@ from tasks.schedule import EmbeddedBeat, beat_schedule
 from tasks.waiting import Waiting
 from tasks.worker import LastingApp
 from validator import log as logs
+from validator.ports.queue import Task
 from validator.protocol.errors import ConfigError, ValidatorError
 from validator.settings import Settings, load_settings
+from validator.steps.pipeline import PIPELINE
 from validator.wiring import Node, load_network, share_metrics
 
 log = logs.get_logger("tasks")
 
-QUEUES = ("collect", "round", "bundle", "report")
+QUEUES = tuple(dict.fromkeys(stage.queue for stage in PIPELINE.values()))
 VISIBILITY_S = 300
 """Far above any task's time, and above the 60 s that an ETA may lie ahead."""
-ROUTES = {
-    "window.*": {"queue": "collect"},
-    "late.*": {"queue": "collect"},
-    "round.*": {"queue": "round"},
-    "bundle.*": {"queue": "bundle"},
-    "report.*": {"queue": "report"},
-    "retention.*": {"queue": "bundle"},
-    "sets.*": {"queue": "bundle"},
-}
+ROUTES = {task.value: {"queue": stage.queue} for task, stage in PIPELINE.items()}
 
 
 @lru_cache(maxsize=1)
@@ -112,7 +105,7 @@ class CeleryTasks:
         arguments: list[Any] = [key]
         if eta_ms is not None:
             options["eta"] = datetime.fromtimestamp(eta_ms / 1000, UTC)
-            if task == "round.advance":
+            if task == Task.ROUND_ADVANCE:
                 arguments.append(eta_ms)
         message = uuid()
         # A wake time is an argument of its own: it is not the same message.
@@ -121,7 +114,7 @@ class CeleryTasks:
             if not waiting.offer(task, key, message, queue_of(task), eta_ms, now_ms):
                 return
         try:
-            app.send_task(task, args=arguments, task_id=message, ignore_result=True, **options)
+            app.send_task(str(task), args=arguments, task_id=message, ignore_result=True, **options)
         except OperationalError as error:
             log.warning("task.not_queued", task=task, key=key, reason=str(error))
 
@@ -138,7 +131,7 @@ waiting = Waiting(_redis)
 
 def queue_of(task: str) -> str:
     """The queue that a task is routed to."""
-    return next(route["queue"] for pattern, route in ROUTES.items() if fnmatch(task, pattern))
+    return PIPELINE[Task(task)].queue
 
 
 _node: Node | None = None

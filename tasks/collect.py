@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from tasks.celery import app
-from tasks.running import run_step
-from validator.steps.collect import collect_window
-from validator.steps.late import collect_late
-from validator.steps.pulling import BUNDLE, CUT_OFF, HORIZON
+from tasks.running import run_task
+from validator.ports.queue import Task
 
 
-@app.task(name="window.collect")
+@app.task(name=Task.WINDOW_COLLECT.value)
 def collect_at_cut_off(start_ms: str) -> dict[str, str]:
     """Safe to run twice: a frozen observation never changes."""
-    return run_step("window.collect", start_ms, lambda c: collect_window(c, int(start_ms), CUT_OFF), soon=True)
+    return run_task(Task.WINDOW_COLLECT, start_ms)
 
 
-@app.task(name="window.collect.bundle")
-def collect_for_bundle(start_ms: str) -> dict[str, str]:
-    """Safe to run twice: an unchanged window costs a 304."""
-    return run_step("window.collect.bundle", start_ms, lambda c: collect_window(c, int(start_ms), BUNDLE))
-
-
-@app.task(name="window.collect.horizon")
+@app.task(name=Task.WINDOW_COLLECT_HORIZON.value)
 def collect_at_horizon(start_ms: str) -> dict[str, str]:
     """Safe to run twice: an unchanged window costs a 304."""
-    return run_step("window.collect.horizon", start_ms, lambda c: collect_window(c, int(start_ms), HORIZON))
+    return run_task(Task.WINDOW_COLLECT_HORIZON, start_ms)
 
 
-@app.task(name="late.collect")
+@app.task(name=Task.LATE_COLLECT.value)
 def collect_late_set(number: str) -> dict[str, str]:
     """Safe to run twice: the late observation is frozen once."""
-    return run_step("late.collect", number, lambda c: collect_late(c, int(number)), soon=True)
+    return run_task(Task.LATE_COLLECT, number)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from tasks.celery import app
-from tasks.running import run_step
-from validator.steps.mend import KEY, TASK, mend
-from validator.steps.retention import sweep
+from tasks.running import run_task
+from validator.ports.queue import Task
+from validator.steps.mend import KEY
 
 
-@app.task(name="retention.sweep")
+@app.task(name=Task.RETENTION_SWEEP.value)
 def sweep_away() -> dict[str, str]:
     """Safe to run twice: what is gone is gone, and what is left the next call finds."""
-    return run_step("retention.sweep", "", sweep, row=False)
+    return run_task(Task.RETENTION_SWEEP, "")
 
 
-@app.task(name=TASK)
+@app.task(name=Task.SETS_MEND.value)
 def mend_sets(key: str = KEY) -> dict[str, str]:
     """Safe to run twice: a set is what its root says."""
-    return run_step(TASK, key, mend)
+    return run_task(Task.SETS_MEND, key)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from tasks.celery import app
-from tasks.running import run_step
-from validator.steps.attest import attest
-from validator.steps.submit import submit, watch
+from tasks.running import run_task
+from validator.ports.queue import Task
 
 
-@app.task(name="report.attest")
+@app.task(name=Task.REPORT_ATTEST.value)
 def attest_report(number: str) -> dict[str, str]:
     """Safe to run twice: the report is a pure function, and its signature deterministic."""
-    return run_step("report.attest", number, lambda c: attest(c, int(number)))
+    return run_task(Task.REPORT_ATTEST, number)
 
 
-@app.task(name="report.submit")
+@app.task(name=Task.REPORT_SUBMIT.value)
 def submit_report(number: str) -> dict[str, str]:
     """Safe to run twice: the transaction is saved with its nonce before it is sent."""
-    return run_step("report.submit", number, lambda c: submit(c, int(number)))
+    return run_task(Task.REPORT_SUBMIT, number)
 
 
-@app.task(name="report.watch")
+@app.task(name=Task.REPORT_WATCH.value)
 def watch_report(number: str) -> dict[str, str]:
     """Safe to run twice: it only looks."""
-    return run_step("report.watch", number, lambda c: watch(c, int(number)))
+    return run_task(Task.REPORT_WATCH, number)

@@ -15,6 +15,7 @@ from celery.beat import ScheduleEntry, Scheduler
 
 from validator.lasting import LastingThread
 from validator.log import get_logger
+from validator.ports.queue import Task
 
 log = get_logger("tasks")
 
@@ -26,8 +27,8 @@ LOOK_S = 0.1
 def beat_schedule(tick_s: float) -> dict[str, dict[str, Any]]:
     """What beat queues; each expires before the next ones pile up."""
     return {
-        "round.due": {"task": "round.due", "schedule": tick_s, "options": {"expires": max(2 * tick_s, 2.0)}},
-        "retention.sweep": {"task": "retention.sweep", "schedule": SWEEP_S, "options": {"expires": SWEEP_S}},
+        "round.due": {"task": Task.ROUND_DUE.value, "schedule": tick_s, "options": {"expires": max(2 * tick_s, 2.0)}},
+        "retention.sweep": {"task": Task.RETENTION_SWEEP.value, "schedule": SWEEP_S, "options": {"expires": SWEEP_S}},
     }
 
 

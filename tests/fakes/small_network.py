@@ -34,17 +34,13 @@ from tests.fakes.world import (
 )
 from validator.net.sandbox import Sandbox
 from validator.ports.peers import Gossip, Handshake, HeldVotes
-from validator.ports.queue import StepResult
+from validator.ports.queue import Task
 from validator.protocol.codec.bundle_file import VerifiedBundle
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import (
-    AlreadyDone,
-    Disagreement,
-    RemoteFault,
     TransientError,
-    UnknownOutcome,
     ValidatorError,
 )
 from validator.protocol.hashing import instance_subject, order_committee
@@ -62,49 +58,20 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.protocol.parameters import Network, ParameterSet
-from validator.steps import (
-    advance,
-    attest,
-    catchup,
-    chain_watch,
-    collect,
-    dispatch,
-    late,
-    mend,
-    obtain,
-    pulling,
-    seal,
-    submit,
-    upload,
-    verify,
-)
+from validator.steps import chain_watch, dispatch
 from validator.steps.agreed import load_outcome
 from validator.steps.context import Context, make_context
 from validator.steps.identity import Identity
 from validator.steps.peer_service import LocalPeerService
+from validator.steps.pipeline import PIPELINE, perform
 from validator.store.database import Database, migrate, open_database
 from validator.store.facade import SqlStore
 from validator.store.segments import SegmentStore
 
-TASKS: dict[str, Callable[..., StepResult]] = {
-    "window.collect": lambda c, k: collect.collect_window(c, int(k), pulling.CUT_OFF),
-    "window.collect.bundle": lambda c, k: collect.collect_window(c, int(k), pulling.BUNDLE),
-    "window.collect.horizon": lambda c, k: collect.collect_window(c, int(k), pulling.HORIZON),
-    "late.collect": lambda c, k: late.collect_late(c, int(k)),
-    "round.advance": lambda c, k, *a: advance.advance(c, InstanceId.parse(k), *a),
-    "round.catch_up": lambda c, k: catchup.catch_up(c),
-    "round.obtain": lambda c, k: obtain.obtain(c, k),
-    "sets.mend": lambda c, k: mend.mend(c),
-    "bundle.seal": lambda c, k: seal.seal(c, int(k)),
-    "bundle.upload": lambda c, k: upload.upload(c, int(k)),
-    "bundle.verify": lambda c, k: verify.verify(c, int(k)),
-    "report.attest": lambda c, k: attest.attest(c, int(k)),
-    "report.submit": lambda c, k: submit.submit(c, int(k)),
-    "report.watch": lambda c, k: submit.watch(c, int(k)),
-}
+STAGES = dict(PIPELINE)
+"""What workers do; a test may put another stage into it."""
 Entry = tuple[int, int, str, str, tuple[int, ...]]
 """A queued task: time, order, name, key, further arguments."""
-SOON = ("window.collect", "round.advance", "late.collect", "bundle.seal")
 
 
 class Killed(BaseException):
@@ -206,7 +173,7 @@ class Mortal:
             return Mortal(found, self._fuse, path)
 
         def call(*arguments: Any, **keywords: Any) -> Any:
-            self._fuse.reach(f"{path}{tuple(a for a in arguments if isinstance(a, str))}")
+            self._fuse.reach(f"{path}{tuple(str(a) for a in arguments if isinstance(a, str))}")
             return found(*arguments, **keywords)
 
         return call
@@ -222,7 +189,7 @@ class Queue:
 
     def enqueue(self, task: str, key: str, eta_ms: int | None = None) -> None:
         self.counter += 1
-        arguments = (eta_ms,) if eta_ms is not None and task == "round.advance" else ()
+        arguments = (eta_ms,) if eta_ms is not None and task == Task.ROUND_ADVANCE else ()
         heappush(self.entries, (max(eta_ms or 0, self.clock.now_ms()), self.counter, task, key, arguments))
 
 
@@ -467,33 +434,17 @@ class SmallNetwork:
     def run_task(self, member: Member, entry: Entry) -> None:
         """What a worker does with one task: run the step, and put off what is not ready."""
         _, _, task, key, arguments = entry
-        context, clock = member.context, self.clock
+        context = member.context
         kill_at = self.kill_at
         if kill_at is not None:
             member.fuse.burns = lambda call: kill_at(member, task, key, call)
         try:
-            result = TASKS[task](context, key, *arguments)
+            result = perform(context, Task(task), STAGES[Task(task)], key, *arguments)
         except Killed:
             self._note(member, task, key, "killed", "")
             member.restart()
             self.on_killed(member, entry)
             return
-        except AlreadyDone as error:
-            result = StepResult("already done", str(error))
-        except (TransientError, UnknownOutcome) as error:
-            member.fuse.burns = None
-            soon = task in SOON or task.startswith("window.collect")
-            wake_ms = clock.now_ms() + (300 if soon else 2_000)
-            if task != "round.obtain":
-                context.store.due.postpone(task, key, wake_ms)
-                if soon:
-                    context.tasks.enqueue(task, key, wake_ms)
-            result = StepResult("not yet", str(error))
-        except (RemoteFault, Disagreement) as error:
-            member.fuse.burns = None
-            if task != "round.obtain":
-                context.store.due.postpone(task, key, clock.now_ms() + 2_000)
-            result = StepResult("refused", str(error))
         member.fuse.burns = None
         self._note(member, task, key, result.name, result.detail)
 

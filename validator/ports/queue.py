@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from validator.protocol.errors import TransientError
@@ -20,6 +21,26 @@ class StepResult:
 
 class NotYet(TransientError):
     """Something the step needs is not there yet; the row's wake time brings it back."""
+
+
+class Task(StrEnum):
+    """The names of all tasks; ``steps.pipeline`` says what each does, and what follows."""
+
+    ROUND_DUE = "round.due"
+    WINDOW_COLLECT = "window.collect"
+    WINDOW_COLLECT_HORIZON = "window.collect.horizon"
+    LATE_COLLECT = "late.collect"
+    ROUND_ADVANCE = "round.advance"
+    ROUND_OBTAIN = "round.obtain"
+    ROUND_CATCH_UP = "round.catch_up"
+    BUNDLE_SEAL = "bundle.seal"
+    BUNDLE_UPLOAD = "bundle.upload"
+    BUNDLE_VERIFY = "bundle.verify"
+    REPORT_ATTEST = "report.attest"
+    REPORT_SUBMIT = "report.submit"
+    REPORT_WATCH = "report.watch"
+    SETS_MEND = "sets.mend"
+    RETENTION_SWEEP = "retention.sweep"
 
 
 class Tasks(Protocol):

@@ -1,4 +1,4 @@
-"""The pipeline, one step per module, from collecting a window to the final report.
+"""The pipeline, one step per module, from collecting a window to the final report: ``pipeline`` says in which order.
 
 A step reads top to bottom: load, decide (core), save, act. Every step is safe to run twice and to stop anywhere: what
 it did is in the database, what it owes is a row in ``due`` with a wake time. Steps see the world through

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from validator.log import get_logger
 from validator.ports.peers import Gossip, HeldVotes
-from validator.ports.queue import NotYet, StepResult
+from validator.ports.queue import NotYet, StepResult, Task
 from validator.ports.store import PRUNED, StaleState, StoredInstance
 from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome, encode_outcome, set_root
 from validator.protocol.codec.statement import sign_statement
@@ -133,7 +133,7 @@ def _look(context: Context, instance: InstanceId, wake_ms: int | None) -> StepRe
     try:
         turn.run()
     except StaleState:
-        context.tasks.enqueue("round.advance", str(instance))
+        context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))
         return StepResult("overtaken", "another worker was first")
     if turn.decided:
         _let_next_begin(context, instance)
@@ -149,7 +149,7 @@ def _wait_for_turn(context: Context, instance: InstanceId, older: int) -> StepRe
     """Not among the oldest undecided: what peers say is kept, nothing is said, and a certificate is always taken."""
     reason = f"its turn: {older} older instances are undecided"
     context.store.instances.save_wait(instance, "its turn: older instances are undecided")
-    context.store.due.postpone("round.advance", str(instance), context.clock.now_ms() + TURN_MS)
+    context.store.due.postpone(Task.ROUND_ADVANCE, str(instance), context.clock.now_ms() + TURN_MS)
     return StepResult("waiting its turn", reason)
 
 
@@ -157,7 +157,7 @@ def _let_next_begin(context: Context, instance: InstanceId) -> None:
     """A decision makes room: whoever is among the oldest now, and was not looked at, begins."""
     for waiting in context.store.instances.untouched(_windows_active(context, instance)):
         if context.store.instances.mark_queued(waiting):
-            context.tasks.enqueue("round.advance", str(waiting))
+            context.tasks.enqueue(Task.ROUND_ADVANCE, str(waiting))
 
 
 def timeouts_of(parameters: ParameterSet) -> Timeouts:
@@ -264,7 +264,7 @@ class _Instance:
         woken_ms = self.stored.wake_ms
         self.stored = replace(self.stored, version=self.stored.version + 1, wake_ms=self.state.wake_ms)
         if self.state.wake_ms is not None and self.state.wake_ms != woken_ms:
-            self.context.tasks.enqueue("round.advance", str(self.instance), self.state.wake_ms)
+            self.context.tasks.enqueue(Task.ROUND_ADVANCE, str(self.instance), self.state.wake_ms)
         return effects
 
     def _sign(self, statement: Statement) -> Statement:

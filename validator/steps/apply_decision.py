@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports.queue import NotYet, StepResult
+from validator.ports.queue import NotYet, StepResult, Task
 from validator.ports.states import BundleState, WindowState
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.outcome import decode_outcome, set_root
@@ -24,7 +24,7 @@ def apply_decision(context: Context, instance: InstanceId) -> StepResult:
     certificate = context.store.instances.load_certificate(instance)
     if certificate is None:
         return StepResult("undecided")
-    task, key = "round.advance", str(instance)
+    task, key = Task.ROUND_ADVANCE, str(instance)
     if instance.kind is InstanceKind.WINDOW:
         stored = context.store.windows.load_window(instance.number)
         if stored is None:
@@ -46,8 +46,8 @@ def apply_decision(context: Context, instance: InstanceId) -> StepResult:
         context.store.windows.save_state(instance.number, WindowState.HELD)
         close_bundles(context)
     else:
-        context.store.due.schedule("bundle.seal", str(instance.number), context.clock.now_ms())
-        context.tasks.enqueue("bundle.seal", str(instance.number))
+        context.store.due.schedule(Task.BUNDLE_SEAL, str(instance.number), context.clock.now_ms())
+        context.tasks.enqueue(Task.BUNDLE_SEAL, str(instance.number))
     context.store.due.done(task, key)
     return StepResult("agreed", f"{outcome.count} messages")
 
@@ -80,10 +80,10 @@ def close_bundles(context: Context) -> None:
             state=BundleState.OPEN,
         )
         # Due first: a crash in between leaves a row without a bundle, never a bundle whose late set nobody collects.
-        context.store.due.schedule("late.collect", str(number), context.clock.now_ms())
+        context.store.due.schedule(Task.LATE_COLLECT, str(number), context.clock.now_ms())
         if context.store.bundles.create_bundle(bundle):
             log.info("bundle.opened", bundle=number, windows=length)
-        context.tasks.enqueue("late.collect", str(number))
+        context.tasks.enqueue(Task.LATE_COLLECT, str(number))
 
 
 def _canonical_bytes(context: Context, instance: InstanceId) -> int:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from validator.log import get_logger
 from validator.ports.clock import Clock
-from validator.ports.queue import Tasks
+from validator.ports.queue import Task, Tasks
 from validator.protocol.errors import TransientError, ValidatorError
 from validator.protocol.model import Address, Digest, InstanceId, Root
 
@@ -121,7 +121,7 @@ class Asking:
             if len(self._fetches) > MAX_FETCHES:
                 self._fetches = {k: t for k, t in self._fetches.items() if t > now_ms}
             self._fetches[key] = now_ms + FETCH_AGAIN_MS
-        self._tasks.enqueue("round.obtain", key)
+        self._tasks.enqueue(Task.ROUND_OBTAIN, key)
 
     def in_background(self, call: Callable[..., object], *arguments: object) -> None:
         """Run a call whose result nobody waits for; its failure is logged."""

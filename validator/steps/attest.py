@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from validator.log import get_logger
 from validator.ports.peers import Attestation, Gossip
-from validator.ports.queue import StepResult
+from validator.ports.queue import StepResult, Task
 from validator.ports.states import BundleState, ReportState
 from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.arweave import encode_storage_id
@@ -30,7 +30,7 @@ AGAIN_MS = 2_000
 def attest(context: Context, number: int) -> StepResult:
     """Sign the report of each confirmed upload and repeat the signatures until the report is final."""
     bundle = require_bundle(context.store, number)
-    task, key = "report.attest", str(number)
+    task, key = Task.REPORT_ATTEST, str(number)
     if bundle.state == BundleState.FINAL:
         context.store.due.done(task, key)
         return StepResult("already done")
@@ -91,7 +91,7 @@ def _promote(context: Context, config: EpochConfig, stored: StoredReport) -> boo
 
 def _schedule_turn(context: Context, bundle: StoredBundle, config: EpochConfig) -> None:
     """Staged transmission: our place in the permutation says when we send if nobody else has."""
-    task, key = "report.submit", str(bundle.number)
+    task, key = Task.REPORT_SUBMIT, str(bundle.number)
     if key in context.store.due.pending(task):
         return
     order = order_committee(config.committee, config.digest, transmit_subject(bundle.number))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import StepResult, Task
 from validator.ports.states import BundleState
 from validator.protocol.codec.outcome import body_digest, decode_outcome
 from validator.protocol.codec.statement import verify_quorum
@@ -21,7 +21,7 @@ from validator.steps.context import Context
 
 log = get_logger(__name__)
 
-TASK, KEY = "round.catch_up", "all"
+KEY = "all"
 LAG_WINDOWS = 2
 LAG_MS = 10_000
 """Behind is what has not been decided this long, and this many windows, after its cut-off."""
@@ -33,9 +33,9 @@ AGAIN_MS = 5_000
 
 def schedule_catch_up(context: Context, now_ms: int) -> bool:
     """Beat's part: have the step queued while something is behind."""
-    if context.store.due.pending(TASK) or not behind(context, now_ms, 1):
+    if context.store.due.pending(Task.ROUND_CATCH_UP) or not behind(context, now_ms, 1):
         return False
-    context.store.due.schedule(TASK, KEY, now_ms)
+    context.store.due.schedule(Task.ROUND_CATCH_UP, KEY, now_ms)
     return True
 
 
@@ -62,7 +62,7 @@ def catch_up(context: Context) -> StepResult:
     now_ms = context.clock.now_ms()
     wanted = dict.fromkeys(behind(context, now_ms))
     if not wanted:
-        context.store.due.done(TASK, KEY)
+        context.store.due.done(Task.ROUND_CATCH_UP, KEY)
         return StepResult("level")
     asked = len(wanted)
     for member in _members(context, next(iter(wanted)), now_ms):
@@ -77,10 +77,10 @@ def catch_up(context: Context) -> StepResult:
         if not wanted:
             break
     taken = asked - len(wanted)
-    context.store.due.postpone(TASK, KEY, context.clock.now_ms() + AGAIN_MS)
+    context.store.due.postpone(Task.ROUND_CATCH_UP, KEY, context.clock.now_ms() + AGAIN_MS)
     if taken:
         log.info("catch_up.taken", certificates=taken, oldest=str(next(iter(wanted), "")))
-        context.tasks.enqueue(TASK, KEY)
+        context.tasks.enqueue(Task.ROUND_CATCH_UP, KEY)
         return StepResult("caught up", f"{taken} of {asked} certificates")
     return StepResult("not yet", f"nobody has a certificate of {asked} overdue instances")
 
@@ -111,5 +111,5 @@ def _take(context: Context, member: Address, instance: InstanceId, body: bytes, 
     instances.save_body(body)
     instances.save_quorum(certificate)
     if instances.mark_queued(instance):
-        context.tasks.enqueue("round.advance", str(instance))
+        context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))
     return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import StepResult, Task
 from validator.ports.sources import Pull
 from validator.ports.states import WindowState
 from validator.protocol.codec.outcome import encode_observation, observation_digest, part_order, set_root
@@ -29,22 +29,19 @@ from validator.steps.cut_points import budgets_of
 from validator.steps.identity import NOBODY
 from validator.steps.pruned import is_pruned, leave_to_others
 from validator.steps.pulling import (
-    CUT_OFF,
-    HORIZON,
     count_refusals,
     pull_late,
     pulled,
     require_cut_off,
     save_etags,
-    task_name,
 )
 from validator.steps.window_buffer import WindowBuffer
 
 log = get_logger(__name__)
 
 
-def collect_window(context: Context, start_ms: int, purpose: str) -> StepResult:
-    """Pull one window for one purpose. Safe to run twice: a frozen observation never changes.
+def collect_window(context: Context, start_ms: int) -> StepResult:
+    """Pull one window at its cut-off and observe it. Safe to run twice: a frozen observation never changes.
 
     Raises:
         NotYet: the cut-off has not passed by clock and chain, or ``B`` is not finalised.
@@ -52,8 +49,6 @@ def collect_window(context: Context, start_ms: int, purpose: str) -> StepResult:
     stored = context.store.windows.load_window(start_ms)
     if stored is None:
         return StepResult("unknown window")
-    if purpose != CUT_OFF:
-        return pull_late(context, stored, purpose)
     epoch = context.network.epoch(stored.epoch)
     assert epoch is not None
     if stored.observation is not None:
@@ -69,11 +64,21 @@ def collect_window(context: Context, start_ms: int, purpose: str) -> StepResult:
             raise
         instance = InstanceId(InstanceKind.WINDOW, start_ms)
         digest = context.cut_points.epoch_config(epoch.number).digest
-        return leave_to_others(context, instance, digest, task_name(CUT_OFF), str(start_ms), error)
+        return leave_to_others(context, instance, digest, Task.WINDOW_COLLECT, str(start_ms), error)
+
+
+def collect_at_horizon(context: Context, start_ms: int) -> StepResult:
+    """Pull one window for the last time. Safe to run twice: an unchanged window costs a 304."""
+    stored = context.store.windows.load_window(start_ms)
+    if stored is None:
+        return StepResult("unknown window")
+    result = pull_late(context, stored)
+    context.store.due.done(Task.WINDOW_COLLECT_HORIZON, str(start_ms))
+    return result
 
 
 def _observe_window(context: Context, window: Window, epoch: Epoch) -> StepResult:
-    with pulled(context, window, epoch, CUT_OFF) as (state, pulls, buffer):
+    with pulled(context, window, epoch) as (state, pulls, buffer):
         count_refusals(buffer.refusals())
         observation = _observe(context, window, state, epoch.parameters, pulls, buffer)
         if _freeze(context, window, observation, buffer):
@@ -85,8 +90,8 @@ def _observe_window(context: Context, window: Window, epoch: Epoch) -> StepResul
 def _decided_without_us(context: Context, window: Window, epoch: Epoch) -> StepResult:
     """Its certificate came before our first pull, whose observation would count no more. Later pulls find late ones."""
     key = str(window.start_ms)
-    context.store.due.schedule(task_name(HORIZON), key, window.end_ms + epoch.parameters.horizon_ms)
-    context.store.due.done(task_name(CUT_OFF), key)
+    context.store.due.schedule(Task.WINDOW_COLLECT_HORIZON, key, window.end_ms + epoch.parameters.horizon_ms)
+    context.store.due.done(Task.WINDOW_COLLECT, key)
     return StepResult("decided before")
 
 
@@ -152,8 +157,8 @@ def _open_round(context: Context, window: Window, epoch: Epoch) -> None:
     stored = context.store.windows.load_window(window.start_ms)
     if opened or (stored is not None and stored.state == WindowState.COLLECTED):
         context.store.due.schedule(
-            task_name(HORIZON), str(window.start_ms), window.end_ms + epoch.parameters.horizon_ms
+            Task.WINDOW_COLLECT_HORIZON, str(window.start_ms), window.end_ms + epoch.parameters.horizon_ms
         )
-        context.store.due.schedule("round.advance", str(instance), now_ms)
-        context.tasks.enqueue("round.advance", str(instance))
-    context.store.due.done(task_name(CUT_OFF), str(window.start_ms))
+        context.store.due.schedule(Task.ROUND_ADVANCE, str(instance), now_ms)
+        context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))
+    context.store.due.done(Task.WINDOW_COLLECT, str(window.start_ms))

@@ -6,11 +6,10 @@ It finds in the database what is due, so whatever Redis, a worker or a lost mess
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import StepResult, Task
 from validator.steps.catchup import schedule_catch_up
 from validator.steps.context import Context
 from validator.steps.mend import schedule_mending
-from validator.steps.pulling import CUT_OFF, task_name
 
 log = get_logger(__name__)
 
@@ -45,9 +44,9 @@ def open_windows(context: Context, now_ms: int) -> int:
         cut_off_ms = window.end_ms + epoch.parameters.grace_ms
         if context.store.windows.load_window(window.start_ms) is None:
             # Due first: a crash in between leaves a row that finds no window, never a window that nobody collects.
-            context.store.due.schedule(task_name(CUT_OFF), str(window.start_ms), cut_off_ms)
+            context.store.due.schedule(Task.WINDOW_COLLECT, str(window.start_ms), cut_off_ms)
         if context.store.windows.open_window(window, epoch.number):
             opened += 1
             if cut_off_ms - now_ms <= 60_000:
-                context.tasks.enqueue(task_name(CUT_OFF), str(window.start_ms), cut_off_ms)
+                context.tasks.enqueue(Task.WINDOW_COLLECT, str(window.start_ms), cut_off_ms)
     return opened

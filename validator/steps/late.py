@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports.queue import NotYet, StepResult
+from validator.ports.queue import NotYet, StepResult, Task
 from validator.protocol.codec.outcome import encode_observation, set_root
 from validator.protocol.consensus.window import make_entries
 from validator.protocol.errors import TransientError
@@ -27,7 +27,7 @@ from validator.steps.cut_points import require_bundle
 from validator.steps.identity import NOBODY
 from validator.steps.late_candidates import late_candidates
 from validator.steps.pruned import is_pruned, leave_to_others
-from validator.steps.pulling import BUNDLE, HORIZON, pull_late, task_name
+from validator.steps.pulling import pull_late
 
 log = get_logger(__name__)
 
@@ -43,22 +43,22 @@ def collect_late(context: Context, number: int) -> StepResult:
     instance = InstanceId(InstanceKind.LATE, number)
     if context.store.windows.load_late_observation(number) is None:
         if context.store.instances.load_certificate(instance) is not None:
-            context.store.due.done("late.collect", str(number))
+            context.store.due.done(Task.LATE_COLLECT, str(number))
             return StepResult("decided before")
         _require_predecessor(context, number)
         for stored in context.store.windows.load_windows(bundle.first_ms, bundle.end_ms):
-            pull_late(context, stored, BUNDLE)
+            pull_late(context, stored)
         _require_horizon_pulls(context)
         try:
             _freeze(context, number)
         except TransientError as error:
             if not is_pruned(error):
                 raise
-            return leave_to_others(context, instance, config.digest, "late.collect", str(number), error)
+            return leave_to_others(context, instance, config.digest, Task.LATE_COLLECT, str(number), error)
     context.store.instances.create_instance(instance, config.digest, context.clock.now_ms())
-    context.store.due.schedule("round.advance", str(instance), context.clock.now_ms())
-    context.tasks.enqueue("round.advance", str(instance))
-    context.store.due.done("late.collect", str(number))
+    context.store.due.schedule(Task.ROUND_ADVANCE, str(instance), context.clock.now_ms())
+    context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))
+    context.store.due.done(Task.LATE_COLLECT, str(number))
     return StepResult("collected")
 
 
@@ -73,7 +73,7 @@ def _require_predecessor(context: Context, number: int) -> None:
 def _require_horizon_pulls(context: Context) -> None:
     """Pulls at the horizon that are due by now have ended."""
     now_ms = context.clock.now_ms()
-    for key in context.store.due.pending(task_name(HORIZON)):
+    for key in context.store.due.pending(Task.WINDOW_COLLECT_HORIZON):
         window = context.network.window(int(key))
         epoch = context.network.epoch_at(int(key))
         if window is not None and epoch is not None and window.end_ms + epoch.parameters.horizon_ms <= now_ms:

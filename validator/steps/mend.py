@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import StepResult, Task
 from validator.ports.states import WindowState
 from validator.ports.store import DamagedSet, StoredWindow
 from validator.protocol.codec.outcome import set_root
@@ -31,7 +31,7 @@ from validator.steps.records import load_records
 
 log = get_logger(__name__)
 
-TASK, KEY = "sets.mend", "all"
+KEY = "all"
 MAX_SETS = 8
 """Sets that one task tries, those first that waited longest."""
 AGAIN_MS = 5_000
@@ -48,20 +48,20 @@ def schedule_mending(context: Context, now_ms: int) -> None:
             noticed.all_files = noticed.files_upto is None
         except TransientError as error:
             log.warning("sets.not_looked_at", reason=str(error))
-    if sets.damaged(1) and not context.store.due.pending(TASK):
-        context.store.due.schedule(TASK, KEY, now_ms)
+    if sets.damaged(1) and not context.store.due.pending(Task.SETS_MEND):
+        context.store.due.schedule(Task.SETS_MEND, KEY, now_ms)
 
 
 def mend(context: Context) -> StepResult:
     """Obtain damaged sets again, as far as it goes now. Safe to run twice: a set is what its root says."""
     damaged = context.store.sets.damaged(MAX_SETS)
     if not damaged:
-        context.store.due.done(TASK, KEY)
+        context.store.due.done(Task.SETS_MEND, KEY)
         return StepResult("whole")
-    context.store.due.postpone(TASK, KEY, context.clock.now_ms() + AGAIN_MS)
+    context.store.due.postpone(Task.SETS_MEND, KEY, context.clock.now_ms() + AGAIN_MS)
     mended = sum(_mend(context, lost) for lost in damaged)
     if mended:
-        context.tasks.enqueue(TASK, KEY)
+        context.tasks.enqueue(Task.SETS_MEND, KEY)
         return StepResult("mended", f"{mended} of {len(damaged)} sets")
     return StepResult("not yet", f"nobody has {len(damaged)} damaged sets")
 
@@ -89,7 +89,7 @@ def _mend(context: Context, lost: DamagedSet) -> bool:
     sets.save_set(root, records)
     log.warning("set.mended", instance=str(instance), set_root=root, messages=len(records))
     if context.store.instances.mark_queued(instance):
-        context.tasks.enqueue("round.advance", str(instance))
+        context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))
     stored = context.store.windows.load_window(instance.number) if instance.kind is InstanceKind.WINDOW else None
     if stored is not None and stored.state == WindowState.HELD:
         keep_left_out(context, instance, load_records(context, set_root(require_outcome(context, instance).entries)))

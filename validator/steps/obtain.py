@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from validator.log import get_logger
 from validator.ports.peers import Gossip
-from validator.ports.queue import StepResult
+from validator.ports.queue import StepResult, Task
 from validator.ports.store import StoredInstance
 from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome, set_root
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
@@ -42,7 +42,7 @@ def _finish(context: Context, instance: InstanceId, result: StepResult) -> StepR
     if result.name in ("obtained", "already here"):
         instances = context.store.instances
         if instances.mark_queued(instance) or instances.load_certificate(instance) is not None:
-            context.tasks.enqueue("round.advance", str(instance))  # one look serves all that has come until then
+            context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))  # one look serves all that has come until then
     return result
 
 

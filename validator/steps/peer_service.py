@@ -21,6 +21,7 @@ from functools import lru_cache
 
 from validator.log import get_logger
 from validator.ports.peers import Attestation, Gossip, Handshake, HeldVotes
+from validator.ports.queue import Task
 from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome
 from validator.protocol.codec.secp256k1 import verify_signature
 from validator.protocol.codec.statement import verify_quorum, verify_statement
@@ -149,7 +150,7 @@ class LocalPeerService:
                     self._on_refusal("statement", reason)
             self._hold((*(s for s in accepted.kept if s.kind not in WITH_BODY or s.value in bodies), *quorums))
             for instance in accepted.woken:
-                self._context.tasks.enqueue("round.advance", str(instance))
+                self._context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))
         for upload in gossip.uploads:
             self._receive_upload(sender, upload)
         for attestation in gossip.attestations:
@@ -380,7 +381,7 @@ class LocalPeerService:
             return
         if self._context.store.bundles.save_announced(upload, self._context.clock.now_ms()):
             log.info("upload.heard", bundle=upload.number, signer=upload.signer)
-            self._context.tasks.enqueue("bundle.verify", str(upload.number))
+            self._context.tasks.enqueue(Task.BUNDLE_VERIFY, str(upload.number))
 
     def _receive_attestation(self, sender: Address, attestation: Attestation) -> None:
         """A signature that the contract accepts, of a member. What it signs need not be drafted here: few of each."""
@@ -398,7 +399,7 @@ class LocalPeerService:
             self._refuse("attestation", attestation.signer, "bad signature", str(error))
             return
         if self._context.store.reports.save_attestation(attestation):
-            self._context.tasks.enqueue("report.attest", str(attestation.number))
+            self._context.tasks.enqueue(Task.REPORT_ATTEST, str(attestation.number))
 
     def _refuse(self, what: str, signer: Address | None, name: str, detail: str = "") -> bool:
         self._on_refusal(what, name)

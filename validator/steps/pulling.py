@@ -37,34 +37,29 @@ from validator.steps.window_buffer import WindowBuffer
 
 log = get_logger(__name__)
 
-CUT_OFF = "cutoff"
-BUNDLE = "bundle"
-HORIZON = "horizon"
 PULL_DEADLINE_MS = 10_000
 PULL_SHARE = 20
 """A long window's pull may take this part of its length, where that is more."""
 LATE_BATCH = 2_000
 
 
-def task_name(purpose: str) -> str:
-    """Tasks of the three pulls: window.collect, window.collect.bundle, window.collect.horizon."""
-    return "window.collect" if purpose == CUT_OFF else f"window.collect.{purpose}"
-
-
 @contextmanager
 def pulled(
-    context: Context, window: Window, epoch: Epoch, purpose: str
+    context: Context, window: Window, epoch: Epoch, *, later: bool = False
 ) -> Iterator[tuple[ChainState, list[Pull], WindowBuffer]]:
-    """Everything that brokers serve of a window now, checked at its block; after the cut-off, at a recent one too."""
+    """Everything that brokers serve of a window now, checked at its block.
+
+    ``later``: after the cut-off's pull; then what has not changed since need not be served again.
+    """
     parameters = epoch.parameters
     block = context.cut_points.block_for(window.start_ms, parameters)
     state = context.cut_points.state_at(block)
     at = [AtBlock(context, block, parameters)]
-    if purpose != CUT_OFF:
+    if later:
         at.append(AtBlock(context, *recent_block(context)))  # a late message may be admitted by a later block too
     parts = {part for one in at for part in one.budgets}
     with WindowBuffer(context.data_dir / "scratch", parts) as buffer:
-        pulls = _pull(context, state, window, parts, buffer, purpose)
+        pulls = _pull(context, state, window, parts, buffer, later=later)
         buffer.check(
             Span.of_window(window),
             lambda stream_id, publisher: any(one.permitted(stream_id, publisher) for one in at),
@@ -74,7 +69,7 @@ def pulled(
         yield state, pulls, buffer
 
 
-def pull_late(context: Context, stored: StoredWindow, purpose: str) -> StepResult:
+def pull_late(context: Context, stored: StoredWindow) -> StepResult:
     """Pull a window once more: what is new is a candidate of a late set. Without a word where nothing can be checked.
 
     Raises:
@@ -85,25 +80,23 @@ def pull_late(context: Context, stored: StoredWindow, purpose: str) -> StepResul
     assert epoch is not None
     require_cut_off(context, window, epoch)
     try:
-        with pulled(context, window, epoch, purpose) as (_, pulls, buffer):
+        with pulled(context, window, epoch, later=True) as (_, pulls, buffer):
             count_refusals(buffer.refusals())
             context.store.windows.save_rejections(start_ms, buffer.rejections)
             late = _keep_late_of(context, buffer)
             save_etags(context, start_ms, pulls, buffer)
-        result = StepResult("pulled", f"{late} late messages")
+        return StepResult("pulled", f"{late} late messages")
     except TransientError as error:
         if not is_pruned(error):
             raise
-        result = StepResult("pruned", str(error))
-    context.store.due.done(task_name(purpose), str(start_ms))
-    return result
+        return StepResult("pruned", str(error))
 
 
 def pull_again(context: Context, stored: StoredWindow) -> list[Record]:
     """Every valid message that brokers have of a window now, variants too, for who has lost a set of it."""
     epoch = context.network.epoch(stored.epoch)
     assert epoch is not None
-    with pulled(context, stored.window, epoch, CUT_OFF) as (_, _, buffer):
+    with pulled(context, stored.window, epoch) as (_, _, buffer):
         return [load() for _, load in buffer.identities()]
 
 
@@ -142,14 +135,13 @@ def _pull(
     window: Window,
     parts: Iterable[StreamPart],
     buffer: WindowBuffer,
-    purpose: str,
+    *,
+    later: bool,
 ) -> list[Pull]:
     """Everything that brokers serve goes into ``buffer``."""
     brokers = [Broker(node.address, node.http_url) for node in state.brokers if node.http_url is not None]
     ordered = sorted(parts, key=part_order)
-    etags: Mapping[tuple[Address, StreamPart], str] = (
-        {} if purpose == CUT_OFF else context.store.windows.load_etags(window.start_ms)
-    )
+    etags: Mapping[tuple[Address, StreamPart], str] = context.store.windows.load_etags(window.start_ms) if later else {}
     source = context.source
     until_ms = context.clock.now_ms() + max(PULL_DEADLINE_MS, (window.end_ms - window.start_ms) // PULL_SHARE)
     if isinstance(source, Streaming):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from validator.log import get_logger
-from validator.ports.queue import NotYet, StepResult
+from validator.ports.queue import NotYet, StepResult, Task
 from validator.ports.states import BundleState
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.manifest import (
@@ -77,8 +77,8 @@ def seal(context: Context, number: int) -> StepResult:
 def _let_next_follow(context: Context, number: int) -> None:
     """Last of all: as long as the own row stands, a crash loses nothing of what follows from a sealed bundle."""
     if context.store.bundles.load_bundle(number + 1) is not None:
-        context.store.due.schedule("bundle.seal", str(number + 1), context.clock.now_ms())
-    context.store.due.done("bundle.seal", str(number))
+        context.store.due.schedule(Task.BUNDLE_SEAL, str(number + 1), context.clock.now_ms())
+    context.store.due.done(Task.BUNDLE_SEAL, str(number))
 
 
 def schedule_upload(context: Context, bundle: StoredBundle) -> None:
@@ -91,11 +91,11 @@ def schedule_upload(context: Context, bundle: StoredBundle) -> None:
         turn_ms = bundle.sealed_ms + order.index(context.identity.address) * stage_ms
         if bundle.sealed_ms >= bundle.end_ms + stage_ms:
             turn_ms += HEARING_MS  # for all alike: turns stay a stage apart
-        context.store.due.schedule("bundle.upload", str(bundle.number), turn_ms)
+        context.store.due.schedule(Task.BUNDLE_UPLOAD, str(bundle.number), turn_ms)
         if turn_ms <= now_ms:
-            context.tasks.enqueue("bundle.upload", str(bundle.number))
-    context.store.due.schedule("bundle.verify", str(bundle.number), now_ms)
-    context.store.due.schedule("report.watch", str(bundle.number), now_ms)
+            context.tasks.enqueue(Task.BUNDLE_UPLOAD, str(bundle.number))
+    context.store.due.schedule(Task.BUNDLE_VERIFY, str(bundle.number), now_ms)
+    context.store.due.schedule(Task.REPORT_WATCH, str(bundle.number), now_ms)
 
 
 def uploaders_of(context: Context, bundle: StoredBundle) -> list[Address]:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from validator.log import get_logger
 from validator.ports.chain import AcceptedReport, PreparedTransaction, SendRefusal, TransactionState
-from validator.ports.queue import StepResult
+from validator.ports.queue import StepResult, Task
 from validator.ports.states import BundleState, ReportState
 from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.report import decode_report
@@ -56,10 +56,10 @@ WAIT_MS = 10_000
 def submit(context: Context, number: int) -> StepResult:
     """Send the attested report in our turn; stop when somebody else's is there."""
     bundle = require_bundle(context.store, number)
-    task, key = "report.submit", str(number)
+    task, key = Task.REPORT_SUBMIT, str(number)
     if bundle.state == BundleState.FINAL or context.chain.fetch_report(number) is not None:
         context.store.due.done(task, key)
-        context.store.due.schedule("report.watch", key, context.clock.now_ms())
+        context.store.due.schedule(Task.REPORT_WATCH, key, context.clock.now_ms())
         return StepResult("skipped", "the contract has it already")
     context.store.due.postpone(task, key, context.clock.now_ms() + WATCH_MS)
     if number and context.chain.fetch_report(number - 1) is None:
@@ -87,7 +87,7 @@ def submit(context: Context, number: int) -> StepResult:
 def watch(context: Context, number: int) -> StepResult:
     """Follow the contract until the report is in a finalised block; then the bundle is final."""
     bundle = require_bundle(context.store, number)
-    task, key = "report.watch", str(number)
+    task, key = Task.REPORT_WATCH, str(number)
     if bundle.state == BundleState.FINAL:
         context.store.due.done(task, key)
         return StepResult("already done")
@@ -166,7 +166,7 @@ def _replace(
 def _wait(context: Context, number: int, name: str, fault: RemoteFault) -> StepResult:
     """Nothing can be done here: look again later, and say so now and then."""
     now_ms = context.clock.now_ms()
-    context.store.due.postpone("report.submit", str(number), now_ms + WAIT_MS)
+    context.store.due.postpone(Task.REPORT_SUBMIT, str(number), now_ms + WAIT_MS)
     if context.noticed.once_per(SAY_AGAIN_MS, f"said/{name}/{number}"):
         log.error("report.not_sent", report=number, outcome=name, reason=str(fault))
     return StepResult(name, str(fault))
@@ -205,6 +205,6 @@ def _finish(context: Context, bundle: StoredBundle, accepted: AcceptedReport) ->
                 log.debug("receipt.not_fetched", report=bundle.number, reason=str(error))
         context.store.reports.save_final(bundle.number, accepted.storage_id, transaction, gas_used)
     context.store.bundles.save_bundle_state(bundle.number, BundleState.FINAL)
-    for task in ("bundle.upload", "bundle.verify", "report.attest", "report.submit"):
+    for task in (Task.BUNDLE_UPLOAD, Task.BUNDLE_VERIFY, Task.REPORT_ATTEST, Task.REPORT_SUBMIT):
         context.store.due.done(task, str(bundle.number))
     log.info("report.final", report=bundle.number, block=accepted.block_number)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import StepResult, Task
 from validator.ports.states import AnnouncedState, BundleState, UploadState
 from validator.ports.storage import StorageState
 from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
@@ -40,7 +40,7 @@ blocks come when they come, but a header with too small a reward would lie in th
 def upload(context: Context, number: int) -> StepResult:
     """Take our turn as uploader. Safe to run twice and to stop anywhere."""
     bundle = require_bundle(context.store, number)
-    task, key = "bundle.upload", str(number)
+    task, key = Task.BUNDLE_UPLOAD, str(number)
     if bundle.state in (BundleState.VERIFIED, BundleState.FINAL) or bundle.root is None:
         context.store.due.done(task, key)
         return StepResult("already done", bundle.state)
@@ -78,8 +78,8 @@ def upload(context: Context, number: int) -> StepResult:
         own = _save_state(context, own, UploadState.SEEDED)
         log.info("bundle.seeded", bundle=number, bytes=own.prepared.data_size)
     context.store.due.done(task, key)
-    context.store.due.postpone("bundle.verify", key, context.clock.now_ms() + LOOK_MS)
-    context.tasks.enqueue("bundle.verify", key)
+    context.store.due.postpone(Task.BUNDLE_VERIFY, key, context.clock.now_ms() + LOOK_MS)
+    context.tasks.enqueue(Task.BUNDLE_VERIFY, key)
     return StepResult("seeded", encode_storage_id(own.prepared.storage_id))
 
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import StepResult, Task
 from validator.ports.states import AnnouncedState, BundleState, UploadState
 from validator.ports.storage import ReaderFailed, StorageState, StorageStatus
 from validator.ports.store import AnnouncedUpload, StoredBundle
@@ -41,7 +41,7 @@ MAX_PAUSE_MS = 600_000
 def verify(context: Context, number: int) -> StepResult:
     """Look at all announced uploads of a sealed bundle; comes again until the report is final."""
     bundle = require_bundle(context.store, number)
-    task, key = "bundle.verify", str(number)
+    task, key = Task.BUNDLE_VERIFY, str(number)
     if bundle.state == BundleState.FINAL:
         context.store.due.done(task, key)
         return StepResult("already done")
@@ -73,8 +73,8 @@ def verify(context: Context, number: int) -> StepResult:
     if ready and bundle.state == BundleState.SEALED:
         context.store.bundles.save_bundle_state(number, BundleState.VERIFIED)
     if ready:
-        context.store.due.schedule("report.attest", key, context.clock.now_ms())
-        context.tasks.enqueue("report.attest", key)
+        context.store.due.schedule(Task.REPORT_ATTEST, key, context.clock.now_ms())
+        context.tasks.enqueue(Task.REPORT_ATTEST, key)
         context.store.due.postpone(task, key, context.clock.now_ms() + 5 * LOOK_MS)
         return StepResult("verified", "; ".join(details))
     return StepResult("not yet", "; ".join(details) or "nothing announced")
@@ -227,7 +227,7 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
             context.store.bundles.save_upload_state(bundle.number, own.attempt, UploadState.DROPPED)
         elif own.state != UploadState.PREPARED:
             context.store.bundles.save_upload_state(bundle.number, own.attempt, UploadState.PREPARED)
-        context.store.due.schedule("bundle.upload", str(bundle.number), now_ms)
+        context.store.due.schedule(Task.BUNDLE_UPLOAD, str(bundle.number), now_ms)
 
 
 def _describe(announced: AnnouncedUpload, status: StorageStatus, deep: int) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
 from validator.log import get_logger
 from validator.ports.clock import Clock
+from validator.ports.queue import Task
 from validator.ports.states import BundleState
 from validator.ports.store import Accepted, InstanceHead, StaleState, StoredInstance
 from validator.protocol.codec.outcome import body_digest
@@ -49,7 +50,6 @@ from validator.store.statements import (
 
 log = get_logger(__name__)
 
-ADVANCE = "round.advance"
 """The task that is due at a round's wake time, with the instance as its key."""
 THIRD = "third of a kind"
 """Why a statement is dropped whose signer has two others at its place: both count, a third adds nothing."""
@@ -201,11 +201,11 @@ class InstanceRows:
             if certificate is not None:
                 _decide(connection, stored, certificate, now_ms)
             if certificate is not None:  # what follows a decision is owed, even if this process dies now
-                due.postpone(connection, ADVANCE, str(stored.instance), now_ms)
+                due.postpone(connection, Task.ROUND_ADVANCE, str(stored.instance), now_ms)
             elif wake_ms is None:
-                due.drop(connection, ADVANCE, str(stored.instance))
+                due.drop(connection, Task.ROUND_ADVANCE, str(stored.instance))
             else:
-                due.postpone(connection, ADVANCE, str(stored.instance), wake_ms)
+                due.postpone(connection, Task.ROUND_ADVANCE, str(stored.instance), wake_ms)
 
     def save_statements(self, statements: Sequence[Statement]) -> int:
         """Keep statements whose signatures are verified, for instances known or not; how many were new."""

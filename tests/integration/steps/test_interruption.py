@@ -7,13 +7,15 @@ from random import Random
 
 import pytest
 
-from tests.fakes.small_network import TASKS, Entry, Member, SmallNetwork
+from tests.fakes.small_network import Entry, Member, SmallNetwork
+from validator.ports.queue import Task
 from validator.protocol.model import Record
+from validator.steps.collect import collect_window
 
 MakeNetwork = Callable[..., SmallNetwork]
 
-ELSEWHERE = ("round.obtain", "round.catch_up", "window.collect.bundle", "sets.mend")
-"""Nothing to obtain where one validator is alone; the bundle's pulls are part of late.collect."""
+ELSEWHERE = (Task.ROUND_DUE, Task.ROUND_OBTAIN, Task.ROUND_CATCH_UP, Task.SETS_MEND, Task.RETENTION_SWEEP)
+"""Not killed here: beat's own, and what one validator alone never needs."""
 ONE_VOTE_PER_PLACE = (
     "SELECT count(*) FROM (SELECT DISTINCT instance_kind, instance_number, signer, statement_kind, round, value,"
     " valid_round FROM statements) GROUP BY instance_kind, instance_number, signer, statement_kind, round"
@@ -72,7 +74,7 @@ def test_a_validator_whose_every_task_is_killed_at_each_of_its_calls_still_does_
     killer = network.kill_at = KillEverywhere()
     network.run_to_final(limit_s=3_600)
     require_everything_once(network, records)
-    for task in TASKS:
+    for task in Task:
         assert task in ELSEWHERE or len([k for k in killer.kills if k[1] == task]) > 3
 
 
@@ -109,12 +111,12 @@ def test_what_a_slower_worker_saw_beyond_the_frozen_set_is_pulled_again(a_networ
             faster = False
             for deliveries in world.deliveries.values():
                 deliveries[:] = [d for d in deliveries if d.timestamp_ms != beyond.message.timestamp_ms]
-            TASKS["window.collect"](member.context, str(start_ms))
+            collect_window(member.context, start_ms)
             world.deliveries.update(held)
         return pulls
 
     member.source.fetch_window = fetch_slowly  # type: ignore[method-assign,assignment]
-    TASKS["window.collect"](member.context, str(start_ms))
+    collect_window(member.context, start_ms)
     network.run_to_final()
     assert member.held(network.window(0)) == [seen]
     assert member.late() == [beyond]

@@ -14,7 +14,7 @@ from tests.fakes import small_network
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import a_header, some_parameters
 from validator.ports.peers import Attestation, Gossip
-from validator.ports.queue import StepResult
+from validator.ports.queue import StepResult, Task
 from validator.ports.storage import ReaderFailed, StorageState, StorageStatus
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
@@ -28,6 +28,7 @@ from validator.steps.bundle_files import bundle_records
 from validator.steps.context import Context
 from validator.steps.cut_points import bind_wallets
 from validator.steps.peer_service import LocalPeerService
+from validator.steps.pipeline import Stage
 from validator.steps.seal import upload_subject
 from validator.steps.uploads import announced_uploads, tags_of
 
@@ -45,17 +46,17 @@ def say(member: Member, change: Callable[[Gossip], Gossip]) -> None:
     peers.broadcast = broadcast
 
 
-def never_run(monkeypatch: pytest.MonkeyPatch, member: Member, *tasks: str) -> None:
+def never_run(monkeypatch: pytest.MonkeyPatch, member: Member, *tasks: Task) -> None:
     """The member leaves these tasks to others."""
     for task in tasks:
-        run = small_network.TASKS[task]
+        stage = small_network.STAGES[task]
 
-        def skip(context: Context, key: str, *rest: int, run: Callable[..., StepResult] = run) -> StepResult:
+        def skip(context: Context, key: str, *rest: int, stage: Stage = stage) -> StepResult:
             if context.identity.address == member.address:
                 return StepResult("skipped", "left to others")
-            return run(context, key, *rest)
+            return stage.run(context, key, *rest)
 
-        monkeypatch.setitem(small_network.TASKS, task, skip)
+        monkeypatch.setitem(small_network.STAGES, task, replace(stage, run=skip))
 
 
 # --- attestations -----------------------------------------------------------------------------------
@@ -67,7 +68,7 @@ def test_an_attestation_that_the_contract_refuses_stops_nobody_elses_report(
     network = a_network(4)
     network.world.publish(100, b'{"i":1}')
     liar = network.members[0]
-    never_run(monkeypatch, liar, "report.submit")
+    never_run(monkeypatch, liar, Task.REPORT_SUBMIT)
     say(
         liar,
         lambda g: replace(g, attestations=tuple(replace(a, signature=flip_s(a.signature)) for a in g.attestations)),
@@ -414,7 +415,7 @@ def test_one_validator_whose_reader_always_fails_neither_pays_anew_nor_stops_the
         raise ReaderFailed("bundle: needs more memory than is allowed")
 
     broken.reader.before = fail
-    never_run(monkeypatch, turns(network)[0], "report.submit")
+    never_run(monkeypatch, turns(network)[0], Task.REPORT_SUBMIT)
     network.run_to_final(limit_s=60)
     assert len(network.world.paid()) == 1
     ((state, reason, tries),) = broken.rows("SELECT state, reason, tries FROM announcements")

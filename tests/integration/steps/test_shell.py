@@ -38,7 +38,6 @@ from validator.steps import advance, catchup, submit
 from validator.steps.chain_watch import compare_blocks
 from validator.steps.collect import collect_window
 from validator.steps.late import collect_late
-from validator.steps.pulling import CUT_OFF
 from validator.steps.statements import verify_gossip
 
 MakeNetwork = Callable[..., SmallNetwork]
@@ -220,7 +219,7 @@ def test_a_window_is_observed_when_clock_and_chain_have_passed_its_end(a_network
         late = replace(head, timestamp_s=head_s)
         member.store.chain.save_head(late, late)
         try:
-            return collect_window(member.context, window.number, CUT_OFF).name == "collected"
+            return collect_window(member.context, window.number).name == "collected"
         except NotYet:
             return False
 
