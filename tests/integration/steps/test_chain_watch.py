@@ -11,8 +11,7 @@ from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, START_S, WorldChain, some_parameters
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Block, Digest
-from validator.steps.chain_watch import compare_blocks
-from validator.steps.verify import LOOK_MS
+from validator.steps.chain_watch import LOOK_MS, compare_blocks
 
 MakeNetwork = Callable[..., SmallNetwork]
 FOUND = "SELECT number, depth, signed FROM reorganisations ORDER BY at_s"
