@@ -6,6 +6,8 @@
     reports.py       what the contract holds: which bundles there are, and which lie in a span of time
     bundles.py       files: downloaded, verified, kept
     verification.py  what a file, or a bundle's file with the contract's word, proves; and what it does not
+    stored_message.py    one message with its proof: the file, and what it proves
+    proving.py, rows.py  proofs made from bundles' files
     times.py, output.py, errors.py
 
 Trust: none is needed in a gateway, since files are checked against what was signed, and little in a node of the chain,

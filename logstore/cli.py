@@ -1,7 +1,8 @@
 """The command line, a thin shell: parse, call, translate errors into one line and an exit status.
 
     logstore bundle list | show | fetch     bundles that the contract accepted, and their files
-    logstore verify FILE|ID|NUMBER          a verdict on a bundle
+    logstore verify FILE|ID|NUMBER          a verdict on a bundle, or on a message with its proof
+    logstore prove STREAM TIMESTAMP...      messages with their proofs, as small files
     logstore network show                   contracts, committee, parameters
 
 Status 0: done, and verified where something was to be verified; 1: refused, with what differs; 2: a wrong word, option
@@ -20,8 +21,9 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
 
 from logstore.commands import bundle, network
+from logstore.commands.prove import prove
 from logstore.commands.verify import verify
-from logstore.errors import Refused
+from logstore.errors import NotStored, Refused
 from validator import __version__
 from validator.protocol.errors import ConfigError, ValidatorError
 
@@ -39,6 +41,7 @@ app = typer.Typer(
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(network.app, name="network")
 app.command("verify")(verify)
+app.command("prove", context_settings={"ignore_unknown_options": True})(prove)  # -1h is a time
 
 
 def _show_version(is_asked: bool) -> None:
@@ -74,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(words, REFUSED, "refused", f"refused: {error}", **error.fields)
     except ConfigError as error:
         return _fail(words, USAGE, "usage", str(error))
+    except NotStored as error:
+        return _fail(words, NOT_FETCHED, "not stored", str(error))
     except ValidatorError as error:
         return _fail(words, NOT_FETCHED, "not fetched", f"not fetched: {error}")
     except OSError as error:

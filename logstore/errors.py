@@ -1,4 +1,4 @@
-"""The one error that is a verdict."""
+"""Errors that are answers."""
 
 from __future__ import annotations
 
@@ -10,3 +10,7 @@ class Refused(ValidatorError):
 
     def __init__(self, subject: str, field: str, reason: str) -> None:
         super().__init__(f"{subject}: {field}: {reason}", subject=subject, field=field, reason=reason)
+
+
+class NotStored(ValidatorError):
+    """Asked for, and not in what the network has stored so far."""

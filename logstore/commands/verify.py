@@ -17,13 +17,17 @@ from logstore.commands.options import (
     connected,
     make_output,
 )
+from logstore.errors import Refused
 from logstore.output import Output
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from logstore.connection import LogStore
+    from logstore.stored_message import MessageVerdict
     from logstore.verification import Verdict
 
+MAX_SHOWN = 200
+"""Characters of a content."""
 STORAGE_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 OfflineOption = Annotated[
@@ -34,25 +38,98 @@ OfflineOption = Annotated[
 def verify(
     target: Annotated[str, typer.Argument(metavar="FILE|ID|NUMBER", help="A file, an Arweave id, a bundle's number.")],
     offline: OfflineOption = False,
+    root: Annotated[
+        str | None, typer.Option("--root", metavar="HEX", help="The root that you know the bundle to have.")
+    ] = None,
     network: NetworkOption = None,
     rpc: RpcOption = None,
     gateway: GatewayOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a bundle whole: every row, root and certificate, and the root that the contract holds.
+    """Verify a bundle whole (every row, root and certificate), or a message with its proof, and ask the contract.
 
     Status 0: verified; 1: refused, and what differs is named; 2: wrong words; 3: it could not be fetched or read.
     """
     output = make_output(as_json)
+    known = _parse_root(root)
     if Path(target).exists():
+        if _is_message(Path(target)):
+            _verify_message(Path(target), offline, known, network, rpc, output)
+            return
         verdict = _verify_path(Path(target), offline, network, rpc, cache, output)
     elif offline:
         raise ConfigError(f"{target}: no such file, and nothing is fetched with --offline", field="target")
     else:
         with connected(network, rpc, gateway, cache) as store:
             verdict = _verify_remote(target, store, output)
+    if known is not None and verdict.root != known:
+        raise Refused(target, "bundle.root", f"0x{verdict.root.hex()}, not the one that you named")
     _show(verdict, output)
+
+
+def _parse_root(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    if not re.fullmatch("(0x)?[0-9a-fA-F]{64}", text):
+        raise ConfigError("--root: not 0x and 64 hex digits", field="root")
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+def _is_message(path: Path) -> bool:
+    from logstore.stored_message import is_stored_message
+
+    return path.is_file() and is_stored_message(path)
+
+
+def _verify_message(
+    path: Path, offline: bool, root: bytes | None, network: Path | None, rpc: list[str] | None, output: Output
+) -> None:
+    from logstore.connection import find_sources, has_network
+    from logstore.stored_message import ask_contract, describe, verify_stored
+
+    if offline:
+        known = find_sources(network).network if has_network(network) else None
+        verdict = verify_stored(path, known, root)
+    else:
+        with connected(network, rpc, None, None) as store:
+            verdict = ask_contract(path, verify_stored(path, store.network, root), store.reports)
+    output.document(describe(verdict), lambda out: _render_message(out, verdict))
+
+
+def _render_message(output: Output, verdict: MessageVerdict) -> None:
+    from logstore.stored_message import format_key
+    from logstore.times import format_time
+
+    m, stored, accepted = verdict.message, verdict.stored, verdict.accepted
+    step, instance = stored.proof.entry, stored.proof.window.instance
+    signature = "valid" if verdict.is_signature_checked else "by a contract: only the chain can say"
+    pairs: list[tuple[str, object]] = [
+        ("message", f"{m.stream_id}/{m.partition} at {format_time(m.timestamp_ms)}, number {m.sequence_number}"),
+        ("publisher", f"{format_key(m.publisher_id)}, signature {signature}"),
+        ("content", show_content(m.content)),
+        (
+            "place",
+            f"{step.index + 1}. of {step.count} messages of its partition in {instance}",
+        ),
+        ("root", f"0x{stored.root.hex()} of bundle {stored.number}"),
+        ("contract", "not asked" if accepted is None else f"holds this root since block {accepted.block_number}"),
+        ("proves", verdict.proves),
+    ]
+    if verdict.leaves_open:
+        pairs.append(("leaves open", verdict.leaves_open))
+    output.line("verified")
+    output.pairs(pairs)
+
+
+def show_content(content: bytes) -> str:
+    """As text where it is printable, else as hex; cut where it is long."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = ""
+    shown = text if text.isprintable() and text else f"0x{content.hex()}"
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}… ({len(content)} bytes)"
 
 
 def _verify_path(

@@ -1,0 +1,153 @@
+"""logstore prove: small files, each a stored message with its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from logstore.commands.options import (
+    CacheOption,
+    GatewayOption,
+    JsonOption,
+    NetworkOption,
+    RpcOption,
+    connected,
+    make_output,
+)
+from validator.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from logstore.connection import LogStore
+    from logstore.output import Output
+    from logstore.proving import OpenBundle, Wanted
+    from logstore.stored_message import StoredMessage
+    from validator.protocol.model import Record
+
+
+def prove(
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
+    timestamps: Annotated[list[str], typer.Argument(metavar="TIMESTAMP...", help="Times of messages, to the ms.")],
+    partition: Annotated[int | None, typer.Option(min=0, help="Only of this partition.")] = None,
+    sequence: Annotated[int | None, typer.Option(min=0, help="Only with this sequence number.")] = None,
+    publisher: Annotated[str | None, typer.Option(metavar="HEX", help="Only of this publisher.")] = None,
+    folder: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the files go.")] = Path(),
+    network: NetworkOption = None,
+    rpc: RpcOption = None,
+    gateway: GatewayOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write each message of these times as a small file with its proof; logstore verify reads it.
+
+    Status 0: every time has a message; 3: one has none, in its window or in a later bundle's late set.
+    """
+    from logstore.connection import now_ms
+    from logstore.times import parse_time
+
+    times = [parse_time(text, now_ms(), "TIMESTAMP") for text in timestamps]
+    key = _parse_publisher(publisher)
+
+    def wanted(record: Record) -> bool:
+        m = record.message
+        return (
+            m.timestamp_ms == at_ms
+            and partition in (None, m.partition)
+            and sequence in (None, m.sequence_number)
+            and key in (None, m.publisher_id)
+        )
+
+    output = make_output(as_json)
+    done: list[dict[str, Any]] = []
+    with connected(network, rpc, gateway, cache) as store:
+        for at_ms in times:
+            found = _find(store, output, stream, at_ms, wanted)
+            done += [_write(stored, folder, output) for stored in found]
+        output.document(done, lambda out: out.line(f"{len(done)} proofs"))
+
+
+def _parse_publisher(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        return bytes.fromhex(text.removeprefix("key:").removeprefix("0x"))
+    except ValueError as error:
+        raise ConfigError(f"--publisher: {text!r} is not hex", field="publisher") from error
+
+
+def _find(store: LogStore, output: Output, stream: str, at_ms: int, wanted: Wanted) -> list[StoredMessage]:
+    """The messages of a time. Raises NotStored if there is none."""
+    from logstore.errors import NotStored
+    from logstore.proving import prove as prove_in
+    from logstore.times import format_time
+
+    reports = store.reports
+    for number in reports.find(at_ms, at_ms + 1):
+        found = list(prove_in(store.network, _open(store, number, output), stream, wanted, late=False))
+        if found:
+            return found
+    for opened in _late_bundles(store, output, stream, at_ms):
+        found = list(prove_in(store.network, opened, stream, wanted, late=True))
+        if found:
+            return found
+    raise NotStored(
+        f"{stream}: no such message at {format_time(at_ms)} in its window, nor in the late sets of the bundles so far"
+    )
+
+
+def _late_bundles(store: LogStore, output: Output, stream: str, at_ms: int) -> Iterator[OpenBundle]:
+    """Bundles whose late set may hold a message of that time, in order."""
+    from logstore.proving import holds_late, late_reach_ms
+
+    reports = store.reports
+    for number in range(reports.find(at_ms, 1 << 62).start, reports.count):
+        opened = _open(store, number, output)
+        if opened.bundle.end_ms - late_reach_ms(opened.manifest) > at_ms:
+            return
+        if holds_late(opened.manifest, stream):
+            yield opened
+
+
+def _open(store: LogStore, number: int, output: Output) -> OpenBundle:
+    from logstore.proving import OpenBundle
+
+    (bundle,) = store.reports.fetch_many(number, number + 1)
+    return OpenBundle(bundle, store.bundles.fetch(bundle, output), store.bundles.fetch_manifest(bundle, output))
+
+
+def _write(stored: StoredMessage, folder: Path, output: Output) -> dict[str, Any]:
+    from logstore.stored_message import describe_message, encode_stored
+    from validator.protocol.codec.message import decode_message
+    from validator.protocol.codec.proof import encode_proof
+
+    message = decode_message(stored.canonical)
+    data = encode_stored(stored)
+    name = f"message-{message.timestamp_ms}-{message.sequence_number}-p{message.partition}"
+    path = _free_path(folder, name, data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}", field="output") from error
+    proof_bytes = len(encode_proof(stored.proof))
+    if not output.as_json:
+        output.line(f"{path}  {len(data)} bytes, {proof_bytes} of them the proof")
+    return {
+        "file": str(path),
+        "bundle": stored.number,
+        "instance": str(stored.proof.window.instance),
+        "bytes": len(data),
+        "proof_bytes": proof_bytes,
+        "message": describe_message(message),
+    }
+
+
+def _free_path(folder: Path, name: str, data: bytes) -> Path:
+    """Messages of one id, by several publishers or of one that equivocates, get numbers."""
+    path, number = folder / f"{name}.proof", 1
+    while path.exists() and path.read_bytes() != data:
+        number += 1
+        path = folder / f"{name}-{number}.proof"
+    return path

@@ -1,0 +1,83 @@
+"""Proofs made from bundles' files: which bundle holds a message, where in it, and the way up to its root.
+
+A message lies in its own window; what came too late lies in the late set of a later bundle, as far away as the network
+lets late sets reach. Those are looked through only where the windows have nothing at that time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from logstore.reports import AcceptedBundle
+from logstore.rows import read_part
+from logstore.stored_message import StoredMessage
+from validator.protocol.codec.config import decode_config
+from validator.protocol.codec.manifest import bundle_leaves
+from validator.protocol.codec.outcome import outcome_digest
+from validator.protocol.errors import InvariantError
+from validator.protocol.model import InstanceKind, Manifest, Outcome, Record
+from validator.protocol.parameters import Network
+from validator.protocol.proof import build_message
+from validator.protocol.proof import verify_message as verify_place
+
+Wanted = Callable[[Record], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBundle:
+    """A verified file of a bundle, and what it holds."""
+
+    bundle: AcceptedBundle
+    path: Path
+    manifest: Manifest
+
+
+def prove(
+    network: Network, opened: OpenBundle, stream_id: str, wanted: Wanted, *, late: bool
+) -> Iterator[StoredMessage]:
+    """A proof of each message of a stream that is wanted: of the windows, or of the late set."""
+    sets = (opened.manifest.late,) if late else opened.manifest.windows
+    for certified in sets:
+        outcome = certified.outcome
+        for entry in outcome.entries:
+            if entry.stream_id == stream_id and entry.count:
+                yield from _prove_entry(network, opened, outcome, entry.partition, stream_id, wanted)
+
+
+def _prove_entry(
+    network: Network, opened: OpenBundle, outcome: Outcome, partition: int, stream_id: str, wanted: Wanted
+) -> Iterator[StoredMessage]:
+    manifest, part = opened.manifest, (stream_id, partition)
+    records = read_part(opened.path, manifest, outcome.instance, part)
+    chosen = [index for index, record in enumerate(records) if wanted(record)]
+    if not chosen:
+        return
+    windows = [outcome_digest(c.outcome) for c in manifest.windows]
+    bundle = bundle_leaves(manifest.header, windows, outcome_digest(manifest.late.outcome))
+    leaves = [record.leaf for record in records]
+    for index in chosen:
+        stored = StoredMessage(
+            network.chain_id,
+            network.contracts.report_manager,
+            opened.bundle.number,
+            opened.bundle.root,
+            records[index].canonical,
+            build_message(outcome, part, leaves, index, bundle),
+        )
+        verify_place(stored.proof, stored.canonical, stored.root)  # it must do for others what it does for us
+        yield stored
+
+
+def late_reach_ms(manifest: Manifest) -> int:
+    """How far before its bundle's end a message of a late set may lie."""
+    return decode_config(manifest.config_preimage).parameters.late_reach_ms
+
+
+def holds_late(manifest: Manifest, stream_id: str) -> bool:
+    """Whether the late set has messages of the stream."""
+    outcome = manifest.late.outcome
+    if outcome.instance.kind is not InstanceKind.LATE:
+        raise InvariantError("a manifest's late set is none")
+    return any(entry.stream_id == stream_id and entry.count for entry in outcome.entries)

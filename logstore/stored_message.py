@@ -1,0 +1,204 @@
+"""One stored message with its proof, as a small file, and what it proves.
+
+    ["stored-message/1", chain id, ReportManager, bundle number, bundle root, message, proof]
+
+canonical CBOR; ``message`` are its canonical bytes, ``proof`` those of a message's proof that ends at the bundle root
+(``protocol.proof``). Whoever holds the root from the contract needs nothing else: leaf, entry, window and bundle are
+rebuilt from the message. Checking takes a few milliseconds and no library but the protocol's, so this module imports
+neither pyarrow nor an adapter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logstore.errors import Refused
+from logstore.times import format_time
+from validator.protocol.codec import cbor
+from validator.protocol.codec.cbor import read_blob, read_bytes, read_u64
+from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
+from validator.protocol.codec.proof import MAX_PROOF_BYTES, decode_proof, encode_proof
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import Address, Message, Root, SignatureType
+from validator.protocol.parameters import Network
+from validator.protocol.proof import MessageProof
+from validator.protocol.proof import verify_message as verify_place
+
+if TYPE_CHECKING:
+    from logstore.reports import AcceptedBundle, Reports
+
+KIND = "stored-message/1"
+MAX_FILE_BYTES = MAX_CANONICAL_BYTES + MAX_PROOF_BYTES + 256
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """What the file holds. ``root`` is what it says of itself: the contract's is another matter."""
+
+    chain_id: int
+    report_manager: Address
+    number: int
+    root: Root
+    canonical: bytes
+    proof: MessageProof
+
+
+def encode_stored(stored: StoredMessage) -> bytes:
+    return cbor.encode_object(
+        KIND,
+        stored.chain_id,
+        stored.report_manager,
+        stored.number,
+        stored.root,
+        stored.canonical,
+        encode_proof(stored.proof),
+    )
+
+
+def decode_stored(data: bytes) -> StoredMessage:
+    """Inverse of ``encode_stored``; nothing is proven yet. Raises MalformedInput."""
+    f = cbor.decode_object(data, KIND, 6, max_bytes=MAX_FILE_BYTES)
+    proof = decode_proof(read_blob(f[5], "proof"))
+    if not isinstance(proof, MessageProof) or proof.bundle is None:
+        raise MalformedInput("proof", "not that of a message in a bundle")
+    return StoredMessage(
+        read_u64(f[0], "chain_id"),
+        Address(read_bytes(f[1], 20, "report_manager")),
+        read_u64(f[2], "number"),
+        Root(read_bytes(f[3], 32, "root")),
+        read_blob(f[4], "message"),
+        proof,
+    )
+
+
+def is_stored_message(path: Path) -> bool:
+    """Whether a file says that it is one."""
+    with path.open("rb") as file:
+        return KIND.encode() in file.read(32)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageVerdict:
+    """A message that is where its proof says. ``accepted`` is None where the contract was not asked."""
+
+    stored: StoredMessage
+    message: Message
+    is_of_network: bool
+    is_root_known: bool = False
+    """The caller knew the bundle root."""
+    accepted: AcceptedBundle | None = None
+
+    @property
+    def is_signature_checked(self) -> bool:
+        """A contract's signature says nothing without the contract."""
+        return self.message.signature_type is not SignatureType.ERC_1271
+
+    @property
+    def proves(self) -> str:
+        signed = " and its publisher signed it" if self.is_signature_checked else ""
+        place = f"this message is in bundle {self.stored.number}"
+        if self.accepted is not None:
+            return f"{place}, whose root the contract holds,{signed}".rstrip(",")
+        return f"{place} if the root 0x{self.stored.root.hex()} is that bundle's,{signed}".rstrip(",")
+
+    @property
+    def leaves_open(self) -> str:
+        """What it does not prove, or nothing."""
+        if self.accepted is not None:
+            return "" if self.accepted.is_final else "the report's block is not final yet; ask again in a while"
+        if self.is_root_known:
+            return ""
+        return "whether the contract holds this root: ask it (without --offline), or name the one you trust with --root"
+
+
+def verify_stored(path: Path, network: Network | None, root: bytes | None = None) -> MessageVerdict:
+    """What follows from the file, and from a root that the caller knows.
+
+    Raises:
+        Refused: names the field that does not fit.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        stored = decode_stored(data)
+        message = verify_place(stored.proof, stored.canonical, stored.root if root is None else root)
+    except MalformedInput as error:
+        raise Refused(path.name, error.field, error.reason) from error
+    if network is not None:
+        _require(stored.chain_id == network.chain_id, path, "chain_id", "not that of the network")
+        is_ours = stored.report_manager == network.contracts.report_manager
+        _require(is_ours, path, "report_manager", "not that of the network")
+    verdict = MessageVerdict(stored, message, network is not None, root is not None)
+    said = verify_message(message)
+    if verdict.is_signature_checked:
+        _require(said is VALID, path, "message.signature", f"not the publisher's: {said.value}")
+    return verdict
+
+
+def ask_contract(path: Path, verdict: MessageVerdict, reports: Reports) -> MessageVerdict:
+    """The verdict with the contract's word.
+
+    Raises:
+        Refused: the contract holds another root, or none yet, for the bundle.
+    """
+    stored = verdict.stored
+    accepted = reports.fetch(stored.number)
+    if accepted is None:
+        raise Refused(path.name, "number", f"{stored.number}, where the contract has accepted {reports.count} bundles")
+    ours = f"0x{accepted.root.hex()}"
+    _require(accepted.root == stored.root, path, "root", f"0x{stored.root.hex()}, where the contract holds {ours}")
+    return replace(verdict, accepted=accepted)
+
+
+def _require(holds: bool, path: Path, field: str, reason: str) -> None:
+    if not holds:
+        raise Refused(path.name, field, reason)
+
+
+def describe(verdict: MessageVerdict) -> dict[str, Any]:
+    """The verdict as JSON values, the message among them."""
+    stored, accepted = verdict.stored, verdict.accepted
+    return {
+        "verdict": "verified",
+        "message": describe_message(verdict.message),
+        "bundle": stored.number,
+        "root": f"0x{stored.root.hex()}",
+        "instance": str(stored.proof.window.instance),
+        "signature_checked": verdict.is_signature_checked,
+        "network": verdict.is_of_network,
+        "contract": None if accepted is None else {"block": accepted.block_number, "final": accepted.is_final},
+        "proves": verdict.proves,
+        "leaves_open": verdict.leaves_open,
+    }
+
+
+def describe_message(message: Message) -> dict[str, Any]:
+    """A message's fields as JSON values: content as text where it is text, else null and its bytes in hex."""
+    text = _text_of(message.content)
+    return {
+        "stream": message.stream_id,
+        "partition": message.partition,
+        "timestamp_ms": message.timestamp_ms,
+        "time": format_time(message.timestamp_ms),
+        "sequence_number": message.sequence_number,
+        "publisher": format_key(message.publisher_id),
+        "msg_chain_id": message.msg_chain_id,
+        "content": text,
+        "content_hex": None if text is not None else message.content.hex(),
+        "signature_type": message.signature_type.name,
+    }
+
+
+def format_key(publisher_id: bytes) -> str:
+    """An address as 0x and lower-case hex; any other public key as ``key:`` and hex."""
+    return f"{'0x' if len(publisher_id) == 20 else 'key:'}{publisher_id.hex()}"
+
+
+def _text_of(content: bytes) -> str | None:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
