@@ -7,12 +7,13 @@ needs; after a fork everything is made anew.
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from validator import log as logs
 from validator.net.arweave.gateway import Limits as GatewayLimits
@@ -27,13 +28,13 @@ from validator.net.http.urls import ParsedUrl, check_url
 from validator.net.peers.client import HttpPeers
 from validator.net.peers.signing import network_digest
 from validator.net.sandbox import Sandbox
-from validator.ports.chain import PreparedTransaction, ReportSender, TransactionFate, TransactionStatus
+from validator.ports.chain import ReportSender
 from validator.ports.queue import Tasks
-from validator.ports.sources import Broker, Pull, TakeRecords
+from validator.ports.sources import MessageSource
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError
-from validator.protocol.model import Address, Digest, Report, StreamPart, Window
+from validator.protocol.model import Address
 from validator.protocol.parameters import Network, parse_network
 from validator.settings import Settings, read_text_file
 from validator.steps.context import Context, make_context
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from validator.net.brokers.client import PullMetrics
 
 log = logs.get_logger(__name__)
+T = TypeVar("T")
 
 UPLOAD_CALL_S = 60.0
 ASKERS = 16
@@ -169,11 +171,11 @@ class Node:
             store=self.store,
             tasks=self.tasks,
             chain=self.chain,
-            source=_LateSource(self),
+            source=lazy(self._source),
             peers=self.peers,
             storage=self._storage(),
             reader=Sandbox(),
-            sender=_LateSender(self),
+            sender=lazy(self._sender),
             data_dir=settings.data_dir,
             askers=ThreadPoolExecutor(ASKERS, thread_name_prefix="ask"),
         )
@@ -251,87 +253,56 @@ class Node:
         limits = GatewayLimits(seed_s=UPLOAD_CALL_S, download_s=UPLOAD_CALL_S)
         return ArweaveStorage(settings.gateway_urls, wallet, reward_cap=settings.max_reward_winston, limits=limits)
 
-    def _check_url(self, url: str) -> ParsedUrl:
-        return check_url(url, allow_http=self.settings.allow_http, allow_nets=self.settings.nets)
-
-
-class _LateSource:
-    """The broker client, made at its first use: only a worker that collects needs the query key."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    @cached_property
-    def _client(self) -> BrokerClient:
-        node = self._node
+    def _source(self) -> MessageSource:
+        """Only a worker that collects needs the query key."""
+        settings = self.settings
         return BrokerClient(
-            SigningKey(node.settings.secret("query")),
-            http=node.http,
-            allow_http=node.settings.allow_http,
-            allow_nets=node.settings.nets,
+            SigningKey(settings.secret("query")),
+            http=self.http,
+            allow_http=settings.allow_http,
+            allow_nets=settings.nets,
             on_pull=count_pull,
         )
 
-    def fetch_window(
-        self,
-        brokers: Sequence[Broker],
-        parts: Sequence[StreamPart],
-        window: Window,
-        *,
-        etags: Mapping[tuple[Address, StreamPart], str],
-        deadline_ms: int,
-    ) -> list[Pull]:
-        return self._client.fetch_window(brokers, parts, window, etags=etags, deadline_ms=deadline_ms)
-
-    def stream_window(
-        self,
-        brokers: Sequence[Broker],
-        parts: Sequence[StreamPart],
-        window: Window,
-        take: TakeRecords,
-        *,
-        etags: Mapping[tuple[Address, StreamPart], str],
-        deadline_ms: int,
-    ) -> list[Pull]:
-        return self._client.stream_window(brokers, parts, window, take, etags=etags, deadline_ms=deadline_ms)
-
-
-class _LateSender:
-    """The report sender, made at its first use: only a worker that sends needs the gas key and the signing library."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    @cached_property
     def _sender(self) -> ReportSender:
+        """Only a worker that sends needs the gas key and the signing library."""
         from validator.net.chain.sender import ChainSender
 
-        node = self._node
-        key = SigningKey(node.settings.secret("gas"))
-        settings, network = node.settings, node.network
+        settings, network = self.settings, self.network
         return ChainSender(
             settings.rpc_urls,
             network.contracts,
-            key,
+            SigningKey(settings.secret("gas")),
             chain_id=network.chain_id,
             max_cost_wei=int(settings.max_report_fee_pol * 10**18),
             min_tip_wei=None if settings.min_tip_gwei is None else int(settings.min_tip_gwei * GWEI),
         )
 
-    def prepare(self, report: Report, bitmap: int, signatures: bytes) -> PreparedTransaction:
-        return self._sender.prepare(report, bitmap, signatures)
+    def _check_url(self, url: str) -> ParsedUrl:
+        return check_url(url, allow_http=self.settings.allow_http, allow_nets=self.settings.nets)
 
-    def replace(self, transaction: PreparedTransaction, refusal: str = "") -> PreparedTransaction:
-        return self._sender.replace(transaction, refusal)
 
-    def send(self, transaction: PreparedTransaction) -> None:
-        self._sender.send(transaction)
+class Lazy:
+    """Stands for an adapter that is made at its first use: where a process never uses it, its keys are never asked for.
 
-    def fetch_fate(self, transactions: Sequence[PreparedTransaction]) -> TransactionFate:
-        return self._sender.fetch_fate(transactions)
+    ``lazy`` makes one and says whose type it stands for.
+    """
 
-    def fetch_status(self, transaction_hash: Digest) -> TransactionStatus:
-        return self._sender.fetch_status(transaction_hash)
+    def __init__(self, make: Callable[[], object]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: object = None
+
+    def __getattr__(self, name: str) -> Any:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+        return getattr(self._made, name)
+
+
+def lazy(make: Callable[[], T]) -> T:
+    """What ``make`` gives, made when its first attribute is read; a failure is not remembered."""
+    return cast(T, Lazy(make))
 
 
 class _StoreIndex:

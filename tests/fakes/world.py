@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from validator.ports.chain import (
     TransactionState,
     TransactionStatus,
 )
-from validator.ports.sources import Broker, Pull, PulledRecord
+from validator.ports.sources import Broker, Pull, PulledRecord, TakeRecords
 from validator.ports.storage import PreparedUpload, StorageState, StorageStatus, StoredTransaction
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.protobuf import write_protobuf
@@ -275,16 +275,21 @@ class WorldSource:
         self.world = world
         self.down = down
 
-    def fetch_window(
+    def stream_window(
         self,
         brokers: Sequence[Broker],
         parts: Sequence[StreamPart],
         window: Window,
+        take: TakeRecords,
         *,
         etags: Mapping[tuple[Address, StreamPart], str],
         deadline_ms: int,
     ) -> list[Pull]:
-        return [self._pull(b.address, part, window, etags.get((b.address, part))) for b in brokers for part in parts]
+        pulls = [self._pull(b.address, part, window, etags.get((b.address, part))) for b in brokers for part in parts]
+        for pull in pulls:
+            for record in pull.records:
+                take(record.broker, pull.stream_part, record.position, [record.data], record.form)
+        return [replace(pull, records=()) for pull in pulls]
 
     def _pull(self, broker: Address, part: StreamPart, window: Window, etag: str | None) -> Pull:
         if broker in self.down | self.world.brokers_down:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from validator.protocol.model import Address, StreamPart, Window
 
@@ -57,22 +57,6 @@ class TakeRecords(Protocol):
 class MessageSource(Protocol):
     """Brokers over HTTP (reference: Log Store broker layer, HTTP API)."""
 
-    def fetch_window(
-        self,
-        brokers: Sequence[Broker],
-        parts: Sequence[StreamPart],
-        window: Window,
-        *,
-        etags: Mapping[tuple[Address, StreamPart], str],
-        deadline_ms: int,
-    ) -> list[Pull]:
-        """Pull [start, end) of every part from every broker at once; one Pull per pair, never raises for one."""
-
-
-@runtime_checkable
-class Streaming(MessageSource, Protocol):
-    """A source that hands records over while they arrive, for windows that do not fit in memory."""
-
     def stream_window(
         self,
         brokers: Sequence[Broker],
@@ -83,4 +67,7 @@ class Streaming(MessageSource, Protocol):
         etags: Mapping[tuple[Address, StreamPart], str],
         deadline_ms: int,
     ) -> list[Pull]:
-        """As ``fetch_window``, but records go to ``take`` as they arrive, from several threads; the Pulls hold none."""
+        """Pull [start, end) of every part from every broker at once; one Pull per pair, never raises for one.
+
+        Records go to ``take`` as they arrive, from several threads: a window may not fit in memory. Pulls hold none.
+        """

@@ -12,7 +12,7 @@ from itertools import islice
 
 from validator.log import get_logger
 from validator.ports.queue import NotYet, StepResult
-from validator.ports.sources import Broker, Pull, Streaming
+from validator.ports.sources import Broker, Pull
 from validator.ports.store import StoredWindow
 from validator.protocol.codec import cbor
 from validator.protocol.codec.outcome import part_order
@@ -142,15 +142,8 @@ def _pull(
     brokers = [Broker(node.address, node.http_url) for node in state.brokers if node.http_url is not None]
     ordered = sorted(parts, key=part_order)
     etags: Mapping[tuple[Address, StreamPart], str] = context.store.windows.load_etags(window.start_ms) if later else {}
-    source = context.source
     until_ms = context.clock.now_ms() + max(PULL_DEADLINE_MS, (window.end_ms - window.start_ms) // PULL_SHARE)
-    if isinstance(source, Streaming):
-        return source.stream_window(brokers, ordered, window, buffer.ingest, etags=etags, deadline_ms=until_ms)
-    pulls = source.fetch_window(brokers, ordered, window, etags=etags, deadline_ms=until_ms)
-    for pull in pulls:
-        for record in pull.records:
-            buffer.ingest(record.broker, pull.stream_part, record.position, [record.data], record.form)
-    return pulls
+    return context.source.stream_window(brokers, ordered, window, buffer.ingest, etags=etags, deadline_ms=until_ms)
 
 
 def save_etags(context: Context, start_ms: int, pulls: Sequence[Pull], buffer: WindowBuffer) -> None:

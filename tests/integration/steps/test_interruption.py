@@ -101,7 +101,7 @@ def test_what_a_slower_worker_saw_beyond_the_frozen_set_is_pulled_again(a_networ
     member, world = network.members[0], network.world
     beyond = world.publish(200, b'{"beyond":1}')
     network.clock.at_ms = start_ms + 3_001
-    held, fetch = {b: list(d) for b, d in world.deliveries.items()}, member.source.fetch_window
+    held, fetch = {b: list(d) for b, d in world.deliveries.items()}, member.source.stream_window
     faster = True
 
     def fetch_slowly(*arguments: object, **keywords: object) -> object:
@@ -115,7 +115,7 @@ def test_what_a_slower_worker_saw_beyond_the_frozen_set_is_pulled_again(a_networ
             world.deliveries.update(held)
         return pulls
 
-    member.source.fetch_window = fetch_slowly  # type: ignore[method-assign,assignment]
+    member.source.stream_window = fetch_slowly  # type: ignore[method-assign,assignment]
     collect_window(member.context, start_ms)
     network.run_to_final()
     assert member.held(network.window(0)) == [seen]
