@@ -33,10 +33,8 @@ from validator.ports.peers import Gossip, HeldVotes
 from validator.protocol.codec.outcome import encode_observation
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext, sign_statement, verify_quorum, verify_statement
-from validator.protocol.consensus import round as core
+from validator.protocol.consensus.driver import Ready, drive
 from validator.protocol.consensus.events import (
-    Decide,
-    Effect,
     Event,
     GetValue,
     Observed,
@@ -47,9 +45,7 @@ from validator.protocol.consensus.events import (
     ReceivedQuorum,
     RecoverOwnVotes,
     Resume,
-    SendQuorum,
     SetsHeld,
-    SignAndBroadcast,
     Start,
     Tick,
     ValidateProposal,
@@ -58,6 +54,7 @@ from validator.protocol.consensus.proposal import Answer
 from validator.protocol.consensus.quorum import quorum
 from validator.protocol.consensus.reconcile import Records, answer, initiate, reconcile
 from validator.protocol.consensus.state import InstanceState, Rules, Timeouts
+from validator.protocol.consensus.views import summarise
 from validator.protocol.hashing import hash_body, hash_leaf, hash_object
 from validator.protocol.model import (
     Address,
@@ -150,9 +147,8 @@ class Window:
             elif isinstance(event, ReceivedQuorum):
                 rules = member.state.rules
                 verify_quorum(event.quorum, rules.committee, rules.quorum, CONTEXT)
-            member.state, effects = core.advance(member.state, event, self.now_ms, member.sign)
-            for effect in effects:
-                self._perform(member, effect)
+            member.state, answers = drive(member.state, (event,), self.now_ms, _Worker(self, member))
+            member.inbox += answers
 
     def _wake_leaders(self) -> bool:
         """All observations have arrived: the leader fetches the sets and looks again."""
@@ -163,26 +159,29 @@ class Window:
                 return True
         return False
 
-    def _perform(self, member: Member, effect: Effect) -> None:
-        if isinstance(effect, SignAndBroadcast):
-            bodies = tuple(b for b in [self.bodies.get(effect.statement.value)] if b is not None and _carries(effect))
-            self._broadcast(member, Gossip(statements=(effect.statement,), bodies=bodies), Received(effect.statement))
-        elif isinstance(effect, SendQuorum):
-            self._broadcast(member, Gossip(quorums=(effect.quorum,)), ReceivedQuorum(effect.quorum))
-        elif isinstance(effect, ValidateProposal):
-            self._obtain(member, member.state.leader)
-            member.inbox.append(ProposalValidated(effect.value, effect.round, Answer.YES, Answer.YES))
-        elif isinstance(effect, GetValue):
-            body = bytes(OUTCOME_BYTES + 32 * len(self.members))
-            value = hash_body(body)
-            self.bodies[value] = body
-            member.inbox.append(ProposeValue(effect.round, value))
-        elif isinstance(effect, RecoverOwnVotes):
-            for other in self._others(member):
-                self._ask(wire.encode_held(HeldVotes(CONFIG, INSTANCE, core.summarise(member.state))), b"")
-                member.inbox.append(OwnVotesRecovered(other))
-        elif isinstance(effect, Decide):
-            member.decided = True
+    def send(self, member: Member, ready: Ready) -> None:
+        for statement in ready.statements_to_send:
+            bodies = tuple(b for b in [self.bodies.get(statement.value)] if b is not None and _carries(statement))
+            self._broadcast(member, Gossip(statements=(statement,), bodies=bodies), Received(statement))
+        for votes in ready.quorums_to_send:
+            self._broadcast(member, Gossip(quorums=(votes,)), ReceivedQuorum(votes))
+
+    def ask(self, member: Member, ready: Ready) -> list[Event]:
+        answers: list[Event] = []
+        for question in ready.questions:
+            if isinstance(question, ValidateProposal):
+                self._obtain(member, ready.state.leader)
+                answers.append(ProposalValidated(question.value, question.round, Answer.YES, Answer.YES))
+            elif isinstance(question, GetValue):
+                body = bytes(OUTCOME_BYTES + 32 * len(self.members))
+                value = hash_body(body)
+                self.bodies[value] = body
+                answers.append(ProposeValue(question.round, value))
+            elif isinstance(question, RecoverOwnVotes):
+                for other in self._others(member):
+                    self._ask(wire.encode_held(HeldVotes(CONFIG, INSTANCE, summarise(ready.state))), b"")
+                    answers.append(OwnVotesRecovered(other))
+        return answers
 
     def _others(self, member: Member) -> list[Address]:
         return [a for a in self.members if a != member.key.address]
@@ -233,8 +232,26 @@ class Window:
             member.records |= {record for record in theirs if record[1] in wanted}
 
 
-def _carries(effect: SignAndBroadcast) -> bool:
-    return effect.statement.kind in (StatementKind.OBSERVATION, StatementKind.PROPOSAL)
+class _Worker:
+    """What the driver calls for one member; nothing is saved here."""
+
+    def __init__(self, window: Window, member: Member) -> None:
+        self.window = window
+        self.member = member
+        self.sign = member.sign
+
+    def persist(self, ready: Ready) -> None:
+        self.member.decided = ready.state.decided is not None
+
+    def send(self, ready: Ready) -> None:
+        self.window.send(self.member, ready)
+
+    def ask(self, ready: Ready) -> list[Event]:
+        return self.window.ask(self.member, ready)
+
+
+def _carries(statement: Statement) -> bool:
+    return statement.kind in (StatementKind.OBSERVATION, StatementKind.PROPOSAL)
 
 
 def _observation(address: Address, member: Member, brokers: list[Address]) -> Observation:

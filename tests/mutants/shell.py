@@ -1,4 +1,4 @@
-"""Mistakes in validator/steps, each with the test that notices it.
+"""Mistakes in validator/steps and in the order that drives them, each with the test that notices it.
 
 Gone through line by line: for each condition and each order of effects, who notices if this is wrong?
 """
@@ -58,16 +58,16 @@ def _steps(module: str, *rows: tuple[str, str, str, str]) -> list[Mutant]:
 
 
 MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "validator.protocol.consensus.driver",
+        "    shell.persist(ready)\n    shell.send(ready)\n",
+        "    shell.send(ready)\n    shell.persist(ready)\n",
+        "a vote is saved before it is said",
+        _SAVED,
+    ),
     *_steps(
         "advance",
-        (
-            "        if kept:\n            self.context.store.instances.save_statements(kept)\n",
-            "        self._speak(said, ())\n"
-            "        if kept:\n            self.context.store.instances.save_statements(kept)\n",
-            "a vote is saved before it is said",
-            _SAVED,
-        ),
-        ("            said=said,\n", "            said=(),\n", "own votes are journaled", _SAVED),
+        ("            said=ready.said,\n", "            said=(),\n", "own votes are journaled", _SAVED),
         (
             "            events.append(Resume())\n",
             "            pass\n",

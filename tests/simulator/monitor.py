@@ -136,7 +136,7 @@ class Monitor:
             ballot.votes.setdefault((s.kind, s.round, s.value), set())
             return
         row = cell.journal.get((s.kind, s.round))
-        if not self.world.switches.speak_first and (row is None or row.signature != s.signature):
+        if row is None or row.signature != s.signature:
             self.fail("said-is-stored", f"{by(node, s)}: no row")
         slot = (node.address, s.kind, s.round)
         earlier = ballot.slots.get(slot)
@@ -270,8 +270,14 @@ class Monitor:
         """bounded: bytes said unasked. To each receiver four statements a round, its polka twice and the certificate.
 
         Twice, since a polka is sent when it is complete and with a re-proposal. Resuming repeats them once. What a
-        proposal takes along are the observations that it uses, of one member two at most.
+        proposal takes along are the observations that it uses, of one member two at most. said-is-stored: of what it
+        signed itself there is a row.
         """
+        for s in statements:
+            row = cell.journal.get((s.kind, s.round))
+            mine = s.signer == node.address and node.address not in self.excused
+            if mine and (row is None or row.content != s.content):
+                self.fail("said-is-stored", f"{by(node, s)}: sent, and there is no row")
         size = len(statements) * STATEMENT_BYTES
         for q in quorums:
             size += quorum_bytes(q)
@@ -334,7 +340,7 @@ class Monitor:
         """When the chain's newest block reaches the end of the instance's windows."""
         return end_of(window_of(cell.instance)) + self.world.scenario.head_late_ms
 
-    def on_proposed_again(self, node: Node, s: Statement, quorums: list[VoteQuorum]) -> None:
+    def on_proposed_again(self, node: Node, s: Statement, quorums: Sequence[VoteQuorum]) -> None:
         self.counts["repeated"] += 1
         with_it = any(q.round == s.valid_round and q.value == s.value and q.kind is PREVOTE for q in quorums)
         if node.address not in self.excused and not with_it and s.round > 0:

@@ -17,7 +17,7 @@ from msgspec.structs import replace as change
 
 from tests.simulator import content
 from tests.simulator.node import Switches
-from validator.protocol.consensus import certificate, proposal, quorum, state, votes
+from validator.protocol.consensus import certificate, driver, proposal, quorum, state, views, votes
 from validator.protocol.consensus import round as machine
 from validator.protocol.consensus.proposal import Answer
 from validator.protocol.errors import MalformedInput
@@ -36,7 +36,7 @@ from validator.protocol.model import (
 
 PREVOTE, PRECOMMIT, PROPOSAL = StatementKind.PREVOTE, StatementKind.PRECOMMIT, StatementKind.PROPOSAL
 Patch = tuple[Any, str, Any]
-Turn = machine._Turn
+Turn = machine.Transitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _form_loose(held: votes.Votes, kind: StatementKind, round: int, value: Diges
 _include = Turn.include
 
 
-def _include_nil(self: machine._Turn, s: Statement) -> None:
+def _include_nil(self: machine.Transitions, s: Statement) -> None:
     _include(self, s)
     nil_decides = s.kind is PRECOMMIT and s.value == NIL and self.decided is None
     if nil_decides and self.votes.count(PRECOMMIT, s.round, NIL) >= self.rules.quorum:
@@ -164,7 +164,7 @@ def _rebuild_without_lock(rs: state.RoundState, own: Any) -> state.RoundState:
 _rebuild = state._rebuild
 
 
-def _raise_valid_and_lock(self: machine._Turn, q: VoteQuorum) -> None:
+def _raise_valid_and_lock(self: machine.Transitions, q: VoteQuorum) -> None:
     """A polka of any round moves the lock, also downwards."""
     _raise_valid(self, q)
     if (
@@ -184,7 +184,7 @@ def _why_foreign_open(rules: state.Rules, s: Statement) -> str:
     return _why_foreign(rules, s)
 
 
-def _answer_open(self: machine._Turn, s: Statement) -> Answer:
+def _answer_open(self: machine.Transitions, s: Statement) -> Answer:
     """Prevotes of any rounds are added up to a polka, and the valid round may be anything."""
     if s.valid_round == -1:
         return _answer(self, s)
@@ -210,15 +210,15 @@ _answer = Turn.answer_proposal
 _judge = Turn.judge
 
 
-def _judge_never_fresh(self: machine._Turn, value: Digest, *, fresh: bool) -> Answer:
+def _judge_never_fresh(self: machine.Transitions, value: Digest, *, fresh: bool) -> Answer:
     return _judge(self, value, fresh=False)
 
 
-def _judge_always_fresh(self: machine._Turn, value: Digest, *, fresh: bool) -> Answer:
+def _judge_always_fresh(self: machine.Transitions, value: Digest, *, fresh: bool) -> Answer:
     return _judge(self, value, fresh=self.round_state.step is state.Step.PROPOSE)
 
 
-def _judge_no_for_not_yet(self: machine._Turn, value: Digest, *, fresh: bool) -> Answer:
+def _judge_no_for_not_yet(self: machine.Transitions, value: Digest, *, fresh: bool) -> Answer:
     known = self.judgements.get(value)
     answer = _judge(self, value, fresh=fresh)
     if known is None:
@@ -226,11 +226,11 @@ def _judge_no_for_not_yet(self: machine._Turn, value: Digest, *, fresh: bool) ->
     return Answer.NO if answer is Answer.NOT_YET else answer
 
 
-def _ask_never_again(self: machine._Turn) -> None:
+def _ask_never_again(self: machine.Transitions) -> None:
     """What was "not yet" stays so."""
 
 
-def _answer_unobserved(self: machine._Turn, s: Statement) -> Answer:
+def _answer_unobserved(self: machine.Transitions, s: Statement) -> Answer:
     if s.valid_round == -1 and not self.has_said(StatementKind.OBSERVATION, 0):
         if self.round_state.locked_round != -1 and self.round_state.locked_value != s.value:
             return Answer.NO
@@ -241,12 +241,12 @@ def _answer_unobserved(self: machine._Turn, s: Statement) -> Answer:
 # --- leaders, time ----------------------------------------------------------------------------------
 
 
-def _build_eagerly(self: machine._Turn) -> bool:
+def _build_eagerly(self: machine.Transitions) -> bool:
     ready = self.has_said(StatementKind.OBSERVATION, 0)
     return ready and len(self.eligibility.reproduced) >= self.rules.quorum
 
 
-def _build_patiently(self: machine._Turn) -> bool:
+def _build_patiently(self: machine.Transitions) -> bool:
     ready = self.has_said(StatementKind.OBSERVATION, 0)
     return ready and len(self.eligibility.reproduced) >= len(self.rules.committee)
 
@@ -268,7 +268,7 @@ def _refuse_second(held: votes.Votes, s: Statement, floor: int, ceiling: int) ->
 _why_dropped = votes.why_dropped
 
 
-def _accept_as_singles(self: machine._Turn, q: VoteQuorum) -> None:
+def _accept_as_singles(self: machine.Transitions, q: VoteQuorum) -> None:
     """A quorum is taken apart, and counts only as far as its votes are kept."""
     for s in q.statements():
         if not _refuse_second(self.votes, s, self.floor(), self.ceiling()):
@@ -297,7 +297,7 @@ class _PairBySignature:
 _relay = Turn.relay
 
 
-def _relay_and_resend(self: machine._Turn) -> None:
+def _relay_and_resend(self: machine.Transitions) -> None:
     before = self.eligibility.relay_at
     _relay(self)
     if before is not None and self.eligibility.relay_at != before:
@@ -320,7 +320,17 @@ def _miss_everything(a: state.InstanceState, held: votes.Held) -> Any:
     return _missing_for(a, ())
 
 
-_missing_for = machine.missing_for
+_missing_for = views.missing_for
+
+
+def _drive_speaking_first(
+    before: state.InstanceState, events: Any, now_ms: int, shell: driver.Shell
+) -> tuple[state.InstanceState, Any]:
+    ready = driver.prepare(before, events, now_ms, shell.sign)
+    shell.send(ready)
+    shell.persist(ready)
+    return ready.state, shell.ask(ready)
+
 
 # --- sets -------------------------------------------------------------------------------------------
 
@@ -390,7 +400,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("lock-lost", "a restart forgets the lock", ((state, "_rebuild", _rebuild_without_lock),)),
     Mutation("lock-lowered", "an older polka moves the lock", ((Turn, "raise_valid", _raise_valid_and_lock),)),
     Mutation("stale-worker", "saved whatever the version", switches=_switch(save_any_version=True)),
-    Mutation("speak-first", "sent before it is saved", switches=_switch(speak_first=True)),
+    Mutation("speak-first", "sent before it is saved", ((driver, "drive", _drive_speaking_first),)),
     Mutation("speak-before-data", "voted before the data is durable", switches=_switch(data_in_memory=True)),
     Mutation(
         "validround-open",
@@ -412,7 +422,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ((machine, "why_dropped", _keep_any_round), (machine, "add", _add_any_round)),
     ),
     Mutation(
-        "answers-all", "a peer is answered with all, not what it lacks", ((machine, "missing_for", _miss_everything),)
+        "answers-all", "a peer is answered with all, not what it lacks", ((views, "missing_for", _miss_everything),)
     ),
     Mutation("no-relay", "only own votes are sent again", switches=_switch(relay_own_only=True)),
     Mutation(

@@ -30,10 +30,11 @@ from tests.simulator.content import (
 )
 from tests.simulator.scenario import Sight
 from validator.protocol.codec.variants import ServeCounts, ranks_worse
+from validator.protocol.consensus import driver, views
 from validator.protocol.consensus import proposal as proposals
-from validator.protocol.consensus import round as machine
 from validator.protocol.consensus import state as states
 from validator.protocol.consensus import window as windows
+from validator.protocol.consensus.driver import Ready
 from validator.protocol.consensus.events import (
     DataArrived,
     Decide,
@@ -42,7 +43,6 @@ from validator.protocol.consensus.events import (
     FetchValue,
     GetValue,
     Halt,
-    Ignore,
     Observed,
     OwnVotesRecovered,
     ProposalValidated,
@@ -50,9 +50,7 @@ from validator.protocol.consensus.events import (
     Received,
     ReceivedQuorum,
     RecoverOwnVotes,
-    Resend,
     Resume,
-    SendQuorum,
     SetsHeld,
     SignAndBroadcast,
     Start,
@@ -97,7 +95,6 @@ class Switches:
     """Planted bugs of the shell, all off."""
 
     save_any_version: bool = False
-    speak_first: bool = False
     data_in_memory: bool = False
     forget_proposals: bool = False
     judge_without_set: bool = False
@@ -172,6 +169,63 @@ class Disk:
             dict(self.decided),
             self.created_ms,
         )
+
+
+class Overtaken(Exception):
+    """Another worker was first: load again."""
+
+
+class Refused(Exception):
+    """The journal holds other words under the same key, and refuses the transaction."""
+
+
+class Crashed(Exception):
+    """The process is gone, and with it what was still to be done."""
+
+
+class Worker:
+    """What the driver calls for one event of one instance. It may crash between any two."""
+
+    __slots__ = ("cell", "crash", "event", "node", "sign", "version")
+
+    def __init__(self, node: Node, cell: Cell, event: Event, version: int) -> None:
+        self.node = node
+        self.cell = cell
+        self.event = event
+        self.version = version
+        self.sign = node.world.sign
+        self.crash = 0
+
+    def crash_at(self, point: int) -> None:
+        if self.crash == point:
+            self.node.crash()
+            raise Crashed
+
+    def persist(self, ready: Ready) -> None:
+        node, cell, world = self.node, self.cell, self.node.world
+        if ready.is_idle:
+            world.monitor.on_step(node, cell, self.event, ready.before, ready.state, ready.effects)
+            return
+        self.crash = world.crash_point() if world.scenario.crash_rate else 0
+        self.crash_at(1)
+        if cell.version != self.version and not world.switches.save_any_version:
+            raise Overtaken
+        node.save(cell, ready)
+        world.monitor.on_step(node, cell, self.event, ready.before, ready.state, ready.effects)
+        if cell.rows and ready.before.loaded:
+            cell.rows = []
+        self.crash_at(2)
+
+    def send(self, ready: Ready) -> None:
+        if len(ready.effects) != 1 or type(ready.effects[0]) is not StoreStatement:
+            self.node.send(self.cell, ready)
+        self.crash_at(3)
+
+    def ask(self, ready: Ready) -> list[Event]:
+        answers: list[Event] = []
+        if not ready.is_idle:
+            self.node.perform(self.cell, ready.effects, answers)
+        return answers
 
 
 class Node:
@@ -372,74 +426,42 @@ class Node:
         return run
 
     def step(self, cell: Cell, event: Event, before: InstanceState, version: int, pending: list[Event]) -> bool:
-        world = self.world
-        after, effects = machine.advance(before, event, world.now + self.skew_ms, world.sign)
-        world.steps += 1
-        if after is before and (not effects or type(effects[0]) is Ignore):
-            world.monitor.on_step(self, cell, event, before, after, effects)
+        """False: this process has crashed, or the database refused what it wanted to save."""
+        self.world.steps += 1
+        try:
+            _, answers = driver.drive(before, (event,), self.clock(), Worker(self, cell, event, version))
+        except Overtaken:
+            pending.append(event)
             return True
-        crash = world.crash_point() if world.scenario.crash_rate else 0
-        switches = world.switches
-        if switches.speak_first and after is not before:
-            for effect in effects:
-                if type(effect) is SignAndBroadcast:
-                    world.monitor.on_said(self, cell, effect.statement, after)
-            self.send(cell, after, effects)
-        if crash == 1:
-            self.crash()
-            return False
-        if cell.version != version and not switches.save_any_version:
-            pending.append(event)  # another worker was first: load again
+        except Refused:
             return True
-        if not self.save(cell, after, effects):
-            return True
-        world.monitor.on_step(self, cell, event, before, after, effects)
-        if cell.rows and before.loaded:
-            cell.rows = []
-        if crash == 2:
-            self.crash()
+        except Crashed:
             return False
-        if not switches.speak_first and (len(effects) != 1 or type(effects[0]) is not StoreStatement):
-            self.send(cell, after, effects)
-        if crash == 3:
-            self.crash()
-            return False
-        self.perform(cell, effects, pending)
+        pending += answers
         return not self.down
 
-    def save(self, cell: Cell, after: InstanceState, effects: tuple[Effect, ...]) -> bool:
-        """One transaction: journal rows under their unique key, then the state."""
-        monitor = self.world.monitor
-        said = [e.statement for e in effects if type(e) is SignAndBroadcast]
-        for statement in said:
+    def save(self, cell: Cell, ready: Ready) -> None:
+        """One transaction: journal rows under their unique key, then the state. Raises Refused."""
+        monitor, after = self.world.monitor, ready.state
+        for statement in ready.said:
             known = cell.journal.get((statement.kind, statement.round))
             if known is not None and known.content != statement.content:
-                return False  # the unique key refuses it, and the transaction with it
-        for statement in said:
+                raise Refused
+        for statement in ready.said:
             cell.journal[statement.kind, statement.round] = statement
             monitor.on_said(self, cell, statement, after)
         if after is not cell.state:
             monitor.on_state(self, cell, after)
             cell.state = after
             cell.version += 1
-        return True
 
-    def send(self, cell: Cell, after: InstanceState, effects: tuple[Effect, ...]) -> None:
+    def send(self, cell: Cell, ready: Ready) -> None:
         """Everything that others see of one step, in one packet."""
-        statements: list[Statement] = []
-        quorums: list[VoteQuorum] = []
-        for effect in effects:
-            kind = type(effect)
-            if kind is SignAndBroadcast:
-                statements.append(effect.statement)  # type: ignore[union-attr]
-            elif kind is SendQuorum:
-                quorums.append(effect.quorum)  # type: ignore[union-attr]
-            elif kind is Resend:
-                statements += effect.statements  # type: ignore[union-attr]
+        statements, quorums = list(ready.statements_to_send), ready.quorums_to_send
         if not statements and not quorums:
             return
         if self.world.switches.polka_left_out:
-            quorums = [] if any(s.valid_round >= 0 for s in statements) else quorums
+            quorums = () if any(s.valid_round >= 0 for s in statements) else quorums
             if not statements and not quorums:
                 return
         bodies = self.attach(cell, statements)
@@ -447,7 +469,7 @@ class Node:
             if s.valid_round >= 0:
                 self.world.monitor.on_proposed_again(self, s, quorums)
         self.world.monitor.on_sent(self, cell, statements, quorums, len(self.world.addresses) - 1)
-        self.world.broadcast(self, ("say", cell.key, tuple(statements), tuple(quorums), bodies))
+        self.world.broadcast(self, ("say", cell.key, tuple(statements), quorums, bodies))
 
     def observations_of(self, cell: Cell, value: Digest) -> list[Statement]:
         """The signed observations that an outcome names, as far as they are here."""
@@ -491,7 +513,7 @@ class Node:
             elif kind is FetchValue:
                 self.want(cell.key, effect.value, effect.sources)  # type: ignore[union-attr]
             elif kind is SyncVotes:
-                held = machine.summarise(cell.state)
+                held = views.summarise(cell.state)
                 self.world.monitor.on_asked(held, len(self.world.addresses) - 1)
                 self.world.broadcast(self, ("ask", cell.key, held))
             elif kind is RecoverOwnVotes:
@@ -604,7 +626,7 @@ class Node:
     def meet_in_rows(self, cell: Cell, statements: list[Statement]) -> None:
         """What the door put into the rows is looked at by the next worker, which loads them all."""
         for s in statements:
-            if (s.signer == self.address or not machine.why_ignored(cell.state, s)) and s not in cell.rows:
+            if (s.signer == self.address or not views.why_ignored(cell.state, s)) and s not in cell.rows:
                 cell.rows.append(s)
         if cell.rows:
             self.world.met_in_rows += 1
@@ -625,7 +647,7 @@ class Node:
         cell = self.disk.cells.get(key)
         if cell is None:
             return
-        statements, quorums = machine.missing_for(cell.state, held)
+        statements, quorums = views.missing_for(cell.state, held)
         if self.world.switches.relay_own_only:
             statements, quorums = tuple(s for s in statements if s.signer == self.address), ()
             if cell.state.decided is not None:

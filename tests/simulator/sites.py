@@ -25,14 +25,18 @@ PACKAGE = "validator.protocol.consensus"
 MODULES = (
     "boundary",
     "certificate",
+    "driver",
     "evidence",
+    "inputs",
     "proposal",
     "quorum",
     "reconcile",
     "round",
     "state",
+    "views",
     "votes",
     "window",
+    "working",
 )
 """All of the package that decides anything; ``events`` only names."""
 

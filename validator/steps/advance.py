@@ -18,11 +18,9 @@ from validator.ports.store import PRUNED, StaleState, StoredInstance
 from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome, encode_outcome, set_root
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.codec.variants import ServeCounts, ranks_worse
-from validator.protocol.consensus import round as core
+from validator.protocol.consensus.driver import Ready, drive
 from validator.protocol.consensus.events import (
     DataArrived,
-    Decide,
-    Effect,
     Event,
     FetchValue,
     GetValue,
@@ -35,15 +33,9 @@ from validator.protocol.consensus.events import (
     Received,
     ReceivedQuorum,
     RecoverOwnVotes,
-    Resend,
     Resume,
-    SendQuorum,
     SetsHeld,
-    SignAndBroadcast,
     Start,
-    StoreEvidence,
-    StoreQuorum,
-    StoreStatement,
     SyncVotes,
     Tick,
     ValidateProposal,
@@ -60,6 +52,7 @@ from validator.protocol.consensus.proposal import (
     not_yet,
 )
 from validator.protocol.consensus.state import InstanceState, Rules, Step, Timeouts, encode_progress, why_foreign
+from validator.protocol.consensus.views import describe_wait, summarise, why_ignored
 from validator.protocol.consensus.window import unite
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
 from validator.protocol.model import (
@@ -74,7 +67,6 @@ from validator.protocol.model import (
     Statement,
     StatementKind,
     StreamPart,
-    VoteQuorum,
 )
 from validator.protocol.parameters import ParameterSet
 from validator.steps.apply_decision import apply_decision
@@ -190,13 +182,12 @@ class _Instance:
         """For the status page. State that no source has remains the reason until we have observed after all."""
         if self.stored.waits_for.startswith(PRUNED) and self.state.eligibility.observation is None:
             return self.stored.waits_for
-        return core.describe_wait(self.state)
+        return describe_wait(self.state)
 
     def run(self) -> None:
-        events = self._first_events()
+        events: Sequence[Event] = self._first_events()
         for _ in range(MAX_TURNS):
-            effects = self._apply(events)
-            events = self._perform(effects)
+            self.state, events = drive(self.state, events, self.context.clock.now_ms(), self)
             if not events or self.decided:
                 return
 
@@ -228,32 +219,38 @@ class _Instance:
             return window.observation if window is not None else None
         return self.context.store.windows.load_late_observation(self.instance.number)
 
-    # --- apply, save ---
+    # --- what the driver calls, in its order ---
 
-    def _apply(self, events: Sequence[Event]) -> list[Effect]:
-        """Tell the core, save what it wants saved in one transaction; returns the effects still to be performed."""
-        now_ms = self.context.clock.now_ms()
-        before = self.state
-        effects: list[Effect] = []
-        for event in events:
-            self.state, more = core.advance(self.state, event, now_ms, self._sign)
-            effects += more
-        said = [e.statement for e in effects if isinstance(e, SignAndBroadcast)]
-        kept = [e.statement for e in effects if isinstance(e, StoreStatement)]
-        quorums = [e.quorum for e in effects if isinstance(e, StoreQuorum)]
-        evidence = [(e.evidence.first, e.evidence.second) for e in effects if isinstance(e, StoreEvidence)]
-        certificate = next((e.certificate for e in effects if isinstance(e, Decide)), None)
-        if self.state is before and not (said or kept or quorums or evidence or certificate):
-            return effects
+    def sign(self, statement: Statement) -> Statement:
+        key = self.context.identity.voting_key
+        assert key is not None  # rules.own is None without a key, and then nothing is said
+        return sign_statement(statement, key, self.context.identity.signing)
+
+    def persist(self, ready: Ready) -> None:
+        """In one transaction. Raises StaleState: another worker was first."""
+        self.state = ready.state
+        if ready.is_changed:
+            self._save(ready)
+        for evidence in ready.evidence:
+            log.warning("evidence.kept", instance=str(self.instance), signer=evidence.first.signer)
+        for effect in ready.effects:
+            if isinstance(effect, Halt):
+                log.error("journal.unknown_statement", instance=str(self.instance), round=effect.statement.round)
+            elif isinstance(effect, Ignore):
+                log.debug("event.ignored", instance=str(self.instance), reason=effect.reason)
+
+    def _save(self, ready: Ready) -> None:
+        kept, decision = ready.kept, ready.decision
         if kept:
             self.context.store.instances.save_statements(kept)
+        now_ms = self.context.clock.now_ms()
         self.context.store.instances.save_instance(
             self.stored,
             encode_progress(self.state),
-            said=said,
-            quorums=quorums,
-            certificate=certificate,
-            evidence=evidence,
+            said=ready.said,
+            quorums=ready.quorums,
+            certificate=None if decision is None else decision.certificate,
+            evidence=[(pair.first, pair.second) for pair in ready.evidence],
             wake_ms=self.state.wake_ms,
             round=self.state.round,
             step=self.state.step.name.lower(),
@@ -265,73 +262,45 @@ class _Instance:
         self.stored = replace(self.stored, version=self.stored.version + 1, wake_ms=self.state.wake_ms)
         if self.state.wake_ms is not None and self.state.wake_ms != woken_ms:
             self.context.tasks.enqueue(Task.ROUND_ADVANCE, str(self.instance), self.state.wake_ms)
-        return effects
+        if decision is not None:
+            self.decided = True
+            log.info(
+                "round.agreed",
+                instance=str(self.instance),
+                round=decision.certificate.round,
+                votes=len(decision.certificate.signatures),
+                took_ms=now_ms - self.stored.opened_ms,
+            )
 
-    def _sign(self, statement: Statement) -> Statement:
-        key = self.context.identity.voting_key
-        assert key is not None  # rules.own is None without a key, and then nothing is said
-        return sign_statement(statement, key, self.context.identity.signing)
-
-    # --- perform ---
-
-    def _perform(self, effects: Sequence[Effect]) -> list[Event]:
-        """Speak and ask, in order; the answers are the next events."""
-        answers: list[Event] = []
-        outgoing: list[Statement] = []
-        quorums: list[VoteQuorum] = []
-        asked: set[Effect] = set()
-        for effect in effects:
-            if isinstance(effect, ValidateProposal | GetValue | FetchValue):
-                if effect in asked:
-                    continue  # several events of one look ask the same; one answer serves them all
-                asked.add(effect)
-            if isinstance(effect, SignAndBroadcast):
-                outgoing.append(effect.statement)
-            elif isinstance(effect, Resend):
-                outgoing += effect.statements
-            elif isinstance(effect, SendQuorum):
-                quorums.append(effect.quorum)
-            elif isinstance(effect, ValidateProposal):
-                answers.append(self._judge(effect))
-            elif isinstance(effect, GetValue):
-                answers += self._build(effect)
-            elif isinstance(effect, FetchValue):
-                self._ask_for(effect)
-            elif isinstance(effect, Decide):
-                self.decided = True
-                log.info(
-                    "round.agreed",
-                    instance=str(self.instance),
-                    round=effect.certificate.round,
-                    votes=len(effect.certificate.signatures),
-                    took_ms=self.context.clock.now_ms() - self.stored.opened_ms,
-                )
-            elif isinstance(effect, StoreEvidence):
-                log.warning("evidence.kept", instance=str(self.instance), signer=effect.evidence.first.signer)
-            elif isinstance(effect, Halt):
-                log.error("journal.unknown_statement", instance=str(self.instance), round=effect.statement.round)
-            elif isinstance(effect, Ignore):
-                log.debug("event.ignored", instance=str(self.instance), reason=effect.reason)
-        if outgoing or quorums:
-            self._speak(outgoing, quorums)
-        if any(isinstance(e, RecoverOwnVotes) for e in effects):
-            answers += self._compare(recall=True)
-        elif any(isinstance(e, SyncVotes) for e in effects):
-            answers += self._compare(recall=False)
-        return answers
-
-    def _speak(self, statements: Sequence[Statement], quorums: Sequence[VoteQuorum]) -> None:
+    def send(self, ready: Ready) -> None:
         """Broadcast without waiting: what is lost is relayed."""
-        gossip = Gossip(
-            statements=tuple(statements), quorums=tuple(quorums), bodies=load_bodies(self.context, statements)
-        )
+        statements, quorums = ready.statements_to_send, ready.quorums_to_send
+        if not statements and not quorums:
+            return
+        gossip = Gossip(statements=statements, quorums=quorums, bodies=load_bodies(self.context, statements))
         self.context.asking.in_background(
             self.context.peers.broadcast, gossip, self.context.identity.others(self.rules.committee)
         )
 
+    def ask(self, ready: Ready) -> list[Event]:
+        """What we judge, build and fetch ourselves, then peers, all at once."""
+        answers: list[Event] = []
+        for question in ready.questions:
+            if isinstance(question, ValidateProposal):
+                answers.append(self._judge(question))
+            elif isinstance(question, GetValue):
+                answers += self._build(question)
+            elif isinstance(question, FetchValue):
+                self._ask_for(question)
+        if RecoverOwnVotes() in ready.questions:
+            answers += self._compare(recall=True)
+        elif SyncVotes() in ready.questions:
+            answers += self._compare(recall=False)
+        return answers
+
     def _compare(self, *, recall: bool) -> list[Event]:
         """Tell every peer which votes we hold and take what we lack; their knowledge of our own words comes with it."""
-        held = HeldVotes(self.rules.config_digest, self.instance, core.summarise(self.state))
+        held = HeldVotes(self.rules.config_digest, self.instance, summarise(self.state))
         events: list[Event] = []
 
         def ask(member: Address) -> Gossip:
@@ -355,7 +324,7 @@ class _Instance:
 
     def _is_news(self, statement: Statement) -> bool:
         """Before its signature is checked; own words are always heard, they may be unknown to our journal."""
-        return statement.signer == self.rules.own or not core.why_ignored(self.state, statement)
+        return statement.signer == self.rules.own or not why_ignored(self.state, statement)
 
     def _keep_bodies(self, statements: Sequence[Statement], bodies: Sequence[bytes]) -> None:
         """Observations and outcomes that come with statements naming them."""

@@ -27,8 +27,8 @@ from validator.protocol.codec.secp256k1 import verify_signature
 from validator.protocol.codec.statement import verify_quorum, verify_statement
 from validator.protocol.consensus.quorum import quorum
 from validator.protocol.consensus.reconcile import Records, answer
-from validator.protocol.consensus.round import missing_for
 from validator.protocol.consensus.state import Rules, Timeouts, why_foreign
+from validator.protocol.consensus.views import missing_for
 from validator.protocol.consensus.votes import AHEAD
 from validator.protocol.errors import ConfigError, MalformedInput, TransientError
 from validator.protocol.model import (

@@ -17,6 +17,8 @@ from msgspec import Struct
 from validator.protocol.consensus.certificate import build_quorum
 from validator.protocol.model import NIL, Address, Digest, Statement, StatementKind, VoteQuorum
 
+KNOWN = "known"
+"""What ``why_dropped`` says of a resend, which is no news and no fault."""
 BEHIND = 16
 """Rounds kept below the own one. Older votes can still arrive inside a certificate, which is always taken."""
 AHEAD = 2
@@ -75,7 +77,7 @@ EMPTY = Votes({}, {}, {}, {})
 
 
 def why_dropped(votes: Votes, s: Statement, floor: int, ceiling: int) -> str:
-    """Why a statement is not kept; "" if it is new and kept; "known" for a resend."""
+    """Why a statement is not kept; "" if it is new and kept; ``KNOWN`` for a resend."""
     if s.kind is not StatementKind.OBSERVATION:
         if s.round < floor:
             return "round long past"
@@ -87,7 +89,7 @@ def why_dropped(votes: Votes, s: Statement, floor: int, ceiling: int) -> str:
     kept = slots.get(s.signer, ())
     for other in kept:
         if other.value == s.value and other.valid_round == s.valid_round:
-            return "known"
+            return KNOWN
     return "two kept already" if len(kept) >= 2 else ""
 
 

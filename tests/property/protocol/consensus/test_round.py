@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.consensus.driver import advance
 from validator.protocol.consensus.events import (
     DataArrived,
     Decide,
@@ -26,8 +27,8 @@ from validator.protocol.consensus.events import (
     Tick,
 )
 from validator.protocol.consensus.proposal import Answer
-from validator.protocol.consensus.round import advance, missing_for, summarise
 from validator.protocol.consensus.state import InstanceState, Rules, Timeouts, encode_progress, restore
+from validator.protocol.consensus.views import missing_for, summarise
 from validator.protocol.consensus.votes import AHEAD, BEHIND
 from validator.protocol.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
 

@@ -87,7 +87,7 @@ def test_a_core_that_raises_is_a_failing_seed_like_any_other(monkeypatch: pytest
     def raises(*_: object) -> None:
         raise InvariantError("a second prevote in round 0")
 
-    monkeypatch.setattr("validator.protocol.consensus.round.advance", raises)
+    monkeypatch.setattr("validator.protocol.consensus.driver.advance", raises)
     result = run_seed(0, trace=True)
     assert result.violations == ("error: InvariantError('a second prevote in round 0')",)
     assert "Traceback" in result.trace[-1]

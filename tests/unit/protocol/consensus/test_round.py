@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace as changed
 
 from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.consensus.driver import advance
 from validator.protocol.consensus.events import (
     DataArrived,
     Decide,
@@ -40,8 +41,9 @@ from validator.protocol.consensus.events import (
     WakeAt,
 )
 from validator.protocol.consensus.proposal import Answer
-from validator.protocol.consensus.round import advance, describe_wait, missing_for, on_event, summarise, why_ignored
+from validator.protocol.consensus.round import on_event
 from validator.protocol.consensus.state import InstanceState, Judgement, Rules, Step, Timeouts, encode_progress, restore
+from validator.protocol.consensus.views import describe_wait, missing_for, summarise, why_ignored
 from validator.protocol.consensus.votes import add
 from validator.protocol.errors import InvariantError
 from validator.protocol.model import (
@@ -656,7 +658,7 @@ def test_prevotes_for_nothing_in_common_end_in_nil_after_the_timeout() -> None:
     assert seat.said(PRECOMMIT) == [NIL]
 
 
-def test_a_lost_round_gives_proofs_time_to_spread_before_the_next_begins() -> None:
+def test_a_lost_round_gives_polkas_time_to_spread_before_the_next_begins() -> None:
     seat = Seat(seat=1)
     seat.begin()
     seat.hear("023", PRECOMMIT, NIL)
@@ -1381,7 +1383,7 @@ def test_the_value_of_a_polka_of_another_round_is_asked_for_at_once() -> None:
 # --- said again, asked again ------------------------------------------------------------------------
 
 
-def test_an_observer_sends_no_proofs_when_it_resumes() -> None:
+def test_an_observer_sends_no_polkas_when_it_resumes() -> None:
     seat = Seat(seat=None)
     seat.tell(ReceivedQuorum(seat.quorum("012", PREVOTE, V)))
     assert not any(isinstance(e, SendQuorum) for e in seat.tell(Resume()))

@@ -14,6 +14,7 @@ import pytest
 
 from tests.simulator.account import Account
 from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.consensus.driver import advance
 from validator.protocol.consensus.events import (
     DataArrived,
     Event,
@@ -31,7 +32,6 @@ from validator.protocol.consensus.events import (
     ValidateProposal,
 )
 from validator.protocol.consensus.proposal import Answer
-from validator.protocol.consensus.round import advance
 from validator.protocol.consensus.state import InstanceState, Rules, Timeouts, encode_progress, restore
 from validator.protocol.model import (
     NIL,
