@@ -15,7 +15,7 @@ from validator.ports.states import BundleState
 from validator.ports.store import Accepted, InstanceHead, StaleState, StoredInstance
 from validator.protocol.codec.outcome import body_digest
 from validator.protocol.codec.statement import decode_quorum, encode_quorum
-from validator.protocol.consensus.votes import AHEAD, BEHIND
+from validator.protocol.consensus.votes import AHEAD, BEHIND, KNOWN
 from validator.protocol.errors import InvariantError
 from validator.protocol.model import (
     Address,
@@ -33,26 +33,24 @@ from validator.store.database import Database
 from validator.store.meta import require_active
 from validator.store.rows import at_instance, insert_new, is_instance, of_instance
 from validator.store.statements import (
-    is_held,
+    drop_ahead,
     is_journaled,
     journal_vote,
     load_journal,
     load_observations,
     load_quorums,
     load_statements,
-    make_room_ahead,
     save_evidence,
     save_foreign,
     save_named,
     save_quorum,
     save_statements,
+    why_not_kept,
 )
 
 log = get_logger(__name__)
 
 """The task that is due at a round's wake time, with the instance as its key."""
-THIRD = "third of a kind"
-"""Why a statement is dropped whose signer has two others at its place: both count, a third adds nothing."""
 
 
 _R, _P, _B = schema.instances, schema.quorums, schema.bodies
@@ -244,14 +242,13 @@ class InstanceRows:
                 row = _newest(connection, instance)
                 at = 0 if row is None else row.round
                 for statement in (s for s in statements if s.instance == instance):
-                    refusal = _refusal(connection, statement, at)
-                    if refusal:
-                        dropped[refusal] = dropped.get(refusal, 0) + 1
+                    reason = why_not_kept(connection, statement, at - BEHIND, at + AHEAD)
+                    if reason and reason != KNOWN:
+                        dropped[reason] = dropped.get(reason, 0) + 1
                         continue
+                    if statement.round > at + AHEAD:
+                        drop_ahead(connection, statement, at + AHEAD)
                     fresh = bool(save_statements(connection, [statement], now_ms))
-                    if not fresh and not is_held(connection, statement):
-                        dropped[THIRD] = dropped.get(THIRD, 0) + 1
-                        continue
                     body = bodies.get(statement.value)
                     if (
                         body is not None
@@ -362,17 +359,6 @@ def _load_held(connection: Connection, instance: InstanceId, config_digest: Dige
 
 def _newest(connection: Connection, instance: InstanceId) -> Any:
     return connection.execute(_NEWEST, at_instance(instance)).one_or_none()
-
-
-def _refusal(connection: Connection, statement: Statement, at: int) -> str:
-    """Why the core at round ``at`` would not keep a statement; "" if it would."""
-    if statement.kind is StatementKind.OBSERVATION:
-        return ""
-    if statement.round < at - BEHIND:
-        return "long past"
-    if statement.round > at + AHEAD and not make_room_ahead(connection, statement, at + AHEAD):
-        return "far ahead"
-    return ""
 
 
 def _may_be_pruned(connection: Connection, instance: InstanceId) -> bool:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, delete, func, select
 
 from validator.protocol.codec.statement import decode_quorum, decode_statement, encode_quorum, encode_statement
+from validator.protocol.consensus.votes import Votes, why_dropped
 from validator.protocol.errors import InvariantError
 from validator.protocol.model import Address, Digest, InstanceId, Statement, StatementKind, VoteQuorum
 from validator.store import schema
@@ -24,11 +25,8 @@ _STATEMENTS = select(_S.c.bytes).where(of_instance(_S, of_config=True)).order_by
 _OF_SIGNER = (of_instance(_S, of_config=True), _S.c.signer == bindparam("at_signer"))
 _AT_PLACE = (*_OF_SIGNER, _S.c.statement_kind == bindparam("at_statement"), _S.c.round == bindparam("at_round"))
 _COUNT_OF_SIGNER = select(func.count()).where(*_OF_SIGNER)
-_COUNT_AT_PLACE = select(func.count()).where(*_AT_PLACE)
-_HELD = select(_S.c.id).where(
-    *_AT_PLACE, _S.c.value == bindparam("at_value"), _S.c.valid_round == bindparam("at_valid_round")
-)
-_NEWEST_AHEAD = select(func.max(_S.c.round)).where(*_OF_SIGNER, _S.c.round > bindparam("at_ceiling"))
+_SAID_AT_PLACE = select(_S.c.value, _S.c.valid_round).where(*_AT_PLACE).order_by(_S.c.id)
+_NEWEST_ROUND = select(func.max(_S.c.round)).where(*_OF_SIGNER, _S.c.statement_kind != int(StatementKind.OBSERVATION))
 _OLDEST_KEPT = select(_S.c.round).where(*_OF_SIGNER).order_by(_S.c.round.desc()).offset(bindparam("at_most")).limit(1)
 _PROOFS = select(_P.c.bytes).where(of_instance(_P, of_config=True)).order_by(_P.c.round, _P.c.statement_kind)
 
@@ -40,8 +38,6 @@ class DoubleVote(InvariantError):
 MAX_PER_SIGNER = 128
 """Rows kept per signer and instance: two different votes of each kind in every round that the core keeps (19), two
 observations and some to spare; then the newest rounds stay."""
-MAX_PER_PLACE = 2
-"""Different statements kept per signer, round and kind: both count, a third adds nothing."""
 
 
 # --- the journal of own votes -----------------------------------------------------------------------
@@ -120,7 +116,7 @@ def save_statements(connection: Connection, statements: Iterable[Statement], now
     """
     fresh = []
     for statement in statements:
-        if _count_at_place(connection, statement) >= MAX_PER_PLACE:
+        if why_not_kept(connection, statement, statement.round, statement.round):
             continue
         if insert_new(connection, schema.statements, _row(statement, now_ms)):
             fresh.append(statement)
@@ -161,22 +157,28 @@ def load_observations(
     return [decode_statement(data) for data in connection.scalars(query)]
 
 
-def is_held(connection: Connection, statement: Statement) -> bool:
-    """Whether this very statement is kept, whoever sent it; of a third at its place nothing is."""
-    content = {"at_value": statement.value, "at_valid_round": statement.valid_round}
-    return connection.scalar(_HELD, {**_at_place(statement), **content}) is not None
+def why_not_kept(connection: Connection, statement: Statement, floor: int, ceiling: int) -> str:
+    """What the core says of it (``why_dropped``), told of what it asks about: this place, and the signer's rounds."""
+    place = _at_place(statement)
+    said = tuple(
+        replace(statement, value=Digest(row.value), valid_round=row.valid_round)
+        for row in connection.execute(_SAID_AT_PLACE, place)
+    )
+    newest = connection.scalar(_NEWEST_ROUND, place)
+    votes = Votes(
+        said={(statement.kind, statement.round): {statement.signer: said}},
+        quorums={},
+        ahead={},
+        newest={} if newest is None else {statement.signer: newest},
+    )
+    return why_dropped(votes, statement, floor, ceiling)
 
 
-def make_room_ahead(connection: Connection, statement: Statement, ceiling: int) -> bool:
-    """Of the rounds above ``ceiling`` only the newest statement of a signer is kept: true if this is the one now."""
+def drop_ahead(connection: Connection, statement: Statement, ceiling: int) -> None:
+    """Of the rounds above ``ceiling`` only the newest statement of a signer is kept: make room for this one."""
     t = schema.statements
-    place = at_instance(statement.instance, statement.config_digest)
-    newest = connection.scalar(_NEWEST_AHEAD, {**place, "at_signer": statement.signer, "at_ceiling": ceiling})
-    if newest is not None and newest >= statement.round:
-        return False
-    of_place = is_instance(t, statement.instance, statement.config_digest)
-    connection.execute(delete(t).where(of_place, t.c.signer == statement.signer, t.c.round > ceiling))
-    return True
+    here = is_instance(t, statement.instance, statement.config_digest)
+    connection.execute(delete(t).where(here, t.c.signer == statement.signer, t.c.round > ceiling))
 
 
 def load_statements(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[Statement]:
@@ -195,10 +197,6 @@ def count_votes(connection: Connection, config_digest: Digest, instance: Instanc
     )
     counted = Counter({StatementKind(kind).name.lower(): count for kind, count in connection.execute(query)})
     return {kind.name.lower(): counted[kind.name.lower()] for kind in StatementKind}
-
-
-def _count_at_place(connection: Connection, statement: Statement) -> int:
-    return connection.execute(_COUNT_AT_PLACE, _at_place(statement)).scalar_one()
 
 
 def _at_place(statement: Statement) -> dict[str, object]:

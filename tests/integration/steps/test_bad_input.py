@@ -321,7 +321,7 @@ async def test_of_ten_thousand_signed_lies_in_one_moment_two_are_kept_and_the_ot
     served = [await attacked.tell(request) for request in requests]
     in_time = (peer_service.CHECKS_BURST - 2) // 99
     assert served == [200] * in_time + [503] * (len(requests) - in_time)
-    assert attacked.counted["statement: third of a kind"] == in_time * 99
+    assert attacked.counted["statement: two kept already"] == in_time * 99
     assert attacked.counted["statement: too often"] == 10_000 - 2 - in_time * 99
     assert _rows_of(attacked, attacked.liar.address) == own + 2
     assert attacked.state() == before
@@ -349,7 +349,7 @@ async def test_of_a_third_observation_not_even_the_body_is_kept(attacked: Attack
         assert await attacked.tell(Gossip(statements=(statement,), bodies=(body,))) == 200
     held = [attacked.member.store.instances.load_body(statement.value) is not None for statement in told]
     assert held == [True, True, False]
-    assert attacked.counted == {"statement: third of a kind": 1}
+    assert attacked.counted == {"statement: two kept already": 1}
 
 
 async def test_of_rounds_far_ahead_only_the_newest_is_kept(attacked: Attacked) -> None:
@@ -358,7 +358,7 @@ async def test_of_rounds_far_ahead_only_the_newest_is_kept(attacked: Attacked) -
         await attacked.tell(Gossip(statements=(attacked.statement(round=round_),)))
     held = attacked.member.rows("SELECT round FROM statements WHERE round > 2")
     assert held == [(AHEAD + 1 + 901,)]
-    assert attacked.counted == {"statement: far ahead": 2}
+    assert attacked.counted == {"statement: round far ahead and not the signer's newest": 2}
     assert BEHIND < 900
 
 
