@@ -125,9 +125,7 @@ class StoredUpload:
 
 @dataclass(frozen=True, slots=True)
 class AnnouncedUpload:
-    """An announced upload. ``state``: "heard"; "seeded" (sent by us too: header and chunks were taken); "unreadable"
-    (its bytes are here, and our reader failed on them: neither good nor bad); "verified" (read back whole); "refused"
-    (its bytes were read and are wrong, with the reason).
+    """An announced upload.
 
     ``tries``: attempts to read it back that came to no verdict; the next comes ever later. ``checked_ms``: the last.
     """

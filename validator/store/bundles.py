@@ -17,9 +17,6 @@ from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import as_row, from_row, insert_new, states_below
 
-BUNDLE_STATES = ("open", "sealed", "verified", "final")
-UPLOAD_STATES = ("prepared", "posted", "seeded", "confirmed", "verified", "dropped")
-ANNOUNCED_STATES = ("heard", "seeded", "unreadable", "verified", "refused")
 MAX_ANNOUNCED = 16
 """Announcements kept per bundle and member: an honest one signs anew only when an upload can no longer be mined."""
 
