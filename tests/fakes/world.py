@@ -407,6 +407,8 @@ class WorldSender:
         self.prepared = 0
         self.stuck: set[int] = set()
         """Fees too low to be mined."""
+        self.reverting = 0
+        """So many transactions, the next ones, are mined and do nothing."""
         self._pool: set[Digest] = set()
         self._calls: dict[Digest, tuple[Report, int, bytes]] = {}
 
@@ -432,6 +434,10 @@ class WorldSender:
             return
         report, bitmap, signatures = self._calls[transaction.hash]
         number = self.world.head().number + 1
+        if self.reverting:
+            self.reverting -= 1
+            self.world.sent[transaction.hash] = (False, number)
+            return
         try:
             self._check(report, bitmap, signatures)
         except RemoteFault:

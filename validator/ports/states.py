@@ -31,8 +31,10 @@ class UploadState(StrEnum):
     PREPARED = "prepared"
     POSTED = "posted"
     SEEDED = "seeded"
+    """Header and chunks were taken."""
     CONFIRMED = "confirmed"
     VERIFIED = "verified"
+    """Read back whole here, and deep enough."""
     DROPPED = "dropped"
     """It can no longer be mined; our turn comes again."""
 
@@ -57,3 +59,4 @@ class ReportState(StrEnum):
     SUBMITTED = "submitted"
     FINAL = "final"
     REVERTED = "reverted"
+    """Our transaction was mined and did nothing; the report is sent anew."""

@@ -110,6 +110,7 @@ def _follow(context: Context, number: int, sent: list[PreparedTransaction]) -> S
         if fate.success:
             return StepResult("submitted", f"block {fate.block_number}")
         log.warning("report.reverted", report=number, transaction=fate.hash)
+        context.store.reports.save_report_state(number, _carried(context, number), ReportState.REVERTED)
         return None
     if fate.state in _GIVEN_UP:
         name, patience_ms = _GIVEN_UP[fate.state]
@@ -176,7 +177,7 @@ def _carried(context: Context, number: int) -> StorageId:
     """Storage id of the report that our transaction carries: the one marked so, else (a process died before it marked
     it) the first that has a quorum, which is the one that was taken."""
     reports = context.store.reports.load_reports(number)
-    likely = (ReportState.SUBMITTED, ReportState.ATTESTED)
+    likely = (ReportState.SUBMITTED, ReportState.REVERTED, ReportState.ATTESTED)
     return next(r.storage_id for state in likely for r in reports if r.state == state)
 
 

@@ -36,6 +36,7 @@ LOOK_MS = 1_000
 ANNOUNCE_AGAIN_MS = 5_000
 MAX_PAUSE_MS = 600_000
 """Longest pause between two attempts to read an upload back."""
+_SEEDED = (UploadState.SEEDED, UploadState.CONFIRMED, UploadState.VERIFIED)
 
 
 def verify(context: Context, number: int) -> StepResult:
@@ -67,8 +68,10 @@ def verify(context: Context, number: int) -> StepResult:
             upload = _read_back(context, bundle, upload)
         if _is_to_be_completed(context, bundle, upload, status, is_there=is_there):
             upload = _complete(context, bundle, upload)
-        if upload.state == AnnouncedState.VERIFIED and status.is_deep(deep):
-            ready += 1
+        is_ready = upload.state == AnnouncedState.VERIFIED and status.is_deep(deep)
+        ready += is_ready
+        if upload.announcement.signer == context.identity.address and status.state == StorageState.CONFIRMED:
+            _climb(context, upload, UploadState.VERIFIED if is_ready else UploadState.CONFIRMED)
         details.append(_describe(upload, status, deep))
     if ready and bundle.state == BundleState.SEALED:
         context.store.bundles.save_bundle_state(number, BundleState.VERIFIED)
@@ -228,6 +231,13 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
         elif own.state != UploadState.PREPARED:
             context.store.bundles.save_upload_state(bundle.number, own.attempt, UploadState.PREPARED)
         context.store.due.schedule(Task.BUNDLE_UPLOAD, str(bundle.number), now_ms)
+
+
+def _climb(context: Context, upload: AnnouncedUpload, state: UploadState) -> None:
+    """What became of our own upload since it was seeded. One that is mined before that is still to be seeded."""
+    for own in context.store.bundles.load_uploads(upload.announcement.number):
+        if own.prepared.storage_id == upload.announcement.storage_id and own.state in _SEEDED and own.state != state:
+            context.store.bundles.save_upload_state(own.number, own.attempt, state)
 
 
 def _describe(announced: AnnouncedUpload, status: StorageStatus, deep: int) -> str:

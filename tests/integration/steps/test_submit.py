@@ -48,3 +48,33 @@ def test_of_two_that_sent_one_report_is_accepted_and_both_end(a_network: MakeNet
     network.run_to_final(limit_s=200)
     assert [success for success, _ in network.world.sent.values()].count(True) == 1
     assert len(network.world.accepted) == 1
+
+
+def test_a_report_whose_transaction_reverted_is_called_so_and_sent_anew(a_network: MakeNetwork) -> None:
+    network = a_network()
+    network.world.publish(100, b'{"i":1}')
+    member = network.members[0]
+    member.sender.reverting = 1
+    seen: list[str] = []
+
+    def kill_at(_member: Member, _task: str, _key: str, call: str) -> bool:
+        if call.startswith("SqlStore.reports.save_report_state("):
+            seen.append(call.partition("'")[2].partition("'")[0])
+        return False
+
+    network.kill_at = kill_at
+    network.run_to_final(limit_s=200)
+    assert seen == ["attested", "submitted", "reverted", "submitted"]
+    assert [success for success, _ in network.world.sent.values()] == [False, True]
+    assert member.rows("SELECT state FROM reports") == [("final",)]
+
+
+def test_an_upload_is_shown_as_seeded_confirmed_and_verified_in_turn(a_network: MakeNetwork) -> None:
+    network = a_network()
+    network.world.publish(100, b'{"i":1}')
+    member = network.members[0]
+    for state in ("seeded", "confirmed", "verified"):
+        network.run(lambda state=state: member.rows("SELECT state FROM uploads") == [(state,)])  # type: ignore[misc]
+    assert not member.is_final()
+    network.run_to_final()
+    assert member.rows("SELECT state FROM uploads") == [("verified",)]
