@@ -150,7 +150,7 @@ def test_check_says_what_is_well_and_what_is_not_and_fails_if_anything_is(machin
         "voting key 0x",
         "database at head",
         "disk ",
-        "version protocol 1",
+        "version protocol 2",
         "rpc chain 31337",
         "contract next",
     ):
