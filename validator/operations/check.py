@@ -72,7 +72,6 @@ def _check_committee(node: Node) -> Iterator[Finding]:
         yield fail("committee", str(error))
         return
     yield from guarded("committee", partial(check_network.check_membership, node, config))
-    yield from guarded("legacy", partial(check_network.check_legacy_half, node, config))
     yield from guarded("peers", partial(check_network.check_peers, node, config))
 
 

@@ -112,8 +112,6 @@ def check_blocks(node: Node, reader: ChainReader) -> Iterator[Finding]:
 
 def check_contract(node: Node, reader: ChainReader) -> Iterator[Finding]:
     """The config count that the contract holds is the network file's."""
-    if current_parameters(node.network).report_mode == "legacy":
-        return
     held = reader.fetch_config()
     if held.config_count != node.network.config_count:
         yield fail(
@@ -155,11 +153,10 @@ def check_voting_balance(node: Node, reader: ChainReader, voting: Address) -> It
         yield warn("voting key", f"it has {stake} base units of stake; let a cold key delegate to the node instead")
     if tokens:
         yield warn("voting key", f"it holds {tokens} base units of the token; move them to a cold key")
-    if current_parameters(node.network).report_mode != "legacy":
-        fees = fetch_fees(node, reader)
-        balance = reader.fetch_native_balance(voting)
-        if balance > FEW_REPORTS * fees.report_wei:
-            yield warn("voting key", f"it holds gas for {balance // fees.report_wei} reports; {FEW_REPORTS} are plenty")
+    fees = fetch_fees(node, reader)
+    balance = reader.fetch_native_balance(voting)
+    if balance > FEW_REPORTS * fees.report_wei:
+        yield warn("voting key", f"it holds gas for {balance // fees.report_wei} reports; {FEW_REPORTS} are plenty")
 
 
 def fetch_uint(reader: ChainReader, name: str, contract: Address, function: str, account: Address, block: Block) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -138,23 +137,6 @@ def check_membership(node: Node, config: EpochConfig) -> Iterator[Finding]:
         yield ok("committee", text)
     if members < 4:
         yield warn("committee", f"with {members} members not one may be faulty")
-
-
-def check_legacy_half(node: Node, config: EpochConfig) -> Iterator[Finding]:
-    """The deployed report contract wants half of *all* nodes; where that exceeds our quorum reports may not pass."""
-    if config.parameters.report_mode != "legacy":
-        return
-    context = node.context
-    state = context.cut_points.state_at(context.cut_points.block_for(config.epoch.start_ms, config.parameters))
-    half, enough = math.ceil(len(state.nodes) / 2), quorum(len(config.committee))
-    if half > enough:
-        yield warn(
-            "legacy",
-            f"the contract wants {half} of {len(state.nodes)} nodes to sign, a quorum has {enough}: have the "
-            "whitelist switched on, or nodes that are no members removed",
-        )
-    else:
-        yield ok("legacy", f"a quorum of {enough} is at least half of {len(state.nodes)} nodes")
 
 
 def check_peers(node: Node, config: EpochConfig) -> Iterator[Finding]:

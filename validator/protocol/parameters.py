@@ -62,8 +62,9 @@ class ConsumerUrls:
 class ParameterSet:
     """The parameters of the epochs from ``first_epoch`` on. Times in ms, sizes in bytes, money in base units.
 
-    ``finality`` is "finalized" (the chain's own tag) or a number of blocks below the head. ``report_mode``
-    is "attested" (our contracts) or "legacy". Prices are base units per MiB of signed bytes; ``*_ppm`` millionths.
+    ``finality`` is "finalized" (the chain's own tag) or a number of blocks below the head. ``report_mode`` is always
+    "attested": a file that names another wants contracts that are not ours. Prices are base units per MiB of signed
+    bytes; ``*_ppm`` millionths.
     """
 
     first_epoch: int
@@ -129,8 +130,8 @@ class ParameterSet:
                 raise ConfigError(f"{name} must be at most {PPM}", field=name)
         if not self.price_min <= self.price_default <= self.price_max:
             raise ConfigError("price_default must lie between price_min and price_max", field="price_default")
-        if self.report_mode not in ("attested", "legacy"):
-            raise ConfigError("report_mode must be attested or legacy", field="report_mode")
+        if self.report_mode != "attested":
+            raise ConfigError("report_mode must be attested", field="report_mode")
         if self.finality != "finalized" and not (self.finality.isascii() and self.finality.isdecimal()):
             raise ConfigError("finality must be finalized or a number of blocks", field="finality")
         if self.margin_ms < 3 * self.bundle_windows * self.window_ms:

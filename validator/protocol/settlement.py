@@ -43,7 +43,7 @@ from typing import TypeVar
 from validator.protocol.codec.manifest import ledger_root
 from validator.protocol.codec.receipt import Receipt, receipt_of
 from validator.protocol.codec.report import MAX_AMOUNT, MAX_LINES, is_conserved, sort_report
-from validator.protocol.errors import ConfigError, Disagreement, InvariantError
+from validator.protocol.errors import Disagreement, InvariantError
 from validator.protocol.model import (
     MIB,
     NIL,
@@ -106,10 +106,7 @@ def build_report(
     Raises:
         InvariantError: the arguments do not belong together.
         Disagreement: the block that was agreed for the bundle's end is not the one of ``state``.
-        ConfigError: report mode legacy, whose reports have delegate lines.
     """
-    if parameters.report_mode != "attested":
-        raise ConfigError("report_mode: only attested reports are built here", field="report_mode")
     _require_one_bundle(header, windows, late, state)
     unread = {receipt.consumer for receipt in receipts} - set(state.consumers)
     if unread:

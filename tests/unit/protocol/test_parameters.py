@@ -134,7 +134,7 @@ def test_what_others_are_divided_by_or_multiplied_with_is_at_least_one(field: st
         ("finality", "safe"),
         ("finality", "-1"),
         ("finality", "٣"),
-        ("report_mode", "both"),
+        ("report_mode", "legacy"),
         ("price_default", 0),
         ("price_default", (1 << 40) + 1),
         ("treasury_ppm", 1_000_001),

@@ -35,7 +35,7 @@ from validator.protocol.codec.manifest import decode_ledger, encode_ledger, ledg
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.receipt import sign_receipt, write_receipt
 from validator.protocol.codec.report import MAX_LINES, decode_report, encode_report, is_conserved
-from validator.protocol.errors import ConfigError, Disagreement, InvariantError
+from validator.protocol.errors import Disagreement, InvariantError
 from validator.protocol.model import (
     MIB,
     NIL,
@@ -491,11 +491,6 @@ def test_arguments_that_do_not_belong_together_are_our_own_mistake() -> None:
     for changed in ({"late": elsewhere}, {"state": replace(state, block=a_block(5))}):
         with pytest.raises(Disagreement):
             build(**changed)
-
-
-def test_legacy_reports_are_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="report_mode"):
-        settle(Bundle(parameters=the_parameters(report_mode="legacy")))
 
 
 # --- receipts in records --------------------------------------------------------------------------

@@ -61,10 +61,12 @@ def different() -> list[tuple[str, Config]]:
     for field in dataclasses.fields(Contracts):
         contracts = replace(config.contracts, **{field.name: Address(b"\xff" * 20)})
         changed.append((f"contracts.{field.name}", a_config(contracts=contracts)))
-    others: dict[str, Any] = {"finality": "7", "report_mode": "legacy", "last": True, "price_max": 1 << 101}
+    others: dict[str, Any] = {"finality": "7", "last": True, "price_max": 1 << 101}
     others["committee_limit"] = 31
     for parameter in dataclasses.fields(ParameterSet):
         name: Any = parameter.name
+        if name == "report_mode":
+            continue  # it has one value
         value = others[name] if name in others else getattr(PARAMETERS, name) + 1
         changed.append((f"parameters.{name}", a_config(parameters=replace(PARAMETERS, **{name: value}))))
     return changed
@@ -113,6 +115,7 @@ def set_parameter(fields: Any, name: str, value: Any) -> None:
         lambda f: set_parameter(f, "rent", 5),
         lambda f: set_parameter(f, "rent", b"\x00\x01"),
         lambda f: set_parameter(f, "finality", 5),
+        lambda f: set_parameter(f, "report_mode", "legacy"),
         lambda f: f[6].__setitem__(1, -1),
         lambda f: f[7].__setitem__(1, "1"),
         lambda f: f[8][1].reverse(),
