@@ -140,12 +140,6 @@ statement_refusals = Counter(
     ["what", "reason"],
     registry=registry,
 )
-remote_calls = Counter(
-    "logstore_remote_calls",
-    "Calls to RPC nodes, gateways and peers, by kind, host and result",
-    ["kind", "host", "result"],
-    registry=registry,
-)
 
 
 def clear_ended(folder: Path) -> int:

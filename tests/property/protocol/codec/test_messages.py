@@ -18,7 +18,6 @@ from tests.builders import a_key, a_message
 from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
 from validator.protocol.codec.message import decode_message, encode_message, make_record, record_from_canonical
 from validator.protocol.codec.message_rules import check_message, reason_of
-from validator.protocol.codec.object_form import read_object
 from validator.protocol.codec.payload import signature_payload
 from validator.protocol.codec.protobuf import read_protobuf, split_frames, write_protobuf
 from validator.protocol.codec.secp256k1 import recover_address
@@ -161,9 +160,7 @@ def test_damaged_canonical_bytes_are_refused_or_are_another_messages(data: st.Da
     assert encode_message(message) == damaged
 
 
-@given(
-    body=st.binary(max_size=200), read=st.sampled_from([read_legacy_array, read_protobuf, read_object, decode_message])
-)
+@given(body=st.binary(max_size=200), read=st.sampled_from([read_legacy_array, read_protobuf, decode_message]))
 @settings(max_examples=300, deadline=None)
 def test_random_bytes_are_refused_by_name(body: bytes, read: Reader) -> None:
     assert isinstance(judge(body, read), Reason)
@@ -183,15 +180,6 @@ def test_an_array_of_any_json_is_refused_by_name_or_judged(elements: dict[int, A
     for position, value in elements.items():
         array[position] = value
     judge(json.dumps([*array, *extra]).encode(), read_legacy_array)
-
-
-OBJECT_NAMES = ("metadata", "content", "id", "prevMsgRef", "newGroupKey", "messageType", "signatureType", "timestamp")
-
-
-@given(members=st.dictionaries(st.sampled_from(OBJECT_NAMES), json_values))
-@settings(max_examples=200, deadline=None)
-def test_an_object_of_any_json_is_refused_by_name(members: dict[str, Any]) -> None:
-    assert isinstance(judge(json.dumps(members).encode(), read_object), Reason)
 
 
 @given(body=st.binary(max_size=100), frames=st.integers(0, 5))
