@@ -55,7 +55,7 @@ from validator.protocol.consensus.quorum import quorum
 from validator.protocol.consensus.reconcile import Records, answer, initiate, reconcile
 from validator.protocol.consensus.state import InstanceState, Rules, Timeouts
 from validator.protocol.consensus.views import summarise
-from validator.protocol.hashing import hash_body, hash_leaf, hash_object
+from validator.protocol.hashing import hash_body, hash_object
 from validator.protocol.model import (
     Address,
     BrokerShare,
@@ -112,7 +112,7 @@ class Window:
         self.count = Count()
         keys = sorted((SigningKey(rng.randbytes(32)) for _ in range(n)), key=lambda k: k.address)
         committee = [key.address for key in keys]
-        everything = [(START_MS + i, hash_leaf(rng.randbytes(16))) for i in range(records)]
+        everything = [(START_MS + i, hash_body(rng.randbytes(16))) for i in range(records)]
         self.members: dict[Address, Member] = {}
         self.bodies: dict[Digest, bytes] = {}
         for key in keys:

@@ -23,11 +23,11 @@ from msgspec.structs import asdict
 
 from tests.builders import a_message
 from tests.conformance.streamr import read
+from tests.rfc9162 import leaf_hash
 from validator.protocol.codec.message import encode_message, make_record, record_from_canonical
 from validator.protocol.codec.payload import signature_payload, signed_digest
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import MalformedInput
-from validator.protocol.hashing import hash_leaf
 from validator.protocol.merkle import (
     compute_root,
     consistency_proof,
@@ -201,7 +201,7 @@ def _fields_of(message: Message) -> dict[str, Any]:
 
 
 def _leaves(size: int) -> list[bytes]:
-    return [hash_leaf(str(number).encode()) for number in range(size)]
+    return [leaf_hash(str(number).encode()) for number in range(size)]
 
 
 def _tree(size: int) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from tests.rfc9162 import leaf_hash
 from validator.protocol.codec.outcome import observation_digest, outcome_digest
 from validator.protocol.consensus import proposal as proposals
-from validator.protocol.hashing import hash_body, hash_leaf
+from validator.protocol.hashing import hash_body
 from validator.protocol.model import (
     Address,
     ContentType,
@@ -82,7 +83,7 @@ def _record(window: int, index: int, forged: bool) -> Record:
     )
     canonical = b"%d/%d/%s" % (window, index, chain_id.encode())
     signed_digest = hash_body(b"%d/%d" % (window, index))
-    return Record(message, canonical, hash_leaf(canonical), signed_digest, RECORD_BYTES)
+    return Record(message, canonical, Digest(leaf_hash(canonical)), signed_digest, RECORD_BYTES)
 
 
 POOL_SIZE = 24

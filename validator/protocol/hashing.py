@@ -19,11 +19,7 @@ from validator.protocol.model import Address, Digest, InstanceId, Root
 EMPTY_ROOT = Root(hashlib.sha256(b"").digest())
 
 sha256 = hashlib.sha256
-"""For loops over messages, where a call around it would show; leaves begin with a zero byte there too."""
-
-
-def hash_leaf(data: bytes) -> Digest:
-    return Digest(sha256(b"\x00" + data).digest())
+"""For loops over messages and for leaves, where a call around it would show."""
 
 
 def hash_node(left: bytes, right: bytes) -> Digest:

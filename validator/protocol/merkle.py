@@ -1,6 +1,6 @@
 """Trees over leaf hashes: root; proofs of inclusion, of a range, of consistency; their checks (RFC 9162 section 2.1).
 
-The caller hashes its objects (``hashing.hash_leaf``) and brings the leaf hashes in order; here they are only
+The caller hashes its objects (``leaves``) and brings the leaf hashes in order; here they are only
 paired. A level's last node without a partner moves up unchanged, which gives the same tree as the RFC's split at
 the largest power of two below the size. Proofs of one leaf and of consistency are hashes from the bottom up, those of a
 range are the roots of what lies outside, from the left. A proof is checked with a size that

@@ -5,7 +5,8 @@ import hashlib
 import pytest
 
 from tests import rfc9162
-from validator.protocol.hashing import EMPTY_ROOT, hash_leaf, hash_node
+from tests.rfc9162 import leaf_hash
+from validator.protocol.hashing import EMPTY_ROOT, hash_node
 from validator.protocol.merkle import (
     compute_root,
     compute_root_around,
@@ -32,11 +33,11 @@ SIZES = range(1, 34)
 
 
 def leaves_of(size: int) -> list[bytes]:
-    return [hash_leaf(str(number).encode()) for number in range(size)]
+    return [leaf_hash(str(number).encode()) for number in range(size)]
 
 
 def test_the_roots_that_certificate_transparency_publishes_are_ours() -> None:
-    leaves = [hash_leaf(bytes.fromhex(leaf)) for leaf in KNOWN_LEAVES]
+    leaves = [leaf_hash(bytes.fromhex(leaf)) for leaf in KNOWN_LEAVES]
     assert [compute_root(leaves[: i + 1]).hex() for i in range(8)] == KNOWN_ROOTS
 
 
@@ -61,9 +62,9 @@ def test_every_inclusion_proof_holds_for_its_leaf_place_and_size_only(size: int)
     for index in range(size):
         proof = inclusion_proof(leaves, index)
         assert verify_inclusion(leaves[index], index, size, proof, root)
-        assert not verify_inclusion(hash_leaf(b"other"), index, size, proof, root)
+        assert not verify_inclusion(leaf_hash(b"other"), index, size, proof, root)
         assert not verify_inclusion(leaves[index], index, size, (*proof, root), root)
-        assert not verify_inclusion(leaves[index], index, size, proof, hash_leaf(b"other"))
+        assert not verify_inclusion(leaves[index], index, size, proof, leaf_hash(b"other"))
         if proof:
             assert not verify_inclusion(leaves[index], index, size, proof[:-1], root)
             assert not verify_inclusion(leaves[index], index ^ 1, size, proof, root)
@@ -73,7 +74,7 @@ def test_every_inclusion_proof_holds_for_its_leaf_place_and_size_only(size: int)
 def test_every_range_proof_holds_for_its_leaves_and_place_only(size: int) -> None:
     leaves = leaves_of(size)
     root = compute_root(leaves)
-    other = hash_leaf(b"other")
+    other = leaf_hash(b"other")
     for first in range(size):
         for end in range(first + 1, size + 1):
             shown, proof = leaves[first:end], range_proof(leaves, first, end)
@@ -113,11 +114,11 @@ def test_every_consistency_proof_holds_for_its_two_trees_only(size: int) -> None
         proof = consistency_proof(leaves, first)
         assert verify_consistency(first, size, proof, old, root)
         assert not verify_consistency(first, size, (*proof, root), old, root)
-        assert not verify_consistency(first, size, proof, hash_leaf(b"other"), root)
+        assert not verify_consistency(first, size, proof, leaf_hash(b"other"), root)
         if first:
-            assert not verify_consistency(first, size, proof, old, hash_leaf(b"other"))
+            assert not verify_consistency(first, size, proof, old, leaf_hash(b"other"))
         for at in range(len(proof)):
-            forged = (*proof[:at], hash_leaf(b"other"), *proof[at + 1 :])
+            forged = (*proof[:at], leaf_hash(b"other"), *proof[at + 1 :])
             assert not verify_consistency(first, size, forged, old, root)
             assert not verify_consistency(first, size, proof[:at], old, root)
 

@@ -169,9 +169,10 @@ def body_digest(body: bytes) -> Digest:
     """
     if body.startswith(_OUTCOME_HEAD):
         try:
-            return outcome_digest(decode_outcome(body))
+            outcome, rest = _read_outcome(body)
         except MalformedInput:
-            pass
+            return hash_object(body)
+        return window_leaf(outcome.instance, outcome.root, len(outcome.entries), hash_object(rest))
     return hash_object(body)
 
 
@@ -181,8 +182,15 @@ def decode_outcome(data: bytes) -> Outcome:
     Raises:
         MalformedInput: names the field and the reason.
     """
+    outcome, _ = _read_outcome(data)
+    return outcome
+
+
+def _read_outcome(data: bytes) -> tuple[Outcome, bytes]:
+    """With the bytes of its rest."""
     f = cbor.decode_object(data, OUTCOME, 4, max_bytes=MAX_OUTCOME_BYTES)
-    rest = cbor.decode_object(read_blob(f[3], "outcome.rest"), REST, 7, max_bytes=MAX_OUTCOME_BYTES)
+    packed = read_blob(f[3], "outcome.rest")
+    rest = cbor.decode_object(packed, REST, 7, max_bytes=MAX_OUTCOME_BYTES)
     entries = _read_entries(read_list(f[2], "entries"), "entries")
     outcome = Outcome(
         instance=read_instance(f[0], f[1]),
@@ -198,7 +206,7 @@ def decode_outcome(data: bytes) -> Outcome:
     )
     _require_sorted(list(outcome.observations), "observations")
     _require_sorted([_evidence_order(e) for e in outcome.evidence], "evidence")
-    return outcome
+    return outcome, packed
 
 
 def _require_own_root(outcome: Outcome) -> None:
