@@ -17,6 +17,8 @@ leaf together from plain fields without parsing (contracts_abi/src/Leaves.sol).
 
 The stream id is hashed as UTF-8, publisher and content as they are. The window's leaf hash is the digest of its
 outcome, which votes name; the bundle's leaf hash is the bundle root. Vectors: tests/vectors/leaves.json.
+
+Decided against (docs/decisions): the canonical bytes of an object as its leaf, and counts beside the trees (0026).
 """
 
 from __future__ import annotations
