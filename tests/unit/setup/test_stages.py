@@ -75,6 +75,22 @@ def test_a_skipped_test_counts_as_failed(tmp_path: Path, capsys: pytest.CaptureF
     assert _last_line(capsys) == "1 passed, 1 failed"
 
 
+def test_a_test_that_may_be_skipped_is_named_and_counts_neither_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test_it.py").write_text("def test_a(): pass\n")
+    (tmp_path / "test_far.py").write_text("import pytest\ndef test_b(): pytest.skip('not there')\n")
+    words = ("pytest", "test_it.py", "test_far.py")
+    may = Stage("unit", (words,), limit_s=60, kind=Kind.PYTEST, may_skip=("test_far",))
+    assert stages.run_stages([may]) == 0
+    said = capsys.readouterr().out
+    assert "skipped by name: test_far::test_b" in said
+    assert said.endswith("1 passed, 0 failed\n")
+    alone = Stage("unit", (("pytest", "test_far.py"),), limit_s=60, kind=Kind.PYTEST, may_skip=("test_far",))
+    assert stages.run_stages([alone]) == 1, "a stage in which nothing ran has shown nothing"
+    assert _last_line(capsys) == "0 passed, 1 failed"
+
+
 def test_stages_that_want_system_packages_wait_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = tmp_path / "ready"
     monkeypatch.setenv(stages.PACKAGES_READY, str(ready))
