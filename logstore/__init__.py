@@ -8,6 +8,8 @@
     verification.py  what a file, or a bundle's file with the contract's word, proves; and what it does not
     stored_message.py    one message with its proof: the file, and what it proves
     proving.py, rows.py  proofs made from bundles' files
+    selection.py         the files that hold the messages of a span of time
+    query.py, export.py  SQL over them, and the messages for other programs
     times.py, output.py, errors.py
 
 Trust: none is needed in a gateway, since files are checked against what was signed, and little in a node of the chain,

@@ -1,7 +1,8 @@
 """Files of bundles: downloaded from the first gateway that has them, verified, and kept in the cache folder.
 
-    <cache>/bundles/<number>-<root>.parquet     verified whole: its rows give the root in its name
-    <cache>/unverified/<storage id>.parquet     only checked against its transaction
+    <cache>/bundles/<number>-<root>.parquet             verified whole: its rows give the root in its name
+    <cache>/unverified/<number>-<storage id>.parquet    only checked against its transaction
+    <cache>/manifests/<root>.cbor                       what a bundle holds, without its rows
 
 A file gets the first name after it was verified, so what lies there was, by whoever may write there.
 """
@@ -50,7 +51,7 @@ class Bundles:
         path = self._folder / "bundles" / f"{bundle.number}-{bundle.root.hex()}.parquet"
         if path.exists():
             return path
-        raw = self._folder / "unverified" / f"{encode_storage_id(bundle.storage_id)}.parquet"
+        raw = self._folder / "unverified" / f"{bundle.number}-{encode_storage_id(bundle.storage_id)}.parquet"
         if not raw.exists():
             self.download(bundle.storage_id, raw, output, name)
         if not verify:
@@ -86,14 +87,16 @@ class Bundles:
         finally:
             partial.unlink(missing_ok=True)
 
-    def fetch_manifest(self, bundle: AcceptedBundle, output: Output) -> Manifest:
+    def fetch_manifest(self, bundle: AcceptedBundle, output: Output, *, verify: bool = True) -> Manifest:
         """What the bundle holds, without its rows; it gives the root that the contract holds."""
         kept = self._folder / "manifests" / f"{bundle.root.hex()}.cbor"
         if kept.exists():
             manifest = decode_manifest(kept.read_bytes())
             if manifest_root(manifest) == bundle.root:
                 return manifest
-        manifest = read_manifest(self.fetch(bundle, output))
+        manifest = read_manifest(self.fetch(bundle, output, verify=verify))
+        if manifest_root(manifest) != bundle.root:
+            raise Refused(f"bundle {bundle.number}", "bundle.root", "not the one that the contract holds")
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(encode_manifest(manifest))
         return manifest

@@ -3,6 +3,8 @@
     logstore bundle list | show | fetch     bundles that the contract accepted, and their files
     logstore verify FILE|ID|NUMBER          a verdict on a bundle, or on a message with its proof
     logstore prove STREAM TIMESTAMP...      messages with their proofs, as small files
+    logstore sql QUERY                      questions to the messages of a span of time
+    logstore export --format ...            the messages themselves: NDJSON, CSV, Arrow, canonical bytes
     logstore network show                   contracts, committee, parameters
 
 Status 0: done, and verified where something was to be verified; 1: refused, with what differs; 2: a wrong word, option
@@ -21,7 +23,9 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
 
 from logstore.commands import bundle, network
+from logstore.commands.export import export
 from logstore.commands.prove import prove
+from logstore.commands.sql import sql
 from logstore.commands.verify import verify
 from logstore.errors import NotStored, Refused
 from validator import __version__
@@ -41,6 +45,8 @@ app = typer.Typer(
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(network.app, name="network")
 app.command("verify")(verify)
+app.command("sql")(sql)
+app.command("export")(export)
 app.command("prove", context_settings={"ignore_unknown_options": True})(prove)  # -1h is a time
 
 

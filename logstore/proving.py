@@ -13,11 +13,9 @@ from pathlib import Path
 from logstore.reports import AcceptedBundle
 from logstore.rows import read_part
 from logstore.stored_message import StoredMessage
-from validator.protocol.codec.config import decode_config
 from validator.protocol.codec.manifest import bundle_leaves
 from validator.protocol.codec.outcome import outcome_digest
-from validator.protocol.errors import InvariantError
-from validator.protocol.model import InstanceKind, Manifest, Outcome, Record
+from validator.protocol.model import Manifest, Outcome, Record
 from validator.protocol.parameters import Network
 from validator.protocol.proof import build_message
 from validator.protocol.proof import verify_message as verify_place
@@ -68,16 +66,3 @@ def _prove_entry(
         )
         verify_place(stored.proof, stored.canonical, stored.root)  # it must do for others what it does for us
         yield stored
-
-
-def late_reach_ms(manifest: Manifest) -> int:
-    """How far before its bundle's end a message of a late set may lie."""
-    return decode_config(manifest.config_preimage).parameters.late_reach_ms
-
-
-def holds_late(manifest: Manifest, stream_id: str) -> bool:
-    """Whether the late set has messages of the stream."""
-    outcome = manifest.late.outcome
-    if outcome.instance.kind is not InstanceKind.LATE:
-        raise InvariantError("a manifest's late set is none")
-    return any(entry.stream_id == stream_id and entry.count for entry in outcome.entries)

@@ -177,7 +177,7 @@ def describe(verdict: MessageVerdict) -> dict[str, Any]:
 
 def describe_message(message: Message) -> dict[str, Any]:
     """A message's fields as JSON values: content as text where it is text, else null and its bytes in hex."""
-    text = _text_of(message.content)
+    text = decode_text(message.content)
     return {
         "stream": message.stream_id,
         "partition": message.partition,
@@ -197,7 +197,8 @@ def format_key(publisher_id: bytes) -> str:
     return f"{'0x' if len(publisher_id) == 20 else 'key:'}{publisher_id.hex()}"
 
 
-def _text_of(content: bytes) -> str | None:
+def decode_text(content: bytes) -> str | None:
+    """A content as text, or None where it is none."""
     try:
         return content.decode()
     except UnicodeDecodeError:

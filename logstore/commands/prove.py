@@ -99,7 +99,7 @@ def _find(store: LogStore, output: Output, stream: str, at_ms: int, wanted: Want
 
 def _late_bundles(store: LogStore, output: Output, stream: str, at_ms: int) -> Iterator[OpenBundle]:
     """Bundles whose late set may hold a message of that time, in order."""
-    from logstore.proving import holds_late, late_reach_ms
+    from logstore.selection import holds_late, late_reach_ms
 
     reports = store.reports
     for number in range(reports.find(at_ms, 1 << 62).start, reports.count):

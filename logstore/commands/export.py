@@ -1,0 +1,95 @@
+"""logstore export: messages of a span of time, for other programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from logstore.commands.options import (
+    CacheOption,
+    FromOption,
+    GatewayOption,
+    JsonOption,
+    NetworkOption,
+    RpcOption,
+    ToOption,
+    VerifyOption,
+    connected,
+    make_output,
+    parse_span,
+    parse_verify,
+)
+from validator.protocol.errors import ConfigError
+
+
+def export(
+    from_: FromOption = None,
+    to: ToOption = None,
+    stream: Annotated[str | None, typer.Option(metavar="ID", help="Only of this stream.")] = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="Only of this partition.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="ndjson|csv|arrow|raw", help="raw: canonical CBOR.")
+    ] = "ndjson",
+    file: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output.")
+    ] = None,
+    verify: VerifyOption = "bundle",
+    network: NetworkOption = None,
+    rpc: RpcOption = None,
+    gateway: GatewayOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the messages of a span of time (default: the last hour), in order; their bundles are verified first.
+
+    With --json what was written is told as a document, so --output is needed.
+    """
+    from logstore.export import FORMATS, WRITERS, read_lines, write_raw
+    from logstore.selection import select_files
+
+    if form not in FORMATS:
+        raise ConfigError(f"--format: {form!r} is none of {', '.join(FORMATS)}", field="format")
+    if as_json and file is None:
+        raise ConfigError("--json: the messages take standard output; name a file with --output", field="output")
+    is_verified = parse_verify(verify)
+    from_ms, to_ms = parse_span(from_, to, "-1h")
+    output = make_output(as_json)
+    part = (stream, partition)
+    with connected(network, rpc, gateway, cache) as store:
+        files = select_files(store, output, from_ms, to_ms, stream_id=stream, verify=is_verified)
+    with _opened(file, is_text=form in ("ndjson", "csv")) as out, output.busy("writing"):
+        if form == "raw":
+            count = write_raw(files, part, from_ms, to_ms, out)
+        else:
+            count = WRITERS[form](read_lines(files, part, from_ms, to_ms), out)
+    if file is not None:
+        values = {"file": str(file), "format": form, "messages": count, "bundles": [f.bundle.number for f in files]}
+        output.document({**values, "verified": is_verified}, lambda o: o.line(f"{file}  {count} messages"))
+
+
+@contextmanager
+def _opened(file: Path | None, *, is_text: bool) -> Iterator[BinaryIO]:
+    """Where the messages go. A file is there complete, or not at all. Raises ConfigError."""
+    if file is None:
+        if sys.stdout.isatty() and not is_text:
+            raise ConfigError("--format: that is not for a terminal; name a file with --output", field="format")
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as out:
+            yield out
+        os.replace(partial, file)
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror or error}", field="output") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,110 @@
+"""SQL over bundles: DuckDB with one view, ``messages``, of a span of time.
+
+    stream_id, partition, timestamp, sequence_number, publisher_id (text: 0x… or key:…), msg_chain_id,
+    prev_timestamp, prev_sequence_number, message_type, content_type, encryption_type, group_key_id,
+    new_group_key_id, new_group_key, content (text, or null where it is none), content_bytes (what is no text),
+    signature_type, signature, late, bundle (number)
+
+A JSON field of a content is ``content->>'$.field'``. DuckDB itself fetches nothing: it reads the files of the cache
+folder, and installs no extension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from logstore.selection import BundleFile
+from validator.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_COLUMNS = """
+    stream_id, partition, "timestamp", sequence_number,
+    CASE WHEN octet_length(publisher_id) = 20 THEN '0x' ELSE 'key:' END || lower(hex(publisher_id)) AS publisher_id,
+    msg_chain_id, prev_timestamp, prev_sequence_number, message_type, content_type, encryption_type, group_key_id,
+    new_group_key_id, new_group_key,
+    TRY(decode(content)) AS content,
+    CASE WHEN TRY(decode(content)) IS NULL THEN content END AS content_bytes,
+    signature_type, signature, late,
+    regexp_extract(filename, '([0-9]+)-[^/]*$', 1)::BIGINT AS bundle
+"""
+_EMPTY = """
+    CREATE VIEW messages AS SELECT NULL::VARCHAR AS stream_id, NULL::UTINYINT AS partition,
+    NULL::TIMESTAMPTZ AS "timestamp", NULL::INTEGER AS sequence_number, NULL::VARCHAR AS publisher_id,
+    NULL::VARCHAR AS msg_chain_id, NULL::TIMESTAMPTZ AS prev_timestamp, NULL::INTEGER AS prev_sequence_number,
+    NULL::UTINYINT AS message_type, NULL::UTINYINT AS content_type, NULL::UTINYINT AS encryption_type,
+    NULL::VARCHAR AS group_key_id, NULL::VARCHAR AS new_group_key_id, NULL::BLOB AS new_group_key,
+    NULL::VARCHAR AS content, NULL::BLOB AS content_bytes, NULL::UTINYINT AS signature_type,
+    NULL::BLOB AS signature, NULL::BOOLEAN AS late, NULL::BIGINT AS bundle WHERE false
+"""
+
+
+def open_messages(files: Sequence[BundleFile], from_ms: int | None, to_ms: int) -> DuckDBPyConnection:
+    """A database in memory that has the view. Raises ConfigError where DuckDB is not installed."""
+    try:
+        import duckdb
+    except ImportError as error:
+        raise ConfigError("SQL needs DuckDB: pip install 'logstore-validator[sql]'", field="duckdb") from error
+    connection = duckdb.connect()
+    connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
+    connection.execute("SET TimeZone = 'UTC'")
+    if not files:
+        connection.execute(_EMPTY)
+        return connection
+    paths = ", ".join(_quote(str(file.path)) for file in files)
+    span = f'"timestamp" >= epoch_ms({from_ms or 0})::TIMESTAMPTZ AND "timestamp" < epoch_ms({to_ms})::TIMESTAMPTZ'
+    connection.execute(
+        f"CREATE VIEW messages AS SELECT {_COLUMNS} FROM read_parquet([{paths}], filename = true) WHERE {span}"  # noqa: S608
+    )
+    return connection
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def run_query(connection: DuckDBPyConnection, query: str) -> tuple[list[str], list[list[Any]]]:
+    """Names of the columns, and rows as JSON values: times as ISO texts, bytes as 0x and hex.
+
+    Raises:
+        ConfigError: the query is wrong; the first lines of DuckDB's own words.
+    """
+    import duckdb
+
+    try:
+        relation = connection.sql(query)
+        table = None if relation is None else relation.to_arrow_table()
+    except duckdb.Error as error:
+        raise ConfigError(f"SQL: {' '.join(str(error).split())[:500]}", field="query") from error
+    if table is None:
+        return [], []
+    columns = [_plain_column(table.column(n)) for n in range(table.num_columns)]
+    return list(table.column_names), [list(row) for row in zip(*columns, strict=True)]
+
+
+def _plain_column(column: Any) -> list[Any]:
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(column.type):
+        from logstore.times import format_time
+
+        milliseconds = column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False).cast(pa.int64()).to_pylist()
+        return [None if ms is None else format_time(ms) if ms >= 0 else str(ms) for ms in milliseconds]
+    return [_plain(value) for value in column.to_pylist()]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return f"0x{value.hex()}"
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)  # sums of integers are that wide
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value)
