@@ -306,7 +306,7 @@ MUTANTS: tuple[Mutant, ...] = (
             _STATEMENT,
         ),
         (
-            'return self._refuse("statement", statement.signer, "unfit", reason) if reason else True',
+            "return self._refuse(Item.STATEMENT, statement.signer, Refusal.UNFIT, reason) if reason else True",
             "return True",
             "what its signer may not say is refused",
             _STATEMENT,

@@ -82,11 +82,13 @@ class InstanceHead:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of statements and quorums of peers. ``woken``: open instances with news, whose advance is to be
-    queued; ``kept``: statements that are held now, news or not; ``dropped``: how many are not, by reason; ``foreign``:
-    news with our own signature that the journal lacks."""
+    """What became of statements and quorums of peers.
 
-    woken: tuple[InstanceId, ...]
+    ``enqueue``: open instances with news, whose advance is to be queued; ``kept``: statements that are held now, news
+    or not; ``dropped``: how many are not, by reason; ``foreign``: news with our own signature that the journal lacks.
+    """
+
+    enqueue: tuple[InstanceId, ...]
     kept: tuple[Statement, ...]
     dropped: Mapping[str, int]
     foreign: tuple[Statement, ...] = ()

@@ -31,6 +31,7 @@ from starlette.routing import Route
 
 from validator.net.http.urls import IPAddress, IPNetwork, is_allowed_net
 from validator.net.peers import signing, wire
+from validator.net.peers.wire import Fault
 from validator.ports.peers import PeerService
 from validator.protocol.codec.outcome import encode_entries
 from validator.protocol.codec.secp256k1 import SigningKey
@@ -67,7 +68,7 @@ class PeerLimits:
 class _Refused(Exception):
     """A request that is not served: HTTP status, a name to count by, and the reason for the caller."""
 
-    def __init__(self, status: int, name: str, reason: str) -> None:
+    def __init__(self, status: int, name: Fault, reason: str) -> None:
         super().__init__(reason)
         self.status = status
         self.name = name
@@ -149,7 +150,7 @@ class _Listener:
             log.debug("peers.refused", name=refusal.name, reason=refusal.reason, path=request.url.path)
             status, body = refusal.status, wire.encode_fault(refusal.name, refusal.reason)
         except ClientDisconnect:
-            self._on_refusal("disconnected", asked.sender)
+            self._on_refusal(Fault.DISCONNECTED, asked.sender)
             status, body = 400, b""
         headers = {"content-type": "application/octet-stream"}
         if asked.digest is not None:
@@ -166,12 +167,12 @@ class _Listener:
     async def _serve(self, request: Request, asked: _Asked) -> bytes:
         path = request.url.path
         if path not in wire.REQUEST_BYTES:
-            raise _Refused(404, "path", "unknown path")
+            raise _Refused(404, Fault.PATH, "unknown path")
         if request.method != "POST":
-            raise _Refused(405, "method", "only POST")
+            raise _Refused(405, Fault.METHOD, "only POST")
         length = _read_length(request.headers.get("content-length"), wire.REQUEST_BYTES[path])
         if "transfer-encoding" in request.headers or "content-encoding" in request.headers:
-            raise _Refused(411, "length", "bodies come plain and with their length")
+            raise _Refused(411, Fault.LENGTH, "bodies come plain and with their length")
         members = await self._load_members()
         claimed = self._claim_sender(request, path, members)
         self._take_tokens(request, claimed, members)
@@ -180,7 +181,7 @@ class _Listener:
             with anyio.move_on_after(self._limits.body_s) as scope:
                 body = await _read_body(request, length)
             if scope.cancelled_caught:
-                raise _Refused(408, "slow", f"body took longer than {self._limits.body_s:g} s")
+                raise _Refused(408, Fault.SLOW, f"body took longer than {self._limits.body_s:g} s")
             if claimed is None:
                 asked.digest = NIL
             else:
@@ -195,9 +196,9 @@ class _Listener:
         try:
             sender = signing.read_sender(request.headers)
         except MalformedInput as error:
-            raise _Refused(401, "headers", str(error)) from error
+            raise _Refused(401, Fault.HEADERS, str(error)) from error
         if sender not in members:
-            raise _Refused(403, "stranger", "not a member of the committee")
+            raise _Refused(403, Fault.STRANGER, "not a member of the committee")
         return sender
 
     def _take_tokens(self, request: Request, sender: Address | None, members: Mapping[Address, str]) -> None:
@@ -206,15 +207,15 @@ class _Listener:
         if address is not None and is_allowed_net(address, self._limits.allow_nets):
             share = max(1, len(members))  # a private network, or a terminator in front: everybody comes from there
         if not self._of_address.take(address, share):
-            raise _Refused(429, "rate", "too many requests from this address")
+            raise _Refused(429, Fault.RATE, "too many requests from this address")
         if sender is not None and not self._of_sender.take(sender):
-            raise _Refused(429, "rate", "too many requests of this member")
+            raise _Refused(429, Fault.RATE, "too many requests of this member")
 
     def _enter(self, sender: Address | None) -> None:
         if self._in_flight.total() >= self._limits.in_flight:
-            raise _Refused(503, "busy", "too many requests in flight")
+            raise _Refused(503, Fault.BUSY, "too many requests in flight")
         if self._in_flight[sender] >= self._limits.in_flight_per_sender:
-            raise _Refused(503, "busy", "too many requests of this member in flight")
+            raise _Refused(503, Fault.BUSY, "too many requests of this member in flight")
         self._in_flight[sender] += 1
 
     def _leave(self, sender: Address | None) -> None:
@@ -230,15 +231,15 @@ class _Listener:
             signing.verify(digest, request.headers.get(signing.SIGNATURE, ""), claimed)
         except MalformedInput as error:
             self._of_sender.give_back(claimed)
-            raise _Refused(401, "signature", str(error)) from error
+            raise _Refused(401, Fault.SIGNATURE, str(error)) from error
         asked.sender, asked.digest = claimed, digest
         if not self._replays.admit(stamp):
-            raise _Refused(409, "replay", "this boot id and counter were seen before")
+            raise _Refused(409, Fault.REPLAY, "this boot id and counter were seen before")
         now_ms = self._now_ms()
         if abs(stamp.time_ms - now_ms) > self._limits.clock_tolerance_ms:
             if path not in _TIMELESS:
-                raise _Refused(409, "time", str(now_ms))
-            self._on_refusal("time", claimed)  # counted, yet served
+                raise _Refused(409, Fault.TIME, str(now_ms))
+            self._on_refusal(Fault.TIME, claimed)  # counted, yet served
 
     # --- the service ---
 
@@ -248,7 +249,7 @@ class _Listener:
                 try:
                     self._members = await anyio.to_thread.run_sync(self._service.members, limiter=self._threads)
                 except ValidatorError as error:
-                    raise _Refused(503, "transient", str(error)) from error
+                    raise _Refused(503, Fault.TRANSIENT, str(error)) from error
                 self._members_until = time.monotonic() + self._limits.members_for_s
             return self._members
 
@@ -259,14 +260,14 @@ class _Listener:
                     _perform, self._service, path, sender, body, limiter=self._threads, abandon_on_cancel=True
                 )
             except MalformedInput as error:
-                raise _Refused(400, "malformed", str(error)) from error
+                raise _Refused(400, Fault.MALFORMED, str(error)) from error
             except RemoteFault as error:
-                raise _Refused(422, "refused", str(error)) from error
+                raise _Refused(422, Fault.REFUSED, str(error)) from error
             except Disagreement as error:
-                raise _Refused(422, "disagreement", str(error)) from error
+                raise _Refused(422, Fault.DISAGREEMENT, str(error)) from error
             except ValidatorError as error:
-                raise _Refused(503, "transient", str(error)) from error
-        raise _Refused(503, "busy", f"no answer within {self._limits.service_s:g} s")
+                raise _Refused(503, Fault.TRANSIENT, str(error)) from error
+        raise _Refused(503, Fault.BUSY, f"no answer within {self._limits.service_s:g} s")
 
 
 def _perform(service: PeerService, path: str, sender: Address | None, body: bytes) -> bytes:
@@ -280,7 +281,7 @@ def _perform(service: PeerService, path: str, sender: Address | None, body: byte
         try:
             service.receive(sender, gossip)
         except MalformedInput as error:
-            raise _Refused(400, "forged", str(error)) from error
+            raise _Refused(400, Fault.FORGED, str(error)) from error
         return b""
     if path == wire.LATE:
         service.receive_late(sender, wire.decode_page(body, wire.MAX_LEAVES))
@@ -320,9 +321,9 @@ def _load_page(service: PeerService, sender: Address, body: bytes) -> bytes:
 
 def _read_length(text: str | None, limit: int) -> int:
     if text is None or not text.isascii() or not text.isdecimal() or len(text) > 18:
-        raise _Refused(411, "length", "content-length is missing or not a number")
+        raise _Refused(411, Fault.LENGTH, "content-length is missing or not a number")
     if int(text) > limit:
-        raise _Refused(413, "length", f"{int(text)} bytes exceed the limit of {limit}")
+        raise _Refused(413, Fault.LENGTH, f"{int(text)} bytes exceed the limit of {limit}")
     return int(text)
 
 
@@ -331,9 +332,9 @@ async def _read_body(request: Request, length: int) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > length:
-            raise _Refused(413, "length", "body is longer than announced")
+            raise _Refused(413, Fault.LENGTH, "body is longer than announced")
     if len(body) != length:
-        raise _Refused(400, "length", "body is shorter than announced")
+        raise _Refused(400, Fault.LENGTH, "body is shorter than announced")
     return bytes(body)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from functools import lru_cache
 
 from validator.log import get_logger
@@ -65,11 +66,40 @@ CHECKS_BURST = 2_000
 REMEMBERED = 8_192
 """Statements and quorums known to be held, which are not looked at again."""
 
-_UPLOAD_REFUSALS = {"config_digest": "foreign digest", "signature": "bad signature", "owner": "foreign owner"}
+
+class Item(StrEnum):
+    """What a peer's request holds."""
+
+    STATEMENT = "statement"
+    QUORUM = "quorum"
+    UPLOAD = "upload"
+    ATTESTATION = "attestation"
+    BODY = "body"
+
+
+class Refusal(StrEnum):
+    """Why something of it is not kept. What the core would not keep is counted by the core's words."""
+
+    UNKNOWN_INSTANCE = "unknown instance"
+    FOREIGN_DIGEST = "foreign digest"
+    BAD_SIGNATURE = "bad signature"
+    STRANGER = "stranger"
+    UNFIT = "unfit"
+    MALFORMED = "malformed"
+    TOO_OFTEN = "too often"
+    FOREIGN_OWNER = "foreign owner"
+    BAD_HEADER = "bad header"
+
+
+_UPLOAD_REFUSALS = {
+    "config_digest": Refusal.FOREIGN_DIGEST,
+    "signature": Refusal.BAD_SIGNATURE,
+    "owner": Refusal.FOREIGN_OWNER,
+}
 """Names of what ``check_announcement`` finds; the rest is about the header."""
 
 Refusals = Callable[[str, str], None]
-"""Told what was refused ("statement", "quorum", "upload", "attestation") and the name of the reason."""
+"""Told which ``Item`` was refused and the name of the reason."""
 
 
 def uncounted(what: str, reason: str) -> None:
@@ -147,9 +177,9 @@ class LocalPeerService:
                 self._raise_alarm(sender, foreign)
             for reason, count in accepted.dropped.items():
                 for _ in range(count):
-                    self._on_refusal("statement", reason)
+                    self._on_refusal(Item.STATEMENT, reason)
             self._hold((*(s for s in accepted.kept if s.kind not in WITH_BODY or s.value in bodies), *quorums))
-            for instance in accepted.woken:
+            for instance in accepted.enqueue:
                 self._context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))
         for upload in gossip.uploads:
             self._receive_upload(sender, upload)
@@ -250,54 +280,54 @@ class LocalPeerService:
 
     # --- checks ---
 
-    def _config(self, what: str, instance: InstanceId, digest: Digest) -> EpochConfig | None:
+    def _config(self, what: Item, instance: InstanceId, digest: Digest) -> EpochConfig | None:
         """The epoch config of an instance that has begun if the digest is that one; None is refused and counted."""
         context = self._context
         try:
             config = context.cut_points.instance_config(instance)
         except (TransientError, ConfigError) as error:
-            self._refuse(what, None, "unknown instance", str(error))
+            self._refuse(what, None, Refusal.UNKNOWN_INSTANCE, str(error))
             return None
         if instance.kind is InstanceKind.WINDOW:
             end_ms = instance.number + config.parameters.window_ms
             if end_ms > context.clock.now_ms() + AHEAD_MS:
-                self._refuse(what, None, "unknown instance", "the window has not ended")
+                self._refuse(what, None, Refusal.UNKNOWN_INSTANCE, "the window has not ended")
                 return None
         if config.digest != digest:
-            self._refuse(what, None, "foreign digest", f"0x{digest.hex()}")
+            self._refuse(what, None, Refusal.FOREIGN_DIGEST, f"0x{digest.hex()}")
             return None
         return config
 
     def _accept_statements(self, sender: Address, statements: Sequence[Statement]) -> list[Statement]:
         """Those that are fit, not held yet and genuine. The sender pays for all checks before the first is made."""
         fit = [s for s in dict.fromkeys(statements) if not self._is_held(s) and self._is_fit(s)]
-        self._spend("statement", sender, len(fit), len(fit))
+        self._spend(Item.STATEMENT, sender, len(fit), len(fit))
         for statement in fit:
             try:
                 verify_statement(statement, self._context.identity.signing)
             except MalformedInput as error:
-                self._refuse("statement", statement.signer, "bad signature", str(error))
+                self._refuse(Item.STATEMENT, statement.signer, Refusal.BAD_SIGNATURE, str(error))
                 raise
         return fit
 
     def _is_fit(self, statement: Statement) -> bool:
-        config = self._config("statement", statement.instance, statement.config_digest)
+        config = self._config(Item.STATEMENT, statement.instance, statement.config_digest)
         if config is None:
             return False
         if statement.signer not in config.committee:
-            return self._refuse("statement", statement.signer, "stranger")
+            return self._refuse(Item.STATEMENT, statement.signer, Refusal.STRANGER)
         reason = why_foreign(_rules(statement.instance, config), statement)
-        return self._refuse("statement", statement.signer, "unfit", reason) if reason else True
+        return self._refuse(Item.STATEMENT, statement.signer, Refusal.UNFIT, reason) if reason else True
 
     def _accept_quorum(self, sender: Address, votes: VoteQuorum) -> bool:
-        config = self._config("quorum", votes.instance, votes.config_digest)
+        config = self._config(Item.QUORUM, votes.instance, votes.config_digest)
         if config is None:
             return False
-        self._spend("quorum", sender, min(len(votes.signatures), len(config.committee)))
+        self._spend(Item.QUORUM, sender, min(len(votes.signatures), len(config.committee)))
         try:
             verify_quorum(votes, config.committee, quorum(len(config.committee)), self._context.identity.signing)
         except MalformedInput as error:
-            self._refuse("quorum", None, "bad signature", str(error))
+            self._refuse(Item.QUORUM, None, Refusal.BAD_SIGNATURE, str(error))
             raise
         if votes.kind is StatementKind.PRECOMMIT:
             self._context.store.instances.create_instance(votes.instance, config.digest, self._context.clock.now_ms())
@@ -318,7 +348,7 @@ class LocalPeerService:
                 else:
                     continue
             except MalformedInput as error:
-                self._refuse("body", None, "malformed", str(error))
+                self._refuse(Item.BODY, None, Refusal.MALFORMED, str(error))
                 continue
             found[digest] = body
         return found
@@ -347,7 +377,7 @@ class LocalPeerService:
             while len(self._held) > REMEMBERED:
                 self._held.popitem(last=False)
 
-    def _spend(self, what: str, sender: Address, checks: int, items: int = 1) -> None:
+    def _spend(self, what: Item, sender: Address, checks: int, items: int = 1) -> None:
         """Take checks of signatures from the sender's bucket. Raises TransientError if there are too few left; then
         all the ``items`` are counted as refused."""
         now_ms = self._context.clock.now_ms()
@@ -357,27 +387,27 @@ class LocalPeerService:
             enough = level >= checks
             self._checks[sender] = (level - checks if enough else level, now_ms)
         if not enough:
-            self._refuse(what, None, "too often", f"{items} at once")
+            self._refuse(what, None, Refusal.TOO_OFTEN, f"{items} at once")
             for _ in range(items - 1):
-                self._on_refusal(what, "too often")
+                self._on_refusal(what, Refusal.TOO_OFTEN)
             raise TransientError(f"more than {CHECKS_PER_S} new signatures a second", sender=sender)
 
     def _receive_upload(self, sender: Address, upload: UploadAnnouncement) -> None:
         bundle = self._context.store.bundles.load_bundle(upload.number)
         if bundle is None:
-            self._refuse("upload", upload.signer, "unknown instance")
+            self._refuse(Item.UPLOAD, upload.signer, Refusal.UNKNOWN_INSTANCE)
             return
         if upload.signer not in self._context.cut_points.epoch_config(bundle.epoch).committee:
-            self._refuse("upload", upload.signer, "stranger")
+            self._refuse(Item.UPLOAD, upload.signer, Refusal.STRANGER)
             return
-        self._spend("upload", sender, 1)
+        self._spend(Item.UPLOAD, sender, 1)
         try:
             check_announcement(self._context, bundle, upload)
         except MalformedInput as error:
-            self._refuse("upload", upload.signer, _UPLOAD_REFUSALS.get(error.field, "bad header"), str(error))
+            self._refuse(Item.UPLOAD, upload.signer, _UPLOAD_REFUSALS.get(error.field, Refusal.BAD_HEADER), str(error))
             return
         except TransientError as error:
-            self._refuse("upload", upload.signer, "unknown instance", str(error))
+            self._refuse(Item.UPLOAD, upload.signer, Refusal.UNKNOWN_INSTANCE, str(error))
             return
         if self._context.store.bundles.save_announced(upload, self._context.clock.now_ms()):
             log.info("upload.heard", bundle=upload.number, signer=upload.signer)
@@ -387,21 +417,21 @@ class LocalPeerService:
         """A signature that the contract accepts, of a member. What it signs need not be drafted here: few of each."""
         bundle = self._context.store.bundles.load_bundle(attestation.number)
         if bundle is None:
-            self._refuse("attestation", attestation.signer, "unknown instance")
+            self._refuse(Item.ATTESTATION, attestation.signer, Refusal.UNKNOWN_INSTANCE)
             return
         if attestation.signer not in self._context.cut_points.epoch_config(bundle.epoch).committee:
-            self._refuse("attestation", attestation.signer, "stranger")
+            self._refuse(Item.ATTESTATION, attestation.signer, Refusal.STRANGER)
             return
-        self._spend("attestation", sender, 1)
+        self._spend(Item.ATTESTATION, sender, 1)
         try:
             verify_signature(attestation.report_digest, attestation.signature, attestation.signer)
         except MalformedInput as error:
-            self._refuse("attestation", attestation.signer, "bad signature", str(error))
+            self._refuse(Item.ATTESTATION, attestation.signer, Refusal.BAD_SIGNATURE, str(error))
             return
         if self._context.store.reports.save_attestation(attestation):
             self._context.tasks.enqueue(Task.REPORT_ATTEST, str(attestation.number))
 
-    def _refuse(self, what: str, signer: Address | None, name: str, detail: str = "") -> bool:
+    def _refuse(self, what: Item, signer: Address | None, name: Refusal, detail: str = "") -> bool:
         self._on_refusal(what, name)
         log.debug(f"{what}.refused", signer=signer, reason=name, detail=detail)
         return False

@@ -261,8 +261,8 @@ class InstanceRows:
                         news.add(instance)
                     kept.append(statement)
             news |= {quorum.instance for quorum in quorums if save_quorum(connection, quorum)}
-            woken = tuple(instance for instance in sorted(news) if _mark_queued(connection, instance))
-        return Accepted(woken, tuple(kept), dropped, tuple(foreign))
+            enqueue = tuple(instance for instance in sorted(news) if _mark_queued(connection, instance))
+        return Accepted(enqueue, tuple(kept), dropped, tuple(foreign))
 
     def save_observations(self, observations: Sequence[tuple[Statement, bytes]]) -> None:
         """Keep verified observations that an outcome names, in one transaction, however many of their signers are held.

@@ -185,9 +185,9 @@ def test_a_third_statement_is_dropped_by_name_and_the_first_two_stay_known(store
     opened(store)
     three = [a_statement(value=hash_body(b"%d" % n)) for n in range(3)]
     taken = store.instances.accept(three, {}, [])
-    assert (taken.kept, taken.dropped, taken.woken) == (tuple(three[:2]), {"two kept already": 1}, (INSTANCE,))
+    assert (taken.kept, taken.dropped, taken.enqueue) == (tuple(three[:2]), {"two kept already": 1}, (INSTANCE,))
     again = store.instances.accept(three, {}, [])
-    assert (again.kept, again.dropped, again.woken) == (tuple(three[:2]), {"two kept already": 1}, ())
+    assert (again.kept, again.dropped, again.enqueue) == (tuple(three[:2]), {"two kept already": 1}, ())
 
 
 def test_a_flood_of_rounds_is_bounded_and_costs_its_sender_only(

@@ -252,7 +252,7 @@ class HttpPeers:
             if answer.status == 200 and signed:
                 return answer.body
             name, reason = _fault_of(answer)
-            if not (signed and name == "time" and self._learn_time(member, reason)):
+            if not (signed and name == wire.Fault.TIME and self._learn_time(member, reason)):
                 break
         where = f"0x{member.hex()}: {path}: {answer.status} {name}: {reason}"
         fields = {"member": member, "reason": reason, "status": answer.status, "fault": name}

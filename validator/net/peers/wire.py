@@ -23,6 +23,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any
 
 import zstandard
@@ -357,8 +358,30 @@ def decode_handshake(data: bytes) -> Handshake:
     )
 
 
-def encode_fault(name: str, reason: str) -> bytes:
-    return cbor.encode_object("fault/1", name, reason[:1000])
+class Fault(StrEnum):
+    """Why a request is not served, as both sides count it."""
+
+    PATH = "path"
+    METHOD = "method"
+    LENGTH = "length"
+    SLOW = "slow"
+    HEADERS = "headers"
+    STRANGER = "stranger"
+    RATE = "rate"
+    BUSY = "busy"
+    SIGNATURE = "signature"
+    REPLAY = "replay"
+    TIME = "time"
+    TRANSIENT = "transient"
+    MALFORMED = "malformed"
+    REFUSED = "refused"
+    DISAGREEMENT = "disagreement"
+    FORGED = "forged"
+    DISCONNECTED = "disconnected"
+
+
+def encode_fault(name: Fault, reason: str) -> bytes:
+    return cbor.encode_object("fault/1", name.value, reason[:1000])
 
 
 def decode_fault(data: bytes) -> tuple[str, str]:

@@ -156,7 +156,7 @@ WHOLE = [
     wire.encode_leaves(Root(bytes(32)), [Digest(bytes(32))]),
     wire.encode_instances([InstanceId(InstanceKind.LATE, 3)]),
     wire.encode_handshake(Handshake(Address(bytes(20)), (1,), (b"config",), 5, 6)),
-    wire.encode_fault("time", "5"),
+    wire.encode_fault(wire.Fault.TIME, "5"),
     wire.encode_page([b"\x80"]),
 ]
 
