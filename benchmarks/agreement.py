@@ -30,9 +30,10 @@ from pathlib import Path
 
 from validator.net.peers import wire
 from validator.ports.peers import Gossip, HeldVotes
+from validator.protocol.codec.certificate import verify_quorum
 from validator.protocol.codec.outcome import encode_observation
 from validator.protocol.codec.secp256k1 import SigningKey
-from validator.protocol.codec.statement import SigningContext, sign_statement, verify_quorum, verify_statement
+from validator.protocol.codec.statement import SigningContext, sign_statement, verify_statement
 from validator.protocol.consensus.driver import Ready, drive
 from validator.protocol.consensus.events import (
     Event,
@@ -51,7 +52,6 @@ from validator.protocol.consensus.events import (
     ValidateProposal,
 )
 from validator.protocol.consensus.proposal import Answer
-from validator.protocol.consensus.quorum import quorum
 from validator.protocol.consensus.reconcile import Records, answer, initiate, reconcile
 from validator.protocol.consensus.state import InstanceState, Rules, Timeouts
 from validator.protocol.consensus.views import summarise
@@ -67,6 +67,7 @@ from validator.protocol.model import (
     Statement,
     StatementKind,
 )
+from validator.protocol.quorum import quorum
 
 SIZES = (4, 7, 13, 31)
 START_MS = 1_700_000_000_000
@@ -146,7 +147,7 @@ class Window:
                 verify_statement(event.statement, CONTEXT)
             elif isinstance(event, ReceivedQuorum):
                 rules = member.state.rules
-                verify_quorum(event.quorum, rules.committee, rules.quorum, CONTEXT)
+                verify_quorum(event.quorum, CONFIG, INSTANCE, rules.committee, CONTEXT)
             member.state, answers = drive(member.state, (event,), self.now_ms, _Worker(self, member))
             member.inbox += answers
 

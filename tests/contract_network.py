@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.builders import a_key
 from validator.devnet.contracts import WEI, DevChain, NodeSetup, StreamSetup
-from validator.protocol.codec.report import pack_signatures, quorum_size, report_digest, report_values
+from validator.protocol.codec.report import pack_signatures, report_digest, report_values
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import RemoteFault
 from validator.protocol.model import (
@@ -22,6 +22,7 @@ from validator.protocol.model import (
     StorageId,
     StreamLine,
 )
+from validator.protocol.quorum import quorum
 
 CONFIG = Digest(b"\x0c" * 32)
 BROKER_STAKE = 100 * WEI
@@ -152,4 +153,4 @@ class ContractNetwork:
 
     @property
     def quorum(self) -> int:
-        return quorum_size(len(self.validators))
+        return quorum(len(self.validators))

@@ -24,7 +24,6 @@ from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.codec.report import encode_report, expand_compact, report_digest
 from validator.protocol.codec.secp256k1 import SigningKey, recover_address
 from validator.protocol.codec.signatures import publish_message
-from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import Disagreement, MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import (
     Address,
@@ -41,6 +40,7 @@ from validator.protocol.model import (
     Window,
 )
 from validator.protocol.parameters import Contracts, Network, ParameterSet
+from validator.protocol.quorum import quorum
 
 START_S = 1_700_000_000
 GENESIS_MS = (START_S + 20) * 1000

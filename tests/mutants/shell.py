@@ -275,8 +275,7 @@ MUTANTS: tuple[Mutant, ...] = (
             _GENUINE,
         ),
         (
-            "            verify_quorum("
-            "votes, config.committee, quorum(len(config.committee)), context.identity.signing)\n",
+            "            verify_quorum(votes, config.digest, instance, config.committee, context.identity.signing)\n",
             "            pass\n",
             "quorums that a peer answers are verified",
             _QUORUM,
@@ -319,7 +318,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
         (
             "            verify_quorum("
-            "votes, config.committee, quorum(len(config.committee)), self._context.identity.signing)",
+            "votes, config.digest, votes.instance, config.committee, self._context.identity.signing)",
             "            pass",
             "a quorum is verified at the door",
             f"{_BAD_INPUT}::test_a_quorum_that_is_none_moves_nothing",
@@ -427,17 +426,16 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     *_steps(
         "catchup",
-        ("certificate.kind is not StatementKind.PRECOMMIT or ", "", "a certificate is of precommits", _FORGED),
         (
-            "        if certificate.config_digest != config.digest:\n",
-            "        if False:\n",
+            "certificate, config.digest, instance, config.committee",
+            "certificate, certificate.config_digest, instance, config.committee",
             "a certificate is of this config",
             _FORGED,
         ),
-        ("body_digest(body) != certificate.value or ", "", "a certificate comes with its own outcome", _FORGED),
+        ("signing, body_digest(body))", "signing)", "a certificate comes with its own outcome", _FORGED),
         (
-            "        verify_quorum("
-            "certificate, config.committee, quorum(len(config.committee)), context.identity.signing)\n",
+            "        verify_certificate("
+            "certificate, config.digest, instance, config.committee, signing, body_digest(body))\n",
             "        pass\n",
             "a certificate is verified",
             _FORGED,

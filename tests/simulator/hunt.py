@@ -24,7 +24,11 @@ from tests.simulator.sites import PACKAGE, Site, planted
 
 ROOT = paths.ROOT
 CORE = str(ROOT / PACKAGE.replace(".", "/"))
-GROUND = ("tests/unit/protocol/consensus",)
+GROUND = (
+    "tests/unit/protocol/consensus",
+    "tests/unit/protocol/codec/test_certificate.py",
+    "tests/unit/protocol/test_quorum.py",
+)
 """Where tests of the core are looked for."""
 PATIENCE_S = 1.5
 """The least processor time that a test gets with a mistake planted."""

@@ -17,7 +17,9 @@ from msgspec.structs import replace as change
 
 from tests.simulator import content
 from tests.simulator.node import Switches
-from validator.protocol.consensus import certificate, driver, proposal, quorum, state, views, votes
+from validator.protocol import quorum
+from validator.protocol.codec import certificate
+from validator.protocol.consensus import driver, proposal, state, views, votes
 from validator.protocol.consensus import round as machine
 from validator.protocol.consensus.proposal import Answer
 from validator.protocol.errors import MalformedInput

@@ -21,24 +21,27 @@ from functools import cache
 from types import CodeType, FunctionType
 from typing import Any
 
-PACKAGE = "validator.protocol.consensus"
-MODULES = (
-    "boundary",
-    "certificate",
-    "driver",
-    "evidence",
-    "inputs",
-    "proposal",
-    "quorum",
-    "reconcile",
-    "round",
-    "state",
-    "views",
-    "votes",
-    "window",
-    "working",
-)
-"""All of the package that decides anything; ``events`` only names."""
+PACKAGE = "validator.protocol"
+MODULES = {
+    name.rpartition(".")[2]: f"{PACKAGE}.{name}"
+    for name in (
+        "quorum",
+        "codec.certificate",
+        "consensus.boundary",
+        "consensus.driver",
+        "consensus.evidence",
+        "consensus.inputs",
+        "consensus.proposal",
+        "consensus.reconcile",
+        "consensus.round",
+        "consensus.state",
+        "consensus.views",
+        "consensus.votes",
+        "consensus.window",
+        "consensus.working",
+    )
+}
+"""All that decides anything, by its last name; ``consensus.events`` only names."""
 
 _FLIPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -111,7 +114,7 @@ def planted(site: Site) -> Iterator[None]:
 
 @cache
 def _functions(module: str) -> dict[str, Function]:
-    source = inspect.getsource(importlib.import_module(f"{PACKAGE}.{module}"))
+    source = inspect.getsource(importlib.import_module(MODULES[module]))
     found: dict[str, Function] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef):
@@ -154,7 +157,7 @@ def _rewritten(site: Site) -> Function:
 
 def _target(module: str, name: str) -> FunctionType:
     """The function object behind a name, whatever wraps it."""
-    owner: Any = importlib.import_module(f"{PACKAGE}.{module}")
+    owner: Any = importlib.import_module(MODULES[module])
     for part in name.split("."):
         owner = inspect.getattr_static(owner, part)
     if isinstance(owner, property):

@@ -17,8 +17,9 @@ from tests.verifier.gateway import Gateway
 from tests.verifier.state import States
 from validator.protocol.codec.arweave import Transaction, encode_storage_id
 from validator.protocol.codec.bundle_file import bundle_tags, read_records, verify_bundle_file
+from validator.protocol.codec.certificate import verify_certificate
 from validator.protocol.codec.config import decode_config
-from validator.protocol.codec.statement import SigningContext, verify_quorum
+from validator.protocol.codec.statement import SigningContext
 from validator.protocol.model import (
     Address,
     Certified,
@@ -267,7 +268,12 @@ def _check_certificate(run: Run, bundle: Archived, certified: Certified, where: 
     faults = []
     if certified.certificate.config_digest != bundle.accepted.config_digest:
         faults.append("is of an older config digest")
-    verify_quorum(certified.certificate, committee, quorum_of(len(committee)), signing_context(run))
+    certificate = certified.certificate
+    if len(certificate.signatures) < quorum_of(len(committee)):
+        faults.append("is of fewer than a quorum")
+    verify_certificate(
+        certificate, certificate.config_digest, certified.outcome.instance, committee, signing_context(run)
+    )
     findings.faultless(Claim.CERTIFICATES, where, faults)
 
 

@@ -12,10 +12,10 @@ from validator.operations.findings import Finding, fail, ok, warn
 from validator.ports.peers import Handshake
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.config import decode_config, name_difference
-from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import ConfigError, MalformedInput, TransientError, ValidatorError
 from validator.protocol.model import Address
 from validator.protocol.parameters import PROTOCOL_VERSIONS
+from validator.protocol.quorum import quorum
 from validator.steps.cut_points import EpochConfig
 from validator.wiring import Node
 

@@ -14,8 +14,8 @@ from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.manifest import encode_ledger
 from validator.protocol.codec.report import decode_report, encode_report, report_digest
-from validator.protocol.consensus.quorum import quorum
 from validator.protocol.hashing import order_committee
+from validator.protocol.quorum import quorum
 from validator.steps.attestations import valid_signatures
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle

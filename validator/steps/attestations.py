@@ -6,9 +6,9 @@ from validator.log import get_logger
 from validator.ports.store import StoredReport
 from validator.protocol.codec.report import pack_signatures
 from validator.protocol.codec.secp256k1 import verify_signature
-from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Address, Digest
+from validator.protocol.quorum import quorum
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig
 

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from validator.log import get_logger
 from validator.ports.queue import StepResult, Task
 from validator.ports.states import BundleState
+from validator.protocol.codec.certificate import verify_certificate
 from validator.protocol.codec.outcome import body_digest, decode_outcome
-from validator.protocol.codec.statement import verify_quorum
-from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
-from validator.protocol.model import Address, InstanceId, InstanceKind, StatementKind, VoteQuorum
+from validator.protocol.model import Address, InstanceId, InstanceKind, VoteQuorum
 from validator.steps.context import Context
 
 log = get_logger(__name__)
@@ -72,16 +71,16 @@ def catch_up(context: Context) -> StepResult:
             log.debug("catch_up.silent", member=member, reason=str(error))
             continue
         for instance, body, certificate in certified:
-            if _take(context, member, instance, body, certificate):
+            if _accept(context, member, instance, body, certificate):
                 wanted.pop(instance, None)
         if not wanted:
             break
-    taken = asked - len(wanted)
+    accepted = asked - len(wanted)
     context.store.due.postpone(Task.ROUND_CATCH_UP, KEY, context.clock.now_ms() + AGAIN_MS)
-    if taken:
-        log.info("catch_up.taken", certificates=taken, oldest=str(next(iter(wanted), "")))
+    if accepted:
+        log.info("catch_up.accepted", certificates=accepted, oldest=str(next(iter(wanted), "")))
         context.tasks.enqueue(Task.ROUND_CATCH_UP, KEY)
-        return StepResult("caught up", f"{taken} of {asked} certificates")
+        return StepResult("caught up", f"{accepted} of {asked} certificates")
     return StepResult("not yet", f"nobody has a certificate of {asked} overdue instances")
 
 
@@ -92,17 +91,14 @@ def _members(context: Context, instance: InstanceId, now_ms: int) -> Sequence[Ad
     return others[first:] + others[:first]
 
 
-def _take(context: Context, member: Address, instance: InstanceId, body: bytes, certificate: VoteQuorum) -> bool:
+def _accept(context: Context, member: Address, instance: InstanceId, body: bytes, certificate: VoteQuorum) -> bool:
     """Verify and keep one certificate and the outcome that it names, then wake the instance."""
     try:
         config = context.cut_points.instance_config(instance)
-        if certificate.kind is not StatementKind.PRECOMMIT or certificate.instance != instance:
-            raise MalformedInput("certificate", "not one of this instance")
-        if certificate.config_digest != config.digest:
-            raise MalformedInput("certificate.config_digest", "another config")
-        if body_digest(body) != certificate.value or decode_outcome(body).instance != instance:
-            raise MalformedInput("outcome", "not the one that the certificate names")
-        verify_quorum(certificate, config.committee, quorum(len(config.committee)), context.identity.signing)
+        if decode_outcome(body).instance != instance:
+            raise MalformedInput("outcome", "of another instance")
+        signing = context.identity.signing
+        verify_certificate(certificate, config.digest, instance, config.committee, signing, body_digest(body))
     except (MalformedInput, TransientError) as error:
         log.info("certificate.refused", instance=str(instance), member=member, reason=str(error))
         return False

@@ -15,7 +15,6 @@ from validator.ports.queue import NotYet
 from validator.ports.store import Store, StoredBundle
 from validator.protocol.codec.config import config_digest, encode_config
 from validator.protocol.consensus.proposal import Scope
-from validator.protocol.consensus.quorum import choose_committee
 from validator.protocol.consensus.window import Budget, partition_budget
 from validator.protocol.errors import ConfigError, TransientError
 from validator.protocol.model import (
@@ -30,6 +29,7 @@ from validator.protocol.model import (
     Window,
 )
 from validator.protocol.parameters import Config, Epoch, Network, ParameterSet
+from validator.protocol.quorum import choose_committee
 from validator.steps.kept import Kept
 
 KEPT_STATES = 32

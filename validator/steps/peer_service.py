@@ -23,10 +23,10 @@ from functools import lru_cache
 from validator.log import get_logger
 from validator.ports.peers import Attestation, Gossip, Handshake, HeldVotes
 from validator.ports.queue import Task
+from validator.protocol.codec.certificate import verify_quorum
 from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome
 from validator.protocol.codec.secp256k1 import verify_signature
-from validator.protocol.codec.statement import verify_quorum, verify_statement
-from validator.protocol.consensus.quorum import quorum
+from validator.protocol.codec.statement import verify_statement
 from validator.protocol.consensus.reconcile import Records, answer
 from validator.protocol.consensus.state import Rules, Timeouts, why_foreign
 from validator.protocol.consensus.views import missing_for
@@ -325,7 +325,7 @@ class LocalPeerService:
             return False
         self._spend(Item.QUORUM, sender, min(len(votes.signatures), len(config.committee)))
         try:
-            verify_quorum(votes, config.committee, quorum(len(config.committee)), self._context.identity.signing)
+            verify_quorum(votes, config.digest, votes.instance, config.committee, self._context.identity.signing)
         except MalformedInput as error:
             self._refuse(Item.QUORUM, None, Refusal.BAD_SIGNATURE, str(error))
             raise

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from validator.log import get_logger
 from validator.ports.peers import Gossip
 from validator.ports.store import StoredInstance
-from validator.protocol.codec.statement import verify_quorum, verify_statement
-from validator.protocol.consensus.quorum import quorum
+from validator.protocol.codec.certificate import verify_quorum
+from validator.protocol.codec.statement import verify_statement
 from validator.protocol.consensus.state import InstanceState, Rules, restore
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import InstanceId, Statement, StatementKind, VoteQuorum
@@ -47,10 +47,8 @@ def verify_gossip(
             continue
         statements.append(statement)
     for votes in gossip.quorums:
-        if (votes.instance, votes.config_digest) != (instance, config.digest):
-            continue
         try:
-            verify_quorum(votes, config.committee, quorum(len(config.committee)), context.identity.signing)
+            verify_quorum(votes, config.digest, instance, config.committee, context.identity.signing)
         except MalformedInput as error:
             log.debug("quorum.refused", instance=str(instance), reason=str(error))
             continue

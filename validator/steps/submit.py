@@ -28,9 +28,9 @@ from validator.ports.queue import StepResult, Task
 from validator.ports.states import BundleState, ReportState
 from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.report import decode_report
-from validator.protocol.consensus.quorum import quorum
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import StorageId
+from validator.protocol.quorum import quorum
 from validator.steps.attestations import packed_signatures, valid_signatures
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle

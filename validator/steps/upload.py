@@ -20,7 +20,7 @@ from validator.ports.storage import StorageState
 from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.report import report_digest
-from validator.protocol.consensus.quorum import one_honest
+from validator.protocol.quorum import one_honest
 from validator.steps.attestations import signatures_over
 from validator.steps.bundle_files import require_file
 from validator.steps.context import Context

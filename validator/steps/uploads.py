@@ -21,13 +21,13 @@ from validator.ports.storage import PreparedUpload, StoredTransaction
 from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.bundle_file import bundle_tags
 from validator.protocol.codec.bundle_front import max_file_bytes
+from validator.protocol.codec.certificate import verify_certificate
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.codec.outcome import outcome_digest
-from validator.protocol.codec.statement import sign_upload, verify_quorum, verify_upload
-from validator.protocol.consensus.quorum import quorum
+from validator.protocol.codec.statement import sign_upload, verify_upload
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import sha256
-from validator.protocol.model import BundleHeader, Certified, Digest, Manifest, StatementKind, UploadAnnouncement
+from validator.protocol.model import BundleHeader, Certified, Digest, Manifest, UploadAnnouncement
 from validator.steps.bundle_files import require_file, write_file
 from validator.steps.context import Context
 
@@ -176,10 +176,14 @@ def _with_certificates(context: Context, bundle: StoredBundle, announcement: Upl
         votes = announced.get(outcome.instance)
         if votes is None:
             raise MalformedInput("certificates", f"none for {outcome.instance}")
-        named = (votes.kind, votes.config_digest, votes.value)
-        if named != (StatementKind.PRECOMMIT, config.digest, outcome_digest(outcome)):
-            raise MalformedInput("certificates", f"another decision of {outcome.instance}")
-        verify_quorum(votes, config.committee, quorum(len(config.committee)), context.identity.signing)
+        verify_certificate(
+            votes,
+            config.digest,
+            outcome.instance,
+            config.committee,
+            context.identity.signing,
+            outcome_digest(outcome),
+        )
         return Certified(outcome, votes)
 
     try:

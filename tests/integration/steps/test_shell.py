@@ -422,7 +422,7 @@ def test_a_certificate_that_a_peer_gives_is_a_quorum_of_precommits_for_its_outco
     ]
     votes = VoteQuorum(kind, config_digest, instance, 0, value, tuple(sorted((s.signer, s.signature) for s in said)))
     asked = network.window(1) if lie == "instance" else instance
-    assert catchup._take(taker.context, holder.address, asked, body, votes) is (lie == "nothing")
+    assert catchup._accept(taker.context, holder.address, asked, body, votes) is (lie == "nothing")
 
 
 def test_below_a_replaced_block_others_are_looked_for_at_once(a_network: MakeNetwork) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from validator.protocol.codec.certificate import verify_certificate
 from validator.protocol.codec.config import decode_config
 from validator.protocol.codec.manifest import decode_ledger, encode_header
 from validator.protocol.codec.outcome import outcome_digest
-from validator.protocol.codec.report import quorum_size
-from validator.protocol.codec.statement import SigningContext, verify_quorum
+from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput, require
 from validator.protocol.hashing import hash_object
-from validator.protocol.model import BundleHeader, Certified, InstanceId, InstanceKind, Manifest, StatementKind
+from validator.protocol.model import BundleHeader, Certified, InstanceId, InstanceKind, Manifest
 from validator.protocol.parameters import Config
 
 CODEC_VERSION = 2
@@ -72,15 +72,11 @@ def _check_certified(certified: Certified, instance: InstanceId, header: BundleH
     outcome, certificate = certified.outcome, certified.certificate
     what = f"certificate {instance}"
     require(outcome.instance == instance, f"outcome {instance}", f"decides {outcome.instance}")
-    require(certificate.kind is StatementKind.PRECOMMIT, what, "not of precommits")
-    require(certificate.config_digest == header.config_digest, what, "another config digest")
-    require(certificate.instance == instance, what, f"decides {certificate.instance}")
-    require(certificate.value == outcome_digest(outcome), what, "another outcome")
     context = SigningContext(config.chain_id, config.contracts.report_manager)
-    needed = quorum_size(len(config.committee))
     try:
-        require(needed > 0, what, "no committee")
-        verify_quorum(certificate, config.committee, needed, context)
+        verify_certificate(
+            certificate, header.config_digest, instance, config.committee, context, outcome_digest(outcome)
+        )
     except MalformedInput as error:
         raise MalformedInput(what, str(error.reason)) from error
 

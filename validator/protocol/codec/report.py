@@ -19,6 +19,7 @@ from validator.protocol.codec.typed_data import Domain, Struct, digest
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.model import Address, ConsumerLine, Digest, NodeLine, Report, Root, StorageId, StreamLine
 from validator.protocol.parameters import MAX_COMMITTEE
+from validator.protocol.quorum import quorum
 
 KIND = "report/1"
 MAX_REPORT_BYTES = 1 << 20
@@ -154,11 +155,6 @@ def expand_compact(compact: bytes) -> bytes:
     return signature
 
 
-def quorum_size(members: int) -> int:
-    """n - f with f = (n - 1) // 3: exactly as many signatures as the contract takes."""
-    return members - (members - 1) // 3 if members else 0
-
-
 def pack_signatures(committee: Sequence[Address], signatures: Mapping[Address, bytes]) -> tuple[int, bytes]:
     """(signer bitmap, compact signatures) for ``submitReport``: the first quorum of members, in ascending order.
 
@@ -168,9 +164,9 @@ def pack_signatures(committee: Sequence[Address], signatures: Mapping[Address, b
         MalformedInput: fewer than a quorum of members have signed, or a signature that cannot be made compact.
     """
     members = sorted(committee)
-    needed = quorum_size(len(members))
+    needed = quorum(len(members))
     signers = [(index, member) for index, member in enumerate(members) if member in signatures][:needed]
-    if not needed or len(signers) < needed:
+    if len(signers) < needed:
         raise MalformedInput("signatures", f"{len(signers)} of the {needed} that a quorum needs")
     bitmap = sum(1 << index for index, _ in signers)
     return bitmap, b"".join(compact_signature(signatures[member]) for _, member in signers)

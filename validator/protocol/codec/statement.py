@@ -114,20 +114,12 @@ def verify_statement(statement: Statement, context: SigningContext) -> None:
     verify_signature(statement_digest(statement, context), statement.signature, statement.signer)
 
 
-def verify_quorum(votes: VoteQuorum, committee: Sequence[Address], quorum: int, context: SigningContext) -> None:
-    """Check a proof or certificate: at least ``quorum`` distinct members, each signature over the same content.
+def verify_signatures(votes: VoteQuorum, context: SigningContext) -> None:
+    """Check each signature over the one content; whose and how many they must be, ``certificate.verify_quorum`` knows.
 
     Raises:
-        MalformedInput: names what is wrong.
+        MalformedInput: field "signature".
     """
-    signers = [signer for signer, _ in votes.signatures]
-    if any(not a < b for a, b in itertools.pairwise(signers)):
-        raise MalformedInput("quorum.signatures", "signers not distinct and ascending")
-    strangers = set(signers) - set(committee)
-    if strangers:
-        raise MalformedInput("quorum.signatures", f"0x{min(strangers).hex()} is not in the committee")
-    if len(signers) < quorum:
-        raise MalformedInput("quorum.signatures", f"{len(signers)} signers where {quorum} are needed")
     for statement in votes.statements():
         verify_statement(statement, context)
 

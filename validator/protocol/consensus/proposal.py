@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from validator.protocol.codec.outcome import entries_root, part_order
-from validator.protocol.consensus.quorum import faulty, one_honest, quorum
 from validator.protocol.consensus.window import (
     Budget,
     Union,
@@ -41,6 +40,7 @@ from validator.protocol.model import (
     Window,
 )
 from validator.protocol.parameters import ParameterSet
+from validator.protocol.quorum import faulty, one_honest, quorum
 
 
 class Answer(Enum):

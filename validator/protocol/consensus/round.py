@@ -55,7 +55,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from validator.protocol.consensus.certificate import check_quorum
+from validator.protocol.codec.certificate import check_quorum
 from validator.protocol.consensus.events import (
     DataArrived,
     Decide,

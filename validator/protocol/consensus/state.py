@@ -18,12 +18,12 @@ from msgspec.structs import replace
 from validator.protocol.codec import cbor
 from validator.protocol.codec.statement import MAX_ROUND, decode_statement, encode_statement
 from validator.protocol.consensus.proposal import Answer
-from validator.protocol.consensus.quorum import one_honest, quorum
 from validator.protocol.consensus.votes import AHEAD, BEHIND, EMPTY, Votes, add, add_quorum, why_dropped
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.hashing import instance_subject, order_committee
 from validator.protocol.model import NIL, Address, Digest, InstanceId, Statement, StatementKind, VoteQuorum
 from validator.protocol.parameters import ParameterSet
+from validator.protocol.quorum import one_honest, quorum
 
 OBSERVATION = StatementKind.OBSERVATION
 PROPOSAL = StatementKind.PROPOSAL

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.codec.certificate import build_quorum
 from validator.protocol.model import NIL, Address, Digest, Statement, StatementKind, VoteQuorum
 
 KNOWN = "known"

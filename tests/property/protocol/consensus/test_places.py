@@ -10,7 +10,7 @@ import pytest
 from tests import paths
 from tests.simulator.caught import all_sites, load_record, waived
 from tests.simulator.sites import MODULES, Site, UnknownSite, find_sites, planted
-from validator.protocol.consensus.quorum import quorum
+from validator.protocol.quorum import quorum
 
 ROOT = paths.ROOT
 AGAIN = "search for it: python -m tests.simulator --mutations --record"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.codec.certificate import build_quorum
 from validator.protocol.consensus.driver import advance
 from validator.protocol.consensus.events import (
     DataArrived,

@@ -317,7 +317,7 @@ def wrong_manifests(m: Manifest) -> dict[str, Manifest]:
             m, 0, replace(forged, certificate=certify(an_outcome(first.instance, []), digest).certificate)
         ),
         "another config digest": with_certificate(m, 0, certify(first, type(digest)(b"\x01" * 32))),
-        "not of precommits": with_certificate(
+        "a certificate is of precommits": with_certificate(
             m, 0, replace(forged, certificate=replace(forged.certificate, kind=type(forged.certificate.kind)(3)))
         ),
         "certificate window": with_certificate(

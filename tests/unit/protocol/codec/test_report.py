@@ -20,7 +20,6 @@ from validator.protocol.codec.report import (
     expand_compact,
     is_conserved,
     pack_signatures,
-    quorum_size,
     report_digest,
     report_values,
     sort_report,
@@ -126,11 +125,6 @@ def test_signatures_that_the_contract_refuses_are_refused_here() -> None:
     for bad in (good, b"", good[:32] + (HALF_ORDER + 1).to_bytes(32, "big")):
         with pytest.raises(MalformedInput, match="signature"):
             expand_compact(bad)
-
-
-@pytest.mark.parametrize(("members", "quorum"), [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (7, 5), (13, 9), (31, 21)])
-def test_quorum_is_n_minus_f(members: int, quorum: int) -> None:
-    assert quorum_size(members) == quorum
 
 
 def test_the_first_quorum_in_ascending_order_is_packed() -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests import paths
 from tests.builders import a_key
 from tests.wallet import hash_typed_data
+from validator.protocol.codec.certificate import verify_quorum
 from validator.protocol.codec.secp256k1 import HALF_ORDER
 from validator.protocol.codec.statement import (
     MAX_HEADER_BYTES,
@@ -27,7 +28,7 @@ from validator.protocol.codec.statement import (
     sign_upload,
     statement_digest,
     upload_digest,
-    verify_quorum,
+    verify_signatures,
     verify_statement,
     verify_upload,
 )
@@ -108,7 +109,7 @@ def test_a_quorum_and_an_announcement_have_the_bytes_of_the_vector() -> None:
     context = SigningContext(VECTORS["quorum"]["chain_id"], Address(bytes.fromhex(VECTORS["quorum"]["report_manager"])))
     quorum = decode_quorum(bytes.fromhex(VECTORS["quorum"]["canonical"]))
     assert encode_quorum(quorum).hex() == VECTORS["quorum"]["canonical"]
-    verify_quorum(quorum, [s for s, _ in quorum.signatures], len(quorum.signatures), context)
+    verify_signatures(quorum, context)
     upload = decode_upload(bytes.fromhex(VECTORS["upload"]["canonical"]))
     assert encode_upload(upload).hex() == VECTORS["upload"]["canonical"]
     assert upload_digest(upload, context).hex() == VECTORS["upload"]["digest"]
@@ -163,15 +164,15 @@ def test_a_damaged_signature_is_refused_everywhere(change: Callable[[bytes], byt
     signer, signature = quorum.signatures[0]
     damaged = replace(quorum, signatures=((signer, change(signature)), *quorum.signatures[1:]))
     with pytest.raises(MalformedInput):
-        verify_quorum(damaged, COMMITTEE, 3, CONTEXT)
+        verify_signatures(damaged, CONTEXT)
 
 
 # --- quorums --------------------------------------------------------------------------------------
 
 
 def test_a_quorum_of_distinct_members_for_one_content_is_genuine() -> None:
-    verify_quorum(a_quorum(), COMMITTEE, 3, CONTEXT)
-    verify_quorum(a_quorum(5), COMMITTEE, 3, CONTEXT)
+    verify_quorum(a_quorum(), CONFIG, WINDOW, COMMITTEE[:4], CONTEXT)
+    verify_quorum(a_quorum(4), CONFIG, WINDOW, COMMITTEE[:4], CONTEXT)
 
 
 def wrong_quorums() -> list[tuple[str, VoteQuorum]]:
@@ -205,7 +206,7 @@ def wrong_quorums() -> list[tuple[str, VoteQuorum]]:
 @pytest.mark.parametrize(("name", "quorum"), wrong_quorums(), ids=[n for n, _ in wrong_quorums()])
 def test_anything_less_than_a_quorum_for_one_content_is_refused(name: str, quorum: VoteQuorum) -> None:
     with pytest.raises(MalformedInput):
-        verify_quorum(quorum, COMMITTEE, 3, CONTEXT)
+        verify_quorum(quorum, CONFIG, WINDOW, COMMITTEE[:4], CONTEXT)
 
 
 def test_the_largest_committee_fits_a_certificate() -> None:

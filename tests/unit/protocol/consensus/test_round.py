@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
-from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.codec.certificate import build_quorum
 from validator.protocol.consensus.driver import advance
 from validator.protocol.consensus.events import (
     DataArrived,

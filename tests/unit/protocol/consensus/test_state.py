@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace as changed
 
 from validator.protocol.codec import cbor
+from validator.protocol.codec.certificate import build_quorum
 from validator.protocol.codec.statement import MAX_ROUND
-from validator.protocol.consensus.certificate import build_quorum
 from validator.protocol.consensus.proposal import Answer
 from validator.protocol.consensus.state import (
     Eligibility,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from validator.protocol.consensus.certificate import build_quorum
+from validator.protocol.codec.certificate import build_quorum
 from validator.protocol.consensus.votes import (
     EMPTY,
     Votes,

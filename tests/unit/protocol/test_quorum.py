@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator.protocol.consensus.quorum import choose_committee, faulty, one_honest, quorum
 from validator.protocol.model import Address, Node
+from validator.protocol.quorum import choose_committee, faulty, one_honest, quorum
 
 
 @pytest.mark.parametrize(
-    ("n", "f", "enough", "honest"), [(1, 0, 1, 1), (2, 0, 2, 1), (3, 0, 3, 1), (4, 1, 3, 2), (6, 1, 5, 2), (7, 2, 5, 3)]
+    ("n", "f", "enough", "honest"),
+    [(1, 0, 1, 1), (2, 0, 2, 1), (3, 0, 3, 1), (4, 1, 3, 2), (6, 1, 5, 2), (7, 2, 5, 3), (13, 4, 9, 5)],
 )
 def test_small_committees_have_the_known_sizes(n: int, f: int, enough: int, honest: int) -> None:
     assert (faulty(n), quorum(n), one_honest(n)) == (f, enough, honest)

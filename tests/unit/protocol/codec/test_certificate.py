@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tests.builders import a_key
+from validator.protocol.codec.certificate import build_quorum, check_quorum, verify_certificate, verify_quorum
 from validator.protocol.codec.statement import SigningContext, sign_statement
-from validator.protocol.consensus.certificate import build_quorum, check_quorum, verify_certificate
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.model import (
     NIL,
@@ -53,6 +53,22 @@ def test_two_of_four_do_not() -> None:
 
 def test_prevotes_do_not_decide() -> None:
     refuse(build_quorum([a_vote(i, StatementKind.PREVOTE) for i in range(3)]), "precommits")
+
+
+def test_a_certificate_decides_the_outcome_that_is_asked_for() -> None:
+    certificate = a_certificate()
+    verify_certificate(certificate, CONFIG, INSTANCE, COMMITTEE, CONTEXT, certificate.value)
+    with pytest.raises(MalformedInput, match="another outcome"):
+        verify_certificate(certificate, CONFIG, INSTANCE, COMMITTEE, CONTEXT, Digest(b"w" * 32))
+
+
+def test_a_quorum_with_a_wrong_signature_is_none() -> None:
+    certificate = a_certificate()
+    (first, _), *others = certificate.signatures
+    with pytest.raises(MalformedInput, match="signature"):
+        verify_quorum(
+            replace(certificate, signatures=((first, others[0][1]), *others)), CONFIG, INSTANCE, COMMITTEE, CONTEXT
+        )
 
 
 def test_nil_is_never_decided() -> None:

@@ -8,12 +8,12 @@ of the config digest is for the caller to check, who knows the epochs.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
-from validator.protocol.codec.statement import SigningContext, verify_quorum
-from validator.protocol.consensus.quorum import quorum
+from validator.protocol.codec.statement import SigningContext, verify_signatures
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.model import NIL, Address, Digest, InstanceId, Statement, StatementKind, VoteQuorum
+from validator.protocol.quorum import quorum
 
 
 def build_quorum(statements: Iterable[Statement]) -> VoteQuorum:
@@ -62,19 +62,37 @@ def check_quorum(
         raise MalformedInput("quorum.signatures", f"{len(signers)} signers where {needed} are needed")
 
 
+def verify_quorum(
+    votes: VoteQuorum,
+    config_digest: Digest,
+    instance: InstanceId,
+    committee: Collection[Address],
+    context: SigningContext,
+) -> None:
+    """Whether it is genuine, signatures last because they cost most: the one answer, for whoever is handed a quorum.
+
+    Raises:
+        MalformedInput: names the first thing that is wrong.
+    """
+    check_quorum(votes, config_digest, instance, committee)
+    verify_signatures(votes, context)
+
+
 def verify_certificate(
     certificate: VoteQuorum,
     config_digest: Digest,
     instance: InstanceId,
-    committee: Sequence[Address],
+    committee: Collection[Address],
     context: SigningContext,
+    value: Digest | None = None,
 ) -> None:
-    """Check a certificate whole, signatures last because they cost most.
+    """The same for a quorum that is to decide, and to decide ``value`` where that is given.
 
     Raises:
         MalformedInput: names the first thing that is wrong.
     """
     if certificate.kind is not StatementKind.PRECOMMIT:
         raise MalformedInput("quorum.kind", "a certificate is of precommits")
-    check_quorum(certificate, config_digest, instance, committee)
-    verify_quorum(certificate, committee, quorum(len(committee)), context)
+    if value is not None and certificate.value != value:
+        raise MalformedInput("quorum.value", "another outcome")
+    verify_quorum(certificate, config_digest, instance, committee, context)
