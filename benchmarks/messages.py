@@ -41,7 +41,7 @@ from validator.steps import admission
 from validator.steps.window_buffer import WindowBuffer
 from validator.store.segments import SegmentStore
 
-OK, FAILED, USAGE = 0, 1, 2
+OK, USAGE = 0, 2
 SLICE = 25_000
 """What all partitions answer for seven and a half minutes of the corpus' hour.
 

@@ -137,7 +137,6 @@ class World:
         self.deliveries: dict[Address, list[Delivery]] = {broker: [] for broker in brokers}
         self.brokers_down: set[Address] = set()
         self.transactions: dict[StorageId, Posted] = {}
-        self.seeded = 0
         self.confirms_without_data = False
         self.accepted: dict[int, AcceptedReport] = {}
         self.reports: dict[int, Report] = {}
@@ -354,7 +353,6 @@ class WorldStorage:
         data = path.read_bytes()
         if hashlib.sha256(data).digest() != self.read_header(prepared.storage_id, prepared.header.encode()).data_root:
             raise Disagreement("not the file that was prepared")
-        self.world.seeded += 1
         if self.lost_seeds:
             self.lost_seeds -= 1
             return

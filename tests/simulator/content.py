@@ -104,7 +104,6 @@ REVOKED: Leaves = frozenset(r.leaf for item in POOL[0][20:22] for r in (item.tru
 """Their publisher may publish at the first window's block and not at the second's."""
 GRANTED: Leaves = frozenset(r.leaf for item in POOL[0][22:] for r in (item.true, item.forged))
 """Their publisher may publish at the second window's block only."""
-TRUE_OF = {item.forged.leaf: item.true.leaf for items in POOL for item in items}
 
 
 def window_of(instance: InstanceId) -> int:

@@ -9,7 +9,6 @@ from heapq import heappop, heappush
 from typing import Any
 
 from tests.simulator.content import (
-    RECORDS,
     Leaves,
     Value,
     end_of,
@@ -332,7 +331,3 @@ def describe(s: Statement) -> str:
     again = f" again from {s.valid_round}" if s.valid_round >= 0 else ""
     value = s.value.hex()[:6] if any(s.value) else "nil"
     return f"{s.instance} round {s.round} {s.kind.name} {value}{again} by {s.signer[0] - 1}"
-
-
-def record_name(leaf: bytes) -> str:
-    return RECORDS[leaf].canonical.decode()

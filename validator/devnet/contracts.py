@@ -187,10 +187,6 @@ class DevChain:
             ]
         )
 
-    def update_metadata(self, nodes: Sequence[NodeSetup]) -> None:
-        """Register metadata again, for example when a node's port is known."""
-        self._run([self._upsert(node) for node in nodes])
-
     def create_streams(self, streams: Sequence[StreamSetup]) -> None:
         """Create streams, set who may publish, and stake their stores from the owner's tokens."""
         store = self.deployment.contracts.store_manager
@@ -238,11 +234,6 @@ class DevChain:
             permit = "setPublicPermission"
             calls.append(self._owner_call("StreamRegistry", registry, permit, stream.stream_id, UNLIMITED, 0))
         return calls
-
-    def stake_stores(self, amounts: Mapping[str, int]) -> None:
-        """Add to the balances of stored streams."""
-        store = self.deployment.contracts.store_manager
-        self._run([self._owner_call("StoreManager", store, "stake", *item) for item in amounts.items()])
 
     def stake_consumers(self, amounts: Mapping[Address, int]) -> None:
         """Add to QueryManager balances of consumers, from the owner's tokens."""

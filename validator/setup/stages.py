@@ -67,6 +67,7 @@ ALL_STAGES: tuple[Stage, ...] = (
             ("ruff", "format", "--check", "--no-cache", "."),
             ("lint-imports",),
             ("mypy", *_folders("validator", "tasks", "logstore", "tests")),
+            ("vulture",),
         ),
         limit_s=240,
     ),

@@ -5,7 +5,6 @@ Functions on an open connection: a vote belongs in one transaction with the stat
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
@@ -184,19 +183,6 @@ def drop_ahead(connection: Connection, statement: Statement, ceiling: int) -> No
 def load_statements(connection: Connection, config_digest: Digest, instance: InstanceId) -> list[Statement]:
     """All kept statements of an instance, in the order they came."""
     return [decode_statement(data) for data in connection.scalars(_STATEMENTS, at_instance(instance, config_digest))]
-
-
-def count_votes(connection: Connection, config_digest: Digest, instance: InstanceId, round_: int) -> dict[str, int]:
-    """Signers per kind of statement in one round (observations have none): for the operator's screen."""
-    t = schema.statements
-    query = (
-        select(t.c.statement_kind, func.count(t.c.signer.distinct()))
-        .where(is_instance(t, instance, config_digest), t.c.round.in_((0, round_)))
-        .where((t.c.round == round_) | (t.c.statement_kind == int(StatementKind.OBSERVATION)))
-        .group_by(t.c.statement_kind)
-    )
-    counted = Counter({StatementKind(kind).name.lower(): count for kind, count in connection.execute(query)})
-    return {kind.name.lower(): counted[kind.name.lower()] for kind in StatementKind}
 
 
 def _at_place(statement: Statement) -> dict[str, object]:

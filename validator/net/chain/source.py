@@ -32,14 +32,13 @@ _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|[0-9a-fA-F]{8,}|[0-9]+")
 
 @dataclass(slots=True)
 class SourceHealth:
-    """What is known of one source since start; times are monotonic seconds."""
+    """What is known of one source since start."""
 
     host: str
     answered: int = 0
     failed: int = 0
     outvoted: int = 0
     last_error: str = ""
-    last_s: float = 0.0
 
 
 class Source:
@@ -71,11 +70,6 @@ class Source:
         """What it counts as while it rests for longer than a call."""
         return Failed(f"rests for {self.pace.rest_s():.0f} s after: {self.pace.reason}", busy=True)
 
-    @property
-    def batch_size(self) -> int:
-        """Requests per HTTP body that this source is known, or hoped, to take."""
-        return self._allowance.size
-
     def start(
         self, requests: Sequence[Request[Any]], answer: Callable[[Source, list[Any]], None], over: threading.Event
     ) -> None:
@@ -104,7 +98,6 @@ class Source:
             self.health.failed += 1
         else:
             self.health.answered += 1
-            self.health.last_s = time.monotonic()
         return answers
 
     # --- sizes of batches ---

@@ -58,7 +58,7 @@ def read_fields(body: bytes, what: str) -> Iterator[tuple[int, int, int | bytes]
 class Fields:
     """The fields of one message by number, for a schema known to the caller."""
 
-    __slots__ = ("_many", "_values", "_what")
+    __slots__ = ("_many", "_values")
 
     def __init__(self, body: bytes, what: str, known: dict[int, int], repeated: frozenset[int] = frozenset()) -> None:
         """``known``: wire type by field number; others are skipped.
@@ -66,7 +66,6 @@ class Fields:
         Raises:
             MalformedInput: a known field with another wire type, or a singular one twice.
         """
-        self._what = what
         self._values: dict[int, int | bytes] = {}
         self._many: dict[int, list[bytes]] = {}
         for number, kind, value in read_fields(body, what):
