@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -225,39 +226,23 @@ class InstanceRows:
         carries the signature of ``own``, and the journal lacks, is kept whatever its round, since the core bars us
         for it; where a decision has ended the looking, it is at least named.
         """
-        dropped: dict[str, int] = {}
-        news: set[InstanceId] = set()
+        dropped: Counter[str] = Counter()
         kept: list[Statement] = []
-        foreign: list[Statement] = []
         now_ms = self._clock.now_ms()
-        ours = [s for q in quorums for s in q.statements() if s.signer == own]
+        said = [s for s in statements if s.signer == own]
+        said += [s for q in quorums for s in q.statements() if s.signer == own]
         with self._database.write() as connection:
-            for statement in dict.fromkeys((*(s for s in statements if s.signer == own), *ours)):
-                if is_journaled(connection, statement) or _may_be_pruned(connection, statement.instance):
-                    continue
-                if save_foreign(connection, statement, now_ms):
-                    foreign.append(statement)
-                    news.add(statement.instance)
+            foreign = _keep_foreign(connection, said, now_ms)
+            news = {statement.instance for statement in foreign}
             for instance in sorted({s.instance for s in statements}):
                 row = _newest(connection, instance)
                 at = 0 if row is None else row.round
                 for statement in (s for s in statements if s.instance == instance):
                     reason = why_not_kept(connection, statement, at - BEHIND, at + AHEAD)
                     if reason and reason != KNOWN:
-                        dropped[reason] = dropped.get(reason, 0) + 1
+                        dropped[reason] += 1
                         continue
-                    if statement.round > at + AHEAD:
-                        drop_ahead(connection, statement, at + AHEAD)
-                    fresh = bool(save_statements(connection, [statement], now_ms))
-                    body = bodies.get(statement.value)
-                    if (
-                        body is not None
-                        and statement.round <= at + AHEAD
-                        and not _has_body(connection, statement.value)
-                    ):
-                        save_body(connection, body, now_ms)
-                        fresh = True
-                    if fresh:
+                    if _keep(connection, statement, bodies.get(statement.value), at + AHEAD, now_ms):
                         news.add(instance)
                     kept.append(statement)
             news |= {quorum.instance for quorum in quorums if save_quorum(connection, quorum)}
@@ -372,6 +357,28 @@ def _may_be_pruned(connection: Connection, instance: InstanceId) -> bool:
 
 def _has_body(connection: Connection, digest: Digest) -> bool:
     return connection.scalar(_BODY_KIND, {"at_digest": digest}) is not None
+
+
+def _keep_foreign(connection: Connection, said: Iterable[Statement], now_ms: int) -> list[Statement]:
+    """Keep what our own key has signed and the journal lacks; returns what is news of it."""
+    return [
+        statement
+        for statement in dict.fromkeys(said)
+        if not is_journaled(connection, statement)
+        and not _may_be_pruned(connection, statement.instance)
+        and save_foreign(connection, statement, now_ms)
+    ]
+
+
+def _keep(connection: Connection, statement: Statement, body: bytes | None, ceiling: int, now_ms: int) -> bool:
+    """Keep a statement that the core would keep, and its body unless it is far ahead; whether either is news."""
+    if statement.round > ceiling:
+        drop_ahead(connection, statement, ceiling)
+    is_news = bool(save_statements(connection, [statement], now_ms))
+    if body is not None and statement.round <= ceiling and not _has_body(connection, statement.value):
+        save_body(connection, body, now_ms)
+        return True
+    return is_news
 
 
 def _mark_queued(connection: Connection, instance: InstanceId) -> bool:
