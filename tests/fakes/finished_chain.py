@@ -15,9 +15,13 @@ from tests.verifier.chain import CONTRACTS as ABI_NAMES
 from tests.verifier.chain import ERC1271_SELECTOR, _entry, _kind, _selector, _signature
 from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.report import report_digest, report_values
-from validator.protocol.hashing import keccak256
-from validator.protocol.model import Block, Digest, Report
+from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import hash_body, keccak256
+from validator.protocol.leaves import hash_message, hash_publisher, hash_stream_id
+from validator.protocol.merkle import compute_root_above
+from validator.protocol.model import Block, Digest, Flag, InstanceId, InstanceKind, PartitionEntry, Report
 from validator.protocol.parameters import Config
+from validator.protocol.proof import BundleStep, EntryProof, WindowStep, verify_entry
 
 FIRST_BLOCK_S = GENESIS_MS // 1000 - 100
 NEWEST_BLOCK = 200
@@ -52,6 +56,7 @@ class FakeChain:
         self.publishers: set[tuple[str, bytes]] = set()
         self.contract_signatures: set[tuple[bytes, bytes]] = set()
         """(contract, signed digest) that a contract finds valid, whatever the signature."""
+        self.verify_message: Callable[..., tuple[bool]] = self.check_message
 
     def ask(self, method: str, *params: Any) -> Any:
         answers: Mapping[str, Callable[..., Any]] = {
@@ -202,6 +207,7 @@ class FakeChain:
     def _views(self, at: int) -> Mapping[str, Callable[..., tuple[Any, ...]]]:
         return {
             "reportOf": lambda number: self.held[number],
+            "verifyMessage": self.verify_message,
             "nextNumber": lambda: (len(self.held),),
             "lastReport": lambda: self._last_report(at),
             "stores": lambda stream: (self.amount("stores", stream, at),),
@@ -213,6 +219,22 @@ class FakeChain:
             "getStreamMetadata": self._stream_metadata,
             "getPermissionsForUserId": self._permission,
         }
+
+    def check_message(self, number: int, message: Any, proof: Any) -> tuple[bool]:
+        stream, partition, ms, sequence, publisher, content, canonical_hash = message
+        (index, count, signed, size, flags, path), (kind, start, rest, *window), bundle = proof
+        hashes = (hash_publisher(publisher), hash_body(content), canonical_hash)
+        leaf = hash_message(hash_stream_id(stream), partition, ms, sequence, *hashes)
+        root = compute_root_above(leaf, index, count, path)
+        if root is None:
+            return (False,)
+        step = WindowStep(InstanceId(InstanceKind(kind), start), rest, *window)
+        entry = PartitionEntry(stream, partition, root, count, signed, size, Flag(flags))
+        try:
+            verify_entry(EntryProof(step, BundleStep(*bundle)), entry, self.held[number][0])
+        except MalformedInput:
+            return (False,)
+        return (True,)
 
     def _last_report(self, at: int) -> tuple[Any, ...]:
         numbers = [number for number, held in self.held.items() if held[4] <= at]

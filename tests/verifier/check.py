@@ -20,6 +20,7 @@ from tests.verifier.gateway import Gateway
 from tests.verifier.messages import Truth, check_messages, read_truth
 from tests.verifier.observations import Used, check_observations, read_observations
 from tests.verifier.payments import check_payments
+from tests.verifier.proofs import check_proofs
 from tests.verifier.reports import check_reports
 from tests.verifier.scope import check_scope
 from tests.verifier.state import States
@@ -55,6 +56,8 @@ def check_run(run: Run, chain: Chain, gateway: Gateway) -> Findings:
         check_messages(run, states, truth, bundles, findings)
     with findings.examining(Claim.ACCEPTED, "reports"):
         check_reports(run, chain, states, bundles, findings)
+    with findings.examining(Claim.PROVABLE, "messages"):
+        check_proofs(chain, bundles, findings)
     with findings.examining(Claim.LEDGER, "payments"):
         check_payments(run, chain, states, bundles, len(truth.receipts), findings)
     with findings.examining(Claim.KILLED, "collected.json"):

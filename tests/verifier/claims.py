@@ -74,6 +74,8 @@ class Claim(StrEnum):
     """Payments, headers and wallets agree."""
     ACCEPTED = "reports accepted"
     """The contract holds every report, in order, as it was sent."""
+    PROVABLE = "messages proven to the contract"
+    """The contract takes proofs of stored messages, and not with another content."""
     REPORT_SIGNATURES = "report signatures"
     """A quorum of the committee signed each report."""
     CONTENT = "report contents"

@@ -9,16 +9,21 @@ from typing import Any
 import pytest
 
 from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
+from tests.proving import a_bundle, a_part
 from tests.verifier.chain import Chain, HttpRpc
 from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.payments import check_balances
+from tests.verifier.proofs import ask_contract
 from tests.verifier.reports import check_amounts, signers_of
 from tests.verifier.state import States
 from validator.devnet.contracts import WEI
 from validator.protocol.codec.report import expand_compact
 from validator.protocol.codec.secp256k1 import recover_address
-from validator.protocol.model import Report
+from validator.protocol.model import Report, Root
+from validator.protocol.proof import build_message
+
+PROVEN = a_bundle((2, 5, 3))
 
 
 @dataclasses.dataclass
@@ -35,8 +40,8 @@ class Settled:
 def settled(anvil: str) -> Iterator[Settled]:
     network = ContractNetwork.create(anvil)
     reports, receipts = [], []
-    for _ in range(2):
-        reports.append(network.next_report())
+    for root in (PROVEN.root, Root(b"\x02" * 32)):
+        reports.append(network.next_report(bundle_root=root))
         receipts.append(network.submit(reports[-1]))
     deployment = network.chain.deployment
     addresses = {f.name: getattr(deployment.contracts, f.name) for f in dataclasses.fields(deployment.contracts)}
@@ -71,6 +76,14 @@ def test_what_the_contract_holds_and_moved_agrees_with_the_reports(settled: Sett
         assert held[4:] == (accepted.event.place[0], accepted.bitmap)
     assert findings.failures == []
     assert settled.chain.call("report_manager", "nextNumber") == (2,)
+
+
+def test_the_contract_is_asked_for_proofs(settled: Settled) -> None:
+    part = a_part(1)
+    for index, record in enumerate(PROVEN.records[part]):
+        proof = build_message(PROVEN.outcome, part, PROVEN.leaves(part), index, PROVEN.bundle)
+        assert list(ask_contract(settled.chain, 0, record, proof)) == []
+        assert len(list(ask_contract(settled.chain, 1, record, proof))) == 1
 
 
 def test_balances_are_stakes_less_captures(settled: Settled) -> None:

@@ -309,6 +309,11 @@ def hold_another_root(run: FinishedRun) -> None:
     run.chain.held[0] = (b"\x05" * 32, *run.chain.held[0][1:])
 
 
+def believe_everybody(run: FinishedRun) -> None:
+    """A contract that calls every proof good."""
+    run.chain.verify_message = lambda *_: (True,)
+
+
 def announce(**values: Any) -> ChangeRun:
     """The event of the first report says something else than its call."""
 
@@ -380,6 +385,18 @@ CONTRACTS_ = [
     ),
     Forgery(
         "the contract holds another root", Claim.ACCEPTED, "is held by the contract with other", run=hold_another_root
+    ),
+    Forgery(
+        "the contract takes no proof of what is stored",
+        Claim.PROVABLE,
+        "does not take the proof",
+        run=hold_another_root,
+    ),
+    Forgery(
+        "the contract takes proofs of what is not stored",
+        Claim.PROVABLE,
+        "takes a proof of another content",
+        run=believe_everybody,
     ),
     Forgery(
         "the contract announced another root",
