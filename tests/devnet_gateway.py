@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -108,3 +109,18 @@ async def upload(node: httpx.AsyncClient, tx: Transaction, data: bytes) -> None:
     assert await post(node, tx) == (200, "OK")
     for index in range(len(tree.chunks)):
         assert (await post_chunk(node, tree, data, index)).status_code == 200
+
+
+async def read_by_chunks(node: httpx.AsyncClient, tx: Transaction) -> bytes:
+    """The data of a mined transaction, chunk by chunk, each by its place in the weave and checked by its proof."""
+    place = (await node.get(f"/tx/{id_of(tx)}/offset")).json()
+    assert place["size"] == str(tx.data_size)
+    read, start = b"", int(place["offset"]) - tx.data_size + 1
+    while len(read) < tx.data_size:
+        chunk = (await node.get(f"/chunk/{start + len(read)}")).json()
+        piece = b64(chunk["chunk"])
+        proven = arweave.validate_data_path(tx.data_root, tx.data_size, len(read), b64(chunk["data_path"]))
+        assert proven is not None
+        assert (proven.data_hash, proven.end - proven.start) == (hashlib.sha256(piece).digest(), len(piece))
+        read += piece
+    return read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.devnet_gateway import PRICE, VECTORS, b64, data_of, id_of, post, post_chunk, sign, tree_of
+from tests.devnet_gateway import PRICE, VECTORS, b64, data_of, id_of, post, post_chunk, read_by_chunks, sign, tree_of
 from validator.devnet.gateway.__main__ import main
 from validator.devnet.gateway.chunks import StoredData
 from validator.devnet.gateway.weave import Weave
@@ -215,17 +214,7 @@ async def test_ranges_and_weave_offsets_lead_to_the_same_bytes(
         for index in range(len(tree.chunks)):
             assert (await post_chunk(node, tree, data, index)).status_code == 200
         weave.mine(1)
-        place = (await node.get(f"/tx/{id_of(tx)}/offset")).json()
-        assert place["size"] == str(len(data))
-        read, position = b"", int(place["offset"]) - len(data) + 1
-        while len(read) < len(data):
-            chunk = (await node.get(f"/chunk/{position + len(read)}")).json()
-            piece = b64(chunk["chunk"])
-            proven = arweave.validate_data_path(tree.data_root, len(data), len(read), b64(chunk["data_path"]))
-            assert proven is not None
-            assert proven.data_hash == hashlib.sha256(piece).digest()
-            read += piece
-        assert read == data
+        assert await read_by_chunks(node, tx) == data
         part = await node.get(f"/raw/{id_of(tx)}", headers={"range": "bytes=1-3"})
         assert (part.status_code, part.content) == (206, data[1:4])
         beyond = await node.get(f"/raw/{id_of(tx)}", headers={"range": f"bytes={len(data)}-"})

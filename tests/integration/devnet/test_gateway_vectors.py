@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.devnet_gateway import VECTORS, b64, data_of, id_of, post, sign
+from tests.devnet_gateway import VECTORS, b64, data_of, id_of, post, read_by_chunks, sign
 from validator.devnet.gateway.weave import Weave
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import arweave
@@ -78,6 +78,9 @@ async def test_data_inside_the_header_is_taken_where_a_node_cuts_it_alike(
     if case["inline_ok"]:
         weave.mine(1)
         assert (await node.get(f"/raw/{wire['id']}")).content == content
+        header = (await node.get(f"/tx/{wire['id']}")).json()
+        assert header == {**wire, "data": ""}, "a header is read without its data"
+        assert await read_by_chunks(node, arweave.decode_transaction(header)) == content
 
 
 @pytest.mark.parametrize("case", [c for c in VECTORS["chunking"] if c["chunks"]], ids=lambda c: str(c["data"]["size"]))

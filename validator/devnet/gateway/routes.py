@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -45,6 +46,11 @@ def allow_pages(app: ASGIApp) -> ASGIApp:
         await (app if is_control else open_to_pages)(scope, receive, send)
 
     return choose
+
+
+def _show_header(entry: Entry) -> Response:
+    """A header as it is read: what came inside it is data like any other, and read as such."""
+    return JSONResponse(arweave.encode_transaction(replace(entry.tx, data=b"")))
 
 
 class Gateway:
@@ -217,11 +223,11 @@ class Gateway:
             return entry
         if entry.height is None:
             return PlainTextResponse("Pending", 202)
-        return JSONResponse(arweave.encode_transaction(entry.tx))
+        return _show_header(entry)
 
     async def get_unconfirmed(self, request: Request) -> Response:
         entry = self._find(request)
-        return entry if isinstance(entry, Response) else JSONResponse(arweave.encode_transaction(entry.tx))
+        return entry if isinstance(entry, Response) else _show_header(entry)
 
     async def get_pending(self, _: Request) -> Response:
         return JSONResponse([encode_base64url(entry.tx.id) for entry in self.weave.pending])

@@ -23,6 +23,7 @@ from validator.protocol.codec.arweave import (
     CHUNK_BYTES,
     ChunkUpload,
     Transaction,
+    build_inline_tree,
     compute_address,
     compute_fault,
     compute_paid_size,
@@ -328,7 +329,10 @@ class Weave:
         stored.seen_s = self.clock()
         if tx.data:
             stored.write(0, tx.data)
-            stored.chunks = {0: StoredChunk(0, len(tx.data), b"", True)}
+            tree = build_inline_tree(tx.data)
+            for index, chunk in enumerate(tree.chunks):
+                proof = tree.compute_data_path(index)
+                stored.chunks[chunk.start] = StoredChunk(chunk.start, chunk.end, proof, True)
 
     def _push_out(self) -> None:
         """Bound the mempool: whoever pays least leaves, the newest first."""

@@ -245,15 +245,19 @@ def _build_rows(leaves: Sequence[tuple[bytes, int]]) -> tuple[tuple[tuple[bytes,
     return tuple(rows)
 
 
+def build_inline_tree(data: bytes) -> ChunkTree:
+    """Tree that a node makes of data inside POST /tx: 256 KiB pieces and the rest, even an empty one."""
+    chunks = tuple(ChunkRange(at, min(at + CHUNK_BYTES, len(data))) for at in range(0, len(data), CHUNK_BYTES))
+    hashes = tuple(_sha256(data[chunk.start : chunk.end]) for chunk in chunks)
+    leaves = [(_leaf_id(h, c.end), c.end) for h, c in zip(hashes, chunks, strict=True)]
+    if data and len(data) % CHUNK_BYTES == 0:
+        leaves.append((_leaf_id(_sha256(b""), len(data)), len(data)))
+    return ChunkTree(len(data), chunks, hashes, _build_rows(leaves))
+
+
 def compute_inline_root(data: bytes) -> bytes:
-    """Root that a node computes for data inside POST /tx: 256 KiB pieces and the rest, even an empty one."""
-    if not data:
-        return b""
-    leaves = []
-    for start in range(0, len(data) + 1, CHUNK_BYTES):
-        piece = data[start : start + CHUNK_BYTES]
-        leaves.append((_leaf_id(_sha256(piece), start + len(piece)), start + len(piece)))
-    return _build_rows(leaves)[-1][0][0]
+    """Root that a node computes for data inside POST /tx."""
+    return build_inline_tree(data).data_root
 
 
 class PathRules(Enum):
