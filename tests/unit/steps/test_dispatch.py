@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_network
+from validator.ports.queue import Task
 from validator.ports.states import WindowState
 from validator.ports.store import StoredWindow
 from validator.protocol.model import Window
@@ -137,3 +138,10 @@ def test_rows_that_are_due_are_queued_leased_and_come_again_unless_done(context:
     dispatch_due(context)
     dispatch_due(context)
     assert len({q[1] for q in context.tasks.queued if q[0] == "bundle.seal"}) == MAX_ROWS + 5
+
+
+def test_a_row_of_a_task_that_another_release_had_holds_up_nobody(context: Any) -> None:
+    context.store.due.due |= {("a.former_task", "1"): 0, (Task.BUNDLE_SEAL, "1"): 0}
+    dispatch_due(context)
+    assert (Task.BUNDLE_SEAL, "1", None) in context.tasks.queued
+    assert "a.former_task" not in [task for task, _, _ in context.tasks.queued]
