@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.payload import normalise_signature, signature_payload
-from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.secp256k1 import CURVE_ORDER, SigningKey
 from validator.protocol.codec.signatures import publish_message
 from validator.protocol.model import ContentType, EncryptionType, Message, MessageType, Record, SignatureType
 
@@ -30,7 +30,7 @@ def a_key(number: int = 1) -> SigningKey:
 
 def flip_s(signature: bytes) -> bytes:
     """The other signature over the same digest that recovers to the same signer: n - s, and the other v."""
-    order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+    order = CURVE_ORDER
     s = order - int.from_bytes(signature[32:64], "big")
     return signature[:32] + s.to_bytes(32, "big") + bytes([55 - signature[64]])
 

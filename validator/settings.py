@@ -26,6 +26,7 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from validator.protocol.codec.secp256k1 import CURVE_ORDER
 from validator.protocol.errors import ConfigError
 
 PREFIX = "LOGSTORE_"
@@ -49,8 +50,6 @@ OTHER_NAMES = frozenset(
 """Names with our prefix that are no settings: for set-up, for tests, or for the process itself."""
 ENCODE = "write special characters of user and password encoded, such as @ as %40 and # as %23"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-"""Of secp256k1: a private key lies between 0 and this (SEC 2, section 2.4.1)."""
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 DEFAULT_FLOOR_BYTES = 5 << 30
 DEFAULT_FLOOR_PERCENT = 10

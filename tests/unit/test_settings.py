@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests import paths
+from validator.protocol.codec.secp256k1 import CURVE_ORDER
 from validator.protocol.errors import ConfigError
-from validator.settings import CURVE_ORDER, OTHER_NAMES, Settings, floor_bytes, load_settings
+from validator.settings import OTHER_NAMES, Settings, floor_bytes, load_settings
 
 GOOD = {
     "LOGSTORE_NETWORK_FILE": "network.toml",

@@ -6,6 +6,7 @@ import binascii
 
 from validator.protocol.codec import group_key
 from validator.protocol.codec.conversion import compact_key_text
+from validator.protocol.codec.secp256k1 import CURVE_ORDER
 from validator.protocol.hashing import hash_body, keccak256
 from validator.protocol.model import Digest, EncryptionType, Message, MessageType, SignatureType
 
@@ -27,9 +28,8 @@ SECP256K1_TYPES = frozenset(
         SignatureType.ARRAY_ETH,
     }
 )
-SECP256K1_N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 SECP256R1_N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-HALF_K1 = (SECP256K1_N // 2).to_bytes(32, "big")
+HALF_K1 = (CURVE_ORDER // 2).to_bytes(32, "big")
 _HALF_R1 = (SECP256R1_N // 2).to_bytes(32, "big")
 
 
@@ -97,7 +97,7 @@ def normalise_signature(kind: SignatureType, signature: bytes) -> bytes:
         s = signature[32:64]
         if s <= HALF_K1 or signature[64] not in (27, 28):
             return signature
-        twin = SECP256K1_N - int.from_bytes(s, "big")
+        twin = CURVE_ORDER - int.from_bytes(s, "big")
         if twin <= 0:
             return signature
         return signature[:32] + twin.to_bytes(32, "big") + bytes([55 - signature[64]])

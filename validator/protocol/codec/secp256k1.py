@@ -12,7 +12,9 @@ from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import keccak256
 from validator.protocol.model import Address, Digest
 
-HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+"""Of secp256k1: a private key lies between 0 and this (SEC 2, section 2.4.1)."""
+HALF_ORDER = CURVE_ORDER // 2
 
 
 class SigningKey:

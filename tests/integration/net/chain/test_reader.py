@@ -14,8 +14,8 @@ from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
 from validator.devnet.contracts import WEI, NodeSetup, StreamSetup, create_address
 from validator.net.chain.reader import ChainReader, MemoryIndex, StoreList
 from validator.ports.chain import Chain
-from validator.protocol.codec.payload import SECP256K1_N
 from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.secp256k1 import CURVE_ORDER
 from validator.protocol.errors import ConfigError, RemoteFault, TransientError
 from validator.protocol.model import Address, Block, Digest
 from validator.store.database import migrate, open_database
@@ -432,7 +432,7 @@ def test_a_wallet_of_the_development_network_agrees_to_its_owners_signature_and_
     wallet = create_address(creator.address, 0)
     digest = Digest(b"\x0d" * 32)
     true = owner.sign(digest)
-    high = (SECP256K1_N - int.from_bytes(true[32:64], "big")).to_bytes(32, "big")
+    high = (CURVE_ORDER - int.from_bytes(true[32:64], "big")).to_bytes(32, "big")
     other_v = bytes([55 - true[64]])
     agreed = {
         "owner": true,

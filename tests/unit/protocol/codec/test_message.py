@@ -26,12 +26,12 @@ from validator.protocol.codec.message import (
 )
 from validator.protocol.codec.message_rules import reason_of
 from validator.protocol.codec.payload import (
-    SECP256K1_N,
     SECP256R1_N,
     normalise_signature,
     signature_payload,
     signed_digest,
 )
+from validator.protocol.codec.secp256k1 import CURVE_ORDER
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import keccak256
@@ -189,7 +189,7 @@ def test_p256_is_normalised_and_stays_valid() -> None:
     assert make_record(twin) == make_record(message)
 
 
-@pytest.mark.parametrize("s", [SECP256K1_N, SECP256K1_N + 1, 2**256 - 1])
+@pytest.mark.parametrize("s", [CURVE_ORDER, CURVE_ORDER + 1, 2**256 - 1])
 def test_s_beyond_the_order_is_left_to_the_verdict(s: int) -> None:
     signature = a_message().signature
     odd = signature[:32] + s.to_bytes(32, "big") + signature[64:]
@@ -381,5 +381,5 @@ def test_a_stream_id_without_a_good_domain_is_refused(text: str) -> None:
 
 
 def twin_of(signature: bytes) -> bytes:
-    s = SECP256K1_N - int.from_bytes(signature[32:64], "big")
+    s = CURVE_ORDER - int.from_bytes(signature[32:64], "big")
     return signature[:32] + s.to_bytes(32, "big") + bytes([55 - signature[64]])

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from tests.builders import a_key, a_message, a_p256_message, a_record, an_ml_dsa_message
 from validator.protocol.codec.message import make_record
-from validator.protocol.codec.payload import SECP256K1_N, digest_of_payload, signature_payload
-from validator.protocol.codec.secp256k1 import recover_address
+from validator.protocol.codec.payload import digest_of_payload, signature_payload
+from validator.protocol.codec.secp256k1 import CURVE_ORDER, recover_address
 from validator.protocol.codec.signatures import (
     VALID,
     Verdict,
@@ -62,12 +62,12 @@ def altered(change: str) -> Message:
     good = a_message()
     r, s, v = good.signature[:32], good.signature[32:64], good.signature[64:]
     low = int.from_bytes(s, "big")
-    zero, order = bytes(32), SECP256K1_N.to_bytes(32, "big")
-    beyond, largest = (SECP256K1_N + 1).to_bytes(32, "big"), b"\xff" * 32
+    zero, order = bytes(32), CURVE_ORDER.to_bytes(32, "big")
+    beyond, largest = (CURVE_ORDER + 1).to_bytes(32, "big"), b"\xff" * 32
     other_v = bytes([55 - v[0]])
     signatures = {
         "flipped v": r + s + other_v,
-        "high s, v kept": r + (SECP256K1_N - low).to_bytes(32, "big") + v,
+        "high s, v kept": r + (CURVE_ORDER - low).to_bytes(32, "big") + v,
         "v 0 or 1": r + s + bytes([v[0] - 27]),
         "v 29 or 30": r + s + bytes([v[0] + 2]),
         "v 37 or 38": r + s + bytes([v[0] + 10]),
@@ -128,7 +128,7 @@ def test_every_path_refuses_an_altered_signature(change: str) -> None:
 @pytest.mark.parametrize("kind", RECOVERED)
 def test_every_path_accepts_the_publishers_signature_and_its_twin(kind: SignatureType) -> None:
     message = a_message(signature_type=kind, content=b"\xef\xbb\xbf{}" if kind is SignatureType.ARRAY_ETH else b"{}")
-    s = SECP256K1_N - int.from_bytes(message.signature[32:64], "big")
+    s = CURVE_ORDER - int.from_bytes(message.signature[32:64], "big")
     twin = message.signature[:32] + s.to_bytes(32, "big") + bytes([55 - message.signature[64]])
     assert every_verdict(message) == {VALID}
     assert every_verdict(replace(message, signature=twin)) == {VALID}
