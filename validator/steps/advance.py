@@ -1,8 +1,9 @@
 """Advance: one instance, one look. Load its state, tell the core what is new, save, then speak.
 
 Three callers, safe at any time: the listener after a peer's statement, the instance's own wake time, and beat. The
-state, own votes, quorums and decision are saved in one transaction on condition of the state's version; a worker that
-was overtaken starts again from what is stored. Only then is anything heard by others.
+core's driver decides the order: state, own votes, quorums and decision are saved in one transaction on condition of the
+state's version, then others hear of it, then peers and our own data are asked. A worker that was overtaken starts again
+from what is stored.
 """
 
 from __future__ import annotations
