@@ -49,7 +49,7 @@ from validator.store.view import SqlView
 from validator.store.voting_gate import VotingBlock
 
 if TYPE_CHECKING:
-    from validator.net.brokers.client import PullMetrics
+    from validator.net.brokers.pull import PullMetrics
 
 log = logs.get_logger(__name__)
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """Brokers over HTTP: the adapter that fulfils ``ports.MessageSource``.
 
-    fetch_window     all brokers at once, two requests at a time to each, one deadline for all
+    stream_window    all brokers at once, two requests at a time to each, one deadline for all
     dialects         how each broker wants to be asked, learned from its answers, and when it wants to be left alone
     ranges           one broker, one stream partition: what to ask next, until there is evidence that nothing is left
     pages            a body, split into records while it arrives (lines, or length-prefixed frames)

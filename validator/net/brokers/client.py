@@ -8,32 +8,25 @@ to be asked is learned (``dialects``); what to ask next, and when all is read, i
 from __future__ import annotations
 
 import re
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from enum import StrEnum
-from hashlib import blake2b
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from validator.net.brokers.dialects import REMEMBERED_S, Brokers, Dialect, make_logins
 from validator.net.brokers.pages import position_of, read_frames, read_lines
-from validator.net.brokers.ranges import PAGE_ROWS, Ending, NoProgress, Page, Position, Range, Reading
+from validator.net.brokers.pull import PullFailed, PullFault, PullMetrics, Room, RunningPull
+from validator.net.brokers.ranges import Ending, NoProgress, Page, Range, Reading
 from validator.net.http.client import BoundedClient, OpenAnswer
 from validator.net.http.pacing import retry_after_s
 from validator.net.http.urls import IPNetwork, ParsedUrl, check_url
-from validator.ports.sources import Broker, Pull, PulledRecord, TakeRecords
+from validator.ports.sources import Broker, Pull, TakeRecords
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
 from validator.protocol.model import MIB, Address, StreamPart, Window
 
 MAX_ERROR_BYTES = 4 << 10
-MAX_TAIL_BYTES = 4 << 20
-"""Bytes of a page's last records that are searched for one that can be read."""
-MAX_REMEMBERED = 4 * PAGE_ROWS
-"""Records of earlier pages that are known again when the next page repeats them."""
 PATIENCE_S = 10.0
 """How long one request waits for a broker that wants to be left alone; what takes longer is the next pull's affair."""
 MAX_TRIES = 5
@@ -45,213 +38,20 @@ LINGER_S = 1.0
 """How long past the deadline a thread may take to notice it."""
 
 
-class PullFault(StrEnum):
-    """Why a pull is not complete: the first word of ``Pull.error``, a label in metrics."""
-
-    URL = "url"
-    CONNECTION = "connection"
-    DEADLINE = "deadline"
-    TOO_SLOW = "too slow"
-    LOGIN = "login"
-    BALANCE = "balance"
-    STATUS = "status"
-    REDIRECT = "redirect"
-    CUT = "cut"
-    BODY = "body"
-    SHAPE = "shape"
-    PAGING = "paging"
-    LIMIT = "limit"
-    THROTTLED = "throttled"
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one ``fetch_window``: bytes after decompression, records, pages and seconds."""
+    """Bounds of one ``stream_window``: bytes after decompression, records, pages and seconds.
+
+    Nothing is held here, and what several brokers serve is kept once.
+    """
 
     page_bytes: int = 256 * MIB
-    broker_bytes: int = 512 * MIB
-    total_bytes: int = 768 * MIB
-    broker_rows: int = 1_000_000
-    total_rows: int = 2_000_000
+    broker_bytes: int = 4096 * MIB
+    total_bytes: int = 12288 * MIB
+    broker_rows: int = 4_000_000
+    total_rows: int = 12_000_000
     pages: int = 2_000
-    broker_s: float = 30.0
-
-
-STREAMED = Limits(
-    broker_bytes=4096 * MIB,
-    total_bytes=12288 * MIB,
-    broker_rows=4_000_000,
-    total_rows=12_000_000,
-    broker_s=600.0,
-)
-"""Bounds of one ``stream_window``: nothing is held here, and what several brokers serve is kept once."""
-
-
-@dataclass(frozen=True, slots=True)
-class PullMetrics:
-    """What one pull cost: handed to ``on_pull`` once per broker and stream partition."""
-
-    broker: Address
-    stream_part: StreamPart
-    messages: int
-    bytes: int
-    pages: int
-    seconds: float
-    fault: PullFault | None
-    unchanged: bool
-
-
-class _Failed(Exception):
-    """Ends a pull."""
-
-    def __init__(self, fault: PullFault, reason: str) -> None:
-        super().__init__(reason)
-        self.fault = fault
-        self.reason = reason
-
-
-class _Budget:
-    """Bytes and rows left, counted by several threads; ``parent`` is what all brokers share."""
-
-    def __init__(self, name: str, size: int, rows: int, parent: _Budget | None = None) -> None:
-        self._name = name
-        self._bytes = size
-        self._rows = rows
-        self._parent = parent
-        self._lock = threading.Lock()
-
-    def take(self, size: int, rows: int) -> None:
-        """Raises _Failed, and takes nothing here, if so much is not left."""
-        with self._lock:
-            if size > self._bytes or rows > self._rows:
-                what = "bytes" if size > self._bytes else "records"
-                raise _Failed(PullFault.LIMIT, f"more {what} than are taken from {self._name} in one window")
-            self._bytes -= size
-            self._rows -= rows
-        if self._parent is not None:
-            self._parent.take(size, rows)
-
-
-@dataclass(slots=True)
-class _Job:
-    """One pull under way. ``records`` grow while it runs; the rest is set by its end."""
-
-    broker: Broker
-    part: StreamPart
-    window: Window
-    etag: str | None
-    budget: _Budget
-    until: float
-    known: dict[bytes, bytes]
-    """Records of all brokers by their bytes: what several serve is held once."""
-    take: TakeRecords | None
-    """Where records go; without it they are held."""
-    records: list[PulledRecord] = field(default_factory=list)
-    count: int = 0
-    rows: int = 0
-    """Records of the page under way, ``fresh`` of them in no earlier page."""
-    fresh: int = 0
-    tail: deque[bytes] = field(default_factory=deque)
-    """Its last records, of which one tells where the next page begins."""
-    tail_bytes: int = 0
-    form: str = ""
-    first: bytes | None = None
-    """Its first record."""
-    earlier: deque[bytes] = field(default_factory=deque)
-    repeated: set[bytes] = field(default_factory=set)
-    """Digests of the newest records of earlier pages, in order and for look-up."""
-    of_page: list[bytes] = field(default_factory=list)
-    own_error: ValidatorError | None = None
-    """Ours, not the broker's: raised when all pulls have ended."""
-    size: int = 0
-    pages: int = 0
-    new_etag: str | None = None
-    unchanged: bool = False
-    complete: bool = False
-    fault: PullFault | None = None
-    reason: str = ""
-    stopped: bool = False
-    reported: bool = False
-
-    def begin_page(self) -> None:
-        """What the last page held is from now on known again."""
-        new = [digest for digest in dict.fromkeys(self.of_page) if digest not in self.repeated]
-        self.earlier.extend(new)
-        self.repeated.update(new)
-        while len(self.earlier) > MAX_REMEMBERED:
-            self.repeated.discard(self.earlier.popleft())
-        self.of_page.clear()
-        self.first = None
-        self.tail.clear()
-        self.rows = self.fresh = self.tail_bytes = 0
-
-    def take_page(self, records: Sequence[bytes], form: str) -> None:
-        """Keep what no earlier page held: a page begins with what the one before ended with."""
-        self.form = form
-        if self.first is None:
-            self.first = records[0]
-        self.rows += len(records)
-        self.tail.extend(records)
-        self.tail_bytes += sum(map(len, records))
-        while len(self.tail) > 1 and self.tail_bytes > MAX_TAIL_BYTES:
-            self.tail_bytes -= len(self.tail.popleft())
-        digests = [blake2b(data, digest_size=16).digest() for data in records]
-        self.of_page += digests
-        del self.of_page[:-MAX_REMEMBERED]
-        if self.repeated:
-            records = [data for data, digest in zip(records, digests, strict=True) if digest not in self.repeated]
-        if records:
-            self.fresh += len(records)
-            self.keep(records, form)
-
-    def forget_pages(self) -> None:
-        """The pull has ended: what would be known again takes no room until the others have."""
-        self.begin_page()
-        self.earlier.clear()
-        self.repeated.clear()
-
-    def last_position(self) -> Position | None:
-        """Of the last record of the page that can be read."""
-        positions = (position_of(data, self.form) for data in reversed(self.tail))
-        return next((position for position in positions if position is not None), None)
-
-    def keep(self, records: Sequence[bytes], form: str) -> None:
-        if self.stopped:
-            raise _Failed(PullFault.DEADLINE, "the time for this window is over")
-        try:
-            self.budget.take(0, len(records))
-        except _Failed:
-            if len(records) > 1:  # those for which there is room, until the first for which there is none
-                for data in records:
-                    self.keep([data], form)
-            raise
-        position = self.count
-        self.count += len(records)
-        if self.take is not None:
-            try:
-                self.take(self.broker.address, self.part, position, records, form)
-            except ValidatorError as error:  # a full disk is not the broker's fault
-                self.own_error = error
-                raise _Failed(PullFault.LIMIT, "what was served could not be kept") from error
-        else:
-            for at, data in enumerate(records, position):
-                self.records.append(PulledRecord(self.broker.address, at, self.known.setdefault(data, data), form))
-
-    def fail(self, fault: PullFault, reason: str) -> None:
-        self.fault = fault
-        self.reason = reason
-
-    def result(self) -> Pull:
-        complete = self.complete and self.fault is None
-        return Pull(
-            self.broker.address,
-            self.part,
-            tuple(self.records),
-            complete,
-            self.unchanged and complete,
-            self.new_etag if complete else None,
-            "" if self.fault is None else f"{self.fault}: {self.reason}",
-        )
+    broker_s: float = 600.0
 
 
 class BrokerClient:
@@ -281,7 +81,6 @@ class BrokerClient:
         self._allow_http = allow_http
         self._allow_nets = tuple(allow_nets)
         self._limits = limits or Limits()
-        self._streamed = limits or STREAMED
         self._on_pull = on_pull
         self._accept_encoding = accept_encoding
         self._logins = make_logins(query_key)
@@ -290,21 +89,6 @@ class BrokerClient:
     def close(self) -> None:
         """Close idle connections; pulls under way end with their deadlines."""
         self._http.close()
-
-    def fetch_window(
-        self,
-        brokers: Sequence[Broker],
-        parts: Sequence[StreamPart],
-        window: Window,
-        *,
-        etags: Mapping[tuple[Address, StreamPart], str],
-        deadline_ms: int,
-    ) -> list[Pull]:
-        """Pull [start, end) of every part from every broker at once: one Pull per (broker, part); never raises for one.
-
-        ``deadline_ms`` is Unix time. A pull that the deadline ends keeps what had arrived.
-        """
-        return self._fetch(brokers, parts, window, None, etags, deadline_ms, self._limits)
 
     def stream_window(
         self,
@@ -316,37 +100,27 @@ class BrokerClient:
         etags: Mapping[tuple[Address, StreamPart], str],
         deadline_ms: int,
     ) -> list[Pull]:
-        """The same, record by record to ``take``: nothing is held here, and the Pulls have no records.
+        """Pull [start, end) of every part from every broker at once: one Pull per (broker, part); never raises for one.
 
-        ``take`` is called from several threads, and no more once this has returned but by a pull whose time was over.
+        Records go to ``take``, nothing is held here, and the Pulls have none. ``deadline_ms`` is Unix time; a pull that
+        the deadline ends keeps what had arrived. ``take`` is called from several threads, and no more once this has
+        returned but by a pull whose time was over.
 
         Raises:
             ValidatorError: what ``take`` raised.
         """
-        return self._fetch(brokers, parts, window, take, etags, deadline_ms, self._streamed)
-
-    def _fetch(
-        self,
-        brokers: Sequence[Broker],
-        parts: Sequence[StreamPart],
-        window: Window,
-        take: TakeRecords | None,
-        etags: Mapping[tuple[Address, StreamPart], str],
-        deadline_ms: int,
-        limits: Limits,
-    ) -> list[Pull]:
         started = time.monotonic()
         until = started + max(0.0, deadline_ms / 1000 - time.time())
-        total = _Budget("all brokers", limits.total_bytes, limits.total_rows)
-        known: dict[bytes, bytes] = {}
-        jobs: list[_Job] = []
+        limits = self._limits
+        total = Room("all brokers", limits.total_bytes, limits.total_rows)
+        jobs: list[RunningPull] = []
         futures: list[Future[None]] = []
         lanes: list[ThreadPoolExecutor] = []
         for broker in brokers:
-            own = _Budget("one broker", limits.broker_bytes, limits.broker_rows, total)
+            own = Room("one broker", limits.broker_bytes, limits.broker_rows, total)
             ends = min(until, started + limits.broker_s)
             mine = [
-                _Job(broker, part, window, etags.get((broker.address, part)), own, ends, known, take) for part in parts
+                RunningPull(broker, part, window, etags.get((broker.address, part)), own, ends, take) for part in parts
             ]
             jobs += mine
             url = self._checked(broker, mine)
@@ -362,7 +136,7 @@ class BrokerClient:
                 raise job.own_error
         return [self._close(job, started) for job in jobs]
 
-    def _close(self, job: _Job, started: float) -> Pull:
+    def _close(self, job: RunningPull, started: float) -> Pull:
         """What the job has now; a thread that still runs stops at its next record."""
         if not job.complete and job.fault is None:
             job.stopped = True
@@ -370,7 +144,7 @@ class BrokerClient:
             self._report(job, max(0.0, time.monotonic() - started))
         return job.result()
 
-    def _checked(self, broker: Broker, jobs: Sequence[_Job]) -> ParsedUrl | None:
+    def _checked(self, broker: Broker, jobs: Sequence[RunningPull]) -> ParsedUrl | None:
         try:
             return check_url(broker.url, allow_http=self._allow_http, allow_nets=self._allow_nets)
         except MalformedInput as error:
@@ -381,12 +155,12 @@ class BrokerClient:
 
     # --- one pull, in a thread of its broker
 
-    def _run(self, job: _Job, url: ParsedUrl) -> None:
+    def _run(self, job: RunningPull, url: ParsedUrl) -> None:
         started = time.monotonic()
         try:
             self._pull(job, url)
             job.complete = True
-        except _Failed as failed:
+        except PullFailed as failed:
             job.fail(failed.fault, failed.reason)
         except ValidatorError as error:
             job.fail(_fault_of(error, job), str(error))
@@ -397,7 +171,7 @@ class BrokerClient:
             job.forget_pages()
             self._report(job, time.monotonic() - started)
 
-    def _report(self, job: _Job, seconds: float) -> None:
+    def _report(self, job: RunningPull, seconds: float) -> None:
         if self._on_pull is not None and not job.reported:
             job.reported = True
             self._on_pull(
@@ -413,12 +187,12 @@ class BrokerClient:
                 )
             )
 
-    def _pull(self, job: _Job, url: ParsedUrl) -> None:
+    def _pull(self, job: RunningPull, url: ParsedUrl) -> None:
         """All that the broker has of the window; what it keeps back is named, and the rest is read nevertheless."""
         reading = Reading.of_window(job.window)
         while reading.todo:
             if job.pages >= self._limits.pages:
-                raise _Failed(PullFault.PAGING, f"more than {self._limits.pages} pages")
+                raise PullFailed(PullFault.PAGING, f"more than {self._limits.pages} pages")
             asked = reading.todo.popleft()
             page = self._page(job, url, asked)
             job.pages += 1
@@ -427,14 +201,14 @@ class BrokerClient:
             try:
                 reading.take(asked, page)
             except NoProgress as error:
-                raise _Failed(PullFault.PAGING, str(error)) from error
+                raise PullFailed(PullFault.PAGING, str(error)) from error
         if reading.gaps:
             first, *others = reading.gaps
             more = f", and {len(others)} more ranges" if others else ""
             unheeded = first.page.ending in (Ending.MEASURED, Ending.PROVED)
-            raise _Failed(PullFault.PAGING if unheeded else PullFault.CUT, f"not whole from {first}{more}")
+            raise PullFailed(PullFault.PAGING if unheeded else PullFault.CUT, f"not whole from {first}{more}")
 
-    def _page(self, job: _Job, url: ParsedUrl, asked: Range) -> Page:
+    def _page(self, job: RunningPull, url: ParsedUrl, asked: Range) -> Page:
         """One page, asked for in the broker's dialect, or in one after the other until it answers."""
         dialects, understood = self._brokers.dialects_of(job.broker.url)
         refusals: list[tuple[Dialect, _OtherDialect]] = []
@@ -446,7 +220,7 @@ class BrokerClient:
             except _OtherDialect as error:
                 refusals.append((dialect, error))
                 continue
-            except _Failed as error:
+            except PullFailed as error:
                 if error.fault is PullFault.BALANCE:
                     self._brokers.understood(job.broker.url, dialect)
                 raise
@@ -460,9 +234,9 @@ class BrokerClient:
             return blank[1]
         telling = refusals[0] if understood else max(refusals, key=lambda refusal: refusal[1].says)
         self._brokers.refused(job.broker.url, telling[0])
-        raise _Failed(telling[1].fault, telling[1].reason)
+        raise PullFailed(telling[1].fault, telling[1].reason)
 
-    def _ask_patiently(self, job: _Job, url: ParsedUrl, dialect: Dialect, asked: Range, known: bool) -> Page:
+    def _ask_patiently(self, job: RunningPull, url: ParsedUrl, dialect: Dialect, asked: Range, known: bool) -> Page:
         """The answer to one request, asked again where the broker wants to be left alone for a while."""
         pace = self._brokers.pace_of(job.broker.url)
         tries = 0
@@ -470,7 +244,7 @@ class BrokerClient:
             rest_s = pace.rest_s()
             if rest_s > 0:
                 if tries >= MAX_TRIES or rest_s > min(PATIENCE_S, job.until - MIN_S - time.monotonic()):
-                    raise _Failed(PullFault.THROTTLED, f"{pace.reason}: it is left alone for {rest_s:.0f} s more")
+                    raise PullFailed(PullFault.THROTTLED, f"{pace.reason}: it is left alone for {rest_s:.0f} s more")
                 time.sleep(rest_s)
             tries += 1
             try:
@@ -478,7 +252,7 @@ class BrokerClient:
             except _Throttled as error:
                 pace.refused(f"it said {error.status}", error.asked_s)
 
-    def _ask(self, job: _Job, url: ParsedUrl, dialect: Dialect, asked: Range, known: bool) -> Page:
+    def _ask(self, job: RunningPull, url: ParsedUrl, dialect: Dialect, asked: Range, known: bool) -> Page:
         stream_id, partition = job.part
         target = (
             f"/{dialect.prefix}/{quote(stream_id, safe='')}/data/partitions/{partition}/range"
@@ -491,7 +265,7 @@ class BrokerClient:
             headers.append(("If-None-Match", tag))
         seconds = job.until - time.monotonic()
         if job.stopped or seconds < MIN_S:
-            raise _Failed(PullFault.DEADLINE, "the time for this window is over")
+            raise PullFailed(PullFault.DEADLINE, "the time for this window is over")
         job.begin_page()
         begun = False
         try:
@@ -519,19 +293,19 @@ class BrokerClient:
                 raise _OtherDialect(PullFault.REDIRECT, str(error), says=1) from error
             raise
 
-    def _read(self, job: _Job, answer: OpenAnswer) -> Page:
+    def _read(self, job: RunningPull, answer: OpenAnswer) -> Page:
         """Hand the records over while they come, and say how the answer ends."""
         before = job.size
         chunks = _counted(job, answer.chunks)
         kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/octet-stream":
-            read_frames(chunks, job.take_page)
+            read_frames(chunks, job.accept_page)
             measured = "content-length" in answer.headers
             ending = Ending.MEASURED if measured else Ending.PROVED if answer.framed else Ending.OPEN
             first = position_of(job.first, job.form) if job.first is not None and job.pages > 0 else None
             return Page(job.rows, job.fresh, job.last_position(), ending, first)
         try:
-            following = read_lines(chunks, job.take_page)
+            following = read_lines(chunks, job.accept_page)
         except MalformedInput as error:
             nothing = error.fields["field"] == "metadata" and job.size == before
             if nothing and not kind and answer.framed:  # how newer brokers say that there is nothing
@@ -541,7 +315,7 @@ class BrokerClient:
         return Page(job.rows, job.fresh, None, ending, following=following)
 
 
-class _OtherDialect(_Failed):
+class _OtherDialect(PullFailed):
     """A refusal that another path or password may not get. ``says``: how much it tells, 0 for nothing."""
 
     def __init__(self, fault: PullFault, reason: str, *, says: int) -> None:
@@ -573,11 +347,11 @@ def _refusal(answer: OpenAnswer) -> Exception:
             break
     shown = re.sub(r"[^ -~]", "?", text[:200].decode("ascii", "replace"))
     if answer.status == 400 and b"Not enough balance" in text:
-        return _Failed(PullFault.BALANCE, "the query key has no balance in QueryManager")
+        return PullFailed(PullFault.BALANCE, "the query key has no balance in QueryManager")
     return _OtherDialect(PullFault.STATUS, f"{answer.status}: {shown}", says=3)
 
 
-def _is_cut(error: ValidatorError, job: _Job) -> bool:
+def _is_cut(error: ValidatorError, job: RunningPull) -> bool:
     """Whether an answer that had begun ended too early, as far as the broker is concerned, with time left to ask on."""
     if time.monotonic() >= job.until - MIN_S:
         return False
@@ -588,10 +362,10 @@ def _is_cut(error: ValidatorError, job: _Job) -> bool:
     return "bytes" not in error.fields
 
 
-def _counted(job: _Job, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _counted(job: RunningPull, chunks: Iterator[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         job.size += len(chunk)
-        job.budget.take(len(chunk), 0)
+        job.room.spend(len(chunk), 0)
         yield chunk
 
 
@@ -601,7 +375,7 @@ def _etag(answer: OpenAnswer) -> str | None:
     return tag if re.fullmatch(r'(?:W/)?"[!#-~]{1,200}"', tag) else None
 
 
-def _fault_of(error: ValidatorError, job: _Job) -> PullFault:
+def _fault_of(error: ValidatorError, job: RunningPull) -> PullFault:
     """Name of what ``validator.net.http.client`` or ``pages`` refused."""
     if isinstance(error, MalformedInput):
         by_field = {"url": PullFault.URL, "body": PullFault.BODY, "frame": PullFault.SHAPE, "metadata": PullFault.SHAPE}

@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,13 @@ import httpx
 import pytest
 
 from tests.cast import Cast, broker_address, run_cast
+from tests.fakes.held_pulls import fetch_window
 from validator.devnet.eras import Era
 from validator.devnet.publisher import MessageChain
-from validator.net.brokers.client import BrokerClient, Limits, PullFault, PullMetrics
+from validator.net.brokers.client import BrokerClient, Limits
+from validator.net.brokers.pull import PullFault, PullMetrics
 from validator.net.http.urls import IPNetwork
-from validator.ports.sources import Broker, Pull, PulledRecord
+from validator.ports.sources import Broker, Pull
 from validator.protocol.codec.legacy_array import read_legacy_array
 from validator.protocol.codec.protobuf import read_protobuf, write_frame, write_protobuf
 from validator.protocol.codec.secp256k1 import SigningKey
@@ -72,7 +73,8 @@ def deliver(url: str, lines: list[bytes]) -> dict[str, int]:
 
 
 def pull(client: BrokerClient, brokers: list[Broker], **more: Any) -> list[Pull]:
-    return client.fetch_window(
+    return fetch_window(
+        client,
         brokers,
         more.get("parts", [PART]),
         more.get("window", WINDOW),
@@ -157,27 +159,23 @@ def test_a_record_that_cannot_be_read_leaves_the_others_of_the_page(cast: Cast) 
     assert {record.data for record in got.records} == {*good, odd}
 
 
-def test_streaming_hands_over_what_a_call_would_hold_and_holds_nothing(cast: Cast) -> None:
+def test_records_are_handed_over_in_the_order_served_and_the_pulls_hold_none(cast: Cast) -> None:
     part = (STREAM, 5)
     brokers = [Broker(broker_address(name), cast.url(name)) for name in ("wide", "narrow")]
+    delivered = {broker.address: messages("s" * 20, 25, part=part) for broker in brokers}
     for broker in brokers:
-        deliver(broker.url, messages("s" * 20, 25, part=part))
-    client = a_client()
-    held = pull(client, brokers, parts=[part])
-    taken: list[PulledRecord] = []
-    parts_taken = set()
+        deliver(broker.url, delivered[broker.address])
+    taken: dict[Address, list[bytes]] = {broker.address: [] for broker in brokers}
 
     def take(broker: Address, of: StreamPart, position: int, records: Sequence[bytes], form: str) -> None:
-        parts_taken.add(of)
-        taken.extend(PulledRecord(broker, at, data, form) for at, data in enumerate(records, position))
+        assert (of, position, form) == (part, len(taken[broker]), "array")
+        taken[broker] += records
 
-    streamed = client.stream_window(brokers, [part], WINDOW, take, etags={}, deadline_ms=soon())
+    client = a_client()
+    pulls = client.stream_window(brokers, [part], WINDOW, take, etags={}, deadline_ms=soon())
     client.close()
-    assert parts_taken == {part}
-    for of_held, of_streamed in zip(held, streamed, strict=True):
-        assert len(of_held.records) == 25
-        assert [record for record in taken if record.broker == of_held.broker] == list(of_held.records)
-        assert replace(of_held, records=()) == of_streamed
+    assert taken == delivered
+    assert [(got.complete, got.records) for got in pulls] == [(True, ())] * 2
 
 
 def test_a_disk_that_is_full_is_not_the_brokers_fault(cast: Cast) -> None:

@@ -16,9 +16,11 @@ from ipaddress import ip_network
 import pytest
 import zstandard
 
+from tests.fakes.held_pulls import fetch_window
 from tests.fakes.hostile_http import Answer, fixed, hostile_server, http
-from validator.net.brokers.client import BrokerClient, Limits, PullFault
+from validator.net.brokers.client import BrokerClient, Limits
 from validator.net.brokers.pages import MAX_METADATA_BYTES, MAX_RECORD_BYTES
+from validator.net.brokers.pull import PullFault
 from validator.net.http.client import BoundedClient
 from validator.ports.sources import Broker, Pull
 from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
@@ -39,7 +41,7 @@ def pull_from(url: str, seconds: float = 5.0, limits: Limits = SMALL, etag: str 
     client = BrokerClient(KEY, allow_http=True, allow_nets=(ip_network("127.0.0.0/8"),), limits=limits)
     etags = {} if etag is None else {(ADDRESS, PART): etag}
     deadline_ms = int((time.time() + seconds) * 1000)
-    (pull,) = client.fetch_window([Broker(ADDRESS, url)], [PART], WINDOW, etags=etags, deadline_ms=deadline_ms)
+    (pull,) = fetch_window(client, [Broker(ADDRESS, url)], [PART], WINDOW, etags=etags, deadline_ms=deadline_ms)
     client.close()
     assert pull.complete is (pull.error == "")
     return pull
@@ -88,7 +90,7 @@ def test_a_slow_broker_costs_its_own_pulls_only() -> None:
         client = BrokerClient(KEY, allow_http=True, allow_nets=(ip_network("127.0.0.0/8"),))
         brokers = [Broker(ADDRESS, slow), Broker(Address(b"\x08" * 20), good)]
         parts = [("stream/a", number) for number in range(4)]
-        pulls = client.fetch_window(brokers, parts, WINDOW, etags={}, deadline_ms=int(time.time() * 1000) + 1500)
+        pulls = fetch_window(client, brokers, parts, WINDOW, etags={}, deadline_ms=int(time.time() * 1000) + 1500)
         client.close()
     assert [pull.error.partition(":")[0] for pull in pulls[:4]] == [PullFault.DEADLINE] * 4
     assert all(pull.complete and len(pull.records) == 1 for pull in pulls[4:])
@@ -514,7 +516,7 @@ def pulls_of(
             if between is not None:
                 between(number)
             deadline_ms = int(time.time() * 1000) + 5000
-            pulls += client.fetch_window([Broker(ADDRESS, url)], [PART], WINDOW, etags={}, deadline_ms=deadline_ms)
+            pulls += fetch_window(client, [Broker(ADDRESS, url)], [PART], WINDOW, etags={}, deadline_ms=deadline_ms)
     client.close()
     return pulls
 
@@ -662,8 +664,13 @@ def test_a_url_that_breaks_a_rule_is_never_asked(url: str, reason: str) -> None:
 
 def test_plain_http_needs_a_development_network() -> None:
     client = BrokerClient(KEY, allow_nets=(ip_network("127.0.0.0/8"),))
-    (pull,) = client.fetch_window(
-        [Broker(ADDRESS, "http://127.0.0.1:8080")], [PART], WINDOW, etags={}, deadline_ms=int(time.time() * 1000) + 5000
+    (pull,) = fetch_window(
+        client,
+        [Broker(ADDRESS, "http://127.0.0.1:8080")],
+        [PART],
+        WINDOW,
+        etags={},
+        deadline_ms=int(time.time() * 1000) + 5000,
     )
     client.close()
     assert pull.error.startswith(PullFault.URL)
@@ -678,7 +685,7 @@ def test_a_name_whose_second_lookup_answers_another_address_is_refused_then() ->
         errors = []
         for _ in range(2):
             deadline_ms = int(time.time() * 1000) + 5000
-            (pull,) = client.fetch_window(named, [PART], WINDOW, etags={}, deadline_ms=deadline_ms)
+            (pull,) = fetch_window(client, named, [PART], WINDOW, etags={}, deadline_ms=deadline_ms)
             errors.append(pull.error.partition(":")[0])
     client.close()
     assert errors == ["", PullFault.URL]
