@@ -1,7 +1,8 @@
 """Arweave: where bundles are kept for ever.
 
-Owns: the wallet that pays (``wallet``), requests to a gateway (``gateway``), and the ``BundleStorage`` port over
-all configured gateways (``storage``). Formats and proofs are pure and live in ``codec.arweave``.
+Owns: the wallet that pays (``wallet``), requests to a gateway (``gateway``), reading data back from one (``reading``),
+and the ``BundleStorage`` port over all configured gateways (``storage``). Formats and proofs are pure and live in
+``codec.arweave``.
 
 Flow: prepare (price, balance, anchor; cut, sign, verify our own work) → the caller saves → post the saved header →
 seed every chunk to every gateway → ask for the status until enough confirmations → read back and check. Everything

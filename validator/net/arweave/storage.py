@@ -5,25 +5,24 @@ ever send the saved bytes, however often. With salt-free signatures even a heade
 comes out the same again, as long as anchor and reward are the same.
 
 What a gateway says is a hint; what is read back is checked: ``fetch_transaction`` verifies id and signature,
-``fetch_data`` recomputes the data root from the bytes and asks the next gateway where it differs.
+``fetch_data`` recomputes the data root from the bytes (``reading``) and asks the next gateway where it differs.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from validator.net.arweave.client import compute_client_signature_data
 from validator.net.arweave.gateway import CircuitState, Gateway, Limits
+from validator.net.arweave.reading import Download, download_from, hash_file
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.net.http.client import Answer
 from validator.ports.storage import PreparedUpload, StorageState, StorageStatus, StoredTransaction
@@ -39,7 +38,7 @@ from validator.protocol.errors import (
     UnknownOutcome,
     ValidatorError,
 )
-from validator.protocol.model import Digest, StorageId
+from validator.protocol.model import StorageId
 
 T = TypeVar("T")
 
@@ -93,14 +92,6 @@ class GatewaySeed:
     @property
     def is_complete(self) -> bool:
         return self.taken == self.total and not self.error
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """Size and SHA-256 of what was read back."""
-
-    size: int
-    sha256: Digest
 
 
 @dataclass(slots=True)
@@ -483,7 +474,7 @@ class ArweaveStorage:
         if transaction.data_size > max_bytes:
             raise RemoteFault(f"data of {transaction.data_size} bytes, limit {max_bytes}", size=transaction.data_size)
         return self._first(
-            lambda gateway: _download_from(gateway, transaction, destination, on_progress), latest_first=True
+            lambda gateway: download_from(gateway, transaction, destination, on_progress), latest_first=True
         )
 
     # --- several gateways ---
@@ -534,20 +525,6 @@ def is_dropped(prepared: PreparedUpload, status: StorageStatus, height: int) -> 
     Every gateway says missing, and the chain is past the anchor's life and past any fork that could bring it back.
     """
     return status.state == StorageState.MISSING and height > prepared.anchor_height + ANCHOR_LIFE_BLOCKS + FORK_BLOCKS
-
-
-def hash_file(path: Path) -> tuple[ChunkTree, Digest]:
-    """Chunk tree and SHA-256 of a file, read once, one chunk in memory at a time."""
-    hasher = hashlib.sha256()
-    with path.open("rb") as file:
-
-        def read(start: int, end: int) -> bytes:
-            data = file.read(end - start)
-            hasher.update(data)
-            return data
-
-        tree = arweave.build_chunk_tree(os.fstat(file.fileno()).st_size, read)
-    return tree, Digest(hasher.digest())
 
 
 def _verify_own(tx: Transaction, tree: ChunkTree) -> None:
@@ -657,36 +634,6 @@ def _parse_page(body: dict[str, Any]) -> dict[str, Any]:
     if not sound:
         raise MalformedInput("graphql", "not the page that was asked for")
     return page
-
-
-def _download_from(
-    gateway: Gateway, transaction: StoredTransaction, destination: Path, on_progress: Callable[[int, int], None]
-) -> Download:
-    partial = destination.with_name(f"{destination.name}.{os.getpid()}-{threading.get_ident()}.part")
-    hasher = hashlib.sha256()
-    done = 0
-
-    def on_part(part: bytes) -> None:
-        nonlocal done
-        hasher.update(part)
-        done += len(part)
-        on_progress(done, transaction.data_size)
-
-    try:
-        with partial.open("wb") as file:
-            path = f"/raw/{arweave.encode_storage_id(transaction.storage_id)}"
-            size = gateway.download(path, file, transaction.data_size, on_part)
-        if size != transaction.data_size:
-            raise RemoteFault(
-                f"{gateway.host}: {size} bytes where {transaction.data_size} were signed", host=gateway.host
-            )
-        if hash_file(partial)[0].data_root != transaction.data_root:
-            raise RemoteFault(f"{gateway.host}: bytes differ from the signed data root", host=gateway.host)
-        os.replace(partial, destination)
-    finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
-    return Download(size, Digest(hasher.digest()))
 
 
 def _chunk_error(answer: Answer) -> str:

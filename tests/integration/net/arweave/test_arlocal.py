@@ -1,12 +1,13 @@
 """What we send, taken by arlocal: a second opinion on the wire, from code that the ecosystem uses.
 
-Skipped by name where arlocal is not installed (``tests.arlocal``). Read back by its own route: it has no /raw.
+Skipped by name where arlocal is not installed (``tests.arlocal``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ from tests.arlocal import run_arlocal, what_is_missing
 from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.ports.storage import StorageState
-from validator.protocol.codec.arweave import encode_base64url, encode_storage_id
+from validator.protocol.codec.arweave import encode_base64url
 from validator.protocol.errors import ValidatorError
 
 MINTED = 10**13
@@ -50,7 +51,7 @@ def storage(arlocal: Arlocal, wallet: ArweaveWallet, build_storage: Callable[...
 
 @pytest.mark.parametrize("size", [1, 262_144, 262_145, 600_000])
 def test_header_and_chunks_are_taken_found_and_given_back(
-    size: int, arlocal: Arlocal, storage: ArweaveStorage, build_bundle: Callable[[int], Any]
+    size: int, arlocal: Arlocal, storage: ArweaveStorage, build_bundle: Callable[[int], Any], tmp_path: Path
 ) -> None:
     bundle = build_bundle(size)
     prepared = storage.prepare(bundle.path, bundle.tags)
@@ -61,9 +62,8 @@ def test_header_and_chunks_are_taken_found_and_given_back(
     assert storage.fetch_status(prepared.storage_id).state == StorageState.CONFIRMED
     stored = storage.fetch_transaction(prepared.storage_id)
     assert (stored.owner, stored.data_size, list(stored.tags)) == (prepared.owner, size, bundle.tags)
-    answer = arlocal.get(encode_storage_id(prepared.storage_id))
-    assert answer.headers["content-type"] == dict(bundle.tags)["Content-Type"]
-    assert answer.content == bundle.content
+    assert storage.fetch_data(prepared.storage_id, tmp_path / "back", 1 << 20) == size, "by name: it has no /raw"
+    assert (tmp_path / "back").read_bytes() == bundle.content
     assert storage.find_uploads(bundle.root, [prepared.owner]) == [prepared.storage_id]
 
 
