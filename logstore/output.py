@@ -25,6 +25,11 @@ def quiet(_done: int, _total: int) -> None:
     """Progress that nobody watches."""
 
 
+def printable(text: str) -> str:
+    """The text with what a terminal would obey written out: strangers choose names and contents."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class Output:
     """Where one command writes."""
 
@@ -48,7 +53,7 @@ class Output:
         """Names and values, one a line."""
         width = max(len(name) for name, _ in pairs) + 2
         for name, value in pairs:
-            self.line(f"{name:<{width}}{value}")
+            self.line(f"{name:<{width}}{printable(str(value))}")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[str] = ()) -> None:
         """``numbers``: columns that are aligned to the right."""
@@ -60,7 +65,7 @@ class Output:
         for name in columns:
             table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(Text(str(cell)) for cell in row))
+            table.add_row(*(Text(printable(str(cell))) for cell in row))
         self._console(self._out).print(table)
 
     def note(self, text: str) -> None:

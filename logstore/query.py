@@ -19,7 +19,7 @@ from logstore.selection import BundleFile
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 _COLUMNS = """
     stream_id, partition, "timestamp", sequence_number,
@@ -66,23 +66,37 @@ def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def run_query(connection: DuckDBPyConnection, query: str) -> tuple[list[str], list[list[Any]]]:
-    """Names of the columns, and rows as JSON values: times as ISO texts, bytes as 0x and hex.
-
-    Raises:
-        ConfigError: the query is wrong; the first lines of DuckDB's own words.
-    """
+def start_query(connection: DuckDBPyConnection, query: str) -> DuckDBPyRelation:
+    """The query's answer, computed when it is read. ConfigError: the query is wrong, or answers nothing."""
     import duckdb
 
     try:
         relation = connection.sql(query)
-        table = None if relation is None else relation.to_arrow_table()
     except duckdb.Error as error:
-        raise ConfigError(f"SQL: {' '.join(str(error).split())[:500]}", field="query") from error
-    if table is None:
-        return [], []
+        raise _refuse(error) from error
+    if relation is None:
+        raise ConfigError("SQL: that answers nothing; write a query", field="query")
+    return relation
+
+
+def run_query(connection: DuckDBPyConnection, query: str) -> tuple[list[str], list[list[Any]]]:
+    """Names of the columns, and rows as JSON values: times as ISO texts, bytes as 0x and hex.
+
+    Raises:
+        ConfigError: the query is wrong, in DuckDB's own words.
+    """
+    import duckdb
+
+    try:
+        table = start_query(connection, query).to_arrow_table()
+    except duckdb.Error as error:
+        raise _refuse(error) from error
     columns = [_plain_column(table.column(n)) for n in range(table.num_columns)]
     return list(table.column_names), [list(row) for row in zip(*columns, strict=True)]
+
+
+def _refuse(error: Exception) -> ConfigError:
+    return ConfigError(f"SQL: {' '.join(str(error).split())[:500]}", field="query")
 
 
 def _plain_column(column: Any) -> list[Any]:

@@ -123,12 +123,11 @@ def _render_message(output: Output, verdict: MessageVerdict) -> None:
 
 
 def show_content(content: bytes) -> str:
-    """As text where it is printable, else as hex; cut where it is long."""
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        text = ""
-    shown = text if text.isprintable() and text else f"0x{content.hex()}"
+    """As text where it is text, else as hex; cut where it is long."""
+    from logstore.stored_message import decode_text
+
+    text = decode_text(content)
+    shown = f"0x{content.hex()}" if text is None else text
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}… ({len(content)} bytes)"
 
 

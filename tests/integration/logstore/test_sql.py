@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import logstore
 from tests.builders import GENESIS_MS, a_key
 from tests.integration.logstore.conftest import Run
 from tests.stored_network import STREAMS, StoredNetwork
+from validator.protocol.errors import ConfigError
 
 
 def ask(run: Run, query: str, *more: str, from_ms: int = 0, to_ms: int = 90_000) -> Any:
@@ -50,6 +53,15 @@ def test_for_people_the_answer_is_a_table(run: Run) -> None:
     assert ran.status == 0
     assert STREAMS[0] in ran.out
     assert "\x1b" not in ran.out
+
+
+def test_a_program_asks_the_same(stored: StoredNetwork, run: Run, tmp_path: Path) -> None:
+    with logstore.connect(stored.network_file, cache=tmp_path / "own") as store:
+        relation = store.sql("select count(*) n from messages", start=GENESIS_MS, end=GENESIS_MS + 16_000)
+        gc.collect()
+        assert relation.fetchall() == [(19,)]
+        with pytest.raises(ConfigError, match="answers nothing"):
+            store.sql("-- nothing", start=GENESIS_MS)
 
 
 def test_where_nothing_is_stored_the_view_is_empty(run: Run) -> None:
