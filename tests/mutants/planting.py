@@ -1,4 +1,8 @@
-"""One mistake in the source of one function, planted into the function object that everybody has imported already."""
+"""One mistake in the source of one function, planted into the function object that everybody has imported already.
+
+Two tables are planted so: texts of the shell (``shell``), and the mistakes that the syntax tree of the core admits
+(``tests.simulator.sites``).
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ def locate(mutant: Mutant) -> str:
     line = source[: source.index(mutant.old)].count("\n") + 1
     if mutant.old.startswith("\n"):
         line += 1
-    for name, function in _functions(ast.parse(source)).items():
+    for name, function in functions_of(ast.parse(source)).items():
         first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
         if first <= line <= (function.end_lineno or line):
             return name
@@ -51,22 +55,28 @@ def locate(mutant: Mutant) -> str:
 @contextmanager
 def planted(mutant: Mutant) -> Iterator[None]:
     """The project with this one mistake in it. Raises Unplantable."""
-    module = _module(mutant)
-    name = locate(mutant)
-    target = _target(module, name)
-    original = target.__code__
-    target.__code__ = _compile(module, _source(module).replace(mutant.old, mutant.new), name, mutant)
+    module, name = _module(mutant), locate(mutant)
+    code = _compile(module, _source(module).replace(mutant.old, mutant.new), name, mutant)
+    with running(find_function(module, name), code):
+        yield
+
+
+@contextmanager
+def running(function: FunctionType, code: CodeType) -> Iterator[None]:
+    """Whoever has imported the function runs this code instead."""
+    original = function.__code__
+    function.__code__ = code
     try:
         yield
     finally:
-        target.__code__ = original
+        function.__code__ = original
 
 
 def check(mutant: Mutant) -> None:
     """Raises Unplantable unless it can be planted as the source is now, and changes something."""
     module, name = _module(mutant), locate(mutant)
     code = _compile(module, _source(module).replace(mutant.old, mutant.new), name, mutant)
-    if _same(code, _target(module, name).__code__):
+    if _same(code, find_function(module, name).__code__):
         raise Unplantable(f"{mutant.module}.{name}: the new text changes nothing")
 
 
@@ -80,7 +90,7 @@ def _source(module: ModuleType) -> str:
     return Path(module.__file__).read_text(encoding="utf-8")
 
 
-def _functions(tree: ast.Module) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
+def functions_of(tree: ast.Module) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
     """Functions and methods by dotted name; what is defined inside them belongs to them."""
     found: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
     for node in tree.body:
@@ -92,8 +102,8 @@ def _functions(tree: ast.Module) -> dict[str, ast.FunctionDef | ast.AsyncFunctio
     return found
 
 
-def _target(module: ModuleType, name: str) -> FunctionType:
-    """The function object behind a name, whatever wraps it."""
+def find_function(module: ModuleType, name: str) -> FunctionType:
+    """The function object behind a dotted name, whatever wraps it. Raises Unplantable."""
     owner: Any = module
     for part in name.split("."):
         owner = inspect.getattr_static(owner, part)
@@ -112,6 +122,11 @@ def _compile(module: ModuleType, source: str, name: str, mutant: Mutant) -> Code
         code = compile(source, module.__file__ or "", "exec", dont_inherit=True)
     except SyntaxError as error:
         raise Unplantable(f"{mutant.module}.{name}: {mutant.new!r} is no code: {error}") from error
+    return find_code(code, name)
+
+
+def find_code(code: CodeType, name: str) -> CodeType:
+    """The code of a function inside a compiled module."""
     for part in name.split("."):
         code = next(c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == part)
     return code

@@ -21,6 +21,8 @@ from functools import cache
 from types import CodeType, FunctionType
 from typing import Any
 
+from tests.mutants.planting import Unplantable, find_code, find_function, functions_of, running
+
 PACKAGE = "validator.protocol"
 MODULES = {
     name.rpartition(".")[2]: f"{PACKAGE}.{name}"
@@ -81,10 +83,6 @@ class Site:
         return f"{self.module}.{self.function}: {self.old} -> {self.new}{again}"
 
 
-class UnknownSite(LookupError):
-    """No such place in the source as it is now."""
-
-
 def find_sites(module: str) -> tuple[Site, ...]:
     """All sites of a module, in the order of the source."""
     return tuple(_changes(module))
@@ -92,7 +90,7 @@ def find_sites(module: str) -> tuple[Site, ...]:
 
 @contextmanager
 def planted(site: Site) -> Iterator[None]:
-    """The core with this one mistake in it. Raises UnknownSite."""
+    """The core with this one mistake in it. Raises Unplantable."""
     known = _changes(site.module).get(site)
     if known is not None:
         index, change = known
@@ -100,13 +98,8 @@ def planted(site: Site) -> Iterator[None]:
         change(list(ast.walk(twin))[index])
     else:
         twin = _rewritten(site)
-    target = _target(site.module, site.function)
-    original = target.__code__
-    target.__code__ = _compile(site, twin)
-    try:
+    with running(_target(site.module, site.function), _compile(site, twin)):
         yield
-    finally:
-        target.__code__ = original
 
 
 # --- source -----------------------------------------------------------------------------------------
@@ -115,12 +108,7 @@ def planted(site: Site) -> Iterator[None]:
 @cache
 def _functions(module: str) -> dict[str, Function]:
     source = inspect.getsource(importlib.import_module(MODULES[module]))
-    found: dict[str, Function] = {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef):
-            found[node.name] = node
-        elif isinstance(node, ast.ClassDef):
-            found.update({f"{node.name}.{m.name}": m for m in node.body if isinstance(m, ast.FunctionDef)})
+    found = {name: f for name, f in functions_of(ast.parse(source)).items() if isinstance(f, ast.FunctionDef)}
     for function in found.values():
         _strip(function)
     return found
@@ -145,10 +133,10 @@ def _strip(function: Function) -> None:
 def _rewritten(site: Site) -> Function:
     """The function with one text in place of another, which it must hold exactly once."""
     if site.function not in _functions(site.module):
-        raise UnknownSite(site.name)
+        raise Unplantable(site.name)
     source = textwrap.dedent(inspect.getsource(_target(site.module, site.function)))
     if source.count(site.old) != 1:
-        raise UnknownSite(f"{site.name}: the old text is there {source.count(site.old)} times")
+        raise Unplantable(f"{site.name}: the old text is there {source.count(site.old)} times")
     (function,) = ast.parse(source.replace(site.old, site.new)).body
     assert isinstance(function, ast.FunctionDef)
     _strip(function)
@@ -156,17 +144,7 @@ def _rewritten(site: Site) -> Function:
 
 
 def _target(module: str, name: str) -> FunctionType:
-    """The function object behind a name, whatever wraps it."""
-    owner: Any = importlib.import_module(MODULES[module])
-    for part in name.split("."):
-        owner = inspect.getattr_static(owner, part)
-    if isinstance(owner, property):
-        owner = owner.fget
-    elif isinstance(owner, classmethod | staticmethod):
-        owner = owner.__func__
-    found = inspect.unwrap(owner)
-    assert isinstance(found, FunctionType), name
-    return found
+    return find_function(importlib.import_module(MODULES[module]), name)
 
 
 def _compile(site: Site, function: Function) -> CodeType:
@@ -177,9 +155,7 @@ def _compile(site: Site, function: Function) -> CodeType:
     future = ast.ImportFrom("__future__", [ast.alias("annotations")], 0)
     tree = ast.fix_missing_locations(ast.Module([future, *body], []))
     code = compile(tree, f"<{site.name}>", "exec", dont_inherit=True)
-    for name in names:
-        code = next(c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == name)
-    return code
+    return find_code(code, site.function)
 
 
 # --- changes ----------------------------------------------------------------------------------------

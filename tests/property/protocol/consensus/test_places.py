@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from tests import paths
+from tests.mutants.planting import Unplantable
 from tests.simulator.caught import all_sites, load_record, waived
-from tests.simulator.sites import MODULES, Site, UnknownSite, find_sites, planted
+from tests.simulator.sites import MODULES, Site, find_sites, planted
 from validator.protocol.quorum import quorum
 
 ROOT = paths.ROOT
@@ -47,7 +48,7 @@ def test_a_mistake_is_there_while_it_is_planted_and_gone_afterwards() -> None:
 
 @pytest.mark.parametrize("old", ["no such text", "n"])
 def test_a_text_that_is_not_there_exactly_once_is_refused(old: str) -> None:
-    with pytest.raises(UnknownSite), planted(Site("quorum", "quorum", old, "m")):
+    with pytest.raises(Unplantable), planted(Site("quorum", "quorum", old, "m")):
         raise AssertionError
 
 
