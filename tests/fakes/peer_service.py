@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.builders import an_unsigned_message
 from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.protocol.codec.message import encode_message, leaf_of_canonical
 from validator.protocol.codec.outcome import set_root as compute_set_root
-from validator.protocol.consensus.reconcile import Records, answer
+from validator.protocol.columns import Page
+from validator.protocol.consensus.reconcile import answer
 from validator.protocol.errors import TransientError
 from validator.protocol.merkle import compute_root
 from validator.protocol.model import (
@@ -22,12 +23,17 @@ from validator.protocol.model import (
     StreamPart,
     VoteQuorum,
 )
+from validator.steps.reconcile import records_of
 
 
 def a_body(number: int, size: int = 40) -> bytes:
     """Canonical bytes of a message that nobody signed."""
     message = an_unsigned_message(timestamp_ms=number, content=b"x" * size)
     return encode_message(message)
+
+
+def _as_they_are(bodies: Sequence[bytes], _sizes: Sequence[int]) -> Sequence[bytes]:
+    return bodies
 
 
 @dataclass
@@ -52,13 +58,19 @@ class FakeSet:
         self.entries = tuple(entries)
         self.root = compute_set_root(self.entries)
 
-    @property
-    def index(self) -> dict[StreamPart, tuple[PartitionEntry, list[tuple[int, Digest]]]]:
-        """As reconciliation wants one's own set."""
-        return {
-            e.stream_part: (e, [(ms, leaf_of_canonical(body)) for ms, body in self.messages[e.stream_part]])
-            for e in self.entries
-        }
+    def pages(self, part: StreamPart) -> Iterator[Page]:
+        """Times and leaves are true, which is all that reconciliation asks for."""
+        messages = sorted(self.messages.get(part, ()))
+        if messages:
+            zeros = [0] * len(messages)
+            leaves = b"".join(leaf_of_canonical(body) for _, body in messages)
+            times = [ms for ms, _ in messages]
+            bodies = [body for _, body in messages]
+            sizes = [len(body) for body in bodies]
+            read = _as_they_are
+            yield Page(
+                part, times, zeros, [(b"", b"")], zeros, leaves, leaves, sizes, sizes, bytes(zeros), bodies, read
+            )
 
 
 class FakePeerService:
@@ -111,9 +123,7 @@ class FakePeerService:
         self, sender: Address, set_root: Root, parts: Sequence[StreamPart], message: bytes, *, strong: bool
     ) -> bytes:
         self._enter()
-        index = self._set(set_root).index
-        records = Records(record for part in parts if part in index for record in index[part][1])
-        return answer(records, message, strong=strong)
+        return answer(records_of(self._set(set_root), parts), message, strong=strong)
 
     def messages(self, sender: Address, set_root: Root, leaves: Sequence[Digest]) -> list[bytes]:
         self._enter()

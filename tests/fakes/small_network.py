@@ -296,7 +296,7 @@ class Member:
 
     def held(self, instance: InstanceId) -> list[Record]:
         """The messages of a decided instance."""
-        return self.store.sets.load_records(set_root(self.outcome(instance).entries))
+        return list(self.store.sets.iterate(set_root(self.outcome(instance).entries)))
 
     def late(self, number: int = 0) -> list[Record]:
         return self.held(InstanceId(InstanceKind.LATE, number))

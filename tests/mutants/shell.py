@@ -93,8 +93,8 @@ MUTANTS: tuple[Mutant, ...] = (
             _OBSERVER,
         ),
         (
-            "        if round < len(self.rules.committee):\n",
-            "        if round >= 0:\n",
+            "worse_variant=worse if round < len(self.rules.committee) else None",
+            "worse_variant=worse",
             "variants are not ranked for ever",
             f"{_SHELL}::test_variants_are_ranked_in_the_first_rounds_only",
         ),
@@ -105,8 +105,8 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_SHELL}::test_an_outcome_of_another_instance_is_no_answer",
         ),
         (
-            "return [r for r in records if r.identity not in stored and not behind(r)]",
-            "return [r for r in records if not behind(r)]",
+            "return [may and row.identity not in stored and not behind(row) for may, row in rows]",
+            "return [may and not behind(row) for may, row in rows]",
             "what is stored enters no late set",
             f"{_SHELL}::test_what_is_stored_already_enters_no_late_set_though_a_member_observed_it",
         ),
@@ -397,7 +397,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *_steps(
         "apply_decision",
         (
-            "    context.store.archive.save_identities(instance, [r.identity for r in records])\n",
+            "    context.store.archive.save_identities(instance, identities)\n",
             "",
             "agreed messages are remembered",
             f"{_STEPS}/test_agreement.py::test_a_variant_of_a_stored_message_that_comes_late_is_not_stored_again",

@@ -165,8 +165,8 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
         "working.WorkingCopy.recover: True -> False",
     ),
     "no two records of different identity share an order, and the first missing one fits: it is not its own reason": (
-        "proposal._judge_cut: first.order < kept[-1].order -> first.order <= kept[-1].order",
-        "proposal._judge_cut: r.order < first.order -> r.order <= first.order",
+        "proposal._judge_cut: first.order < last.order -> first.order <= last.order",
+        "proposal._judge_cut: row.order < first.order -> row.order <= first.order",
     ),
     "it is set again at once, or nobody looks at it once peers have told": (
         "inputs.Inputs.on_resume: recover_at=None -> (left out)",
@@ -256,7 +256,7 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
     "what returns nothing is no boolean either": (
         "proposal.Verdict.__bool__: raise TypeError('compare .answer: a verdict has three values') -> (left out)",
     ),
-    "only partitions in scope get entries": ("proposal.build_outcome: r.message.stream_part in scope.budgets -> True",),
+    "only saves comparing what is equal": ("proposal.judge_acceptability: ours[part].root != entry.root -> True",),
     "a window names all partitions in scope, so nothing is left": ("proposal.judge_acceptability: late -> True (2)",),
 }
 """By reason the sites whose mistake changes nothing that anybody could see."""

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from tests.rfc9162 import leaf_hash
 from validator.protocol.codec.outcome import observation_digest, outcome_digest
+from validator.protocol.columns import RecordSet
 from validator.protocol.consensus import proposal as proposals
 from validator.protocol.hashing import hash_body
 from validator.protocol.model import (
@@ -144,6 +145,11 @@ def records_of(leaves: Leaves) -> tuple[Record, ...]:
     return tuple(RECORDS[leaf] for leaf in sorted(leaves, key=ORDER.__getitem__))
 
 
+@lru_cache(maxsize=4096)
+def set_of(leaves: Leaves) -> RecordSet:
+    return RecordSet(records_of(leaves))
+
+
 def root_of(leaves: Leaves) -> Root:
     """Names a set. Its form is not judged anywhere in the core."""
     return Root(hash_body(b"".join(sorted(leaves))))
@@ -171,6 +177,6 @@ class Value:
 def make_value(outcome: Outcome, records: Iterable[Record], used: Mapping[Digest, Observation], n: int) -> Value:
     kept = tuple(records)
     leaves = frozenset(r.leaf for r in kept)
-    verdict = proposals.judge_validity(outcome, used, kept, span_of(outcome.instance), n, PARAMETERS)
+    verdict = proposals.judge_validity(outcome, used, RecordSet(kept), span_of(outcome.instance), n, PARAMETERS)
     valid = verdict.answer is proposals.Answer.YES and not leaves & BAD_LEAVES
     return Value(outcome_digest(outcome), outcome, leaves, valid, verdict.reason)

@@ -25,11 +25,13 @@ from tests.simulator.content import (
     make_value,
     observe,
     records_of,
+    set_of,
     window_instance,
     window_of,
 )
 from tests.simulator.scenario import Sight
 from validator.protocol.codec.variants import ServeCounts, ranks_worse
+from validator.protocol.columns import Row, row_of
 from validator.protocol.consensus import driver, views
 from validator.protocol.consensus import proposal as proposals
 from validator.protocol.consensus import state as states
@@ -344,7 +346,7 @@ class Node:
                 for leaf in self.disk.leaves
                 if IDENTITY[leaf] not in stored
                 and ends_before(leaf, instance)
-                and not self.behind_full(RECORDS[leaf])
+                and not self.behind_full(row_of(RECORDS[leaf]))
                 and self.permits(cell, leaf)
             }
         cell.frozen = self.choose_variants(held)
@@ -845,7 +847,7 @@ class Node:
             own = frozenset()
         served = self.disk.served
 
-        def worse(theirs: Record, ours: Record) -> bool:
+        def worse(theirs: Row, ours: Row) -> bool:
             return ranks_worse(
                 (theirs, ServeCounts(served.get(theirs.leaf, 0))), (ours, ServeCounts(served.get(ours.leaf, 0)))
             )
@@ -862,9 +864,9 @@ class Node:
         ask_variants = round < len(cell.state.rules.committee) and not world.switches.any_variant
         verdict = proposals.judge_acceptability(
             value.outcome,
-            records_of(value.leaves),
+            set_of(value.leaves),
             scope,
-            records_of(own),
+            set_of(own),
             worse_variant=worse if ask_variants else None,
             stored=stored,
             behind_full=self.behind_full if late else None,
@@ -885,8 +887,9 @@ class Node:
         identities = self.stored_identities(late)
         return {IDENTITY[leaf] for leaf in leaves} & identities
 
-    def behind_full(self, record: Record) -> bool:
+    def behind_full(self, row: Row) -> bool:
         """Whether it sorts behind the end of a full entry of its own window."""
+        record = RECORDS[row.leaf]
         instance = window_instance_of(record.leaf)
         decided = self.disk.decided.get(instance)
         if decided is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from validator.ports.chain import PreparedTransaction
 from validator.ports.peers import Attestation
 from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
 from validator.ports.storage import PreparedUpload
+from validator.protocol.columns import MessageSet, Page
 from validator.protocol.errors import TransientError
 from validator.protocol.model import (
     Address,
@@ -299,18 +300,6 @@ class Instances(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SetPage:
-    """Messages of one stream partition that follow each other in a set, column by column: a window has millions."""
-
-    stream_part: StreamPart
-    timestamps_ms: Sequence[int]
-    leaves: Sequence[bytes]
-    canonical: Sequence[bytes]
-    signed_bytes: int
-    """Of all together."""
-
-
-@dataclass(frozen=True, slots=True)
 class DamagedSet:
     """A set that was held and is no more; ``newest_ms``: the timestamp of its newest message."""
 
@@ -327,17 +316,21 @@ class Sets(Protocol):
     def save_set(self, set_root: Root, records: Sequence[Record]) -> None:
         """Durable before it returns; saving one that is there changes nothing."""
 
-    def save_ordered(self, pages: Iterable[SetPage]) -> tuple[PartitionEntry, ...]:
-        """The same for distinct messages whose pages come in canonical order; returns the set's entries, flags zero."""
+    def save_ordered(self, pages: Iterable[Page], *, expected: Root | None = None) -> tuple[PartitionEntry, ...]:
+        """The same for distinct messages whose pages come in canonical order; returns the set's entries, flags zero.
+
+        Raises Disagreement: they have another root than the expected one.
+        """
 
     def has_set(self, set_root: Root) -> bool: ...
 
-    def load_records(self, set_root: Root) -> list[Record]: ...
+    def open_set(self, set_root: Root) -> MessageSet:
+        """The set as the rules see it, its pages read when they are asked for."""
+
+    def iterate(self, set_root: Root, parts: Collection[StreamPart] | None = None) -> Iterator[Record]:
+        """Records in canonical order, of all partitions or of some, one by one."""
 
     def load_entries(self, set_root: Root) -> tuple[PartitionEntry, ...] | None: ...
-
-    def load_index(self, set_root: Root) -> Mapping[StreamPart, Sequence[tuple[int, Digest]]] | None:
-        """(timestamp_ms, leaf) of every record by partition, sorted."""
 
     def load_messages(self, set_root: Root, leaves: Sequence[Digest]) -> list[bytes] | None: ...
 
@@ -356,11 +349,11 @@ class Sets(Protocol):
 class Archive(Protocol):
     """What is already in agreed sets, and what came too late for its window."""
 
-    def save_identities(self, instance: InstanceId, identities: Sequence[Identity]) -> None: ...
+    def save_identities(self, instance: InstanceId, identities: Iterable[Identity]) -> None: ...
 
-    def stored_identities(self, identities: Sequence[Identity]) -> set[Identity]: ...
+    def stored_identities(self, identities: Iterable[Identity]) -> set[Identity]: ...
 
-    def identities_of(self, instance: InstanceId, identities: Sequence[Identity]) -> set[Identity]:
+    def identities_of(self, instance: InstanceId, identities: Iterable[Identity]) -> set[Identity]:
         """Which of these messages are in the agreed set of one instance."""
 
     def save_late(self, records: Sequence[Record], now_ms: int) -> list[Record]:

@@ -9,12 +9,14 @@ the checker knows from elsewhere, never from the prover. Vectors: tests/vectors/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from validator.protocol.hashing import EMPTY_ROOT, hash_node, hash_pairs
 from validator.protocol.model import Digest, Root
 
 Proof = tuple[Digest, ...]
+CHUNK_LEAVES = 4096
+"""A power of two, so that the root over a chunk of leaves is a node of the tree over all."""
 
 
 def compute_root(leaf_hashes: Sequence[bytes]) -> Root:
@@ -184,3 +186,23 @@ def _subproof(first: int, leaves: Sequence[bytes], *, whole: bool) -> list[Diges
         proof.append(Digest(compute_root(leaves)))
     proof.reverse()
     return proof
+
+
+class RunningRoot:
+    """Root over leaf hashes that come in pieces. A full chunk's root is a node of the tree over all."""
+
+    __slots__ = ("_leaves", "_nodes")
+
+    def __init__(self) -> None:
+        self._leaves: list[bytes] = []
+        self._nodes: list[bytes] = []
+
+    def add(self, leaf_hashes: Iterable[bytes]) -> None:
+        self._leaves += leaf_hashes
+        while len(self._leaves) >= CHUNK_LEAVES:
+            self._nodes.append(compute_root(self._leaves[:CHUNK_LEAVES]))
+            self._leaves = self._leaves[CHUNK_LEAVES:]
+
+    def root(self) -> Root:
+        nodes = [*self._nodes, compute_root(self._leaves)] if self._leaves else self._nodes
+        return compute_root(nodes)

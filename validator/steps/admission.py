@@ -21,7 +21,7 @@ from validator.protocol.codec.protobuf import read_protobuf
 from validator.protocol.codec.signatures import VALID, Verdict, check_recovered, verify_batch
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.errors import MalformedInput, TransientError
-from validator.protocol.model import Address, Digest, MessageType, Reason, Record, StreamPart
+from validator.protocol.model import Address, Digest, MessageType, Reason, Record, SignatureType, StreamPart
 
 Permission = Callable[[str, bytes], bool]
 """(stream id, publisher) -> may publish at B."""
@@ -29,6 +29,9 @@ ContractCheck = Callable[[Record], bool]
 """ERC-1271: is the signature valid at B; raises TransientError if it could not be asked (``UNTELLABLE``: ever)."""
 UNTELLABLE = ("disagreement", "foreign")
 """Reasons why a contract has no one answer though sources are there: asking again would be of no use."""
+
+_PLAIN = int(SignatureType.ECDSA_SECP256K1_LEGACY)
+"""How a plain message is signed once it is canonical."""
 
 Rejection = tuple[bytes, str, Address, str]
 """(SHA-256 of the record, reason, broker or peer, detail)."""
@@ -86,12 +89,12 @@ class Refused(Exception):
         self.detail = detail
 
 
-Row = tuple[int, int, int, bytes, bytes, bytes, Digest, int, bytes, int]
+Row = tuple[int, int, int, bytes, bytes, bytes, Digest, int, bytes, int, int]
 """A checked record of a window.
 
 (rank of the partition, timestamp ms, sequence number, publisher, chain id in UTF-8, leaf, signed digest, signed size
-in bytes, canonical bytes, serial). Rows sort in canonical order. A bare tuple: it is made, and compared, several
-times as fast as a named one.
+in bytes, canonical bytes, signature type, serial). Rows sort in canonical order. A bare tuple: it is made, and
+compared, several times as fast as a named one.
 """
 
 
@@ -152,6 +155,7 @@ class WindowCheck:
             plain.digests,
             plain.signed_sizes,
             plain.canonical,
+            repeat(_PLAIN, len(serials)),
             serials,
             strict=True,
         )
@@ -198,6 +202,7 @@ class WindowCheck:
                     record.signed_digest,
                     record.signed_bytes,
                     record.canonical,
+                    int(m.signature_type),
                     own,
                 )
             )

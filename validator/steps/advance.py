@@ -8,17 +8,26 @@ from what is stored.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from validator.log import get_logger
 from validator.ports.peers import Gossip, HeldVotes
 from validator.ports.queue import NotYet, StepResult, Task
 from validator.ports.store import PRUNED, StaleState, StoredInstance
-from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome, encode_outcome, set_root
+from validator.protocol.codec.outcome import (
+    body_digest,
+    decode_observation,
+    decode_outcome,
+    encode_outcome,
+    part_order,
+    set_root,
+)
 from validator.protocol.codec.statement import sign_statement
-from validator.protocol.codec.variants import ServeCounts, ranks_worse
+from validator.protocol.codec.variants import choose_variant, ranks_worse
+from validator.protocol.columns import ERC_1271, MessageSet, Page, RecordSet, Row, all_pages
 from validator.protocol.consensus.driver import Ready, drive
 from validator.protocol.consensus.events import (
     DataArrived,
@@ -43,10 +52,10 @@ from validator.protocol.consensus.events import (
 )
 from validator.protocol.consensus.proposal import (
     Answer,
+    Draft,
     Scope,
     Span,
     Verdict,
-    build_outcome,
     contract_signed,
     judge_acceptability,
     judge_validity,
@@ -54,17 +63,17 @@ from validator.protocol.consensus.proposal import (
 )
 from validator.protocol.consensus.state import InstanceState, Rules, Step, Timeouts, encode_progress, why_foreign
 from validator.protocol.consensus.views import describe_wait, summarise, why_ignored
-from validator.protocol.consensus.window import unite
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
+from validator.protocol.joining import unite_pages
 from validator.protocol.model import (
     Address,
     Digest,
+    Identity,
     InstanceId,
     InstanceKind,
     Observation,
     Outcome,
-    Record,
-    SignatureType,
+    Root,
     Statement,
     StatementKind,
     StreamPart,
@@ -75,9 +84,8 @@ from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle
 from validator.steps.eligibility import may_vote
 from validator.steps.late_candidates import behind_full_entry
-from validator.steps.permissions import Admits, admission_to, late_scope
-from validator.steps.pulling import serve_counts_of
-from validator.steps.records import load_records
+from validator.steps.permissions import admission_to, admitted, late_scope
+from validator.steps.serve_counts import CountsByLeaf
 from validator.steps.statements import WITH_BODY, load_bodies, restore_state, verify_gossip
 
 log = get_logger(__name__)
@@ -384,35 +392,22 @@ class _Instance:
         observations = self._used_observations()
         if len(observations) < self.rules.quorum:
             return []
-        serve_counts = self._serve_counts()
-        records: dict[Digest, Record] = {}
-        holders: dict[Digest, int] = {}
-        for _, observation in observations.values():
-            if self.context.store.sets.has_set(observation.set_root):
-                for record in load_records(self.context, observation.set_root):
-                    records[record.leaf] = record
-                    holders[record.leaf] = holders.get(record.leaf, 0) + 1
-        ranked = {
-            leaf: replace(serve_counts[leaf], observers=n) if leaf in serve_counts else ServeCounts(0, n)
-            for leaf, n in holders.items()
-        }
+        held = [o for _, o in observations.values() if self.context.store.sets.has_set(o.set_root)]
         try:
-            scope = self._scope([r.message.stream_part for r in records.values()])
-            admits = admission_to(self.context, self.instance)
-            candidates = self._storable([r for r in records.values() if admits(r)])
+            union = self._unite(held)
+            draft = Draft(
+                self.instance,
+                self._scope([part for part, _ in union]),
+                dict(observations.values()),
+                len(self.rules.committee),
+                self.config.parameters,
+            )
+            entries = self.context.store.sets.save_ordered(draft.pages(union))
         except TransientError as error:
             log.info("proposal.not_yet", instance=str(self.instance), reason=str(error))
             return []
-        outcome, kept = build_outcome(
-            self.instance,
-            scope,
-            unite(candidates, ranked),
-            dict(observations.values()),
-            len(self.rules.committee),
-            self.config.parameters,
-        )
+        outcome = draft.outcome(entries)
         body = encode_outcome(outcome)
-        self.context.store.sets.save_set(set_root(outcome.entries), kept)
         digest = self.context.store.instances.save_body(body)
         log.info(
             "round.proposed",
@@ -423,8 +418,25 @@ class _Instance:
         )
         return [ProposeValue(effect.round, digest)]
 
-    def _serve_counts(self) -> dict[Digest, ServeCounts]:
-        return serve_counts_of(self.context, self.instance.number) if self.instance.kind is InstanceKind.WINDOW else {}
+    def _unite(self, observed: Sequence[Observation]) -> list[tuple[StreamPart, Iterator[tuple[Page, bool]]]]:
+        """What the instance may hold of observed sets, partition by partition; equal partitions are read once."""
+        times = Counter(observation.set_root for observation in observed)
+        sets = [(self.context.store.sets.open_set(root), count) for root, count in times.items()]
+        holders: dict[StreamPart, dict[Root, tuple[int, MessageSet]]] = defaultdict(dict)
+        for messages, count in sets:
+            for entry in messages.entries:
+                before, _ = holders[entry.stream_part].get(entry.root, (0, messages))
+                holders[entry.stream_part][entry.root] = (before + count, messages)
+        storable = self._storable()
+        serve_counts = CountsByLeaf.of_instance(self.context, self.instance)
+
+        def choose(variants: Sequence[tuple[Row, int]]) -> Row:
+            return choose_variant([(row, serve_counts.of(row.leaf, observers)) for row, observers in variants])
+
+        def sources(part: StreamPart) -> list[tuple[int, Iterator[Page]]]:
+            return [(count, _kept(held.pages(part), storable)) for count, held in holders[part].values()]
+
+        return [(part, unite_pages(sources(part), choose)) for part in sorted(holders, key=part_order)]
 
     # --- judging ---
 
@@ -454,13 +466,11 @@ class _Instance:
         root = set_root(outcome.entries)
         if not self.context.store.sets.has_set(root):
             return outcome, not_yet("messages are missing")
-        span = self._span()
-        records = load_records(self.context, root)
         verdict = judge_validity(
             outcome,
             self._named_observations(outcome),
-            records,
-            span,
+            self.context.store.sets.open_set(root),
+            self._span(),
             len(self.rules.committee),
             self.config.parameters,
         )
@@ -501,84 +511,92 @@ class _Instance:
             return not_yet(f"the chain cannot tell now: {error}")
 
     def _ask_chain(self, outcome: Outcome, round: int) -> Verdict:
-        own = self._own_asked(outcome)
-        parts = [e.stream_part for e in outcome.entries] + [r.message.stream_part for r in own]
+        own = self._own_set()
+        parts = [e.stream_part for e in (*outcome.entries, *own.entries)]
         scope = self._scope(parts)
         admits = admission_to(self.context, self.instance)
-        records = load_records(self.context, set_root(outcome.entries))
-        serve_counts = self._serve_counts()
-        worse = None
-        if round < len(self.rules.committee):
+        messages = self.context.store.sets.open_set(set_root(outcome.entries))
+        serve_counts = CountsByLeaf.of_instance(self.context, self.instance)
+        used = self._named_observations(outcome)
+        allowed = contract_signed(list(used.values()), len(self.rules.committee))
+        late = self.instance.kind is InstanceKind.LATE
 
-            def worse(theirs: Record, ours: Record) -> bool:
-                return ranks_worse(
-                    (theirs, serve_counts.get(theirs.leaf, ServeCounts())),
-                    (ours, serve_counts.get(ours.leaf, ServeCounts())),
-                )
+        def worse(theirs: Row, ours: Row) -> bool:
+            return ranks_worse((theirs, serve_counts.of(theirs.leaf)), (ours, serve_counts.of(ours.leaf)))
 
-        def seen(part: StreamPart) -> tuple[Sequence[Record], bool]:
-            return self._seen(outcome, part, admits)
+        def counts(row: Row) -> bool:
+            """Of contract signatures those that enough observations list."""
+            return row.kind != ERC_1271 or row.signed_digest in allowed
 
-        if self.instance.kind is InstanceKind.WINDOW:
-            return judge_acceptability(outcome, records, scope, own, worse_variant=worse, admits=admits, seen=seen)
+        def seen(part: StreamPart) -> tuple[Iterable[Row], bool]:
+            pages, complete = self._seen(used, part)
+            return (row for page in pages for row in page.rows() if counts(row)), complete
+
         return judge_acceptability(
             outcome,
-            records,
+            messages,
             scope,
             own,
-            worse_variant=worse,
-            stored=self.context.store.archive.stored_identities([r.identity for r in records]),
-            behind_full=behind_full_entry(self.context),
-            admits=admits,
+            worse_variant=worse if round < len(self.rules.committee) else None,
+            counts=counts,
+            stored=self._stored_among(all_pages(messages)) if late else None,
+            behind_full=behind_full_entry(self.context) if late else None,
+            admits=lambda page: all(admitted(self.instance, admits, page)),
             seen=seen,
         )
 
-    def _seen(self, outcome: Outcome, part: StreamPart, admits: Admits) -> tuple[Sequence[Record], bool]:
+    def _seen(self, used: Mapping[Digest, Observation], part: StreamPart) -> tuple[Iterator[Page], bool]:
         """What used observations hold of a partition; sets that are not here are fetched, from the leader too."""
-        found: dict[Digest, Record] = {}
+        held: list[MessageSet] = []
         complete = True
-        used = self._named_observations(outcome)
         for observation in used.values():
             root = observation.set_root
             if self.context.store.sets.has_set(root):
-                found.update({r.leaf: r for r in load_records(self.context, root) if r.message.stream_part == part})
+                held.append(self.context.store.sets.open_set(root))
             else:
                 complete = False
                 leader = [] if self.state.leader is None else [self.state.leader]
                 sources = self.context.identity.others(dict.fromkeys([*leader, observation.observer]))
                 self.context.asking.fetch_soon(self.instance, "set", root, sources)
-        allowed = contract_signed(list(used.values()), len(self.rules.committee))
-        return self._storable([r for r in found.values() if _counts(r, allowed) and admits(r)]), complete
+        storable = self._storable()
+        return chain.from_iterable(_kept(messages.pages(part), storable) for messages in held), complete
 
-    def _storable(self, records: list[Record]) -> list[Record]:
-        """Of admitted messages those that the instance may hold: a late set none that is stored, none that was cut."""
+    def _storable(self) -> Callable[[Page], list[bool]]:
+        """Which messages the instance may hold: what the chain admits, in a late set none that is stored, none that
+        was cut."""
+        admits = admission_to(self.context, self.instance)
         if self.instance.kind is InstanceKind.WINDOW:
-            return records
-        stored = self.context.store.archive.stored_identities([r.identity for r in records])
+            return lambda page: admitted(self.instance, admits, page)
         behind = behind_full_entry(self.context)
-        return [r for r in records if r.identity not in stored and not behind(r)]
+
+        def storable(page: Page) -> list[bool]:
+            stored = self._stored_among([page])
+            allowed = admitted(self.instance, admits, page)
+            rows = zip(allowed, page.rows(), strict=True)
+            return [may and row.identity not in stored and not behind(row) for may, row in rows]
+
+        return storable
+
+    def _stored_among(self, pages: Iterable[Page]) -> set[Identity]:
+        """Identities that an agreed set holds."""
+        return self.context.store.archive.stored_identities(row.identity for page in pages for row in page.rows())
 
     def _scope(self, parts: Sequence[StreamPart]) -> Scope:
         if self.instance.kind is InstanceKind.LATE:
             return late_scope(self.context, self.instance, parts)
         return self.context.cut_points.scope_of(self.instance)
 
-    def _own_asked(self, outcome: Outcome) -> list[Record]:
-        """What we saw and the outcome must hold: of contract signatures those that enough observations list."""
-        used = self._named_observations(outcome)
-        allowed = contract_signed(list(used.values()), len(self.rules.committee))
-        return [r for r in self._own_records() if _counts(r, allowed)]
-
-    def _own_records(self) -> list[Record]:
+    def _own_set(self) -> MessageSet:
+        """What we observed, frozen at the cut-off."""
         digest = self._own_observation()
         if digest is None:
-            return []
+            return RecordSet(())
         body = self.context.store.instances.load_body(digest)
         if body is None:  # saved in the transaction that froze it, and damaged since
             sources = self.context.identity.others(self.rules.committee)
             self.context.asking.fetch_soon(self.instance, "observation", digest, sources)
             raise NotYet("our own observation is damaged")
-        return load_records(self.context, decode_observation(body).set_root)
+        return self.context.store.sets.open_set(decode_observation(body).set_root)
 
     def _span(self) -> Span:
         if self.instance.kind is InstanceKind.WINDOW:
@@ -591,6 +609,9 @@ class _Instance:
         self.context.asking.fetch_soon(self.instance, "value", effect.value, list(effect.sources))
 
 
-def _counts(record: Record, allowed: frozenset[Digest]) -> bool:
-    """Of contract signatures those that enough observations list."""
-    return record.message.signature_type is not SignatureType.ERC_1271 or record.signed_digest in allowed
+def _kept(pages: Iterable[Page], storable: Callable[[Page], list[bool]]) -> Iterator[Page]:
+    """The messages that may be stored."""
+    for page in pages:
+        kept = page.keep(storable(page))
+        if kept is not None:
+            yield kept

@@ -7,12 +7,12 @@ from validator.ports.queue import NotYet, StepResult, Task
 from validator.ports.states import BundleState, WindowState
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.outcome import decode_outcome, set_root
+from validator.protocol.columns import all_pages
 from validator.protocol.consensus.boundary import AgreedWindow, bundle_length
 from validator.protocol.model import InstanceId, InstanceKind, Outcome, VoteQuorum
 from validator.steps.agreed import require_outcome
 from validator.steps.context import Context
 from validator.steps.late_candidates import keep_left_out
-from validator.steps.records import load_records
 
 log = get_logger(__name__)
 
@@ -39,10 +39,11 @@ def apply_decision(context: Context, instance: InstanceId) -> StepResult:
     if outcome is None:
         context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
         return StepResult("agreed", "the value is being fetched")
-    records = load_records(context, set_root(outcome.entries))
-    context.store.archive.save_identities(instance, [r.identity for r in records])
+    held = context.store.sets.open_set(set_root(outcome.entries))
+    identities = (row.identity for page in all_pages(held) for row in page.rows())
+    context.store.archive.save_identities(instance, identities)
     if instance.kind is InstanceKind.WINDOW:
-        keep_left_out(context, instance, records)
+        keep_left_out(context, instance, held)
         context.store.windows.save_state(instance.number, WindowState.HELD)
         close_bundles(context)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 from validator.log import get_logger
@@ -21,7 +22,6 @@ from validator.protocol.model import (
     Record,
 )
 from validator.steps.context import Context
-from validator.steps.records import load_records
 
 log = get_logger(__name__)
 
@@ -61,8 +61,8 @@ def write_file(context: Context, path: Path, manifest: Manifest) -> BundleFile:
 
 def bundle_records(context: Context, manifest: Manifest) -> Iterator[tuple[InstanceId, Record]]:
     """All records of a bundle in canonical order, each with the instance it belongs to."""
-    streams = []
-    for certified in (*manifest.windows, manifest.late):
-        records = load_records(context, set_root(certified.outcome.entries))
-        streams.append([(certified.outcome.instance, record) for record in records])
+    streams = [
+        zip(repeat(certified.outcome.instance), context.store.sets.iterate(set_root(certified.outcome.entries)))
+        for certified in (*manifest.windows, manifest.late)
+    ]
     return heapq.merge(*streams, key=lambda item: item[1].order)

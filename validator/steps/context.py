@@ -13,7 +13,7 @@ from validator.ports.queue import Tasks
 from validator.ports.sources import MessageSource
 from validator.ports.storage import BundleReader, BundleStorage
 from validator.ports.store import Store
-from validator.protocol.model import Digest, InstanceId, Record, Root
+from validator.protocol.model import Digest, InstanceId
 from validator.protocol.parameters import Network
 from validator.steps.asking import Asking
 from validator.steps.claims import Claims
@@ -22,7 +22,6 @@ from validator.steps.identity import Identity
 from validator.steps.kept import Kept
 from validator.steps.noticed import Noticed
 
-KEPT_SETS = 12
 KEPT_SIZES = 10_000
 
 
@@ -48,7 +47,6 @@ class Context:
     asking: Asking
     noticed: Noticed
     claims: Claims = field(default_factory=Claims)
-    records: Kept[Root, list[Record]] = field(default_factory=lambda: Kept(KEPT_SETS))
     sizes: Kept[InstanceId, int] = field(default_factory=lambda: Kept(KEPT_SIZES))
     """Canonical bytes of windows that are held and in no bundle yet."""
     resumed: set[tuple[InstanceId, Digest]] = field(default_factory=set)

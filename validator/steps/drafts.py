@@ -31,7 +31,6 @@ from validator.protocol.settlement import build_report, bundle_receipts
 from validator.steps.agreed import load_certified
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle, system_stream
-from validator.steps.records import load_records
 
 
 def ledger_after(context: Context, number: int) -> Ledger:
@@ -91,8 +90,9 @@ def _receipts(context: Context, outcomes: Sequence[Outcome]) -> tuple[Receipt, .
     records: list[Record] = []
     system = system_stream(context.network)
     for outcome in outcomes:
-        records += [r for r in load_records(context, set_root(outcome.entries)) if r.message.stream_id == system]
-    records.sort(key=lambda r: r.order)
+        parts = [e.stream_part for e in outcome.entries if e.stream_id == system and e.count]
+        if parts:
+            records += context.store.sets.iterate(set_root(outcome.entries), parts)
     return bundle_receipts(records, system, context.network.chain_id, context.network.contracts.query_manager)
 
 

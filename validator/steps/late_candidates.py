@@ -5,17 +5,19 @@ What a bundle's late set may hold of them follows from agreed data and the bundl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from validator.log import get_logger
-from validator.protocol.codec.outcome import (
-    decode_observation,
-    set_root,
-)
+from validator.protocol.codec.message import record_from_canonical
+from validator.protocol.codec.outcome import decode_observation, set_root
+from validator.protocol.columns import MessageSet, Row, row_of
 from validator.protocol.consensus.proposal import Span
-from validator.protocol.consensus.window import Budget, may_be_full, unite
+from validator.protocol.consensus.window import Budget, Spending, unite
 from validator.protocol.errors import TransientError, ValidatorError
+from validator.protocol.joining import lacking
 from validator.protocol.model import (
+    Digest,
     Flag,
     InstanceId,
     InstanceKind,
@@ -25,10 +27,12 @@ from validator.protocol.model import (
 from validator.steps.agreed import load_outcome
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle, system_stream
-from validator.steps.permissions import admission_or_silence
-from validator.steps.records import load_records
+from validator.steps.permissions import admission_or_silence, admits_record
 
 log = get_logger(__name__)
+
+LATE_BATCH = 2_000
+"""Messages that become candidates together."""
 
 
 def keep_late(context: Context, records: Iterable[Record]) -> list[Record]:
@@ -57,7 +61,7 @@ def push_late(context: Context, records: Sequence[Record]) -> None:
             log.debug("late.push_failed", member=member, reason=str(error))
 
 
-def keep_left_out(context: Context, instance: InstanceId, records: Sequence[Record]) -> None:
+def keep_left_out(context: Context, instance: InstanceId, held: MessageSet) -> None:
     """What we observed and the outcome does not hold is a candidate for the late set.
 
     Of a set that is damaged this is done when it has been obtained again; meanwhile later pulls ask brokers for the
@@ -70,18 +74,29 @@ def keep_left_out(context: Context, instance: InstanceId, records: Sequence[Reco
     if body is None:
         return
     observed = decode_observation(body).set_root
+    sets = context.store.sets
     try:
-        seen = load_records(context, observed)
+        left = 0
+        lacking_leaves = _left_out(sets.open_set(observed), held)
+        while leaves := list(islice(lacking_leaves, LATE_BATCH)):
+            keep_late(context, [record_from_canonical(data) for data in sets.load_messages(observed, leaves) or ()])
+            left += len(leaves)
     except TransientError:
-        if context.store.sets.has_set(observed):
+        if sets.has_set(observed):
             raise
         context.store.windows.forget_etags(instance.number)
         return
-    held = {r.identity for r in records}
-    left = [r for r in seen if r.identity not in held]
     if left:
-        log.info("window.left_out", window=instance.number, messages=len(left))
-        keep_late(context, left)
+        log.info("window.left_out", window=instance.number, messages=left)
+
+
+def _left_out(seen: MessageSet, held: MessageSet) -> Iterator[Digest]:
+    """Leaves of what one set holds and the other does not, by identity."""
+    roots = {entry.stream_part: entry.root for entry in held.entries}
+    for entry in seen.entries:
+        part = entry.stream_part
+        if roots.get(part) != entry.root:
+            yield from (row.leaf for row, instead in lacking(seen.pages(part), held.pages(part)) if instead is None)
 
 
 def late_candidates(context: Context, number: int) -> list[Record]:
@@ -93,51 +108,46 @@ def late_candidates(context: Context, number: int) -> list[Record]:
     behind = behind_full_entry(context)
     admits = admission_or_silence(context, instance)
     records = context.store.archive.load_late(span.from_ms, span.until_ms)
-    union = unite([r for r in records if admits(r)], {})
-    return [r for r in union.records if not behind(r)]
+    union = unite([r for r in records if admits_record(admits, r)], {})
+    return [r for r in union.records if not behind(row_of(r))]
 
 
-def behind_full_entry(context: Context) -> Callable[[Record], bool]:
-    """Whether a record sorts after the end of a full entry of its own window (then the window has cut it).
+def behind_full_entry(context: Context) -> Callable[[Row], bool]:
+    """Whether a message sorts after the end of a full entry of its own window (then the window has cut it).
 
-    The system stream's limit holds per publisher, so there only the publisher's own records count.
+    The system stream's limit holds per publisher, so there only the publisher's own messages count.
     """
-    entries: dict[tuple[int, StreamPart], dict[bytes, list[Record]] | None] = {}
-    system = system_stream(context.network)
+    entries: dict[tuple[int, StreamPart], Spending | None] = {}
 
-    def behind(record: Record) -> bool:
-        window = context.network.window_at(record.message.timestamp_ms)
+    def behind(row: Row) -> bool:
+        window = context.network.window_at(row.timestamp_ms)
         if window is None:
             return False
-        key = (window.start_ms, record.message.stream_part)
+        key = (window.start_ms, row.stream_part)
         if key not in entries:
-            entries[key] = _full_entry(context, *key, per_publisher=key[1][0] == system)
-        cut = entries[key]
-        if cut is None:
+            entries[key] = _full_entry(context, *key)
+        spending = entries[key]
+        if spending is None:
             return False
-        publisher = record.message.publisher_id if key[1][0] == system else b""
-        if publisher not in cut:
-            return key[1][0] != system
-        return record.order > cut[publisher][-1].order
+        limit = spending.limit_of(row.publisher_id)
+        last = spending.last(limit)
+        if spending.budget.per_publisher and (last is None or not spending.has_no_room(limit)):
+            return False
+        return last is None or row.order > last.order
 
     return behind
 
 
-def _full_entry(
-    context: Context, start_ms: int, part: StreamPart, *, per_publisher: bool
-) -> dict[bytes, list[Record]] | None:
-    """The records of a full entry by publisher (under "" where the limit is of the whole); None if it is not full."""
+def _full_entry(context: Context, start_ms: int, part: StreamPart) -> Spending | None:
+    """What the messages of a full entry use; None if it is not full."""
     outcome = load_outcome(context, InstanceId(InstanceKind.WINDOW, start_ms))
-    if outcome is None or not any(e.stream_part == part and Flag.FULL in e.flags for e in outcome.entries):
-        return None
+    entry = next((e for e in outcome.entries if e.stream_part == part), None) if outcome is not None else None
     epoch = context.network.epoch_at(start_ms)
-    if epoch is None:
+    if outcome is None or entry is None or Flag.FULL not in entry.flags or epoch is None:
         return None
-    by_publisher: dict[bytes, list[Record]] = {}
-    for record in load_records(context, set_root(outcome.entries)):
-        if record.message.stream_part == part:
-            by_publisher.setdefault(record.message.publisher_id if per_publisher else b"", []).append(record)
-    if not per_publisher:
-        return by_publisher
-    budget = Budget(epoch.parameters.partition_limit, message_limit=epoch.parameters.message_limit)
-    return {who: records for who, records in by_publisher.items() if may_be_full(records, budget)}
+    parameters = epoch.parameters
+    per_publisher = part[0] == system_stream(context.network)
+    limit = parameters.partition_limit if per_publisher else entry.signed_bytes
+    spending = Spending(Budget(limit, per_publisher, parameters.message_limit))
+    spending.take_all(entry, context.store.sets.open_set(set_root(outcome.entries)).pages(part))
+    return spending

@@ -16,6 +16,7 @@ from validator.ports.queue import StepResult, Task
 from validator.ports.states import WindowState
 from validator.ports.store import DamagedSet, StoredWindow
 from validator.protocol.codec.outcome import set_root
+from validator.protocol.columns import RecordSet
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.consensus.window import make_entries, unite
 from validator.protocol.errors import TransientError, ValidatorError
@@ -26,8 +27,8 @@ from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
 from validator.steps.late_candidates import keep_left_out
 from validator.steps.peer_sets import fetch_set
-from validator.steps.pulling import pull_again, serve_counts_of
-from validator.steps.records import load_records
+from validator.steps.pulling import pull_again
+from validator.steps.serve_counts import CountsByLeaf
 
 log = get_logger(__name__)
 
@@ -79,27 +80,26 @@ def _mend(context: Context, lost: DamagedSet) -> bool:
         sets.note_attempt(root, needed=needed)  # of a settled instance only what was decided is still asked for
         return False
     try:
-        records = _find_records(context, instance, root)
+        count = _obtain_again(context, instance, root)
     except ValidatorError as error:
         log.info("set.not_mended", instance=str(instance), set_root=root, reason=str(error))
-        records = None
-    if records is None:
+        count = None
+    if count is None:
         sets.note_attempt(root, needed=True)
         return False
-    sets.save_set(root, records)
-    log.warning("set.mended", instance=str(instance), set_root=root, messages=len(records))
+    log.warning("set.mended", instance=str(instance), set_root=root, messages=count)
     if context.store.instances.mark_queued(instance):
         context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))
     stored = context.store.windows.load_window(instance.number) if instance.kind is InstanceKind.WINDOW else None
     if stored is not None and stored.state == WindowState.HELD:
-        keep_left_out(context, instance, load_records(context, set_root(require_outcome(context, instance).entries)))
+        keep_left_out(context, instance, sets.open_set(set_root(require_outcome(context, instance).entries)))
     return True
 
 
-def _find_records(context: Context, instance: InstanceId, root: Root) -> list[Record] | None:
-    """The set's records from peers, else from what is left here and what brokers have; None if neither gives it."""
+def _obtain_again(context: Context, instance: InstanceId, root: Root) -> int | None:
+    """Save the set as peers give it, else from what is left here and what brokers have; None if neither gives it."""
     left, leaves = context.store.sets.salvage(root)
-    known = list(unite(left, {}).records)
+    known = RecordSet(unite(left, {}).records)
     for member in _sources(context, instance):
         try:
             return fetch_set(context, instance, root, member, known)
@@ -109,7 +109,8 @@ def _find_records(context: Context, instance: InstanceId, root: Root) -> list[Re
     for choose in _choices(context, instance, leaves):
         found = list(unite(choose(pool.values()), {}).records)
         if set_root(make_entries(found)) == root:
-            return found
+            context.store.sets.save_set(root, found)
+            return len(found)
     return None
 
 
@@ -149,9 +150,7 @@ def _choices(
         return [r for r in records if leaves is not None and r.leaf in leaves]
 
     def seen(records: Iterable[Record]) -> list[Record]:
-        if instance.kind is not InstanceKind.WINDOW:
-            return []
-        serve_counts = serve_counts_of(context, instance.number)
+        serve_counts = CountsByLeaf.of_instance(context, instance)
         return [r for r in records if r.leaf in serve_counts]
 
     def agreed(records: Iterable[Record]) -> list[Record]:

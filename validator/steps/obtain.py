@@ -13,12 +13,12 @@ from validator.ports.peers import Gossip
 from validator.ports.queue import StepResult, Task
 from validator.ports.store import StoredInstance
 from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome, set_root
+from validator.protocol.columns import MessageSet, RecordSet
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
-from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Record, Root, Statement, StatementKind
+from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Root, Statement, StatementKind
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig
 from validator.steps.peer_sets import fetch_set
-from validator.steps.records import load_records
 from validator.steps.statements import verify_gossip
 
 log = get_logger(__name__)
@@ -137,17 +137,16 @@ def _obtain_set(
 ) -> StepResult:
     if context.store.sets.has_set(root):
         return StepResult("already here")
-    own = _own_records(context, instance)
+    own = _own_set(context, instance)
     reasons = []
     for member in sources:
         try:
-            records = fetch_set(context, instance, root, member, own, proven=proven)
+            count = fetch_set(context, instance, root, member, own, proven=proven)
         except ValidatorError as error:
             log.info("set.not_fetched", instance=str(instance), member=member, reason=str(error))
             reasons.append(str(error))
             continue
-        context.store.sets.save_set(root, records)
-        return StepResult("obtained", f"{len(records)} messages")
+        return StepResult("obtained", f"{count} messages")
     return StepResult("not yet", "; ".join(reasons)[:300])
 
 
@@ -159,7 +158,7 @@ def _is_proven(stored: StoredInstance | None, value: Digest) -> bool:
     return certified or any(q.value == value for q in stored.quorums)
 
 
-def _own_records(context: Context, instance: InstanceId) -> list[Record]:
+def _own_set(context: Context, instance: InstanceId) -> MessageSet:
     """What we observed of the instance: the start of every comparison."""
     if instance.kind is InstanceKind.WINDOW:
         window = context.store.windows.load_window(instance.number)
@@ -168,9 +167,9 @@ def _own_records(context: Context, instance: InstanceId) -> list[Record]:
         digest = context.store.windows.load_late_observation(instance.number)
     body = context.store.instances.load_body(digest) if digest is not None else None
     if body is None:
-        return []
+        return RecordSet(())
     try:
-        return load_records(context, decode_observation(body).set_root)
+        return context.store.sets.open_set(decode_observation(body).set_root)
     except TransientError as error:  # damaged: then more is fetched
         log.info("observed.not_read", instance=str(instance), reason=str(error))
-        return []
+        return RecordSet(())

@@ -27,7 +27,7 @@ from validator.protocol.codec.certificate import verify_quorum
 from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome
 from validator.protocol.codec.secp256k1 import verify_signature
 from validator.protocol.codec.statement import verify_statement
-from validator.protocol.consensus.reconcile import Records, answer
+from validator.protocol.consensus.reconcile import answer
 from validator.protocol.consensus.state import Rules, Timeouts, why_foreign
 from validator.protocol.consensus.views import missing_for
 from validator.protocol.consensus.votes import AHEAD
@@ -51,6 +51,7 @@ from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig
 from validator.steps.eligibility import is_too_early
 from validator.steps.permissions import CandidateCheck
+from validator.steps.reconcile import records_of
 from validator.steps.statements import WITH_BODY, load_bodies, restore_state
 from validator.steps.uploads import check_announcement
 
@@ -239,11 +240,10 @@ class LocalPeerService:
     def reconcile(
         self, sender: Address, set_root: Root, parts: Sequence[StreamPart], message: bytes, *, strong: bool
     ) -> bytes:
-        index = self._context.store.sets.load_index(set_root)
-        if index is None:
+        sets = self._context.store.sets
+        if not sets.has_set(set_root):
             raise TransientError(f"no set 0x{set_root.hex()} here")
-        records = Records(record for part in parts for record in index.get(part, ()))
-        return answer(records, message, strong=strong)
+        return answer(records_of(sets.open_set(set_root), parts), message, strong=strong)
 
     def messages(self, sender: Address, set_root: Root, leaves: Sequence[Digest]) -> list[bytes]:
         found = self._context.store.sets.load_messages(set_root, leaves)

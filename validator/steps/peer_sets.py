@@ -5,64 +5,97 @@ Compared by one reconciliation session over the partitions that differ; what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
 
 from validator.log import get_logger
 from validator.ports.queue import NotYet
-from validator.protocol.codec.outcome import set_root
-from validator.protocol.consensus.window import group_by_part, make_entries, make_entry
+from validator.protocol.codec.outcome import part_order, set_root
+from validator.protocol.columns import MessageSet, Page, RecordSet
 from validator.protocol.errors import Disagreement
-from validator.protocol.model import Address, InstanceId, InstanceKind, Record, Root
+from validator.protocol.joining import merge, without
+from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Record, Root, StreamPart
 from validator.steps.admission import check_canonical
 from validator.steps.agreed import load_outcome
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
-from validator.steps.permissions import admission_to
-from validator.steps.reconcile import OwnIndex, difference
+from validator.steps.permissions import admission_to, admits_record
+from validator.steps.reconcile import difference
+from validator.steps.spool import Spool
 
 log = get_logger(__name__)
 
+FETCHED = 100_000
+"""Messages that are asked for, and checked, before their objects go."""
+
 
 def fetch_set(
-    context: Context, instance: InstanceId, root: Root, member: Address, own: Sequence[Record], *, proven: bool = False
-) -> list[Record]:
-    """One member's set, from what is ours and what it has more.
+    context: Context, instance: InstanceId, root: Root, member: Address, own: MessageSet, *, proven: bool = False
+) -> int:
+    """Save one member's set, from what is ours and what it has more; returns how many messages it has.
 
     Raises:
         Disagreement: what the member sent does not give the root, or does not pass our checks.
     """
-    parts = group_by_part(own)
-    index = {
-        part: (make_entry(part, members), [(r.message.timestamp_ms, r.leaf) for r in members])
-        for part, members in parts.items()
-    }
     proven = proven or _is_certified(context, instance, root)
     with context.asking.session_with(member) as expired:
-        return _fetch_set(context, instance, root, member, own, index, expired, proven=proven)
+        for strong in (False, True):
+            found = difference(context.peers, member, root, own, strong=strong, expired=expired)
+            with Spool(context.data_dir / "scratch") as spool:
+                fetched = _fetch(context, instance, root, member, found.need, spool, proven=proven)
+                try:
+                    entries = context.store.sets.save_ordered(_merged(own, set(found.have), fetched), expected=root)
+                except Disagreement as error:
+                    log.debug("set.other_root", instance=str(instance), member=member, reason=str(error))
+                    continue
+            count = sum(entry.count for entry in entries)
+            log.info("set.obtained", instance=str(instance), member=member, fetched=len(found.need), of=count)
+            return count
+    raise Disagreement(f"the set of 0x{member.hex()} does not give its root", member=member, root=root)
 
 
-def _fetch_set(
+Fetched = Mapping[StreamPart, Sequence[Sequence[Page]]]
+"""By partition the pages of each batch that was fetched, in canonical order."""
+
+
+def _fetch(
     context: Context,
     instance: InstanceId,
     root: Root,
     member: Address,
-    own: Sequence[Record],
-    index: OwnIndex,
-    expired: Callable[[], bool],
+    need: Sequence[Digest],
+    spool: Spool,
     *,
     proven: bool,
-) -> list[Record]:
-    for strong in (False, True):
-        found = difference(context.peers, member, root, index, strong=strong, expired=expired)
-        fetched = context.peers.fetch_messages(member, root, found.need) if found.need else []
-        records = _check(context, instance, member, fetched, proven=proven)
-        have = set(found.have)
-        merged = [r for r in own if r.leaf not in have] + records
-        merged.sort(key=lambda r: r.order)
-        if set_root(make_entries(merged)) == root:
-            log.info("set.obtained", instance=str(instance), member=member, fetched=len(fetched), of=len(merged))
-            return merged
-    raise Disagreement(f"the set of 0x{member.hex()} does not give its root", member=member, root=root)
+) -> Fetched:
+    """Messages of a member that pass our checks. Their bytes go into ``spool``, their columns stay in memory."""
+    fetched: dict[StreamPart, list[list[Page]]] = defaultdict(list)
+    for start in range(0, len(need), FETCHED):
+        items = context.peers.fetch_messages(member, root, need[start : start + FETCHED])
+        batch = RecordSet(_check(context, instance, member, items, proven=proven))
+        for entry in batch.entries:
+            fetched[entry.stream_part].append([_put_down(page, spool) for page in batch.pages(entry.stream_part)])
+    return fetched
+
+
+def _put_down(page: Page, spool: Spool) -> Page:
+    """The page with its canonical bytes in the spool."""
+
+    def read(places: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        return [spool.read(place, size) for place, size in zip(places, sizes, strict=True)]
+
+    start = spool.append(b"".join(page.canonical()))
+    return replace(page, places=array("Q", accumulate(page.sizes, initial=start))[:-1], read=read)
+
+
+def _merged(own: MessageSet, have: set[Digest], fetched: Fetched) -> Iterator[Page]:
+    """Our set without what the member lacks, and with what it has more, in canonical order."""
+    for part in sorted({entry.stream_part for entry in own.entries} | set(fetched), key=part_order):
+        kept = without(own.pages(part), have) if have else own.pages(part)
+        yield from merge([kept, *fetched.get(part, ())])
 
 
 def _is_certified(context: Context, instance: InstanceId, root: Root) -> bool:
@@ -104,7 +137,7 @@ def _check(
         window_ms = instance.number if instance.kind is InstanceKind.WINDOW else from_ms
         context.store.windows.save_rejections(window_ms, checked.rejections)
     admits = admission_to(context, instance)
-    return [record for record in checked.records.values() if admits(record)]
+    return [record for record in checked.records.values() if admits_record(admits, record)]
 
 
 def _bounds(context: Context, instance: InstanceId) -> tuple[int, int]:

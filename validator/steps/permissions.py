@@ -14,9 +14,11 @@ etag is kept of its partition) or comes with the set of a member that holds it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import repeat
 
 from validator.ports.queue import NotYet
 from validator.ports.store import PRUNED
+from validator.protocol.columns import Page
 from validator.protocol.consensus.proposal import Scope
 from validator.protocol.consensus.window import Budget, partition_budget
 from validator.protocol.errors import TransientError
@@ -26,8 +28,9 @@ from validator.steps.admission import ContractCheck, Permission
 from validator.steps.context import Context
 from validator.steps.cut_points import budgets_of, system_stream
 
-Admits = Callable[[Record], bool]
-"""Whether a message may be stored; raises TransientError where the chain cannot tell now."""
+Admits = Callable[[StreamPart, bytes, int], bool]
+"""(partition, publisher, timestamp_ms) -> whether the message may be stored; raises TransientError where the chain
+cannot tell now. For a window whatever the timestamp."""
 
 
 def permission_at(context: Context, state: ChainState) -> Permission:
@@ -73,9 +76,8 @@ class AtBlock:
         self.permitted = permission_at(context, self.state)
         self.contract_check = contract_check_at(context, block)
 
-    def admits(self, record: Record) -> bool:
-        message = record.message
-        return message.stream_part in self.budgets and self.permitted(message.stream_id, message.publisher_id)
+    def admits(self, part: StreamPart, publisher_id: bytes) -> bool:
+        return part in self.budgets and self.permitted(part[0], publisher_id)
 
 
 class _AtOwnWindows:
@@ -85,10 +87,10 @@ class _AtOwnWindows:
         self._context = context
         self._known: dict[int, AtBlock] = {}
 
-    def of(self, record: Record) -> AtBlock | None:
+    def of(self, timestamp_ms: int) -> AtBlock | None:
         """None where the message lies in no window."""
         network = self._context.network
-        window = network.window_at(record.message.timestamp_ms)
+        window = network.window_at(timestamp_ms)
         epoch = network.epoch_at(window.start_ms) if window is not None else None
         if window is None or epoch is None:
             return None
@@ -108,25 +110,38 @@ def admission_to(context: Context, instance: InstanceId) -> Admits:
         context, context.cut_points.scope_of(instance).block, context.cut_points.instance_config(instance).parameters
     )
     if instance.kind is InstanceKind.WINDOW:
-        return at_instance.admits
+        return lambda part, publisher_id, _timestamp_ms: at_instance.admits(part, publisher_id)
     own_windows = _AtOwnWindows(context)
 
-    def admits(record: Record) -> bool:
-        if at_instance.admits(record):
+    def admits(part: StreamPart, publisher_id: bytes, timestamp_ms: int) -> bool:
+        if at_instance.admits(part, publisher_id):
             return True
-        at_window = own_windows.of(record)
-        return at_window is not None and at_window.admits(record)
+        at_window = own_windows.of(timestamp_ms)
+        return at_window is not None and at_window.admits(part, publisher_id)
 
     return admits
+
+
+def admits_record(admits: Admits, record: Record) -> bool:
+    message = record.message
+    return admits(message.stream_part, message.publisher_id, message.timestamp_ms)
+
+
+def admitted(instance: InstanceId, admits: Admits, page: Page) -> list[bool]:
+    """Which messages of a page may be stored. A publisher is asked about once; in a late set at each of its times."""
+    times = page.timestamps_ms if instance.kind is InstanceKind.LATE else repeat(page.timestamps_ms[0], len(page))
+    cases = list(zip(page.named, times, strict=True))
+    known = {case: admits(page.stream_part, page.names[case[0]][0], case[1]) for case in set(cases)}
+    return [known[case] for case in cases]
 
 
 def admission_or_silence(context: Context, instance: InstanceId) -> Admits:
     """The same for what we say ourselves: a message whose block no source has any more is none of our business."""
     admits = admission_to(context, instance)
 
-    def sure(record: Record) -> bool:
+    def sure(part: StreamPart, publisher_id: bytes, timestamp_ms: int) -> bool:
         try:
-            return admits(record)
+            return admits(part, publisher_id, timestamp_ms)
         except TransientError as error:
             if error.fields.get("reason") != PRUNED:
                 raise
@@ -164,7 +179,7 @@ class CandidateCheck:
     def blocks(self, record: Record) -> list[AtBlock]:
         """Where the message is in scope."""
         try:
-            own = self._own_windows.of(record)
+            own = self._own_windows.of(record.message.timestamp_ms)
         except TransientError as error:
             if error.fields.get("reason") != PRUNED:
                 raise
@@ -176,7 +191,8 @@ class CandidateCheck:
         return bool(self.blocks(record))
 
     def admits(self, record: Record) -> bool:
-        return any(at.admits(record) for at in self.blocks(record))
+        message = record.message
+        return any(at.admits(message.stream_part, message.publisher_id) for at in self.blocks(record))
 
     def contract_check(self, record: Record) -> bool:
         return any(at.contract_check(record) for at in self.blocks(record))

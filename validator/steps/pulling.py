@@ -14,15 +14,12 @@ from validator.log import get_logger
 from validator.ports.queue import NotYet, StepResult
 from validator.ports.sources import Broker, Pull
 from validator.ports.store import StoredWindow
-from validator.protocol.codec import cbor
 from validator.protocol.codec.outcome import part_order
-from validator.protocol.codec.variants import ServeCounts
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.errors import TransientError
 from validator.protocol.model import (
     Address,
     ChainState,
-    Digest,
     Reason,
     Record,
     StreamPart,
@@ -118,15 +115,6 @@ def _keep_late_of(context: Context, buffer: WindowBuffer) -> int:
         stored = context.store.archive.stored_identities([identity for identity, _ in batch])
         count += len(keep_late(context, [load() for identity, load in batch if identity not in stored]))
     return count
-
-
-def serve_counts_of(context: Context, start_ms: int) -> dict[Digest, ServeCounts]:
-    """How many of the own brokers served each record of a window, by leaf hash."""
-    data = context.store.windows.load_serve_counts(start_ms)
-    if data is None:
-        return {}
-    (pairs,) = cbor.decode_object(data, "sightings/1", 1, max_bytes=1 << 30)
-    return {Digest(leaf): ServeCounts(served, 0) for leaf, served in pairs}
 
 
 def _pull(

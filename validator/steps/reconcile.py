@@ -7,18 +7,15 @@ its signed observation bounds in turn, and, since a liar chooses those, by a tim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from validator.ports.peers import Peers
 from validator.protocol.codec.outcome import part_order
+from validator.protocol.columns import MessageSet
 from validator.protocol.consensus.reconcile import FRAME_LIMIT, ID_BYTES, Records, initiate, reconcile
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import Address, Digest, PartitionEntry, Root, StreamPart
-
-OwnIndex: TypeAlias = Mapping[StreamPart, tuple[PartitionEntry, Sequence[tuple[int, Digest]]]]
-"""Per stream partition the entry of our set and its records as (timestamp_ms, leaf hash), in any order."""
 
 _ROUNDS = 16
 """Round trips of a session whose messages fit one frame: 16-way splits reach any size in 16 steps."""
@@ -38,7 +35,7 @@ def difference(
     peers: Peers,
     member: Address,
     set_root: Root,
-    own: OwnIndex,
+    own: MessageSet,
     *,
     count: int | None = None,
     strong: bool = False,
@@ -59,12 +56,13 @@ def difference(
     if count is not None and sum(e.count for e in entries) != count:
         raise _fault(member, "entries do not add up to the count that its observation signed")
     theirs = {entry.stream_part: entry for entry in entries}
-    differing = [part for part, entry in theirs.items() if part not in own or own[part][0].root != entry.root]
-    have = {leaf for part, (_, index) in own.items() if part not in theirs for _, leaf in index}
+    ours = {entry.stream_part: entry for entry in own.entries}
+    differing = [part for part, entry in theirs.items() if part not in ours or ours[part].root != entry.root]
+    have = {leaf for part in ours if part not in theirs for page in own.pages(part) for leaf in page.list_leaves()}
     if not differing:
         return Difference(entries, (), tuple(sorted(have)))
     differing.sort(key=part_order)
-    records = Records(record for part in differing if part in own for record in own[part][1])
+    records = records_of(own, differing)
     expected = sum(theirs[part].count for part in differing)
     rounds = 0
     for fingerprints in (True,) if strong else (False, True):
@@ -73,6 +71,16 @@ def difference(
         if len(records) - len(session.have) + len(session.need) == expected:
             return Difference(entries, session.need, tuple(sorted(have.union(session.have))), rounds)
     raise _fault(member, "a session that does not give the count of its entries")
+
+
+def records_of(messages: MessageSet, parts: Iterable[StreamPart]) -> Records:
+    """The messages of some partitions as a session compares them; a partition named twice counts twice."""
+    return Records(
+        item
+        for part in parts
+        for page in messages.pages(part)
+        for item in zip(page.timestamps_ms, page.list_leaves(), strict=True)
+    )
 
 
 def _run(
@@ -87,7 +95,6 @@ def _run(
     strong: bool,
 ) -> Difference:
     """One session. Ids may come twice (frame limits), and a member may name as missing what we have: sets settle it."""
-    ours = set(records.list_ids(0, len(records)))
     have: set[Digest] = set()
     need: set[Digest] = set()
     most = _ROUNDS + 4 * (len(records) + expected) * ID_BYTES // FRAME_LIMIT
@@ -105,7 +112,8 @@ def _run(
         except MalformedInput as error:
             raise _fault(member, str(error)) from error
         have.update(only_ours)
-        need.update(leaf for leaf in only_theirs if leaf not in ours)
+        named = set(only_theirs) - need
+        need |= named - records.among(named)
         if len(need) > expected:
             raise _fault(member, f"more than the {expected} messages of its entries")
     return Difference((), tuple(sorted(need)), tuple(sorted(have)), rounds)

@@ -29,11 +29,11 @@ from types import TracebackType
 import msgspec
 
 from validator.ports.sources import Pull
-from validator.ports.store import SetPage
 from validator.protocol.codec import cbor
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.codec.outcome import part_order
 from validator.protocol.codec.variants import ServeCounts, choose_variant
+from validator.protocol.columns import Name, Page
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.model import Address, BrokerShare, Digest, Identity, Reason, Record, StreamPart
 from validator.steps.admission import ContractCheck, Permission, Refused, Rejection, Row, WindowCheck
@@ -152,7 +152,7 @@ class WindowBuffer:
         else:
             self._run.sort()
 
-    def merge(self) -> Iterator[SetPage]:
+    def merge(self) -> Iterator[Page]:
         """One record per identity, in canonical order. To be read to its end, once."""
         self._serve_counts = [bytearray() for _ in range(256)]
         self._served = Counter()
@@ -176,7 +176,7 @@ class WindowBuffer:
     def identities(self) -> Iterator[tuple[Identity, Callable[[], Record]]]:
         """Every distinct checked record, variants too: its identity, and how to load it."""
         last = b""
-        for rank, timestamp_ms, _, _, _, leaf, digest, _, canonical, _ in self._merged():
+        for rank, timestamp_ms, _, _, _, leaf, digest, _, canonical, _, _ in self._merged():
             if leaf == last:
                 continue
             last = leaf
@@ -322,7 +322,7 @@ class WindowBuffer:
             following = next(rows, None)
             if following is None or following[1] != row[1] or following[0] != row[0]:
                 leaf = row[5]
-                holders = holders_of[row[9]]
+                holders = holders_of[row[10]]
                 serve_counts[leaf[0]] += leaf + sizes[holders]
                 yield row, holders
                 row = following
@@ -350,10 +350,27 @@ class WindowBuffer:
             size += len(row[8])
         return (_Chunks(self._rows, [*chunks, *self._put_down(held)]) if chunks else held), behind
 
-    def _page(self, rows: Sequence[Row]) -> SetPage:
+    def _page(self, rows: Sequence[Row]) -> Page:
         """Rows of one partition."""
-        rank, timestamps_ms, _, _, _, leaves, _, signed_sizes, canonical, _ = zip(*rows, strict=True)
-        return SetPage(self._parts[rank[0]], timestamps_ms, leaves, canonical, sum(signed_sizes))
+        ranks, times_ms, sequences, publishers, chains, leaves, digests, signed, canonical, kinds, _ = zip(
+            *rows, strict=True
+        )
+        numbers: dict[Name, int] = {}
+        named = [numbers.setdefault(name, len(numbers)) for name in zip(publishers, chains, strict=True)]
+        return Page(
+            self._parts[ranks[0]],
+            times_ms,
+            sequences,
+            tuple(numbers),
+            named,
+            b"".join(leaves),
+            b"".join(digests),
+            signed,
+            list(map(len, canonical)),
+            bytes(kinds),
+            canonical,
+            _as_they_are,
+        )
 
     def _choose_rows(self, rows: Iterable[Row]) -> Iterator[tuple[Row, int]]:
         """The same among one partition's records of one millisecond."""
@@ -429,6 +446,10 @@ class WindowBuffer:
                 if refused[serial]:
                     yield serial, names[number], position
                 position += 1
+
+
+def _as_they_are(canonical: Sequence[bytes], _sizes: Sequence[int]) -> Sequence[bytes]:
+    return canonical
 
 
 class _Chunks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import ColumnElement, delete, exists, select
 
@@ -14,6 +14,9 @@ from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import chunks, insert_all_new, insert_new, is_instance
 
+IDENTITIES_ROWS = 20_000
+"""Identities that are written, or looked for, at a time."""
+
 
 class ArchiveRows:
     """The port ``Archive``."""
@@ -22,33 +25,34 @@ class ArchiveRows:
         self._database = database
         self._clock = clock
 
-    def save_identities(self, instance: InstanceId, identities: Sequence[Identity]) -> None:
+    def save_identities(self, instance: InstanceId, identities: Iterable[Identity]) -> None:
         """Remember that these messages are in the agreed set of ``instance``; candidates among them are dropped."""
         place = {"instance_kind": int(instance.kind), "instance_number": instance.number}
-        rows = [{"identity": identity_key(i), "timestamp_ms": i[2], **place} for i in identities]
         t = schema.late_candidates
-        for chunk in chunks(rows, 20_000):  # a large set is many short transactions; each may be repeated
+        for some in chunks(identities, IDENTITIES_ROWS):  # a large set is many short transactions; each repeatable
+            rows = [{"identity": identity_key(i), "timestamp_ms": i[2], **place} for i in some]
             with self._database.write() as connection:
-                insert_all_new(connection, schema.identities, chunk)
-                for keys in chunks([row["identity"] for row in chunk]):
+                insert_all_new(connection, schema.identities, rows)
+                for keys in chunks([row["identity"] for row in rows]):
                     connection.execute(delete(t).where(t.c.identity.in_(keys)))
 
-    def stored_identities(self, identities: Sequence[Identity]) -> set[Identity]:
+    def stored_identities(self, identities: Iterable[Identity]) -> set[Identity]:
         """Which of these messages are in an agreed set."""
         return self._known(identities)
 
-    def identities_of(self, instance: InstanceId, identities: Sequence[Identity]) -> set[Identity]:
+    def identities_of(self, instance: InstanceId, identities: Iterable[Identity]) -> set[Identity]:
         """Which of these messages are in the agreed set of one instance."""
         return self._known(identities, is_instance(schema.identities, instance))
 
-    def _known(self, identities: Sequence[Identity], *conditions: ColumnElement[bool]) -> set[Identity]:
-        by_key = {identity_key(identity): identity for identity in identities}
+    def _known(self, identities: Iterable[Identity], *conditions: ColumnElement[bool]) -> set[Identity]:
         t = schema.identities
         found: set[Identity] = set()
-        with self._database.read() as connection:
-            for keys in chunks(by_key):
-                rows = connection.scalars(select(t.c.identity).where(t.c.identity.in_(keys), *conditions))
-                found.update(by_key[Digest(key)] for key in rows)
+        for some in chunks(identities, IDENTITIES_ROWS):
+            by_key = {identity_key(identity): identity for identity in some}
+            with self._database.read() as connection:
+                for keys in chunks(by_key):
+                    rows = connection.scalars(select(t.c.identity).where(t.c.identity.in_(keys), *conditions))
+                    found.update(by_key[Digest(key)] for key in rows)
         return found
 
     def save_late(self, records: Sequence[Record], now_ms: int) -> list[Record]:

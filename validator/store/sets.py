@@ -9,14 +9,17 @@ TransientError, and nothing changes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 from sqlalchemy import delete, select, update
 
 from validator.log import get_logger
 from validator.ports.clock import Clock
-from validator.ports.store import DamagedSet, SetPage
+from validator.ports.store import DamagedSet
 from validator.protocol.codec.message import record_from_canonical
+from validator.protocol.columns import Page, Read
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Digest, PartitionEntry, Record, Root, StreamPart
 from validator.store import schema
@@ -44,9 +47,12 @@ class SetRows:
             return
         self._note(set_root, self._segments.save(set_root, records))
 
-    def save_ordered(self, pages: Iterable[SetPage]) -> tuple[PartitionEntry, ...]:
-        """The same for messages that come in canonical order and need not fit in memory; returns the set's entries."""
-        saved = self._segments.save_ordered(pages)
+    def save_ordered(self, pages: Iterable[Page], *, expected: Root | None = None) -> tuple[PartitionEntry, ...]:
+        """The same for messages that come in canonical order and need not fit in memory; returns the set's entries.
+
+        Raises Disagreement: they have another root than the expected one.
+        """
+        saved = self._segments.save_ordered(pages, expected=expected)
         self._note(saved.set_root, saved.info)
         return saved.entries
 
@@ -69,22 +75,32 @@ class SetRows:
         with self._database.read() as connection:
             return connection.scalar(select(t.c.count).where(t.c.set_root == set_root)) is not None
 
-    def load_records(self, set_root: Root) -> list[Record]:
-        """All records in canonical order. Raises DamagedSegment: not here, or not what was saved."""
-        return list(self.iterate(set_root))
-
-    def iterate(self, set_root: Root) -> Iterator[Record]:
-        """The same one by one, for sets that need not fit in memory; each record's leaf is that of the index."""
+    def open_set(self, set_root: Root) -> StoredSet:
+        """The set as the rules see it. Raises DamagedSegment: not here, or not what was saved."""
         with self._watched(set_root):
-            leaves = {leaf for ids in self._segments.load_index(set_root).values() for _, leaf in ids}
-            for data in self._segments.load_set(set_root):
-                try:
-                    record = record_from_canonical(data)
-                except MalformedInput as error:
-                    raise DamagedSegment(f"set 0x{set_root.hex()}: {error}", set_root=set_root.hex()) from error
-                if record.leaf not in leaves:
-                    raise DamagedSegment(f"set 0x{set_root.hex()}: a message was altered", set_root=set_root.hex())
-                yield record
+            return StoredSet(self, set_root, self._segments.load_entries(set_root))
+
+    def load_pages(self, set_root: Root, part: StreamPart) -> Iterator[Page]:
+        """Column pages of one partition. Raises DamagedSegment, as does reading the canonical bytes of a page."""
+        with self._watched(set_root):
+            for page in self._segments.load_pages(set_root, part):
+                yield replace(page, read=partial(self._read, set_root, page.read))
+
+    def _read(self, set_root: Root, read: Read, places: Sequence[int], sizes: Sequence[int]) -> Sequence[bytes]:
+        with self._watched(set_root):
+            return read(places, sizes)
+
+    def iterate(self, set_root: Root, parts: Collection[StreamPart] | None = None) -> Iterator[Record]:
+        """Records in canonical order, of all partitions or of some, one by one: a set need not fit in memory.
+
+        Raises DamagedSegment: not here, or not what was saved; each record has the leaf of its place.
+        """
+        for entry in self.open_set(set_root).entries:
+            if parts is not None and entry.stream_part not in parts:
+                continue
+            for page in self.load_pages(set_root, entry.stream_part):
+                with self._watched(set_root):
+                    yield from _records_of(page)
 
     def load_entries(self, set_root: Root) -> tuple[PartitionEntry, ...] | None:
         """Entries with flags zero; None if the set is not here."""
@@ -92,13 +108,6 @@ class SetRows:
             return None
         with self._watched(set_root):
             return self._segments.load_entries(set_root)
-
-    def load_index(self, set_root: Root) -> Mapping[StreamPart, Sequence[tuple[int, Digest]]] | None:
-        """(timestamp_ms, leaf) of every record by partition, sorted; None if the set is not here."""
-        if not self.has_set(set_root):
-            return None
-        with self._watched(set_root):
-            return self._segments.load_index(set_root)
 
     def load_messages(self, set_root: Root, leaves: Sequence[Digest]) -> list[bytes] | None:
         """Canonical messages in the order asked for; None if the set is not here."""
@@ -185,3 +194,29 @@ class SetRows:
             insert_new(connection, schema.damaged_sets, {"set_root": set_root, "newest_ms": newest_ms} | times)
         log.error("set.damaged", set_root=set_root, reason=reason)
         self._segments.put_aside(set_root)
+
+
+class StoredSet:
+    """The ``MessageSet`` of a file."""
+
+    def __init__(self, rows: SetRows, set_root: Root, entries: tuple[PartitionEntry, ...]) -> None:
+        self._rows = rows
+        self._set_root = set_root
+        self._parts = frozenset(entry.stream_part for entry in entries)
+        self.entries = entries
+
+    def pages(self, part: StreamPart) -> Iterator[Page]:
+        """Raises DamagedSegment."""
+        return self._rows.load_pages(self._set_root, part) if part in self._parts else iter(())
+
+
+def _records_of(page: Page) -> Iterator[Record]:
+    """Raises DamagedSegment: a message is not the one that its columns are of."""
+    for leaf, data in zip(page.list_leaves(), page.canonical(), strict=True):
+        try:
+            record = record_from_canonical(data)
+        except MalformedInput as error:
+            raise DamagedSegment(f"a message of {page.stream_part[0]}: {error}") from error
+        if record.leaf != leaf:
+            raise DamagedSegment(f"a message of {page.stream_part[0]} was altered")
+        yield record

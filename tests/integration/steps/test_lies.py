@@ -17,8 +17,9 @@ from validator.ports.peers import Gossip
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.outcome import decode_observation, encode_outcome, entries_root, set_root
 from validator.protocol.codec.statement import sign_statement
+from validator.protocol.columns import make_entry
 from validator.protocol.consensus.proposal import Scope, build_outcome
-from validator.protocol.consensus.window import Budget, make_entry, unite
+from validator.protocol.consensus.window import Budget, unite
 from validator.protocol.errors import TransientError
 from validator.protocol.model import (
     NIL,
@@ -262,7 +263,7 @@ def forge_pages(member: Member) -> None:
     serve = member.service.messages
 
     def messages(sender: Any, root: Any, leaves: Any) -> list[bytes]:
-        records = [r for r in member.store.sets.load_records(root) if r.leaf in set(leaves)]
+        records = [r for r in member.store.sets.iterate(root) if r.leaf in set(leaves)]
         assert len(serve(sender, root, leaves)) == len(records)
         return [make_record(structs.replace(r.message, content=b"[]")).canonical for r in records]
 

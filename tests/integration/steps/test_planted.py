@@ -33,7 +33,7 @@ from validator.protocol.model import (
     Root,
     SignatureType,
 )
-from validator.steps import apply_decision, attest, peer_service, reconcile
+from validator.steps import apply_decision, attest, reconcile
 from validator.steps.agreed import load_outcome
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
@@ -73,7 +73,7 @@ def observed(member: Member) -> list[Record]:
     assert window.observation is not None
     body = member.store.instances.load_body(window.observation)
     assert body is not None
-    return member.store.sets.load_records(decode_observation(body).set_root)
+    return list(member.store.sets.iterate(decode_observation(body).set_root))
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def ids_by_digest() -> Iterator[None]:
     def records(items: Iterable[tuple[int, Digest]]) -> Records:
         return Records((at_ms, _same.get(leaf, leaf)) for at_ms, leaf in items)
 
-    with mock.patch.object(reconcile, "Records", records), mock.patch.object(peer_service, "Records", records):
+    with mock.patch.object(reconcile, "Records", records):
         yield
 
 
@@ -108,7 +108,7 @@ def boundary_by_file() -> Iterator[None]:
     def size(context: Context, instance: InstanceId) -> int:
         outcome = load_outcome(context, instance)
         assert outcome is not None
-        records = context.store.sets.load_records(set_root(outcome.entries))
+        records = context.store.sets.iterate(set_root(outcome.entries))
         return len(zstandard.compress(b"".join(record.canonical for record in records)))
 
     with mock.patch.object(apply_decision, "_canonical_bytes", size):

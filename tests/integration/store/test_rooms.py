@@ -158,20 +158,20 @@ def test_a_set_is_here_once_its_file_is_durable(store: SqlStore, tmp_path: Path,
     records = some_records(5)
     root = set_root(_entries(records))
     assert not store.sets.has_set(root)
-    assert (store.sets.load_entries(root), store.sets.load_index(root)) == (None, None)
+    assert store.sets.load_entries(root) is None
     assert store.sets.load_messages(root, []) is None
     store.sets.save_set(root, records)
     store.sets.save_set(root, records)
-    assert store.sets.load_records(root) == records
+    assert list(store.sets.iterate(root)) == records
     assert store.sets.load_messages(root, [records[3].leaf]) == [records[3].canonical]
     (file,) = (path for path in (tmp_path / "sets").rglob("*") if path.is_file())
     file.unlink()
     fresh = SqlStore(store.database, SegmentStore(str(tmp_path / "sets")), clock)
     with pytest.raises(DamagedSegment, match="gone"):
-        fresh.sets.load_records(root)
+        list(fresh.sets.iterate(root))
     assert not fresh.sets.has_set(root)  # it can be obtained again
     fresh.sets.save_set(root, records)
-    assert fresh.sets.load_records(root) == records
+    assert list(fresh.sets.iterate(root)) == records
 
 
 def test_old_sets_can_be_found_and_dropped(store: SqlStore, clock: HandClock) -> None:
@@ -441,4 +441,4 @@ def test_a_record_of_a_window_is_equal_after_a_round_trip(store: SqlStore) -> No
     record = a_record(content="ünïcode".encode(), sequence_number=3)
     root = set_root(_entries([record]))
     store.sets.save_set(root, [record])
-    assert store.sets.load_records(root) == [record]
+    assert list(store.sets.iterate(root)) == [record]

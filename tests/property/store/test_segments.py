@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.builders import GENESIS_MS, a_record, a_stream_id
 from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.outcome import set_root
+from validator.protocol.columns import row_of
 from validator.protocol.consensus.window import make_entries
 from validator.store import segments
 from validator.store.segments import SegmentStore
@@ -31,11 +32,12 @@ POOL = [
     chosen=st.lists(st.sampled_from(range(40)), unique=True),
     asked=st.lists(st.sampled_from(range(40))),
     block=st.integers(1, 2_000),
+    rows=st.integers(1, 9),
 )
-def test_what_is_saved_is_what_is_loaded(chosen: list[int], asked: list[int], block: int) -> None:
+def test_what_is_saved_is_what_is_loaded(chosen: list[int], asked: list[int], block: int, rows: int) -> None:
     records = [POOL[n] for n in chosen]
     ordered = sorted(records, key=lambda record: record.order)
-    with patch.object(segments, "BLOCK_BYTES", block), tempfile.TemporaryDirectory() as folder:
+    with patch.multiple(segments, BLOCK_BYTES=block, PAGE_ROWS=rows), tempfile.TemporaryDirectory() as folder:
         root = set_root(make_entries(records))
         SegmentStore(folder).save(root, records)
         store = SegmentStore(folder)
@@ -44,6 +46,7 @@ def test_what_is_saved_is_what_is_loaded(chosen: list[int], asked: list[int], bl
         assert [leaf_of_canonical(m) for m in store.load_messages(root, wanted)] == [
             POOL[n].leaf for n in asked if n in set(chosen)
         ]
-        index = store.load_index(root)
-    assert sum(map(len, index.values())) == len(records)
-    assert all(ids == sorted(ids) for ids in map(list, index.values()))
+        pages = [page for entry in store.load_entries(root) for page in store.load_pages(root, entry.stream_part)]
+        assert [row for page in pages for row in page.rows()] == [row_of(record) for record in ordered]
+        assert [data for page in pages for data in page.canonical()] == [record.canonical for record in ordered]
+        assert all(len(page) <= rows for page in pages)

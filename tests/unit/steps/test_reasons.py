@@ -204,7 +204,7 @@ def shares(served: dict[int, set[Address]], complete: set[Address]) -> dict[Addr
             for broker in sorted(who):
                 buffer.ingest(broker, PART, i, [write_protobuf(messages[i])], "protobuf")
         buffer.check(SPAN, lambda *_: True, lambda _: False, message_limit=LIMIT)
-        assert sum(page.signed_bytes for page in buffer.merge()) == size * len(served)
+        assert sum(sum(page.signed_sizes) for page in buffer.merge()) == size * len(served)
         found = buffer.shares(pulls, [A, B, C])
     return {s.broker: (s.served // size, s.missed // size) for s in found}
 

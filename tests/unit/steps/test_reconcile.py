@@ -38,7 +38,7 @@ class DirectPeers:
 
 
 def find(peers: Any, theirs: FakeSet, ours: FakeSet, **options: Any) -> Any:
-    return difference(peers, MEMBER, theirs.root, ours.index, **options)
+    return difference(peers, MEMBER, theirs.root, ours, **options)
 
 
 def part(*numbers: int) -> list[tuple[int, bytes]]:
@@ -170,4 +170,4 @@ def test_what_we_have_is_never_needed_whatever_the_member_says() -> None:
 
 def test_a_set_that_the_member_lacks_may_be_there_later() -> None:
     with pytest.raises(TransientError, match="not here"):
-        difference(DirectPeers(), MEMBER, Root(b"\x05" * 32), {})  # type: ignore[arg-type]
+        difference(DirectPeers(), MEMBER, Root(b"\x05" * 32), FakeSet({}))  # type: ignore[arg-type]

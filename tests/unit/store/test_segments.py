@@ -17,10 +17,11 @@ from tests.builders import GENESIS_MS, a_record, a_stream_id, some_records
 from validator.protocol.codec import cbor
 from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.outcome import set_root
+from validator.protocol.columns import row_of
 from validator.protocol.consensus.window import make_entries
 from validator.protocol.errors import InvariantError, TransientError
 from validator.protocol.hashing import EMPTY_ROOT, hash_body
-from validator.protocol.model import Record, Root
+from validator.protocol.model import Digest, Record, Root
 from validator.store import segments
 from validator.store.segments import DamagedSegment, SegmentStore
 
@@ -53,10 +54,9 @@ def test_messages_come_back_in_canonical_order(tmp_path: Path) -> None:
         (a_stream_id(), 1): 5,
         (a_stream_id(path="a"), 0): 3,
     }
-    index = store.load_index(root)
-    assert index[(a_stream_id(), 1)] == sorted(
-        (r.message.timestamp_ms, r.leaf) for r in records if r.message.partition == 1
-    )
+    (page,) = store.load_pages(root, (a_stream_id(), 1))
+    assert list(page.rows()) == [row_of(r) for r in ordered if r.message.partition == 1]
+    assert list(store.load_pages(root, (a_stream_id(), 7))) == []
 
 
 def test_the_empty_set_is_a_set(tmp_path: Path) -> None:
@@ -152,12 +152,13 @@ def test_a_block_that_holds_more_than_the_index_names_is_not_unpacked(tmp_path: 
     store = SegmentStore(str(tmp_path))
     index = store._index(root)
     bomb = zstandard.ZstdCompressor(level=19).compress(bytes(64 << 20))
-    offset, _, plain = index.blocks[0]
+    offset, size, plain = index.blocks[0]
+    before = path.read_bytes()[: offset + size]
     fields = cbor.encode_object(
-        "set-index/1", root, [[offset, len(bomb), plain]], [segments._part_fields(part) for part in index.parts]
+        "set-index/3", root, [[len(before), len(bomb), plain]], [segments._part_fields(part) for part in index.parts]
     )
-    tail = fields + hashlib.sha256(fields).digest() + struct.pack(">Q8s", len(fields), b"LSINDEX2")
-    path.write_bytes(bomb + struct.pack("<II", 0x184D2A50, len(tail)) + tail)
+    tail = fields + hashlib.sha256(fields).digest() + struct.pack(">Q8s", len(fields), b"LSINDEX3")
+    path.write_bytes(before + bomb + struct.pack("<II", 0x184D2A50, len(tail)) + tail)
     tracemalloc.start()
     try:
         with pytest.raises(DamagedSegment, match="not the size"):
@@ -167,15 +168,36 @@ def test_a_block_that_holds_more_than_the_index_names_is_not_unpacked(tmp_path: 
         tracemalloc.stop()
 
 
-def test_files_of_earlier_releases_are_read(tmp_path: Path) -> None:
-    records = three_parts()
-    store, root, path = saved(tmp_path, records)
-    data = path.read_bytes()
-    (length,) = struct.unpack(">Q", data[-16:-8])
-    start = len(data) - 16 - 32 - length
-    tail = data[start : start + length] + struct.pack(">Q8s", length, b"LSINDEX1")
-    path.write_bytes(data[: start - 8] + struct.pack("<II", 0x184D2A50, len(tail)) + tail)
-    assert sorted(SegmentStore(str(tmp_path)).load_set(root)) == sorted(store.load_set(root))
+def test_a_file_of_a_release_before_columns_is_obtained_again(tmp_path: Path) -> None:
+    _, root, path = saved(tmp_path, three_parts())
+    path.write_bytes(path.read_bytes()[:-8] + b"LSINDEX2")
+    with pytest.raises(DamagedSegment, match="of this release"):
+        SegmentStore(str(tmp_path)).load_entries(root)
+    with pytest.raises(DamagedSegment):
+        SegmentStore(str(tmp_path)).glance(root, path.stat().st_size)
+
+
+def test_altered_columns_are_damage_though_messages_and_index_are_whole(tmp_path: Path) -> None:
+    store, root, path = saved(tmp_path, three_parts())
+    offset, size, *_ = store._index(root).parts[0].pages[0]
+    data = bytearray(path.read_bytes())
+    data[offset + size // 2] ^= 1
+    path.write_bytes(data)
+    fresh = SegmentStore(str(tmp_path))
+    first, second = (entry.stream_part for entry in fresh.load_entries(root))
+    with pytest.raises(DamagedSegment, match="altered"):
+        list(fresh.load_pages(root, first))
+    assert list(fresh.load_pages(root, second))
+
+
+def test_leaves_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    records = some_records(5)
+    store, root, _ = saved(tmp_path, records)
+    finder = store._finder(root)
+    assert [len(list(finder.candidates(record.leaf))) for record in records] == [1] * 5
+    twin = records[2].leaf[:4] + bytes(28)
+    assert len(list(finder.candidates(twin))) == 1
+    assert store.load_messages(root, [Digest(twin), records[2].leaf]) == [records[2].canonical]
 
 
 @pytest.mark.parametrize("altered", ["nothing", "a block", "the end"])
@@ -236,7 +258,7 @@ def test_a_new_folder_is_named_durably_before_the_set_counts_as_saved(
 
 
 def test_the_index_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "CACHED_RECORDS", 5)
+    monkeypatch.setattr(segments, "CACHED_ROWS", 5)
     store = SegmentStore(str(tmp_path))
     roots = []
     for number in range(4):

@@ -11,12 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
+from validator.protocol.columns import Row
 from validator.protocol.errors import InvariantError
 from validator.protocol.model import Record
 
 MIN_BROKERS = 2
-_CLIENT_CHAIN_ID = re.compile(r"[0-9A-Za-z]{20}")
+_CLIENT_CHAIN_ID = re.compile(rb"[0-9A-Za-z]{20}")
+R = TypeVar("R", Row, Record)
+"""A message in columns, or whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,10 @@ class ServeCounts:
     observers: int = 0
 
 
-Candidate = tuple[Record, ServeCounts]
+Candidate = tuple[R, ServeCounts]
 
 
-def variant_rank(record: Record, sighting: ServeCounts) -> tuple[int, bool, int, bytes]:
+def variant_rank(record: Row | Record, sighting: ServeCounts) -> tuple[int, bool, int, bytes]:
     """Sort key among variants: the smallest is kept. One broker's word counts as none."""
     return (
         -sighting.served if sighting.served >= MIN_BROKERS else 0,
@@ -40,7 +44,7 @@ def variant_rank(record: Record, sighting: ServeCounts) -> tuple[int, bool, int,
     )
 
 
-def rank_variants(candidates: Iterable[Candidate]) -> tuple[Record, ...]:
+def rank_variants(candidates: Iterable[Candidate[R]]) -> tuple[R, ...]:
     """The variants of one identity, each once, the one to keep first; a leaf given twice counts with its best rank.
 
     Raises:
@@ -50,22 +54,23 @@ def rank_variants(candidates: Iterable[Candidate]) -> tuple[Record, ...]:
     identities = {record.identity for record, _ in ranked}
     if len(identities) != 1:
         raise InvariantError(f"variants of {len(identities)} identities")
-    best: dict[bytes, Record] = {}
+    best: dict[bytes, R] = {}
     for record, _ in ranked:
         best.setdefault(record.leaf, record)
     return tuple(best.values())
 
 
-def choose_variant(candidates: Iterable[Candidate]) -> Record:
+def choose_variant(candidates: Iterable[Candidate[R]]) -> R:
     """The variant to keep. Raises InvariantError as ``rank_variants``."""
     return rank_variants(candidates)[0]
 
 
-def ranks_worse(offered: Candidate, own: Candidate) -> bool:
+def ranks_worse(offered: Candidate[R], own: Candidate[R]) -> bool:
     """Whether ``offered`` is a worse choice than ``own`` for one identity; never true of a record and itself."""
     return offered[0].leaf != own[0].leaf and variant_rank(*offered) > variant_rank(*own)
 
 
-def has_client_chain_id(record: Record) -> bool:
+def has_client_chain_id(record: Row | Record) -> bool:
     """Whether the chain id is as clients make it: 20 letters and digits."""
-    return _CLIENT_CHAIN_ID.fullmatch(record.message.msg_chain_id) is not None
+    chain = record.chain if isinstance(record, Row) else record.message.msg_chain_id.encode()
+    return _CLIENT_CHAIN_ID.fullmatch(chain) is not None

@@ -8,20 +8,27 @@ Both answer YES, NO or NOT_YET; a caller asks again when data arrives.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from validator.protocol.codec.outcome import entries_root, part_order
+from validator.protocol.columns import (
+    MessageSet,
+    Page,
+    RecordSet,
+    Row,
+    all_pages,
+    contract_signed_rows,
+    make_entry,
+)
 from validator.protocol.consensus.window import (
     Budget,
+    Spending,
     Union,
-    cut_to_budget,
-    find_equivocations,
-    group_by_part,
-    make_entry,
-    may_be_full,
+    make_entries,
 )
+from validator.protocol.joining import Survey, lacking
 from validator.protocol.model import (
     Address,
     Block,
@@ -35,7 +42,6 @@ from validator.protocol.model import (
     Outcome,
     PartitionEntry,
     Record,
-    SignatureType,
     StreamPart,
     Window,
 )
@@ -145,6 +151,89 @@ def contract_signed(used: Sequence[Observation], n: int) -> frozenset[Digest]:
 # --- building -------------------------------------------------------------------------------------
 
 
+class Draft:
+    """An outcome that a leader builds while its messages go by: read ``pages`` to the end, then ask for ``outcome``.
+
+    A window has one entry per partition in scope, empty ones too; a late set only those that hold something.
+    ``full_ends`` says of a late message whether it sorts behind the end of a full entry of its own window.
+    """
+
+    def __init__(
+        self,
+        instance: InstanceId,
+        scope: Scope,
+        used: Mapping[Digest, Observation],
+        n: int,
+        parameters: ParameterSet,
+        full_ends: Callable[[Row], bool] | None = None,
+    ) -> None:
+        self._instance = instance
+        self._scope = scope
+        self._used = used
+        self._n = n
+        self._parameters = parameters
+        self._full_ends = full_ends
+        self._allowed = contract_signed(list(used.values()), n)
+        self._survey = Survey()
+        self._flags: dict[StreamPart, Flag] = defaultdict(lambda: Flag(0))
+
+    def pages(self, parts: Iterable[tuple[StreamPart, Iterable[tuple[Page, bool]]]]) -> Iterator[Page]:
+        """What is kept of the union, which comes by partition in canonical order (``joining.unite_pages``)."""
+        for part, united in parts:
+            if part not in self._scope.budgets:
+                continue
+            spending = Spending(self._scope.budgets[part])
+            for page, varied in united:
+                if varied:
+                    self._flags[part] |= Flag.VARIANTS
+                candidates = self._candidates(page)
+                kept = spending.take(candidates) if candidates is not None else None
+                if kept is not None:
+                    self._survey.add(kept)
+                    yield kept
+            if spending.full:
+                self._flags[part] |= Flag.FULL
+        self._survey.close()
+
+    def _candidates(self, page: Page) -> Page | None:
+        """Without contract signatures that too few observers found valid, and what a window has cut."""
+        digests = page.list_digests()
+        refused = {at for at in contract_signed_rows(page) if digests[at] not in self._allowed}
+        counting = page.keep([at not in refused for at in range(len(page))])
+        if counting is None or self._full_ends is None:
+            return counting
+        return counting.keep([not self._full_ends(row) for row in counting.rows()])
+
+    def outcome(self, held: Sequence[PartitionEntry]) -> Outcome:
+        """``held``: the entries of what was kept, flags zero."""
+        used = list(self._used.values())
+        late = self._instance.kind is InstanceKind.LATE
+        totals = {entry.stream_part: entry for entry in held}
+        incomplete = incomplete_parts(used, self._n)
+        entries = []
+        for part in sorted(self._scope.budgets, key=part_order):
+            if late and part not in totals:
+                continue
+            flags = self._flags[part]
+            if part in incomplete:
+                flags |= Flag.INCOMPLETE
+            if part in self._survey.equivocated:
+                flags |= Flag.EQUIVOCATION
+            entries.append(replace(totals.get(part) or make_entry(part, []), flags=flags))
+        return Outcome(
+            instance=self._instance,
+            block_number=self._scope.block.number,
+            block_hash=self._scope.block.hash,
+            entries=tuple(entries),
+            root=entries_root(entries),
+            price=0 if late else median_price(used, self._n, self._parameters),
+            shares=() if late else median_shares(used, sum(e.signed_bytes for e in entries)),
+            observations=tuple(sorted(self._used)),
+            evidence=self._survey.evidence(self._parameters.evidence_limit),
+            evidence_count=len(self._survey.equivocations),
+        )
+
+
 def build_outcome(
     instance: InstanceId,
     scope: Scope,
@@ -152,58 +241,19 @@ def build_outcome(
     used: Mapping[Digest, Observation],
     n: int,
     parameters: ParameterSet,
-    full_ends: Callable[[Record], bool] | None = None,
+    full_ends: Callable[[Row], bool] | None = None,
 ) -> tuple[Outcome, tuple[Record, ...]]:
-    """The outcome a leader proposes, and the records behind its root in canonical order.
-
-    A window has one entry per partition in scope, empty ones too; a late set only those that hold something.
-    ``full_ends`` says of a late record whether it sorts behind the end of a full entry of its own window.
-    """
-    allowed = contract_signed(list(used.values()), n)
-    parts = group_by_part(
-        r
-        for r in union.records
-        if r.message.stream_part in scope.budgets
-        and (r.message.signature_type is not SignatureType.ERC_1271 or r.signed_digest in allowed)
-        and not (full_ends is not None and full_ends(r))
-    )
+    """The outcome of a union that is in memory, and the records behind its root in canonical order."""
+    draft = Draft(instance, scope, used, n, parameters, full_ends)
+    messages = RecordSet(union.records)
     varied = {(stream, partition) for stream, partition, _, _ in union.varied}
-    incomplete = incomplete_parts(list(used.values()), n)
-    kept: list[Record] = []
-    drafts: list[tuple[StreamPart, list[Record], Flag]] = []
-    for part in sorted(scope.budgets, key=part_order):
-        members, full = cut_to_budget(parts.get(part, []), scope.budgets[part])
-        if not members and instance.kind is InstanceKind.LATE:
-            continue
-        flags = Flag(0)
-        if full:
-            flags |= Flag.FULL
-        if part in varied:
-            flags |= Flag.VARIANTS
-        if part in incomplete:
-            flags |= Flag.INCOMPLETE
-        drafts.append((part, members, flags))
-        kept += members
-    evidence, evidence_count, equivocated = find_equivocations(kept, parameters.evidence_limit)
-    entries = tuple(
-        make_entry(part, members, flags | Flag.EQUIVOCATION if part in equivocated else flags)
-        for part, members, flags in drafts
+    parts = (
+        (part, ((page, part in varied) for page in messages.pages(part)))
+        for part in (entry.stream_part for entry in messages.entries)
     )
-    late = instance.kind is InstanceKind.LATE
-    signed_bytes = sum(e.signed_bytes for e in entries)
-    outcome = Outcome(
-        instance=instance,
-        block_number=scope.block.number,
-        block_hash=scope.block.hash,
-        entries=entries,
-        root=entries_root(entries),
-        price=0 if late else median_price(list(used.values()), n, parameters),
-        shares=() if late else median_shares(list(used.values()), signed_bytes),
-        observations=tuple(sorted(used)),
-        evidence=evidence,
-        evidence_count=evidence_count,
-    )
-    return outcome, tuple(kept)
+    by_leaf = {record.leaf: record for record in union.records}
+    kept = tuple(by_leaf[leaf] for page in draft.pages(parts) for leaf in page.list_leaves())
+    return draft.outcome(make_entries(kept)), kept
 
 
 # --- judging --------------------------------------------------------------------------------------
@@ -212,7 +262,7 @@ def build_outcome(
 def judge_validity(
     outcome: Outcome,
     used: Mapping[Digest, Observation],
-    records: Sequence[Record],
+    messages: MessageSet,
     span: Span,
     n: int,
     parameters: ParameterSet,
@@ -221,8 +271,8 @@ def judge_validity(
 
     ``used`` are the observations it names that are held, each with a genuine statement of its observer (the caller's
     duty), whatever else that member has signed: were a third observation of a liar refused here, what is known of the
-    liar would differ from member to member, and no proposal would suit all. ``records`` are all messages behind the
-    root, well-formed and signed (the caller's duty too).
+    liar would differ from member to member, and no proposal would suit all. ``messages`` are all behind the root,
+    well-formed and signed (the caller's duty too).
     """
     if len(set(outcome.observations)) != len(outcome.observations) or len(outcome.observations) < quorum(n):
         return no("fewer than a quorum of distinct observations")
@@ -235,32 +285,31 @@ def judge_validity(
         return no("an observation is of another instance")
     if len({o.observer for o in observations}) < len(observations):
         return no("two observations of one observer")
-    parts = group_by_part(records)
-    if set(parts) - {e.stream_part for e in outcome.entries}:
+    totals = {entry.stream_part: entry for entry in messages.entries}
+    if set(totals) - {e.stream_part for e in outcome.entries}:
         return no("a message has no entry")
-    identities: set[Identity] = set()
     for entry in outcome.entries:
-        members = parts.get(entry.stream_part, [])
-        plain = make_entry(entry.stream_part, members, entry.flags)
-        if plain != entry:
+        plain = totals.get(entry.stream_part) or make_entry(entry.stream_part, [])
+        if replace(plain, flags=entry.flags) != entry:
             return no(f"entry {entry.stream_id}#{entry.partition} does not follow from its messages")
-        for record in members:
-            if record.message.timestamp_ms not in span:
-                return no("a message lies outside the window")
-            if record.identity in identities:
-                return no("an identity stands twice")
-            identities.add(record.identity)
-    evidence, evidence_count, equivocated = find_equivocations(records, parameters.evidence_limit)
-    if (evidence, evidence_count) != (outcome.evidence, outcome.evidence_count):
+    survey = Survey()
+    for page in all_pages(messages):
+        survey.add(page)
+    survey.close()
+    if any(time_ms not in span for time_ms in survey.span_ms):
+        return no("a message lies outside the window")
+    if survey.twice:
+        return no("an identity stands twice")
+    found = (survey.evidence(parameters.evidence_limit), len(survey.equivocations))
+    if found != (outcome.evidence, outcome.evidence_count):
         return no("evidence does not follow from the messages")
     incomplete = incomplete_parts(observations, n)
     for entry in outcome.entries:
-        if (Flag.EQUIVOCATION in entry.flags) != (entry.stream_part in equivocated):
+        if (Flag.EQUIVOCATION in entry.flags) != (entry.stream_part in survey.equivocated):
             return no("flag equivocation does not follow from the messages")
         if (Flag.INCOMPLETE in entry.flags) != (entry.stream_part in incomplete):
             return no("flag incomplete does not follow from the observations")
-    allowed = contract_signed(observations, n)
-    if any(r.message.signature_type is SignatureType.ERC_1271 and r.signed_digest not in allowed for r in records):
+    if survey.contract_signed - contract_signed(observations, n):
         return no("a contract signature that too few observers found valid")
     if outcome.instance.kind is InstanceKind.LATE:
         if outcome.price or outcome.shares:
@@ -273,29 +322,30 @@ def judge_validity(
     return YES
 
 
-Seen = Callable[[StreamPart], tuple[Sequence[Record], bool]]
+Seen = Callable[[StreamPart], tuple[Iterable[Row], bool]]
 """Messages of a partition in the sets of used observations that are here, and whether these are all of the sets."""
 
 
 def judge_acceptability(
     outcome: Outcome,
-    records: Sequence[Record],
+    messages: MessageSet,
     scope: Scope | None,
-    own: Sequence[Record],
+    own: MessageSet,
     *,
-    worse_variant: Callable[[Record, Record], bool] | None,
+    worse_variant: Callable[[Row, Row], bool] | None,
+    counts: Callable[[Row], bool] | None = None,
     stored: Set[Identity] | None = None,
-    behind_full: Callable[[Record], bool] | None = None,
-    admits: Callable[[Record], bool] | None = None,
+    behind_full: Callable[[Row], bool] | None = None,
+    admits: Callable[[Page], bool] | None = None,
     seen: Seen | None = None,
 ) -> Verdict:
     """Whether a fresh proposal may be prevoted by this validator.
 
-    ``scope`` is what the own chain says (None: not known yet); ``own`` the frozen observed set.
-    ``worse_variant(theirs, ours)`` ranks two variants, None from round n on. For late sets ``stored`` are the
-    identities among ``records`` that an agreed set already holds, None if that is not known yet. ``admits`` says
-    whether scope and permission let a message in, also where the set was held for another reason. ``seen``: see
-    ``_judge_cut``; without it only what was observed here justifies that something was cut.
+    ``scope`` is what the own chain says (None: not known yet); ``own`` the frozen observed set, of which is asked what
+    ``counts``. ``worse_variant(theirs, ours)`` ranks two variants, None from round n on. For late sets ``stored`` are
+    the identities among ``messages`` that an agreed set already holds, None if that is not known yet. ``admits`` says
+    whether scope and permission let all messages of a page in, also where the set was held for another reason.
+    ``seen``: see ``_judge_cut``; without it only what was observed here justifies that something was cut.
     """
     if scope is None:
         return not_yet("chain state at B is not known")
@@ -311,23 +361,25 @@ def judge_acceptability(
         return not_yet("identities of earlier sets are not all known")
     if stored:
         return no("a message is already in an agreed set")
-    if admits is not None and not all(admits(r) for r in records):
+    if admits is not None and not all(admits(page) for page in all_pages(messages)):
         return no("a message that the chain does not admit")
-    if behind_full is not None and any(behind_full(r) for r in records):
+    if behind_full is not None and any(behind_full(row) for page in all_pages(messages) for row in page.rows()):
         return no("a message sorts behind the end of a full entry of its window")
-    parts = group_by_part(records)
-    own_parts = group_by_part(own)
+    ours = {entry.stream_part: entry for entry in own.entries}
     for entry in outcome.entries:
         part = entry.stream_part
-        verdict = _judge_entry(
-            entry, parts.get(part, []), own_parts.get(part, []), scope.budgets[part], worse_variant, seen
-        )
+        different = part in ours and ours[part].root != entry.root
+        lacks = lacking(own.pages(part), messages.pages(part)) if different else ()
+        asked = (pair for pair in lacks if counts is None or counts(pair[0]))
+        verdict = _judge_entry(entry, messages, asked, scope.budgets[part], worse_variant, seen)
         if verdict.answer is not Answer.YES:
             return verdict
     if late:
-        for part, lacking in own_parts.items():
+        for part in ours:
             if part in scope.budgets and part not in named:
-                verdict = _judge_cut("no entry", [], lacking, scope.budgets[part], part, seen)
+                spending = Spending(scope.budgets[part])
+                rows = (row for page in own.pages(part) for row in page.rows() if counts is None or counts(row))
+                verdict = _judge_cut("no entry", spending, _first_of_each(rows, spending), part, seen)
                 if verdict.answer is Answer.NO:
                     return no("an observed late message is not in the proposal")
                 if verdict.answer is Answer.NOT_YET:
@@ -337,39 +389,50 @@ def judge_acceptability(
 
 def _judge_entry(
     entry: PartitionEntry,
-    members: Sequence[Record],
-    own: Sequence[Record],
+    messages: MessageSet,
+    lacks: Iterable[tuple[Row, Row | None]],
     budget: Budget,
-    worse_variant: Callable[[Record, Record], bool] | None,
+    worse_variant: Callable[[Row, Row], bool] | None,
     seen: Seen | None,
 ) -> Verdict:
+    """``lacks``: each message of our own that the entry lacks, with what it holds of that identity instead."""
     where = f"{entry.stream_id}#{entry.partition}"
     full = Flag.FULL in entry.flags
-    kept, _ = cut_to_budget(members, budget)
-    if len(kept) != len(members):
+    spending = Spending(budget)
+    spending.take_all(entry, messages.pages(entry.stream_part))
+    if spending.full:
         return no(f"{where} exceeds its budget")
-    if full and not may_be_full(members, budget):
+    if full and not spending.may_be_full():
         return no(f"{where} is marked full, yet any message would fit")
-    held = {r.identity: r for r in members}
-    missing = [r for r in own if r.identity not in held]
-    if missing and not full:
-        return no(f"{where} lacks {len(missing)} observed messages")
-    verdict = _judge_cut(where, members, missing, budget, entry.stream_part, seen)
+    worse = False
+    count = 0
+    first: dict[bytes, Row] = {}
+    for row, instead in lacks:
+        if instead is None:
+            count += 1
+            first.setdefault(spending.limit_of(row.publisher_id), row)
+        elif worse_variant is not None and worse_variant(instead, row):
+            worse = True
+    if count and not full:
+        return no(f"{where} lacks {count} observed messages")
+    verdict = _judge_cut(where, spending, first, entry.stream_part, seen)
     if verdict.answer is not Answer.YES:
         return verdict
-    if worse_variant is not None:
-        for record in own:
-            theirs = held.get(record.identity)
-            if theirs is not None and theirs.leaf != record.leaf and worse_variant(theirs, record):
-                return no(f"{where} holds a worse variant")
-    return YES
+    return no(f"{where} holds a worse variant") if worse else YES
+
+
+def _first_of_each(rows: Iterable[Row], spending: Spending) -> dict[bytes, Row]:
+    """Of rows in canonical order the first under each limit."""
+    first: dict[bytes, Row] = {}
+    for row in rows:
+        first.setdefault(spending.limit_of(row.publisher_id), row)
+    return first
 
 
 def _judge_cut(
     where: str,
-    members: Sequence[Record],
-    missing: Sequence[Record],
-    budget: Budget,
+    spending: Spending,
+    missing: Mapping[bytes, Row],
     part: StreamPart,
     seen: Seen | None,
 ) -> Verdict:
@@ -380,29 +443,23 @@ def _judge_cut(
     for ever, and one that shows a large message to leaders alone would block everybody. But that first message has to
     be shown: it is a missing one of our own, or it stands before that in the set of an observation the proposal
     names; else whoever leads could drop what a small budget holds. "Not yet" while such sets are not all here.
+
+    ``spending``: the entry's; ``missing``: under each limit the first message that it lacks.
     """
-    for publisher, lacking in _by_limit(missing, budget).items():
-        kept = _by_limit(members, budget).get(publisher, [])
-        spent = sum(r.signed_bytes for r in kept)
-        first = lacking[0]
-        if kept and first.order < kept[-1].order:
+    budget = spending.budget
+    for limit, first in missing.items():
+        last = spending.last(limit)
+        if last is not None and first.order < last.order:
             return no(f"{where} lacks an observed message before the end of the full entry")
-        if spent + first.signed_bytes > budget.limit:
+        room = budget.limit - spending.spent.get(limit, 0)
+        if first.signed_bytes > room:
             continue
         others, complete = seen(part) if seen is not None else ((), True)
-        end = kept[-1].order if kept else None
         if not any(
-            r.order < first.order and (end is None or r.order > end) and spent + r.signed_bytes > budget.limit
-            for r in _by_limit(others, budget).get(publisher, [])
+            row.order < first.order and (last is None or row.order > last.order) and row.signed_bytes > room
+            for row in others
+            if spending.limit_of(row.publisher_id) == limit
         ):
             reason = f"{where} is marked full, yet an observed message fits"
             return no(reason) if complete else not_yet(reason)
     return YES
-
-
-def _by_limit(records: Sequence[Record], budget: Budget) -> dict[bytes, list[Record]]:
-    """Records that share one limit, in canonical order: those of a publisher, or all."""
-    groups: dict[bytes, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda r: r.order):
-        groups[record.message.publisher_id if budget.per_publisher else b""].append(record)
-    return groups

@@ -22,6 +22,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from validator.protocol.columns import split_ids
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.hashing import hash_body
 from validator.protocol.model import Digest
@@ -34,6 +35,11 @@ FRAME_LIMIT = 512 << 10
 """Size of our own messages, in bytes; the least that the protocol allows is 4096."""
 MAX_MESSAGE_BYTES = 2 * FRAME_LIMIT
 """Largest message that is read: the last range may go beyond the sender's limit."""
+
+STRIDE = 64
+"""Records to a sum; a range's fingerprint adds up as many ids at either end."""
+LOOKED_AT = 4096
+"""Ids that are looked at together."""
 
 _SKIP, _FINGERPRINT, _IDS = 0, 1, 2
 _RESERVE = 200
@@ -56,26 +62,34 @@ _END = Bound(INFINITY)
 
 
 class Records:
-    """Sorted, distinct records with prefix sums: a range's fingerprint costs the same however long it is.
+    """Sorted, distinct records with sums: a range's fingerprint costs about the same however long it is.
 
-    40 bytes a record and one integer of about 60. Immutable, so it may be shared between threads.
+    40 bytes a record, and one integer of about 60 for each ``STRIDE``. Immutable, so it may be shared between threads.
     """
 
     __slots__ = ("_ids", "_sums", "_timestamps")
 
     def __init__(self, items: Iterable[tuple[int, bytes]]) -> None:
         """Raises MalformedInput for a record that occurs twice, a timestamp beyond 64 bits, an id not of 32 bytes."""
-        ordered = sorted(items)
-        if any(len(item[1]) != ID_BYTES for item in ordered):
-            raise MalformedInput("records", "an id has not 32 bytes")
-        if ordered and not 0 <= ordered[0][0] <= ordered[-1][0] < INFINITY:
-            raise MalformedInput("records", "a timestamp is not below 2^64 - 1")
-        if any(a == b for a, b in itertools.pairwise(ordered)):
+        keys = []
+        for timestamp, identifier in items:
+            if len(identifier) != ID_BYTES:
+                raise MalformedInput("records", "an id has not 32 bytes")
+            if not 0 <= timestamp < INFINITY:
+                raise MalformedInput("records", "a timestamp is not below 2^64 - 1")
+            keys.append(timestamp.to_bytes(8, "big") + identifier)
+        keys.sort()  # as bytes, which takes a third of the memory that pairs would
+        if any(a == b for a, b in itertools.pairwise(keys)):
             raise MalformedInput("records", "a record occurs twice")
-        self._timestamps = array("Q", [item[0] for item in ordered])
-        self._ids = b"".join([item[1] for item in ordered])
-        numbers = (int.from_bytes(item[1], "little") for item in ordered)
-        self._sums = list(itertools.accumulate(numbers, initial=0))
+        self._timestamps = array("Q", (int.from_bytes(key[:8], "big") for key in keys))
+        ids, sums, total = bytearray(), [0], 0
+        for start in range(0, len(keys), STRIDE):
+            some = [key[8:] for key in keys[start : start + STRIDE]]
+            ids += b"".join(some)
+            total += sum(int.from_bytes(identifier, "little") for identifier in some)
+            sums.append(total)
+        self._ids = bytes(ids)
+        self._sums = sums
 
     def __len__(self) -> int:
         return len(self._timestamps)
@@ -111,8 +125,22 @@ class Records:
         """16 bytes over sum and count of the range's ids; ``strong``: SHA-256 over the ids themselves."""
         if strong:
             return hash_body(self.join_ids(lower, upper))
-        total = (self._sums[upper] - self._sums[lower]) & _MASK
+        total = (self._sum(upper) - self._sum(lower)) & _MASK
         return hash_body(total.to_bytes(ID_BYTES, "little") + encode_varint(upper - lower))[:16]
+
+    def among(self, ids: set[Digest]) -> set[Digest]:
+        """Which of these ids are here. O(n), and nothing where nothing is asked for."""
+        found: set[Digest] = set()
+        if ids:
+            for at in range(0, len(self._ids), LOOKED_AT * ID_BYTES):
+                found.update(ids.intersection(split_ids(self._ids[at : at + LOOKED_AT * ID_BYTES])))
+        return found
+
+    def _sum(self, upper: int) -> int:
+        """Over the ids before ``upper``."""
+        whole, rest = divmod(upper, STRIDE)
+        ids = self.list_ids(upper - rest, upper)
+        return self._sums[whole] + sum(int.from_bytes(identifier, "little") for identifier in ids)
 
 
 # --- the protocol ---------------------------------------------------------------------------------

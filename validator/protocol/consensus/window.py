@@ -1,4 +1,4 @@
-"""What a window holds: union, variants, budgets, entries. Pure functions over records.
+"""What a window holds: union, variants, budgets, entries. Pure functions over pages, and over few records.
 
 Order is canonical (Record.order); identity decides what is one message (model.Identity). Two records of one
 identity are variants: one is kept, by the rule of codec.variants. Two identities under one message id are an
@@ -8,16 +8,14 @@ equivocation: both are kept and marked.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from validator.protocol.codec.variants import ServeCounts, choose_variant
-from validator.protocol.merkle import compute_root
+from validator.protocol.columns import Page, Row, make_entry
 from validator.protocol.model import (
     MIB,
     Digest,
-    Equivocation,
-    Flag,
     Identity,
     PartitionEntry,
     Record,
@@ -81,56 +79,68 @@ def unite(records: Iterable[Record], sightings: Mapping[Digest, ServeCounts]) ->
     return Union(tuple(chosen), frozenset(i for i, v in by_identity.items() if len(v) > 1))
 
 
-def cut_to_budget(records: Sequence[Record], budget: Budget) -> tuple[list[Record], bool]:
-    """The longest prefix within the budget, and whether the entry is *full*.
+class Spending:
+    """What messages of one partition, in canonical order, use of its budget: the longest prefix that fits.
 
-    Full exactly if something was cut, so one more message of that size would not fit. For the system stream the
-    prefix is taken per publisher.
+    For the system stream the prefix is taken per publisher. Limits that messages share are named by the publisher,
+    else by nothing.
     """
-    if budget.per_publisher:
-        kept: list[Record] = []
-        full = False
-        spent: dict[bytes, int] = defaultdict(int)
-        closed: set[bytes] = set()
-        for record in records:
-            publisher = record.message.publisher_id
-            if publisher in closed or spent[publisher] + record.signed_bytes > budget.limit:
-                closed.add(publisher)
-                full = True
-                continue
-            spent[publisher] += record.signed_bytes
-            kept.append(record)
-        return kept, full
-    total = 0
-    for index, record in enumerate(records):
-        if total + record.signed_bytes > budget.limit:
-            return list(records[:index]), True
-        total += record.signed_bytes
-    return list(records), False
 
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.full = False
+        """Whether something was cut, so one more message of that size would not fit."""
+        self.spent: dict[bytes, int] = defaultdict(int)
+        """Signed bytes of what fits, by limit."""
+        self._last: dict[bytes, tuple[Page, int]] = {}
+        self._closed: set[bytes] = set()
+        self._unread: Iterator[Page] = iter(())
 
-def may_be_full(records: Sequence[Record], budget: Budget) -> bool:
-    """Whether a message can have been cut: one of the largest would not fit (any more, of some publisher).
+    def take(self, page: Page) -> Page | None:
+        """What fits of the messages that come next; None if nothing does."""
+        return page.keep([self._fits(page, at) for at in range(len(page))])
 
-    A *full* mark without it would keep late messages out for ever on one leader's word.
-    """
-    spent: dict[bytes, int] = defaultdict(int)
-    for record in records:
-        spent[record.message.publisher_id if budget.per_publisher else b""] += record.signed_bytes
-    return max(spent.values(), default=0) + budget.message_limit > budget.limit
+    def take_all(self, entry: PartitionEntry, pages: Iterable[Page]) -> None:
+        """All messages of an entry, which follows from them. They are read only where its totals do not tell."""
+        if self.budget.per_publisher:
+            for page in pages:
+                self.take(page)
+        else:
+            self.spent[b""] = entry.signed_bytes
+            self.full = entry.signed_bytes > self.budget.limit
+            self._unread = iter(pages)
 
+    def last(self, limit: bytes) -> Row | None:
+        """The last message that fits."""
+        for page in self._unread:
+            self._last[b""] = (page, len(page) - 1)
+        place = self._last.get(limit)
+        return None if place is None else place[0].row(place[1])
 
-def make_entry(part: StreamPart, records: Sequence[Record], flags: Flag = Flag(0)) -> PartitionEntry:
-    """Entry of one partition from its records in canonical order."""
-    return PartitionEntry(
-        stream_id=part[0],
-        partition=part[1],
-        root=compute_root([r.leaf for r in records]),
-        count=len(records),
-        signed_bytes=sum(r.signed_bytes for r in records),
-        canonical_bytes=sum(len(r.canonical) for r in records),
-        flags=flags,
-    )
+    def limit_of(self, publisher_id: bytes) -> bytes:
+        return publisher_id if self.budget.per_publisher else b""
+
+    def may_be_full(self) -> bool:
+        """Whether a message can have been cut: one of the largest would not fit (any more, of some publisher).
+
+        A *full* mark without it would keep late messages out for ever on one leader's word.
+        """
+        return any(self.has_no_room(limit) for limit in self.spent or (b"",))
+
+    def has_no_room(self, limit: bytes) -> bool:
+        """Whether one of the largest messages would not fit any more."""
+        return self.spent.get(limit, 0) + self.budget.message_limit > self.budget.limit
+
+    def _fits(self, page: Page, at: int) -> bool:
+        limit = self.limit_of(page.names[page.named[at]][0])
+        size = page.signed_sizes[at]
+        if limit in self._closed or self.spent[limit] + size > self.budget.limit:
+            self._closed.add(limit)
+            self.full = True
+            return False
+        self.spent[limit] += size
+        self._last[limit] = (page, at)
+        return True
 
 
 def make_entries(records: Iterable[Record]) -> tuple[PartitionEntry, ...]:
@@ -140,20 +150,3 @@ def make_entries(records: Iterable[Record]) -> tuple[PartitionEntry, ...]:
 
 def sorted_parts(parts: Mapping[StreamPart, list[Record]]) -> list[tuple[StreamPart, list[Record]]]:
     return sorted(parts.items(), key=lambda item: (item[0][0].encode(), item[0][1]))
-
-
-def find_equivocations(records: Sequence[Record], limit: int) -> tuple[tuple[Equivocation, ...], int, set[StreamPart]]:
-    """Message ids with two identities: at most ``limit`` as evidence, their number, and the partitions they are in."""
-    by_id: dict[tuple[str, int, int, int, bytes, str], list[Record]] = defaultdict(list)
-    for record in records:
-        by_id[record.message.message_id].append(record)
-    found = []
-    parts = set()
-    for members in by_id.values():
-        if len({r.signed_digest for r in members}) > 1:
-            first, second = sorted(r.leaf for r in members)[:2]
-            part = members[0].message.stream_part
-            parts.add(part)
-            found.append(Equivocation(part[0], part[1], first, second))
-    found.sort(key=lambda e: (e.stream_id.encode(), e.partition, e.first, e.second))
-    return tuple(found[:limit]), len(found), parts

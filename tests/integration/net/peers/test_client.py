@@ -192,7 +192,7 @@ def test_a_set_is_compared_and_its_missing_messages_fetched(peers: HttpPeers, se
     ours = FakeSet(
         {("s", 0): part(range(5, 510)), ("s", 1): part(range(1000, 1100)), ("u", 0): part(range(3000, 3003))}
     )
-    found = difference(peers, THEIRS.address, theirs.root, ours.index, count=610)
+    found = difference(peers, THEIRS.address, theirs.root, ours, count=610)
     assert set(found.need) == set(theirs.bodies) - set(ours.bodies)
     assert set(found.have) == set(ours.bodies) - set(theirs.bodies)
     fetched = peers.fetch_messages(THEIRS.address, theirs.root, found.need)
@@ -308,7 +308,7 @@ def test_an_answer_that_does_not_parse_is_a_fault_of_the_member(peers: HttpPeers
     service.reconcile = lambda *a, **k: b"\xff"  # type: ignore[method-assign]
     theirs = service.add(FakeSet({("s", 0): [(NOW_MS, a_body(1))]}))
     with pytest.raises(RemoteFault, match="version byte"):
-        difference(peers, THEIRS.address, theirs.root, {})
+        difference(peers, THEIRS.address, theirs.root, FakeSet({}))
 
 
 # --- refusals -------------------------------------------------------------------------------------

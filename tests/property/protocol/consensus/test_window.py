@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.builders import GENESIS_MS, a_key, a_record
+from tests.columns import cut_to_budget, find_equivocations, may_be_full
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.variants import ServeCounts
 from validator.protocol.consensus.window import (
     Budget,
-    cut_to_budget,
-    find_equivocations,
     make_entries,
-    may_be_full,
     unite,
 )
 from validator.protocol.model import EncryptionType, Record, SignatureType

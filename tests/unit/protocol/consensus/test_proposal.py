@@ -12,10 +12,12 @@ from msgspec import structs
 from tests.builders import GENESIS_MS, a_key, a_p256_message, a_record, a_stream_id, some_records
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.outcome import decode_outcome, encode_outcome, entries_root, observation_digest, set_root
+from validator.protocol.columns import RecordSet, Row, make_entry, row_of
 from validator.protocol.consensus.proposal import (
     YES,
     Answer,
     Scope,
+    Seen,
     Span,
     Verdict,
     build_outcome,
@@ -29,7 +31,7 @@ from validator.protocol.consensus.proposal import (
     no,
     not_yet,
 )
-from validator.protocol.consensus.window import Budget, make_entries, make_entry, unite
+from validator.protocol.consensus.window import Budget, make_entries, unite
 from validator.protocol.model import (
     MIB,
     Address,
@@ -93,19 +95,25 @@ class Case:
 
     def validity(self, **changed: Any) -> Verdict:
         arguments = {"outcome": self.outcome, "used": self.used, "records": self.records, "span": self.span, **changed}
-        return judge_validity(**arguments, n=N, parameters=PARAMETERS)
+        messages = RecordSet(arguments.pop("records"))
+        return judge_validity(**arguments, messages=messages, n=N, parameters=PARAMETERS)
 
     def acceptability(self, own: Sequence[Record] | None = None, **changed: Any) -> Verdict:
         late = self.outcome.instance.kind is InstanceKind.LATE
         arguments: dict[str, Any] = {
             "outcome": self.outcome,
-            "records": self.records,
+            "messages": RecordSet(self.records),
             "scope": self.scope,
-            "own": self.records if own is None else own,
+            "own": RecordSet(self.records if own is None else own),
             "worse_variant": None,
             "stored": set() if late else None,
         }
         return judge_acceptability(**{**arguments, **changed})
+
+
+def seen_as(records: Sequence[Record], complete: bool) -> Seen:
+    """Used observations hold these, of whatever partition."""
+    return lambda _part: (map(row_of, records), complete)
 
 
 def a_case(
@@ -114,7 +122,7 @@ def a_case(
     budget: Budget = Budget(MIB, message_limit=1_000),
     observations: Sequence[Observation] | None = None,
     instance: InstanceId = INSTANCE,
-    full_ends: Callable[[Record], bool] | None = None,
+    full_ends: Callable[[Row], bool] | None = None,
 ) -> Case:
     members = some_records(3) if records is None else list(records)
     seen = [an_observation(i, members, instance=instance) for i in range(3)] if observations is None else observations
@@ -205,8 +213,8 @@ def test_what_lies_behind_a_full_entry_of_its_window_is_left_out_of_a_late_set()
     records = some_records(3)
     cut = records[1].order
 
-    def behind(record: Record) -> bool:
-        return record.order > cut
+    def behind(row: Row) -> bool:
+        return row.order > cut
 
     case = a_case(records, instance=LATE, full_ends=behind)
     assert list(case.records) == records[:2]
@@ -407,7 +415,7 @@ def test_that_an_own_message_was_cut_is_accepted_once_the_message_before_it_that
     assert case.records == (records[0],)
     assert Flag.FULL in case.outcome.entries[0].flags
     own = [records[0], records[2]]
-    verdict = case.acceptability(own=own, seen=lambda _part: (records if shown else own, complete))
+    verdict = case.acceptability(own=own, seen=seen_as(records if shown else own, complete))
     assert verdict.answer is expected
 
 
@@ -419,7 +427,7 @@ def test_a_message_that_did_not_fit_behind_the_own_one_justifies_nothing(instanc
     budget = Budget(2 * small[0].signed_bytes, message_limit=1_000)
     case = a_case([small[0]], budget=budget, instance=instance)
     outcome = bend(case.outcome, flags=Flag.FULL)
-    verdict = case.acceptability(own=small, outcome=outcome, seen=lambda _part: ([*small, large], True))
+    verdict = case.acceptability(own=small, outcome=outcome, seen=seen_as([*small, large], True))
     assert "yet an observed message fits" in verdict.reason
 
 
@@ -435,7 +443,7 @@ def test_only_a_message_behind_the_end_that_does_not_fit_justifies_a_cut(shown: 
     case = a_case([large], budget=budget)
     others = {"what the entry holds itself": large, "one that fits": least, "one that just fits": medium}[shown]
     outcome = bend(case.outcome, flags=Flag.FULL)
-    verdict = case.acceptability(own=[large, small], outcome=outcome, seen=lambda _part: ([others], True))
+    verdict = case.acceptability(own=[large, small], outcome=outcome, seen=seen_as([others], True))
     assert "yet an observed message fits" in verdict.reason
 
 
@@ -444,8 +452,23 @@ def test_one_publishers_limit_justifies_no_cut_of_anothers_message() -> None:
     budget = Budget(mine.signed_bytes, per_publisher=True, message_limit=1_000)
     case = a_case([mine], budget=budget)
     outcome = bend(case.outcome, flags=Flag.FULL)
-    verdict = case.acceptability(own=[mine, theirs], outcome=outcome, seen=lambda _part: ([], True))
+    verdict = case.acceptability(own=[mine, theirs], outcome=outcome, seen=seen_as([], True))
     assert "yet an observed message fits" in verdict.reason
+
+
+def test_under_a_limit_per_publisher_each_has_an_end_of_its_own() -> None:
+    """The entry ends late, with another's message; what is asked for is what lies before the publisher's own end."""
+    mine = [a_record(a_key(1), timestamp_ms=GENESIS_MS + place) for place in (0, 2, 4)]
+    theirs = a_record(a_key(2), timestamp_ms=GENESIS_MS + 9)
+    budget = Budget(2 * max(r.signed_bytes for r in mine), per_publisher=True, message_limit=1_000)
+    for kept, lacks in (([mine[0], mine[1], theirs], mine[2]), ([mine[0], mine[2], theirs], mine[1])):
+        case = a_case(kept, budget=budget)
+        outcome = bend(case.outcome, flags=Flag.FULL)
+        verdict = case.acceptability(own=[*kept, lacks], outcome=outcome)
+        if lacks is mine[2]:
+            assert verdict == YES
+        else:
+            assert "lacks an observed message before the end" in verdict.reason
 
 
 def test_a_late_set_need_not_hold_what_its_first_message_leaves_no_room_for() -> None:
@@ -455,15 +478,15 @@ def test_a_late_set_need_not_hold_what_its_first_message_leaves_no_room_for() ->
     case = a_case([large, small], budget=Budget(small.signed_bytes, message_limit=1_000), instance=LATE)
     assert case.outcome.entries == ()
     assert case.acceptability(own=[large, small]) == YES
-    assert case.acceptability(own=[small], seen=lambda _part: ([large, small], True)) == YES
-    assert case.acceptability(own=[small], seen=lambda _part: ([small], False)).answer is Answer.NOT_YET
+    assert case.acceptability(own=[small], seen=seen_as([large, small], True)) == YES
+    assert case.acceptability(own=[small], seen=seen_as([small], False)).answer is Answer.NOT_YET
     assert case.acceptability(own=[small]).answer is Answer.NO
 
 
 def test_what_the_chain_does_not_admit_is_no_though_the_set_is_held() -> None:
     case = a_case()
-    assert case.acceptability(admits=lambda _record: True) == YES
-    refused = case.acceptability(admits=lambda record: record != case.records[1])
+    assert case.acceptability(admits=lambda _page: True) == YES
+    refused = case.acceptability(admits=lambda page: case.records[1].leaf not in page.list_leaves())
     assert refused == no("a message that the chain does not admit")
 
 
@@ -522,7 +545,7 @@ def test_two_observations_of_one_observer_count_as_none() -> None:
     twice = [replace(o, observer=Address(b"\x07" * 20)) for o in case.used.values()]
     used = named(twice)
     outcome = replace(case.outcome, observations=tuple(sorted(used)))
-    verdict = judge_validity(outcome, used, case.records, SPAN, N, PARAMETERS)
+    verdict = judge_validity(outcome, used, RecordSet(case.records), SPAN, N, PARAMETERS)
     assert (verdict.answer, verdict.reason) == (Answer.NO, "two observations of one observer")
 
 
@@ -539,6 +562,27 @@ def test_one_contract_signature_too_few_found_valid_spoils_a_set_of_others() -> 
     outcome = rebuilt(case.outcome, [make_entry(PART, both), case.outcome.entries[1]])
     reason = "a contract signature that too few observers found valid"
     assert case.validity(outcome=outcome, records=both) == no(reason)
+
+
+def test_a_late_set_of_nothing_but_refused_contract_signatures_is_empty() -> None:
+    signed = make_record(structs.replace(a_p256_message(), signature_type=SignatureType.ERC_1271, publisher_id=ONE))
+    assert a_case([signed], instance=LATE, full_ends=lambda _row: False).outcome.entries == ()
+
+
+def test_own_messages_are_asked_for_as_far_as_they_count() -> None:
+    records = some_records(3)
+    for instance in (INSTANCE, LATE):
+        case = a_case(records[:2] if instance == INSTANCE else [], instance=instance)
+        assert case.acceptability(own=records, counts=lambda _row: True).answer is Answer.NO
+        assert case.acceptability(own=records, counts=lambda row: row.leaf != records[2].leaf).answer is (
+            Answer.YES if instance == INSTANCE else Answer.NO
+        )
+        assert case.acceptability(own=records, counts=lambda _row: False) == YES
+
+
+def test_one_page_that_the_chain_does_not_admit_is_enough() -> None:
+    case = a_case([*some_records(2), *some_records(2, partition=1)])
+    assert case.acceptability(admits=lambda page: page.stream_part == PART).answer is Answer.NO
 
 
 def test_a_late_message_out_of_scope_is_not_asked_for() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conformance.negentropy import Harness
 from tests.conformance.negentropy import main as harness_main
+from validator.protocol.consensus import reconcile as reconciling
 from validator.protocol.consensus.reconcile import (
     INFINITY,
     Bound,
@@ -19,6 +20,7 @@ from validator.protocol.consensus.reconcile import (
     reconcile,
 )
 from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.model import Digest
 
 Items = list[tuple[int, bytes]]
 
@@ -43,6 +45,17 @@ def run(
         have.update(more_have)
         need.update(more_need)
     return have, need, rounds, size
+
+
+def test_which_of_some_ids_are_here_is_told_however_many_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconciling, "LOOKED_AT", 3)
+    items = some_items(10)
+    records = Records(items[:8])
+    ids = {Digest(item[1]) for item in items}
+    assert records.among(ids) == {item[1] for item in items[:8]}
+    assert records.among({Digest(items[9][1])}) == records.among(set()) == set()
 
 
 # --- bytes, computed by hand from the protocol's text ---------------------------------------------

@@ -6,16 +6,14 @@ import pytest
 from msgspec import structs
 
 from tests.builders import GENESIS_MS, a_key, a_record, a_stream_id, some_records
+from tests.columns import cut_to_budget, find_equivocations, may_be_full
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.variants import ServeCounts
+from validator.protocol.columns import make_entry
 from validator.protocol.consensus.window import (
     Budget,
-    cut_to_budget,
-    find_equivocations,
     group_by_part,
     make_entries,
-    make_entry,
-    may_be_full,
     partition_budget,
     unite,
 )
@@ -92,8 +90,9 @@ def test_per_publisher_one_full_publisher_is_enough_and_sums_do_not_count() -> N
     records = [a_record(a_key(n)) for n in (2, 3, 4)]
     size = records[0].signed_bytes
     assert not may_be_full(records, Budget(size + 100, per_publisher=True, message_limit=100))
-    twice = [*records, a_record(a_key(2), sequence_number=1)]
-    assert may_be_full(twice, Budget(size + 100, per_publisher=True, message_limit=100))
+    twice = sorted([*records, a_record(a_key(2), sequence_number=1)], key=lambda r: r.order)
+    assert may_be_full(twice, Budget(2 * size + 99, per_publisher=True, message_limit=100))
+    assert not may_be_full(records, Budget(2 * size + 99, per_publisher=True, message_limit=100))
 
 
 # --- union ----------------------------------------------------------------------------------------
