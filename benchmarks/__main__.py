@@ -9,6 +9,7 @@ SUBJECTS = (
     "messages",
     "agreement",
     "reconcile",
+    "memory",
 )
 USAGE = 2
 
