@@ -80,6 +80,7 @@ from validator.protocol.model import (
 )
 from validator.protocol.parameters import ParameterSet
 from validator.steps.apply_decision import apply_decision
+from validator.steps.asking import Wanted
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle
 from validator.steps.eligibility import may_vote
@@ -378,14 +379,14 @@ class _Instance:
             if statement.signer not in observations and self.context.store.instances.load_body(statement.value) is None:
                 others = [m for m in self.context.identity.others(self.rules.committee) if m != statement.signer]
                 self.context.asking.fetch_soon(
-                    self.instance, "observation", statement.value, [statement.signer, *others]
+                    self.instance, Wanted.OBSERVATION, statement.value, [statement.signer, *others]
                 )
         reproduced = set()
         for member, (_, observation) in observations.items():
             if self.context.store.sets.has_set(observation.set_root):
                 reproduced.add(member)
             elif member != self.context.identity.address:
-                self.context.asking.fetch_soon(self.instance, "set", observation.set_root, [member])
+                self.context.asking.fetch_soon(self.instance, Wanted.SET, observation.set_root, [member])
         return SetsHeld(frozenset(observations), frozenset(reproduced))
 
     def _build(self, effect: GetValue) -> list[Event]:
@@ -557,7 +558,7 @@ class _Instance:
                 complete = False
                 leader = [] if self.state.leader is None else [self.state.leader]
                 sources = self.context.identity.others(dict.fromkeys([*leader, observation.observer]))
-                self.context.asking.fetch_soon(self.instance, "set", root, sources)
+                self.context.asking.fetch_soon(self.instance, Wanted.SET, root, sources)
         storable = self._storable()
         return chain.from_iterable(_kept(messages.pages(part), storable) for messages in held), complete
 
@@ -594,7 +595,7 @@ class _Instance:
         body = self.context.store.instances.load_body(digest)
         if body is None:  # saved in the transaction that froze it, and damaged since
             sources = self.context.identity.others(self.rules.committee)
-            self.context.asking.fetch_soon(self.instance, "observation", digest, sources)
+            self.context.asking.fetch_soon(self.instance, Wanted.OBSERVATION, digest, sources)
             raise NotYet("our own observation is damaged")
         return self.context.store.sets.open_set(decode_observation(body).set_root)
 
@@ -606,7 +607,7 @@ class _Instance:
         return Span.of_late_set(require_bundle(self.context.store, self.instance.number).end_ms, self.config.parameters)
 
     def _ask_for(self, effect: FetchValue) -> None:
-        self.context.asking.fetch_soon(self.instance, "value", effect.value, list(effect.sources))
+        self.context.asking.fetch_soon(self.instance, Wanted.VALUE, effect.value, list(effect.sources))
 
 
 def _kept(pages: Iterable[Page], storable: Callable[[Page], list[bool]]) -> Iterator[Page]:

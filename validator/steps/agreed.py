@@ -9,6 +9,7 @@ from validator.protocol.model import (
     InstanceId,
     Outcome,
 )
+from validator.steps.asking import Wanted
 from validator.steps.context import Context
 
 
@@ -31,7 +32,7 @@ def require_outcome(context: Context, instance: InstanceId) -> Outcome:
     body = context.store.instances.load_body(certificate.value)
     if body is None:
         signers = context.identity.others(signer for signer, _ in certificate.signatures)
-        context.asking.fetch_soon(instance, "value", certificate.value, signers)
+        context.asking.fetch_soon(instance, Wanted.VALUE, certificate.value, signers)
         raise NotYet(f"the outcome of {instance} is not here")
     return decode_outcome(body)
 

@@ -11,6 +11,7 @@ from validator.protocol.columns import all_pages
 from validator.protocol.consensus.boundary import AgreedWindow, bundle_length
 from validator.protocol.model import InstanceId, InstanceKind, Outcome, VoteQuorum
 from validator.steps.agreed import require_outcome
+from validator.steps.asking import Wanted
 from validator.steps.context import Context
 from validator.steps.late_candidates import keep_left_out
 
@@ -102,6 +103,6 @@ def _hold(context: Context, instance: InstanceId, certificate: VoteQuorum) -> Ou
     body = context.store.instances.load_body(certificate.value)
     outcome = decode_outcome(body) if body is not None else None
     if outcome is None or not context.store.sets.has_set(set_root(outcome.entries)):
-        context.asking.fetch_soon(instance, "value", certificate.value, sources)
+        context.asking.fetch_soon(instance, Wanted.VALUE, certificate.value, sources)
         return None
     return outcome

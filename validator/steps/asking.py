@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from validator.log import get_logger
@@ -29,6 +31,35 @@ MAX_ASKED = 1_024
 MAX_FETCHES = 4_096
 FETCH_AGAIN_MS = 1_000
 WORKERS = 16
+
+
+class Wanted(StrEnum):
+    """What can be fetched from a peer."""
+
+    OBSERVATION = "observation"
+    SET = "set"
+    VALUE = "value"
+    """An outcome, with the observations it names and the set behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """What to fetch for an instance, and from whom; as text it is the key of ``round.obtain``."""
+
+    instance: InstanceId
+    what: Wanted
+    digest: bytes
+    sources: tuple[Address, ...]
+
+    def __str__(self) -> str:
+        return f"{self.instance}/{self.what}/{self.digest.hex()}/{','.join(m.hex() for m in self.sources)}"
+
+    @classmethod
+    def parse(cls, key: str) -> Fetch:
+        """Raises ValueError: none of ours."""
+        instance, what, digest, members = key.split("/")
+        sources = tuple(Address(bytes.fromhex(member)) for member in members.split(",") if member)
+        return cls(InstanceId.parse(instance), Wanted(what), bytes.fromhex(digest), sources)
 
 
 class Asking:
@@ -111,9 +142,9 @@ class Asking:
             with self._lock:
                 self._sessions[member] -= 1
 
-    def fetch_soon(self, instance: InstanceId, what: str, digest: Digest | Root, sources: Sequence[Address]) -> None:
+    def fetch_soon(self, instance: InstanceId, what: Wanted, digest: Digest | Root, sources: Sequence[Address]) -> None:
         """Queue ``round.obtain`` for a set or value, once per second and source list at most."""
-        key = f"{instance}/{what}/{digest.hex()}/{','.join(m.hex() for m in sources)}"
+        key = str(Fetch(instance, what, digest, tuple(sources)))
         now_ms = self._clock.now_ms()
         with self._lock:
             if self._fetches.get(key, 0) > now_ms:

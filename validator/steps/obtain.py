@@ -16,6 +16,7 @@ from validator.protocol.codec.outcome import body_digest, decode_observation, de
 from validator.protocol.columns import MessageSet, RecordSet
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Root, Statement, StatementKind
+from validator.steps.asking import Fetch, Wanted
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig
 from validator.steps.peer_sets import fetch_set
@@ -25,17 +26,18 @@ log = get_logger(__name__)
 
 
 def obtain(context: Context, key: str) -> StepResult:
-    """Fetch what ``key`` names ("instance/what/digest/sources") from the first source that has it."""
-    name, what, digest_hex, members = key.split("/")
-    instance = InstanceId.parse(name)
-    digest = bytes.fromhex(digest_hex)
-    sources = [Address(bytes.fromhex(m)) for m in members.split(",") if m]
-    if what == "observation":
-        here = _obtain_observations(context, instance, [Digest(digest)], sources)
-        return _finish(context, instance, StepResult("obtained" if here else "not yet"))
-    if what == "set":
-        return _finish(context, instance, _obtain_set(context, instance, Root(digest), sources))
-    return _finish(context, instance, _obtain_value(context, instance, Digest(digest), sources))
+    """Fetch what ``key`` names (``Fetch``) from the first source that has it."""
+    wanted = Fetch.parse(key)
+    instance, sources = wanted.instance, wanted.sources
+    match wanted.what:
+        case Wanted.OBSERVATION:
+            here = _obtain_observations(context, instance, [Digest(wanted.digest)], sources)
+            result = StepResult("obtained" if here else "not yet")
+        case Wanted.SET:
+            result = _obtain_set(context, instance, Root(wanted.digest), sources)
+        case Wanted.VALUE:
+            result = _obtain_value(context, instance, Digest(wanted.digest), sources)
+    return _finish(context, instance, result)
 
 
 def _finish(context: Context, instance: InstanceId, result: StepResult) -> StepResult:

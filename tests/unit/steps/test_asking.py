@@ -13,7 +13,7 @@ import pytest
 
 from validator.protocol.errors import TransientError, ValidatorError
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind
-from validator.steps.asking import FETCH_AGAIN_MS, MAX_OWED, MAX_SESSIONS, SESSION_MS, Asking
+from validator.steps.asking import FETCH_AGAIN_MS, MAX_OWED, MAX_SESSIONS, SESSION_MS, Asking, Fetch, Wanted
 
 QUICK, SLOW = Address(b"\x01" * 20), Address(b"\x02" * 20)
 
@@ -129,11 +129,11 @@ def test_what_is_to_be_fetched_is_queued_once_a_second_from_the_same_sources() -
     asking = Asking(clock, queue)
     instance, digest = InstanceId(InstanceKind.WINDOW, 1), Digest(b"\x07" * 32)
     for sources in ([QUICK], [QUICK], [QUICK, SLOW]):
-        asking.fetch_soon(instance, "set", digest, sources)
+        asking.fetch_soon(instance, Wanted.SET, digest, sources)
     first = ("round.obtain", f"window:1/set/{digest.hex()}/{QUICK.hex()}")
     assert queue.queued == [first, ("round.obtain", f"{first[1]},{SLOW.hex()}")]
     clock.at_ms += FETCH_AGAIN_MS
-    asking.fetch_soon(instance, "set", digest, [QUICK])
+    asking.fetch_soon(instance, Wanted.SET, digest, [QUICK])
     assert queue.queued[2:] == [first]
 
 
@@ -146,3 +146,10 @@ def test_a_call_in_the_background_that_fails_takes_nothing_with_it() -> None:
     asking.in_background(fail)
     asking.in_background(done.set)
     assert done.wait(20)
+
+
+@pytest.mark.parametrize("sources", [(), (QUICK,), (QUICK, SLOW)])
+@pytest.mark.parametrize("what", Wanted)
+def test_what_is_to_be_fetched_is_read_from_its_key(what: Wanted, sources: tuple[Address, ...]) -> None:
+    fetch = Fetch(InstanceId(InstanceKind.LATE, 3), what, b"\x07" * 32, sources)
+    assert Fetch.parse(str(fetch)) == fetch
