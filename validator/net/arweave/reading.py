@@ -141,7 +141,10 @@ def _find_first_byte(gateway: Gateway, transaction: StoredTransaction) -> int:
     size = arweave.decode_integer(body.get("size"), "offset.size")
     if size != transaction.data_size:
         raise RemoteFault(f"{gateway.host}: {size} bytes where {transaction.data_size} were signed", host=gateway.host)
-    return arweave.decode_integer(body.get("offset"), "offset.offset") - size + 1
+    last = arweave.decode_integer(body.get("offset"), "offset.offset")
+    if last < size:
+        raise RemoteFault(f"{gateway.host}: offset {last} ends before {size} bytes began", host=gateway.host)
+    return last - size + 1
 
 
 def _fetch_chunk(gateway: Gateway, transaction: StoredTransaction, first: int, done: int) -> bytes:
