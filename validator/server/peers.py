@@ -29,6 +29,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from validator.buckets import Buckets
 from validator.net.http.urls import IPAddress, IPNetwork, is_allowed_net
 from validator.net.peers import signing, wire
 from validator.net.peers.wire import Fault
@@ -45,7 +46,6 @@ _MS = 1_000_000
 _TIMELESS = frozenset({wire.GOSSIP, wire.LATE, wire.CERTIFIED, wire.HANDSHAKE})
 """Endpoints that prove themselves or change nothing: a wrong clock is counted there, never refused."""
 _FIRST_MESSAGES = 64
-_REMEMBERED_BUCKETS = 4096
 _REPLAY_WINDOW = 4096
 _BOOTS_PER_SENDER = 64
 
@@ -135,8 +135,8 @@ class _Listener:
         self._members: Mapping[Address, str] = {}
         self._members_until = float("-inf")
         self._members_lock = anyio.Lock()
-        self._of_sender = _Buckets(limits.requests_per_s, limits.burst)
-        self._of_address = _Buckets(limits.requests_per_s, limits.burst)
+        self._of_sender = Buckets(limits.requests_per_s, limits.burst, time.monotonic)
+        self._of_address = Buckets(limits.requests_per_s, limits.burst, time.monotonic)
         self._replays = _Replays()
         self._in_flight: Counter[Address | None] = Counter()
         self._threads = anyio.CapacityLimiter(limits.in_flight + 1)
@@ -175,7 +175,7 @@ class _Listener:
             raise _Refused(411, Fault.LENGTH, "bodies come plain and with their length")
         members = await self._load_members()
         claimed = self._claim_sender(request, path, members)
-        self._take_tokens(request, claimed, members)
+        self._acquire_tokens(request, claimed, members)
         self._enter(claimed)
         try:
             with anyio.move_on_after(self._limits.body_s) as scope:
@@ -201,14 +201,14 @@ class _Listener:
             raise _Refused(403, Fault.STRANGER, "not a member of the committee")
         return sender
 
-    def _take_tokens(self, request: Request, sender: Address | None, members: Mapping[Address, str]) -> None:
+    def _acquire_tokens(self, request: Request, sender: Address | None, members: Mapping[Address, str]) -> None:
         address = _client_address(request)
         share = 1
         if address is not None and is_allowed_net(address, self._limits.allow_nets):
             share = max(1, len(members))  # a private network, or a terminator in front: everybody comes from there
-        if not self._of_address.take(address, share):
+        if not self._of_address.acquire(address, share=share):
             raise _Refused(429, Fault.RATE, "too many requests from this address")
-        if sender is not None and not self._of_sender.take(sender):
+        if sender is not None and not self._of_sender.acquire(sender):
             raise _Refused(429, Fault.RATE, "too many requests of this member")
 
     def _enter(self, sender: Address | None) -> None:
@@ -345,31 +345,6 @@ def _client_address(request: Request) -> IPAddress | None:
         return ipaddress.ip_address(request.client.host)
     except ValueError:
         return None
-
-
-class _Buckets:
-    """Token buckets by sender or by address; the 4096 that were used last are remembered."""
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._levels: OrderedDict[object, tuple[float, float]] = OrderedDict()
-
-    def take(self, who: object, share: int = 1) -> bool:
-        """One token of ``who``, whose bucket is ``share`` times as large and fills as much faster."""
-        now = time.monotonic()
-        level, then = self._levels.pop(who, (float(self._burst * share), now))
-        level = min(self._burst * share, level + (now - then) * self._rate * share)
-        enough = level >= 1
-        self._levels[who] = (level - 1 if enough else level, now)
-        if len(self._levels) > _REMEMBERED_BUCKETS:
-            self._levels.popitem(last=False)
-        return enough
-
-    def give_back(self, who: object) -> None:
-        if who in self._levels:
-            level, then = self._levels[who]
-            self._levels[who] = (level + 1, then)
 
 
 class _Replays:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 
+from validator.buckets import Buckets
 from validator.log import get_logger
 from validator.ports.peers import Attestation, Gossip, Handshake, HeldVotes
 from validator.ports.queue import Task
@@ -115,15 +116,18 @@ class LocalPeerService:
         self._context = context
         self._on_refusal = on_refusal
         self._held: OrderedDict[Statement | VoteQuorum, None] = OrderedDict()
-        self._checks: dict[Address, tuple[float, int]] = {}
-        self._lock = threading.Lock()
+        self._checks = Buckets(CHECKS_PER_S, CHECKS_BURST, lambda: context.clock.now_ms() / 1000)
         self._members: Mapping[Address, str] = {}
         self._members_until_ms = 0
+        self._lock = threading.Lock()
 
     # --- who is served ---
 
     def members(self) -> Mapping[Address, str]:
-        """Members of the current, the previous and the coming epoch, with the URLs of their metadata."""
+        """Members of the current, the previous and the coming epoch, with the URLs of their metadata.
+
+        Remembered for a moment: the block of the coming one is asked of the chain until it is final.
+        """
         context = self._context
         clock_ms = context.clock.now_ms()
         if clock_ms < self._members_until_ms:
@@ -380,13 +384,7 @@ class LocalPeerService:
     def _spend(self, what: Item, sender: Address, checks: int, items: int = 1) -> None:
         """Take checks of signatures from the sender's bucket. Raises TransientError if there are too few left; then
         all the ``items`` are counted as refused."""
-        now_ms = self._context.clock.now_ms()
-        with self._lock:
-            level, then_ms = self._checks.get(sender, (float(CHECKS_BURST), now_ms))
-            level = min(CHECKS_BURST, level + max(0, now_ms - then_ms) * CHECKS_PER_S / 1000)
-            enough = level >= checks
-            self._checks[sender] = (level - checks if enough else level, now_ms)
-        if not enough:
+        if not self._checks.acquire(sender, checks):
             self._refuse(what, None, Refusal.TOO_OFTEN, f"{items} at once")
             for _ in range(items - 1):
                 self._on_refusal(what, Refusal.TOO_OFTEN)
