@@ -22,8 +22,9 @@ from logstore.reports import AcceptedBundle
 from logstore.verification import Verdict, ask_contract, check_tags, verify_file
 from validator.protocol.codec.arweave import encode_storage_id
 from validator.protocol.codec.bundle_file import read_manifest
+from validator.protocol.codec.bundle_front import MAGIC, MAX_FOOTER_BYTES
 from validator.protocol.codec.manifest import decode_manifest, encode_manifest, manifest_root
-from validator.protocol.errors import ConfigError
+from validator.protocol.errors import ConfigError, RemoteFault
 from validator.protocol.model import Manifest, StorageId
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 8 << 30
 """No bundle is larger, whatever its transaction says."""
+TAIL_BYTES = 64 << 10
+"""The footer of most bundles lies in so many last bytes."""
 
 
 class Bundles:
@@ -94,11 +97,39 @@ class Bundles:
             manifest = decode_manifest(kept.read_bytes())
             if manifest_root(manifest) == bundle.root:
                 return manifest
-        manifest = read_manifest(self.fetch(bundle, output, verify=verify))
+        try:
+            manifest = self._fetch_front(bundle)
+        except RemoteFault:  # a gateway without ranges, or one that lies: the file itself will tell
+            manifest = read_manifest(self.fetch(bundle, output, verify=verify))
         if manifest_root(manifest) != bundle.root:
             raise Refused(f"bundle {bundle.number}", "bundle.root", "not the one that the contract holds")
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(encode_manifest(manifest))
+        return manifest
+
+    def _fetch_front(self, bundle: AcceptedBundle) -> Manifest:
+        """The manifest out of the file's last bytes, if it gives the root that the contract holds.
+
+        The rest of the file is a hole of the same size, so that the one reader of fronts can read it.
+
+        Raises:
+            RemoteFault: what a gateway gave is not that.
+            TransientError: no gateway has it.
+        """
+        weave = self._store.weave
+        size, tail = weave.fetch_tail(bundle.storage_id, TAIL_BYTES)
+        length = int.from_bytes(tail[-8:-4], "little") + 8
+        if len(tail) < length <= MAX_FOOTER_BYTES + 8:
+            size, tail = weave.fetch_tail(bundle.storage_id, length)
+        with tempfile.NamedTemporaryFile(prefix="logstore-") as file:
+            file.truncate(size)
+            file.write(MAGIC)
+            file.seek(max(size - len(tail), 0))
+            file.write(tail)
+            file.flush()
+            manifest = read_manifest(Path(file.name))
+        if manifest_root(manifest) != bundle.root:
+            raise RemoteFault(f"bundle {bundle.number}: a manifest of another root")
         return manifest
 
     def verify_again(

@@ -76,6 +76,23 @@ def test_what_a_bundle_holds_is_asked_for_once(stored: StoredNetwork, run: Run) 
     assert run("bundle", "show", "1", "--json").document["messages"] == 5
 
 
+def test_what_a_bundle_holds_needs_its_last_bytes_only(run: Run, tmp_path: Path) -> None:
+    assert run("bundle", "show", "1", "--json").document["messages"] == 5
+    (cache,) = (tmp_path / "cache").iterdir()
+    assert [path.name for path in cache.iterdir()] == ["manifests"]
+
+
+def test_a_gateway_that_lies_about_the_last_bytes_is_found_out_by_the_root(
+    stored: StoredNetwork, run: Run, tmp_path: Path
+) -> None:
+    """Then the whole file is fetched, which is checked against its transaction."""
+    stored.gateway.fail("wrong_bytes", "/raw/", times=1)
+    assert run("bundle", "show", "1", "--json").document["messages"] == 5
+    assert stored.gateway.faults_left() == 0
+    (cache,) = (tmp_path / "cache").iterdir()
+    assert sorted(path.name for path in cache.iterdir()) == ["bundles", "manifests", "unverified"]
+
+
 def test_a_bundle_is_fetched_as_a_file_that_any_reader_opens(stored: StoredNetwork, run: Run, tmp_path: Path) -> None:
     ran = run("bundle", "fetch", "1", "2", "--output", "files", "--json")
     assert (ran.status, ran.err) == (0, "")

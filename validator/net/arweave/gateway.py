@@ -161,6 +161,29 @@ class Gateway:
         headers = {"accept": "application/json" if json else "text/plain, */*;q=0.5"}
         return self.retry(lambda: self._expect(self.request("GET", path, headers=headers, max_bytes=max_bytes), accept))
 
+    def get_range(self, path: str, start: int, end: int, size: int) -> bytes:
+        """Bytes [start, end) of what is known to have ``size`` of them, with retries.
+
+        Raises:
+            TransientError: as ``get``, and where it is not there yet.
+            RemoteFault: as ``get``; the gateway gives no ranges, or another one than was asked for.
+        """
+        headers = {"accept": "*/*", "range": f"bytes={start}-{end - 1}"}
+
+        def attempt() -> Answer:
+            answer = self.request("GET", path, headers=headers, max_bytes=end - start)
+            if answer.status in (202, 404):
+                raise TransientError(
+                    f"{self.host}: HTTP {answer.status}, not readable yet", host=self.host, gateway_works=True
+                )
+            return self._expect(answer, (206,))
+
+        answer = self.retry(attempt)
+        named = answer.headers.get("content-range", "")
+        if named != f"bytes {start}-{end - 1}/{size}" or len(answer.body) != end - start:
+            raise RemoteFault(f"{self.host}: another range than was asked for: {named[:60]!r}", host=self.host)
+        return answer.body
+
     def post(
         self, path: str, body: bytes, *, max_bytes: int, accept: tuple[int, ...], has_effect: bool = True
     ) -> Answer:

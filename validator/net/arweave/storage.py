@@ -477,6 +477,20 @@ class ArweaveStorage:
             lambda gateway: download_from(gateway, transaction, destination, on_progress), latest_first=True
         )
 
+    def fetch_tail(self, storage_id: StorageId, wanted: int) -> tuple[int, bytes]:
+        """Size of the data, and its last ``wanted`` bytes, or all if there are fewer.
+
+        They are what a gateway says: a part cannot be checked against the data root. Their reader must know better.
+
+        Raises:
+            TransientError: no gateway has it yet.
+            RemoteFault: no gateway gives ranges.
+        """
+        size = self.fetch_transaction(storage_id).data_size
+        path = f"/raw/{arweave.encode_storage_id(storage_id)}"
+        start = max(0, size - wanted)
+        return size, self._first(lambda gateway: gateway.get_range(path, start, size, size), latest_first=True)
+
     # --- several gateways ---
 
     def _first(self, ask: Callable[[Gateway], T], *, latest_first: bool = False) -> T:

@@ -326,3 +326,27 @@ def test_credentials_of_a_url_are_in_no_text(serve_lies: Serve, build_storage: B
     texts = f"{caught.value} {caught.value.fields} {storage.circuits} {storage.gateways}"
     assert "secret" not in texts
     assert "path-token" not in texts
+
+
+@pytest.mark.parametrize(
+    ("status", "named", "body"),
+    [
+        (200, "", b"0123"),
+        (206, "bytes 0-3/4", b"0123"),
+        (206, "bytes 6-9/11", b"0123"),
+        (206, "bytes 6-9/10", b"012"),
+        (206, "", b"0123"),
+        (416, "bytes */10", b""),
+    ],
+)
+def test_a_range_that_is_not_the_one_asked_for_is_refused(
+    status: int, named: str, body: bytes, serve_lies: Serve, build_storage: Build
+) -> None:
+    (gateway,) = build_storage(serve_lies(always(body, status, content_range=named))).gateways
+    with pytest.raises(RemoteFault):
+        gateway.get_range("/raw/x", 6, 10, 10)
+
+
+def test_the_range_asked_for_is_taken(serve_lies: Serve, build_storage: Build) -> None:
+    (gateway,) = build_storage(serve_lies(always(b"0123", 206, content_range="bytes 6-9/10"))).gateways
+    assert gateway.get_range("/raw/x", 6, 10, 10) == b"0123"

@@ -383,3 +383,12 @@ assert signal.getsignal(signal.SIGPIPE) == before == signal.SIG_IGN
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_last_bytes_come_alone(storage: ArweaveStorage, funded: Any, bundle: Any) -> None:
+    prepared = storage.prepare(bundle.path, bundle.tags)
+    storage.post(prepared)
+    funded.mine()
+    storage.seed(prepared, bundle.path)
+    assert storage.fetch_tail(prepared.storage_id, 1_000) == (600_000, bundle.content[-1_000:])
+    assert storage.fetch_tail(prepared.storage_id, 1 << 20) == (600_000, bundle.content)
