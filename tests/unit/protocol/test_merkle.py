@@ -6,8 +6,9 @@ import pytest
 
 from tests import rfc9162
 from tests.rfc9162 import leaf_hash
-from validator.protocol.hashing import EMPTY_ROOT, hash_node
+from validator.protocol.hashing import EMPTY_ROOT, hash_body, hash_node
 from validator.protocol.merkle import (
+    RunningRoot,
     compute_root,
     compute_root_around,
     consistency_proof,
@@ -148,3 +149,13 @@ def test_the_empty_tree_holds_nothing_and_is_a_prefix_of_all() -> None:
     assert verify_consistency(0, 5, (), EMPTY_ROOT, compute_root(leaves_of(5)))
     assert not verify_consistency(0, 5, (EMPTY_ROOT,), EMPTY_ROOT, compute_root(leaves_of(5)))
     assert not verify_consistency(0, 5, (), compute_root(leaves_of(1)), compute_root(leaves_of(5)))
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [3, 5, 1], [4096], [4095, 2], [4096, 4096, 1], [9_000, 1, 700]])
+def test_a_root_over_leaves_that_come_in_pieces_is_the_root_over_all(sizes: list[int]) -> None:
+    leaves = [hash_body(b"%d" % n) for n in range(sum(sizes))]
+    running, at = RunningRoot(), 0
+    for size in sizes:
+        running.add(leaves[at : at + size])
+        at += size
+    assert running.root() == compute_root(leaves)

@@ -8,7 +8,7 @@ from typing import Any
 
 from validator.protocol.codec.manifest_rules import bundle_end_ms
 from validator.protocol.errors import MalformedInput, require
-from validator.protocol.merkle import compute_root
+from validator.protocol.merkle import RunningRoot
 from validator.protocol.model import InstanceId, Manifest, PartitionEntry, Record, StreamPart
 
 
@@ -36,7 +36,8 @@ class RowInstances:
 class _Count:
     """What the rows of one instance and partition add up to so far."""
 
-    leaves: list[bytes] = field(default_factory=list)
+    tree: RunningRoot = field(default_factory=RunningRoot)
+    rows: int = 0
     signed_bytes: int = 0
     canonical_bytes: int = 0
 
@@ -69,9 +70,10 @@ class Recount:
         instance = self._sets.instance_of(late, record)
         entry = self._expected.get((instance, part))
         count = self._counts.setdefault(instance, _Count())
-        within = entry is not None and len(count.leaves) < entry.count
+        within = entry is not None and count.rows < entry.count
         require(within, f"entry {instance} {part[0]}/{part[1]}", "has more rows than its outcome says")
-        count.leaves.append(record.leaf)
+        count.tree.add((record.leaf,))
+        count.rows += 1
         count.signed_bytes += record.signed_bytes
         count.canonical_bytes += len(record.canonical)
         self.rows += 1
@@ -88,8 +90,8 @@ class Recount:
         for instance, count in self._counts.items():
             entry = self._expected.pop((instance, self._part))
             what = f"entry {instance} {self._part[0]}/{self._part[1]}"
-            require(len(count.leaves) == entry.count, what, f"{len(count.leaves)} rows, not {entry.count}")
-            require(compute_root(count.leaves) == entry.root, what, "rows give another root")
+            require(count.rows == entry.count, what, f"{count.rows} rows, not {entry.count}")
+            require(count.tree.root() == entry.root, what, "rows give another root")
             require(count.signed_bytes == entry.signed_bytes, what, "rows give other signed bytes")
             require(count.canonical_bytes == entry.canonical_bytes, what, "rows give other canonical bytes")
         self._counts = {}
