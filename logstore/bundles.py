@@ -20,7 +20,7 @@ from logstore.errors import Refused
 from logstore.output import Output
 from logstore.reports import AcceptedBundle
 from logstore.verification import Verdict, ask_contract, check_tags, verify_file
-from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.bundle_file import read_manifest
 from validator.protocol.codec.bundle_front import MAGIC, MAX_FOOTER_BYTES
 from validator.protocol.codec.manifest import decode_manifest, encode_manifest, manifest_root

@@ -17,7 +17,7 @@ from logstore.errors import Refused
 from logstore.reports import AcceptedBundle, Reports
 from logstore.times import format_time
 from validator.net.sandbox import Sandbox
-from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.bundle_file import VerifiedBundle, bundle_tags
 from validator.protocol.codec.config import decode_config, name_difference
 from validator.protocol.codec.manifest_rules import bundle_end_ms

@@ -20,8 +20,10 @@ from validator.devnet.gateway.__main__ import listen, make_server
 from validator.devnet.gateway.routes import Gateway
 from validator.devnet.gateway.weave import Weave
 from validator.net.arweave.wallet import ArweaveWallet
-from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import ChunkTree, ChunkUpload, Transaction, decode_base64url, encode_base64url
+from validator.protocol.codec import arweave, arweave_chunks
+from validator.protocol.codec.arweave import Transaction
+from validator.protocol.codec.arweave_chunks import ChunkTree, ChunkUpload
+from validator.protocol.codec.arweave_text import decode_base64url, encode_base64url
 
 VECTORS: dict[str, Any] = json.loads((paths.VECTORS / "arweave.json").read_text())
 PRICE = 10**12
@@ -77,7 +79,7 @@ def data_of(spec: dict[str, Any]) -> bytes:
 
 
 def tree_of(data: bytes) -> ChunkTree:
-    return arweave.build_chunk_tree(len(data), lambda start, end: data[start:end])
+    return arweave_chunks.build_chunk_tree(len(data), lambda start, end: data[start:end])
 
 
 def sign(wallet: ArweaveWallet, weave: Weave, content: bytes = b"", /, **changes: Any) -> Transaction:
@@ -100,7 +102,7 @@ async def post_chunk(node: httpx.AsyncClient, tree: ChunkTree, data: bytes, inde
     chunk = tree.chunks[index]
     piece = data[chunk.start : chunk.end]
     upload = ChunkUpload(tree.data_root, tree.data_size, tree.compute_data_path(index), chunk.end - 1, piece)
-    return await node.post("/chunk", content=arweave.encode_chunk(upload))
+    return await node.post("/chunk", content=arweave_chunks.encode_chunk(upload))
 
 
 async def upload(node: httpx.AsyncClient, tx: Transaction, data: bytes) -> None:
@@ -119,7 +121,7 @@ async def read_by_chunks(node: httpx.AsyncClient, tx: Transaction) -> bytes:
     while len(read) < tx.data_size:
         chunk = (await node.get(f"/chunk/{start + len(read)}")).json()
         piece = b64(chunk["chunk"])
-        proven = arweave.validate_data_path(tx.data_root, tx.data_size, len(read), b64(chunk["data_path"]))
+        proven = arweave_chunks.validate_data_path(tx.data_root, tx.data_size, len(read), b64(chunk["data_path"]))
         assert proven is not None
         assert (proven.data_hash, proven.end - proven.start) == (hashlib.sha256(piece).digest(), len(piece))
         read += piece

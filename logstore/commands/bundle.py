@@ -55,7 +55,7 @@ def list_bundles(
 
 def _render_list(output: Output, bundles: list[AcceptedBundle], reports: Reports, found: int) -> None:
     from logstore.times import format_time
-    from validator.protocol.codec.arweave import encode_storage_id
+    from validator.protocol.codec.arweave_text import encode_storage_id
 
     rows = [
         (
@@ -77,7 +77,7 @@ def _render_list(output: Output, bundles: list[AcceptedBundle], reports: Reports
 def describe(bundle: AcceptedBundle) -> dict[str, Any]:
     """What the contract holds of a bundle, as JSON values."""
     from logstore.times import format_time
-    from validator.protocol.codec.arweave import encode_storage_id
+    from validator.protocol.codec.arweave_text import encode_storage_id
 
     return {
         "bundle": bundle.number,

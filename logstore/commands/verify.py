@@ -152,7 +152,7 @@ def _verify_path(
 
 def _verify_remote(target: str, store: LogStore, output: Output) -> Verdict:
     from logstore.verification import ask_contract
-    from validator.protocol.codec.arweave import decode_storage_id
+    from validator.protocol.codec.arweave_text import decode_storage_id
 
     if target.isascii() and target.isdecimal():
         bundle = store.reports.fetch(int(target[:18]))

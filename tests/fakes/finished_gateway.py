@@ -13,14 +13,12 @@ from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
 from validator.protocol.codec.arweave import (
     Transaction,
     attach_signature,
-    build_chunk_tree,
     compute_signature_data,
-    decode_base64url,
-    encode_base64url,
-    encode_storage_id,
     encode_tags,
     encode_transaction,
 )
+from validator.protocol.codec.arweave_chunks import build_chunk_tree
+from validator.protocol.codec.arweave_text import decode_base64url, encode_base64url, encode_storage_id
 from validator.protocol.model import StorageId
 
 WALLET_WINSTON = 10**13

@@ -27,7 +27,7 @@ from tests.verifier.chain import CONTRACTS as ABI_NAMES
 from tests.verifier.chain import Chain
 from tests.verifier.folder import Run, read_run
 from tests.verifier.gateway import Gateway
-from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
 from validator.protocol.codec.config import config_digest, encode_config
 from validator.protocol.codec.legacy_array import write_legacy_array

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from validator.protocol.codec.arweave import decode_base64url
+from validator.protocol.codec.arweave_text import decode_base64url
 from validator.protocol.model import Address
 from validator.protocol.parameters import Network, parse_network
 

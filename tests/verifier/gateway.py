@@ -9,13 +9,9 @@ from typing import Any, Protocol
 import httpx
 
 from tests.verifier.findings import Unreachable
-from validator.protocol.codec.arweave import (
-    Transaction,
-    build_chunk_tree,
-    decode_transaction,
-    encode_storage_id,
-    verify_transaction,
-)
+from validator.protocol.codec.arweave import Transaction, decode_transaction, verify_transaction
+from validator.protocol.codec.arweave_chunks import build_chunk_tree
+from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.model import StorageId
 
 MAX_DATA_BYTES = 1 << 30

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.verifier.chain import Chain, Reverted
-from validator.protocol.codec.arweave import decode_storage_id
+from validator.protocol.codec.arweave_text import decode_storage_id
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Address, Digest
 

@@ -17,7 +17,8 @@ from tests.verifier.findings import Findings
 from tests.verifier.folder import Member, Run
 from tests.verifier.gateway import Gateway
 from tests.verifier.state import States
-from validator.protocol.codec.arweave import Transaction, compute_address, decode_storage_id, encode_base64url
+from validator.protocol.codec.arweave import Transaction, compute_address
+from validator.protocol.codec.arweave_text import decode_storage_id, encode_base64url
 from validator.protocol.hashing import order_committee
 from validator.protocol.model import Address, StorageId
 

@@ -18,7 +18,8 @@ from validator.devnet.plan import Options, broker_name, consumer_name, make_key,
 from validator.devnet.process import now_ms
 from validator.devnet.signers import PublisherConfig, Scheme, make_signer
 from validator.net.arweave.wallet import generate_wallet
-from validator.protocol.codec.arweave import compute_address, decode_base64url, encode_base64url
+from validator.protocol.codec.arweave import compute_address
+from validator.protocol.codec.arweave_text import decode_base64url, encode_base64url
 from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import RemoteFault, TransientError

@@ -10,7 +10,7 @@ from validator.net.arweave.wallet import ArweaveWallet
 from validator.operations.check_chain import FEW_UPLOADS, current_parameters
 from validator.operations.findings import Finding, fail, ok, warn
 from validator.ports.peers import Handshake
-from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.config import decode_config, name_difference
 from validator.protocol.errors import ConfigError, MalformedInput, TransientError, ValidatorError
 from validator.protocol.model import Address

@@ -11,7 +11,7 @@ from validator.ports.peers import Attestation, Gossip
 from validator.ports.queue import StepResult, Task
 from validator.ports.states import BundleState, ReportState
 from validator.ports.store import StoredBundle, StoredReport
-from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.manifest import encode_ledger
 from validator.protocol.codec.report import decode_report, encode_report, report_digest
 from validator.protocol.hashing import order_committee

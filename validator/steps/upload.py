@@ -18,7 +18,7 @@ from validator.ports.queue import StepResult, Task
 from validator.ports.states import AnnouncedState, BundleState, UploadState
 from validator.ports.storage import StorageState
 from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
-from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.report import report_digest
 from validator.protocol.quorum import one_honest
 from validator.steps.attestations import signatures_over

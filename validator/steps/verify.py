@@ -23,7 +23,7 @@ from validator.ports.queue import StepResult, Task
 from validator.ports.states import AnnouncedState, BundleState, UploadState
 from validator.ports.storage import ReaderFailed, StorageState, StorageStatus
 from validator.ports.store import AnnouncedUpload, StoredBundle
-from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
 from validator.steps.context import Context

@@ -21,7 +21,8 @@ from validator.devnet.gateway.chunks import StoredData
 from validator.devnet.gateway.weave import Weave
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import CHUNK_BYTES, encode_base64url
+from validator.protocol.codec.arweave_chunks import CHUNK_BYTES
+from validator.protocol.codec.arweave_text import encode_base64url
 
 # --- headers ---
 

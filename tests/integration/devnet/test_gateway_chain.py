@@ -11,7 +11,8 @@ import pytest
 from tests.devnet_gateway import PRICE, Served, id_of, post, post_chunk, sign, tree_of, upload
 from validator.devnet.gateway.weave import Weave
 from validator.net.arweave.wallet import ArweaveWallet
-from validator.protocol.codec.arweave import Transaction, encode_base64url
+from validator.protocol.codec.arweave import Transaction
+from validator.protocol.codec.arweave_text import encode_base64url
 
 
 async def status_of(node: httpx.AsyncClient, tx: Transaction) -> int:

@@ -15,7 +15,8 @@ from validator.devnet.gateway.weave import Weave
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import arweave
 from validator.protocol.codec.ans104 import decode_bundle
-from validator.protocol.codec.arweave import Transaction, encode_base64url
+from validator.protocol.codec.arweave import Transaction
+from validator.protocol.codec.arweave_text import encode_base64url
 
 ANS104: dict[str, Any] = json.loads((paths.VECTORS / "ans104.json").read_text())
 MARKS = arweave.encode_tags([("Bundle-Format", "binary"), ("Bundle-Version", "2.0.0")])

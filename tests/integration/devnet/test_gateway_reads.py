@@ -10,7 +10,8 @@ import pytest
 from tests.devnet_gateway import id_of, sign, upload
 from validator.devnet.gateway.weave import Weave
 from validator.net.arweave.wallet import ArweaveWallet
-from validator.protocol.codec.arweave import CHUNK_BYTES, encode_base64url
+from validator.protocol.codec.arweave_chunks import CHUNK_BYTES
+from validator.protocol.codec.arweave_text import encode_base64url
 
 PAGE = {"origin": "https://analyst.example"}
 

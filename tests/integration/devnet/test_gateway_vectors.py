@@ -14,7 +14,7 @@ from tests.devnet_gateway import VECTORS, b64, data_of, id_of, post, read_by_chu
 from validator.devnet.gateway.weave import Weave
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec.arweave_text import encode_base64url
 
 SPLIT_TEXT = "The attached data is split in an unknown way."
 

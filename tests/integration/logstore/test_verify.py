@@ -12,7 +12,7 @@ from tests.builders import GENESIS_MS, a_key
 from tests.bundle_builder import MEMBERS, a_config, a_manifest, rows_of
 from tests.integration.logstore.conftest import Run
 from tests.stored_network import WINDOWS, StoredNetwork, a_stored_record, config_of, funded_storage, upload
-from validator.protocol.codec.arweave import encode_storage_id
+from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.bundle_file import write_bundle
 from validator.protocol.model import Manifest, Record, Root
 from validator.protocol.parameters import format_network

@@ -39,7 +39,7 @@ from tests.fakes.forgery import (
     shift,
 )
 from tests.verifier.claims import Claim
-from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.manifest import decode_ledger, encode_ledger, ledger_root
 from validator.protocol.hashing import order_committee

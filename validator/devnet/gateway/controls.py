@@ -29,7 +29,7 @@ from validator.devnet.gateway.index import Index
 from validator.devnet.gateway.requests import parse_address, parse_id, parse_integer, read_body
 from validator.devnet.gateway.weave import Weave
 from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.errors import MalformedInput
 
 MAX_BODY_BYTES = 64 * 1024

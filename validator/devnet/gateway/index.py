@@ -11,8 +11,9 @@ from validator.devnet.gateway import graphql
 from validator.devnet.gateway.bundled import Bundled, Child
 from validator.devnet.gateway.faults import FaultKind
 from validator.devnet.gateway.weave import Entry, Weave, show_tags
-from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import compute_address, encode_base64url
+from validator.protocol.codec import arweave_text
+from validator.protocol.codec.arweave import compute_address
+from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.errors import MalformedInput
 
 PAGE_ROWS = 100
@@ -69,7 +70,7 @@ class Index:
 
     def _resolve(self, query: graphql.Field, lie: FaultKind | None) -> Any:
         if query.name == "transaction":
-            wanted = arweave.decode_storage_id(query.arguments["id"])
+            wanted = arweave_text.decode_storage_id(query.arguments["id"])
             return next((self._describe(row) for row in self._rows() if row.id == wanted), None)
         if query.name == "transactions":
             return _tell(self._page(query.arguments), lie)

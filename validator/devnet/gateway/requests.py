@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import decode_base64url
+from validator.protocol.codec import arweave, arweave_text
+from validator.protocol.codec.arweave_text import decode_base64url
 from validator.protocol.errors import MalformedInput
 
 
@@ -24,7 +24,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
 def parse_id(request: Request, name: str = "id") -> bytes:
     try:
-        return arweave.decode_storage_id(request.path_params[name], name)
+        return arweave_text.decode_storage_id(request.path_params[name], name)
     except MalformedInput as error:
         raise HTTPException(400, "Invalid hash.") from error
 
@@ -38,7 +38,7 @@ def parse_address(request: Request) -> bytes:
 
 def parse_integer(request: Request, name: str) -> int:
     try:
-        return arweave.decode_integer(request.path_params[name], name)
+        return arweave_text.decode_integer(request.path_params[name], name)
     except MalformedInput as error:
         raise HTTPException(400, str(error)) from error
 

@@ -21,8 +21,8 @@ from validator.devnet.gateway.faults import FaultKind, Faults, Rules, fault_of
 from validator.devnet.gateway.index import Index
 from validator.devnet.gateway.requests import parse_address, parse_block_hash, parse_id, parse_integer, read_body
 from validator.devnet.gateway.weave import BlockInfo, Entry, Weave
-from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec import arweave, arweave_chunks, arweave_text
+from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.errors import MalformedInput
 
 MAX_TX_BODY_BYTES = 15 * 1024 * 1024
@@ -268,7 +268,8 @@ class Gateway:
     async def post_chunk(self, request: Request) -> Response:
         body = await read_body(request, MAX_CHUNK_BODY_BYTES)
         try:
-            upload = arweave.decode_chunk(arweave.decode_json_object(body, "chunk", max_bytes=MAX_CHUNK_BODY_BYTES))
+            fields = arweave_text.decode_json_object(body, "chunk", max_bytes=MAX_CHUNK_BODY_BYTES)
+            upload = arweave_chunks.decode_chunk(fields)
         except MalformedInput as error:
             self.log("chunk refused", error="invalid_json", reason=str(error))
             return JSONResponse({"error": "invalid_json"}, 400)
@@ -318,7 +319,7 @@ class Gateway:
     async def post_graphql(self, request: Request) -> Response:
         body = await read_body(request, MAX_QUERY_BODY_BYTES)
         try:
-            call = arweave.decode_json_object(body, "query", max_bytes=MAX_QUERY_BODY_BYTES)
+            call = arweave_text.decode_json_object(body, "query", max_bytes=MAX_QUERY_BODY_BYTES)
         except MalformedInput as error:
             return JSONResponse({"data": None, "errors": [{"message": str(error)}]})
         fault = fault_of(request, FaultKind.DUPLICATE_ROWS) or fault_of(request, FaultKind.FORGED_ROWS)

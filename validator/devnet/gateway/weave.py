@@ -19,18 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from validator.devnet.gateway.chunks import StoredChunk, StoredData
-from validator.protocol.codec.arweave import (
+from validator.protocol.codec.arweave import Transaction, compute_address, compute_fault, encode_transaction_json
+from validator.protocol.codec.arweave_chunks import (
     CHUNK_BYTES,
     ChunkUpload,
-    Transaction,
     build_inline_tree,
-    compute_address,
-    compute_fault,
     compute_paid_size,
-    encode_base64url,
-    encode_transaction_json,
     judge_chunk,
 )
+from validator.protocol.codec.arweave_text import encode_base64url
 
 ANCHOR_BLOCKS = 50
 """An anchor must be one of that many newest blocks."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from validator.protocol.codec.arweave import Transaction, encode_base64url
+from validator.protocol.codec.arweave import Transaction
+from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.errors import InvariantError
 
 

@@ -22,8 +22,9 @@ from typing import BinaryIO
 
 from validator.net.arweave.gateway import Gateway
 from validator.ports.storage import StoredTransaction
-from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import ChunkTree, decode_base64url
+from validator.protocol.codec import arweave_chunks, arweave_text
+from validator.protocol.codec.arweave_chunks import ChunkTree
+from validator.protocol.codec.arweave_text import decode_base64url
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import Digest
 
@@ -51,7 +52,7 @@ def hash_file(path: Path) -> tuple[ChunkTree, Digest]:
             hasher.update(data)
             return data
 
-        tree = arweave.build_chunk_tree(os.fstat(file.fileno()).st_size, read)
+        tree = arweave_chunks.build_chunk_tree(os.fstat(file.fileno()).st_size, read)
     return tree, Digest(hasher.digest())
 
 
@@ -111,12 +112,12 @@ def _read_counted(
 
 
 def _read_raw(gateway: Gateway, transaction: StoredTransaction, file: BinaryIO, on_part: OnPart) -> int:
-    path = f"/raw/{arweave.encode_storage_id(transaction.storage_id)}"
+    path = f"/raw/{arweave_text.encode_storage_id(transaction.storage_id)}"
     return gateway.download(path, file, transaction.data_size, on_part)
 
 
 def _read_by_name(gateway: Gateway, transaction: StoredTransaction, file: BinaryIO, on_part: OnPart) -> int:
-    path = f"/{arweave.encode_storage_id(transaction.storage_id)}"
+    path = f"/{arweave_text.encode_storage_id(transaction.storage_id)}"
     return gateway.download(path, file, transaction.data_size, on_part)
 
 
@@ -136,12 +137,12 @@ def _read_chunks(gateway: Gateway, transaction: StoredTransaction, file: BinaryI
 
 def _find_first_byte(gateway: Gateway, transaction: StoredTransaction) -> int:
     """Where the data begins in the weave."""
-    path = f"/tx/{arweave.encode_storage_id(transaction.storage_id)}/offset"
+    path = f"/tx/{arweave_text.encode_storage_id(transaction.storage_id)}/offset"
     body = _get_object(gateway, path, "offset", MAX_PLACE_BYTES)
-    size = arweave.decode_integer(body.get("size"), "offset.size")
+    size = arweave_text.decode_integer(body.get("size"), "offset.size")
     if size != transaction.data_size:
         raise RemoteFault(f"{gateway.host}: {size} bytes where {transaction.data_size} were signed", host=gateway.host)
-    last = arweave.decode_integer(body.get("offset"), "offset.offset")
+    last = arweave_text.decode_integer(body.get("offset"), "offset.offset")
     if last < size:
         raise RemoteFault(f"{gateway.host}: offset {last} ends before {size} bytes began", host=gateway.host)
     return last - size + 1
@@ -150,9 +151,9 @@ def _find_first_byte(gateway: Gateway, transaction: StoredTransaction) -> int:
 def _fetch_chunk(gateway: Gateway, transaction: StoredTransaction, first: int, done: int) -> bytes:
     """The chunk that begins at byte ``done`` of the data, proven to stand there."""
     body = _get_object(gateway, f"/chunk/{first + done}", "chunk", MAX_CHUNK_JSON_BYTES)
-    piece = decode_base64url(body.get("chunk"), "chunk.chunk", max_bytes=arweave.CHUNK_BYTES)
+    piece = decode_base64url(body.get("chunk"), "chunk.chunk", max_bytes=arweave_chunks.CHUNK_BYTES)
     path = decode_base64url(body.get("data_path"), "chunk.data_path", max_bytes=MAX_DATA_PATH_BYTES)
-    proven = arweave.validate_data_path(transaction.data_root, transaction.data_size, done, path)
+    proven = arweave_chunks.validate_data_path(transaction.data_root, transaction.data_size, done, path)
     if (
         proven is None
         or (proven.start, proven.end) != (done, done + len(piece))
@@ -170,4 +171,4 @@ def _get_object(gateway: Gateway, path: str, what: str, max_bytes: int) -> dict[
             host=gateway.host,
             gateway_works=True,
         )
-    return arweave.decode_json_object(answer.body, what, max_bytes=max_bytes)
+    return arweave_text.decode_json_object(answer.body, what, max_bytes=max_bytes)

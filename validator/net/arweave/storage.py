@@ -26,8 +26,9 @@ from validator.net.arweave.reading import Download, download_from, hash_file
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.net.http.client import Answer
 from validator.ports.storage import PreparedUpload, StorageState, StorageStatus, StoredTransaction
-from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import ChunkTree, ChunkUpload, Transaction
+from validator.protocol.codec import arweave, arweave_chunks, arweave_text
+from validator.protocol.codec.arweave import Transaction
+from validator.protocol.codec.arweave_chunks import ChunkTree, ChunkUpload
 from validator.protocol.errors import (
     ConfigError,
     Disagreement,
@@ -232,7 +233,7 @@ class ArweaveStorage:
 
     def fetch_balance(self) -> int:
         """Winston in the wallet: the largest answer, since one that is too large costs nothing."""
-        address = arweave.encode_base64url(self._require_wallet().address)
+        address = arweave_text.encode_base64url(self._require_wallet().address)
 
         def ask(gateway: Gateway) -> int:
             answer = gateway.get(f"/wallet/{address}/balance", max_bytes=MAX_TEXT_BYTES)
@@ -251,7 +252,7 @@ class ArweaveStorage:
     def _fetch_anchor(self) -> bytes:
         def ask(gateway: Gateway) -> bytes:
             text = gateway.get("/tx_anchor", max_bytes=MAX_TEXT_BYTES).text
-            anchor = arweave.decode_base64url(text, "anchor", max_bytes=arweave.ANCHOR_BYTES)
+            anchor = arweave_text.decode_base64url(text, "anchor", max_bytes=arweave.ANCHOR_BYTES)
             if len(anchor) != arweave.ANCHOR_BYTES:
                 raise MalformedInput("anchor", f"{len(anchor)} bytes where {arweave.ANCHOR_BYTES} belong")
             return anchor
@@ -371,7 +372,7 @@ class ArweaveStorage:
             tally.stop("out of time")
             return
         chunk = tree.chunks[index]
-        body = arweave.encode_chunk(
+        body = arweave_chunks.encode_chunk(
             ChunkUpload(
                 tree.data_root,
                 tree.data_size,
@@ -436,7 +437,7 @@ class ArweaveStorage:
         In order of height, pending ones last. Only what a gateway claims: read back before believing. Found by any
         gateway counts; raises only if none answers.
         """
-        addresses = [arweave.encode_base64url(owner) for owner in owners]
+        addresses = [arweave_text.encode_base64url(owner) for owner in owners]
         if not addresses:
             return []
         found: dict[StorageId, int] = {}
@@ -487,7 +488,7 @@ class ArweaveStorage:
             RemoteFault: no gateway gives ranges.
         """
         size = self.fetch_transaction(storage_id).data_size
-        path = f"/raw/{arweave.encode_storage_id(storage_id)}"
+        path = f"/raw/{arweave_text.encode_storage_id(storage_id)}"
         start = max(0, size - wanted)
         return size, self._first(lambda gateway: gateway.get_range(path, start, size, size), latest_first=True)
 
@@ -548,7 +549,7 @@ def _verify_own(tx: Transaction, tree: ChunkTree) -> None:
         raise InvariantError(f"our own transaction is not sound: {fault}")
     for index, chunk in enumerate(tree.chunks):
         path = tree.compute_data_path(index)
-        proven = arweave.validate_data_path(tx.data_root, tx.data_size, chunk.end - 1, path)
+        proven = arweave_chunks.validate_data_path(tx.data_root, tx.data_size, chunk.end - 1, path)
         if proven is None or (proven.start, proven.end, proven.data_hash) != (
             chunk.start,
             chunk.end,
@@ -558,7 +559,7 @@ def _verify_own(tx: Transaction, tree: ChunkTree) -> None:
 
 
 def _parse_number(answer: Answer, field_name: str, *, lowest: int = 0) -> int:
-    number = arweave.decode_integer(answer.body.decode("ascii", errors="replace"), field_name, max_digits=24)
+    number = arweave_text.decode_integer(answer.body.decode("ascii", errors="replace"), field_name, max_digits=24)
     if number < lowest:
         raise MalformedInput(field_name, f"{number} is below {lowest}")
     return number
@@ -566,14 +567,14 @@ def _parse_number(answer: Answer, field_name: str, *, lowest: int = 0) -> int:
 
 def _ask_height(gateway: Gateway) -> int:
     answer = gateway.get("/info", max_bytes=MAX_INFO_BYTES, json=True)
-    height = arweave.decode_json_object(answer.body, "info", max_bytes=MAX_INFO_BYTES).get("height")
+    height = arweave_text.decode_json_object(answer.body, "info", max_bytes=MAX_INFO_BYTES).get("height")
     if type(height) is not int or not 0 <= height < MAX_HEIGHT:
         raise MalformedInput("info.height", "no height")
     return height
 
 
 def _ask_status(gateway: Gateway, storage_id: StorageId) -> StorageStatus:
-    path = f"/tx/{arweave.encode_storage_id(storage_id)}/status"
+    path = f"/tx/{arweave_text.encode_storage_id(storage_id)}/status"
     answer = gateway.get(path, max_bytes=MAX_TEXT_BYTES, accept=(200, 202, 404, 410), json=True)
     if answer.status == 202:
         return StorageStatus(StorageState.PENDING)
@@ -581,7 +582,7 @@ def _ask_status(gateway: Gateway, storage_id: StorageId) -> StorageStatus:
         return StorageStatus(StorageState.MISSING)
     if answer.body.strip() == b"Pending":
         return StorageStatus(StorageState.PENDING)
-    body = arweave.decode_json_object(answer.body, "status", max_bytes=MAX_TEXT_BYTES)
+    body = arweave_text.decode_json_object(answer.body, "status", max_bytes=MAX_TEXT_BYTES)
     height, confirmations = body.get("block_height"), body.get("number_of_confirmations")
     for name, value in (("block_height", height), ("number_of_confirmations", confirmations)):
         if type(value) is not int or not 0 <= value < MAX_HEIGHT:
@@ -590,7 +591,7 @@ def _ask_status(gateway: Gateway, storage_id: StorageId) -> StorageStatus:
 
 
 def _ask_transaction(gateway: Gateway, storage_id: StorageId) -> StoredTransaction:
-    path = f"/tx/{arweave.encode_storage_id(storage_id)}"
+    path = f"/tx/{arweave_text.encode_storage_id(storage_id)}"
     answer = gateway.get(path, max_bytes=arweave.MAX_HEADER_JSON_BYTES, accept=(200, 202, 404, 410), json=True)
     if answer.status != 200:
         raise TransientError(f"{gateway.host}: HTTP {answer.status}, not confirmed here", host=gateway.host)
@@ -614,13 +615,13 @@ def _ask_uploads(gateway: Gateway, bundle_root: str, addresses: Sequence[str]) -
         }
         body = json.dumps({"query": _UPLOADS_QUERY, "variables": variables}).encode()
         answer = gateway.post("/graphql", body, max_bytes=MAX_PAGE_BYTES, accept=(200,), has_effect=False)
-        page = _parse_page(arweave.decode_json_object(answer.body, "graphql", max_bytes=MAX_PAGE_BYTES))
+        page = _parse_page(arweave_text.decode_json_object(answer.body, "graphql", max_bytes=MAX_PAGE_BYTES))
         edges = page["edges"]
         for node in (edge["node"] for edge in edges):
             tags = [(tag["name"], tag["value"]) for tag in node["tags"]]
             if node["owner"]["address"] in addresses and ("Bundle-Root", bundle_root) in tags:
                 height = node["block"]["height"] if node["block"] else MAX_HEIGHT
-                found.append((arweave.decode_storage_id(node["id"], "graphql.id"), int(height)))
+                found.append((arweave_text.decode_storage_id(node["id"], "graphql.id"), int(height)))
         if not page["pageInfo"]["hasNextPage"] or not edges:
             return found
         after = str(edges[-1]["cursor"])
@@ -652,7 +653,7 @@ def _parse_page(body: dict[str, Any]) -> dict[str, Any]:
 
 def _chunk_error(answer: Answer) -> str:
     try:
-        code = arweave.decode_json_object(answer.body, "chunk", max_bytes=MAX_INFO_BYTES).get("error")
+        code = arweave_text.decode_json_object(answer.body, "chunk", max_bytes=MAX_INFO_BYTES).get("error")
     except MalformedInput:
         return answer.text or f"HTTP {answer.status}"
     return str(code)[:100]

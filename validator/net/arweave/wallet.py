@@ -12,14 +12,8 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from validator.protocol.codec.arweave import (
-    OWNER_BYTES,
-    PUBLIC_EXPONENT,
-    compute_address,
-    decode_base64url,
-    decode_json_object,
-    encode_base64url,
-)
+from validator.protocol.codec.arweave import OWNER_BYTES, PUBLIC_EXPONENT, compute_address
+from validator.protocol.codec.arweave_text import decode_base64url, decode_json_object, encode_base64url
 from validator.protocol.errors import ConfigError, MalformedInput
 
 MAX_FILE_BYTES = 16 * 1024

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from validator.protocol.codec.arweave import decode_storage_id
+from validator.protocol.codec.arweave_text import decode_storage_id
 from validator.protocol.errors import MalformedInput
 
 MAX_NODE_METADATA = 4 << 10

@@ -18,7 +18,7 @@ from tests.gateway_process import GatewayProcess, run_gateway
 from validator.net.arweave.gateway import Limits
 from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet
-from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec.arweave_text import encode_base64url
 
 VECTORS = paths.VECTORS / "arweave.json"
 FAST = Limits(connect_s=2, read_s=3, request_s=4, call_s=8, download_s=6, attempts=3, first_wait_s=0.01, open_s=0.2)

@@ -17,7 +17,7 @@ from tests.arlocal import run_arlocal, what_is_missing
 from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.ports.storage import StorageState
-from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.errors import ValidatorError
 
 MINTED = 10**13

@@ -18,7 +18,7 @@ import pytest
 from tests.gateway_process import GatewayProcess
 from tests.integration.net.arweave.conftest import VECTORS, Bundle
 from validator.net.arweave.storage import ArweaveStorage
-from validator.protocol.codec.arweave import decode_storage_id, encode_base64url, encode_storage_id
+from validator.protocol.codec.arweave_text import decode_storage_id, encode_base64url, encode_storage_id
 from validator.setup.binaries import find_node, find_npm
 
 PACKAGE = "arweave@1.15.7"

@@ -20,7 +20,7 @@ from validator.devnet.gateway.faults import FaultKind
 from validator.net.arweave.gateway import Limits
 from validator.net.arweave.storage import ArweaveStorage
 from validator.ports.storage import PreparedUpload
-from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.errors import Disagreement, RemoteFault, TransientError, UnknownOutcome
 
 T = TypeVar("T")

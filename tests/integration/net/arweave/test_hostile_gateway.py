@@ -17,7 +17,7 @@ import pytest
 from tests import paths
 from validator.net.arweave.gateway import CircuitOpen, Gateway, Limits
 from validator.net.arweave.storage import ArweaveStorage
-from validator.protocol.codec import arweave
+from validator.protocol.codec import arweave_text
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import StorageId
 
@@ -176,7 +176,7 @@ def test_another_transaction_than_asked_for_is_refused(serve_lies: Serve, build_
     vectors = json.loads((paths.VECTORS / "arweave.json").read_text())
     case = next(c for c in vectors["transactions"] if c["name"] == "one_byte")
     sound = {**case["fields"], "tags": [], "data": "", **case["signatures"]["salt0"]}
-    storage_id = arweave.decode_storage_id(sound["id"])
+    storage_id = arweave_text.decode_storage_id(sound["id"])
     honest = build_storage(serve_lies(always(json.dumps(sound).encode())))
     assert honest.fetch_transaction(storage_id).data_size == 1
     for body, asked, reason in (
@@ -202,7 +202,7 @@ def test_a_download_of_another_size_is_refused(
     def gateway(request: Request) -> None:
         answer(request, sound if request.path.startswith("/tx/") else (data * 2)[: 9 + size])
 
-    storage_id = arweave.decode_storage_id(case["signatures"]["salt0"]["id"])
+    storage_id = arweave_text.decode_storage_id(case["signatures"]["salt0"]["id"])
     storage = build_storage(serve_lies(gateway))
     if size == 1:
         assert storage.fetch_data(storage_id, tmp_path / "back", 100) == 10
@@ -214,7 +214,7 @@ def test_a_download_of_another_size_is_refused(
 
 def node_of(owner: str, root: str, **changes: Any) -> dict[str, Any]:
     node = {
-        "id": arweave.encode_base64url(SOME_ID),
+        "id": arweave_text.encode_base64url(SOME_ID),
         "owner": {"address": owner},
         "tags": [{"name": "Bundle-Root", "value": root}],
         "block": None,
@@ -227,7 +227,7 @@ def page_of(*edges: dict[str, Any], more: bool = False) -> bytes:
 
 
 def test_forged_rows_of_an_index_are_dropped_and_pages_are_bounded(serve_lies: Serve, build_storage: Build) -> None:
-    ours, stranger = (arweave.encode_base64url(bytes([i]) * 32) for i in (1, 2))
+    ours, stranger = (arweave_text.encode_base64url(bytes([i]) * 32) for i in (1, 2))
     asked: list[str] = []
 
     def endless(request: Request) -> None:

@@ -18,7 +18,7 @@ from validator.net.arweave import storage as storage_module
 from validator.net.arweave.storage import ArweaveStorage, is_dropped
 from validator.ports.storage import BundleStorage, PreparedUpload, StorageState, StorageStatus
 from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import encode_base64url
+from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.errors import (
     ConfigError,
     Disagreement,

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import CHUNK_BYTES, SMALLEST_LAST_CHUNK_BYTES, PathRules, Transaction
+from validator.protocol.codec import arweave, arweave_chunks, arweave_text
+from validator.protocol.codec.arweave import Transaction
+from validator.protocol.codec.arweave_chunks import CHUNK_BYTES, SMALLEST_LAST_CHUNK_BYTES, PathRules
 from validator.protocol.errors import MalformedInput, ValidatorError
 
 sizes = st.integers(0, 9 * CHUNK_BYTES) | st.builds(
@@ -34,13 +35,13 @@ transactions = st.builds(
 ).map(lambda tx: arweave.attach_signature(tx, tx.signature))
 
 
-def tree_of(data: bytes) -> arweave.ChunkTree:
-    return arweave.build_chunk_tree(len(data), lambda start, end: data[start:end])
+def tree_of(data: bytes) -> arweave_chunks.ChunkTree:
+    return arweave_chunks.build_chunk_tree(len(data), lambda start, end: data[start:end])
 
 
 @given(size=sizes)
 def test_chunks_cover_the_data_in_legal_pieces(size: int) -> None:
-    chunks = arweave.cut_chunks(size)
+    chunks = arweave_chunks.cut_chunks(size)
     assert sum(chunk.size for chunk in chunks) == size
     assert all(left.end == right.start for left, right in pairwise(chunks))
     assert all(chunk.size == CHUNK_BYTES for chunk in chunks[:-2])
@@ -57,18 +58,18 @@ def test_every_proof_holds_for_its_own_chunk_and_no_other(data: bytes, pick: ran
     for index, chunk in enumerate(tree.chunks):
         path = tree.compute_data_path(index)
         offset = pick.randrange(chunk.start, chunk.end)
-        proven = arweave.validate_data_path(tree.data_root, len(data), offset, path)
-        assert proven == arweave.ProvenChunk(chunk.start, chunk.end, tree.data_hashes[index])
-        verdict = arweave.judge_chunk(tree.data_root, len(data), offset, path, data[chunk.start : chunk.end])
+        proven = arweave_chunks.validate_data_path(tree.data_root, len(data), offset, path)
+        assert proven == arweave_chunks.ProvenChunk(chunk.start, chunk.end, tree.data_hashes[index])
+        verdict = arweave_chunks.judge_chunk(tree.data_root, len(data), offset, path, data[chunk.start : chunk.end])
         assert verdict.error is None
         assert verdict.is_kept
         wrong = bytearray(path)
         wrong[pick.randrange(len(wrong))] ^= 1 << pick.randrange(8)
         for rules in PathRules:
-            assert arweave.validate_data_path(tree.data_root, len(data), offset, bytes(wrong), rules) is None
+            assert arweave_chunks.validate_data_path(tree.data_root, len(data), offset, bytes(wrong), rules) is None
         other = pick.randrange(len(data))
         if not chunk.start <= other < chunk.end:
-            assert arweave.validate_data_path(tree.data_root, len(data), other, path) is None
+            assert arweave_chunks.validate_data_path(tree.data_root, len(data), other, path) is None
 
 
 @settings(max_examples=25, deadline=None)
@@ -83,8 +84,8 @@ def test_one_changed_byte_changes_the_root(data: bytes, pick: random.Random) -> 
 @given(path=st.binary(max_size=400), root=st.binary(min_size=32, max_size=32), size=amounts, offset=amounts)
 def test_arbitrary_bytes_prove_nothing_and_never_raise(path: bytes, root: bytes, size: int, offset: int) -> None:
     for rules in PathRules:
-        assert arweave.validate_data_path(root, size, offset, path, rules) is None
-    assert arweave.judge_chunk(root, size, offset, path, b"chunk").error is not None
+        assert arweave_chunks.validate_data_path(root, size, offset, path, rules) is None
+    assert arweave_chunks.judge_chunk(root, size, offset, path, b"chunk").error is not None
 
 
 @given(tx=transactions)
@@ -127,15 +128,15 @@ def test_any_value_in_any_field_is_taken_or_refused_by_name(tx: Transaction, fie
 @given(text=st.text(max_size=60) | st.from_regex(r"\A[A-Za-z0-9_-]{0,60}\Z"))
 def test_base64url_has_one_text_per_value(text: str) -> None:
     try:
-        data = arweave.decode_base64url(text, "field", max_bytes=64)
+        data = arweave_text.decode_base64url(text, "field", max_bytes=64)
     except ValidatorError:
         return
-    assert arweave.encode_base64url(data) == text
+    assert arweave_text.encode_base64url(data) == text
 
 
 @given(data=st.binary(max_size=80))
 def test_base64url_comes_back(data: bytes) -> None:
-    assert arweave.decode_base64url(arweave.encode_base64url(data), "field", max_bytes=len(data)) == data
+    assert arweave_text.decode_base64url(arweave_text.encode_base64url(data), "field", max_bytes=len(data)) == data
     if data:
         with pytest.raises(MalformedInput):
-            arweave.decode_base64url(arweave.encode_base64url(data), "field", max_bytes=len(data) - 1)
+            arweave_text.decode_base64url(arweave_text.encode_base64url(data), "field", max_bytes=len(data) - 1)

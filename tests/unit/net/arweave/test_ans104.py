@@ -16,7 +16,7 @@ from tests import paths
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import ans104
 from validator.protocol.codec.ans104 import DataItem, ItemSignature
-from validator.protocol.codec.arweave import decode_base64url, encode_base64url
+from validator.protocol.codec.arweave_text import decode_base64url, encode_base64url
 from validator.protocol.codec.secp256k1 import HALF_ORDER, SigningKey
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.model import Digest

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests import paths
-from validator.protocol.codec import arweave
+from validator.protocol.codec import arweave, arweave_chunks, arweave_text
 from validator.protocol.codec.arweave import Transaction
 from validator.protocol.errors import MalformedInput
 
@@ -17,7 +17,7 @@ VECTORS: dict[str, Any] = json.loads((paths.VECTORS / "arweave.json").read_text(
 
 
 def b64(text: str) -> bytes:
-    return arweave.decode_base64url(text, "vector", max_bytes=1 << 24)
+    return arweave_text.decode_base64url(text, "vector", max_bytes=1 << 24)
 
 
 def data_of(spec: dict[str, Any]) -> bytes:
@@ -26,8 +26,8 @@ def data_of(spec: dict[str, Any]) -> bytes:
     return bytes((i * spec["mul"] + spec["add"]) % spec["mod"] for i in range(spec["size"]))
 
 
-def tree_of(data: bytes) -> arweave.ChunkTree:
-    return arweave.build_chunk_tree(len(data), lambda start, end: data[start:end])
+def tree_of(data: bytes) -> arweave_chunks.ChunkTree:
+    return arweave_chunks.build_chunk_tree(len(data), lambda start, end: data[start:end])
 
 
 def named(section: str) -> pytest.MarkDecorator:
@@ -40,7 +40,10 @@ def unwrap(value: Any) -> Any:
 
 def transaction_of(case: dict[str, Any], signature: dict[str, str]) -> Transaction:
     tags = [
-        {"name": arweave.encode_base64url(t["name"].encode()), "value": arweave.encode_base64url(t["value"].encode())}
+        {
+            "name": arweave_text.encode_base64url(t["name"].encode()),
+            "value": arweave_text.encode_base64url(t["value"].encode()),
+        }
         for t in case["tags"]
     ]
     return arweave.decode_transaction({**case["fields"], "tags": tags, "data": "", **signature})
@@ -53,7 +56,7 @@ def test_deep_hash_agrees_with_the_network(case: dict[str, Any]) -> None:
 
 def test_an_address_is_the_hash_of_the_owner() -> None:
     for entry in VECTORS["addresses"]:
-        assert arweave.encode_base64url(arweave.compute_address(b64(entry["owner"]))) == entry["address"]
+        assert arweave_text.encode_base64url(arweave.compute_address(b64(entry["owner"]))) == entry["address"]
 
 
 @named("chunking")
@@ -62,20 +65,20 @@ def test_data_is_cut_and_proven_like_arweave_js(case: dict[str, Any]) -> None:
     assert hashlib.sha256(data).hexdigest() == case["sha256"]
     tree = tree_of(data)
     assert str(tree.data_size) == case["data_size"]
-    assert arweave.encode_base64url(tree.data_root) == case["data_root"]
+    assert arweave_text.encode_base64url(tree.data_root) == case["data_root"]
     assert len(tree.chunks) == len(case["chunks"])
     for index, (chunk, expected) in enumerate(zip(tree.chunks, case["chunks"], strict=True)):
         assert (chunk.start, chunk.end, chunk.end - 1) == (expected["min"], expected["max"], int(expected["offset"]))
         assert tree.data_hashes[index] == b64(expected["data_hash"])
         assert tree.compute_data_path(index) == b64(expected["data_path"])
-    assert arweave.encode_base64url(arweave.compute_inline_root(data)) == case["inline_data_root"]
-    assert (arweave.compute_inline_root(data) == tree.data_root) is case["inline_ok"]
-    assert arweave.compute_paid_size(len(data)) == case["priced_size"]
+    assert arweave_text.encode_base64url(arweave_chunks.compute_inline_root(data)) == case["inline_data_root"]
+    assert (arweave_chunks.compute_inline_root(data) == tree.data_root) is case["inline_ok"]
+    assert arweave_chunks.compute_paid_size(len(data)) == case["priced_size"]
 
 
 def test_prices_are_paid_for_whole_chunks() -> None:
     for size, paid in VECTORS["priced_size"]:
-        assert arweave.compute_paid_size(size) == paid
+        assert arweave_chunks.compute_paid_size(size) == paid
 
 
 @named("transactions")
@@ -93,7 +96,7 @@ def test_signed_bytes_and_signatures_agree(case: dict[str, Any]) -> None:
 @named("transactions")
 def test_our_own_cut_gives_the_root_that_was_signed(case: dict[str, Any]) -> None:
     tree = tree_of(data_of(case["data"]))
-    assert arweave.encode_base64url(tree.data_root) == case["fields"]["data_root"]
+    assert arweave_text.encode_base64url(tree.data_root) == case["fields"]["data_root"]
     assert str(tree.data_size) == case["fields"]["data_size"]
 
 
@@ -108,7 +111,7 @@ def test_each_broken_transaction_is_refused_with_the_nodes_code(case: dict[str, 
 @named("chunk_checks")
 def test_chunks_are_judged_like_a_node(case: dict[str, Any]) -> None:
     data = data_of(case["data"])[slice(*case["chunk_range"])]
-    verdict = arweave.judge_chunk(
+    verdict = arweave_chunks.judge_chunk(
         b64(case["data_root"]), int(case["data_size"]), int(case["offset"]), b64(case["data_path"]), data
     )
     assert verdict.error == case["error"]
@@ -162,8 +165,8 @@ def test_tags_beyond_the_limit_are_refused_before_signing() -> None:
 
 
 def test_chunk_json_comes_back_as_it_was() -> None:
-    upload = arweave.ChunkUpload(bytes(32), 5, bytes(64), 4, b"hello")
-    assert arweave.decode_chunk(json.loads(arweave.encode_chunk(upload))) == upload
-    numbers = {**json.loads(arweave.encode_chunk(upload)), "offset": 4}
+    upload = arweave_chunks.ChunkUpload(bytes(32), 5, bytes(64), 4, b"hello")
+    assert arweave_chunks.decode_chunk(json.loads(arweave_chunks.encode_chunk(upload))) == upload
+    numbers = {**json.loads(arweave_chunks.encode_chunk(upload)), "offset": 4}
     with pytest.raises(MalformedInput, match="offset: int where decimal text"):
-        arweave.decode_chunk(numbers)
+        arweave_chunks.decode_chunk(numbers)

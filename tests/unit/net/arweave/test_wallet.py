@@ -14,7 +14,8 @@ from tests import paths
 from validator.net.arweave.client import compute_client_signature_data
 from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
 from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave import Transaction, decode_base64url, encode_base64url
+from validator.protocol.codec.arweave import Transaction
+from validator.protocol.codec.arweave_text import decode_base64url, encode_base64url
 from validator.protocol.errors import ConfigError, InvariantError, MalformedInput
 
 VECTORS: dict[str, Any] = json.loads((paths.VECTORS / "arweave.json").read_text())
