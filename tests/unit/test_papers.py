@@ -56,7 +56,7 @@ def test_links_between_papers_lead_to_files_that_are_there(paper: Path) -> None:
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: str(paper.relative_to(ROOT)))
 def test_what_papers_name_of_the_project_is_there(paper: Path) -> None:
     text = paper.read_text(encoding="utf-8")
-    folders = "|".join(sorted(folder.name for folder in ROOT.iterdir() if folder.is_dir()))
+    folders = "|".join(sorted(folder.name for folder in ROOT.iterdir() if folder.is_dir() and folder.name != ".venv"))
     paths = re.findall(rf"(?<![\w/.])(?:{folders})/[\w./-]*\w", text)
     assert [
         path for path in paths if not (ROOT / path).exists() and not path.startswith(("build/", "devnet-data/"))
