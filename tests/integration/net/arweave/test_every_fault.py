@@ -19,6 +19,7 @@ from tests.integration.net.arweave.conftest import Bundle
 from validator.devnet.gateway.faults import FaultKind
 from validator.net.arweave.gateway import Limits
 from validator.net.arweave.storage import ArweaveStorage
+from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
 from validator.ports.storage import PreparedUpload
 from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.errors import Disagreement, RemoteFault, TransientError, UnknownOutcome
@@ -185,6 +186,27 @@ def test_a_reorganisation_costs_no_second_payment(
     after, owner = funded.stats(), encode_base64url(prepared.owner)
     assert funded.paid(bundle.root) == 1
     assert int(before["balances"][owner]) - int(after["balances"][owner]) == prepared.reward
+
+
+def test_a_stranger_who_posts_our_tags_and_data_is_not_taken_for_us(
+    funded: GatewayProcess,
+    impatient: ArweaveStorage,
+    build_storage: Callable[..., ArweaveStorage],
+    bundle: Bundle,
+    tmp_path: Path,
+) -> None:
+    stranger = ArweaveWallet.from_jwk(generate_wallet())
+    funded.control(f"mint/{encode_base64url(stranger.address)}/{10**12}")
+    forger = build_storage(funded.url, wallet=stranger, limits=IMPATIENT)
+    forged = send(funded, forger, bundle)
+    funded.mine()
+    assert impatient.find_uploads(bundle.root, [impatient.wallet_address() or b""]) == []
+    prepared = send(funded, impatient, bundle)
+    read_back(impatient, funded, prepared, bundle, tmp_path / "back")
+    assert funded.stats()["paid"][bundle.root] == {
+        encode_base64url(prepared.owner): 1,
+        encode_base64url(forged.owner): 1,
+    }
 
 
 def test_every_kind_of_fault_is_tried() -> None:
