@@ -129,7 +129,7 @@ class Account:
                 self.validity.setdefault(e.value, NOT_YET)
         polka = self.polka  # before what it says itself completes another
         for s in says:
-            self.take_own(s)
+            self.accept_own(s)
         if self.decided:
             if not any(type(e) is Decide for e in effects):
                 raise Mismatch("kept", "a certificate is complete, and nothing decided")
@@ -290,7 +290,7 @@ class Account:
             self.validity[answer.value] = answer.validity
         self.acceptable[answer.value, answer.round] = answer.acceptable
 
-    def take_own(self, s: Statement) -> None:
+    def accept_own(self, s: Statement) -> None:
         self.said[s.round * 8 + s.kind] = s
         self.keep(s)
         if s.kind == PRECOMMIT and s.value != NIL:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from validator.devnet.progress import take, take_items
+from validator.devnet.progress import read_field, read_items
 from validator.protocol.codec.statement import SigningContext, decode_statement, verify_statement
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
 from validator.protocol.hashing import hash_object
@@ -53,7 +53,7 @@ class Operators:
     def fetch_votes(self, name: str, start_ms: int) -> list[str]:
         """Own statements of a validator about a window, canonical bytes in hex."""
         answer = self._fetch(name, "/statements.json", {"instance": f"window:{start_ms}"})
-        return [text for text in take(answer, "statements", list, []) if isinstance(text, str)]
+        return [text for text in read_field(answer, "statements", list, []) if isinstance(text, str)]
 
     def fetch_observations(self, name: str, instance: str) -> Mapping[str, Any]:
         """Observations that the decided outcome used, as one validator keeps them."""
@@ -100,11 +100,13 @@ class Operators:
     def _try_ready(self, name: str) -> str:
         try:
             answer = self._client.get(self._urls[name] + "/readyz")
-            checks = take_items(answer.json(), "checks")
+            checks = read_items(answer.json(), "checks")
         except (httpx.HTTPError, ValueError):
             return "does not answer yet"
         failed = [
-            f"{take(c, 'name', str, '?')}: {take(c, 'detail', str, '')}" for c in checks if c.get("ok") is not True
+            f"{read_field(c, 'name', str, '?')}: {read_field(c, 'detail', str, '')}"
+            for c in checks
+            if c.get("ok") is not True
         ]
         return "" if answer.status_code == 200 else (failed or ["not ready"])[0]
 
@@ -147,8 +149,8 @@ class Observations:
 
     def _take(self, answer: Mapping[str, Any]) -> bool:
         """Keep what is genuine; whether all is here that the outcome names."""
-        for item in take_items(answer, "observations"):
-            statement, body = take(item, "statement", str, ""), take(item, "body", str, "")
+        for item in read_items(answer, "observations"):
+            statement, body = read_field(item, "statement", str, ""), read_field(item, "body", str, "")
             try:
                 said = decode_statement(bytes.fromhex(statement))
                 digest = hash_object(bytes.fromhex(body))
@@ -159,16 +161,16 @@ class Observations:
                 continue
             self._held[digest.hex(), said.signer.hex()] = statement
             self._bodies[digest.hex()] = body
-        named = take(answer, "used", list, [])
-        return take(answer, "decided", bool, False) and all(digest in self._bodies for digest in named)
+        named = read_field(answer, "used", list, [])
+        return read_field(answer, "decided", bool, False) and all(digest in self._bodies for digest in named)
 
 
 def _decided(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Who shows a certificate of which instance."""
     names: dict[str, list[str]] = {}
     for name, status in statuses.items():
-        for certificate in take_items(status, "certificates"):
-            names.setdefault(take(certificate, "instance", str, ""), []).append(name)
+        for certificate in read_items(status, "certificates"):
+            names.setdefault(read_field(certificate, "instance", str, ""), []).append(name)
     return names
 
 
@@ -188,9 +190,9 @@ def write_collected(
     certificates: dict[str, list[str]] = {}
     for name in names:
         status = operators.fetch_status(name)
-        counts = take(status, "invalid_rejected", dict, {})
-        rejected[name] = {reason: take(counts, reason, int, 0) for reason in sorted(counts)}
-        certificates[name] = [take(c, "instance", str, "") for c in take_items(status, "certificates")]
+        counts = read_field(status, "invalid_rejected", dict, {})
+        rejected[name] = {reason: read_field(counts, reason, int, 0) for reason in sorted(counts)}
+        certificates[name] = [read_field(c, "instance", str, "") for c in read_items(status, "certificates")]
     told = None if killed is None else {**killed, "certificates": certificates[killed["validator"]]}
     collected = {"invalid_rejected": rejected, "killed": told, "statements": votes}
     path.write_text(json.dumps(collected, indent=1))

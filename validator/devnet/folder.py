@@ -52,7 +52,7 @@ def open_folder(named: Path | None) -> Iterator[RunFolder]:
     path = named if named is not None else _next_default()
     path = path.absolute()
     _require_space(path)
-    lock = _take(path)
+    lock = _acquire(path)
     try:
         for name in ("logs", "keys", "configs", "tmp"):
             (path / name).mkdir(mode=0o700)
@@ -88,7 +88,7 @@ def _next_default() -> Path:
     return path
 
 
-def _take(path: Path) -> IO[bytes]:
+def _acquire(path: Path) -> IO[bytes]:
     """Make the folder and lock it."""
     try:
         path.mkdir(parents=True, exist_ok=True)

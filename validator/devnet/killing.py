@@ -11,7 +11,7 @@ from validator.devnet.children import Children
 from validator.devnet.collect import Operators
 from validator.devnet.plan import GRACE_MS, KillPlan
 from validator.devnet.process import now_ms
-from validator.devnet.progress import Progress, take, take_items
+from validator.devnet.progress import Progress, read_field, read_items
 from validator.devnet.roles import Seat
 from validator.ports.states import UploadState
 
@@ -69,8 +69,8 @@ class Killing:
     def collect(self, operators: Operators) -> None:
         """Fetch its votes in the windows that it could vote in. Raises TransientError or RemoteFault."""
         status = operators.fetch_status(self.seat.name)
-        for window in take_items(status, "windows"):
-            start_ms = take(window, "start_ms", int, 0)
+        for window in read_items(status, "windows"):
+            start_ms = read_field(window, "start_ms", int, 0)
             if self.returned_ms is not None and start_ms >= self.returned_ms:
                 self.votes[start_ms] = operators.fetch_votes(self.seat.name, start_ms)
 
@@ -119,7 +119,7 @@ class Killing:
     def _has_upload_under_way(self) -> bool:
         status = self.progress.statuses.get(self.seat.name, {})
         return any(
-            upload.get("own") is True and take(upload, "state", str, "") not in SETTLED_UPLOADS
-            for bundle in take_items(status, "bundles")
-            for upload in take_items(bundle, "uploads")
+            upload.get("own") is True and read_field(upload, "state", str, "") not in SETTLED_UPLOADS
+            for bundle in read_items(status, "bundles")
+            for upload in read_items(bundle, "uploads")
         )

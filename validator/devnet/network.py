@@ -151,7 +151,7 @@ class Network:
     async def _serve(self, route: _Route, client: httpx.AsyncClient) -> None:
         while True:
             await asyncio.sleep(self._batch_ms / 1000)
-            while batch := _take_due(route, now_ms()):
+            while batch := _pop_due(route, now_ms()):
                 await self._post(route, batch, client)
 
     async def _post(self, route: _Route, batch: list[bytes], client: httpx.AsyncClient) -> None:
@@ -176,7 +176,7 @@ class Network:
             )
 
 
-def _take_due(route: _Route, until_ms: int) -> list[bytes]:
+def _pop_due(route: _Route, until_ms: int) -> list[bytes]:
     batch: list[bytes] = []
     size = 0
     while route.due and route.due[0][0] <= until_ms and size < MAX_BATCH_BYTES:

@@ -19,15 +19,15 @@ BEHIND_S = 30.0
 """How long the others are waited for once a quorum has the last report as final."""
 
 
-def take(data: Any, name: str, kind: type, default: Any) -> Any:
+def read_field(data: Any, name: str, kind: type, default: Any) -> Any:
     """A field of foreign JSON if it is there and of that type."""
     value = data.get(name) if isinstance(data, Mapping) else None
     return value if isinstance(value, kind) and not (kind is int and isinstance(value, bool)) else default
 
 
-def take_items(data: Any, name: str) -> list[Mapping[str, Any]]:
+def read_items(data: Any, name: str) -> list[Mapping[str, Any]]:
     """The objects of a list field."""
-    return [item for item in take(data, name, list, []) if isinstance(item, Mapping)]
+    return [item for item in read_field(data, name, list, []) if isinstance(item, Mapping)]
 
 
 @dataclass(slots=True)
@@ -80,22 +80,22 @@ class Progress:
 
     def _states(self, status: Mapping[str, Any]) -> list[tuple[str, int, str, str]]:
         found = []
-        for window in take_items(status, "windows"):
-            state = take(window, "state", str, "")
+        for window in read_items(status, "windows"):
+            state = read_field(window, "state", str, "")
             detail = ""
             if state in (WindowState.AGREED, WindowState.HELD):
-                detail = f" (round {take(window, 'round', int, 0)}, leader {self.name_of(window.get('leader'))})"
-            found.append(("window", self.index_of(take(window, "start_ms", int, 0)), state, detail))
-        for late in take_items(status, "late"):
-            found.append(("late set", take(late, "number", int, -1), take(late, "state", str, ""), ""))
-        for bundle in take_items(status, "bundles"):
-            number = take(bundle, "number", int, -1)
-            found.append(("bundle", number, take(bundle, "state", str, ""), ""))
-            for upload in take_items(bundle, "uploads"):
+                detail = f" (round {read_field(window, 'round', int, 0)}, leader {self.name_of(window.get('leader'))})"
+            found.append(("window", self.index_of(read_field(window, "start_ms", int, 0)), state, detail))
+        for late in read_items(status, "late"):
+            found.append(("late set", read_field(late, "number", int, -1), read_field(late, "state", str, ""), ""))
+        for bundle in read_items(status, "bundles"):
+            number = read_field(bundle, "number", int, -1)
+            found.append(("bundle", number, read_field(bundle, "state", str, ""), ""))
+            for upload in read_items(bundle, "uploads"):
                 if upload.get("own") is True:
-                    found.append(("upload of bundle", number, take(upload, "state", str, ""), ""))
-        for report in take_items(status, "reports"):
-            found.append(("report", take(report, "number", int, -1), take(report, "state", str, ""), ""))
+                    found.append(("upload of bundle", number, read_field(upload, "state", str, ""), ""))
+        for report in read_items(status, "reports"):
+            found.append(("report", read_field(report, "number", int, -1), read_field(report, "state", str, ""), ""))
         return found
 
     def _signature(self) -> tuple[str, ...]:
@@ -115,10 +115,10 @@ class Progress:
             name
             for name, status in self.statuses.items()
             if any(
-                take(b, "number", int, -1) >= last
-                and take(b, "epoch", int, 0) == 1
+                read_field(b, "number", int, -1) >= last
+                and read_field(b, "epoch", int, 0) == 1
                 and b.get("state") == BundleState.FINAL
-                for b in take_items(status, "bundles")
+                for b in read_items(status, "bundles")
             )
         ]
 
@@ -140,16 +140,16 @@ class Progress:
             if status is None:
                 waits.setdefault("no answer", []).append(name)
                 continue
-            for window in take_items(status, "windows"):
-                if take(window, "state", str, "") not in (WindowState.AGREED, WindowState.HELD):
-                    what = take(window, "waits_for", str, "") or take(window, "state", str, "")
-                    text = f"window {self.index_of(take(window, 'start_ms', int, 0))}: {what}"
+            for window in read_items(status, "windows"):
+                if read_field(window, "state", str, "") not in (WindowState.AGREED, WindowState.HELD):
+                    what = read_field(window, "waits_for", str, "") or read_field(window, "state", str, "")
+                    text = f"window {self.index_of(read_field(window, 'start_ms', int, 0))}: {what}"
                     waits.setdefault(text, []).append(name)
                     break
             else:
-                open_bundles = [b for b in take_items(status, "bundles") if b.get("state") != BundleState.FINAL]
+                open_bundles = [b for b in read_items(status, "bundles") if b.get("state") != BundleState.FINAL]
                 last = open_bundles[0] if open_bundles else {}
-                text = f"bundle {take(last, 'number', int, -1)} {take(last, 'state', str, 'not begun')}"
+                text = f"bundle {read_field(last, 'number', int, -1)} {read_field(last, 'state', str, 'not begun')}"
                 waits.setdefault(text, []).append(name)
         return "; ".join(f"{what} ({', '.join(who)})" for what, who in waits.items())
 
@@ -162,46 +162,48 @@ class Progress:
             return f"first window begins in {(self.genesis_ms - self.now_ms + 999) // 1000} s"
         index = self.index_of(self.now_ms)
         what = f"window {index} of {total}" if index < total else "closing windows"
-        final = sorted({take(b, "number", int, -1) for s in self.statuses.values() for b in _final(s)})
+        final = sorted({read_field(b, "number", int, -1) for s in self.statuses.values() for b in _final(s)})
         return f"{what} · {len(final)} of {bundle_count(self.options)} reports final · {len(self.statuses)} validators"
 
     def window_rows(self) -> list[list[str]]:
         """Window, leader, round, votes, state per validator."""
         by_index: dict[int, dict[str, Mapping[str, Any]]] = {}
         for name, status in self.statuses.items():
-            for window in take_items(status, "windows"):
-                by_index.setdefault(self.index_of(take(window, "start_ms", int, 0)), {})[name] = window
+            for window in read_items(status, "windows"):
+                by_index.setdefault(self.index_of(read_field(window, "start_ms", int, 0)), {})[name] = window
         rows = []
         for index, views in sorted(by_index.items()):
             furthest = max(
-                views.values(), key=lambda w: (_rank(WINDOW_LADDER, w.get("state")), take(w, "round", int, 0))
+                views.values(), key=lambda w: (_rank(WINDOW_LADDER, w.get("state")), read_field(w, "round", int, 0))
             )
             rows.append(
                 [
                     str(index),
                     self.name_of(furthest.get("leader")),
-                    str(take(furthest, "round", int, 0)),
-                    _votes(take(furthest, "votes", dict, {})),
-                    *(self._cell(name, take(views.get(name), "state", str, "")) for name in self.names),
+                    str(read_field(furthest, "round", int, 0)),
+                    _votes(read_field(furthest, "votes", dict, {})),
+                    *(self._cell(name, read_field(views.get(name), "state", str, "")) for name in self.names),
                 ]
             )
         return rows
 
     def bundle_rows(self) -> list[list[str]]:
         """Bundle, who uploads, the report's state and signers, the bundle's state per validator."""
-        numbers = sorted({take(b, "number", int, -1) for s in self.statuses.values() for b in take_items(s, "bundles")})
+        numbers = sorted(
+            {read_field(b, "number", int, -1) for s in self.statuses.values() for b in read_items(s, "bundles")}
+        )
         rows = []
         for number in numbers:
             cells, uploads, reports = [], "", ("", 0)
             for name in self.names:
                 status = self.statuses.get(name, {})
-                bundle = next((b for b in take_items(status, "bundles") if b.get("number") == number), None)
-                cells.append(self._cell(name, take(bundle, "state", str, "")))
-                for upload in take_items(bundle, "uploads"):
-                    uploads = f"{take(upload, 'storage_id', str, '')[:8]} by {self.name_of(upload.get('by'))}"
-                for report in take_items(status, "reports"):
+                bundle = next((b for b in read_items(status, "bundles") if b.get("number") == number), None)
+                cells.append(self._cell(name, read_field(bundle, "state", str, "")))
+                for upload in read_items(bundle, "uploads"):
+                    uploads = f"{read_field(upload, 'storage_id', str, '')[:8]} by {self.name_of(upload.get('by'))}"
+                for report in read_items(status, "reports"):
                     if report.get("number") == number:
-                        seen = (take(report, "state", str, ""), len(take(report, "signers", list, [])))
+                        seen = (read_field(report, "state", str, ""), len(read_field(report, "signers", list, [])))
                         reports = max(reports, seen, key=lambda r: (_rank(REPORT_LADDER, r[0]), r[1]))
             report_text = f"{reports[0]} ({reports[1]} signers)" if reports[0] else ""
             rows.append([str(number), uploads, report_text, *cells])
@@ -228,7 +230,7 @@ def shorten(name: str) -> str:
 
 
 def _final(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [b for b in take_items(status, "bundles") if b.get("state") == BundleState.FINAL]
+    return [b for b in read_items(status, "bundles") if b.get("state") == BundleState.FINAL]
 
 
 def _rank(ladder: Sequence[str], state: Any) -> int:
@@ -237,5 +239,5 @@ def _rank(ladder: Sequence[str], state: Any) -> int:
 
 def _votes(votes: Mapping[str, Any]) -> str:
     """How many observations, prevotes and precommits are there."""
-    counts = (take(votes, kind, int, 0) for kind in ("observation", "prevote", "precommit"))
+    counts = (read_field(votes, kind, int, 0) for kind in ("observation", "prevote", "precommit"))
     return " · ".join(str(count) for count in counts)

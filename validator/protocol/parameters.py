@@ -266,19 +266,19 @@ def parse_network(text: str) -> Network:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"network file is not TOML: {error}", field="network") from error
     _refuse_unknown(data, [f.name for f in dataclasses.fields(Network)], "top level")
-    contracts = _take(data, "contracts", dict)
+    contracts = _read(data, "contracts", dict)
     names = [f.name for f in dataclasses.fields(Contracts)]
     _refuse_unknown(contracts, names, "contracts")
     return Network(
-        name=_take(data, "name", str),
-        chain_id=_take(data, "chain_id", int),
-        deployment_block=_take(data, "deployment_block", int),
+        name=_read(data, "name", str),
+        chain_id=_read(data, "chain_id", int),
+        deployment_block=_read(data, "deployment_block", int),
         deployment_parent_hash=Digest(_hex(data, "deployment_parent_hash", 32)),
         contracts=Contracts(**{name: Address(_hex(contracts, name, 20)) for name in names}),
-        genesis_ms=_take(data, "genesis_ms", int),
-        config_count=_take(data, "config_count", int) if "config_count" in data else 0,
-        sets=tuple(_parse_set(item) for item in _take(data, "sets", list)),
-        consumers=_parse_consumers(_take(data, "consumers", dict)) if "consumers" in data else ConsumerUrls(),
+        genesis_ms=_read(data, "genesis_ms", int),
+        config_count=_read(data, "config_count", int) if "config_count" in data else 0,
+        sets=tuple(_parse_set(item) for item in _read(data, "sets", list)),
+        consumers=_parse_consumers(_read(data, "consumers", dict)) if "consumers" in data else ConsumerUrls(),
     )
 
 
@@ -328,14 +328,14 @@ def _parse_set(item: Any) -> ParameterSet:
 def _parse_consumers(table: dict[str, Any]) -> ConsumerUrls:
     names = [f.name for f in dataclasses.fields(ConsumerUrls)]
     _refuse_unknown(table, names, "consumers")
-    urls = {name: _take(table, name, list) for name in names if name in table}
+    urls = {name: _read(table, name, list) for name in names if name in table}
     for name, items in urls.items():
         if not all(isinstance(item, str) for item in items):
             raise ConfigError(f"network file: {name} must be a list of texts", field=name)
     return ConsumerUrls(**{name: tuple(items) for name, items in urls.items()})
 
 
-def _take(data: dict[str, Any], name: str, kind: type) -> Any:
+def _read(data: dict[str, Any], name: str, kind: type) -> Any:
     if name not in data:
         raise ConfigError(f"network file: {name} is missing", field=name)
     if type(data[name]) is not kind:
@@ -344,7 +344,7 @@ def _take(data: dict[str, Any], name: str, kind: type) -> Any:
 
 
 def _hex(data: dict[str, Any], name: str, size: int) -> bytes:
-    text = _take(data, name, str)
+    text = _read(data, name, str)
     try:
         value = bytes.fromhex(text.removeprefix("0x"))
     except ValueError:

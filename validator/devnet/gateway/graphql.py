@@ -56,7 +56,7 @@ class _Parser:
         self.variables = variables
         self.at = 0
 
-    def take(self, expected: str | None = None) -> str:
+    def read(self, expected: str | None = None) -> str:
         token = self.tokens[self.at]
         if token == "" or (expected is not None and token != expected):
             raise QueryError(f"expected {expected or 'more'} at token {self.at}, found {token or 'the end'}")
@@ -68,9 +68,9 @@ class _Parser:
 
     def parse_query(self) -> tuple[Field, ...]:
         if self.peek() == "query":
-            self.take()
+            self.read()
             while self.peek() != "{":  # a name and declarations of variables: types are not checked
-                self.take()
+                self.read()
         fields = self.parse_selection(0)
         if self.peek():
             raise QueryError("one query only")
@@ -79,32 +79,32 @@ class _Parser:
     def parse_selection(self, depth: int) -> tuple[Field, ...]:
         if depth > MAX_DEPTH:
             raise QueryError("nested too deeply")
-        self.take("{")
+        self.read("{")
         fields: list[Field] = []
         while self.peek() != "}":
             fields.append(self.parse_field(depth))
-        self.take("}")
+        self.read("}")
         return tuple(fields)
 
     def parse_field(self, depth: int) -> Field:
-        key = name = self.take()
+        key = name = self.read()
         if not name.isidentifier():
             raise QueryError(f"{name} is no field")
         if self.peek() == ":":
-            self.take()
-            name = self.take()
+            self.read()
+            name = self.read()
         arguments = self.parse_pairs("(", ")", depth) if self.peek() == "(" else {}
         fields = self.parse_selection(depth + 1) if self.peek() == "{" else ()
         return Field(key, name, arguments, fields)
 
     def parse_pairs(self, opening: str, closing: str, depth: int) -> dict[str, Any]:
-        self.take(opening)
+        self.read(opening)
         pairs: dict[str, Any] = {}
         while self.peek() != closing:
-            name = self.take()
-            self.take(":")
+            name = self.read()
+            self.read(":")
             pairs[name] = self.parse_value(depth + 1)
-        self.take(closing)
+        self.read(closing)
         return pairs
 
     def parse_value(self, depth: int) -> Any:
@@ -113,15 +113,15 @@ class _Parser:
         word = self.peek()
         if word == "{":
             return self.parse_pairs("{", "}", depth)
-        self.take()
+        self.read()
         if word == "[":
             values: list[Any] = []
             while self.peek() != "]":
                 values.append(self.parse_value(depth + 1))
-            self.take("]")
+            self.read("]")
             return values
         if word == "$":
-            return self.variables.get(self.take())
+            return self.variables.get(self.read())
         if word[0] == '"' or word.lstrip("-").isdigit() or word in ("true", "false", "null"):
             return json.loads(word)
         return word  # a name of an enumeration

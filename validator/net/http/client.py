@@ -179,7 +179,7 @@ class BoundedClient:
     def _send(self, base: ParsedUrl, request: httpcore.Request, until: float) -> tuple[Connection, httpcore.Response]:
         """Over an idle connection if there is one that still answers, else over a new one to a checked address."""
         key = (base.scheme, base.host, base.port)
-        connection = self._connections.take_idle(key)
+        connection = self._connections.acquire_idle(key)
         if connection is not None:
             response = self._try_used(base, connection, request, until)
             if response is not None:

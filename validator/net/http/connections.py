@@ -48,7 +48,7 @@ class Connections:
         self._open: list[Connection] = []
         self._idle: list[Connection] = []
 
-    def take_idle(self, base: tuple[str, str, int]) -> Connection | None:
+    def acquire_idle(self, base: tuple[str, str, int]) -> Connection | None:
         """An idle connection to the same scheme, name and port that is still good."""
         with self._change:
             return self._find_idle(base)

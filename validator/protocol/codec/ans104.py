@@ -105,17 +105,17 @@ def decode_avro_tags(data: bytes) -> Tags:
         return ()
     reader = _Reader(data, "tags")
     tags: list[tuple[bytes, bytes]] = []
-    while count := reader.take_varint():
+    while count := reader.read_varint():
         if count < 0:
-            block_bytes, count = reader.take_varint(), -count
+            block_bytes, count = reader.read_varint(), -count
             block_end = reader.at + block_bytes
         else:
             block_end = -1
         if len(tags) + count > MAX_TAGS:
             raise MalformedInput("tags", f"more than {MAX_TAGS}")
         for _ in range(count):
-            name = reader.take(reader.take_varint())
-            tags.append((name, reader.take(reader.take_varint())))
+            name = reader.read(reader.read_varint())
+            tags.append((name, reader.read(reader.read_varint())))
         if block_end not in (-1, reader.at):
             raise MalformedInput("tags", "a block has another length than it says")
     if reader.at != len(data):
@@ -151,29 +151,29 @@ class _Reader:
         self.what = what
         self.at = 0
 
-    def take(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
         if not 0 <= size <= len(self.data) - self.at:
             raise MalformedInput(self.what, f"ends before {size} bytes at {self.at}")
         self.at += size
         return self.data[self.at - size : self.at]
 
-    def take_integer(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "little")
+    def read_integer(self, size: int) -> int:
+        return int.from_bytes(self.read(size), "little")
 
-    def take_varint(self) -> int:
+    def read_varint(self) -> int:
         value = 0
         for shift in range(0, 7 * _VARINT_BYTES, 7):
-            byte = self.take(1)[0]
+            byte = self.read(1)[0]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return (value >> 1) ^ -(value & 1)
         raise MalformedInput(self.what, "a number of more than 64 bits")
 
-    def take_optional(self, field: str) -> bytes:
-        presence = self.take(1)[0]
+    def read_optional(self, field: str) -> bytes:
+        presence = self.read(1)[0]
         if presence > 1:
             raise MalformedInput(field, f"presence byte {presence}, 0 or 1 belong")
-        return self.take(32) if presence else b""
+        return self.read(32) if presence else b""
 
 
 # --- items ----------------------------------------------------------------------------------------
@@ -247,16 +247,16 @@ def decode_data_item(raw: bytes) -> DataItem:
         MalformedInput: too short, an unknown type, a length, count or presence byte that is wrong, or a bad signature.
     """
     reader = _Reader(raw, "data item")
-    number = reader.take_integer(2)
+    number = reader.read_integer(2)
     try:
         kind = ItemSignature(number)
     except ValueError as error:
         raise MalformedInput("signature_type", f"{number} is unknown") from error
     signature_bytes, owner_bytes = _LENGTHS[kind]
-    signature, owner = reader.take(signature_bytes), reader.take(owner_bytes)
-    target, anchor = reader.take_optional("target"), reader.take_optional("anchor")
-    count, size = reader.take_integer(8), reader.take_integer(8)
-    tag_bytes = reader.take(size)
+    signature, owner = reader.read(signature_bytes), reader.read(owner_bytes)
+    target, anchor = reader.read_optional("target"), reader.read_optional("anchor")
+    count, size = reader.read_integer(8), reader.read_integer(8)
+    tag_bytes = reader.read(size)
     found = len(decode_avro_tags(tag_bytes))
     if count != found:
         raise MalformedInput("tags", f"{found} where the header says {count}")
@@ -304,13 +304,13 @@ def decode_bundle(raw: bytes) -> tuple[DataItem, ...]:
         MalformedInput: the header does not describe the bytes exactly, or an item is not sound.
     """
     reader = _Reader(raw, "bundle")
-    count = reader.take_integer(COUNT_BYTES)
+    count = reader.read_integer(COUNT_BYTES)
     if count > (len(raw) - COUNT_BYTES) // ENTRY_BYTES:
         raise MalformedInput("bundle.count", f"{count} items do not fit")
-    entries = [(reader.take_integer(32), reader.take(32)) for _ in range(count)]
+    entries = [(reader.read_integer(32), reader.read(32)) for _ in range(count)]
     items: list[DataItem] = []
     for index, (size, item_id) in enumerate(entries):
-        item = decode_data_item(reader.take(size))
+        item = decode_data_item(reader.read(size))
         if item.id != item_id:
             raise MalformedInput(f"bundle.items[{index}].id", "not the hash of the item's signature")
         items.append(item)

@@ -141,9 +141,9 @@ def parse_footer(data: bytes) -> Footer:
     reader = _Reader(data)
     file = reader.struct(_FILE, "footer")
     reader.end()
-    schema = _take(file, "schema", "footer")
+    schema = _read_field(file, "schema", "footer")
     require(0 < len(schema) <= 1024, "schema", "no columns, or too many")
-    columns = tuple(_name(_take(element, "name", "schema"), "schema") for element in schema[1:])
+    columns = tuple(_name(_read_field(element, "name", "schema"), "schema") for element in schema[1:])
     require(schema[0].get("num_children") == len(columns), "schema", "not one row of plain columns")
     for element in schema[1:]:
         flat = "num_children" not in element and element.get("type") in _TYPES and element.get("repetition") in (0, 1)
@@ -154,21 +154,22 @@ def parse_footer(data: bytes) -> Footer:
     require(file.get("version") in (1, 2), "footer.version", "unknown")
     groups = tuple(
         _group(group, f"row group {number}", columns)
-        for number, group in enumerate(_take(file, "row_groups", "footer"))
+        for number, group in enumerate(_read_field(file, "row_groups", "footer"))
     )
     keys = tuple(
-        (_take(item, "key", "metadata"), _take(item, "value", "metadata")) for item in file.get("key_values", [])
+        (_read_field(item, "key", "metadata"), _read_field(item, "value", "metadata"))
+        for item in file.get("key_values", [])
     )
     return Footer(_count(file, "num_rows", "footer"), groups, keys, columns)
 
 
 def _group(group: Mapping[str, Any], what: str, columns: tuple[str, ...]) -> Group:
-    chunks = _take(group, "columns", what)
+    chunks = _read_field(group, "columns", what)
     require(len(chunks) == len(columns), what, "not one chunk per column")
     return Group(
         _count(group, "num_rows", what),
         tuple(
-            _chunk(_take(chunk, "meta_data", what), f"{what} column {name}", name)
+            _chunk(_read_field(chunk, "meta_data", what), f"{what} column {name}", name)
             for name, chunk in zip(columns, chunks, strict=True)
         ),
     )
@@ -178,7 +179,7 @@ def _chunk(column: Mapping[str, Any], what: str, name: str) -> Chunk:
     require(column.get("path") == [name.encode()], what, "another path than its place")
     require(column.get("type") in _TYPES, what, "unknown type")
     require(column.get("codec") == ZSTD, what, "not compressed with zstd")
-    require(all(e in _ENCODINGS for e in _take(column, "encodings", what)), what, "unknown encoding")
+    require(all(e in _ENCODINGS for e in _read_field(column, "encodings", what)), what, "unknown encoding")
     for stats in column.get("encoding_stats", []):
         require(stats.get("encoding") in _ENCODINGS and stats.get("page_type") in range(4), what, "unknown encoding")
     data = _count(column, "data_page_offset", what)
@@ -195,14 +196,14 @@ def _chunk(column: Mapping[str, Any], what: str, name: str) -> Chunk:
     )
 
 
-def _take(values: Mapping[str, Any], name: str, what: str) -> Any:
+def _read_field(values: Mapping[str, Any], name: str, what: str) -> Any:
     if name not in values:
         raise MalformedInput(f"{what}.{name}", "is missing")
     return values[name]
 
 
 def _count(values: Mapping[str, Any], name: str, what: str) -> int:
-    value: int = _take(values, name, what)
+    value: int = _read_field(values, name, what)
     require(value >= 0, f"{what}.{name}", "negative")
     return value
 
@@ -257,7 +258,7 @@ class _Reader:
             return self._list(kind[0], what)
         require(code == _CODES[kind], what, f"not of type {kind}")
         if kind == "binary":
-            return self._take(self._varint())
+            return self._read(self._varint())
         return self._byte() if kind == "i8" else self._integer(_BITS[kind])
 
     def _list(self, kind: Kind, what: str) -> list[Any]:
@@ -289,7 +290,7 @@ class _Reader:
         self._at += 1
         return self._data[self._at - 1]
 
-    def _take(self, size: int) -> bytes:
+    def _read(self, size: int) -> bytes:
         require(size <= len(self._data) - self._at, "footer", "cut short")
         self._at += size
         return self._data[self._at - size : self._at]
