@@ -7,12 +7,10 @@ import json
 import re
 from functools import lru_cache
 
+from validator.protocol.codec.kinds import NONE, STORED
 from validator.protocol.codec.limits import MAX_ID_BYTES
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import EncryptionType, MessageType, NewGroupKey, Reason
-
-_STORED = MessageType.MESSAGE
-_NONE = EncryptionType.NONE
 
 BOM = b"\xef\xbb\xbf"
 _LOWER_HEX = re.compile(rb"(?:[0-9a-f]{2})+")
@@ -80,8 +78,8 @@ def convert_exactly(
         key = NewGroupKey(key_id, binascii.unhexlify(ciphertext))
         if compact_key_text(key).encode("utf-8", "surrogatepass") != key_text:
             return None
-    if message_type is not _STORED:
+    if message_type is not STORED:
         return None
-    if encryption_type is _NONE:
+    if encryption_type is NONE:
         return None if content.startswith(BOM) else (content, key)
     return (binascii.unhexlify(content), key) if _LOWER_HEX.fullmatch(content) else None

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from validator.protocol.codec import cbor
 from validator.protocol.codec.limits import MAX_ID_BYTES
-from validator.protocol.model import ContentType, EncryptionType, MessageType, SignatureType
+from validator.protocol.model import ContentType, EncryptionType, MessageType
 
 KIND = "message/1"
 FIELDS = 15
@@ -61,9 +61,3 @@ def string_bytes(value: bytes) -> bytes:
     if size <= MAX_ID_BYTES:
         return _BYTES_HEADS[size] + value
     return (b"\x59" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x5a" + size.to_bytes(4, "big")) + value
-
-
-MESSAGE_TYPES: dict[int, MessageType] = {int(item): item for item in MessageType}
-CONTENT_TYPES: dict[int, ContentType] = {int(item): item for item in ContentType}
-ENCRYPTION_TYPES: dict[int, EncryptionType] = {int(item): item for item in EncryptionType}
-SIGNATURE_TYPES: dict[int, SignatureType] = {int(item): item for item in SignatureType}

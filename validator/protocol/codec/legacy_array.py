@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from validator.protocol.codec.conversion import compact_key_text, convert_exactly, normalise_stream_id
+from validator.protocol.codec.kinds import ARRAY, LEGACY
 from validator.protocol.codec.limits import MAX_CONTENT_BYTES, MAX_NEW_KEY_BYTES
 from validator.protocol.codec.message_rules import check_message
 from validator.protocol.codec.payload import normalise_signature
@@ -103,8 +104,6 @@ _MESSAGE_TYPES: dict[int, MessageType] = {
     29: MessageType.GROUP_KEY_RESPONSE,
 }
 _SIGNATURE_TYPES: dict[int, SignatureType] = {1: SignatureType.ARRAY_ETH_LEGACY, 2: SignatureType.ARRAY_ETH}
-_ARRAY_ETH = SignatureType.ARRAY_ETH
-_LEGACY = SignatureType.ECDSA_SECP256K1_LEGACY
 _AES_IN_ARRAY = 2
 _RSA_IN_ARRAY = 1
 
@@ -224,11 +223,11 @@ def _build(a: _Array32) -> Message:
     key = None if key_text is None else NewGroupKey("", key_text)
     if len(content) > MAX_CONTENT_BYTES:
         raise MalformedInput("content", f"{len(content)} bytes exceed the limit", verdict=Reason.TOO_LARGE)
-    if signature_type is _ARRAY_ETH:
+    if signature_type is ARRAY:
         exact = convert_exactly(message_type, encryption_type, content, key_text)
         if exact is not None:
             content, key = exact
-            signature_type = _LEGACY
+            signature_type = LEGACY
     message = Message(
         normalise_stream_id(i.stream_id),
         i.partition,

@@ -5,8 +5,9 @@ and new group key as arrays of two or null, enumerations as numbers. One message
 converts exactly is type 0, secp256k1 and P-256 signatures have low s, domains of array messages are lower case.
 The decoder refuses everything else. Vectors: tests/vectors/canonical.json.
 
-Beside it: ``limits`` (bounds of fields), ``conversion`` (arrays and what replaced them), ``payload`` (what is signed),
-``message_rules`` (which messages have a canonical form), ``heads`` (the bytes piece by piece), ``quick_reader``.
+Beside it: ``limits`` (bounds of fields), ``kinds`` (the enumerations), ``conversion`` (arrays and what replaced them),
+``payload`` (what is signed), ``message_rules`` (which messages have a canonical form), ``heads`` (the bytes piece by
+piece), ``quick_reader``.
 """
 
 from __future__ import annotations
@@ -17,22 +18,19 @@ from msgspec.structs import replace
 
 from validator.protocol.codec import cbor
 from validator.protocol.codec.heads import (
-    CONTENT_TYPES,
-    ENCRYPTION_TYPES,
     ENUMERATIONS,
     FIELDS,
     INTEGERS,
     KIND,
-    MESSAGE_TYPES,
     NULL,
     PAIR,
-    SIGNATURE_TYPES,
     chain_bytes,
     integer_bytes,
     part_bytes,
     string_bytes,
     text_bytes,
 )
+from validator.protocol.codec.kinds import CONTENT_TYPES, ENCRYPTION_TYPES, MESSAGE_TYPES, SIGNATURE_TYPES
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.codec.message_rules import check_message
 from validator.protocol.codec.payload import digest_of_payload, normalise_signature, signature_payload

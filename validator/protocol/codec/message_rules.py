@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from validator.protocol.codec import group_key
 from validator.protocol.codec.conversion import BOM, convert_exactly, normalise_stream_id
+from validator.protocol.codec.kinds import (
+    AES,
+    ARRAY,
+    ARRAY_LEGACY,
+    ARRAY_TYPES,
+    ERC_1271,
+    EVM,
+    LEGACY,
+    ML_DSA,
+    NONE,
+    P256,
+    STORED,
+)
 from validator.protocol.codec.limits import (
     MAX_CONTENT_BYTES,
     MAX_ID_BYTES,
@@ -16,36 +29,16 @@ from validator.protocol.codec.limits import (
 )
 from validator.protocol.codec.payload import HALF_K1, normalise_signature
 from validator.protocol.errors import MalformedInput
-from validator.protocol.model import (
-    ContentType,
-    EncryptionType,
-    Message,
-    MessageType,
-    NewGroupKey,
-    Reason,
-    SignatureType,
-)
+from validator.protocol.model import ContentType, Message, MessageType, NewGroupKey, Reason, SignatureType
 
-_LEGACY = SignatureType.ECDSA_SECP256K1_LEGACY
-_EVM = SignatureType.ECDSA_SECP256K1_EVM
-_ERC_1271 = SignatureType.ERC_1271
-_ML_DSA = SignatureType.ML_DSA_87
-_P256 = SignatureType.ECDSA_SECP256R1
-_ARRAY = SignatureType.ARRAY_ETH
-_ARRAY_LEGACY = SignatureType.ARRAY_ETH_LEGACY
-_STORED = MessageType.MESSAGE
-_NONE = EncryptionType.NONE
-_AES = EncryptionType.AES
-
-ARRAY_TYPES = frozenset({SignatureType.ARRAY_ETH, SignatureType.ARRAY_ETH_LEGACY})
 _PUBLISHER_SIZES: dict[SignatureType, tuple[int, ...]] = {
-    _LEGACY: (20,),
-    _EVM: (20,),
-    _ERC_1271: (20,),
-    _ML_DSA: (2592,),
-    _P256: (33, 65),
-    _ARRAY: (20,),
-    _ARRAY_LEGACY: (20,),
+    LEGACY: (20,),
+    EVM: (20,),
+    ERC_1271: (20,),
+    ML_DSA: (2592,),
+    P256: (33, 65),
+    ARRAY: (20,),
+    ARRAY_LEGACY: (20,),
 }
 
 
@@ -62,7 +55,7 @@ def check_message(m: Message) -> None:
         MalformedInput: names the first field that is wrong.
     """
     kind = m.signature_type
-    if kind is _LEGACY and _is_plain(m):
+    if kind is LEGACY and _is_plain(m):
         return
     check_id("stream_id", m.stream_id)
     if not m.stream_id:
@@ -86,7 +79,7 @@ def check_message(m: Message) -> None:
     key_id = m.group_key_id
     if key_id is not None:
         check_id("group_key_id", key_id)
-    elif m.encryption_type is _AES:
+    elif m.encryption_type is AES:
         raise MalformedInput("group_key_id", "missing although the content is encrypted")
     if len(m.content) > MAX_CONTENT_BYTES:
         raise MalformedInput("content", f"{len(m.content)} bytes exceed the limit", verdict=Reason.TOO_LARGE)
@@ -97,11 +90,11 @@ def check_message(m: Message) -> None:
         raise MalformedInput("signature", "s is not low")
     if m.new_group_key is not None:
         _check_new_group_key(m.new_group_key, kind)
-    if kind is _LEGACY:
+    if kind is LEGACY:
         _check_converted(m)
-    elif kind is _ARRAY or kind is _ARRAY_LEGACY:
+    elif kind is ARRAY or kind is ARRAY_LEGACY:
         _check_array(m)
-    elif m.message_type is not _STORED:
+    elif m.message_type is not STORED:
         _check_key_exchange(m)
 
 
@@ -110,8 +103,8 @@ def _is_plain(m: Message) -> bool:
     stream_id, chain_id, content, signature = m.stream_id, m.msg_chain_id, m.content, m.signature
     timestamp, sequence, prev = m.timestamp_ms, m.sequence_number, m.prev
     return (
-        m.message_type is _STORED
-        and m.encryption_type is _NONE
+        m.message_type is STORED
+        and m.encryption_type is NONE
         and m.new_group_key is None
         and m.group_key_id is None
         and 0 < len(stream_id) <= MAX_ID_BYTES
@@ -139,11 +132,11 @@ def _is_plain(m: Message) -> bool:
 
 def _check_converted(m: Message) -> None:
     """Type 0 signs text: content must be that text exactly, or ciphertext."""
-    if m.message_type is not _STORED:
+    if m.message_type is not STORED:
         reason = "type 0 cannot sign a key exchange"
         raise MalformedInput("message_type", reason, verdict=Reason.UNSUPPORTED_MESSAGE_TYPE)
     content = m.content
-    if m.encryption_type is _NONE:
+    if m.encryption_type is NONE:
         if content.startswith(BOM):
             raise MalformedInput("content", "type 0 does not carry a byte order mark")
         _check_text("content", content)
@@ -156,14 +149,14 @@ def _check_array(m: Message) -> None:
         raise MalformedInput("stream_id", "the domain is not in lower case")
     if m.content_type is not ContentType.JSON:
         raise MalformedInput("content_type", "arrays know JSON only")
-    if m.message_type is not _STORED and (m.encryption_type is not _NONE or m.group_key_id is not None):
+    if m.message_type is not STORED and (m.encryption_type is not NONE or m.group_key_id is not None):
         raise MalformedInput("encryption_type", "a key exchange has no group key")
     if not m.content:
         raise MalformedInput("content", "empty")
     _check_text("content", m.content)
     key_text = None if m.new_group_key is None else m.new_group_key.data
     exact = convert_exactly(m.message_type, m.encryption_type, m.content, key_text)
-    if exact is not None and m.signature_type is _ARRAY:
+    if exact is not None and m.signature_type is ARRAY:
         raise MalformedInput("signature_type", "converts exactly, so type 0 is its form")
 
 
@@ -176,7 +169,7 @@ def _check_new_group_key(key: NewGroupKey, kind: SignatureType) -> None:
 
 
 def _check_key_exchange(m: Message) -> None:
-    if m.new_group_key is not None or m.group_key_id is not None or m.encryption_type is not _NONE:
+    if m.new_group_key is not None or m.group_key_id is not None or m.encryption_type is not NONE:
         raise MalformedInput("encryption_type", "a key exchange has no group key")
     if m.content_type is not ContentType.BINARY:
         raise MalformedInput("content_type", "a key exchange is binary")

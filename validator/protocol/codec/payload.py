@@ -6,28 +6,21 @@ import binascii
 
 from validator.protocol.codec import group_key
 from validator.protocol.codec.conversion import compact_key_text
+from validator.protocol.codec.kinds import (
+    ARRAY,
+    ARRAY_LEGACY,
+    ERC_1271,
+    LEGACY,
+    ML_DSA,
+    NONE,
+    P256,
+    SECP256K1_TYPES,
+    STORED,
+)
 from validator.protocol.codec.secp256k1 import CURVE_ORDER
 from validator.protocol.hashing import hash_body, keccak256
-from validator.protocol.model import Digest, EncryptionType, Message, MessageType, SignatureType
+from validator.protocol.model import Digest, Message, MessageType, SignatureType
 
-_LEGACY = SignatureType.ECDSA_SECP256K1_LEGACY
-_ERC_1271 = SignatureType.ERC_1271
-_ML_DSA = SignatureType.ML_DSA_87
-_P256 = SignatureType.ECDSA_SECP256R1
-_ARRAY = SignatureType.ARRAY_ETH
-_ARRAY_LEGACY = SignatureType.ARRAY_ETH_LEGACY
-_STORED = MessageType.MESSAGE
-_NONE = EncryptionType.NONE
-
-SECP256K1_TYPES = frozenset(
-    {
-        SignatureType.ECDSA_SECP256K1_LEGACY,
-        SignatureType.ECDSA_SECP256K1_EVM,
-        SignatureType.ERC_1271,
-        SignatureType.ARRAY_ETH_LEGACY,
-        SignatureType.ARRAY_ETH,
-    }
-)
 SECP256R1_N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 HALF_K1 = (CURVE_ORDER // 2).to_bytes(32, "big")
 _HALF_R1 = (SECP256R1_N // 2).to_bytes(32, "big")
@@ -46,7 +39,7 @@ def signature_payload(message: Message) -> bytes:
     """
     kind = message.signature_type
     publisher = "0x" + message.publisher_id.hex()
-    if kind is _ARRAY_LEGACY:
+    if kind is ARRAY_LEGACY:
         return f"{message.stream_id}{message.timestamp_ms}{publisher}".encode() + message.content
     header = (
         f"{message.stream_id}{message.partition}{message.timestamp_ms}{message.sequence_number}"
@@ -57,13 +50,13 @@ def signature_payload(message: Message) -> bytes:
         header = f"{header}{prev.timestamp_ms}{prev.sequence_number}"
     content = message.content
     key = message.new_group_key
-    if kind is _LEGACY:
-        if message.encryption_type is not _NONE:
+    if kind is LEGACY:
+        if message.encryption_type is not NONE:
             content = binascii.hexlify(content)
         if key is None:
             return header.encode() + content
         return header.encode() + content + compact_key_text(key).encode()
-    if message.message_type is not _STORED and kind is not _ARRAY:
+    if message.message_type is not STORED and kind is not ARRAY:
         return header.encode() + _signed_part(message)
     if key is None:
         return header.encode() + content
@@ -82,7 +75,7 @@ def signed_digest(message: Message) -> Digest:
 
 
 def digest_of_payload(kind: SignatureType, payload: bytes) -> Digest:
-    if kind is _P256 or kind is _ML_DSA:
+    if kind is P256 or kind is ML_DSA:
         return hash_body(payload)
     return keccak256(b"\x19Ethereum Signed Message:\n%d%b" % (len(payload), payload))
 
@@ -93,7 +86,7 @@ def normalise_signature(kind: SignatureType, signature: bytes) -> bytes:
     Both twins recover the same key, so the verdict is untouched. ERC-1271 signatures are the contract's affair.
     """
     size = len(signature)
-    if size == 65 and kind in SECP256K1_TYPES and kind is not _ERC_1271:
+    if size == 65 and kind in SECP256K1_TYPES and kind is not ERC_1271:
         s = signature[32:64]
         if s <= HALF_K1 or signature[64] not in (27, 28):
             return signature
@@ -101,7 +94,7 @@ def normalise_signature(kind: SignatureType, signature: bytes) -> bytes:
         if twin <= 0:
             return signature
         return signature[:32] + twin.to_bytes(32, "big") + bytes([55 - signature[64]])
-    if size == 64 and kind is _P256:
+    if size == 64 and kind is P256:
         s = signature[32:]
         if s <= _HALF_R1:
             return signature

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from validator.protocol.codec import group_key, wire
-from validator.protocol.codec.heads import CONTENT_TYPES, ENCRYPTION_TYPES, SIGNATURE_TYPES
+from validator.protocol.codec.kinds import CONTENT_TYPES, ENCRYPTION_TYPES, SIGNATURE_TYPES
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.codec.message_rules import check_message
 from validator.protocol.codec.payload import normalise_signature

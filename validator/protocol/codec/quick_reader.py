@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from validator.protocol.codec.heads import (
-    CONTENT_TYPES,
-    ENCRYPTION_TYPES,
-    MESSAGE_TYPES,
-    NULL,
-    PAIR,
-    PREFIX,
-    SIGNATURE_TYPES,
-)
+from validator.protocol.codec.heads import NULL, PAIR, PREFIX
+from validator.protocol.codec.kinds import CONTENT_TYPES, ENCRYPTION_TYPES, MESSAGE_TYPES, SIGNATURE_TYPES
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.model import Message, MessageRef, NewGroupKey
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from msgspec.structs import replace
 
+from validator.protocol.codec.kinds import ERC_1271
 from validator.protocol.codec.payload import digest_of_payload, normalise_signature, signature_payload, signed_digest
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import MalformedInput
@@ -61,7 +62,6 @@ _RECOVERED = frozenset(
         SignatureType.ARRAY_ETH,
     }
 )
-_ERC_1271 = SignatureType.ERC_1271
 _P256_POINT_FORMS = {33: (2, 3), 65: (4,)}
 _MAX_REMEMBERED = 4096
 _MIN_PER_THREAD = 64
@@ -172,7 +172,7 @@ def _verify(messages: Sequence[Message] | Sequence[Record]) -> list[Verdict]:
     for (number, message), by_publisher in zip(asked, check_recovered(signed), strict=True):
         if by_publisher is None:
             continue
-        if message.signature_type is _ERC_1271:
+        if message.signature_type is ERC_1271:
             verdicts[number] = Reason.ERC1271_UNKNOWN
         elif by_publisher:
             verdicts[number] = VALID

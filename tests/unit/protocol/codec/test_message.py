@@ -25,12 +25,7 @@ from validator.protocol.codec.message import (
     record_from_canonical,
 )
 from validator.protocol.codec.message_rules import reason_of
-from validator.protocol.codec.payload import (
-    SECP256R1_N,
-    normalise_signature,
-    signature_payload,
-    signed_digest,
-)
+from validator.protocol.codec.payload import SECP256R1_N, normalise_signature, signature_payload, signed_digest
 from validator.protocol.codec.secp256k1 import CURVE_ORDER
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import MalformedInput
