@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 import validator
+from tests.mutants.shell import MUTANTS
 from tests.paths import ROOT
+from tests.simulator.mutations import MUTATIONS
 from validator.setup.__main__ import NEWEST, OLDEST
 from validator.setup.stages import ALL_STAGES
 
@@ -75,6 +77,14 @@ def test_the_life_of_a_window_is_told_in_modules_that_are_there() -> None:
     modules = re.findall(r"`(.+?)`", told)
     assert len(modules) > 5
     assert {f"{name}.py" for name in modules} <= {path.name for path in (ROOT / "validator" / "steps").iterdir()}
+
+
+def test_mistakes_that_contributing_plants_are_there_to_plant() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (module,) = re.findall(r"-m tests\.mutants (\S+)", text)
+    assert [mutant for mutant in MUTANTS if module in mutant.module]
+    (name,) = re.findall(r"-m tests\.simulator --mutations (\S+)", text)
+    assert name in [mutation.name for mutation in MUTATIONS]
 
 
 def test_hooks_before_a_commit_are_the_commands_of_the_style_stage() -> None:
