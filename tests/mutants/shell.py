@@ -81,6 +81,21 @@ MUTANTS: tuple[Mutant, ...] = (
             f"{_SHELL}::test_a_new_process_says_nothing_until_its_peers_have_told_it_its_own_words_or_time_is_up",
         ),
         (
+            "own = context.identity.address if may_vote(context, stored.instance) else None",
+            "own = context.identity.address",
+            "who may not vote says nothing",
+            _SILENCED,
+        ),
+        (
+            "    except StaleState:\n",
+            "    except ZeroDivisionError:\n",
+            "who was overtaken looks again",
+            f"{_STEPS}/test_agreement.py::test_a_worker_that_was_overtaken_saves_nothing_and_the_instance_goes_on",
+        ),
+    ),
+    *_steps(
+        "proposals",
+        (
             " and observation.observer == statement.signer\n",
             "\n",
             "an observation counts for its observer alone",
@@ -109,18 +124,6 @@ MUTANTS: tuple[Mutant, ...] = (
             "return [may and not behind(row) for may, row in rows]",
             "what is stored enters no late set",
             f"{_SHELL}::test_what_is_stored_already_enters_no_late_set_though_a_member_observed_it",
-        ),
-        (
-            "own = context.identity.address if may_vote(context, stored.instance) else None",
-            "own = context.identity.address",
-            "who may not vote says nothing",
-            _SILENCED,
-        ),
-        (
-            "    except StaleState:\n",
-            "    except ZeroDivisionError:\n",
-            "who was overtaken looks again",
-            f"{_STEPS}/test_agreement.py::test_a_worker_that_was_overtaken_saves_nothing_and_the_instance_goes_on",
         ),
     ),
     *_steps(

@@ -15,7 +15,7 @@ Steps, all on one floor:
     peer_service what the peers listener calls;  chain_watch: what the head watcher does
 
 Steps never import each other. What they share lies below, in small libraries (import-linter knows the layers):
-    pulling, uploads, apply_decision                 a pull; announced uploads; after a decision
+    pulling, proposals, uploads, apply_decision      a pull; building and judging; announced uploads; after a decision
     late_candidates, peer_sets, bundle_files, drafts, attestations
     agreed, permissions, records, statements, eligibility, pruned, window_buffer
     context      what every step is given: the adapters, and the parts that keep something in memory

@@ -34,7 +34,7 @@ from validator.protocol.model import (
     UploadAnnouncement,
     VoteQuorum,
 )
-from validator.steps import advance, catchup, submit
+from validator.steps import advance, catchup, proposals, submit
 from validator.steps.chain_watch import compare_blocks
 from validator.steps.collect import collect_window
 from validator.steps.late import collect_late
@@ -162,7 +162,7 @@ def test_variants_are_ranked_in_the_first_rounds_only(a_network: MakeNetwork, mo
         asked.append(worse_variant is not None)
         return not_yet("")
 
-    monkeypatch.setattr(advance, "judge_acceptability", judge)
+    monkeypatch.setattr(proposals, "judge_acceptability", judge)
     copy = working_copy(network.members[0], network.window())
     outcome: Outcome = network.members[0].outcome(network.window())
     for round in (0, 1):
