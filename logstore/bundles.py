@@ -133,22 +133,35 @@ class Bundles:
         return manifest
 
     def verify_again(
-        self, subject: str, storage_id: StorageId, output: Output, ask: Callable[[Verdict], Verdict]
+        self,
+        subject: str,
+        storage_id: StorageId,
+        output: Output,
+        ask: Callable[[Verdict], Verdict],
+        *,
+        signatures: bool = False,
     ) -> Verdict:
         """Download what a transaction carries, whatever is kept here, and judge it."""
         with tempfile.TemporaryDirectory(prefix="logstore-") as folder:
             path = Path(folder) / "bundle.parquet"
             self.download(storage_id, path, output, subject)
-            return self._verify(subject, path, storage_id, output, ask)
+            return self._verify(subject, path, storage_id, output, ask, signatures=signatures)
 
     def _verify(
-        self, subject: str, path: Path, storage_id: StorageId, output: Output, ask: Callable[[Verdict], Verdict]
+        self,
+        subject: str,
+        path: Path,
+        storage_id: StorageId,
+        output: Output,
+        ask: Callable[[Verdict], Verdict],
+        *,
+        signatures: bool = False,
     ) -> Verdict:
         """The verdict on what a transaction carried. Raises Refused, and what ``verify_file`` raises."""
         tags = self._store.weave.fetch_transaction(storage_id).tags
         try:
             with output.busy(f"verifying {subject}"):
-                verdict = verify_file(path, self._store.network)
+                verdict = verify_file(path, self._store.network, signatures=signatures)
         except Refused as error:
             raise Refused(subject, error.field, error.reason) from error
         check_tags(storage_id, tags, verdict)

@@ -8,6 +8,7 @@ the header, with it the config digest, the committee and every outcome.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +16,18 @@ from typing import Any
 
 from logstore.errors import Refused
 from logstore.reports import AcceptedBundle, Reports
+from logstore.rows import scan
 from logstore.times import format_time
 from validator.net.sandbox import Sandbox
 from validator.protocol.codec.arweave_text import encode_storage_id
+from validator.protocol.codec.bundle_columns import read_batch
 from validator.protocol.codec.bundle_file import VerifiedBundle, bundle_tags
 from validator.protocol.codec.config import decode_config, name_difference
 from validator.protocol.codec.manifest_rules import bundle_end_ms
+from validator.protocol.codec.signatures import VALID, verify_batch
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput
-from validator.protocol.model import BundleHeader, Root, StorageId
+from validator.protocol.model import BundleHeader, Reason, Root, StorageId
 from validator.protocol.parameters import Config, Network
 
 READ_LIMIT_S = 1_800.0
@@ -39,7 +43,11 @@ class Verdict:
     config: Config
     is_of_network: bool
     """Chain, deployment and contracts are those of a network file."""
+    signatures: int = 0
+    """Messages whose publisher's signature was checked here."""
     accepted: AcceptedBundle | None = None
+    is_root_known: bool = False
+    """The caller knew the bundle root."""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -63,26 +71,33 @@ class Verdict:
     @property
     def proves(self) -> str:
         rows = f"the {self.bundle.rows} messages of the file are exactly those"
+        own = f"; {self.signatures} publishers' signatures were checked" if self.signatures else ""
         if self.accepted is not None:
-            return f"{rows} that the contract's committee signed as bundle {self.header.number}"
-        return f"{rows} that {self.signers} of the {len(self.config.committee)} members that the file names signed"
+            return f"{rows} that the contract's committee signed as bundle {self.header.number}{own}"
+        if self.is_root_known:
+            return f"{rows} of the bundle whose root you named{own}"
+        return f"{rows} that {self.signers} of the {len(self.config.committee)} members that the file names signed{own}"
 
     @property
     def leaves_open(self) -> str:
         """What it does not prove, or nothing."""
         if self.accepted is not None:
             return "" if self.accepted.is_final else "the report's block is not final yet; ask again in a while"
+        if self.is_root_known:
+            return ""
         return (
             "whether these members are the network's: ask the contract (without --offline), or compare the config"
             " digest with one that you trust"
         )
 
 
-def verify_file(path: Path, network: Network | None) -> Verdict:
-    """What follows from a file alone.
+def verify_file(path: Path, network: Network | None, *, signatures: bool = False) -> Verdict:
+    """What follows from a file alone; with ``signatures`` every message's own is checked too.
+
+    Validators have checked them before they certified a message, so this is for who trusts no quorum.
 
     Raises:
-        Refused: it was read, and is not a bundle, or not of this network.
+        Refused: it was read, and is not a bundle, or not of this network; or names the message that nobody signed.
         ReaderFailed: it was not read to its end.
     """
     try:
@@ -91,7 +106,27 @@ def verify_file(path: Path, network: Network | None) -> Verdict:
     except MalformedInput as error:
         raise Refused(path.name, error.field, error.reason) from error
     remarks = [] if network is None else compare_network(path.name, config, network)
-    return Verdict(bundle, config, network is not None, remarks=tuple(remarks))
+    checked, by_contracts = _check_signatures(path) if signatures else (0, 0)
+    if by_contracts:
+        remarks.append(f"{by_contracts} messages are signed by contracts, which only the chain of that time can check")
+    return Verdict(bundle, config, network is not None, checked, remarks=tuple(remarks))
+
+
+def _check_signatures(path: Path) -> tuple[int, int]:
+    """How many signatures of a verified file hold, and how many only a contract can check. Raises Refused."""
+    valid = by_contracts = 0
+    for batch in scan(path, (None, None), 0, None):
+        messages = [record.message for _, record in read_batch(batch)]
+        for message, verdict in zip(messages, verify_batch(messages, threads=os.cpu_count() or 1), strict=True):
+            if verdict is Reason.ERC1271_UNKNOWN:
+                by_contracts += 1
+            elif verdict is VALID:
+                valid += 1
+            else:
+                m = message
+                where = f"{m.stream_id}/{m.partition} at {format_time(m.timestamp_ms)}, number {m.sequence_number}"
+                raise Refused(path.name, "message.signature", f"{where}: {verdict.value}")
+    return valid, by_contracts
 
 
 def compare_network(subject: str, config: Config, network: Network) -> list[str]:
@@ -154,6 +189,7 @@ def describe(verdict: Verdict) -> dict[str, Any]:
         "root": f"0x{verdict.root.hex()}",
         "previous_root": f"0x{header.previous_root.hex()}",
         "messages": verdict.bundle.rows,
+        "signatures_checked": verdict.signatures,
         "first_ms": header.first_ms,
         "end_ms": verdict.end_ms,
         "first": format_time(header.first_ms),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,7 @@ OfflineOption = Annotated[
 def verify(
     target: Annotated[str, typer.Argument(metavar="FILE|ID|NUMBER", help="A file, an Arweave id, a bundle's number.")],
     offline: OfflineOption = False,
+    signatures: Annotated[bool, typer.Option("--signatures", help="Check every message's own signature too.")] = False,
     root: Annotated[
         str | None, typer.Option("--root", metavar="HEX", help="The root that you know the bundle to have.")
     ] = None,
@@ -57,14 +59,16 @@ def verify(
         if _is_message(Path(target)):
             _verify_message(Path(target), offline, known, network, rpc, output)
             return
-        verdict = _verify_path(Path(target), offline, network, rpc, cache, output)
+        verdict = _verify_path(Path(target), offline, signatures, network, rpc, cache, output)
     elif offline:
         raise ConfigError(f"{target}: no such file, and nothing is fetched with --offline", field="target")
     else:
         with connected(network, rpc, gateway, cache) as store:
-            verdict = _verify_remote(target, store, output)
-    if known is not None and verdict.root != known:
-        raise Refused(target, "bundle.root", f"0x{verdict.root.hex()}, not the one that you named")
+            verdict = _verify_remote(target, store, output, signatures)
+    if known is not None:
+        if verdict.root != known:
+            raise Refused(target, "bundle.root", f"0x{verdict.root.hex()}, not the one that you named")
+        verdict = replace(verdict, is_root_known=True)
     _show(verdict, output)
 
 
@@ -132,7 +136,13 @@ def show_content(content: bytes) -> str:
 
 
 def _verify_path(
-    path: Path, offline: bool, network: Path | None, rpc: list[str] | None, cache: Path | None, output: Output
+    path: Path,
+    offline: bool,
+    signatures: bool,
+    network: Path | None,
+    rpc: list[str] | None,
+    cache: Path | None,
+    output: Output,
 ) -> Verdict:
     from logstore.connection import find_sources, has_network
     from logstore.verification import ask_contract, verify_file
@@ -142,15 +152,15 @@ def _verify_path(
     if offline:
         known = find_sources(network).network if has_network(network) else None
         with output.busy(f"verifying {path.name}"):
-            return verify_file(path, known)
+            return verify_file(path, known, signatures=signatures)
     with connected(network, rpc, None, cache) as store:
         reports = store.reports
         with output.busy(f"verifying {path.name}"):
-            verdict = verify_file(path, store.network)
+            verdict = verify_file(path, store.network, signatures=signatures)
         return ask_contract(path.name, verdict, reports)
 
 
-def _verify_remote(target: str, store: LogStore, output: Output) -> Verdict:
+def _verify_remote(target: str, store: LogStore, output: Output, signatures: bool) -> Verdict:
     from logstore.verification import ask_contract
     from validator.protocol.codec.arweave_text import decode_storage_id
 
@@ -164,7 +174,11 @@ def _verify_remote(target: str, store: LogStore, output: Output) -> Verdict:
     else:
         raise ConfigError(f"{target}: no such file, and neither an Arweave id nor a bundle's number", field="target")
     return store.bundles.verify_again(
-        target, storage_id, output, lambda verdict: ask_contract(target, verdict, store.reports)
+        target,
+        storage_id,
+        output,
+        lambda verdict: ask_contract(target, verdict, store.reports),
+        signatures=signatures,
     )
 
 

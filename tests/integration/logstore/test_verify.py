@@ -14,6 +14,8 @@ from tests.integration.logstore.conftest import Run
 from tests.stored_network import WINDOWS, StoredNetwork, a_stored_record, config_of, funded_storage, upload
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.bundle_file import write_bundle
+from validator.protocol.codec.message import make_record
+from validator.protocol.codec.signatures import sign_message
 from validator.protocol.model import Manifest, Record, Root
 from validator.protocol.parameters import format_network
 
@@ -89,6 +91,35 @@ def test_a_bundle_of_founders_of_their_own_is_sound_offline_and_refused_by_the_c
     assert ran.status == 1
     assert (ran.document["field"], ran.document["subject"]) == ("bundle.root", "forged.parquet")
     assert f"the contract holds 0x{stored.roots[0].hex()}" in ran.document["reason"]
+
+
+def test_a_message_that_its_publisher_never_signed_is_named(stored: StoredNetwork, run: Run, tmp_path: Path) -> None:
+    """A whole committee may lie; each message still answers for itself."""
+    true = a_stored_record(300, 3)
+    forged = make_record(sign_message(a_key(9), true.message))
+    windows = ((a_stored_record(200, 2), forged), ())
+    manifest = a_manifest(windows, config=config_of(stored.network))
+    path = write(tmp_path / "unsigned", manifest, windows)
+    assert run("verify", path, "--offline").status == 0
+    ran = run("verify", path, "--offline", "--signatures", "--json")
+    assert (ran.status, ran.document["field"]) == (1, "message.signature")
+    assert f"{true.message.stream_id}/0 at 2023-11-14T22:13:20.300Z, number 3: " in ran.document["reason"]
+
+
+@pytest.mark.parametrize("target", ["file", "0"])
+def test_signatures_of_a_true_bundle_hold(stored: StoredNetwork, run: Run, target: str) -> None:
+    ran = run("verify", stored.files[0] if target == "file" else target, "--signatures", "--json")
+    assert (ran.status, ran.document["signatures_checked"]) == (0, 13)
+    assert ran.document["proves"].endswith("; 13 publishers' signatures were checked")
+
+
+def test_a_root_that_the_reader_knows_needs_no_contract(stored: StoredNetwork, run: Run) -> None:
+    ran = run("verify", stored.files[0], "--offline", "--root", stored.roots[0].hex(), "--json")
+    assert (ran.status, ran.document["leaves_open"]) == (0, "")
+    assert "whose root you named" in ran.document["proves"]
+    ran = run("verify", stored.files[0], "--offline", "--root", stored.roots[1].hex(), "--json")
+    assert (ran.status, ran.document["field"]) == (1, "bundle.root")
+    assert run("verify", stored.files[0], "--root", "0x12").status == 2
 
 
 def test_a_bundle_that_the_contract_does_not_have_is_refused(stored: StoredNetwork, run: Run, tmp_path: Path) -> None:
