@@ -48,5 +48,16 @@ def test_growth_of_agreement_is_measured() -> None:
     assert " 31" in done.stdout
 
 
+def test_each_step_in_the_life_of_a_window_tells_its_peak(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = run("memory", "1000", "--json", str(figures))
+    assert done.returncode == 0, done.stderr
+    written = json.loads(figures.read_text())
+    assert written["messages"] == 1000
+    steps = ["collect", "observe", "fetch", "propose", "obtain", "judge", "decide", "seal", "verify", "report"]
+    assert list(written["steps"]) == steps
+    assert written["steps"]["propose"]["proposed"] == written["steps"]["verify"]["rows"] == 1000
+
+
 def test_an_unknown_benchmark_is_refused() -> None:
     assert run("nothing").returncode == 2
