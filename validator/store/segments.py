@@ -121,13 +121,14 @@ class _Part:
 class _Index:
     blocks: list[tuple[int, int, int]]
     parts: list[_Part]
+    by_part: dict[StreamPart, _Part] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_part = {part.entry.stream_part: part for part in self.parts}
 
     @property
     def rows(self) -> int:
         return len(self.blocks) + sum(1 + len(part.pages) for part in self.parts)
-
-    def part(self, stream_part: StreamPart) -> _Part | None:
-        return next((part for part in self.parts if part.entry.stream_part == stream_part), None)
 
 
 @dataclass(slots=True)
@@ -288,7 +289,7 @@ class SegmentStore:
     def load_pages(self, set_root: Root, part: StreamPart) -> Iterator[Page]:
         """Column pages of a partition, in canonical order. Raises DamagedSegment."""
         index = self._index(set_root)
-        found = index.part(part)
+        found = index.by_part.get(part)
         if found is None:
             return
         read = partial(self._read_places, set_root)
