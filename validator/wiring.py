@@ -21,7 +21,8 @@ from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.net.brokers.client import BrokerClient
 from validator.net.chain.pricing import GWEI
-from validator.net.chain.reader import ChainReader, StoreList
+from validator.net.chain.reader import ChainReader
+from validator.net.chain.store_index import StoreList
 from validator.net.http.client import BoundedClient
 from validator.net.http.connections import trust
 from validator.net.http.urls import ParsedUrl, check_url

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 from validator.net.chain.abi import ERC1271, Function, decode_values, interface
 from validator.net.chain.blocks import Blocks, block_by_number
@@ -23,6 +23,7 @@ from validator.net.chain.jsonrpc import Request, Reverted
 from validator.net.chain.metadata import parse_node_metadata, parse_node_wallet, parse_partitions
 from validator.net.chain.rpc import Rpc
 from validator.net.chain.source import SourceHealth
+from validator.net.chain.store_index import MemoryIndex, StoreIndex, StoreList
 from validator.net.chain.values import MAX_NUMBER, parse_bytes, parse_quantity
 from validator.net.http.pacing import Allowance, Pace
 from validator.ports.chain import AcceptedReport
@@ -48,35 +49,6 @@ ERC1271_GAS = 5_000_000
 """Gas for foreign signature checks: the same everywhere, so that sources agree on running out of it."""
 ERC1271_MAGIC = bytes.fromhex("1626ba7e") + bytes(28)
 CHECK_SKEW_S = 60
-
-
-@dataclass(frozen=True, slots=True)
-class StoreList:
-    """Streams that a StoreUpdated event has named up to and including block ``upto``."""
-
-    upto: int
-    stream_ids: frozenset[str]
-
-
-class StoreIndex(Protocol):
-    """Where the list of stores is kept between runs."""
-
-    def load(self) -> StoreList | None: ...
-
-    def save(self, stores: StoreList) -> None: ...
-
-
-@dataclass(slots=True)
-class MemoryIndex:
-    """An index that is grown again after a restart."""
-
-    stores: StoreList | None = field(default=None)
-
-    def load(self) -> StoreList | None:
-        return self.stores
-
-    def save(self, stores: StoreList) -> None:
-        self.stores = stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,10 +243,6 @@ class ChainReader:
         answers = self.rpc.agree([self._call("report_manager", function, (number,), block) for number in numbers])
         values = (self._values(answer, "ReportManager.reportOf") for answer in answers)
         return [_report(number, each) for number, each in zip(numbers, values, strict=True)]
-
-    def fetch_committee(self, block: Block | None = None) -> tuple[Address, ...]:
-        """Members whose signatures the contract takes now, ascending."""
-        return self.fetch_config(block).committee
 
     def fetch_config(self, block: Block | None = None) -> ContractConfig:
         """Config digest, counter, committee and next report number of the contract, at ``block`` or the head."""

@@ -12,7 +12,8 @@ from tests.builders import a_key
 from tests.contract_network import ContractNetwork
 from tests.fakes.rpc_provider import Call, Provider, refusal
 from validator.devnet.contracts import WEI, StreamSetup
-from validator.net.chain.reader import ChainReader, MemoryIndex, StoreList
+from validator.net.chain.reader import ChainReader
+from validator.net.chain.store_index import MemoryIndex, StoreList
 from validator.protocol.errors import TransientError
 
 Answer = dict[str, Any]

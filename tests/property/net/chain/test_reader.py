@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from validator.net.chain.abi import decode_values, interface
 from validator.net.chain.blocks import Blocks
 from validator.net.chain.jsonrpc import Request
-from validator.net.chain.reader import LOG_RANGE, ChainReader, MemoryIndex
+from validator.net.chain.reader import LOG_RANGE, ChainReader
+from validator.net.chain.store_index import MemoryIndex
 from validator.net.chain.values import MAX_NUMBER
 from validator.net.http.pacing import Allowance, Pace
 from validator.protocol.codec.limits import MAX_TIMESTAMP_MS
