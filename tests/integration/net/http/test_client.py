@@ -278,6 +278,50 @@ def test_a_connection_that_was_closed_while_idle_is_replaced() -> None:
         assert [get(f"http://127.0.0.1:{port}", client) for _ in range(4)] == [b"ok"] * 4
 
 
+@pytest.mark.parametrize("resend", [True, False])
+def test_a_request_that_a_used_connection_swallowed_is_sent_again_only_where_that_is_harmless(resend: bool) -> None:
+    heard: list[bytes] = []
+
+    def answer_once(connection: socket.socket) -> None:
+        heard.append(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        heard.append(connection.recv(65536))  # and hangs up without a word
+
+    client = a_client(resend=resend)
+    with _Listener(answer_once) as port:
+        url = f"http://127.0.0.1:{port}"
+        assert get(url, client) == b"ok"
+        if resend:
+            assert get(url, client) == b"ok"
+        else:
+            with pytest.raises((TransientError, RemoteFault)) as caught:
+                get(url, client)
+            assert caught.value.answer_lost
+        client.close()
+    assert len([request for request in heard if request]) == (3 if resend else 2)
+
+
+def test_an_answer_is_never_lost_where_nothing_listens() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(TransientError, match="ConnectError") as caught:
+            get(f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert caught.value.answer_lost is False
+    assert "127.0.0.1" not in caught.value.reason
+
+
+def test_a_client_that_asks_for_no_compression_refuses_it() -> None:
+    asked: list[bytes] = []
+
+    def answer(head: bytes, connection: socket.socket) -> None:
+        asked.append(head)
+        connection.sendall(http(gzip.compress(b"ok"), "Content-Encoding: gzip"))
+
+    with hostile_server(answer) as url, pytest.raises(MalformedInput, match="compressed by 'gzip'"):
+        get(url, a_client(encodings=()))
+    assert b"accept-encoding: identity" in asked[0].lower()
+
+
 def test_a_request_that_finds_all_connections_in_use_gives_up_at_its_deadline() -> None:
     release = threading.Event()
 

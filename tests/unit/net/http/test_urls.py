@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import base64
 import ipaddress
 
 import pytest
 
-from validator.net.http.urls import ParsedUrl, check_url, is_global_unicast, unwrap_address
+from validator.net.http.urls import ParsedUrl, check_url, is_global_unicast, read_operator_url, unwrap_address
 from validator.protocol.errors import MalformedInput
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
@@ -113,3 +114,31 @@ def test_wrapped_ipv4_addresses_are_unwrapped(text: str, inner: str) -> None:
 @pytest.mark.parametrize("text", ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8", "2002:808:808::"])
 def test_public_addresses_are_global_in_every_form(text: str) -> None:
     assert is_global_unicast(ipaddress.ip_address(text))
+
+
+def test_a_url_of_the_operator_is_taken_at_its_word() -> None:
+    named = read_operator_url("http://Node.Example:81/v3/key-of-mine/?a=b c")
+    assert (named.origin, named.target) == (
+        ParsedUrl("http", "node.example", 81, ""),
+        "/v3/key-of-mine/?a=b%20c",
+    )
+    assert read_operator_url("https://[::1]/x%2fy").origin == ParsedUrl("https", "::1", 443, "")
+    assert read_operator_url("https://[::1]/x%2fy").target == "/x%2fy"
+    assert read_operator_url("http://10.0.0.1").origin.authority == "10.0.0.1"
+    assert read_operator_url("https://bücher.example").origin.host == "xn--bcher-kva.example"
+
+
+def test_credentials_of_the_operator_become_a_header_and_are_known_as_secrets() -> None:
+    named = read_operator_url("https://user:p%40ss@node.example/v3/0123456789abcdef?token=t0ken")
+    assert named.headers == (("Authorization", "Basic " + base64.b64encode(b"user:p@ss").decode()),)
+    assert {"user", "p%40ss", "0123456789abcdef", "token=t0ken"} == set(named.secrets)
+    assert read_operator_url("https://node.example/v3").headers == ()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "node.example", "ftp://node.example", "https://", "https:///x", "http://a:99999", "http://a:b", "http://[::1"],
+)
+def test_a_text_of_the_operator_that_is_no_url_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ValueError, match=r"URL with a host|does not parse"):
+        read_operator_url(url)
