@@ -20,7 +20,7 @@ Steps never import each other. What they share lies below, in small libraries (i
     agreed, permissions, records, statements, eligibility, pruned, window_buffer
     context      what every step is given: the adapters, and the parts that keep something in memory
     cut_points, asking, claims, noticed, identity    those parts, each with its own lock
-    admission, reconcile, spool                      know nothing of a validator
+    admission, reconcile, spool, tallies             know nothing of a validator
 
 Decided against (docs/decisions): one long task per window (0005), and events between tasks (0006).
 """

@@ -28,13 +28,7 @@ from validator.steps.context import Context
 from validator.steps.cut_points import budgets_of
 from validator.steps.identity import NOBODY
 from validator.steps.pruned import is_pruned, leave_to_others
-from validator.steps.pulling import (
-    count_refusals,
-    pull_late,
-    pulled,
-    require_cut_off,
-    save_etags,
-)
+from validator.steps.pulling import count_refusals, pull_late, pulled, require_cut_off, save_etags
 from validator.steps.window_buffer import WindowBuffer
 
 log = get_logger(__name__)

@@ -36,8 +36,9 @@ from validator.protocol.codec.variants import ServeCounts, choose_variant
 from validator.protocol.columns import Name, Page
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.model import Address, BrokerShare, Digest, Identity, Reason, Record, StreamPart
-from validator.steps.admission import ContractCheck, Permission, Refused, Rejection, Row, WindowCheck
+from validator.steps.admission import ContractCheck, Permission, Rejection, Row, WindowCheck
 from validator.steps.spool import RecordSpool, Spool
+from validator.steps.tallies import BrokerSets, Refusals
 
 BATCH_RECORDS = 4096
 """Records parsed and verified at a time."""
@@ -49,8 +50,6 @@ CHUNK_ROWS = 500
 CHUNK_BYTES = 256 << 10
 PAGE_ROWS = 64
 """Rows that leave together: so many of the largest fit in memory."""
-MAX_DETAILS = 10_000
-"""Distinct words on why a record is refused; further ones say the reason only."""
 _SERVED = struct.Struct("=III")
 """Number of the broker, position of the first record, how many; behind it the number of each (u32)."""
 _HASH_MASK = (1 << 60) - 1
@@ -75,11 +74,11 @@ class WindowBuffer:
         self._seen: dict[int, int] = {}
         self._places = array("I")
         self._holders = array("I")
-        self._groups = _Groups()
+        self._groups = BrokerSets()
         self._forms: list[str] = []
         self._spots: dict[tuple[Address, StreamPart, str], tuple[int, int, int]] = {}
         self._brokers: dict[Address, int] = {}
-        self._refusals = _Refusals()
+        self._refusals = Refusals()
         self._refused = array("I")
         self._contract_signed: set[Digest] = set()
         self._runs: list[list[tuple[int, int]]] = []
@@ -88,7 +87,7 @@ class WindowBuffer:
         self._serve_counts: list[bytearray] = [bytearray() for _ in range(256)]
         self._served: Counter[tuple[int, int]] = Counter()
         self.erc1271: list[Digest] = []
-        """Digests of settled messages that a contract found valid; complete when ``merge`` has ended."""
+        """Digests of merged messages that a contract found valid; complete when ``merge`` has ended."""
 
     def __enter__(self) -> WindowBuffer:
         return self
@@ -277,7 +276,7 @@ class WindowBuffer:
             rank, form = place >> 8, self._forms[place & 255]
             served = self._raw.read(members)
             for serial, refused in checks.check(self._parts[rank], form, served, run, rank, members.start):
-                self._refused[serial] = self._refusals.number(refused)
+                self._refused[serial] = self._refusals.number(refused.reason, refused.detail)
         self._run_bytes += sum(len(row[8]) for row in run[start:])
         if len(run) >= RUN_ROWS or self._run_bytes >= RUN_BYTES:
             self._end_run()
@@ -492,60 +491,6 @@ class _Rejections(Collection[Rejection]):
 
     def __contains__(self, rejection: object) -> bool:
         return any(rejection == each for each in self)
-
-
-class _Groups:
-    """Sets of brokers as small numbers: a window has millions of records and few such sets. 0 is nobody."""
-
-    __slots__ = ("_members", "_numbers", "sizes")
-
-    def __init__(self) -> None:
-        self.sizes = [bytes(4)]
-        """How many each has, as four bytes."""
-        self._numbers: dict[frozenset[int], int] = {frozenset(): 0}
-        self._members: list[frozenset[int]] = [frozenset()]
-
-    def joined(self, group: int, broker: int) -> int:
-        members = self._members[group]
-        return group if broker in members else self._number(members | {broker})
-
-    def united(self, group: int, other: int) -> int:
-        return group if group == other else self._number(self._members[group] | self._members[other])
-
-    def members(self, group: int) -> frozenset[int]:
-        return self._members[group]
-
-    def size(self, group: int) -> int:
-        return len(self._members[group])
-
-    def _number(self, members: frozenset[int]) -> int:
-        number = self._numbers.setdefault(members, len(self._members))
-        if number == len(self._members):
-            self._members.append(members)
-            self.sizes.append(len(members).to_bytes(4, "big"))
-        return number
-
-
-class _Refusals:
-    """Reasons with their details as small numbers; 0 is none. Details of strangers are bounded in number."""
-
-    __slots__ = ("_numbers", "_words")
-
-    def __init__(self) -> None:
-        self._words: list[tuple[Reason, str]] = [(Reason.MALFORMED, "")]
-        self._numbers: dict[tuple[Reason, str], int] = {}
-
-    def number(self, refusal: Refused) -> int:
-        words = (refusal.reason, refusal.detail[:300])
-        if words not in self._numbers and len(self._words) > MAX_DETAILS:
-            words = (refusal.reason, "")
-        number = self._numbers.setdefault(words, len(self._words))
-        if number == len(self._words):
-            self._words.append(words)
-        return number
-
-    def words(self, number: int) -> tuple[Reason, str]:
-        return self._words[number]
 
 
 _paused = 0

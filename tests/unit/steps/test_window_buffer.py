@@ -12,7 +12,7 @@ from tests.builders import GENESIS_MS, a_message, a_stream_id
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.model import Address, Reason, StreamPart
-from validator.steps import admission, window_buffer
+from validator.steps import admission, tallies, window_buffer
 from validator.steps.spool import RecordSpool, Spool
 from validator.steps.window_buffer import WindowBuffer
 from validator.store.segments import SegmentStore
@@ -62,7 +62,7 @@ def test_what_arrives_after_the_check_began_is_not_taken(tmp_path: Path) -> None
 def test_many_refusals_are_counted_by_broker_and_keep_bounded_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(window_buffer, "MAX_DETAILS", 3)
+    monkeypatch.setattr(tallies, "MAX_DETAILS", 3)
     with WindowBuffer(tmp_path, [PART]) as buffer:
         for number in range(10):
             line = LINE.replace(b",0,", b",%d," % (100 + number), 1)
