@@ -199,7 +199,7 @@ class BrokerClient:
             if job.unchanged:
                 return
             try:
-                reading.take(asked, page)
+                reading.accept(asked, page)
             except NoProgress as error:
                 raise PullFailed(PullFault.PAGING, str(error)) from error
         if reading.gaps:

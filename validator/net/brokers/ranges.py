@@ -136,7 +136,7 @@ class Reading:
         whole = Range(Position(window.start_ms, 0), Position(window.end_ms - 1, MAX_SEQUENCE))
         return cls(deque([whole]), page_rows=page_rows)
 
-    def take(self, asked: Range, page: Page) -> None:
+    def accept(self, asked: Range, page: Page) -> None:
         """Note the answer to ``asked``, which was taken from ``todo``.
 
         Raises:

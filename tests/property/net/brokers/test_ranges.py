@@ -41,7 +41,7 @@ def read(rows: list[Row], limit: int, cut: bool, heeds_sequence: bool, loses_all
         fresh = set(given_rows) - got
         got |= fresh
         last = given_rows[-1][0] if given_rows else None
-        reading.take(asked, Page(len(given_rows), len(fresh), last, ending))
+        reading.accept(asked, Page(len(given_rows), len(fresh), last, ending))
     return got, reading
 
 

@@ -11,9 +11,9 @@ WINDOW = Window(1000, 2000)
 END = Position(1999, MAX_SEQUENCE)
 
 
-def take(reading: Reading, page: Page) -> Range:
+def accept(reading: Reading, page: Page) -> Range:
     asked = reading.todo.popleft()
-    reading.take(asked, page)
+    reading.accept(asked, page)
     return asked
 
 
@@ -27,23 +27,23 @@ def test_a_window_is_asked_for_from_its_first_to_its_last_millisecond() -> None:
 
 def test_an_answer_with_a_trailer_is_its_own_evidence() -> None:
     reading = Reading.of_window(WINDOW)
-    take(reading, Page(7, 7, None, Ending.LAST_PAGE))
+    accept(reading, Page(7, 7, None, Ending.LAST_PAGE))
     assert not reading.todo
     assert not reading.gaps
 
 
 def test_an_answer_without_a_trailer_is_asked_on_from_its_last_message_until_nothing_new_comes() -> None:
     reading = Reading.of_window(WINDOW)
-    take(reading, proved(7, 7, Position(1500, 3)))
+    accept(reading, proved(7, 7, Position(1500, 3)))
     assert list(reading.todo) == [Range(Position(1500, 3), END)]
-    take(reading, proved(1, 0, Position(1500, 3)))
+    accept(reading, proved(1, 0, Position(1500, 3)))
     assert not reading.todo
     assert not reading.gaps
 
 
 def test_an_empty_answer_whose_end_is_proved_says_that_there_is_nothing() -> None:
     reading = Reading.of_window(WINDOW)
-    take(reading, proved(0, 0, None))
+    accept(reading, proved(0, 0, None))
     assert not reading.todo
     assert not reading.gaps
 
@@ -51,30 +51,30 @@ def test_an_empty_answer_whose_end_is_proved_says_that_there_is_nothing() -> Non
 @pytest.mark.parametrize("rows", [0, 7])
 def test_an_answer_whose_end_nothing_proves_leaves_a_gap(rows: int) -> None:
     reading = Reading.of_window(WINDOW)
-    take(reading, Page(rows, 0, None, Ending.OPEN))
+    accept(reading, Page(rows, 0, None, Ending.OPEN))
     assert [gap.range for gap in reading.gaps] == [Range(Position(1000, 0), END)]
 
 
 def test_a_cut_answer_is_asked_on_from_its_last_message() -> None:
     reading = Reading.of_window(WINDOW)
-    take(reading, Page(7, 7, Position(1500, 3), Ending.CUT))
+    accept(reading, Page(7, 7, Position(1500, 3), Ending.CUT))
     assert list(reading.todo) == [Range(Position(1500, 3), END)]
 
 
 def test_a_full_page_that_repeats_itself_is_no_end() -> None:
     reading = Reading.of_window(WINDOW)
-    take(reading, proved(PAGE_ROWS, PAGE_ROWS, Position(1500, 3)))
-    take(reading, proved(PAGE_ROWS, 0, Position(1500, 3)))
+    accept(reading, proved(PAGE_ROWS, PAGE_ROWS, Position(1500, 3)))
+    accept(reading, proved(PAGE_ROWS, 0, Position(1500, 3)))
     assert [str(r) for r in reading.todo] == [f"1500/3 to 1500/{MAX_SEQUENCE}", f"1501/0 to {END}"]
 
 
 def test_a_millisecond_that_cannot_be_read_costs_only_itself() -> None:
     reading = Reading.of_window(WINDOW)
-    take(reading, proved(PAGE_ROWS, PAGE_ROWS, Position(1500, 3)))
+    accept(reading, proved(PAGE_ROWS, PAGE_ROWS, Position(1500, 3)))
     while reading.todo[0].start.timestamp_ms == 1500:
-        take(reading, proved(PAGE_ROWS, 0, Position(1500, 3)))
-    take(reading, proved(4, 4, Position(1800, 0)))
-    take(reading, proved(1, 0, Position(1800, 0)))
+        accept(reading, proved(PAGE_ROWS, 0, Position(1500, 3)))
+    accept(reading, proved(4, 4, Position(1800, 0)))
+    accept(reading, proved(1, 0, Position(1800, 0)))
     assert not reading.todo
     (gap,) = reading.gaps
     assert gap.range == Range(Position(1500, 3), Position(1500, MAX_SEQUENCE))
@@ -85,7 +85,7 @@ def test_a_broker_that_cuts_everything_is_left_alone_soon_and_what_is_missing_is
     reading = Reading.of_window(WINDOW)
     asked = 0
     while reading.todo:
-        take(reading, Page(3, 3 if asked == 0 else 0, Position(1500, 3), Ending.CUT, reason="gone"))
+        accept(reading, Page(3, 3 if asked == 0 else 0, Position(1500, 3), Ending.CUT, reason="gone"))
         asked += 1
     assert asked < 15
     assert [str(gap) for gap in reading.gaps] == [f"1500/3 to {END}: gone"]
@@ -97,7 +97,7 @@ def test_a_broker_that_cuts_everything_is_left_alone_soon_and_what_is_missing_is
 def test_a_next_page_must_lie_further_on_in_the_range(following: Position) -> None:
     reading = Reading.of_window(WINDOW)
     with pytest.raises(NoProgress):
-        take(reading, Page(3, 3, None, Ending.NEXT_PAGE, following=following))
+        accept(reading, Page(3, 3, None, Ending.NEXT_PAGE, following=following))
 
 
 @pytest.mark.parametrize(("ending", "evidence"), [(Ending.PROVED, False), (Ending.MEASURED, True)])
@@ -106,15 +106,15 @@ def test_an_answer_that_does_not_heed_the_question_is_evidence_only_by_its_lengt
 ) -> None:
     reading = Reading.of_window(WINDOW)
     first, last = Position(1100, 0), Position(1500, 3)
-    take(reading, Page(7, 7, last, ending))
+    accept(reading, Page(7, 7, last, ending))
     while reading.todo:
-        take(reading, Page(7, 0, last, ending, first))
+        accept(reading, Page(7, 0, last, ending, first))
     assert [str(gap.range) for gap in reading.gaps] == ([] if evidence else [f"1500/3 to {END}"])
 
 
 def test_an_answer_may_repeat_the_millisecond_that_it_is_asked_from() -> None:
     reading = Reading.of_window(WINDOW)
-    take(reading, proved(7, 7, Position(1500, 3)))
-    take(reading, Page(4, 0, Position(1500, 3), Ending.PROVED, Position(1500, 0)))
+    accept(reading, proved(7, 7, Position(1500, 3)))
+    accept(reading, Page(4, 0, Position(1500, 3), Ending.PROVED, Position(1500, 0)))
     assert not reading.todo
     assert not reading.gaps
