@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -371,6 +371,18 @@ class WorldStorage:
 
     def fetch_is_dropped(self, prepared: PreparedUpload, status: StorageStatus) -> bool:
         return False
+
+    def find_uploads(self, bundle_root: str, owners: Iterable[bytes]) -> list[StorageId]:
+        self._require()
+        return [
+            storage_id
+            for storage_id, posted in self.world.transactions.items()
+            if posted.prepared.owner in owners and bundle_root in posted.prepared.header
+        ]
+
+    def fetch_header(self, storage_id: StorageId) -> bytes:
+        self._require()
+        return self.world.transactions[storage_id].prepared.header.encode()
 
     def fetch_transaction(self, storage_id: StorageId) -> StoredTransaction:
         self._require()

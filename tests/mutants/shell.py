@@ -366,8 +366,8 @@ MUTANTS: tuple[Mutant, ...] = (
             _ANNOUNCED,
         ),
         (
-            "    verify_upload(announcement, context.identity.signing)\n",
-            "",
+            "        verify_upload(announcement, context.identity.signing)\n",
+            "        pass\n",
             "an announcement is verified at the door",
             _ANNOUNCED,
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -88,6 +88,15 @@ class BundleStorage(Protocol):
 
     def fetch_is_dropped(self, prepared: PreparedUpload, status: StorageStatus) -> bool:
         """Whether it is certain that this transaction can no longer be mined: only then another may be signed."""
+
+    def find_uploads(self, bundle_root: str, owners: Iterable[bytes]) -> list[StorageId]:
+        """Ids of what gateways say is tagged with this bundle root (hex) and posted by one of ``owners`` (addresses).
+
+        A claim only: to be read before it is believed. Raises TransientError, UnknownOutcome, RemoteFault: none tells.
+        """
+
+    def fetch_header(self, storage_id: StorageId) -> bytes:
+        """The signed header as it is sent, of a transaction that is mined or that waits for it; id verified."""
 
     def fetch_transaction(self, storage_id: StorageId) -> StoredTransaction: ...
 

@@ -385,6 +385,9 @@ class Bundles(Protocol):
 
     def save_announced(self, announcement: UploadAnnouncement, now_ms: int) -> bool: ...
 
+    def save_announcement_signed(self, announcement: UploadAnnouncement, unsigned: bytes) -> None:
+        """Takes the place of one with the signature ``unsigned``, if such a one is kept; else nothing changes."""
+
     def save_announced_state(
         self, number: int, storage_id: StorageId, state: AnnouncedState, reason: str, tries: int = 0
     ) -> None: ...

@@ -85,9 +85,9 @@ class Asking:
         self._fetches: dict[str, int] = {}
 
     def gather(
-        self, subject: str, ask: Callable[[Address], T], members: Sequence[Address]
+        self, subject: str, ask: Callable[[Address], T], members: Sequence[Address], wait_s: float = GATHER_S
     ) -> list[tuple[Address, T | ValidatorError]]:
-        """Ask all members about a subject; what came within ``GATHER_S``, answer or error: nobody waits for the silent.
+        """Ask all members about a subject; what came within ``wait_s``, answer or error: nobody waits for the silent.
 
         Who has not answered yet is not asked again: the answer comes with a later call. So slow peers, or a slow
         machine, are asked less often, and no answer is thrown away that somebody has worked for. A member that owes
@@ -112,7 +112,7 @@ class Asking:
         asked = {member: future or self._askers.submit(run, member) for member, future in known.items()}
         with self._lock:
             self._asked.update({(subject, member): future for member, future in asked.items()})
-        wait(asked.values(), timeout=GATHER_S)
+        wait(asked.values(), timeout=wait_s)
         answered = [member for member, future in asked.items() if future.done()]
         with self._lock:
             for member in answered:

@@ -54,7 +54,7 @@ from validator.steps.eligibility import is_too_early
 from validator.steps.permissions import CandidateCheck
 from validator.steps.reconcile import records_of
 from validator.steps.statements import WITH_BODY, load_bodies, restore_state
-from validator.steps.uploads import check_announcement
+from validator.steps.uploads import announcements_for_peers, hear
 
 log = get_logger(__name__)
 
@@ -192,14 +192,17 @@ class LocalPeerService:
             self._receive_attestation(sender, attestation)
 
     def missing(self, sender: Address, held: HeldVotes) -> Gossip:
-        """The statements and quorums of one instance that the sender lacks, whoever signed them."""
+        """The statements and quorums of one instance that the sender lacks, whoever signed them.
+
+        For a decided late set these are the announcements of the bundle that it closes.
+        """
         context = self._context
         instances = context.store.instances
         stored = instances.load_instance(held.instance) or instances.load_unopened(held.instance, held.config_digest)
         if stored.config_digest != held.config_digest or not (stored.version or stored.statements or stored.quorums):
             return Gossip()
         if stored.certificate is not None:
-            return Gossip(quorums=(stored.certificate,))
+            return Gossip(quorums=(stored.certificate,), uploads=announcements_for_peers(context, held.instance))
         config = context.cut_points.instance_config(held.instance)
         rules = Rules.of(
             held.instance,
@@ -400,16 +403,12 @@ class LocalPeerService:
             return
         self._spend(Item.UPLOAD, sender, 1)
         try:
-            check_announcement(self._context, bundle, upload)
+            hear(self._context, bundle, upload)
         except MalformedInput as error:
             self._refuse(Item.UPLOAD, upload.signer, _UPLOAD_REFUSALS.get(error.field, Refusal.BAD_HEADER), str(error))
             return
         except TransientError as error:
             self._refuse(Item.UPLOAD, upload.signer, Refusal.UNKNOWN_INSTANCE, str(error))
-            return
-        if self._context.store.bundles.save_announced(upload, self._context.clock.now_ms()):
-            log.info("upload.heard", bundle=upload.number, signer=upload.signer)
-            self._context.tasks.enqueue(Task.BUNDLE_VERIFY, str(upload.number))
 
     def _receive_attestation(self, sender: Address, attestation: Attestation) -> None:
         """A signature that the contract accepts, of a member. What it signs need not be drafted here: few of each."""

@@ -13,10 +13,8 @@ from validator.protocol.codec.manifest import (
     encode_manifest,
     manifest_root,
 )
-from validator.protocol.hashing import order_committee
 from validator.protocol.model import (
     NIL,
-    Address,
     BundleHeader,
     InstanceId,
     InstanceKind,
@@ -28,6 +26,7 @@ from validator.steps.bundle_files import write_file
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle
 from validator.steps.drafts import ledger_after
+from validator.steps.uploads import uploaders_of
 
 log = get_logger(__name__)
 
@@ -96,20 +95,6 @@ def schedule_upload(context: Context, bundle: StoredBundle) -> None:
             context.tasks.enqueue(Task.BUNDLE_UPLOAD, str(bundle.number))
     context.store.due.schedule(Task.BUNDLE_VERIFY, str(bundle.number), now_ms)
     context.store.due.schedule(Task.REPORT_WATCH, str(bundle.number), now_ms)
-
-
-def uploaders_of(context: Context, bundle: StoredBundle) -> list[Address]:
-    """Whose turn it is, in order: the committee's permutation without those that have no wallet of their own on chain,
-    whose turn passes."""
-    config = context.cut_points.epoch_config(bundle.epoch)
-    able = set(context.cut_points.wallets_of(bundle).values())
-    order = order_committee(config.committee, config.digest, upload_subject(bundle.number))
-    return [member for member in order if member in able]
-
-
-def upload_subject(number: int) -> bytes:
-    """What the uploaders' permutation is keyed by, beside the config digest."""
-    return b"upload" + number.to_bytes(8, "big")
 
 
 def build_manifest(context: Context, bundle: StoredBundle, config: EpochConfig) -> Manifest:

@@ -3,6 +3,9 @@
 The k-th uploader acts after k stages without an upload that it has read back whole. The signed transaction is saved
 before its first byte leaves, so a crash resumes the same transaction and never pays twice.
 
+Before anything is paid for, peers are asked what they have heard and gateways what they have, and the announcement has
+reached others before the post begins; then both are asked once more (steps.upload_turns).
+
 Waiting for another's word is bounded by the stage. An announcement carries the signed header, so what its uploader
 does not finish anybody else can (steps.verify): until a stage has passed since a member was first announced the next in
 turn waits for it, longer only for a transaction that the weave has and whose data we have sent ourselves, or that
@@ -11,30 +14,23 @@ others have read back, as their signatures show. Then it pays anew; it never doe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from validator.log import get_logger
 from validator.ports.queue import StepResult, Task
 from validator.ports.states import AnnouncedState, BundleState, UploadState
-from validator.ports.storage import StorageState
-from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
+from validator.ports.store import StoredBundle, StoredUpload
 from validator.protocol.codec.arweave_text import encode_storage_id
-from validator.protocol.codec.report import report_digest
+from validator.protocol.errors import RemoteFault, TransientError, UnknownOutcome
 from validator.protocol.quorum import one_honest
-from validator.steps.attestations import signatures_over
 from validator.steps.bundle_files import require_file
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
-from validator.steps.drafts import draft_report
-from validator.steps.uploads import announce, announced_uploads, tags_of
+from validator.steps.upload_turns import look_for_uploads, why_give_way, why_wait
+from validator.steps.uploads import announce_before_posting, announced_uploads, is_announced, tags_of, uploaders_of
 
 log = get_logger(__name__)
 
 RETRY_MS = 2_000
 LOOK_MS = 1_000
-MINING_STAGES = 4
-"""So long a transaction is waited for that the weave has and that we have completed, or that others have read back:
-blocks come when they come, but a header with too small a reward would lie in the mempool until its anchor is old."""
 
 
 def upload(context: Context, number: int) -> StepResult:
@@ -50,21 +46,19 @@ def upload(context: Context, number: int) -> StepResult:
         context.store.due.done(task, key)
         return StepResult("skipped", "uploaded already")
     context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
-    if own is None:
-        wallet = context.storage.wallet_address()
-        if wallet is None or context.cut_points.wallets_of(bundle).get(wallet) != context.identity.address:
+    if own is None or not is_announced(own, announced):
+        over = _why_never(context, bundle, own)
+        if over:
             context.store.due.done(task, key)
-            log.warning("upload.no_wallet", bundle=number)
-            return StepResult("skipped", "our wallet is not the one that we alone have named on chain")
-        reason = _why_wait(context, bundle, announced)
+            return StepResult("skipped", over)
+        reason = _look(context, bundle) or why_wait(context, bundle, announced_uploads(context, bundle))
         if reason:
             return StepResult("not yet", reason)
-        if context.chain.fetch_report(number) is not None:
-            context.store.due.done(task, key)
-            return StepResult("skipped", "its report is accepted")
-        own = _prepare(context, bundle)
-    announce(context, bundle, own)
+        own = own or _prepare(context, bundle)
     if own.state == UploadState.PREPARED:
+        reason = _announce_and_look(context, bundle, own)
+        if reason:
+            return StepResult("not yet", reason)
         context.storage.post(own.prepared)
         own = _save_state(context, own, UploadState.POSTED)
         log.info(
@@ -89,29 +83,54 @@ def own_upload(context: Context, number: int) -> StoredUpload | None:
     return uploads[-1] if uploads else None
 
 
-def _why_wait(context: Context, bundle: StoredBundle, announced: Sequence[AnnouncedUpload]) -> str:
-    """Why nothing is paid for yet, or "". Who was heard once is waited for once, however often it announces."""
+def _why_never(context: Context, bundle: StoredBundle, own: StoredUpload | None) -> str:
+    """Why we do not pay for this bundle at all, or ""."""
+    wallet = context.storage.wallet_address()
+    if own is None and (
+        wallet is None or context.cut_points.wallets_of(bundle).get(wallet) != context.identity.address
+    ):
+        log.warning("upload.no_wallet", bundle=bundle.number)
+        return "our wallet is not the one that we alone have named on chain"
+    return "its report is accepted" if context.chain.fetch_report(bundle.number) is not None else ""
+
+
+def _look(context: Context, bundle: StoredBundle) -> str:
+    """Why what peers and gateways say keeps us from paying, or "".
+
+    Where no gateway answers nobody can have uploaded, and the stages of those who come after the first begin anew:
+    else all whose turn came meanwhile would pay at once when the gateways are back.
+    """
+    try:
+        return look_for_uploads(context, bundle)
+    except (TransientError, UnknownOutcome, RemoteFault) as error:
+        config, order = context.cut_points.epoch_config(bundle.epoch), uploaders_of(context, bundle)
+        own = context.identity.address
+        place = order.index(own) if own in order else len(order)
+        wait_ms = max(RETRY_MS, place * config.parameters.upload_stage_ms)
+        context.store.due.postpone(Task.BUNDLE_UPLOAD, str(bundle.number), context.clock.now_ms() + wait_ms)
+        return f"no gateway tells what was uploaded: {error}"
+
+
+def _announce_and_look(context: Context, bundle: StoredBundle, own: StoredUpload) -> str:
+    """Others have our header before a gateway does, and we know what they have; why we do not post, or "".
+
+    Preparing may take longer than a stage where gateways stall, and a process may be stopped anywhere: so what counts
+    is what is so now. A header that nobody has heard of is ours to keep back.
+    """
     config = context.cut_points.epoch_config(bundle.epoch)
-    stage_ms, now_ms = config.parameters.upload_stage_ms, context.clock.now_ms()
-    for upload in announced:
-        if upload.state == AnnouncedState.REFUSED:
-            continue
-        signer = upload.announcement.signer
-        since_ms = now_ms - min(h.announced_ms for h in announced if h.announcement.signer == signer)
-        if since_ms < stage_ms:
-            return "an announced upload is being completed"
-        status = context.storage.fetch_status(upload.announcement.storage_id)
-        if status.state == StorageState.UNKNOWN:
-            return "no telling what became of an announced upload"
-        if since_ms >= MINING_STAGES * stage_ms:
-            continue
-        if upload.state == AnnouncedState.SEEDED and status.state != StorageState.MISSING:
-            return "an announced upload that we have completed is being mined"
-        report, _ = draft_report(context, bundle, upload.announcement.storage_id, signer)
-        digest = report_digest(report, context.network.chain_id, context.network.contracts.report_manager)
-        if len(signatures_over(context, config, digest)) >= one_honest(len(config.committee)):
-            return "others have read an announced upload back"
-    return ""
+    announced = announced_uploads(context, bundle)
+    reason = "" if is_announced(own, announced) else why_wait(context, bundle, announced)
+    if reason:
+        return reason
+    heard_by = announce_before_posting(context, bundle, own)
+    needed = min(one_honest(len(config.committee)), len(context.identity.others(config.committee)))
+    if heard_by < needed:
+        return f"{heard_by} members have taken our announcement, {needed} must"
+    key = context.identity.voting_key
+    assert key is not None
+    return _look(context, bundle) or why_give_way(
+        context, bundle, key.address, announced_uploads(context, bundle), context.storage.fetch_status
+    )
 
 
 def _prepare(context: Context, bundle: StoredBundle) -> StoredUpload:

@@ -10,12 +10,14 @@ the member that it belongs to (``bind_wallets``). So all drafts name the same up
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from validator.log import get_logger
 from validator.ports.peers import Gossip
+from validator.ports.queue import Task
 from validator.ports.states import AnnouncedState
 from validator.ports.storage import PreparedUpload, StoredTransaction
 from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
@@ -26,19 +28,52 @@ from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.codec.outcome import outcome_digest
 from validator.protocol.codec.statement import sign_upload, verify_upload
 from validator.protocol.errors import MalformedInput
-from validator.protocol.hashing import sha256
-from validator.protocol.model import BundleHeader, Certified, Digest, Manifest, UploadAnnouncement
+from validator.protocol.hashing import order_committee, sha256
+from validator.protocol.model import (
+    Address,
+    BundleHeader,
+    Certified,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Manifest,
+    UploadAnnouncement,
+)
 from validator.steps.bundle_files import require_file, write_file
 from validator.steps.context import Context
 
 log = get_logger(__name__)
 
+ANNOUNCE_S = 5.0
+"""So long the announcement before a post waits for the slowest member."""
+UNSIGNED = bytes(65)
+"""In the place of a signature, where an upload was found on the weave and its announcement never came."""
+
+
+# --- whose turn it is ------------------------------------------------------------------------------
+
+
+def uploaders_of(context: Context, bundle: StoredBundle) -> list[Address]:
+    """Whose turn it is, in order: the committee's permutation without those that have no wallet of their own on chain,
+    whose turn passes."""
+    config = context.cut_points.epoch_config(bundle.epoch)
+    able = set(context.cut_points.wallets_of(bundle).values())
+    order = order_committee(config.committee, config.digest, upload_subject(bundle.number))
+    return [member for member in order if member in able]
+
+
+def upload_subject(number: int) -> bytes:
+    """What the uploaders' permutation is keyed by, beside the config digest."""
+    return b"upload" + number.to_bytes(8, "big")
+
 
 # --- what counts ------------------------------------------------------------------------------------
 
 
-def check_announcement(context: Context, bundle: StoredBundle, announcement: UploadAnnouncement) -> StoredTransaction:
-    """The announced transaction, if its announcement counts.
+def check_announcement(
+    context: Context, bundle: StoredBundle, announcement: UploadAnnouncement, *, is_found: bool = False
+) -> StoredTransaction:
+    """The announced transaction, if its announcement counts; with ``is_found`` also one that we have found ourselves.
 
     Raises:
         MalformedInput: field "config_digest", "signature", "owner", or what of the header is not the bundle's.
@@ -46,7 +81,8 @@ def check_announcement(context: Context, bundle: StoredBundle, announcement: Upl
     """
     if announcement.config_digest != bundle.config_digest:
         raise MalformedInput("config_digest", "of another epoch or network")
-    verify_upload(announcement, context.identity.signing)
+    if not (is_found and announcement.signature == UNSIGNED):
+        verify_upload(announcement, context.identity.signing)
     if context.cut_points.wallets_of(bundle).get(announcement.owner) != announcement.signer:
         raise MalformedInput("owner", "not the wallet that the signer alone has named on chain")
     transaction = context.storage.read_header(announcement.storage_id, announcement.header)
@@ -63,17 +99,43 @@ def check_announcement(context: Context, bundle: StoredBundle, announcement: Upl
     return transaction
 
 
+def hear(context: Context, bundle: StoredBundle, announcement: UploadAnnouncement, *, is_found: bool = False) -> None:
+    """Keep an announcement that counts, and look at what it announces. Raises as ``check_announcement``."""
+    check_announcement(context, bundle, announcement, is_found=is_found)
+    if context.store.bundles.save_announced(announcement, context.clock.now_ms()):
+        log.info("upload.heard", bundle=announcement.number, signer=announcement.signer, found=is_found)
+        context.tasks.enqueue(Task.BUNDLE_VERIFY, str(announcement.number))
+    elif announcement.signature != UNSIGNED:
+        context.store.bundles.save_announcement_signed(announcement, UNSIGNED)
+
+
+def is_announced(own: StoredUpload, announced: Sequence[AnnouncedUpload]) -> bool:
+    """Whether an upload of ours was ever announced; else nobody has its header."""
+    return any(h.announcement.storage_id == own.prepared.storage_id for h in announced)
+
+
 def announced_uploads(context: Context, bundle: StoredBundle) -> list[AnnouncedUpload]:
     """The announced uploads of a bundle that count, in the order they were announced. Raises NotYet."""
     counting = []
     for announced in context.store.bundles.load_announced(bundle.number):
         try:
-            check_announcement(context, bundle, announced.announcement)
+            check_announcement(context, bundle, announced.announcement, is_found=True)
         except MalformedInput as error:
             log.debug("upload.ignored", bundle=bundle.number, reason=str(error))
             continue
         counting.append(announced)
     return counting
+
+
+def announcements_for_peers(context: Context, instance: InstanceId) -> tuple[UploadAnnouncement, ...]:
+    """What members have announced of the bundle whose late set this is, the first of each: for who asks for it."""
+    if instance.kind is not InstanceKind.LATE:
+        return ()
+    found: dict[Address, UploadAnnouncement] = {}
+    for announced in context.store.bundles.load_announced(instance.number):
+        if announced.state != AnnouncedState.REFUSED and announced.announcement.signature != UNSIGNED:
+            found.setdefault(announced.announcement.signer, announced.announcement)
+    return tuple(found.values())
 
 
 def confirmed_uploads(context: Context, bundle: StoredBundle) -> list[AnnouncedUpload]:
@@ -105,10 +167,25 @@ def _read_manifest(manifest: bytes) -> tuple[BundleHeader, int]:
 
 
 def announce(context: Context, bundle: StoredBundle, own: StoredUpload) -> None:
-    """Tell the committee, and ourselves, under our voting key: an upload exists only through its announcement.
+    """Say it again, in the background, until the report is final."""
+    gossip, others = _announcement(context, bundle, own)
+    context.asking.in_background(context.peers.broadcast, gossip, others)
 
-    Before the header is posted, and again until the report is final.
-    """
+
+def announce_before_posting(context: Context, bundle: StoredBundle, own: StoredUpload) -> int:
+    """Tell the committee, and ourselves, that we are about to post; how many others have it when this returns."""
+    gossip, others = _announcement(context, bundle, own)
+
+    def tell(member: Address) -> None:
+        context.peers.send(member, gossip)
+
+    subject = f"announce/{own.prepared.storage_id.hex()}"
+    told = context.asking.gather(subject, tell, others, wait_s=ANNOUNCE_S)
+    return sum(error is None for _, error in told)
+
+
+def _announcement(context: Context, bundle: StoredBundle, own: StoredUpload) -> tuple[Gossip, Sequence[Address]]:
+    """Under our voting key, kept here first: an upload exists only through its announcement. And who is to hear it."""
     key = context.identity.voting_key
     assert key is not None
     assert bundle.root is not None
@@ -129,8 +206,7 @@ def announce(context: Context, bundle: StoredBundle, own: StoredUpload) -> None:
         context.identity.signing,
     )
     context.store.bundles.save_announced(announcement, context.clock.now_ms())
-    gossip = Gossip(uploads=(announcement,))
-    context.asking.in_background(context.peers.broadcast, gossip, context.identity.others(config.committee))
+    return Gossip(uploads=(announcement,)), context.identity.others(config.committee)
 
 
 # --- files ------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from validator.log import get_logger
@@ -26,9 +26,11 @@ from validator.ports.store import AnnouncedUpload, StoredBundle
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
+from validator.protocol.model import StorageId
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
-from validator.steps.uploads import announce, announced_uploads, check_announcement, file_for
+from validator.steps.upload_turns import look_for_uploads, why_give_way
+from validator.steps.uploads import announce, announced_uploads, check_announcement, file_for, is_announced
 
 log = get_logger(__name__)
 
@@ -51,6 +53,7 @@ def verify(context: Context, number: int) -> StepResult:
         return StepResult("not yet", "not sealed")
     context.store.due.postpone(task, key, context.clock.now_ms() + LOOK_MS)
     _tend_own(context, bundle)
+    _look_for_unannounced(context, bundle)
     deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
     announced = [h for h in announced_uploads(context, bundle) if h.state != AnnouncedState.REFUSED]
     statuses = {h.announcement.storage_id: context.storage.fetch_status(h.announcement.storage_id) for h in announced}
@@ -66,7 +69,7 @@ def verify(context: Context, number: int) -> StepResult:
         status = statuses[upload.announcement.storage_id]
         if upload is chosen:
             upload = _read_back(context, bundle, upload)
-        if _is_to_be_completed(context, bundle, upload, status, is_there=is_there):
+        if _is_to_be_completed(context, bundle, upload, announced, statuses, is_there=is_there):
             upload = _complete(context, bundle, upload)
         is_ready = upload.state == AnnouncedState.VERIFIED and status.is_deep(deep)
         ready += is_ready
@@ -129,7 +132,7 @@ def _compare(context: Context, bundle: StoredBundle, announced: AnnouncedUpload)
         ReaderFailed: they are here, and who was to read them did not come to an end.
     """
     announcement = announced.announcement
-    transaction = check_announcement(context, bundle, announcement)
+    transaction = check_announcement(context, bundle, announcement, is_found=True)
     manifest = decode_manifest(bundle.manifest)
     downloads = context.data_dir / "downloads"
     try:
@@ -158,14 +161,22 @@ def _note(
 
 
 def _is_to_be_completed(
-    context: Context, bundle: StoredBundle, announced: AnnouncedUpload, status: StorageStatus, *, is_there: bool
+    context: Context,
+    bundle: StoredBundle,
+    announced: AnnouncedUpload,
+    others: Sequence[AnnouncedUpload],
+    statuses: Mapping[StorageId, StorageStatus],
+    *,
+    is_there: bool,
 ) -> bool:
     """Whether it is for us, and time, to send header and chunks of an upload that is not all there.
 
-    Missing: the header never left, or was lost. Confirmed and not readable: its chunks were. Pending: who knows; it
-    may be on its way in health, so we wait longest. Where another upload is verified nothing is sent for this one.
+    Missing: the header never left, or was lost; of two that are missing only one is sent. Confirmed and not readable:
+    its chunks were. Pending: who knows; it may be on its way in health, so we wait longest. Where another upload is
+    verified nothing is sent for this one.
     """
     config = context.cut_points.epoch_config(bundle.epoch)
+    status = statuses[announced.announcement.storage_id]
     stage_ms, now_ms = config.parameters.upload_stage_ms, context.clock.now_ms()
     verified = announced.state == AnnouncedState.VERIFIED
     if announced.state == AnnouncedState.REFUSED or (is_there and not verified) or status.state == StorageState.UNKNOWN:
@@ -181,6 +192,10 @@ def _is_to_be_completed(
         wait_ms = 0
     if now_ms < announced.announced_ms + wait_ms + place * stage_ms // (4 * len(config.committee)):
         return False
+    if status.state == StorageState.MISSING and why_give_way(
+        context, bundle, announced.announcement.signer, others, statuses.__getitem__
+    ):
+        return False
     return context.noticed.once_per(stage_ms // 4, f"complete/{announced.announcement.storage_id.hex()}")
 
 
@@ -189,7 +204,9 @@ def _complete(context: Context, bundle: StoredBundle, announced: AnnouncedUpload
     twice: it is the same signed header."""
     announcement = announced.announcement
     try:
-        found = file_for(context, bundle, announcement, check_announcement(context, bundle, announcement))
+        found = file_for(
+            context, bundle, announcement, check_announcement(context, bundle, announcement, is_found=True)
+        )
         if found is None:
             log.info("bundle.not_completed", bundle=bundle.number, reason="its file is not ours")
             return announced
@@ -218,9 +235,10 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
         return
     if context.identity.voting_key is None:
         return
+    announced = announced_uploads(context, bundle)
     for own in context.store.bundles.load_uploads(bundle.number):
-        if own.state == UploadState.DROPPED:
-            continue
+        if own.state == UploadState.DROPPED or not is_announced(own, announced):
+            continue  # one that nobody has heard of is not to be completed by anybody: steps.upload decides
         announce(context, bundle, own)
         status = context.storage.fetch_status(own.prepared.storage_id)
         if status.state != StorageState.MISSING:
@@ -231,6 +249,21 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
         elif own.state != UploadState.PREPARED:
             context.store.bundles.save_upload_state(bundle.number, own.attempt, UploadState.PREPARED)
         context.store.due.schedule(Task.BUNDLE_UPLOAD, str(bundle.number), now_ms)
+
+
+def _look_for_unannounced(context: Context, bundle: StoredBundle) -> None:
+    """Half a stage without an upload that was read back: whose announcement was lost may have uploaded all the same."""
+    stage_ms = context.cut_points.epoch_config(bundle.epoch).parameters.upload_stage_ms
+    if bundle.state != BundleState.SEALED or context.clock.now_ms() < bundle.sealed_ms + stage_ms // 2:
+        return
+    if any(h.state == AnnouncedState.VERIFIED for h in announced_uploads(context, bundle)):
+        return
+    if not context.noticed.once_per(stage_ms // 4, f"look/{bundle.number}"):
+        return
+    try:
+        look_for_uploads(context, bundle)
+    except (TransientError, UnknownOutcome, RemoteFault) as error:
+        log.info("upload.not_looked", bundle=bundle.number, reason=str(error))
 
 
 def _climb(context: Context, upload: AnnouncedUpload, state: UploadState) -> None:

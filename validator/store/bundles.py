@@ -128,7 +128,7 @@ class BundleRows:
     # --- announcements ---
 
     def save_announced(self, announcement: UploadAnnouncement, now_ms: int) -> bool:
-        """Keep a verified announcement; False if it is known, or its signer has announced ``MAX_ANNOUNCED`` already."""
+        """Keep an announcement that counts; False if it is known, or its signer has ``MAX_ANNOUNCED`` already."""
         a, t = announcement, schema.announcements
         row = {
             "number": a.number,
@@ -145,6 +145,17 @@ class BundleRows:
             if connection.execute(query).scalar_one() >= MAX_ANNOUNCED:
                 return False
             return insert_new(connection, t, row)
+
+    def save_announcement_signed(self, announcement: UploadAnnouncement, unsigned: bytes) -> None:
+        """What was found on the weave is announced now: with its signature, and the certificates of its file."""
+        a, t = announcement, schema.announcements
+        row = (t.c.number == a.number) & (t.c.storage_id == a.storage_id) & (t.c.signer == a.signer)
+        with self._database.read() as connection:
+            held = connection.execute(select(t.c.bytes).where(row)).scalar_one_or_none()
+        if held is None or decode_upload(held).signature != unsigned:
+            return
+        with self._database.write() as connection:
+            connection.execute(update(t).where(row, t.c.bytes == held).values(bytes=encode_upload(a)))
 
     def save_announced_state(
         self, number: int, storage_id: StorageId, state: AnnouncedState, reason: str, tries: int = 0

@@ -29,8 +29,7 @@ from validator.steps.context import Context
 from validator.steps.cut_points import bind_wallets
 from validator.steps.peer_service import LocalPeerService
 from validator.steps.pipeline import Stage
-from validator.steps.seal import upload_subject
-from validator.steps.uploads import announced_uploads, tags_of
+from validator.steps.uploads import announced_uploads, tags_of, upload_subject
 
 MakeNetwork = Callable[..., SmallNetwork]
 

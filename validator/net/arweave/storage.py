@@ -58,6 +58,8 @@ PAGE_ITEMS = 100
 ROOT_WAIT_S = 5.0
 MAX_HEIGHT = 1 << 40
 
+_NO_INDEX = (404, 405)
+"""What a node without an index answers to a question for it."""
 _KNOWN_TEXTS = ("already on the weave", "already in the mempool")
 _LASTING_CHUNK_ERRORS = frozenset(
     (
@@ -431,11 +433,20 @@ class ArweaveStorage:
         """
         return self._first(lambda gateway: _ask_transaction(gateway, storage_id), latest_first=True)
 
+    def fetch_header(self, storage_id: StorageId) -> bytes:
+        """The signed header in the form in which it is sent: of one that is mined, or still waits in a mempool.
+
+        Raises:
+            TransientError: no gateway has it.
+            RemoteFault: what a gateway gave is not this transaction.
+        """
+        return self._first(lambda gateway: _ask_header(gateway, storage_id), latest_first=True)
+
     def find_uploads(self, bundle_root: str, owners: Iterable[bytes]) -> list[StorageId]:
         """Ids of transactions tagged with this bundle root (hex) and posted by one of ``owners`` (addresses).
 
         In order of height, pending ones last. Only what a gateway claims: read back before believing. Found by any
-        gateway counts; raises only if none answers.
+        gateway counts, plain nodes have no index; raises only if none answers.
         """
         addresses = [arweave_text.encode_base64url(owner) for owner in owners]
         if not addresses:
@@ -591,13 +602,25 @@ def _ask_status(gateway: Gateway, storage_id: StorageId) -> StorageStatus:
 
 
 def _ask_transaction(gateway: Gateway, storage_id: StorageId) -> StoredTransaction:
-    path = f"/tx/{arweave_text.encode_storage_id(storage_id)}"
+    return _stored(_ask_signed(gateway, storage_id, "tx"))
+
+
+def _ask_header(gateway: Gateway, storage_id: StorageId) -> bytes:
+    try:
+        tx = _ask_signed(gateway, storage_id, "tx")
+    except TransientError:
+        tx = _ask_signed(gateway, storage_id, "unconfirmed_tx")
+    return arweave.encode_transaction_json(tx).encode()
+
+
+def _ask_signed(gateway: Gateway, storage_id: StorageId, route: str) -> Transaction:
+    path = f"/{route}/{arweave_text.encode_storage_id(storage_id)}"
     answer = gateway.get(path, max_bytes=arweave.MAX_HEADER_JSON_BYTES, accept=(200, 202, 404, 410), json=True)
     if answer.status != 200:
         raise TransientError(f"{gateway.host}: HTTP {answer.status}, not confirmed here", host=gateway.host)
     tx = arweave.decode_transaction_json(answer.body)
     arweave.verify_transaction(tx, storage_id)
-    return _stored(tx)
+    return tx
 
 
 def _stored(tx: Transaction) -> StoredTransaction:
@@ -614,7 +637,10 @@ def _ask_uploads(gateway: Gateway, bundle_root: str, addresses: Sequence[str]) -
             "after": after,
         }
         body = json.dumps({"query": _UPLOADS_QUERY, "variables": variables}).encode()
-        answer = gateway.post("/graphql", body, max_bytes=MAX_PAGE_BYTES, accept=(200,), has_effect=False)
+        accept = (200, *_NO_INDEX)
+        answer = gateway.post("/graphql", body, max_bytes=MAX_PAGE_BYTES, accept=accept, has_effect=False)
+        if answer.status != 200:
+            return found
         page = _parse_page(arweave_text.decode_json_object(answer.body, "graphql", max_bytes=MAX_PAGE_BYTES))
         edges = page["edges"]
         for node in (edge["node"] for edge in edges):
