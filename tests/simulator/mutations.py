@@ -490,7 +490,7 @@ CAUGHT_BY = {
     "lock-lost": 0,
     "lock-lowered": 46,
     "stale-worker": 12,
-    "speak-first": 20,
+    "speak-first": 0,
     "speak-before-data": 0,
     "validround-open": 112,
     "accept-always": 0,
