@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from validator.protocol.model import Record
 
 
+LAST_MS = 1 << 53
+"""Behind all that can be stored."""
+
+
 def prove(
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
     timestamps: Annotated[list[str], typer.Argument(metavar="TIMESTAMP...", help="Times of messages, to the ms.")],
@@ -98,16 +102,17 @@ def _find(store: LogStore, output: Output, stream: str, at_ms: int, wanted: Want
 
 
 def _late_bundles(store: LogStore, output: Output, stream: str, at_ms: int) -> Iterator[OpenBundle]:
-    """Bundles whose late set may hold a message of that time, in order."""
+    """Bundles whose late set may hold a message of that time, in order; of the others only manifests are fetched."""
     from logstore.selection import holds_late, late_reach_ms
 
     reports = store.reports
-    for number in range(reports.find(at_ms, 1 << 62).start, reports.count):
-        opened = _open(store, number, output)
-        if opened.bundle.end_ms - late_reach_ms(opened.manifest) > at_ms:
+    for number in range(reports.find(at_ms, LAST_MS).start, reports.count):
+        (bundle,) = reports.fetch_many(number, number + 1)
+        manifest = store.bundles.fetch_manifest(bundle, output)
+        if bundle.end_ms - late_reach_ms(manifest) > at_ms:
             return
-        if holds_late(opened.manifest, stream):
-            yield opened
+        if holds_late(manifest, stream):
+            yield _open(store, number, output)
 
 
 def _open(store: LogStore, number: int, output: Output) -> OpenBundle:

@@ -59,11 +59,14 @@ def test_offline_a_proof_is_worth_what_the_root_is(
     assert (ran.status, ran.document["field"]) == (1, "proof.anchor")
 
 
-def test_a_message_that_came_too_late_is_found_in_a_later_bundles_late_set(run: Run) -> None:
+def test_a_message_that_came_too_late_is_found_in_a_later_bundles_late_set(run: Run, tmp_path: Path) -> None:
     path = prove(run, 650)
     said = run("verify", path, "--json").document
     assert (said["bundle"], said["instance"]) == (2, "late:2")
     assert said["message"]["sequence_number"] == 60
+    (cache,) = (tmp_path / "cache").iterdir()
+    held = sorted(file.name.partition("-")[0] for file in (cache / "bundles").iterdir())
+    assert held == ["0", "2"], "of bundle 1, whose late set is empty, the manifest is enough"
 
 
 def test_several_times_give_several_files(run: Run, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.paths import ROOT
 from tests.stored_network import STREAMS, StoredNetwork
 
@@ -19,6 +21,7 @@ def read_commands() -> list[str]:
     return [line for line in lines if re.match(r"(logstore|export|\.) |[A-Z]+=", line)]
 
 
+@pytest.mark.timeout(400)
 def test_every_command_of_the_chapter_runs_as_written(stored: StoredNetwork, tmp_path: Path) -> None:
     """Against this network instead of a run of the development network, whose messages are of today."""
     commands = read_commands()
