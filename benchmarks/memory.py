@@ -68,7 +68,7 @@ from validator.protocol.consensus.proposal import (
     judge_acceptability,
     judge_validity,
 )
-from validator.protocol.consensus.reconcile import answer
+from validator.protocol.consensus.reconcile import Records, answer
 from validator.protocol.consensus.window import Budget
 from validator.protocol.joining import lacking, unite_pages
 from validator.protocol.model import (
@@ -97,6 +97,7 @@ from validator.protocol.model import (
 from validator.protocol.parameters import Config, Contracts, ParameterSet
 from validator.protocol.settlement import build_report, bundle_receipts
 from validator.steps import admission
+from validator.steps.kept import Kept
 from validator.steps.peer_sets import _merged, _put_down
 from validator.steps.reconcile import difference, records_of
 from validator.steps.spool import Spool
@@ -359,6 +360,7 @@ class _Member:
 
     def __init__(self, store: SqlStore) -> None:
         self._sets = store.sets
+        self._compared: Kept[Root, Records] = Kept(1)
 
     def fetch_entries(self, _member: Address, root: Root) -> Sequence[PartitionEntry]:
         return self._sets.open_set(root).entries
@@ -366,7 +368,10 @@ class _Member:
     def reconcile(
         self, _member: Address, root: Root, parts: Sequence[StreamPart], message: bytes, *, strong: bool
     ) -> bytes:
-        return answer(records_of(self._sets.open_set(root), parts), message, strong=strong)
+        records = self._compared.get(root)
+        if records is None:
+            records = self._compared.put(root, records_of(self._sets.open_set(root), parts))
+        return answer(records, message, strong=strong)
 
 
 def _obtain(bench: Bench, own_root: Root, root: Root) -> dict[str, Any]:

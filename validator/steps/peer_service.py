@@ -28,7 +28,7 @@ from validator.protocol.codec.certificate import verify_quorum
 from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome
 from validator.protocol.codec.secp256k1 import verify_signature
 from validator.protocol.codec.statement import verify_statement
-from validator.protocol.consensus.reconcile import answer
+from validator.protocol.consensus.reconcile import Records, answer
 from validator.protocol.consensus.state import Rules, Timeouts, why_foreign
 from validator.protocol.consensus.views import missing_for
 from validator.protocol.consensus.votes import AHEAD
@@ -51,12 +51,16 @@ from validator.steps.admission import check_canonical
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig
 from validator.steps.eligibility import is_too_early
+from validator.steps.kept import Kept
 from validator.steps.permissions import CandidateCheck
 from validator.steps.reconcile import records_of
 from validator.steps.statements import WITH_BODY, load_bodies, restore_state
 from validator.steps.uploads import announcements_for_peers, hear
 
 log = get_logger(__name__)
+
+COMPARED = 2
+"""Sets kept sorted for comparisons, 40 bytes a message: a session has some ten to forty questions about one set."""
 
 MAX_LATE_MESSAGES = 5_000
 MEMBERS_FOR_MS = 2_000
@@ -120,6 +124,7 @@ class LocalPeerService:
         self._members: Mapping[Address, str] = {}
         self._members_until_ms = 0
         self._lock = threading.Lock()
+        self._compared: Kept[tuple[Root, tuple[StreamPart, ...]], Records] = Kept(COMPARED)
 
     # --- who is served ---
 
@@ -250,7 +255,11 @@ class LocalPeerService:
         sets = self._context.store.sets
         if not sets.has_set(set_root):
             raise TransientError(f"no set 0x{set_root.hex()} here")
-        return answer(records_of(sets.open_set(set_root), parts), message, strong=strong)
+        key = (set_root, tuple(parts))
+        records = self._compared.get(key)
+        if records is None:
+            records = self._compared.put(key, records_of(sets.open_set(set_root), parts))
+        return answer(records, message, strong=strong)
 
     def messages(self, sender: Address, set_root: Root, leaves: Sequence[Digest]) -> list[bytes]:
         found = self._context.store.sets.load_messages(set_root, leaves)
