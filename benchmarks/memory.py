@@ -31,6 +31,7 @@ import resource
 import sys
 import tempfile
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -203,6 +204,8 @@ def run_apart(step: Step, bench: Bench, known: dict[str, Any]) -> Figures:
             with os.fdopen(writing, "wb") as file:
                 pickle.dump(Figures(step.__name__, round(peak / 1024), seconds, told), file)
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
