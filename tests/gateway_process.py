@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -16,10 +17,11 @@ import httpx
 
 @dataclass(frozen=True)
 class GatewayProcess:
-    """The running gateway: its port and its controls."""
+    """The running gateway: its port, its controls and its process."""
 
     port: int
     client: httpx.Client
+    process: subprocess.Popen[bytes]
 
     @property
     def url(self) -> str:
@@ -42,6 +44,15 @@ class GatewayProcess:
 
     def mine(self, blocks: int = 1) -> None:
         self.control(f"mine/{blocks}")
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It stands still: connections are taken by the kernel, and nothing is answered."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def stats(self) -> dict[str, Any]:
         return dict(self.control("stats", method="GET").json())
@@ -66,7 +77,7 @@ def run_gateway(folder: Path) -> Iterator[GatewayProcess]:
                 break
             time.sleep(0.05)
         with httpx.Client(timeout=10, trust_env=False) as client:
-            yield GatewayProcess(int(port_file.read_text()), client)
+            yield GatewayProcess(int(port_file.read_text()), client, process)
     finally:
         process.terminate()
         output, _ = process.communicate(timeout=10)
