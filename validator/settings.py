@@ -45,9 +45,10 @@ OTHER_NAMES = frozenset(
         "NPM_BIN",
         "NODE_BIN",
         "SOLC_JS",
+        "CACHE_DIR",
     )
 )
-"""Names with our prefix that are no settings: for set-up, for tests, or for the process itself."""
+"""Names with our prefix that are no settings: for set-up, tests, the process itself, or the consumer's command."""
 ENCODE = "write special characters of user and password encoded, such as @ as %40 and # as %23"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}

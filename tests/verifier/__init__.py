@@ -2,7 +2,8 @@
 
 ``python -m tests.verifier --run DIR [--json FILE]`` reads the logs of publishers and brokers, the Arweave gateway and
 the chain, none of the validators' databases. It imports nothing of the validator but its codec and its trees (and the
-vocabulary these rest on), so a mistake in agreement, settlement or an adapter cannot hide itself here.
+vocabulary these rest on; how many signers are a quorum it counts itself as well), so a mistake in agreement, settlement
+or an adapter cannot hide itself here.
 
     DIR/run.json        chain_id, rpc_url, gateway_url, contracts {name: 0x…}, deployment_block, windows (of epoch 0),
                         validators [{name, address, wallet}], brokers [{name, address}], consumers [{address, staked}],
