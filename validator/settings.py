@@ -107,7 +107,8 @@ class Settings(BaseSettings):
         default=None,
         description="names the one database that may be used with the voting key; empty: beside the key's file",
     )
-    wallet_file: Path | None = Field(default=None, description="Arweave JWK that pays for uploads")
+    wallet: SecretStr | None = Field(default=None, description="Arweave JWK that pays for uploads, as JSON")
+    wallet_file: Path | None = Field(default=None, description="or a file with it, that others cannot read")
 
     # listeners
     peers_host: str = "0.0.0.0"  # noqa: S104  (the peers listener is public by design)
@@ -258,6 +259,19 @@ class Settings(BaseSettings):
         if not 0 < int.from_bytes(secret, "big") < CURVE_ORDER:
             raise ConfigError(f"{variable}: no private key of secp256k1", field=variable)
         return secret
+
+    def wallet_text(self) -> str | None:
+        """The JWK that pays for uploads, as it was given; None where none is.
+
+        Raises:
+            ConfigError: given twice, unreadable, or readable by others; never shows the value.
+        """
+        variable = f"{PREFIX}WALLET"
+        if self.wallet is not None and self.wallet_file is not None:
+            raise ConfigError(f"{variable}: {variable}_FILE is set too; keep one of them", field=variable)
+        if self.wallet is not None:
+            return self.wallet.get_secret_value()
+        return None if self.wallet_file is None else read_secret_file(self.wallet_file, f"{variable}_FILE")
 
     def has_secret(self, name: str) -> bool:
         """Whether the key ``name`` is set here, good or not."""

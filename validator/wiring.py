@@ -224,8 +224,7 @@ class Node:
         for purpose in KEY_PURPOSES:
             if self.settings.has_secret(purpose):
                 self.settings.secret(purpose)
-        if self.settings.wallet_file is not None:
-            ArweaveWallet.from_file(self.settings.wallet_file)
+        load_wallet(self.settings)
 
     def show_warnings(self) -> None:
         """From now on every warning and error of this process is on the status page too."""
@@ -248,9 +247,7 @@ class Node:
 
     def _storage(self) -> ArweaveStorage:
         settings = self.settings
-        wallet = None
-        if self.uploads and settings.wallet_file is not None:
-            wallet = ArweaveWallet.from_file(settings.wallet_file)
+        wallet = load_wallet(settings) if self.uploads else None
         limits = GatewayLimits(seed_s=UPLOAD_CALL_S, download_s=UPLOAD_CALL_S)
         return ArweaveStorage(settings.gateway_urls, wallet, reward_cap=settings.max_reward_winston, limits=limits)
 
@@ -351,6 +348,12 @@ def count_statement_refusal(what: str, reason: str) -> None:
     from validator import metrics  # made where they are counted: the folder is known by then
 
     metrics.statement_refusals.labels(what, reason).inc()
+
+
+def load_wallet(settings: Settings) -> ArweaveWallet | None:
+    """The wallet that is set here, if one is. Raises ConfigError, which never shows it."""
+    text = settings.wallet_text()
+    return None if text is None else ArweaveWallet.from_text(text.encode(), "LOGSTORE_WALLET")
 
 
 def load_network(path: Path) -> Network:

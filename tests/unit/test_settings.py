@@ -152,6 +152,25 @@ def test_the_floor_is_bytes_a_size_percent_or_the_smaller_default() -> None:
     assert floor_bytes("7 %", 1_000) == 70
 
 
+def test_a_wallet_comes_from_the_environment_or_from_a_file_that_only_its_owner_may_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    jwk = '{"kty": "RSA", "d": "secret"}'
+    file = tmp_path / "wallet.json"
+    file.write_text(jwk)
+    file.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        load(monkeypatch, WALLET_FILE=str(file)).wallet_text()
+    file.chmod(0o600)
+    both = load(monkeypatch, WALLET_FILE=str(file), WALLET=jwk)
+    with pytest.raises(ConfigError, match="keep one of them") as caught:
+        both.wallet_text()
+    assert "secret" not in f"{caught.value}{both!r}"
+    assert load(monkeypatch, WALLET_FILE=str(file), WALLET="").wallet_text() == jwk
+    assert load(monkeypatch, WALLET_FILE="", WALLET=jwk).wallet_text() == jwk
+    assert load(monkeypatch, WALLET_FILE="", WALLET="").wallet_text() is None
+
+
 def test_a_key_is_read_from_a_file_that_only_its_owner_may_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from validator.operations.findings import Finding, fail, ok, warn
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import ConfigError
 from validator.protocol.model import Address
-from validator.settings import Settings, read_secret_file
+from validator.settings import Settings
 from validator.store.disk import measure_disk
 from validator.wiring import Node
 
@@ -50,11 +50,9 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
         else:
             held[address] = purpose
             yield ok(name, f"0x{address.hex()}")
-    if settings.wallet_file is None:
-        yield warn("wallet", "LOGSTORE_WALLET_FILE is not set here; needed by worker bundle")
-        return
     try:
-        read_secret_file(settings.wallet_file, "LOGSTORE_WALLET_FILE")
+        if settings.wallet_text() is None:
+            yield warn("wallet", "LOGSTORE_WALLET_FILE is not set here; needed by worker bundle")
     except ConfigError as error:
         yield fail("wallet", str(error))
 

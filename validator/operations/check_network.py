@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from validator.net.arweave.storage import ArweaveStorage
-from validator.net.arweave.wallet import ArweaveWallet
 from validator.operations.check_chain import FEW_UPLOADS, current_parameters
 from validator.operations.findings import Finding, fail, ok, warn
 from validator.ports.peers import Handshake
@@ -17,7 +16,7 @@ from validator.protocol.model import Address
 from validator.protocol.parameters import PROTOCOL_VERSIONS
 from validator.protocol.quorum import quorum
 from validator.steps.cut_points import EpochConfig
-from validator.wiring import Node
+from validator.wiring import Node, load_wallet
 
 UPLOAD_BYTES = 16 << 20
 """Size of a bundle where none was sealed yet."""
@@ -49,10 +48,9 @@ def check_gateways(node: Node) -> Iterator[Finding]:
 
 def check_wallet(node: Node) -> Iterator[Finding]:
     """The balance, in uploads of the size of the newest bundle."""
-    path = node.settings.wallet_file
-    if path is None:
+    wallet = load_wallet(node.settings)
+    if wallet is None:
         return
-    wallet = ArweaveWallet.from_file(path)
     last = node.store.bundles.last_bundle()
     size = last.size if last is not None and last.size else UPLOAD_BYTES
     storage = ArweaveStorage(node.settings.gateway_urls, wallet, reward_cap=node.settings.max_reward_winston)
@@ -74,8 +72,8 @@ def check_named_wallet(node: Node) -> Iterator[Finding]:
     if node.address not in config.committee:
         return
     state = node.context.chain.fetch_state(node.context.chain.fetch_finalised())
-    path = node.settings.wallet_file
-    own = None if path is None else ArweaveWallet.from_file(path).address
+    wallet = load_wallet(node.settings)
+    own = None if wallet is None else wallet.address
     named = {n.address: n.arweave for n in state.nodes if n.address in config.committee and n.arweave is not None}
     yield judge_named_wallet(node.address, own, named)
 

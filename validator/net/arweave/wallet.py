@@ -46,11 +46,17 @@ class ArweaveWallet:
         try:
             with path.open("rb") as file:
                 text = file.read(MAX_FILE_BYTES + 1)
-            return cls.from_jwk(decode_json_object(text, "wallet", max_bytes=MAX_FILE_BYTES))
         except OSError as error:
             raise ConfigError(f"wallet file {path}: {error.strerror}; name a readable JWK file") from error
+        return cls.from_text(text, f"wallet file {path}")
+
+    @classmethod
+    def from_text(cls, text: bytes, where: str) -> ArweaveWallet:
+        """Wallet from the text of a JWK. Raises ConfigError that says where it came from and what is wrong with it."""
+        try:
+            return cls.from_jwk(decode_json_object(text, "wallet", max_bytes=MAX_FILE_BYTES))
         except MalformedInput as error:
-            raise ConfigError(f"wallet file {path}: {error}; an RSA-4096 JWK belongs here") from error
+            raise ConfigError(f"{where}: {error}; an RSA-4096 JWK belongs here") from error
 
     @classmethod
     def from_jwk(cls, jwk: Mapping[str, Any]) -> ArweaveWallet:
