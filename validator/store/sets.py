@@ -25,7 +25,8 @@ from validator.protocol.model import Digest, PartitionEntry, Record, Root, Strea
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import insert_new
-from validator.store.segments import DamagedSegment, SegmentInfo, SegmentStore
+from validator.store.segment_format import DamagedSegment, SegmentInfo
+from validator.store.segments import SegmentStore
 
 log = get_logger(__name__)
 

@@ -15,7 +15,8 @@ from validator.protocol.codec.outcome import decode_observation
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Root
 from validator.steps.retention import WEEK_MS, sweep
-from validator.store.segments import DamagedSegment, SegmentStore
+from validator.store.segment_format import DamagedSegment
+from validator.store.segments import SegmentStore
 
 MakeNetwork = Callable[..., SmallNetwork]
 Damage = Callable[[Path], None]

@@ -42,7 +42,8 @@ from validator.store import events, meta, schema, windows
 from validator.store.chain import decode_state, encode_state
 from validator.store.facade import SqlStore
 from validator.store.reports import MAX_DIGESTS
-from validator.store.segments import DamagedSegment, SegmentStore
+from validator.store.segment_format import DamagedSegment
+from validator.store.segments import SegmentStore
 from validator.store.view import count_rejections
 
 BROKER, OTHER = a_key(8).address, a_key(9).address

@@ -13,7 +13,7 @@ from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.columns import row_of
 from validator.protocol.consensus.window import make_entries
-from validator.store import segments
+from validator.store import segment_writer
 from validator.store.segments import SegmentStore
 
 POOL = [
@@ -37,7 +37,7 @@ POOL = [
 def test_what_is_saved_is_what_is_loaded(chosen: list[int], asked: list[int], block: int, rows: int) -> None:
     records = [POOL[n] for n in chosen]
     ordered = sorted(records, key=lambda record: record.order)
-    with patch.multiple(segments, BLOCK_BYTES=block, PAGE_ROWS=rows), tempfile.TemporaryDirectory() as folder:
+    with patch.multiple(segment_writer, BLOCK_BYTES=block, PAGE_ROWS=rows), tempfile.TemporaryDirectory() as folder:
         root = set_root(make_entries(records))
         SegmentStore(folder).save(root, records)
         store = SegmentStore(folder)

@@ -22,8 +22,10 @@ from validator.protocol.consensus.window import make_entries
 from validator.protocol.errors import InvariantError, TransientError
 from validator.protocol.hashing import EMPTY_ROOT, hash_body
 from validator.protocol.model import Digest, Record, Root
-from validator.store import segments
-from validator.store.segments import DamagedSegment, SegmentStore
+from validator.store import segment_writer, segments
+from validator.store.segment_format import DamagedSegment, Index
+from validator.store.segment_reader import read_block
+from validator.store.segments import SegmentStore
 
 
 def root_of(records: list[Record]) -> Root:
@@ -68,17 +70,16 @@ def test_the_empty_set_is_a_set(tmp_path: Path) -> None:
 
 
 def test_single_messages_are_answered_without_reading_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "BLOCK_BYTES", 2_000)
+    monkeypatch.setattr(segment_writer, "BLOCK_BYTES", 2_000)
     records = some_records(60)
     store, root, _ = saved(tmp_path, records)
     read: list[int] = []
-    true_read = segments._read_block
 
-    def counted(file: BinaryIO, index: segments._Index, number: int) -> bytes:
+    def counted(file: BinaryIO, index: Index, number: int) -> bytes:
         read.append(number)
-        return true_read(file, index, number)
+        return read_block(file, index, number)
 
-    monkeypatch.setattr(segments, "_read_block", counted)
+    monkeypatch.setattr(segments, "read_block", counted)
     wanted = [records[50].leaf, hash_body(b"unknown"), records[3].leaf, records[50].leaf]
     assert store.load_messages(root, wanted) == [records[n].canonical for n in (50, 3, 50)]
     assert len(read) == 2 < len(store._index(root).blocks)
@@ -155,7 +156,10 @@ def test_a_block_that_holds_more_than_the_index_names_is_not_unpacked(tmp_path: 
     offset, size, plain = index.blocks[0]
     before = path.read_bytes()[: offset + size]
     fields = cbor.encode_object(
-        "set-index/3", root, [[len(before), len(bomb), plain]], [segments._part_fields(part) for part in index.parts]
+        "set-index/3",
+        root,
+        [[len(before), len(bomb), plain]],
+        [segment_writer.part_fields(part) for part in index.parts],
     )
     tail = fields + hashlib.sha256(fields).digest() + struct.pack(">Q8s", len(fields), b"LSINDEX3")
     path.write_bytes(before + bomb + struct.pack("<II", 0x184D2A50, len(tail)) + tail)
@@ -204,7 +208,7 @@ def test_leaves_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
 def test_of_a_damaged_file_is_kept_what_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, altered: str
 ) -> None:
-    monkeypatch.setattr(segments, "BLOCK_BYTES", 2_000)
+    monkeypatch.setattr(segment_writer, "BLOCK_BYTES", 2_000)
     records = some_records(60)
     store, root, path = saved(tmp_path, records)
     data = bytearray(path.read_bytes())
