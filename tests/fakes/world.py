@@ -325,7 +325,7 @@ class WorldStorage:
     def wallet_address(self) -> bytes:
         return self.owner
 
-    def prepare(self, path: Path, tags: Sequence[tuple[str, str]]) -> PreparedUpload:
+    def prepare(self, path: Path, tags: Sequence[tuple[str, str]], *, open_uploads: int = 0) -> PreparedUpload:
         """Another id each time: two prepared and posted uploads are two payments."""
         self.prepared += 1
         data = path.read_bytes()

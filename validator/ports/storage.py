@@ -77,7 +77,8 @@ class BundleStorage(Protocol):
     def compute_data_root(self, path: Path) -> bytes:
         """The root that a transaction carrying this file commits to."""
 
-    def prepare(self, path: Path, tags: Sequence[tuple[str, str]]) -> PreparedUpload: ...
+    def prepare(self, path: Path, tags: Sequence[tuple[str, str]], *, open_uploads: int = 0) -> PreparedUpload:
+        """Sign what carries the file. ``open_uploads``: headers of ours under way, which the balance must cover too."""
 
     def post(self, prepared: PreparedUpload) -> None:
         """Accepted or already known. RemoteFault: refused for good; UnknownOutcome: the answer was lost."""

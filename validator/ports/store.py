@@ -378,6 +378,9 @@ class Bundles(Protocol):
 
     def load_uploads(self, number: int) -> list[StoredUpload]: ...
 
+    def count_open_uploads(self) -> int:
+        """Own uploads that may still be charged: prepared, posted or seeded, for a bundle without a final report."""
+
     def save_upload(self, upload: StoredUpload) -> None:
         """Unique by (number, attempt): a second prepared upload of one attempt is refused with AlreadyDone."""
 

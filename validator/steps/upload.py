@@ -29,6 +29,8 @@ from validator.steps.uploads import announce_before_posting, announced_uploads, 
 
 log = get_logger(__name__)
 
+FEW_UPLOADS = 10
+"""With no more left than this an operator is warned at each."""
 RETRY_MS = 2_000
 LOOK_MS = 1_000
 
@@ -71,6 +73,7 @@ def upload(context: Context, number: int) -> StepResult:
         context.storage.seed(own.prepared, require_file(context, bundle))
         own = _save_state(context, own, UploadState.SEEDED)
         log.info("bundle.seeded", bundle=number, bytes=own.prepared.data_size)
+        _warn_of_low_balance(context, own)
     context.store.due.done(task, key)
     context.store.due.postpone(Task.BUNDLE_VERIFY, key, context.clock.now_ms() + LOOK_MS)
     context.tasks.enqueue(Task.BUNDLE_VERIFY, key)
@@ -134,11 +137,27 @@ def _announce_and_look(context: Context, bundle: StoredBundle, own: StoredUpload
 
 
 def _prepare(context: Context, bundle: StoredBundle) -> StoredUpload:
-    prepared = context.storage.prepare(require_file(context, bundle), tags_of(context, bundle))
+    prepared = context.storage.prepare(
+        require_file(context, bundle),
+        tags_of(context, bundle),
+        open_uploads=context.store.bundles.count_open_uploads(),
+    )
     attempt = len(context.store.bundles.load_uploads(bundle.number))
     stored = StoredUpload(bundle.number, attempt, prepared, UploadState.PREPARED)
     context.store.bundles.save_upload(stored)
     return stored
+
+
+def _warn_of_low_balance(context: Context, own: StoredUpload) -> None:
+    """While there is time to fund the wallet. An upload that is done is not held up by a gateway that is silent."""
+    try:
+        balance = context.storage.fetch_balance()
+    except (TransientError, RemoteFault) as error:
+        log.info("wallet.not_looked", reason=str(error))
+        return
+    left = balance // own.prepared.reward
+    if left <= FEW_UPLOADS:
+        log.warning("wallet.runs_low", uploads_left=left, balance=balance, reward=own.prepared.reward)
 
 
 def _save_state(context: Context, own: StoredUpload, state: UploadState) -> StoredUpload:

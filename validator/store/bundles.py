@@ -95,6 +95,14 @@ class BundleRows:
             rows = connection.execute(select(t).where(t.c.number == number).order_by(t.c.attempt))
             return [StoredUpload(number, row.attempt, _prepared(row), UploadState(row.state)) for row in rows]
 
+    def count_open_uploads(self) -> int:
+        t = schema.uploads
+        states = (UploadState.PREPARED, UploadState.POSTED, UploadState.SEEDED)
+        with self._database.read() as connection:
+            over = select(schema.bundles.c.number).where(schema.bundles.c.state == BundleState.FINAL)
+            query = select(func.count()).select_from(t).where(t.c.state.in_(states), t.c.number.not_in(over))
+            return int(connection.execute(query).scalar_one())
+
     def save_upload(self, upload: StoredUpload) -> None:
         """Save a signed transaction before its first byte leaves.
 

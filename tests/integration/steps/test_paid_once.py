@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.integration.steps.test_settling_lies import turns
@@ -150,3 +151,12 @@ def test_two_that_prepare_at_the_same_time_send_the_header_of_one(a_network: Mak
     network.run_to_final(limit_s=60)
     assert stood
     require_one_verified(network)
+
+
+@pytest.mark.parametrize(("balance", "warnings"), [(11, []), (10, [10])])
+def test_who_has_ten_uploads_left_is_warned(a_network: MakeNetwork, balance: int, warnings: list[int]) -> None:
+    network, (member,) = uploading(a_network, 1)
+    member.storage.fetch_balance = lambda: balance  # type: ignore[method-assign]
+    with capture_logs() as captured:
+        network.run_to_final()
+    assert [line["uploads_left"] for line in captured if line["event"] == "wallet.runs_low"] == warnings

@@ -266,6 +266,9 @@ def test_an_upload_attempt_is_saved_once_and_comes_back_as_it_was(store: SqlStor
     store.bundles.save_upload(StoredUpload(1, 0, prepared, UploadState.PREPARED))
     with pytest.raises(AlreadyDone):
         store.bundles.save_upload(StoredUpload(1, 0, other, UploadState.PREPARED))
+    assert store.bundles.count_open_uploads() == 1
+    store.bundles.save_upload_state(1, 0, UploadState.CONFIRMED)
+    assert store.bundles.count_open_uploads() == 0, "it is charged, and the balance tells"
     store.bundles.save_upload_state(1, 0, UploadState.POSTED)
     assert store.bundles.load_uploads(1) == [StoredUpload(1, 0, prepared, UploadState.POSTED)]
     assert store.bundles.load_uploads(2) == []
