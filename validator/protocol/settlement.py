@@ -108,15 +108,70 @@ def build_report(
         Disagreement: the block that was agreed for the bundle's end is not the one of ``state``.
     """
     _require_one_bundle(header, windows, late, state)
-    unread = {receipt.consumer for receipt in receipts} - set(state.consumers)
-    if unread:
-        raise InvariantError(f"the chain state lacks the balances of {len(unread)} consumers with receipts")
+    _require_balances(receipts, state)
     if header.number in processed or bool(next_committee) != (next_config_digest != NIL):
         raise InvariantError(f"report {header.number} is settled already, or changes half a committee")
 
     in_flight = tuple(r for r in ledger.in_flight if r.number not in processed)
-    if any(r.number >= header.number for r in in_flight):
-        raise InvariantError(f"the ledger is not the one before report {header.number}")
+    money = _settle(header.number, ledger, in_flight, windows, late, receipts, state, parameters, system_stream)
+    credit = _compute_credit(money, uploader, windows, late, state, parameters)
+    nodes = {**money.nodes, uploader: money.nodes.get(uploader, 0) + credit}
+    report = Report(
+        config_digest=header.config_digest,
+        number=header.number,
+        height=state.block.number,
+        block_hash=state.block.hash,
+        first_ms=header.first_ms,
+        last_ms=header.last_ms,
+        previous_root=header.previous_root,
+        bundle_root=bundle_root,
+        storage_id=storage_id,
+        uploader=uploader,
+        ledger_root=ledger_root(money.ledger),
+        streams=money.streams,
+        consumers=money.consumers,
+        nodes=tuple(NodeLine(node, amount) for node, amount in nodes.items() if amount),
+        treasury=money.treasury - credit + money.unearned,
+        next_committee=tuple(next_committee),
+        next_config_digest=next_config_digest,
+    )
+    if not is_conserved(report):
+        raise InvariantError(f"report {header.number}: captures are not node changes + treasury")
+    return sort_report(report), money.ledger
+
+
+# --- the money ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Money:
+    """What moves with a bundle before its uploader is credited, and the ledger after it."""
+
+    price: int
+    streams: tuple[StreamLine, ...]
+    consumers: tuple[ConsumerLine, ...]
+    nodes: dict[Address, int]
+    treasury: int
+    """The treasury's part of what is captured: an upload is paid from it."""
+    unearned: int
+    """Rewards that nobody earned: the treasury's as well, and no uploader's."""
+    ledger: Ledger
+
+
+def _settle(
+    number: int,
+    ledger: Ledger,
+    in_flight: Sequence[InFlight],
+    windows: Sequence[Outcome],
+    late: Outcome,
+    receipts: Sequence[Receipt],
+    state: ChainState,
+    parameters: ParameterSet,
+    system_stream: str,
+) -> _Money:
+    """Price, dues and captures, rewards and penalties, ledger. It knows no uploader, and so the ledger does not."""
+    if any(r.number >= number for r in in_flight):
+        raise InvariantError(f"the ledger is not the one before report {number}")
     price = compute_price(windows)
     lines = min(parameters.report_lines, MAX_LINES)
 
@@ -133,44 +188,28 @@ def build_report(
     captured = sum(streams.values()) + sum(line.capture for line in consumers)
     treasury = captured * parameters.treasury_ppm // PPM
     free_stakes = _subtract({n.address: n.stake for n in state.nodes}, [r.nodes for r in in_flight])
-    changes, unearned = share_pool(captured - treasury, windows, free_stakes, state, parameters)
+    nodes, unearned = share_pool(captured - treasury, windows, free_stakes, state, parameters)
 
-    report_nodes = dict(changes)
-    if uploader in free_stakes:
-        total = late.signed_bytes + sum(w.signed_bytes for w in windows)
-        credit = min(treasury, total * price * parameters.upload_ppm // (PPM * MIB))
-        treasury -= credit
-        report_nodes[uploader] = report_nodes.get(uploader, 0) + credit
-
-    this = InFlight(
-        header.number,
-        streams,
-        {line.consumer: line.capture for line in consumers},
-        {node: -change for node, change in changes.items() if change < 0},
-    )
+    takes = {line.consumer: line.capture for line in consumers}
+    this = InFlight(number, streams, takes, {node: -change for node, change in nodes.items() if change < 0})
+    stream_lines = tuple(StreamLine(s, capture, min(sizes.get(s, 0), MAX_BYTES)) for s, capture in streams.items())
     after = Ledger((*in_flight, this), owed, cumulative)
-    report = Report(
-        config_digest=header.config_digest,
-        number=header.number,
-        height=state.block.number,
-        block_hash=state.block.hash,
-        first_ms=header.first_ms,
-        last_ms=header.last_ms,
-        previous_root=header.previous_root,
-        bundle_root=bundle_root,
-        storage_id=storage_id,
-        uploader=uploader,
-        ledger_root=ledger_root(after),
-        streams=tuple(StreamLine(s, capture, min(sizes.get(s, 0), MAX_BYTES)) for s, capture in streams.items()),
-        consumers=consumers,
-        nodes=tuple(NodeLine(node, amount) for node, amount in report_nodes.items() if amount),
-        treasury=treasury + unearned,
-        next_committee=tuple(next_committee),
-        next_config_digest=next_config_digest,
-    )
-    if not is_conserved(report):
-        raise InvariantError(f"report {header.number}: captures are not node changes + treasury")
-    return sort_report(report), after
+    return _Money(price, stream_lines, consumers, nodes, treasury, unearned, after)
+
+
+def _compute_credit(
+    money: _Money,
+    uploader: Address,
+    windows: Sequence[Outcome],
+    late: Outcome,
+    state: ChainState,
+    parameters: ParameterSet,
+) -> int:
+    """What the upload of a bundle earns: nothing for who is not registered at the block."""
+    if uploader not in {node.address for node in state.nodes}:
+        return 0
+    total = late.signed_bytes + sum(w.signed_bytes for w in windows)
+    return min(money.treasury, total * money.price * parameters.upload_ppm // (PPM * MIB))
 
 
 def compute_price(windows: Sequence[Outcome]) -> int:
@@ -363,6 +402,12 @@ def share_pool(
 def _subtract(balances: Mapping[Key, int], in_flight: Sequence[Mapping[Key, int]]) -> dict[Key, int]:
     """Balances at B less what reports in flight take of them, never below zero."""
     return {key: max(0, balance - sum(r.get(key, 0) for r in in_flight)) for key, balance in balances.items()}
+
+
+def _require_balances(receipts: Sequence[Receipt], state: ChainState) -> None:
+    unread = {receipt.consumer for receipt in receipts} - set(state.consumers)
+    if unread:
+        raise InvariantError(f"the chain state lacks the balances of {len(unread)} consumers with receipts")
 
 
 def _require_one_bundle(header: BundleHeader, windows: Sequence[Outcome], late: Outcome, state: ChainState) -> None:
