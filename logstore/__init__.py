@@ -2,7 +2,8 @@
 
     cli.py           the command ``logstore``: words in, exit status out
     commands/        one module per group of commands: options, a call, what is shown
-    connection.py    whose network, which nodes and gateways: ``connect``
+    connection.py    whose network, which nodes and gateways
+    store.py         one network as its readers see it: ``connect``
     reports.py       what the contract holds: which bundles there are, and which lie in a span of time
     bundles.py       files: downloaded, verified, kept
     verification.py  what a file, or a bundle's file with the contract's word, proves; and what it does not
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from logstore.connection import LogStore
+    from logstore.store import LogStore
 
 __all__ = ["connect"]
 
@@ -44,6 +45,7 @@ def connect(
     Raises:
         ConfigError: no network file, or one that does not parse.
     """
-    from logstore.connection import LogStore, find_sources
+    from logstore.connection import find_sources
+    from logstore.store import LogStore
 
     return LogStore(find_sources(network_file, rpc, gateways, cache))

@@ -28,7 +28,7 @@ from validator.protocol.errors import ConfigError, RemoteFault
 from validator.protocol.model import Manifest, StorageId
 
 if TYPE_CHECKING:
-    from logstore.connection import LogStore
+    from logstore.connection import Connection
 
 MAX_FILE_BYTES = 8 << 30
 """No bundle is larger, whatever its transaction says."""
@@ -39,9 +39,9 @@ TAIL_BYTES = 64 << 10
 class Bundles:
     """Files by bundle. One thread."""
 
-    def __init__(self, store: LogStore) -> None:
-        self._store = store
-        self._folder = store.sources.cache
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._folder = connection.sources.cache
 
     def fetch(self, bundle: AcceptedBundle, output: Output, *, verify: bool = True) -> Path:
         """The bundle's file in the cache folder, downloaded if it is not there.
@@ -60,7 +60,7 @@ class Bundles:
         if not verify:
             return raw
         self._verify(
-            name, raw, bundle.storage_id, output, lambda verdict: ask_contract(name, verdict, self._store.reports)
+            name, raw, bundle.storage_id, output, lambda verdict: ask_contract(name, verdict, self._connection.reports)
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(raw, path)
@@ -71,7 +71,7 @@ class Bundles:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with output.progress(label) as on_progress:
-                self._store.weave.download(storage_id, path, MAX_FILE_BYTES, on_progress)
+                self._connection.weave.download(storage_id, path, MAX_FILE_BYTES, on_progress)
         except OSError as error:
             raise ConfigError(
                 f"{path.parent}: {error.strerror or error}; name another folder", field="folder"
@@ -116,7 +116,7 @@ class Bundles:
             RemoteFault: what a gateway gave is not that.
             TransientError: no gateway has it.
         """
-        weave = self._store.weave
+        weave = self._connection.weave
         size, tail = weave.fetch_tail(bundle.storage_id, TAIL_BYTES)
         length = int.from_bytes(tail[-8:-4], "little") + 8
         if len(tail) < length <= MAX_FOOTER_BYTES + 8:
@@ -158,10 +158,10 @@ class Bundles:
         signatures: bool = False,
     ) -> Verdict:
         """The verdict on what a transaction carried. Raises Refused, and what ``verify_file`` raises."""
-        tags = self._store.weave.fetch_transaction(storage_id).tags
+        tags = self._connection.weave.fetch_transaction(storage_id).tags
         try:
             with output.busy(f"verifying {subject}"):
-                verdict = verify_file(path, self._store.network, signatures=signatures)
+                verdict = verify_file(path, self._connection.network, signatures=signatures)
         except Refused as error:
             raise Refused(subject, error.field, error.reason) from error
         check_tags(storage_id, tags, verdict)

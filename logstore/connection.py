@@ -17,15 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from validator.protocol.errors import ConfigError
 from validator.protocol.parameters import Network, parse_network
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation
-
-    from logstore.bundles import Bundles
     from logstore.reports import Reports
     from validator.net.arweave.storage import ArweaveStorage
 
@@ -88,25 +85,21 @@ def _default_cache(environment: Mapping[str, str]) -> Path:
     return Path(own) if own else Path(environment.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "logstore"
 
 
-class LogStore:
-    """One network as its readers see it. Adapters are made when they are first needed."""
+class Connection:
+    """The chain's nodes and the gateways of one network. Adapters are made when they are first needed."""
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
         self.network = sources.network
-        self._connection: DuckDBPyConnection | None = None
-        """Of the newest query: its relation lives by it."""
 
-    def __enter__(self) -> LogStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Give connections back; relations of queries end too."""
-        if self._connection is not None:
-            self._connection.close()
+        """Give connections back."""
         for name in ("reports", "weave"):
             if name in self.__dict__:
                 self.__dict__[name].close()
@@ -129,34 +122,6 @@ class LogStore:
         if not self.sources.gateway_urls:
             raise ConfigError("no gateway is named: use --gateway, or LOGSTORE_GATEWAY_URLS", field="gateway")
         return ArweaveStorage(self.sources.gateway_urls, None, reward_cap=0, limits=Limits(attempts=2, call_s=30.0))
-
-    @cached_property
-    def bundles(self) -> Bundles:
-        """Files of bundles, downloaded once."""
-        from logstore.bundles import Bundles
-
-        return Bundles(self)
-
-    def sql(
-        self, query: str, start: str | int = "-1h", end: str | int = "now", *, verify: bool = True
-    ) -> DuckDBPyRelation:
-        """The answer of a query over ``messages`` of [start, end): ``.df()``, ``.pl()``, ``.fetchall()``.
-
-        Raises:
-            Refused: a bundle's file is not what the contract holds.
-            ConfigError: a time or query that is none, or DuckDB is not installed.
-            TransientError, RemoteFault: something could not be fetched.
-        """
-        from logstore.output import Output
-        from logstore.query import open_messages, start_query
-        from logstore.selection import select_files
-        from logstore.times import parse_time
-
-        from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
-        output = Output(as_json=True)
-        files = select_files(self, output, from_ms, to_ms, verify=verify)
-        self._connection = open_messages(files, from_ms, to_ms)
-        return start_query(self._connection, query)
 
 
 def now_ms() -> int:

@@ -16,7 +16,8 @@ from validator.protocol.codec.config import decode_config
 from validator.protocol.model import Manifest
 
 if TYPE_CHECKING:
-    from logstore.connection import LogStore
+    from logstore.bundles import Bundles
+    from logstore.reports import Reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class BundleFile:
 
 
 def select_files(
-    store: LogStore,
+    reports: Reports,
+    bundles: Bundles,
     output: Output,
     from_ms: int | None,
     to_ms: int,
@@ -42,17 +44,16 @@ def select_files(
         Refused: a file is not the bundle that the contract holds.
         TransientError, RemoteFault: no gateway has it.
     """
-    reports = store.reports
     numbers = reports.find(from_ms or 0, to_ms)
     found = [*reports.fetch_many(numbers.start, numbers.stop)]
     for number in range(numbers.stop, reports.count):
         (bundle,) = reports.fetch_many(number, number + 1)
-        manifest = store.bundles.fetch_manifest(bundle, output, verify=verify)
+        manifest = bundles.fetch_manifest(bundle, output, verify=verify)
         if bundle.end_ms - late_reach_ms(manifest) >= to_ms:
             break
         if holds_late(manifest, stream_id):
             found.append(bundle)
-    return [BundleFile(bundle, store.bundles.fetch(bundle, output, verify=verify)) for bundle in found]
+    return [BundleFile(bundle, bundles.fetch(bundle, output, verify=verify)) for bundle in found]
 
 
 def late_reach_ms(manifest: Manifest) -> int:

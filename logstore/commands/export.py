@@ -62,7 +62,7 @@ def export(
     output = make_output(as_json)
     part = (stream, partition)
     with connected(network, rpc, gateway, cache) as store:
-        files = select_files(store, output, from_ms, to_ms, stream_id=stream, verify=is_verified)
+        files = select_files(store.reports, store.bundles, output, from_ms, to_ms, stream_id=stream, verify=is_verified)
     with _opened(file, is_text=form in ("ndjson", "csv")) as out, output.busy("writing"):
         if form == "raw":
             count = write_raw(files, part, from_ms, to_ms, out)

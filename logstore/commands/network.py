@@ -17,8 +17,8 @@ from logstore.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from logstore.connection import LogStore
     from logstore.output import Output
+    from logstore.store import LogStore
 
 app = typer.Typer(help="The network itself.", no_args_is_help=True)
 

@@ -13,8 +13,8 @@ from logstore.output import Output
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
-    from logstore.connection import LogStore
     from logstore.reports import Reports
+    from logstore.store import LogStore
 
 NetworkOption = Annotated[
     Path | None,
@@ -49,7 +49,8 @@ def connected(
     network: Path | None, rpc: list[str] | None, gateway: list[str] | None, cache: Path | None
 ) -> Iterator[LogStore]:
     """The network that the options name. Raises ConfigError."""
-    from logstore.connection import LogStore, find_sources
+    from logstore.connection import find_sources
+    from logstore.store import LogStore
 
     with LogStore(find_sources(network, rpc or (), gateway or (), cache)) as store:
         yield store

@@ -20,9 +20,9 @@ from logstore.commands.options import (
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
-    from logstore.connection import LogStore
     from logstore.output import Output
     from logstore.proving import OpenBundle, Wanted
+    from logstore.store import LogStore
     from logstore.stored_message import StoredMessage
     from validator.protocol.model import Record
 

@@ -51,7 +51,7 @@ def sql(
     from_ms, to_ms = parse_span(from_, to, "-1h")
     output = make_output(as_json)
     with connected(network, rpc, gateway, cache) as store:
-        files = select_files(store, output, from_ms, to_ms, verify=is_verified)
+        files = select_files(store.reports, store.bundles, output, from_ms, to_ms, verify=is_verified)
     with open_messages(files, from_ms, to_ms) as connection, output.busy("asking"):
         names, rows = run_query(connection, query)
     output.document([dict(zip(names, row, strict=True)) for row in rows], lambda out: _render(out, names, rows))

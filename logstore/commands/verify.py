@@ -23,7 +23,7 @@ from logstore.output import Output
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
-    from logstore.connection import LogStore
+    from logstore.store import LogStore
     from logstore.stored_message import MessageVerdict
     from logstore.verification import Verdict
 

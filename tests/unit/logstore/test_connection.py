@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import logstore
-from logstore.connection import LogStore, find_sources, has_network
+from logstore.connection import find_sources, has_network
+from logstore.store import LogStore
 from tests.builders import GENESIS_MS
 from tests.bundle_builder import CONTRACTS
 from validator.protocol.errors import ConfigError

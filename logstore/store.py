@@ -1,0 +1,56 @@
+"""One network as its readers see it: what the contract holds, the bundles' files, and SQL over their messages."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from logstore.connection import Connection, Sources, now_ms
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+
+    from logstore.bundles import Bundles
+
+
+class LogStore(Connection):
+    """A connection, and what is made of it. One thread."""
+
+    def __init__(self, sources: Sources) -> None:
+        super().__init__(sources)
+        self._database: DuckDBPyConnection | None = None
+        """Of the newest query: its relation lives by it."""
+
+    def close(self) -> None:
+        """Give connections back; relations of queries end too."""
+        if self._database is not None:
+            self._database.close()
+        super().close()
+
+    @cached_property
+    def bundles(self) -> Bundles:
+        """Files of bundles, downloaded once."""
+        from logstore.bundles import Bundles
+
+        return Bundles(self)
+
+    def sql(
+        self, query: str, start: str | int = "-1h", end: str | int = "now", *, verify: bool = True
+    ) -> DuckDBPyRelation:
+        """The answer of a query over ``messages`` of [start, end): ``.df()``, ``.pl()``, ``.fetchall()``.
+
+        Raises:
+            Refused: a bundle's file is not what the contract holds.
+            ConfigError: a time or query that is none, or DuckDB is not installed.
+            TransientError, RemoteFault: something could not be fetched.
+        """
+        from logstore.output import Output
+        from logstore.query import open_messages, start_query
+        from logstore.selection import select_files
+        from logstore.times import parse_time
+
+        from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
+        output = Output(as_json=True)
+        files = select_files(self.reports, self.bundles, output, from_ms, to_ms, verify=verify)
+        self._database = open_messages(files, from_ms, to_ms)
+        return start_query(self._database, query)
