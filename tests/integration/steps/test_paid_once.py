@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,6 +13,7 @@ from tests.integration.steps.test_settling_lies import turns
 from validator.ports.peers import Gossip
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Address
+from validator.steps.uploads import UNSIGNED, hear
 
 MakeNetwork = Callable[..., SmallNetwork]
 
@@ -160,3 +162,22 @@ def test_who_has_ten_uploads_left_is_warned(a_network: MakeNetwork, balance: int
     with capture_logs() as captured:
         network.run_to_final()
     assert [line["uploads_left"] for line in captured if line["event"] == "wallet.runs_low"] == warnings
+
+
+def test_what_one_has_found_on_the_weave_it_cannot_announce_in_anothers_name(a_network: MakeNetwork) -> None:
+    """Found uploads are kept unsigned; told to a peer such a one is refused, and a signed one takes its place."""
+    network, (first, second, third, _) = uploading(a_network)
+    network.run(lambda: bool(second.store.bundles.load_announced(0)))
+    bundle = third.store.bundles.load_bundle(0)
+    assert bundle is not None
+    (signed,) = (h.announcement for h in second.store.bundles.load_announced(0))
+    assert signed.signer == first.address
+    with third.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM announcements")
+    unsigned = replace(signed, signature=UNSIGNED)
+    third.service.receive(second.address, Gossip(uploads=(unsigned,)))
+    assert third.store.bundles.load_announced(0) == []
+    hear(third.context, bundle, unsigned, is_found=True)
+    for told in (unsigned, signed, unsigned):
+        third.service.receive(second.address, Gossip(uploads=(told,)))
+    assert [h.announcement for h in third.store.bundles.load_announced(0)] == [signed]
