@@ -46,7 +46,7 @@ from validator.store.facade import SqlStore
 from validator.store.identity import create_identity, renew_identity, require_identity
 from validator.store.meta import Meta, load_meta
 from validator.store.segments import SegmentStore
-from validator.store.view import SqlView
+from validator.store.view.screen import SqlView
 from validator.store.voting_gate import VotingBlock
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from validator.ports.states import WindowState
 from validator.protocol.errors import TransientError
 from validator.protocol.model import InstanceId
 from validator.server.pages.status import render_problem, render_status
-from validator.store.view import (
+from validator.store.view.status import (
     Check,
     RoundView,
     Status,
@@ -54,7 +54,7 @@ _HEADERS = {
 
 
 class OperatorView(Protocol):
-    """What the listener shows; ``validator.store.view.SqlView`` fulfils it."""
+    """What the listener shows; ``validator.store.view.screen.SqlView`` fulfils it."""
 
     def load_status(self, limit: int = DEFAULT_LIMIT) -> Status: ...
 

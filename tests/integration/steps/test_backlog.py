@@ -28,7 +28,7 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.steps.catchup import LAG_WINDOWS, behind
-from validator.store.view import SqlView
+from validator.store.view.screen import SqlView
 
 MakeNetwork = Callable[..., SmallNetwork]
 WINDOWS = 180

@@ -44,7 +44,7 @@ from validator.store.facade import SqlStore
 from validator.store.reports import MAX_DIGESTS
 from validator.store.segment_format import DamagedSegment
 from validator.store.segments import SegmentStore
-from validator.store.view import count_rejections
+from validator.store.view.parties import count_rejections
 
 BROKER, OTHER = a_key(8).address, a_key(9).address
 A_WINDOW = Window(1_000, 2_000)

@@ -36,7 +36,8 @@ from validator.server.operator import create_app
 from validator.store.database import downgrade
 from validator.store.disk import Disk, measure_disk
 from validator.store.facade import SqlStore
-from validator.store.view import SqlView, UsedObservations
+from validator.store.view.screen import SqlView
+from validator.store.view.status import UsedObservations
 
 BROKER = a_key(8).address
 START = INSTANCE.number

@@ -15,7 +15,7 @@ from validator.protocol.hashing import hash_body
 from validator.protocol.model import InstanceId, InstanceKind
 from validator.server.operator import create_app
 from validator.server.pages.status import show
-from validator.store.view import (
+from validator.store.view.status import (
     BrokerView,
     BundleView,
     CertificateView,

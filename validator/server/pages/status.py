@@ -10,7 +10,16 @@ from datetime import UTC, datetime
 
 from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
 from validator.protocol.model import Address
-from validator.store.view import BundleView, Check, HeadView, ReportView, RoundView, Status, shown_state, waits_for
+from validator.store.view.status import (
+    BundleView,
+    Check,
+    HeadView,
+    ReportView,
+    RoundView,
+    Status,
+    shown_state,
+    waits_for,
+)
 
 REFRESH_S = 2
 MAX_TEXT = 200
