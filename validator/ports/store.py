@@ -68,6 +68,26 @@ class StoredInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceChange:
+    """What one step of an instance is to save: its state, and what follows from it, in one transaction.
+
+    ``wake_ms``: when to look again, None for never. ``round``, ``step``, ``leader`` and ``waits_for`` repeat of the
+    progress what is asked without decoding it.
+    """
+
+    progress: bytes
+    wake_ms: int | None
+    said: Sequence[Statement] = ()
+    quorums: Sequence[VoteQuorum] = ()
+    certificate: VoteQuorum | None = None
+    evidence: Sequence[tuple[Statement, Statement]] = ()
+    round: int = 0
+    step: str = ""
+    leader: Address | None = None
+    waits_for: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceHead:
     """The row of one instance: enough to tell whether it is to be worked on. ``older``: undecided instances before it;
     ``certified``: a certificate is held, looked at or not (told of those that are not the oldest)."""
@@ -228,22 +248,7 @@ class Instances(Protocol):
     def load_unopened(self, instance: InstanceId, config_digest: Digest) -> StoredInstance:
         """What is held of an instance that has no row here."""
 
-    def save_instance(
-        self,
-        stored: StoredInstance,
-        progress: bytes,
-        *,
-        said: Sequence[Statement],
-        quorums: Sequence[VoteQuorum],
-        certificate: VoteQuorum | None,
-        evidence: Sequence[tuple[Statement, Statement]],
-        wake_ms: int | None,
-        round: int,
-        step: str,
-        leader: Address | None,
-        waits_for: str,
-        now_ms: int,
-    ) -> None:
+    def save_instance(self, stored: StoredInstance, change: InstanceChange, now_ms: int) -> None:
         """One transaction: own votes into the journal, state on condition of ``stored.version``.
 
         Raises:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from validator.log import get_logger
 from validator.ports.peers import Gossip, HeldVotes
 from validator.ports.queue import StepResult, Task
-from validator.ports.store import PRUNED, StaleState, StoredInstance
+from validator.ports.store import PRUNED, InstanceChange, StaleState, StoredInstance
 from validator.protocol.codec.outcome import (
     body_digest,
 )
@@ -207,20 +207,19 @@ class _Instance(Proposals):
         if kept:
             self.context.store.instances.save_statements(kept)
         now_ms = self.context.clock.now_ms()
-        self.context.store.instances.save_instance(
-            self.stored,
+        change = InstanceChange(
             encode_progress(self.state),
+            self.state.wake_ms,
             said=ready.said,
             quorums=ready.quorums,
             certificate=None if decision is None else decision.certificate,
             evidence=[(pair.first, pair.second) for pair in ready.evidence],
-            wake_ms=self.state.wake_ms,
             round=self.state.round,
             step=self.state.step.name.lower(),
             leader=self.state.leader,
             waits_for=self.waits_for(),
-            now_ms=now_ms,
         )
+        self.context.store.instances.save_instance(self.stored, change, now_ms)
         woken_ms = self.stored.wake_ms
         self.stored = replace(self.stored, version=self.stored.version + 1, wake_ms=self.state.wake_ms)
         if self.state.wake_ms is not None and self.state.wake_ms != woken_ms:

@@ -13,7 +13,7 @@ from validator.log import get_logger
 from validator.ports.clock import Clock
 from validator.ports.queue import Task
 from validator.ports.states import BundleState
-from validator.ports.store import Accepted, InstanceHead, StaleState, StoredInstance
+from validator.ports.store import Accepted, InstanceChange, InstanceHead, StaleState, StoredInstance
 from validator.protocol.codec.outcome import body_digest
 from validator.protocol.codec.statement import decode_quorum, encode_quorum
 from validator.protocol.consensus.votes import AHEAD, BEHIND, KNOWN
@@ -150,22 +150,7 @@ class InstanceRows:
         with self._database.read() as connection:
             return _load_held(connection, instance, config_digest)
 
-    def save_instance(
-        self,
-        stored: StoredInstance,
-        progress: bytes,
-        *,
-        said: Sequence[Statement],
-        quorums: Sequence[VoteQuorum],
-        certificate: VoteQuorum | None,
-        evidence: Sequence[tuple[Statement, Statement]],
-        wake_ms: int | None,
-        round: int,
-        step: str,
-        leader: Address | None,
-        waits_for: str,
-        now_ms: int,
-    ) -> None:
+    def save_instance(self, stored: StoredInstance, change: InstanceChange, now_ms: int) -> None:
         """One transaction: state on condition of ``stored.version``, own votes into the journal, when to look again.
 
         Only when it has returned may anything of it be heard. A decision, once saved, stays.
@@ -175,36 +160,27 @@ class InstanceRows:
             ConfigError: there is a vote to write, but the database is retired; nothing is kept.
             DoubleVote: the journal holds another vote under the same key (an InvariantError); nothing is kept.
         """
-        changes: dict[str, Any] = {
-            "version": stored.version + 1,
-            "progress": progress,
-            "wake_ms": wake_ms,
-            "round": round,
-            "step": step,
-            "leader": leader,
-            "waits_for": waits_for,
-        }
         with self._database.write() as connection:
-            _change(connection, stored, changes)
-            if said:
+            _change(connection, stored, change)
+            if change.said:
                 require_active(connection)
-            for statement in said:
+            for statement in change.said:
                 if (statement.instance, statement.config_digest) != (stored.instance, stored.config_digest):
                     raise InvariantError(f"a vote for {statement.instance} does not belong to {stored.instance}")
                 journal_vote(connection, statement, now_ms)
-            save_statements(connection, said, now_ms)
-            for quorum in quorums:
+            save_statements(connection, change.said, now_ms)
+            for quorum in change.quorums:
                 save_quorum(connection, quorum)
-            for first, second in evidence:
+            for first, second in change.evidence:
                 save_evidence(connection, first, second, now_ms)
-            if certificate is not None:
-                _decide(connection, stored, certificate, now_ms)
-            if certificate is not None:  # what follows a decision is owed, even if this process dies now
+            if change.certificate is not None:
+                _decide(connection, stored, change.certificate, now_ms)
+                # what follows a decision is owed, even if this process dies now
                 due.postpone(connection, Task.ROUND_ADVANCE, str(stored.instance), now_ms)
-            elif wake_ms is None:
+            elif change.wake_ms is None:
                 due.drop(connection, Task.ROUND_ADVANCE, str(stored.instance))
             else:
-                due.postpone(connection, Task.ROUND_ADVANCE, str(stored.instance), wake_ms)
+                due.postpone(connection, Task.ROUND_ADVANCE, str(stored.instance), change.wake_ms)
 
     def save_statements(self, statements: Sequence[Statement]) -> int:
         """Keep statements whose signatures are verified, for instances known or not; how many were new."""
@@ -395,10 +371,19 @@ def _order(connection: Connection, instance: InstanceId, now_ms: int) -> int:
     return now_ms if end_ms is None else end_ms
 
 
-def _change(connection: Connection, stored: StoredInstance, changes: dict[str, Any]) -> None:
+def _change(connection: Connection, stored: StoredInstance, change: InstanceChange) -> None:
     """Write on top of the loaded version; the row is locked from here to the end of the transaction."""
     loaded = {**at_instance(stored.instance, stored.config_digest), "at_version": stored.version}
-    if connection.execute(_CHANGE, {**changes, **loaded}).rowcount != 1:
+    values = {
+        "version": stored.version + 1,
+        "progress": change.progress,
+        "wake_ms": change.wake_ms,
+        "round": change.round,
+        "step": change.step,
+        "leader": change.leader,
+        "waits_for": change.waits_for,
+    }
+    if connection.execute(_CHANGE, {**values, **loaded}).rowcount != 1:
         raise StaleState(
             f"{stored.instance} has left version {stored.version}",
             instance=str(stored.instance),

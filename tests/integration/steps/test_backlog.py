@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, some_parameters
+from validator.ports.store import InstanceChange
 from validator.protocol.codec.certificate import build_quorum
 from validator.protocol.codec.outcome import decode_outcome, encode_observation, encode_outcome, set_root
 from validator.protocol.codec.statement import sign_statement
@@ -156,20 +157,8 @@ def certify(network: SmallNetwork, holder: Member, instance: InstanceId, records
     holder.store.instances.create_instance(instance, config.digest, clock.now_ms())
     stored = holder.store.instances.load_instance(instance)
     assert stored is not None
-    holder.store.instances.save_instance(
-        stored,
-        b"",
-        said=(),
-        quorums=(certificate,),
-        certificate=certificate,
-        evidence=(),
-        wake_ms=None,
-        round=0,
-        step="decided",
-        leader=None,
-        waits_for="",
-        now_ms=clock.now_ms(),
-    )
+    change = InstanceChange(b"", None, quorums=(certificate,), certificate=certificate, step="decided")
+    holder.store.instances.save_instance(stored, change, clock.now_ms())
     holder.store.due.done("round.advance", str(instance))
     return certificate
 

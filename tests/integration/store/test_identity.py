@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.builders import a_key
+from validator.ports.store import InstanceChange
 from validator.protocol.codec.statement import SigningContext, sign_statement
 from validator.protocol.errors import ConfigError
 from validator.protocol.model import Address, Block, Digest, InstanceId, InstanceKind, Statement, StatementKind
@@ -145,10 +146,7 @@ def test_a_retired_database_neither_starts_nor_begins_anew_nor_journals_a_vote(s
     stored = store.instances.load_instance(vote.instance)
     assert stored is not None
     with pytest.raises(ConfigError, match="retired"):
-        store.instances.save_instance(
-            stored, b"", said=[vote], quorums=[], certificate=None, evidence=[], wake_ms=None, round=0, step="prevote",
-            leader=None, waits_for="", now_ms=NOW_MS,
-        )  # fmt: skip
+        store.instances.save_instance(stored, InstanceChange(b"", None, said=[vote], step="prevote"), NOW_MS)
     again = store.instances.load_instance(vote.instance)
     assert again is not None
     assert (again.own, again.version) == ((), 0)

@@ -9,7 +9,7 @@ import pytest
 from tests.builders import a_key
 from tests.integration.store.worker import CONFIG, CONTEXT, INSTANCE
 from validator.ports.states import BundleState
-from validator.ports.store import StaleState, StoredBundle, StoredInstance
+from validator.ports.store import InstanceChange, StaleState, StoredBundle, StoredInstance
 from validator.protocol.codec.outcome import body_digest, encode_observation, encode_outcome, entries_root
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.errors import InvariantError, MalformedInput
@@ -60,20 +60,15 @@ def loaded(store: SqlStore, instance: InstanceId = INSTANCE) -> StoredInstance:
     return stored
 
 
-def save(store: SqlStore, stored: StoredInstance, **fields: Any) -> None:
-    values: dict[str, Any] = {
-        "said": (),
-        "quorums": (),
-        "certificate": None,
-        "evidence": (),
-        "wake_ms": None,
-        "round": 0,
-        "step": "",
-        "leader": None,
-        "waits_for": "",
-        "now_ms": 6,
-    }
-    store.instances.save_instance(stored, fields.pop("progress", b"p"), **{**values, **fields})
+def save(
+    store: SqlStore,
+    stored: StoredInstance,
+    progress: bytes = b"p",
+    wake_ms: int | None = None,
+    now_ms: int = 6,
+    **fields: Any,
+) -> None:
+    store.instances.save_instance(stored, InstanceChange(progress, wake_ms, **fields), now_ms)
 
 
 def test_state_and_vote_are_saved_together_and_come_back(store: SqlStore) -> None:

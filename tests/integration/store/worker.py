@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 from tests.builders import a_key
-from validator.ports.store import StaleState, StoredInstance
+from validator.ports.store import InstanceChange, StaleState, StoredInstance
 from validator.protocol.codec.statement import SigningContext, sign_statement
 from validator.protocol.errors import TransientError
 from validator.protocol.hashing import hash_body
@@ -35,20 +35,7 @@ def a_vote(round_: int, value: Digest, kind: StatementKind = StatementKind.PREVO
 
 
 def save(store: SqlStore, stored: StoredInstance, progress: bytes, said: list[Statement]) -> None:
-    store.instances.save_instance(
-        stored,
-        progress,
-        said=said,
-        quorums=(),
-        certificate=None,
-        evidence=(),
-        wake_ms=None,
-        round=0,
-        step="",
-        leader=None,
-        waits_for="",
-        now_ms=1_700_000_100_000,
-    )
+    store.instances.save_instance(stored, InstanceChange(progress, None, said=said), 1_700_000_100_000)
 
 
 def count_up(store: SqlStore, _number: int, rounds: int) -> None:
