@@ -67,22 +67,44 @@ class OperatorView(Protocol):
 
 def create_app(view: OperatorView) -> Starlette:
     """ASGI application of one validator's operator listener. Requests change nothing but the readiness probe's row."""
+    answers = _Answers(view)
+    routes = {
+        "/": answers.page,
+        "/status.json": answers.status,
+        "/statements.json": answers.statements,
+        "/observations.json": answers.observations,
+        "/metrics": answers.metrics,
+        "/healthz": answers.healthz,
+        "/readyz": answers.readyz,
+    }
+    return Starlette(
+        routes=[Route(path, handler, methods=["GET"]) for path, handler in routes.items()],
+        middleware=[Middleware(_SafeHeaders)],
+        exception_handlers={_BadParameter: _bad_parameter, TransientError: _not_now},
+    )
 
-    def page(request: Request) -> Response:
-        return HTMLResponse(render_status(view.load_status(_limit(request)), view.check_ready()))
 
-    def status(request: Request) -> Response:
-        return JSONResponse(status_data(view.load_status(_limit(request))))
+class _Answers:
+    """One method per path."""
 
-    def statements(request: Request) -> Response:
+    def __init__(self, view: OperatorView) -> None:
+        self._view = view
+
+    def page(self, request: Request) -> Response:
+        return HTMLResponse(render_status(self._view.load_status(_limit(request)), self._view.check_ready()))
+
+    def status(self, request: Request) -> Response:
+        return JSONResponse(status_data(self._view.load_status(_limit(request))))
+
+    def statements(self, request: Request) -> Response:
         instance = _instance(request)
         return JSONResponse(
-            {"instance": str(instance), "statements": [data.hex() for data in view.load_own_statements(instance)]}
+            {"instance": str(instance), "statements": [data.hex() for data in self._view.load_own_statements(instance)]}
         )
 
-    def observations(request: Request) -> Response:
+    def observations(self, request: Request) -> Response:
         instance = _instance(request)
-        used = view.load_used_observations(instance)
+        used = self._view.load_used_observations(instance)
         named = () if used is None else used.named
         held = () if used is None else used.held
         return JSONResponse(
@@ -94,32 +116,17 @@ def create_app(view: OperatorView) -> Starlette:
             }
         )
 
-    def metrics(_request: Request) -> Response:
-        return Response(render_metrics(lambda: samples(view)), media_type=CONTENT_TYPE)
+    def metrics(self, _request: Request) -> Response:
+        return Response(render_metrics(lambda: samples(self._view)), media_type=CONTENT_TYPE)
 
-    def healthz(_request: Request) -> Response:
+    def healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    def readyz(_request: Request) -> Response:
-        checks = view.check_ready()
+    def readyz(self, _request: Request) -> Response:
+        checks = self._view.check_ready()
         ready = all(check.ok for check in checks)
         data = {"ready": ready, "checks": [dataclasses.asdict(check) for check in checks]}
         return JSONResponse(data, status_code=200 if ready else 503)
-
-    routes = {
-        "/": page,
-        "/status.json": status,
-        "/statements.json": statements,
-        "/observations.json": observations,
-        "/metrics": metrics,
-        "/healthz": healthz,
-        "/readyz": readyz,
-    }
-    return Starlette(
-        routes=[Route(path, handler, methods=["GET"]) for path, handler in routes.items()],
-        middleware=[Middleware(_SafeHeaders)],
-        exception_handlers={_BadParameter: _bad_parameter, TransientError: _not_now},
-    )
 
 
 class _BadParameter(Exception):
