@@ -31,7 +31,8 @@ def check_gateways(node: Node) -> Iterator[Finding]:
     heights: dict[str, int] = {}
     for url in node.settings.gateway_urls:
         storage = ArweaveStorage([url], None, reward_cap=node.settings.max_reward_winston)
-        host = storage.gateways[0].host
+        (gateway,) = storage.gateways
+        host = gateway.host
         try:
             heights[host] = storage.fetch_height()
         except ValidatorError as error:
