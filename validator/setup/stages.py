@@ -82,6 +82,7 @@ ALL_STAGES: tuple[Stage, ...] = (
         "conformance",
         (
             ("python", "-m", "tests.conformance", "streamr", "tests/vectors/streamr.jsonl"),
+            ("python", "-m", "tests.conformance", "leaves", "tests/vectors/leaves.json"),
             ("python", "-m", "tests.conformance", "negentropy_reference"),
         ),
         limit_s=180,
