@@ -74,7 +74,7 @@ ALL_STAGES: tuple[Stage, ...] = (
     Stage(
         "unit, property",
         (("pytest", "tests/unit", "tests/property", "-n", "2"),),
-        limit_s=720,
+        limit_s=900,
         kind=Kind.PYTEST,
         needs=("tests/unit", "tests/property"),
     ),
