@@ -26,7 +26,7 @@ from logstore.commands import bundle, network
 from logstore.commands.export import export
 from logstore.commands.prove import prove
 from logstore.commands.sql import sql
-from logstore.commands.verify import verify
+from logstore.commands.verify import SCHEME, STORAGE_ID, verify
 from logstore.errors import NotStored, Refused
 from validator import __version__
 from validator.protocol.errors import ConfigError, ValidatorError
@@ -67,7 +67,7 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; exit status. Every expected failure is one line on standard error."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = [_name_id(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     try:
         status = app(words, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
@@ -94,6 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(words, USAGE, "usage", f"{error.filename or PROGRAM}: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
         return _fail(words, INTERRUPTED, "interrupted", "interrupted")
+
+
+def _name_id(word: str) -> str:
+    """An Arweave id may begin with a dash; no option of ours is as long as an id."""
+    return f"{SCHEME}{word}" if word.startswith("-") and STORAGE_ID.fullmatch(word) else word
 
 
 def _fail(words: Sequence[str], status: int, verdict: str, text: str, **fields: Any) -> int:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MAX_SHOWN = 200
 """Characters of a content."""
 STORAGE_ID = re.compile(r"[A-Za-z0-9_-]{43}")
+SCHEME = "ar://"
+"""What an Arweave id may begin with; without it an id that begins with a dash looks like an option."""
 
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Ask nobody: certificates are checked against the committee that is named.")
@@ -169,8 +171,8 @@ def _verify_remote(target: str, store: LogStore, output: Output, signatures: boo
         if bundle is None:
             raise ConfigError(f"bundle {target}: the contract has accepted {store.reports.count}", field="target")
         storage_id = bundle.storage_id
-    elif STORAGE_ID.fullmatch(target):
-        storage_id = decode_storage_id(target)
+    elif STORAGE_ID.fullmatch(target.removeprefix(SCHEME)):
+        storage_id = decode_storage_id(target.removeprefix(SCHEME))
     else:
         raise ConfigError(f"{target}: no such file, and neither an Arweave id nor a bundle's number", field="target")
     return store.bundles.verify_again(

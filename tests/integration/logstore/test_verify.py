@@ -199,6 +199,15 @@ def test_what_is_not_there_is_status_3(stored: StoredNetwork, run: Run) -> None:
     assert run("verify", "A" * 43).status == 3
 
 
+@pytest.mark.parametrize("start", ["-", "--", "-V", "-h"])
+@pytest.mark.parametrize("scheme", ["", "ar://"])
+def test_an_id_that_begins_with_a_dash_is_an_id(run: Run, scheme: str, start: str) -> None:
+    """One in 64 does."""
+    name = start + "A" * (43 - len(start))
+    ran = run("verify", f"{scheme}{name}", "--json")
+    assert (ran.status, ran.document["verdict"]) == (3, "not fetched")
+
+
 def test_a_chain_of_another_id_is_a_wrong_node(stored: StoredNetwork, run: Run, tmp_path: Path) -> None:
     file = tmp_path / "other.toml"
     file.write_text(format_network(replace(stored.network, chain_id=5)))

@@ -22,8 +22,10 @@ from tests.gateway_process import GatewayProcess, run_gateway
 from tests.integration.steps.test_settling_lies import turns
 from validator.devnet.gateway.faults import FaultKind
 from validator.net.arweave.gateway import Gateway, Limits
+from validator.net.arweave.gateways import Gateways
 from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
+from validator.net.http.client import Answer
 from validator.ports.storage import PreparedUpload, StorageStatus
 from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.model import StorageId
@@ -63,17 +65,31 @@ class MinedStorage(ArweaveStorage):
     miner: Miner
     dies_at_chunk: int | None = None
 
+    def __init__(self, url: str, wallet: ArweaveWallet | None) -> None:
+        super().__init__([url], wallet, reward_cap=AR, limits=IMPATIENT)
+        self.gateways = Gateways([MortalGateway(url, self)])
+
     def fetch_status(self, storage_id: StorageId) -> StorageStatus:
         self.miner.tick()
         return super().fetch_status(storage_id)
 
-    def _post_chunk(self, gateway: Gateway, prepared: PreparedUpload, body: bytes) -> bool:
-        if self.dies_at_chunk is not None:
-            self.dies_at_chunk -= 1
-            if self.dies_at_chunk < 0:
-                self.dies_at_chunk = None
+
+class MortalGateway(Gateway):
+    """Where the storage says so, the process that sends a chunk ends before it is sent."""
+
+    def __init__(self, url: str, storage: MinedStorage) -> None:
+        super().__init__(url, IMPATIENT)
+        self._storage = storage
+
+    def post(
+        self, path: str, body: bytes, *, max_bytes: int, accept: tuple[int, ...], has_effect: bool = True
+    ) -> Answer:
+        if path == "/chunk" and self._storage.dies_at_chunk is not None:
+            self._storage.dies_at_chunk -= 1
+            if self._storage.dies_at_chunk < 0:
+                self._storage.dies_at_chunk = None
                 raise Killed
-        return super()._post_chunk(gateway, prepared, body)
+        return super().post(path, body, max_bytes=max_bytes, accept=accept, has_effect=has_effect)
 
 
 @dataclass
@@ -152,7 +168,7 @@ def uploading(a_network: MakeNetwork, gateway: GatewayProcess, wallets: list[Arw
     network.world.nodes = tuple(replace(n, arweave=addresses.get(n.address)) for n in network.world.nodes)
     with ExitStack() as stack:
         for member in network.members:
-            storage = MinedStorage([gateway.url], owned.get(member.address), reward_cap=AR, limits=IMPATIENT)
+            storage = MinedStorage(gateway.url, owned.get(member.address))
             stack.callback(storage.close)
             storage.miner = miner
             member.storage = storage  # type: ignore[assignment]
