@@ -7,6 +7,7 @@ acknowledged late, and the database knows what is due.
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,8 @@ log = get_logger("tasks")
 
 BEAT_SILENT_S = 120.0
 """Far above what one tick may take: connecting, and being refused."""
+M_ARENA_MAX = -8
+"""mallopt(3)."""
 
 
 class LastingApp(Celery):
@@ -38,6 +41,10 @@ class LastingWorker(Worker):
 
     beat_thread: LastingThread | None = None
     _watchdog: Watchdog | None = None
+
+    def on_before_init(self, **options: Any) -> None:
+        share_one_arena()
+        super().on_before_init(**options)
 
     def on_consumer_ready(self, consumer: Any) -> None:
         super().on_consumer_ready(consumer)
@@ -58,3 +65,14 @@ def restart(reason: str) -> None:
     for child in active_children():
         child.terminate()
     begin_anew(reason)
+
+
+def share_one_arena() -> None:
+    """Let all threads of this process allocate from one arena, where the C library is glibc.
+
+    It gives each thread an arena of its own and keeps there what was freed, so eight threads that each held a window
+    once keep the memory of eight. Behind one interpreter lock they hardly ever allocate at the same time.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_ARENA_MAX, 1)
