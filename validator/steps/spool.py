@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from validator.protocol.errors import TransientError
 
-MEMORY_BYTES = 32 << 20
+MEMORY_BYTES = 8 << 20
 
 
 class Spool:

@@ -42,9 +42,9 @@ from validator.steps.tallies import BrokerSets, Refusals
 
 BATCH_RECORDS = 4096
 """Records parsed and verified at a time."""
-BATCH_BYTES = 8 << 20
+BATCH_BYTES = 4 << 20
 RUN_ROWS = 50_000
-RUN_BYTES = 32 << 20
+RUN_BYTES = 8 << 20
 """So much, in rows or in canonical bytes, is sorted at a time."""
 CHUNK_ROWS = 500
 CHUNK_BYTES = 256 << 10

@@ -21,8 +21,8 @@ from validator.protocol.model import Manifest
 
 MANIFEST_KEY = b"logstore.manifest"
 MAX_FOOTER_BYTES = 16 << 20
-GROUP_ROWS = 65_536
-GROUP_BYTES = 32 << 20
+GROUP_ROWS = 8_192
+GROUP_BYTES = 4 << 20
 """A row group ends at the first of the two, counted in canonical bytes."""
 GROUP_BYTES_SPARE = 64 << 10
 """Bound of what a row group's page headers and dictionaries take beside its rows."""
