@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ import cbor2
 import pytest
 
 from tests import paths
+from tests.altered_cbor import Change, changed, double, put, turn
 from tests.rfc9162 import tree_hash
 from validator.protocol.codec.manifest import (
     MAX_LEDGER_BYTES,
@@ -160,42 +160,6 @@ def test_a_ledger_is_three_sorted_maps_without_zeros() -> None:
 
 
 # --- refused --------------------------------------------------------------------------------------
-
-Change = Callable[[Any], Any]
-
-
-def put(*path: Any) -> Change:
-    def change(fields: Any) -> None:
-        for step in path[:-2]:
-            fields = fields[step]
-        fields[path[-2]] = path[-1]
-
-    return change
-
-
-def turn(*path: int) -> Change:
-    def change(fields: Any) -> None:
-        for step in path:
-            fields = fields[step]
-        fields.reverse()
-
-    return change
-
-
-def double(*path: int) -> Change:
-    def change(fields: Any) -> None:
-        for step in path:
-            fields = fields[step]
-        fields.append(fields[-1])
-
-    return change
-
-
-def changed(data: bytes, change: Change) -> bytes:
-    fields = cbor2.loads(data)
-    change(fields)
-    return cbor2.dumps(fields)
-
 
 LEDGER_CHANGES: list[tuple[str, Change]] = [
     ("another version", put(0, "ledger/2")),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ import cbor2
 import pytest
 
 from tests import paths
+from tests.altered_cbor import Change, changed, double, put, turn
 from tests.rfc9162 import tree_hash
 from validator.protocol.codec.outcome import (
     body_digest,
@@ -197,37 +197,6 @@ def test_two_who_saw_the_same_have_different_observations() -> None:
 
 # --- refused --------------------------------------------------------------------------------------
 
-Change = Callable[[Any], Any]
-
-
-def put(*path: Any) -> Change:
-    """Set the element at path[:-1] of the decoded form to path[-1]."""
-
-    def change(fields: Any) -> None:
-        for step in path[:-2]:
-            fields = fields[step]
-        fields[path[-2]] = path[-1]
-
-    return change
-
-
-def turn(*path: int) -> Change:
-    def change(fields: Any) -> None:
-        for step in path:
-            fields = fields[step]
-        fields.reverse()
-
-    return change
-
-
-def double(*path: int) -> Change:
-    def change(fields: Any) -> None:
-        for step in path:
-            fields = fields[step]
-        fields.append(fields[-1])
-
-    return change
-
 
 def in_rest(inner: Change) -> Change:
     """The same within the byte string that holds the rest of an outcome."""
@@ -238,12 +207,6 @@ def in_rest(inner: Change) -> Change:
         fields[4] = cbor2.dumps(rest)
 
     return change
-
-
-def changed(data: bytes, change: Change) -> bytes:
-    fields = cbor2.loads(data)
-    change(fields)
-    return cbor2.dumps(fields)
 
 
 OBSERVATION_CHANGES: list[tuple[str, Change]] = [
