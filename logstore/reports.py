@@ -35,6 +35,11 @@ class AcceptedBundle:
     block_number: int
     is_final: bool
 
+    @property
+    def leaves_open(self) -> str:
+        """What the contract's word does not settle yet, or nothing."""
+        return "" if self.is_final else "the report's block is not final yet; ask again in a while"
+
 
 class Reports:
     """Bundles by number and by time. One thread."""

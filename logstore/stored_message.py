@@ -108,7 +108,7 @@ class MessageVerdict:
     def leaves_open(self) -> str:
         """What it does not prove, or nothing."""
         if self.accepted is not None:
-            return "" if self.accepted.is_final else "the report's block is not final yet; ask again in a while"
+            return self.accepted.leaves_open
         if self.is_root_known:
             return ""
         return "whether the contract holds this root: ask it (without --offline), or name the one you trust with --root"

@@ -82,7 +82,7 @@ class Verdict:
     def leaves_open(self) -> str:
         """What it does not prove, or nothing."""
         if self.accepted is not None:
-            return "" if self.accepted.is_final else "the report's block is not final yet; ask again in a while"
+            return self.accepted.leaves_open
         if self.is_root_known:
             return ""
         return (
