@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from tests.fakes.held_pulls import HeldPull
 from validator.ports.sources import Pull, PulledRecord
 from validator.protocol.codec import cbor
 from validator.protocol.codec.signatures import verify_batch
@@ -29,7 +30,7 @@ def encode_sightings(checked: Checked) -> bytes:
 
 
 def check_pulls(
-    pulls: Iterable[Pull],
+    pulls: Iterable[HeldPull],
     span: Span,
     permitted: Permission,
     contract_check: ContractCheck,

@@ -5,10 +5,17 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields
 
 from validator.ports.sources import Broker, MessageSource, Pull, PulledRecord
 from validator.protocol.model import Address, StreamPart, Window
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPull(Pull):
+    """A Pull with the records that were handed over for it."""
+
+    records: tuple[PulledRecord, ...] = ()
 
 
 def fetch_window(
@@ -19,7 +26,7 @@ def fetch_window(
     *,
     etags: Mapping[tuple[Address, StreamPart], str],
     deadline_ms: int,
-) -> list[Pull]:
+) -> list[HeldPull]:
     """``stream_window`` whose Pulls hold the records that were taken."""
     held: dict[tuple[Address, StreamPart], list[PulledRecord]] = defaultdict(list)
     lock = threading.Lock()
@@ -30,4 +37,7 @@ def fetch_window(
 
     pulls = source.stream_window(brokers, parts, window, take, etags=etags, deadline_ms=deadline_ms)
     with lock:
-        return [replace(pull, records=tuple(held[pull.broker, pull.stream_part])) for pull in pulls]
+        return [
+            HeldPull(**{f.name: getattr(p, f.name) for f in fields(Pull)}, records=tuple(held[p.broker, p.stream_part]))
+            for p in pulls
+        ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from validator.ports.chain import (
     TransactionState,
     TransactionStatus,
 )
-from validator.ports.sources import Broker, Pull, PulledRecord, TakeRecords
+from validator.ports.sources import Broker, Pull, TakeRecords
 from validator.ports.storage import PreparedUpload, StorageState, StorageStatus, StoredTransaction
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.protobuf import write_protobuf
@@ -284,15 +284,13 @@ class WorldSource:
         etags: Mapping[tuple[Address, StreamPart], str],
         deadline_ms: int,
     ) -> list[Pull]:
-        pulls = [self._pull(b.address, part, window, etags.get((b.address, part))) for b in brokers for part in parts]
-        for pull in pulls:
-            for record in pull.records:
-                take(record.broker, pull.stream_part, record.position, [record.data], record.form)
-        return [replace(pull, records=()) for pull in pulls]
+        return [
+            self._pull(b.address, part, window, take, etags.get((b.address, part))) for b in brokers for part in parts
+        ]
 
-    def _pull(self, broker: Address, part: StreamPart, window: Window, etag: str | None) -> Pull:
+    def _pull(self, broker: Address, part: StreamPart, window: Window, take: TakeRecords, etag: str | None) -> Pull:
         if broker in self.down | self.world.brokers_down:
-            return Pull(broker, part, (), complete=False, error="connection refused")
+            return Pull(broker, part, complete=False, error="connection refused")
         now_ms = self.world.clock.now_ms()
         held = [
             d
@@ -301,9 +299,10 @@ class WorldSource:
         ]
         tag = f'"{len(held)}-{max((d.at_ms for d in held), default=0)}"'
         if tag == etag:
-            return Pull(broker, part, (), complete=True, unchanged=True, etag=tag)
-        records = tuple(PulledRecord(broker, i, d.data, d.form) for i, d in enumerate(held))
-        return Pull(broker, part, records, complete=True, etag=tag)
+            return Pull(broker, part, complete=True, unchanged=True, etag=tag)
+        for position, delivery in enumerate(held):
+            take(broker, part, position, [delivery.data], delivery.form)
+        return Pull(broker, part, complete=True, etag=tag)
 
 
 class WorldStorage:

@@ -33,13 +33,12 @@ class Pull:
     """What one broker answered for one stream partition and window.
 
     ``complete``: there is evidence that the broker had no more: a trailer, or an answer that began with the last
-    message and held nothing new. ``unchanged``: 304, ``records`` is empty and the earlier pull still stands. ``error``
-    names why it is not complete, and where what is known of that: from which message to which.
+    message and held nothing new. ``unchanged``: 304, nothing was handed over and the earlier pull still stands.
+    ``error`` names why it is not complete, and where what is known of that: from which message to which.
     """
 
     broker: Address
     stream_part: StreamPart
-    records: tuple[PulledRecord, ...]
     complete: bool
     unchanged: bool = False
     etag: str | None = None

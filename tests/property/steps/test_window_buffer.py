@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_p256_message, a_stream_id
+from tests.fakes.held_pulls import HeldPull
 from tests.plain_collecting import broker_shares, check_pulls, encode_sightings, union_of
-from validator.ports.sources import Pull, PulledRecord
+from validator.ports.sources import PulledRecord
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.consensus.proposal import Span
@@ -98,13 +99,13 @@ def contract_check(record: Record) -> bool:
     return record.message.content == b"yes"
 
 
-def pulls_of(servings: list[tuple[int, int]], complete: list[bool]) -> list[Pull]:
+def pulls_of(servings: list[tuple[int, int]], complete: list[bool]) -> list[HeldPull]:
     """(broker, number in the pool) in the order of arrival, as pulls."""
     pulls = []
     for place, (broker, part) in enumerate((b, p) for b in BROKERS for p in PARTS):
         chosen = [POOL[n] for b, n in servings if BROKERS[b] == broker and POOL[n][0] == part]
         records = tuple(PulledRecord(broker, at, data, form) for at, (_, form, data) in enumerate(chosen))
-        pulls.append(Pull(broker, part, records, complete[place]))
+        pulls.append(HeldPull(broker, part, complete[place], records=records))
     return pulls
 
 
@@ -124,7 +125,7 @@ def varied_numbers() -> list[int]:
 
 
 def read_alone(part: StreamPart, form: str, data: bytes) -> list[Record]:
-    pull = Pull(BROKERS[0], part, (PulledRecord(BROKERS[0], 0, data, form),), complete=True)
+    pull = HeldPull(BROKERS[0], part, complete=True, records=(PulledRecord(BROKERS[0], 0, data, form),))
     return list(check_pulls([pull], SPAN, permitted, contract_check, message_limit=LIMIT).records.values())
 
 

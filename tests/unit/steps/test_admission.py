@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_record
+from tests.fakes.held_pulls import HeldPull
 from tests.plain_collecting import check_pulls
-from validator.ports.sources import Pull, PulledRecord
+from validator.ports.sources import PulledRecord
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.model import Address, NewGroupKey, Reason, SignatureType
@@ -32,7 +33,7 @@ def from_peer(limit: int) -> Checked:
 def from_broker(limit: int) -> Checked:
     data = write_legacy_array(RECORD.message)
     part = RECORD.message.stream_part
-    pull = Pull(SENDER, part, (PulledRecord(SENDER, 0, data, "array"),), complete=True)
+    pull = HeldPull(SENDER, part, complete=True, records=(PulledRecord(SENDER, 0, data, "array"),))
     return check_pulls([pull], SPAN, lambda *_: True, lambda _: False, message_limit=limit)
 
 

@@ -198,7 +198,7 @@ def shares(served: dict[int, set[Address]], complete: set[Address]) -> dict[Addr
     """Shares in messages: which brokers served message i, and which answered completely."""
     messages = {i: a_message(timestamp_ms=GENESIS_MS + i) for i in served}
     size = make_record(messages[0]).signed_bytes
-    pulls = [Pull(b, PART, (), complete=b in complete) for b in (A, B, C)]
+    pulls = [Pull(b, PART, complete=b in complete) for b in (A, B, C)]
     with WindowBuffer(Path("never-written"), [PART]) as buffer:
         for i, who in served.items():
             for broker in sorted(who):

@@ -191,7 +191,6 @@ class RunningPull:
         return Pull(
             self.broker.address,
             self.part,
-            (),
             complete,
             self.unchanged and complete,
             self.new_etag if complete else None,

@@ -16,13 +16,13 @@ from ipaddress import ip_network
 import pytest
 import zstandard
 
-from tests.fakes.held_pulls import fetch_window
+from tests.fakes.held_pulls import HeldPull, fetch_window
 from tests.fakes.hostile_http import Answer, fixed, hostile_server, http
 from validator.net.brokers.client import BrokerClient, Limits
 from validator.net.brokers.pages import MAX_METADATA_BYTES, MAX_RECORD_BYTES
 from validator.net.brokers.pull import PullFault
 from validator.net.http.client import BoundedClient
-from validator.ports.sources import Broker, Pull
+from validator.ports.sources import Broker
 from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.signatures import publish_message
@@ -37,7 +37,7 @@ ADDRESS = Address(b"\x07" * 20)
 SMALL = Limits(page_bytes=4 * MIB, broker_bytes=8 * MIB, total_bytes=16 * MIB, pages=20)
 
 
-def pull_from(url: str, seconds: float = 5.0, limits: Limits = SMALL, etag: str | None = None) -> Pull:
+def pull_from(url: str, seconds: float = 5.0, limits: Limits = SMALL, etag: str | None = None) -> HeldPull:
     client = BrokerClient(KEY, allow_http=True, allow_nets=(ip_network("127.0.0.0/8"),), limits=limits)
     etags = {} if etag is None else {(ADDRESS, PART): etag}
     deadline_ms = int((time.time() + seconds) * 1000)
@@ -47,7 +47,7 @@ def pull_from(url: str, seconds: float = 5.0, limits: Limits = SMALL, etag: str 
     return pull
 
 
-def pull_of(answer: Answer, seconds: float = 5.0, limits: Limits = SMALL, etag: str | None = None) -> Pull:
+def pull_of(answer: Answer, seconds: float = 5.0, limits: Limits = SMALL, etag: str | None = None) -> HeldPull:
     with hostile_server(answer) as url:
         return pull_from(url, seconds, limits, etag)
 
@@ -505,7 +505,7 @@ def test_whatever_a_broker_says_to_a_dialect_that_it_does_not_speak_another_is_t
 
 def pulls_of(
     answer: Answer, count: int, remembered_s: float = 3600.0, between: Callable[[int], None] | None = None
-) -> list[Pull]:
+) -> list[HeldPull]:
     """The same window again and again, by one client."""
     client = BrokerClient(
         KEY, allow_http=True, allow_nets=(ip_network("127.0.0.0/8"),), limits=SMALL, remembered_s=remembered_s
