@@ -27,9 +27,9 @@ from typing import Any, NoReturn
 from validator.devnet.children import ChildEnded, Children, MemoryWatch, last_words
 from validator.devnet.collect import Observations, Operators, write_collected
 from validator.devnet.contracts import DevChain
+from validator.devnet.crash import Crash
 from validator.devnet.display import Display, clean
 from validator.devnet.folder import RunFolder, open_folder
-from validator.devnet.killing import Killing
 from validator.devnet.plan import (
     CLOSING_WINDOWS,
     STUCK_S,
@@ -58,9 +58,9 @@ from validator.devnet.preparation import (
 from validator.devnet.process import now_ms
 from validator.devnet.progress import Progress
 from validator.devnet.roles import (
-    Seat,
+    ValidatorProcess,
     child_environment,
-    make_seats,
+    make_validators,
     start_anvil,
     start_brokers,
     start_consumers,
@@ -123,7 +123,7 @@ class Stage:
     """A network that has been set up: everything later steps ask for."""
 
     network: Network
-    seats: list[Seat]
+    validators: list[ValidatorProcess]
     rpc_url: str
     gateway_url: str
     broker_urls: list[str]
@@ -169,25 +169,26 @@ class Conductor:
     def _run(self, stage: Stage, memory: MemoryWatch) -> int:
         self._launch(stage)
         operators = Operators(
-            {seat.name: seat.operator_url for seat in stage.seats}, self.options.windows + CLOSING_WINDOWS + 1
+            {validator.name: validator.operator_url for validator in stage.validators},
+            self.options.windows + CLOSING_WINDOWS + 1,
         )
         network = stage.network
         signing = SigningContext(network.chain_id, network.contracts.report_manager)
         observations = Observations(operators, signing)
         try:
-            killing = self._watch(stage, operators, observations)
+            crash = self._watch(stage, operators, observations)
             memory.sample()
             memory.end()
             observations.look({name: operators.fetch_status(name) for name in self.names})
             observations.write(self.folder.path / "observations.jsonl")
-            if killing is not None:
-                killing.collect(operators)
+            if crash is not None:
+                crash.collect(operators)
             rejected = write_collected(
                 self.folder.path / "collected.json",
                 operators,
                 self.names,
-                killed=None if killing is None else killing.describe(),
-                votes={} if killing is None else killing.statements(),
+                killed=None if crash is None else crash.describe(),
+                votes={} if crash is None else crash.statements(),
             )
         finally:
             operators.close()
@@ -196,7 +197,7 @@ class Conductor:
             self.options,
             figures,
             invalid_rejected=rejected,
-            killed=None if killing is None else killing.summarise(),
+            killed=None if crash is None else crash.summarise(),
             seconds_setup=(stage.network.genesis_ms - self.started_ms) / 1000,
             seconds=(now_ms() - stage.network.genesis_ms) / 1000,
             memory_pss_bytes=memory.most_bytes,
@@ -237,11 +238,13 @@ class Conductor:
             )
             gateway_url = f"http://127.0.0.1:{wait_for_port(children, gateway_port, 'gateway')}"
             wait_for_socket(children, redis)
-            seats = make_seats(folder, options, self.names, rpc_url=rpc_url, gateway_url=gateway_url, redis=redis)
+            validators = make_validators(
+                folder, options, self.names, rpc_url=rpc_url, gateway_url=gateway_url, redis=redis
+            )
             broker_urls = [
                 f"http://127.0.0.1:{wait_for_port(children, path, broker_name(i))}" for i, path in enumerate(port_files)
             ]
-            urls = tuple(seat.validator_url for seat in seats)
+            urls = tuple(validator.validator_url for validator in validators)
             addresses = wallets.wait()
             plan = ChainPlan(options, owner, streams, tuple(broker_urls), urls, addresses)
             fill_chain(chain, plan)
@@ -256,14 +259,14 @@ class Conductor:
             chain.close()
         say(f"EVM node      {rpc_url} (contracts deployed, {len(streams)} streams, {len(plan.validators)} validators)")
         say(f"gateway       {gateway_url}")
-        return Stage(network, seats, rpc_url, gateway_url, broker_urls, streams, addresses, contracts)
+        return Stage(network, validators, rpc_url, gateway_url, broker_urls, streams, addresses, contracts)
 
     def _launch(self, stage: Stage) -> None:
         """Validators first, since they take longest; then publishers, consumers and Flower."""
         options, children = self.options, self.children
         start_publisher(children, self.folder, options, stage.streams, stage.broker_urls, stage.network.genesis_ms)
-        inits = [seat.start_init(children) for seat in stage.seats]
-        waiting = dict(zip(inits, stage.seats, strict=True))
+        inits = [validator.start_init(children) for validator in stage.validators]
+        waiting = dict(zip(inits, stage.validators, strict=True))
         while waiting:
             children.check()
             for name in [name for name in waiting if not children.all[name].is_running]:
@@ -271,14 +274,14 @@ class Conductor:
             time.sleep(0.02)
         start_consumers(children, self.folder, options, stage.streams, stage.broker_urls, stage.network)
         say = self.display.say
-        for seat in stage.seats:
-            if options.flower == "all" or (options.flower == "first" and seat.index == 0):
-                url, password = seat.start_flower(children, self.folder)
-                say(f"Flower        {url} of {seat.name} (user operator, password {password})")
-        for seat in stage.seats:
-            say(f"{seat.name:<14}{seat.operator_url}/ (status page), {seat.validator_url} (peers)")
+        for validator in stage.validators:
+            if options.flower == "all" or (options.flower == "first" and validator.index == 0):
+                url, password = validator.start_flower(children, self.folder)
+                say(f"Flower        {url} of {validator.name} (user operator, password {password})")
+        for validator in stage.validators:
+            say(f"{validator.name:<14}{validator.operator_url}/ (status page), {validator.validator_url} (peers)")
         say(f"logs          {self.folder.logs}")
-        children.wait_for([f"{seat.name}.init" for seat in stage.seats], 60)
+        children.wait_for([f"{validator.name}.init" for validator in stage.validators], 60)
         write_run_file(
             self.folder,
             options,
@@ -299,20 +302,20 @@ class Conductor:
 
     # --- the run ----------------------------------------------------------------------------------
 
-    def _watch(self, stage: Stage, operators: Operators, observations: Observations) -> Killing | None:
+    def _watch(self, stage: Stage, operators: Operators, observations: Observations) -> Crash | None:
         """Until the last report is final. Raises Stuck, ChildEnded."""
         genesis_ms = stage.network.genesis_ms
         members = {f"0x{make_key(self.options.seed, n, 'voting').address.hex()}": n for n in self.names}
         progress = Progress(self.options, genesis_ms, members)
-        killing = None
+        crash = None
         if self.options.kill_one:
             plan = plan_kill(self.options, genesis_ms)
-            killing = Killing(plan, stage.seats[plan.validator], progress)
+            crash = Crash(plan, stage.validators[plan.validator], progress)
         display, next_look = self.display, 0.0
         while True:
             self.children.check()
-            if killing is not None:
-                for line in killing.advance(self.children, operators):
+            if crash is not None:
+                for line in crash.advance(self.children, operators):
                     display.change(line)
             now_s = time.monotonic()
             if now_s >= next_look:
@@ -323,10 +326,10 @@ class Conductor:
                     display.change(line)
                 observations.look(statuses)
                 display.show(progress)
-                has_returned = killing is None or killing.returned_ms is not None
+                has_returned = crash is None or crash.returned_ms is not None
                 if has_returned and progress.is_done(now_s):
                     display.change("the closing bundle's report is final")
-                    return killing
+                    return crash
                 self._require_motion(progress, now_s)
             time.sleep(PAUSE_S)
 
@@ -396,7 +399,7 @@ class Conductor:
     def _keep(self, stage: Stage) -> None:
         """Stay up until interrupted."""
         self.display.say("")
-        self.display.say(f"staying up: status page {stage.seats[0].operator_url}/, end with Ctrl-C")
+        self.display.say(f"staying up: status page {stage.validators[0].operator_url}/, end with Ctrl-C")
         while True:
             self.children.check()
             time.sleep(0.5)

@@ -1,6 +1,6 @@
 """The network between publishers and brokers: loses, repeats, reorders and delays, for each broker on its own.
 
-``Treatment`` says how badly. What becomes of one message at one broker is drawn when it is sent, from a seeded
+``LinkFaults`` says how badly. What becomes of one message at one broker is drawn when it is sent, from a seeded
 generator; deliveries that are due are handed over in batches by ``POST /ingest``: to a broker of arrays as lines, to
 one of protobuf as frames. A message that has no array form never reaches a broker of arrays, as in the years of both.
 """
@@ -30,7 +30,7 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Treatment:
+class LinkFaults:
     """Probabilities per message and broker, times in ms.
 
     ``late_everywhere`` is drawn once per message: then it is late at each broker it reaches, which is how messages come
@@ -107,7 +107,7 @@ class Network:
     def __init__(
         self,
         brokers: Sequence[tuple[str, str]],
-        treatment: Treatment,
+        faults: LinkFaults,
         seed: str,
         *,
         batch_ms: int = 200,
@@ -115,7 +115,7 @@ class Network:
     ) -> None:
         """``brokers``: URL and form of each."""
         self._routes = [_Route(url.rstrip("/"), form) for url, form in brokers]
-        self._treatment = treatment
+        self._faults = faults
         self._chance = Random(seed)
         self._batch_ms = batch_ms
         self._log = log
@@ -131,9 +131,9 @@ class Network:
     def send(self, parcel: Parcel, sent_ms: int) -> None:
         """Decide what becomes of a message at each broker."""
         self.sent += 1
-        late = self._chance.random() < self._treatment.late_everywhere
+        late = self._chance.random() < self._faults.late_everywhere
         for route in self._routes:
-            for delay in self._treatment.draw(self._chance, self._batch_ms, late):
+            for delay in self._faults.draw(self._chance, self._batch_ms, late):
                 self._number += 1
                 if route.form in parcel:
                     heappush(route.due, (sent_ms + delay, self._number, parcel[route.form]))

@@ -37,7 +37,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from validator.devnet.network import Network, Parcel, Treatment, log_forms, parcel_of, parcel_of_line
+from validator.devnet.network import LinkFaults, Network, Parcel, log_forms, parcel_of, parcel_of_line
 from validator.devnet.process import LineLog, listen, now_ms, read_config, run, serve
 from validator.devnet.signers import AccountSigner, PublisherConfig, Signer, make_signer, make_stranger
 from validator.net.brokers.pages import ARRAY
@@ -103,7 +103,7 @@ class BrokerConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The config file of publishers and network. Probabilities as in ``network.Treatment``; ``forged`` per message."""
+    """The config file of publishers and network. Probabilities as in ``network.LinkFaults``; ``forged`` per message."""
 
     port_file: Path
     published_log: Path
@@ -286,7 +286,7 @@ class PublisherProcess:
             raise ConfigError("loss must be in [0, 1), rate not negative, end_ms not before start_ms", field="loss")
         self.config = config
         self.publishers = Publishers(config.streams, config.seed)
-        treatment = Treatment(
+        faults = LinkFaults(
             config.loss,
             config.duplicates,
             config.reordered,
@@ -298,7 +298,7 @@ class PublisherProcess:
         self._log = LineLog(config.network_log) if config.network_log is not None else None
         self.network = Network(
             [(broker.url, broker.form) for broker in config.brokers],
-            treatment,
+            faults,
             f"{config.seed}/network",
             batch_ms=config.batch_ms,
             log=self._log,

@@ -223,7 +223,7 @@ def start_role(
 
 
 @dataclass(slots=True)
-class Seat:
+class ValidatorProcess:
     """One validator's place: its ports, held open until its server has inherited them, and its environment."""
 
     index: int
@@ -281,11 +281,11 @@ class Seat:
         return f"http://127.0.0.1:{port}", password
 
 
-def make_seats(
+def make_validators(
     folder: RunFolder, options: Options, names: Sequence[str], *, rpc_url: str, gateway_url: str, redis: Path
-) -> list[Seat]:
+) -> list[ValidatorProcess]:
     """Folders, key files, environment and listening sockets of all validators."""
-    seats = []
+    validators = []
     for index, name in enumerate(names):
         home = folder.path / name
         home.mkdir()
@@ -312,8 +312,8 @@ def make_seats(
             "LOGSTORE_LOG_LEVEL": os.environ.get("LOGSTORE_LOG_LEVEL", "INFO"),
         }
         ports = peers.getsockname()[1], operator.getsockname()[1]
-        seats.append(Seat(index, name, *ports, environment, (peers, operator)))
-    return seats
+        validators.append(ValidatorProcess(index, name, *ports, environment, (peers, operator)))
+    return validators
 
 
 def _listen(port: int = 0) -> socket.socket:

@@ -63,8 +63,8 @@ class Union:
     varied: frozenset[Identity]
 
 
-def unite(records: Iterable[Record], sightings: Mapping[Digest, ServeCounts]) -> Union:
-    """One record per identity. ``sightings`` by leaf hash says how many brokers and observers had a variant."""
+def unite(records: Iterable[Record], served: Mapping[Digest, ServeCounts]) -> Union:
+    """One record per identity. ``served`` by leaf hash says how many brokers and observers had a variant."""
     by_identity: dict[Identity, dict[Digest, Record]] = defaultdict(dict)
     for record in records:
         by_identity[record.identity][record.leaf] = record
@@ -72,7 +72,7 @@ def unite(records: Iterable[Record], sightings: Mapping[Digest, ServeCounts]) ->
     chosen = [
         next(iter(variants.values()))
         if len(variants) == 1
-        else choose_variant([(r, sightings.get(leaf, nothing)) for leaf, r in variants.items()])
+        else choose_variant([(r, served.get(leaf, nothing)) for leaf, r in variants.items()])
         for variants in by_identity.values()
     ]
     chosen.sort(key=lambda r: r.order)

@@ -12,18 +12,18 @@ from validator.devnet.collect import Operators
 from validator.devnet.plan import GRACE_MS, KillPlan
 from validator.devnet.process import now_ms
 from validator.devnet.progress import Progress, read_field, read_items
-from validator.devnet.roles import Seat
+from validator.devnet.roles import ValidatorProcess
 from validator.ports.states import UploadState
 
 SETTLED_UPLOADS = (UploadState.VERIFIED, UploadState.DROPPED)
 
 
 @dataclass(slots=True)
-class Killing:
+class Crash:
     """Carries out the plan, step by step, from the run's loop."""
 
     plan: KillPlan
-    seat: Seat
+    validator: ValidatorProcess
     progress: Progress
     killed_ms: int | None = None
     started_ms: int | None = None
@@ -37,25 +37,25 @@ class Killing:
         if self.killed_ms is None:
             if now < self.plan.kill_ms or self._has_upload_under_way():
                 return []
-            children.kill(self.seat.process_names)
+            children.kill(self.validator.process_names)
             self.killed_ms = now
-            self.progress.away.add(self.seat.name)
+            self.progress.away.add(self.validator.name)
             self.progress.note_change(time.monotonic())
-            return [f"{self.seat.name} killed in window {self.progress.index_of(now)}"]
+            return [f"{self.validator.name} killed in window {self.progress.index_of(now)}"]
         if self.started_ms is None:
             if now < self.restart_ms:
                 return []
-            self.seat.start(children)
+            self.validator.start(children)
             self.started_ms = now
             self.progress.note_change(time.monotonic())
-            return [f"{self.seat.name} started again in window {self.progress.index_of(now)}"]
+            return [f"{self.validator.name} started again in window {self.progress.index_of(now)}"]
         if self.returned_ms is None:
-            if self.seat.name in operators.fetch_unready([self.seat.name]):
+            if self.validator.name in operators.fetch_unready([self.validator.name]):
                 return []
             self.returned_ms = now_ms()
-            self.progress.away.discard(self.seat.name)
+            self.progress.away.discard(self.validator.name)
             self.progress.note_change(time.monotonic())
-            return [f"{self.seat.name} is back in window {self.progress.index_of(self.returned_ms)}"]
+            return [f"{self.validator.name} is back in window {self.progress.index_of(self.returned_ms)}"]
         return []
 
     @property
@@ -68,11 +68,11 @@ class Killing:
 
     def collect(self, operators: Operators) -> None:
         """Fetch its votes in the windows that it could vote in. Raises TransientError or RemoteFault."""
-        status = operators.fetch_status(self.seat.name)
+        status = operators.fetch_status(self.validator.name)
         for window in read_items(status, "windows"):
             start_ms = read_field(window, "start_ms", int, 0)
             if self.returned_ms is not None and start_ms >= self.returned_ms:
-                self.votes[start_ms] = operators.fetch_votes(self.seat.name, start_ms)
+                self.votes[start_ms] = operators.fetch_votes(self.validator.name, start_ms)
 
     @property
     def back_at_ms(self) -> int | None:
@@ -94,7 +94,7 @@ class Killing:
         if self.killed_ms is None:
             return None
         return {
-            "validator": self.seat.name,
+            "validator": self.validator.name,
             "signal": "SIGKILL",
             "at_window": self.progress.index_of(self.killed_ms),
             "windows_away": self.windows_away(),
@@ -114,10 +114,10 @@ class Killing:
 
     def statements(self) -> Mapping[str, list[str]]:
         """All votes after the return, hex, under the validator's name."""
-        return {self.seat.name: [text for texts in self.votes.values() for text in texts]}
+        return {self.validator.name: [text for texts in self.votes.values() for text in texts]}
 
     def _has_upload_under_way(self) -> bool:
-        status = self.progress.statuses.get(self.seat.name, {})
+        status = self.progress.statuses.get(self.validator.name, {})
         return any(
             upload.get("own") is True and read_field(upload, "state", str, "") not in SETTLED_UPLOADS
             for bundle in read_items(status, "bundles")

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from validator.devnet import killing as module
-from validator.devnet.killing import Killing
+from validator.devnet import crash as module
+from validator.devnet.crash import Crash
 from validator.devnet.plan import GRACE_MS, Options, plan_kill
 from validator.devnet.progress import Progress
 
@@ -19,7 +19,7 @@ class Clock:
     now_ms = GENESIS
 
 
-class Seat:
+class ValidatorProcess:
     name = "validator-2"
     process_names = ("validator-2.serve", "validator-2.worker")
 
@@ -58,66 +58,66 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def a_killing() -> Killing:
+def a_crash() -> Crash:
     progress = Progress(OPTIONS, GENESIS, {"0x01": "validator-2"})
-    return Killing(plan_kill(OPTIONS, GENESIS), cast(Any, Seat()), progress)
+    return Crash(plan_kill(OPTIONS, GENESIS), cast(Any, ValidatorProcess()), progress)
 
 
 def test_it_is_killed_in_a_window_and_starts_again_after_two_cut_offs(clock: Clock) -> None:
-    killing, children, operators = a_killing(), Children(), Operators()
+    crash, children, operators = a_crash(), Children(), Operators()
 
     def advance(to_ms: int) -> list[str]:
         clock.now_ms = GENESIS + to_ms
-        return killing.advance(cast(Any, children), cast(Any, operators))
+        return crash.advance(cast(Any, children), cast(Any, operators))
 
-    seat = cast(Any, killing.seat)
+    validator = cast(Any, crash.validator)
     assert advance(5_999) == []
     assert advance(6_000) == ["validator-2 killed in window 1"]
     assert children.killed == ["validator-2.serve", "validator-2.worker"]
-    assert killing.progress.away == {"validator-2"}
+    assert crash.progress.away == {"validator-2"}
     second_cut_off = 3 * OPTIONS.window_ms + GRACE_MS
     assert advance(second_cut_off) == []
-    assert seat.starts == 0
+    assert validator.starts == 0
     assert advance(second_cut_off + 500) == ["validator-2 started again in window 3"]
     assert advance(second_cut_off + 2_000) == []
     operators.ready = True
     assert advance(19_000) == ["validator-2 is back in window 4"]
-    assert (seat.starts, killing.progress.away) == (1, set())
+    assert (validator.starts, crash.progress.away) == (1, set())
     assert advance(30_000) == []
-    assert killing.describe() == {
+    assert crash.describe() == {
         "validator": "validator-2",
         "signal": "SIGKILL",
         "at_window": 1,
         "windows_away": 3,
         "back_at_window": GENESIS + 5 * OPTIONS.window_ms,
-        "killed_ms": killing.killed_ms,
+        "killed_ms": crash.killed_ms,
         "back_ms": 19_000 + GENESIS,
     }
-    summary = killing.summarise()
+    summary = crash.summarise()
     assert summary is not None
     assert summary["back_at_window"] == 5
     assert "back_ms" not in summary
 
 
 def test_an_upload_of_its_own_under_way_puts_the_kill_off(clock: Clock) -> None:
-    killing, children = a_killing(), Children()
-    clock.now_ms = killing.plan.kill_ms
+    crash, children = a_crash(), Children()
+    clock.now_ms = crash.plan.kill_ms
     upload = {"own": True, "state": "posted"}
-    killing.progress.statuses["validator-2"] = {"bundles": [{"number": 0, "uploads": [upload]}]}
-    assert killing.advance(cast(Any, children), cast(Any, Operators())) == []
+    crash.progress.statuses["validator-2"] = {"bundles": [{"number": 0, "uploads": [upload]}]}
+    assert crash.advance(cast(Any, children), cast(Any, Operators())) == []
     upload["state"] = "verified"
-    assert killing.advance(cast(Any, children), cast(Any, Operators())) != []
+    assert crash.advance(cast(Any, children), cast(Any, Operators())) != []
 
 
 def test_only_votes_of_windows_that_began_after_the_return_are_shown(clock: Clock) -> None:
-    killing, operators = a_killing(), Operators()
-    killing.killed_ms, killing.started_ms = GENESIS + 6_000, GENESIS + 15_000
-    killing.returned_ms = GENESIS + 19_000
-    killing.collect(cast(Any, operators))
+    crash, operators = a_crash(), Operators()
+    crash.killed_ms, crash.started_ms = GENESIS + 6_000, GENESIS + 15_000
+    crash.returned_ms = GENESIS + 19_000
+    crash.collect(cast(Any, operators))
     later = [GENESIS + n * OPTIONS.window_ms for n in (5, 6, 7)]
-    assert killing.statements() == {"validator-2": [f"{start_ms:x}" for start_ms in later]}
+    assert crash.statements() == {"validator-2": [f"{start_ms:x}" for start_ms in later]}
 
 
 def test_nothing_is_told_where_nobody_was_killed() -> None:
-    assert a_killing().describe() is None
-    assert a_killing().summarise() is None
+    assert a_crash().describe() is None
+    assert a_crash().summarise() is None
