@@ -1,14 +1,15 @@
 """The command line, a thin shell: parse, call, translate errors into one line and an exit status.
 
     logstore bundle list | show | fetch     bundles that the contract accepted, and their files
+    logstore bundle sql QUERY               questions to the messages of a span of time; or logstore sql
+    logstore bundle export --format ...     the messages themselves: NDJSON, CSV, Arrow, raw; or logstore export
     logstore verify FILE|ID|NUMBER          a verdict on a bundle, or on a message with its proof
     logstore prove STREAM TIMESTAMP...      messages with their proofs, as small files
-    logstore sql QUERY                      questions to the messages of a span of time
-    logstore export --format ...            the messages themselves: NDJSON, CSV, Arrow, canonical bytes
     logstore network show                   contracts, committee, parameters
 
 Status 0: done, and verified where something was to be verified; 1: refused, with what differs; 2: a wrong word, option
-or file; 3: it could not be fetched, or not be read to its end; 130: Ctrl-C. With --json an error is a document too.
+or file; 3: it could not be fetched, or not be read to its end; 130: Ctrl-C; 141: who reads our output went away. With
+--json an error is a document too.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ app = typer.Typer(
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(network.app, name="network")
 app.command("verify")(verify)
-app.command("sql")(sql)
-app.command("export")(export)
+for group in (app, bundle.app):
+    group.command("sql")(sql)
+    group.command("export")(export)
 app.command("prove", context_settings={"ignore_unknown_options": True})(prove)  # -1h is a time
 
 
@@ -69,9 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; exit status. Every expected failure is one line on standard error."""
     words = [_name_id(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     try:
-        status = app(words, prog_name=PROGRAM, standalone_mode=False)
+        return _run(words)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        return PIPE_CLOSED
+
+
+def _run(words: list[str]) -> int:
+    try:
+        status = _invoke(words)
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
+        return status
     except NoArgsIsHelpError as error:
         sys.stderr.write(f"{error.format_message()}\n")
         return USAGE
@@ -87,13 +97,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(words, NOT_FETCHED, "not stored", str(error))
     except ValidatorError as error:
         return _fail(words, NOT_FETCHED, "not fetched", f"not fetched: {error}")
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return PIPE_CLOSED
         return _fail(words, USAGE, "usage", f"{error.filename or PROGRAM}: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
         return _fail(words, INTERRUPTED, "interrupted", "interrupted")
+
+
+def _invoke(words: list[str]) -> int:
+    """The framework's own ``main`` would end a closed pipe, and Ctrl-C, with statuses and silences of its own."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context(PROGRAM, words) as context:
+            command.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
+    return 0
 
 
 def _name_id(word: str) -> str:

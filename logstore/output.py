@@ -68,6 +68,11 @@ class Output:
             table.add_row(*(Text(printable(str(cell))) for cell in row))
         self._console(self._out).print(table)
 
+    def csv(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        from logstore.csv_text import write_csv_rows
+
+        write_csv_rows(self._out, columns, rows)
+
     def note(self, text: str) -> None:
         """Something beside the result."""
         self._err.write(f"{text}\n")
@@ -98,4 +103,9 @@ class Output:
     def _console(self, file: TextIO) -> Console:
         from rich.console import Console
 
-        return Console(file=file, highlight=False, width=None if file.isatty() else PIPE_WIDTH)
+        class PipeConsole(Console):
+            def on_broken_pipe(self) -> None:
+                """Leave it to the command line, which knows the status."""
+                raise
+
+        return PipeConsole(file=file, highlight=False, width=None if file.isatty() else PIPE_WIDTH)

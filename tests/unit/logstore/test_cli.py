@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from logstore import cli
+from tests import paths
 from validator import __version__
 
 
@@ -41,3 +45,24 @@ def test_with_json_an_error_is_a_document_too(capsys: pytest.CaptureFixture[str]
     document = json.loads(out)
     assert (document["verdict"], document["status"]) == ("usage", 2)
     assert document["error"] in err
+
+
+@pytest.mark.parametrize("name", ["sql", "export"])
+def test_what_is_asked_of_bundles_is_asked_by_the_short_word_too(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    short, long = run(capsys, name, "--help"), run(capsys, "bundle", name, "--help")
+    assert short[0] == 0
+    assert long[1].partition("\n")[2] == short[1].partition("\n")[2]
+    assert long[1].startswith(f"Usage: logstore bundle {name}")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["bundle", "list", "--network", "missing.toml", "--json"]])
+def test_who_reads_no_further_is_told_nothing(words: list[str]) -> None:
+    """A pipe whose reader has ended, as that of ``| head``; status as the shell names it, for help and failures too."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "logstore.cli", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, cwd=paths.ROOT)
+    os.close(writer)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == (0 if words == ["--help"] else 1)
