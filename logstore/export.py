@@ -10,21 +10,19 @@ Files are merged row by row, so memory is bounded by one batch a bundle, whateve
 
 from __future__ import annotations
 
-import csv
 import heapq
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
+from logstore.csv_text import write_csv_rows
 from logstore.rows import scan
 from logstore.selection import BundleFile
 from logstore.stored_message import decode_text, format_key
 from logstore.times import format_time
 
 BATCH_ROWS = 4_096
-UNSAFE_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet takes for a formula."""
 
 FIELDS = (
     "stream_id",
@@ -123,22 +121,11 @@ def write_ndjson(lines: Iterable[Line], out: BinaryIO) -> int:
 
 
 def write_csv(lines: Iterable[Line], out: BinaryIO) -> int:
-    """RFC 4180 with a head, lines end with CR LF."""
-    count = 0
     text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text)
-    writer.writerow(FIELDS)
-    for line in lines:
-        writer.writerow([_cell(value) for value in _texts(line).values()])
-        count += 1
-    text.detach()
-    return count
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(UNSAFE_STARTS):
-        return f"'{value}"
-    return value
+    try:
+        return write_csv_rows(text, FIELDS, ([*_texts(line).values()] for line in lines))
+    finally:
+        text.detach()
 
 
 def write_arrow(lines: Iterable[Line], out: BinaryIO) -> int:

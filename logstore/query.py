@@ -5,15 +5,21 @@
     new_group_key_id, new_group_key, content (text, or null where it is none), content_bytes (what is no text),
     signature_type, signature, late, bundle (number)
 
-A JSON field of a content is ``content->>'$.field'``. DuckDB itself fetches nothing: it reads the files of the cache
-folder, and installs no extension.
+A JSON field of a content is ``content->>'$.field'``.
+
+A query may come from a stranger, with the data that it is about. So DuckDB fetches nothing and installs nothing, reads
+the selected files and no others, and takes one statement, which must be one that only asks: no COPY, which could write
+over the very files that were verified. Who wants more says so (``allow_files``).
 """
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from logstore.selection import BundleFile
 from validator.protocol.errors import ConfigError
@@ -42,8 +48,25 @@ _EMPTY = """
 """
 
 
-def open_messages(files: Sequence[BundleFile], from_ms: int | None, to_ms: int) -> DuckDBPyConnection:
-    """A database in memory that has the view. Raises ConfigError where DuckDB is not installed."""
+QUESTIONS = frozenset({"SELECT", "MULTI"})
+"""Kinds of statements that only ask, DESCRIBE and PIVOT among them. EXPLAIN ANALYZE runs whatever it explains."""
+
+
+class Table(NamedTuple):
+    """Names of the columns, and rows."""
+
+    names: list[str]
+    rows: list[list[Any]]
+
+
+def open_messages(
+    files: Sequence[BundleFile], from_ms: int | None, to_ms: int, folder: Path, *, allow_files: bool = False
+) -> DuckDBPyConnection:
+    """A database in memory that has the view; what does not fit into memory goes below ``folder`` for a while.
+
+    Raises:
+        ConfigError: DuckDB is not installed.
+    """
     try:
         import duckdb
     except ImportError as error:
@@ -51,14 +74,18 @@ def open_messages(files: Sequence[BundleFile], from_ms: int | None, to_ms: int) 
     connection = duckdb.connect()
     connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
     connection.execute("SET TimeZone = 'UTC'")
-    if not files:
-        connection.execute(_EMPTY)
-        return connection
+    connection.execute(f"SET temp_directory = {_quote(str(folder / f'spill-{os.getpid()}'))}")
     paths = ", ".join(_quote(str(file.path)) for file in files)
-    span = f'"timestamp" >= epoch_ms({from_ms or 0})::TIMESTAMPTZ AND "timestamp" < epoch_ms({to_ms})::TIMESTAMPTZ'
-    connection.execute(
-        f"CREATE VIEW messages AS SELECT {_COLUMNS} FROM read_parquet([{paths}], filename = true) WHERE {span}"  # noqa: S608
-    )
+    if files:
+        span = f'"timestamp" >= epoch_ms({from_ms or 0})::TIMESTAMPTZ AND "timestamp" < epoch_ms({to_ms})::TIMESTAMPTZ'
+        connection.execute(
+            f"CREATE VIEW messages AS SELECT {_COLUMNS} FROM read_parquet([{paths}], filename = true) WHERE {span}"  # noqa: S608
+        )
+    else:
+        connection.execute(_EMPTY)
+    if not allow_files:
+        connection.execute(f"SET allowed_paths = [{paths}]; SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
     return connection
 
 
@@ -66,11 +93,13 @@ def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def start_query(connection: DuckDBPyConnection, query: str) -> DuckDBPyRelation:
+def start_query(connection: DuckDBPyConnection, query: str, *, allow_files: bool = False) -> DuckDBPyRelation:
     """The query's answer, computed when it is read. ConfigError: the query is wrong, or answers nothing."""
     import duckdb
 
     try:
+        if not allow_files:
+            _require_question(connection.extract_statements(query))
         relation = connection.sql(query)
     except duckdb.Error as error:
         raise _refuse(error) from error
@@ -79,8 +108,20 @@ def start_query(connection: DuckDBPyConnection, query: str) -> DuckDBPyRelation:
     return relation
 
 
-def run_query(connection: DuckDBPyConnection, query: str) -> tuple[list[str], list[list[Any]]]:
-    """Names of the columns, and rows as JSON values: times as ISO texts, bytes as 0x and hex.
+def _require_question(statements: Sequence[Any]) -> None:
+    """Raises ConfigError unless it is one statement, and only asks."""
+    if len(statements) != 1:
+        raise ConfigError(f"SQL: {len(statements)} statements where one query belongs", field="query")
+    kind = statements[0].type.name
+    if kind not in QUESTIONS:
+        raise ConfigError(
+            f"SQL: a statement of kind {kind}; only queries, unless it may reach this machine's files (--allow-files)",
+            field="query",
+        )
+
+
+def run_query(connection: DuckDBPyConnection, query: str, *, allow_files: bool = False) -> Table:
+    """The answer as JSON values: times as ISO texts, bytes as 0x and hex.
 
     Raises:
         ConfigError: the query is wrong, in DuckDB's own words.
@@ -88,11 +129,11 @@ def run_query(connection: DuckDBPyConnection, query: str) -> tuple[list[str], li
     import duckdb
 
     try:
-        table = start_query(connection, query).to_arrow_table()
+        table = start_query(connection, query, allow_files=allow_files).to_arrow_table()
     except duckdb.Error as error:
         raise _refuse(error) from error
     columns = [_plain_column(table.column(n)) for n in range(table.num_columns)]
-    return list(table.column_names), [list(row) for row in zip(*columns, strict=True)]
+    return Table(list(table.column_names), [list(row) for row in zip(*columns, strict=True)])
 
 
 def _refuse(error: Exception) -> ConfigError:
@@ -113,6 +154,8 @@ def _plain_column(column: Any) -> list[Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return f"0x{value.hex()}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no word for it
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Decimal) and value == value.to_integral_value():

@@ -35,9 +35,17 @@ class LogStore(Connection):
         return Bundles(self)
 
     def sql(
-        self, query: str, start: str | int = "-1h", end: str | int = "now", *, verify: bool = True
+        self,
+        query: str,
+        start: str | int = "-1h",
+        end: str | int = "now",
+        *,
+        verify: bool = True,
+        allow_files: bool = False,
     ) -> DuckDBPyRelation:
         """The answer of a query over ``messages`` of [start, end): ``.df()``, ``.pl()``, ``.fetchall()``.
+
+        ``allow_files``: the query may read and write files of this machine, and reach whatever DuckDB reaches.
 
         Raises:
             Refused: a bundle's file is not what the contract holds.
@@ -52,5 +60,5 @@ class LogStore(Connection):
         from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
         output = Output(as_json=True)
         files = select_files(self.reports, self.bundles, output, from_ms, to_ms, verify=verify)
-        self._database = open_messages(files, from_ms, to_ms)
-        return start_query(self._database, query)
+        self._database = open_messages(files, from_ms, to_ms, self.sources.cache, allow_files=allow_files)
+        return start_query(self._database, query, allow_files=allow_files)

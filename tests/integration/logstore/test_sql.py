@@ -6,9 +6,11 @@ import gc
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import logstore
+from logstore.query import open_messages, start_query
 from tests.builders import GENESIS_MS, a_key
 from tests.integration.logstore.conftest import Run
 from tests.stored_network import STREAMS, StoredNetwork
@@ -60,7 +62,7 @@ def test_a_program_asks_the_same(stored: StoredNetwork, run: Run, tmp_path: Path
         relation = store.sql("select count(*) n from messages", start=GENESIS_MS, end=GENESIS_MS + 16_000)
         gc.collect()
         assert relation.fetchall() == [(19,)]
-        with pytest.raises(ConfigError, match="answers nothing"):
+        with pytest.raises(ConfigError, match="0 statements"):
             store.sql("-- nothing", start=GENESIS_MS)
 
 
@@ -85,8 +87,86 @@ def test_without_verification_files_are_taken_as_they_are_and_verified_later(run
 
 
 @pytest.mark.parametrize(
+    "query",
+    [
+        "copy (select 1) to 'stolen.csv'",
+        "copy (select 1) to '{held}' (use_tmp_file false)",
+        "explain analyze copy (select 1) to '{held}' (use_tmp_file false)",
+        "select * from read_text('network.toml')",
+        "select * from 'other.parquet'",
+        "select * from glob('*')",
+        "attach 'other.db'",
+        "set enable_external_access = true",
+        "install httpfs",
+        "select 1; copy (select 1) to 'stolen.csv'",
+        "export database 'folder'",
+        "",
+    ],
+)
+def test_a_strangers_query_reads_the_messages_and_nothing_else(run: Run, tmp_path: Path, query: str) -> None:
+    assert ask(run, "select count(*) n from messages") == [{"n": 21}]
+    held = next(tmp_path.glob("cache/*/bundles/0-*.parquet"))
+    (tmp_path / "other.parquet").write_bytes(held.read_bytes())
+    (tmp_path / "network.toml").write_text("a secret")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    ran = run("sql", query.format(held=held), "--from", str(GENESIS_MS), "--to", str(GENESIS_MS + 90_000))
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith("logstore: SQL: ")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_files_of_this_machine_are_reached_where_that_is_asked_for(run: Run, tmp_path: Path) -> None:
+    query = f"copy (select count(*) n from messages) to '{tmp_path}/counted.csv'"
+    span = ("--from", str(GENESIS_MS), "--to", str(GENESIS_MS + 90_000))
+    assert run("sql", query, *span, "--allow-files").status == 0
+    assert (tmp_path / "counted.csv").read_text() == "n\n21\n"
+
+
+def test_what_does_not_fit_into_memory_goes_to_the_cache_folder_for_a_while(tmp_path: Path) -> None:
+    query = "select count(*) from (select distinct md5(i::varchar) from range(1000000) t(i))"
+    with open_messages([], 0, 1, tmp_path) as connection:
+        assert (
+            start_query(connection, "select current_setting('temp_directory')")
+            .fetchall()[0][0]
+            .startswith(str(tmp_path))
+        )
+        with pytest.raises(duckdb.Error, match="locked"):
+            connection.execute("set temp_directory = '.tmp'")
+        assert start_query(connection, query).fetchall() == [(1_000_000,)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_is_a_table_json_or_csv(run: Run) -> None:
+    query = "select '=1+1' formula, -1 below, true yes, {'a': [1]} nested, null nothing, 1/0 endless, 'a,b' comma"
+    csv = run("bundle", "sql", query, "--format", "csv")
+    assert (csv.status, csv.err) == (0, "")
+    assert csv.out.splitlines() == [
+        "formula,below,yes,nested,nothing,endless,comma",
+        '\'=1+1,-1,true,"{""a"": [1]}",,inf,"a,b"',
+    ]
+    said = run("sql", query, "--format", "json")
+    assert said.out == run("sql", query, "--json").out
+    both = run("sql", query, "--format", "csv", "--json")
+    assert (both.status, both.document["error"]) == (2, "--json and --format csv: say one of them")
+    assert said.document == [
+        {
+            "formula": "=1+1",
+            "below": -1,
+            "yes": True,
+            "nested": {"a": [1]},
+            "nothing": None,
+            "endless": "inf",
+            "comma": "a,b",
+        }
+    ]
+    assert "=1+1" in run("sql", query).out
+
+
+@pytest.mark.parametrize(
     ("words", "named"),
     [
+        (["select 1", "--format", "xml"], "--format"),
+        (["select 1; select 2"], "2 statements"),
         (["selec 1"], "SQL: Parser Error"),
         (["select nothing from messages"], "nothing"),
         (["select * from read_parquet('https://example.com/x.parquet')"], "SQL:"),
