@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests import paths
+from tests.vector_file import b64
 from validator.devnet.gateway.__main__ import listen, make_server
 from validator.devnet.gateway.routes import Gateway
 from validator.devnet.gateway.weave import Weave
@@ -23,7 +24,7 @@ from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import arweave, arweave_chunks
 from validator.protocol.codec.arweave import Transaction
 from validator.protocol.codec.arweave_chunks import ChunkTree, ChunkUpload
-from validator.protocol.codec.arweave_text import decode_base64url, encode_base64url
+from validator.protocol.codec.arweave_text import encode_base64url
 
 VECTORS: dict[str, Any] = json.loads((paths.VECTORS / "arweave.json").read_text())
 PRICE = 10**12
@@ -67,15 +68,6 @@ def serve_gateway() -> Iterator[Served]:
         server.should_exit = True
         thread.join(10)
         listener.close()
-
-
-def b64(text: str) -> bytes:
-    return decode_base64url(text, "vector", max_bytes=1 << 24)
-
-
-def data_of(spec: dict[str, Any]) -> bytes:
-    """The bytes that a vector describes."""
-    return bytes((i * spec["mul"] + spec["add"]) % spec["mod"] for i in range(spec["size"]))
 
 
 def tree_of(data: bytes) -> ChunkTree:

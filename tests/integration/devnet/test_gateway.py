@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.devnet_gateway import PRICE, VECTORS, b64, data_of, id_of, post, post_chunk, read_by_chunks, sign, tree_of
+from tests.devnet_gateway import PRICE, VECTORS, id_of, post, post_chunk, read_by_chunks, sign, tree_of
+from tests.vector_file import b64, bytes_of
 from validator.devnet.gateway.__main__ import main
 from validator.devnet.gateway.chunks import StoredData
 from validator.devnet.gateway.weave import Weave
@@ -128,7 +129,7 @@ async def test_each_chunk_is_judged_like_a_node(
 ) -> None:
     root, size = b64(case["data_root"]), int(case["data_size"])
     body = {key: case[key] for key in ("data_root", "data_size", "offset", "data_path")}
-    body["chunk"] = encode_base64url(data_of(case["data"])[slice(*case["chunk_range"])])
+    body["chunk"] = encode_base64url(bytes_of(case["data"])[slice(*case["chunk_range"])])
     unknown = await node.post("/chunk", json=body)
     assert unknown.status_code == 400
     weave.data[(root, size)] = StoredData(tmp_path / "data", size, weave.clock())
@@ -197,7 +198,7 @@ async def test_a_layout_that_nodes_do_not_keep_vanishes_when_mined(
     tx = sign(wallet, weave, data_size=300_000, data_root=b64(case["data_root"]))
     assert (await post(node, tx))[0] == 200
     body = {key: case[key] for key in ("data_root", "data_size", "offset", "data_path")}
-    body["chunk"] = encode_base64url(data_of(case["data"])[slice(*case["chunk_range"])])
+    body["chunk"] = encode_base64url(bytes_of(case["data"])[slice(*case["chunk_range"])])
     assert (await node.post("/chunk", json=body)).status_code == 200
     stored = weave.data[(tx.data_root, 300_000)]
     assert stored.chunks
@@ -311,9 +312,28 @@ async def test_the_index_filters_and_pages(node: httpx.AsyncClient, weave: Weave
     odd = sign(wallet, weave, tags=((b"\xff", b"\xfe"),))
     assert (await post(node, odd))[0] == 200
     assert len(await ask("first: 10")) == 6, "a stranger's tags of no text hide nothing"
-    for wrong in ("", "{", "{ nothing { id } }", "{ transactions { nothing } }", "{" * 500, "mutation { x }", "{ § }"):
-        answer = await node.post("/graphql", json={"query": wrong})
-        assert answer.json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("", "{", "{ nothing { id } }", "{ transactions { nothing } }", "{" * 500, "mutation { x }", "{ § }"),
+        "{ transactions(owner: []) { edges { cursor } } }",
+        "{ transactions(sort: NEWEST) { edges { cursor } } }",
+        '{ transactions(tags: [{name: "a", value: "b"}]) { edges { cursor } } }',
+        '{ transactions(tags: [{name: "a", values: ["b"], op: LIKE}]) { edges { cursor } } }',
+        "{ transactions(block: {from: 1}) { edges { cursor } } }",
+        '{ transaction(hash: "") { id } }',
+        "{ transactions(ids: $v) { edges { cursor } } }",
+        "query($a: String) { transactions(ids: $v) { edges { cursor } } }",
+        "query Named($a: [String!]!) { transactions(ids: $a) { edges { cursor } } }",
+        "query(a: String) { transactions { edges { cursor } } }",
+    ],
+)
+async def test_what_gateways_do_not_understand_is_an_error_and_no_answer(wrong: str, node: httpx.AsyncClient) -> None:
+    answer = (await node.post("/graphql", json={"query": wrong, "variables": {"v": []}})).json()
+    assert answer["data"] is None
+    assert answer["errors"][0]["message"]
 
 
 # --- paths and process ---

@@ -9,17 +9,21 @@ from typing import Any
 import httpx
 import pytest
 
-from tests import paths
-from tests.devnet_gateway import b64, data_of, id_of, post, sign
+from tests import data_items, paths
+from tests.conformance.ans104 import Items
+from tests.devnet_gateway import id_of, post, sign
+from tests.vector_file import b64
+from validator.devnet.gateway.ans104 import decode_bundle
+from validator.devnet.gateway.bundled import MAX_DEPTH
 from validator.devnet.gateway.weave import Weave
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import arweave
-from validator.protocol.codec.ans104 import decode_bundle
 from validator.protocol.codec.arweave import Transaction
 from validator.protocol.codec.arweave_text import encode_base64url
 
 ANS104: dict[str, Any] = json.loads((paths.VECTORS / "ans104.json").read_text())
-MARKS = arweave.encode_tags([("Bundle-Format", "binary"), ("Bundle-Version", "2.0.0")])
+ITEMS = Items(ANS104)
+MARKS = arweave.encode_tags(data_items.MARKS)
 SIGNATURE_BYTES = {1: 512, 2: 64, 3: 65, 4: 64, 7: 65}
 FIELDS = "id owner { address } tags { name value } data { size } fee { winston } bundledIn { id } block { height }"
 
@@ -40,7 +44,7 @@ async def upload_bundle(
 
 
 def bundle(name: str) -> bytes:
-    return b64(next(case["raw_b64"] for case in ANS104["bundles"] if case["name"] == name))
+    return ITEMS.bundle_bytes(ITEMS.bundles[name])
 
 
 async def test_an_index_that_lags_hides_what_is_pending_and_what_is_new(
@@ -99,6 +103,29 @@ async def test_items_inside_a_bundle_are_found_and_read_like_transactions(
     assert (await node.get(f"/raw/{rows[0]['id']}")).status_code == 404
 
 
+async def test_items_inside_an_item_are_found_in_that_item_and_each_once(
+    node: httpx.AsyncClient, weave: Weave, wallet: ArweaveWallet
+) -> None:
+    tx = await upload_bundle(node, weave, wallet, bundle("nested"))
+    await node.post("/devnet/mine/1")
+    outer, inner = (ITEMS.items[name]["id"] for name in ("ethereum/nested_bundle", "ethereum/plain"))
+    rows = await ask(node, "sort: HEIGHT_ASC")
+    assert [(row["id"], row["bundledIn"]) for row in rows] == [
+        (id_of(tx), None),
+        (outer, {"id": id_of(tx)}),
+        (inner, {"id": outer}),
+    ]
+    assert [row["id"] for row in await ask(node, "bundledIn: $v", v=[outer])] == [inner]
+    assert (await node.get(f"/raw/{inner}")).content == b"hello"
+
+    deep = data_items.make_item(wallet, [], b"deep")
+    for _ in range(MAX_DEPTH):
+        deep = data_items.make_item(wallet, data_items.MARKS, data_items.encode_bundle([deep]))
+    await upload_bundle(node, weave, wallet, data_items.encode_bundle([deep]))
+    await node.post("/devnet/mine/1")
+    assert len(await ask(node)) == 4 + MAX_DEPTH, "the innermost stays packed"
+
+
 async def test_pages_go_on_in_the_middle_of_a_bundle(
     node: httpx.AsyncClient, weave: Weave, wallet: ArweaveWallet
 ) -> None:
@@ -131,16 +158,6 @@ async def test_what_only_says_that_it_is_a_bundle_is_a_transaction_and_nothing_e
     assert (await node.get(f"/raw/{id_of(tx)}")).content == raw
 
 
-def item_of(case: dict[str, Any]) -> bytes:
-    """An item of the vectors as bytes."""
-    if "raw_b64" in case:
-        return b64(case["raw_b64"])
-    spec = case["data"]
-    if "bundle" in spec:
-        return b64(case["header_b64"]) + bundle(spec["bundle"])
-    return b64(case["header_b64"]) + (spec["text"].encode() if "text" in spec else data_of(spec))
-
-
 def wrap(item: bytes) -> bytes:
     """A bundle of this item alone, which it names truly."""
     signature = item[2 : 2 + SIGNATURE_BYTES.get(int.from_bytes(item[:2], "little"), 0)]
@@ -152,7 +169,7 @@ def wrap(item: bytes) -> bytes:
 async def test_every_kind_of_item_is_found_under_its_id(
     case: dict[str, Any], node: httpx.AsyncClient, weave: Weave, wallet: ArweaveWallet
 ) -> None:
-    await upload_bundle(node, weave, wallet, wrap(item_of(case)))
+    await upload_bundle(node, weave, wallet, wrap(ITEMS.item_bytes(case)))
     await node.post("/devnet/mine/1")
     assert case["id"] in [row["id"] for row in await ask(node)]
 

@@ -10,17 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.devnet_gateway import VECTORS, b64, data_of, id_of, post, read_by_chunks, sign
+from tests.devnet_gateway import VECTORS, id_of, post, read_by_chunks, sign
+from tests.vector_file import b64, bytes_of
 from validator.devnet.gateway.weave import Weave
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import arweave
 from validator.protocol.codec.arweave_text import encode_base64url
 
 SPLIT_TEXT = "The attached data is split in an unknown way."
-
-
-def content_of(spec: dict[str, Any]) -> bytes:
-    return spec["text"].encode() if "text" in spec else data_of(spec)
 
 
 def wire_of(case: dict[str, Any], signature: str, data: str = "") -> dict[str, Any]:
@@ -70,7 +67,7 @@ async def test_data_inside_the_header_is_taken_where_a_node_cuts_it_alike(
     case: dict[str, Any], node: httpx.AsyncClient, weave: Weave
 ) -> None:
     prepare(weave, case)
-    content = content_of(case["data"])
+    content = bytes_of(case["data"])
     wire = wire_of(case, "salt0", encode_base64url(content))
     answer = await node.post("/tx", json=wire)
     expected = (200, "OK") if case["inline_ok"] else (400, SPLIT_TEXT)
@@ -87,7 +84,7 @@ async def test_data_inside_the_header_is_taken_where_a_node_cuts_it_alike(
 async def test_every_chunk_of_every_layout_is_taken_and_gives_the_data(
     case: dict[str, Any], node: httpx.AsyncClient, weave: Weave, wallet: ArweaveWallet
 ) -> None:
-    content = content_of(case["data"])
+    content = bytes_of(case["data"])
     tx = sign(wallet, weave, data_size=len(content), data_root=b64(case["data_root"]))
     assert await post(node, tx) == (200, "OK")
     for chunk in reversed(case["chunks"]):

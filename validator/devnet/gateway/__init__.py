@@ -4,7 +4,7 @@
 
     weave     the state: mempool, blocks, wallets, with a node's rules and texts; chunks is the data on disk
     routes    what nodes and gateways answer
-    bundled   data items inside transactions (ANS-104)
+    bundled   data items inside transactions; ans104 reads them
     index     GraphQL over both; graphql is as much of the language as look-ups use
     faults    rules by which requests go wrong
     controls  what the real network lacks: minting, mining, forgetting, counting

@@ -1,24 +1,28 @@
-"""ANS-104 data items inside mined transactions, as gateways unbundle them. Bundles inside items are left packed."""
+"""ANS-104 data items inside mined transactions, and inside one another, as gateways unbundle them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from validator.devnet.gateway.ans104 import DataItem, decode_bundle
 from validator.devnet.gateway.weave import Entry, Weave
-from validator.protocol.codec.ans104 import DataItem, decode_bundle
 from validator.protocol.errors import MalformedInput
 
 MARKS = {(b"Bundle-Format", b"binary"), (b"Bundle-Version", b"2.0.0")}
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 """Larger ones are not looked into: they are read whole."""
+MAX_DEPTH = 4
+"""Bundles inside bundles; what lies deeper stays packed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One item, where it stands in its transaction, and a file with its data."""
+    """One item, what it is in, its number in the transaction, and a file with its data."""
 
     item: DataItem
+    parent: bytes
     number: int
     path: Path
 
@@ -38,16 +42,14 @@ class Bundled:
         if found is None:
             return ()
         if entry.tx.id not in self._opened:
-            self._opened[entry.tx.id] = self._open(found[1].read(0, found[1].size))
+            self._opened[entry.tx.id] = self._open(entry.tx.id, found[1].read(0, found[1].size))
         return self._opened[entry.tx.id]
 
-    def _open(self, raw: bytes) -> tuple[Child, ...]:
-        try:
-            items = decode_bundle(raw)
-        except MalformedInput:
-            return ()
+    def _open(self, transaction_id: bytes, raw: bytes) -> tuple[Child, ...]:
+        found = {item.id: (parent, item) for parent, item in reversed(list(_unpack(transaction_id, raw, 1)))}
         children = tuple(
-            Child(item, number, self.weave.folder / f"item-{item.id.hex()}") for number, item in enumerate(items, 1)
+            Child(item, parent, number, self.weave.folder / f"item-{item.id.hex()}")
+            for number, (parent, item) in enumerate(reversed(found.values()), 1)
         )
         for child in children:
             child.path.write_bytes(child.item.data)
@@ -60,3 +62,15 @@ class Bundled:
                 if child.item.id == item_id:
                     return child
         return None
+
+
+def _unpack(parent: bytes, raw: bytes, depth: int) -> Iterator[tuple[bytes, DataItem]]:
+    """Each item with what it is in; those of an unsound bundle stay packed."""
+    try:
+        items = decode_bundle(raw)
+    except MalformedInput:
+        return
+    for item in items:
+        yield parent, item
+        if depth < MAX_DEPTH and set(item.tags) >= MARKS:
+            yield from _unpack(item.id, item.data, depth + 1)

@@ -54,6 +54,7 @@ class _Parser:
     def __init__(self, tokens: list[str], variables: Mapping[str, Any]) -> None:
         self.tokens = [*tokens, ""]
         self.variables = variables
+        self.declared: set[str] = set()
         self.at = 0
 
     def read(self, expected: str | None = None) -> str:
@@ -69,12 +70,29 @@ class _Parser:
     def parse_query(self) -> tuple[Field, ...]:
         if self.peek() == "query":
             self.read()
-            while self.peek() != "{":  # a name and declarations of variables: types are not checked
+            if self.peek().isidentifier():
                 self.read()
+            if self.peek() == "(":
+                self.parse_declarations()
         fields = self.parse_selection(0)
         if self.peek():
             raise QueryError("one query only")
         return fields
+
+    def parse_declarations(self) -> None:
+        """Names of variables; of their types only whether one must be given is looked at."""
+        self.read("(")
+        while self.peek() != ")":
+            self.read("$")
+            name = self.read()
+            self.read(":")
+            word = ""
+            while self.peek() not in ("$", ")"):
+                word = self.read()
+            if word == "!" and self.variables.get(name) is None:
+                raise QueryError(f"variable ${name} is required")
+            self.declared.add(name)
+        self.read(")")
 
     def parse_selection(self, depth: int) -> tuple[Field, ...]:
         if depth > MAX_DEPTH:
@@ -121,7 +139,10 @@ class _Parser:
             self.read("]")
             return values
         if word == "$":
-            return self.variables.get(self.read())
+            name = self.read()
+            if name not in self.declared:
+                raise QueryError(f"variable ${name} is not declared")
+            return self.variables.get(name)
         if word[0] == '"' or word.lstrip("-").isdigit() or word in ("true", "false", "null"):
             return json.loads(word)
         return word  # a name of an enumeration

@@ -18,6 +18,12 @@ from validator.protocol.errors import MalformedInput
 
 PAGE_ROWS = 100
 DEFAULT_PAGE_ROWS = 10
+ARGUMENTS = {
+    "transaction": {"id"},
+    "transactions": {"ids", "owners", "recipients", "tags", "bundledIn", "block", "first", "after", "sort"},
+}
+"""What may be said of each query; a word that gateways do not know is refused here as there."""
+WORDS = {"sort": {None, "HEIGHT_ASC", "HEIGHT_DESC"}, "op": {None, "EQ", "NEQ"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class Row:
     """The transaction that it is, or that it is in."""
     number: int = 0
     """Of an item in its transaction, from 1."""
+    parent: bytes = b""
+    """Of an item: the transaction, or the item, whose data it is in."""
 
     @property
     def address(self) -> str:
@@ -69,6 +77,7 @@ class Index:
             return {"data": None, "errors": [{"message": str(error)}]}
 
     def _resolve(self, query: graphql.Field, lie: FaultKind | None) -> Any:
+        _check_words(query)
         if query.name == "transaction":
             wanted = arweave_text.decode_storage_id(query.arguments["id"])
             return next((self._describe(row) for row in self._rows() if row.id == wanted), None)
@@ -127,8 +136,19 @@ class Index:
                 "timestamp": block.timestamp_s,
                 "previous": encode_base64url(block.previous),
             },
-            "bundledIn": {"id": encode_base64url(tx.id)} if row.number else None,
+            "bundledIn": {"id": encode_base64url(row.parent)} if row.number else None,
         }
+
+
+def _check_words(query: graphql.Field) -> None:
+    strange: set[Any] = set(query.arguments) - ARGUMENTS.get(query.name, set())
+    for rule in query.arguments.get("tags") or []:
+        strange |= set(rule) - {"name", "values", "op"}
+        strange |= {rule.get("op")} - WORDS["op"]
+    strange |= set(query.arguments.get("block") or {}) - {"min", "max"}
+    strange |= {query.arguments.get("sort")} - WORDS["sort"]
+    if strange:
+        raise graphql.QueryError(f"no argument {min(map(str, strange))} of {query.name}")
 
 
 def _row_of(child: Child, entry: Entry) -> Row:
@@ -143,12 +163,13 @@ def _row_of(child: Child, entry: Entry) -> Row:
         len(item.data),
         entry,
         child.number,
+        child.parent,
     )
 
 
 def _matches(row: Row, wanted: Mapping[str, Any]) -> bool:
     """Filters are all to hold; of the values of one, any."""
-    parent = encode_base64url(row.entry.tx.id) if row.number else None
+    parent = encode_base64url(row.parent) if row.number else None
     for name, value in (
         ("ids", encode_base64url(row.id)),
         ("owners", row.address),

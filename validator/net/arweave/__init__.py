@@ -10,5 +10,5 @@ after the saving may be repeated at any time and pays nothing again.
 
 Decided against (docs/decisions): the networking of arweave-python-client, which stays in as a second opinion on signed
 bytes (``client``, 0015); data inside POST /tx (0016); anchors by the wallet's last transaction (0017); random salt
-(0018).
+(0018); data items through a bundling service (0027).
 """

@@ -26,7 +26,7 @@ _NO_INDEX = (404, 405)
 _UPLOADS_QUERY = (
     "query($owners:[String!]!,$tags:[TagFilter!]!,$after:String){transactions(owners:$owners,tags:$tags,first:100,"
     "after:$after,sort:HEIGHT_ASC){pageInfo{hasNextPage} edges{cursor node{id owner{address} tags{name value} "
-    "block{height}}}}}"
+    "block{height} bundledIn{id}}}}}"
 )
 
 
@@ -89,6 +89,7 @@ def stored(tx: Transaction) -> StoredTransaction:
 
 
 def ask_uploads(gateway: Gateway, bundle_root: str, addresses: Sequence[str]) -> list[tuple[StorageId, int]]:
+    """Transactions that the gateway lists, with their heights; data items inside others have no header to be read."""
     found: list[tuple[StorageId, int]] = []
     after: str | None = None
     for _ in range(MAX_PAGES):
@@ -106,7 +107,8 @@ def ask_uploads(gateway: Gateway, bundle_root: str, addresses: Sequence[str]) ->
         edges = page["edges"]
         for node in (edge["node"] for edge in edges):
             tags = [(tag["name"], tag["value"]) for tag in node["tags"]]
-            if node["owner"]["address"] in addresses and ("Bundle-Root", bundle_root) in tags:
+            is_item = node["bundledIn"] is not None
+            if not is_item and node["owner"]["address"] in addresses and ("Bundle-Root", bundle_root) in tags:
                 height = node["block"]["height"] if node["block"] else MAX_HEIGHT
                 found.append((arweave_text.decode_storage_id(node["id"], "graphql.id"), int(height)))
         if not page["pageInfo"]["hasNextPage"] or not edges:
@@ -129,6 +131,7 @@ def _parse_page(body: dict[str, Any]) -> dict[str, Any]:
             node = edge["node"]
             texts = [node["id"], node["owner"]["address"], edge["cursor"]]
             texts += [tag[key] for tag in node["tags"] for key in ("name", "value")]
+            texts += [] if node["bundledIn"] is None else [node["bundledIn"]["id"]]
             is_block_sound = node["block"] is None or type(node["block"]["height"]) is int
             sound = sound and is_block_sound and all(isinstance(text, str) for text in texts)
     except (KeyError, TypeError, IndexError) as error:

@@ -218,6 +218,7 @@ def node_of(owner: str, root: str, **changes: Any) -> dict[str, Any]:
         "owner": {"address": owner},
         "tags": [{"name": "Bundle-Root", "value": root}],
         "block": None,
+        "bundledIn": None,
     }
     return {"cursor": "1", "node": {**node, **changes}}
 
@@ -232,7 +233,8 @@ def test_forged_rows_of_an_index_are_dropped_and_pages_are_bounded(serve_lies: S
 
     def endless(request: Request) -> None:
         asked.append(request.path)
-        answer(request, page_of(node_of(stranger, "ab"), node_of(ours, "cd"), node_of(ours, "ab"), more=True))
+        item = node_of(ours, "ab", bundledIn={"id": arweave_text.encode_base64url(SOME_ID)}, id="B" * 43)
+        answer(request, page_of(node_of(stranger, "ab"), node_of(ours, "cd"), item, node_of(ours, "ab"), more=True))
 
     assert build_storage(serve_lies(endless)).find_uploads("ab", [b"\x01" * 32]) == [SOME_ID]
     assert len(asked) == 5
@@ -244,6 +246,8 @@ def test_forged_rows_of_an_index_are_dropped_and_pages_are_bounded(serve_lies: S
         page_of(node_of(ours, "ab", id=5)),
         page_of(node_of(ours, "ab", id="AA")),
         page_of(node_of(ours, "ab", block={"height": "5"})),
+        page_of(node_of(ours, "ab", bundledIn={"id": 5})),
+        page_of(node_of(ours, "ab", bundledIn="")),
         page_of(*[node_of(ours, "ab")] * 101),
     ):
         with pytest.raises(RemoteFault, match="graphql"):

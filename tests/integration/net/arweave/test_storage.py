@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 
 from tests import paths
+from tests.data_items import MARKS, encode_bundle, make_item
+from tests.gateway_process import GatewayProcess
 from validator.net.arweave import storage as storage_module
 from validator.net.arweave.storage import ArweaveStorage, is_dropped
+from validator.net.arweave.wallet import ArweaveWallet
 from validator.ports.storage import BundleStorage, PreparedUpload, StorageState, StorageStatus
 from validator.protocol.codec import arweave
-from validator.protocol.codec.arweave_text import encode_base64url
+from validator.protocol.codec.arweave_text import encode_base64url, encode_storage_id
 from validator.protocol.errors import (
     ConfigError,
     Disagreement,
@@ -263,6 +266,23 @@ def test_uploads_are_found_by_root_and_owner_only(storage: ArweaveStorage, funde
     assert storage.find_uploads(bundle.root, [bytes(32)]) == []
     assert storage.find_uploads("00" * 32, [prepared.owner]) == []
     assert storage.find_uploads(bundle.root, []) == []
+
+
+def test_a_members_data_item_with_our_tags_is_no_upload(
+    storage: ArweaveStorage, funded: GatewayProcess, wallet: ArweaveWallet, bundle: Any, tmp_path: Path
+) -> None:
+    carrier = tmp_path / "carrier"
+    item = make_item(wallet, bundle.tags, bundle.content)
+    carrier.write_bytes(encode_bundle([item]))
+    carried = storage.prepare(carrier, MARKS)
+    storage.post(carried)
+    storage.seed(carried, carrier)
+    funded.mine()
+    listed = funded.client.get(f"{funded.url}/raw/{encode_storage_id(item.id)}")
+    assert listed.content == bundle.content, "gateways serve it like a transaction"
+    assert storage.find_uploads(bundle.root, [wallet.address]) == [], "nobody waits for what no header carries"
+    prepared = upload(storage, bundle)
+    assert storage.find_uploads(bundle.root, [wallet.address]) == [prepared.storage_id]
 
 
 def test_a_chunk_before_its_header_waits_for_it(storage: ArweaveStorage, funded: Any, bundle: Any) -> None:

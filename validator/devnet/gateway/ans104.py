@@ -1,11 +1,14 @@
-"""ANS-104: data items that are signed on their own, and bundles of them inside one transaction.
+"""ANS-104: data items that are signed on their own, and bundles of them inside one transaction. Read, never written.
 
 | 2 B type | signature | owner | 1 B (+ 32 B) target | 1 B (+ 32 B) anchor | 8 B tags | 8 B tag bytes | tags | data |
 
-Integers are little-endian, tags an Avro array of (name, value). The id is SHA-256 of the signature. Writing is
-canonical; reading refuses what lax libraries let pass (wrong counts, presence bytes, names, recovery values, ids, bytes
-behind the end), since each of these gives one item a second form. The signed bytes name the signature type and hold the
-tags as they are encoded: the standard's text differs there from every library. Vectors: tests/vectors/ans104.json.
+Integers are little-endian, tags an Avro array of (name, value). The id is SHA-256 of the signature. What lax libraries
+let pass is refused (wrong counts, presence bytes, names, recovery values, ids, bytes behind the end), since each of
+these gives one item a second form. The signed bytes name the signature type and hold the tags as they are encoded: the
+standard's text differs there from every library. Vectors: tests/vectors/ans104.json.
+
+No bundle of ours is one of these (docs/decisions/0027): the gateways we ask list them beside transactions, so the
+development gateway does.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from validator.protocol.codec.arweave import deep_hash, is_signature_valid
 from validator.protocol.codec.secp256k1 import address_of_public_key, is_low_s, recover_address
-from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import keccak256
 from validator.protocol.model import Digest, StorageId
 
@@ -57,15 +60,15 @@ _LENGTHS = {
 
 @dataclass(frozen=True, slots=True)
 class DataItem:
-    """One item. ``target`` and ``anchor`` have 32 bytes or none; ``tag_bytes`` is Avro; unsigned: no ``signature``."""
+    """One item. ``target`` and ``anchor`` have 32 bytes or none; ``tag_bytes`` is Avro."""
 
     signature_type: ItemSignature
     owner: bytes
     tag_bytes: bytes
     data: bytes
-    target: bytes = b""
-    anchor: bytes = b""
-    signature: bytes = b""
+    target: bytes
+    anchor: bytes
+    signature: bytes
 
     @property
     def id(self) -> StorageId:
@@ -77,20 +80,6 @@ class DataItem:
 
 
 # --- tags -----------------------------------------------------------------------------------------
-
-
-def encode_avro_tags(tags: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """One Avro block; no tags are no bytes. Raises MalformedInput where a limit is passed."""
-    _check_tags(tags)
-    if not tags:
-        return b""
-    parts = [_encode_varint(len(tags))]
-    for text in (text for tag in tags for text in tag):
-        parts += (_encode_varint(len(text)), text)
-    encoded = b"".join(parts) + b"\x00"
-    if len(encoded) > MAX_TAG_BYTES:
-        raise MalformedInput("tags", f"{len(encoded)} bytes, at most {MAX_TAG_BYTES} fit")
-    return encoded
 
 
 def decode_avro_tags(data: bytes) -> Tags:
@@ -132,15 +121,6 @@ def _check_tags(tags: Sequence[tuple[bytes, bytes]]) -> None:
             raise MalformedInput(f"tags[{index}].name", f"{len(name)} bytes, 1 to {MAX_NAME_BYTES} belong")
         if not 1 <= len(value) <= MAX_VALUE_BYTES:
             raise MalformedInput(f"tags[{index}].value", f"{len(value)} bytes, 1 to {MAX_VALUE_BYTES} belong")
-
-
-def _encode_varint(value: int) -> bytes:
-    zigzag = value << 1 if value >= 0 else (-value << 1) - 1
-    encoded = bytearray()
-    while zigzag > 0x7F:
-        encoded.append(zigzag & 0x7F | 0x80)
-        zigzag >>= 7
-    return bytes((*encoded, zigzag))
 
 
 class _Reader:
@@ -222,24 +202,6 @@ def _parse_owner(item: DataItem) -> bytes:
     return address
 
 
-def encode_data_item(item: DataItem) -> bytes:
-    """Bytes of a signed item. Raises InvariantError where a field has the wrong length."""
-    if (len(item.signature), len(item.owner)) != _LENGTHS[item.signature_type]:
-        raise InvariantError("signature or owner has another length than its type")
-    parts = [item.signature_type.to_bytes(2, "little"), item.signature, item.owner]
-    for optional in (item.target, item.anchor):
-        if len(optional) not in (0, 32):
-            raise InvariantError("target and anchor have 32 bytes or none")
-        parts += (bytes([len(optional) // 32]), optional)
-    parts += (
-        len(item.tags).to_bytes(8, "little"),
-        len(item.tag_bytes).to_bytes(8, "little"),
-        item.tag_bytes,
-        item.data,
-    )
-    return b"".join(parts)
-
-
 def decode_data_item(raw: bytes) -> DataItem:
     """An item with its signature verified.
 
@@ -285,16 +247,6 @@ def is_item_signature_valid(item: DataItem) -> bool:
 
 
 # --- bundles --------------------------------------------------------------------------------------
-
-
-def encode_bundle(items: Sequence[DataItem]) -> bytes:
-    """Count, (size, id) of each item, then the items.
-
-    The transaction that carries it is tagged Bundle-Format = binary, Bundle-Version = 2.0.0.
-    """
-    encoded = [encode_data_item(item) for item in items]
-    entries = [len(raw).to_bytes(32, "little") + item.id for raw, item in zip(encoded, items, strict=True)]
-    return b"".join((len(items).to_bytes(COUNT_BYTES, "little"), *entries, *encoded))
 
 
 def decode_bundle(raw: bytes) -> tuple[DataItem, ...]:
