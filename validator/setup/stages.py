@@ -83,6 +83,8 @@ ALL_STAGES: tuple[Stage, ...] = (
         (
             ("python", "-m", "tests.conformance", "streamr", "tests/vectors/streamr.jsonl"),
             ("python", "-m", "tests.conformance", "leaves", "tests/vectors/leaves.json"),
+            ("python", "-m", "tests.conformance", "arweave", "tests/vectors/arweave.json"),
+            ("python", "-m", "tests.conformance", "ans104", "tests/vectors/ans104.json"),
             ("python", "-m", "tests.conformance", "negentropy_reference"),
         ),
         limit_s=180,

@@ -267,7 +267,7 @@ def judge_chunk(data_root: bytes, data_size: int, offset: int, data_path: bytes,
         return ChunkVerdict("chunk_too_big")
     if len(data_path) > MAX_PATH_BYTES:
         return ChunkVerdict("data_path_too_big")
-    if not _is_ratio_attractive(len(chunk), data_size, data_path):
+    if not is_ratio_attractive(len(chunk), data_size, data_path):
         return ChunkVerdict("chunk_proof_ratio_not_attractive")
     for rules in (PathRules.CURRENT, PathRules.STRICT_SPLIT, PathRules.STRICT_BORDERS):
         proven = validate_data_path(data_root, data_size, offset, data_path, rules)
@@ -278,7 +278,8 @@ def judge_chunk(data_root: bytes, data_size: int, offset: int, data_path: bytes,
     return ChunkVerdict("invalid_proof")
 
 
-def _is_ratio_attractive(chunk_bytes: int, data_size: int, data_path: bytes) -> bool:
+def is_ratio_attractive(chunk_bytes: int, data_size: int, data_path: bytes) -> bool:
+    """Whether a chunk is worth its proof: not smaller, unless it is the last."""
     if len(data_path) < NOTE_BYTES:
         return False
     ends_data = int.from_bytes(data_path[-NOTE_BYTES:], "big") == data_size
