@@ -21,7 +21,7 @@ from typing import Any
 from validator.net.chain.abi import Function, explain_revert, interface
 from validator.net.chain.jsonrpc import Request, Reverted
 from validator.net.chain.rpc import Rpc
-from validator.net.chain.sender import sign_transaction
+from validator.net.chain.transaction import Transaction
 from validator.net.chain.values import parse_bytes, parse_quantity
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import RemoteFault, TransientError
@@ -366,19 +366,7 @@ class DevChain:
     def _sign(self, call: _Call) -> bytes:
         nonce = self._nonce(call.key.address)
         self._nonces[call.key.address] = nonce + 1
-        fields: dict[str, Any] = {
-            "type": 2,
-            "chainId": self.chain_id,
-            "nonce": nonce,
-            "data": call.data,
-            "value": 0,
-            "gas": call.gas,
-            "maxFeePerGas": MAX_FEE_WEI,
-            "maxPriorityFeePerGas": 10**9,
-        }
-        if call.to is not None:
-            fields["to"] = call.to
-        return sign_transaction(fields, call.key)
+        return Transaction(self.chain_id, nonce, 10**9, MAX_FEE_WEI, call.gas, call.to, 0, call.data).sign(call.key)
 
     def _nonce(self, account: Address) -> int:
         if account not in self._nonces:

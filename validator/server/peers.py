@@ -35,9 +35,10 @@ from validator.net.peers import signing, wire
 from validator.net.peers.wire import Fault
 from validator.ports.peers import PeerService
 from validator.protocol.codec.outcome import encode_entries
-from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.codec.statement import SigningContext
-from validator.protocol.errors import Disagreement, MalformedInput, RemoteFault, ValidatorError
+from validator.protocol.errors import Disagreement, MalformedInput, RemoteFault, TransientError, ValidatorError
+from validator.protocol.hashing import keccak256
 from validator.protocol.model import NIL, Address, Digest
 
 log = structlog.get_logger(__name__)
@@ -85,7 +86,7 @@ class _Asked:
 
 def create_app(
     service: PeerService,
-    key: SigningKey,
+    key: Signer,
     context: SigningContext,
     network: Digest,
     limits: PeerLimits | None = None,
@@ -123,7 +124,7 @@ class _Listener:
     def __init__(
         self,
         service: PeerService,
-        key: SigningKey,
+        key: Signer,
         context: SigningContext,
         network: Digest,
         limits: PeerLimits,
@@ -159,8 +160,14 @@ class _Listener:
             status, body = 400, b""
         headers = {"content-type": "application/octet-stream"}
         if asked.digest is not None:
-            answer = signing.response_digest(asked.digest, status, body, self._context)
-            headers[signing.SIGNATURE] = signing.sign(answer, self._key)
+            answer = signing.response_payload(asked.digest, status, body, self._context)
+            try:
+                headers[signing.SIGNATURE] = await anyio.to_thread.run_sync(
+                    signing.sign, answer, self._key, limiter=self._threads
+                )
+            except (TransientError, RemoteFault) as error:  # the key lies elsewhere
+                log.warning("peers.not_signed", path=request.url.path, reason=str(error))
+                status, body = 503, wire.encode_fault(Fault.BUSY, "no signature to be had")
         else:
             headers["connection"] = "close"  # what a stranger left unread of its body is not worth reading
         if status in (429, 503):
@@ -232,12 +239,12 @@ class _Listener:
         """Signature, then replay and time. From here on the sender is known and answers are signed."""
         try:
             stamp = signing.read_stamp(request.headers)
-            digest = signing.request_digest(stamp, path, self._key.address, body, self._network, self._context)
-            signing.verify(digest, request.headers.get(signing.SIGNATURE, ""), claimed)
+            payload = signing.request_payload(stamp, path, self._key.address, body, self._network, self._context)
+            signing.verify(payload, request.headers.get(signing.SIGNATURE, ""), claimed)
         except MalformedInput as error:
             self._of_sender.give_back(claimed)
             raise _Refused(401, Fault.SIGNATURE, str(error)) from error
-        asked.sender, asked.digest = claimed, digest
+        asked.sender, asked.digest = claimed, keccak256(payload)
         if not self._replays.admit(stamp):
             raise _Refused(409, Fault.REPLAY, "this boot id and counter were seen before")
         now_ms = self._now_ms()

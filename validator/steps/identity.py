@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.model import Address
 
@@ -31,7 +31,7 @@ class Identity:
     """``voting_key`` is None for an observer and in workers that never vote."""
 
     signing: SigningContext
-    voting_key: SigningKey | None
+    voting_key: Signer | None
     may_vote: bool = True
     origin: Origin | None = None
     voting_block: Callable[[], str] = unblocked

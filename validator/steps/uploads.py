@@ -191,20 +191,19 @@ def _announcement(context: Context, bundle: StoredBundle, own: StoredUpload) -> 
     assert bundle.root is not None
     config = context.cut_points.epoch_config(bundle.epoch)
     manifest = decode_manifest(bundle.manifest)
-    announcement = sign_upload(
-        UploadAnnouncement(
-            config.digest,
-            bundle.number,
-            bundle.root,
-            own.prepared.storage_id,
-            own.prepared.owner,
-            key.address,
-            header=own.prepared.header.encode(),
-            certificates=tuple(certified.certificate for certified in (*manifest.windows, manifest.late)),
-        ),
-        key,
-        context.identity.signing,
+    unsigned = UploadAnnouncement(
+        config.digest,
+        bundle.number,
+        bundle.root,
+        own.prepared.storage_id,
+        own.prepared.owner,
+        key.address,
+        header=own.prepared.header.encode(),
+        certificates=tuple(certified.certificate for certified in (*manifest.windows, manifest.late)),
     )
+    kept = (held.announcement for held in context.store.bundles.load_announced(bundle.number))
+    signed = (k for k in kept if k.signature != UNSIGNED and replace(k, signature=unsigned.signature) == unsigned)
+    announcement = next(signed, None) or sign_upload(unsigned, key, context.identity.signing)
     context.store.bundles.save_announced(announcement, context.clock.now_ms())
     return Gossip(uploads=(announcement,)), context.identity.others(config.committee)
 

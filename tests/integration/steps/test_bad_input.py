@@ -102,7 +102,7 @@ class Attacked:
         self.counter += 1
         context, key = self.member.context, key or self.liar.key
         stamp = Stamp(key.address, 7, self.counter, self.network.clock.now_ms())
-        asked = signing.request_digest(
+        asked = signing.request_payload(
             stamp, path, self.member.address, body, network_digest(context.network), context.identity.signing
         )
         return {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
 from tests.fakes.small_network import Member, SmallNetwork
+from validator.ports.queue import Task
+from validator.protocol.codec.secp256k1 import SigningKey
 
 MakeNetwork = Callable[..., SmallNetwork]
 SENDING, MARKING = "WorldSender.send()", "SqlStore.reports.save_report_state('submitted',)"
@@ -67,6 +70,48 @@ def test_a_report_whose_transaction_reverted_is_called_so_and_sent_anew(a_networ
     assert seen == ["attested", "submitted", "reverted", "submitted"]
     assert [success for success, _ in network.world.sent.values()] == [False, True]
     assert member.rows("SELECT state FROM reports") == [("final",)]
+
+
+class CountingSigner:
+    """A voting key that notes what it is given."""
+
+    def __init__(self, key: SigningKey) -> None:
+        self._key = key
+        self.address = key.address
+        self.signed: Counter[bytes] = Counter()
+
+    def sign_payload(self, payload: bytes) -> bytes:
+        self.signed[payload] += 1
+        return self._key.sign_payload(payload)
+
+
+def test_nothing_is_signed_twice_though_it_is_told_again_and_again(a_network: MakeNetwork) -> None:
+    network = a_network()
+    network.world.publish(100, b'{"i":1}')
+    member = network.members[0]
+    signer = CountingSigner(member.key)
+    member.become(voting_key=signer)
+    member.sender.stuck.add(1)
+    network.run(lambda: [r.name for r in network.log if r.task == "report.attest"].count("attested") > 3, 100)
+    assert signer.signed
+    assert set(signer.signed.values()) == {1}
+
+
+def test_an_observer_schedules_no_submission(a_network: MakeNetwork) -> None:
+    network = a_network(4)
+    network.world.publish(100, b'{"i":1}')
+    observer = network.members[3]
+    observer.become(may_vote=False, voting_key=None)
+
+    def attested(member: Member) -> bool:
+        ran = (r for r in network.log if r.task == "report.attest" and r.member == member.number)
+        return any(r.name == "attested" for r in ran)
+
+    network.run(lambda: attested(observer) and attested(network.members[0]), 100)
+    assert network.members[0].store.due.pending(Task.REPORT_SUBMIT)
+    assert not observer.store.due.pending(Task.REPORT_SUBMIT)
+    network.run_to_final(limit_s=200)
+    assert observer.rows("SELECT state FROM bundles WHERE number = 0") == [("final",)]
 
 
 def test_an_upload_is_shown_as_seeded_confirmed_and_verified_in_turn(a_network: MakeNetwork) -> None:

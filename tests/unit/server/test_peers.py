@@ -14,10 +14,10 @@ from starlette.applications import Starlette
 from tests.fakes.peer_service import FakePeerService
 from validator.net.peers import signing, wire
 from validator.net.peers.signing import Stamp
-from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.secp256k1 import Signer, SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import Disagreement, MalformedInput, RemoteFault, TransientError, UnknownOutcome
-from validator.protocol.hashing import hash_object
+from validator.protocol.hashing import hash_object, keccak256
 from validator.protocol.model import NIL, Address, Digest
 from validator.server.peers import PeerLimits, create_app
 
@@ -32,13 +32,13 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 class Listener:
     """The application with a fake service, a fixed clock, and its refusals; asks in process, without sockets."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, signer: Signer = SERVER, **limits: Any) -> None:
         self.service = FakePeerService(SERVER.address, {SENDER.address: "", SERVER.address: ""})
         self.service.known_bodies[hash_object(b"body")] = b"body"
         self.refusals: list[tuple[str, Address | None]] = []
         self.app = create_app(
             self.service,
-            SERVER,
+            signer,
             CONTEXT,
             NETWORK,
             PeerLimits(**limits),
@@ -63,17 +63,17 @@ class Listener:
         address: str = "198.51.100.7",
     ) -> Response:
         stamp = stamp or self.stamp()
-        digest = signing.request_digest(stamp, path, SERVER.address, body, NETWORK, CONTEXT)
+        payload = signing.request_payload(stamp, path, SERVER.address, body, NETWORK, CONTEXT)
         fields: dict[str, str | None] = {
             **dict(signing.write_stamp(stamp)),
-            signing.SIGNATURE: signing.sign(digest, key),
+            signing.SIGNATURE: signing.sign(payload, key),
             "content-length": str(len(body)),
             **(headers or {}),
         }
         chosen = {name: value for name, value in fields.items() if value is not None}
         response = await call(self.app, path, chosen, _pieces(body), method=method, address=address)
         if signing.SIGNATURE in response.headers:
-            answered = signing.response_digest(digest, response.status_code, response.content, CONTEXT)
+            answered = signing.response_payload(keccak256(payload), response.status_code, response.content, CONTEXT)
             signing.verify(answered, response.headers[signing.SIGNATURE], SERVER.address)
         return response
 
@@ -179,10 +179,27 @@ async def test_a_request_that_breaks_a_rule_is_refused_by_name(options: dict[str
     assert listener.refusals == [(name, None)]
 
 
+class Unreachable:
+    """A key in another machine, which does not answer."""
+
+    address = SERVER.address
+
+    def sign_payload(self, payload: bytes) -> bytes:
+        raise TransientError("the signer does not answer")
+
+
+async def test_an_answer_that_cannot_be_signed_says_so_and_is_no_answer() -> None:
+    listener = Listener(Unreachable())
+    response = await listener.ask()
+    assert (response.status_code, wire.decode_fault(response.content)[0]) == (503, "busy")
+    assert signing.SIGNATURE not in response.headers
+    assert response.headers["retry-after"] == "1"
+
+
 async def test_a_signature_with_high_s_is_refused() -> None:
     listener = Listener()
     stamp = listener.stamp()
-    low = SENDER.sign(signing.request_digest(stamp, wire.BODY, SERVER.address, BODY, NETWORK, CONTEXT))
+    low = SENDER.sign_payload(signing.request_payload(stamp, wire.BODY, SERVER.address, BODY, NETWORK, CONTEXT))
     high = low[:32] + (ORDER - int.from_bytes(low[32:64], "big")).to_bytes(32, "big") + bytes([55 - low[64]])
     await listener.refused("signature", 401, stamp=stamp, headers={signing.SIGNATURE: "0x" + high.hex()})
 
@@ -193,8 +210,10 @@ async def test_a_signature_counts_for_one_path_recipient_network_and_body() -> N
     other = {"path": wire.ENTRIES}, {"recipient": STRANGER.address}, {"network": NIL}, {"body": BODY + b"x"}
     for change in other:
         fields: dict[str, Any] = {"path": wire.BODY, "recipient": SERVER.address, "network": NETWORK, "body": BODY}
-        digest = signing.request_digest(stamp, **{**fields, **change}, context=CONTEXT)
-        await listener.refused("signature", 401, stamp=stamp, headers={signing.SIGNATURE: signing.sign(digest, SENDER)})
+        payload = signing.request_payload(stamp, **{**fields, **change}, context=CONTEXT)
+        await listener.refused(
+            "signature", 401, stamp=stamp, headers={signing.SIGNATURE: signing.sign(payload, SENDER)}
+        )
 
 
 async def test_a_body_of_another_length_than_announced_is_refused() -> None:
@@ -227,7 +246,7 @@ async def test_a_clock_that_is_off_is_told_the_time() -> None:
 async def test_anybody_may_shake_hands() -> None:
     response = await call(Listener().app, wire.HANDSHAKE, {"content-length": "0"}, _pieces(b""))
     assert wire.decode_handshake(response.content).member == SERVER.address
-    answered = signing.response_digest(NIL, 200, response.content, CONTEXT)
+    answered = signing.response_payload(NIL, 200, response.content, CONTEXT)
     signing.verify(answered, response.headers[signing.SIGNATURE], SERVER.address)
 
 
@@ -276,7 +295,7 @@ async def test_strangers_cost_no_tokens_and_no_memory_of_ours() -> None:
 @pytest.mark.parametrize(
     ("limits", "reason"), [({"in_flight": 2}, "in flight"), ({"in_flight_per_sender": 2}, "member")]
 )
-async def test_beyond_its_capacity_the_listener_says_so(limits: dict[str, int], reason: str) -> None:
+async def test_beyond_its_capacity_the_listener_says_so(limits: dict[str, Any], reason: str) -> None:
     listener = Listener(**limits)
     listener.service.hold = threading.Event()
     running = [asyncio.create_task(listener.ask()) for _ in range(2)]

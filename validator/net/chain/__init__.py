@@ -5,12 +5,12 @@
     metadata.py  what strangers wrote on chain: node and stream metadata, parsed under fixed rules
     blocks.py    head, finalised block, and B(t), the cut points
     reader.py    ``ChainReader``, the port ``Chain``
+    transaction.py  EIP-1559 transactions as bytes
     sender.py    ``ChainSender``, the port ``ReportSender``; the only module that signs
 
 Comparing comes first: a block is what a majority of sources call by one hash, and all state is read at that hash
 (EIP-1898), so two validators that name the same block have read the same state. With two sources both must agree;
 while they do not, the answer is *not yet*. A source that errs, lags or lies is outvoted and shown in ``health``.
 
-Decided against (docs/decisions): web3.py's providers (0012). A process that only serves loads no web3: transactions are
-signed with eth-account, web3's own signer, imported when the first one is built.
+Decided against (docs/decisions): web3.py's providers, and its signer (0012). No process loads web3.
 """

@@ -4,28 +4,24 @@ A transaction is prepared (simulated, priced, signed), saved by the caller, then
 harmless. What has become of it is read from the chain: receipts of every transaction with its nonce, the account's
 nonces, its balance, the pool. Nodes word their refusals each in its own way, so words only ever hint at what the chain
 cannot tell: whether a refusal is for the fee.
-
-eth-account, web3.py's signer, is imported when the first transaction is built. That import sets the interpreter's
-recursion limit to 100 000 (py_ecc does), where nested JSON from a stranger would overflow the C stack of a thread and
-end the process; so the limit is put back.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from validator.net.chain.abi import explain_revert, interface
 from validator.net.chain.jsonrpc import Failed, Request, Reverted
 from validator.net.chain.pricing import Fees, raised_fees, repriced_fees, tip_floor, todays_fees
 from validator.net.chain.rpc import Rpc
+from validator.net.chain.transaction import Transaction, parse_raw
 from validator.net.chain.values import parse_bytes, parse_number, parse_quantity
 from validator.ports.chain import PreparedTransaction, SendRefusal, TransactionFate, TransactionState, TransactionStatus
 from validator.protocol.codec.report import report_values
-from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.errors import AlreadyDone, MalformedInput, RemoteFault, TransientError, UnknownOutcome
 from validator.protocol.hashing import keccak256
 from validator.protocol.model import Address, Digest, Report
@@ -62,7 +58,7 @@ class ChainSender:
         self,
         urls: Sequence[str],
         contracts: Contracts,
-        key: SigningKey,
+        key: Signer,
         *,
         chain_id: int,
         max_fee_wei: int = MAX_FEE_WEI,
@@ -101,8 +97,8 @@ class ChainSender:
     def prepare_call(self, to: Address, data: bytes, *, value: int = 0, spare_gas: int = 0) -> PreparedTransaction:
         """As ``prepare``, for any call; ``spare_gas`` is offered beyond the estimate."""
         gas = min(self._simulate(to, data, value) + spare_gas, GAS_LIMIT_CAP)
-        nonce = self._fetch_nonce("pending")
-        return self._sign(to, data, value, nonce, gas, self._fetch_fees(gas))
+        nonce, fees = self._fetch_nonce("pending"), self._fetch_fees(gas)
+        return self._sign(Transaction(self._chain_id, nonce, fees.tip, fees.max_fee, gas, to, value, data))
 
     def replace(self, transaction: PreparedTransaction, refusal: str = "") -> PreparedTransaction:
         """The same call and nonce for more (``pricing``). ``refusal``: the reason of ``send`` to refuse it.
@@ -113,9 +109,9 @@ class ChainSender:
         """
         if self._fetch_nonce("latest") > transaction.nonce:
             raise AlreadyDone(f"nonce {transaction.nonce} is used up", nonce=transaction.nonce)
-        old = self._parse_raw(transaction.raw)
-        was = Fees(old["maxFeePerGas"], old["maxPriorityFeePerGas"])
-        cap, today = self._cap(old["gas"]), self._fetch_fees(old["gas"])
+        old = parse_raw(transaction.raw)
+        was = Fees(old.max_fee, old.tip)
+        cap, today = self._cap(old.gas), self._fetch_fees(old.gas)
         if refusal:
             fees = repriced_fees(was, today, cap, for_its_fee=refusal == "fees")
         else:
@@ -126,7 +122,7 @@ class ChainSender:
                 f"offered: the cap is {cap}",
                 reason=SendRefusal.FEE_CAP,
             )
-        return self._sign(Address(old["to"]), old["data"], old["value"], transaction.nonce, old["gas"], fees)
+        return self._sign(replace(old, tip=fees.tip, max_fee=fees.max_fee))
 
     def send(self, transaction: PreparedTransaction) -> None:
         """Hand the raw transaction to every source; one that takes it, or knows it already, is enough.
@@ -153,8 +149,8 @@ class ChainSender:
             raise AlreadyDone(f"nonce {transaction.nonce} is used up", nonce=transaction.nonce)
         if any(_NONCE.search(text) for text in refusals):
             raise TransientError(f"sources do not agree on the nonce: {refusals[0]}", sources=reasons)
-        fields = self._parse_raw(transaction.raw)
-        cost = fields["gas"] * fields["maxFeePerGas"] + fields["value"]
+        fields = parse_raw(transaction.raw)
+        cost = fields.gas * fields.max_fee + fields.value
         balance = self.fetch_balance()
         if balance < cost:
             text = f"0x{self.address.hex()} holds {balance} wei, the transaction may cost {cost}"
@@ -274,50 +270,9 @@ class ChainSender:
         known = [answer for _, answer in tips if isinstance(answer, int)]
         return todays_fees(base, _lower_median(known) if known else 0, self._min_tip_wei, self._cap(gas))
 
-    def _sign(self, to: Address, data: bytes, value: int, nonce: int, gas: int, fees: Fees) -> PreparedTransaction:
-        fields = {
-            "type": 2,
-            "chainId": self._chain_id,
-            "nonce": nonce,
-            "to": to,
-            "data": data,
-            "value": value,
-            "gas": gas,
-            "maxFeePerGas": fees.max_fee,
-            "maxPriorityFeePerGas": fees.tip,
-        }
-        raw = sign_transaction(fields, self._key)
-        return PreparedTransaction(keccak256(raw), raw, nonce, fees.max_fee)
-
-    def _parse_raw(self, raw: bytes) -> dict[str, Any]:
-        _import_eth_account()
-        from eth_account.typed_transactions.typed_transaction import TypedTransaction
-        from hexbytes import HexBytes
-
-        fields: dict[str, Any] = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
-        return {**fields, "to": bytes(fields["to"]), "data": bytes(fields["data"])}
-
-
-def sign_transaction(fields: dict[str, Any], key: SigningKey) -> bytes:
-    """Raw bytes of a signed transaction. Raises RemoteFault if the fields are none."""
-    _import_eth_account()
-    from eth_account import Account
-
-    try:
-        signed = Account.sign_transaction(fields, key.secret_hex())
-    except (TypeError, ValueError) as error:
-        raise RemoteFault(f"cannot build the transaction: {error}") from error
-    return bytes(signed.raw_transaction)
-
-
-def _import_eth_account() -> None:
-    if "eth_account" in sys.modules:
-        return
-    limit = sys.getrecursionlimit()
-    try:
-        import eth_account  # noqa: F401
-    finally:
-        sys.setrecursionlimit(limit)
+    def _sign(self, transaction: Transaction) -> PreparedTransaction:
+        raw = transaction.sign(self._key)
+        return PreparedTransaction(keccak256(raw), raw, transaction.nonce, transaction.max_fee)
 
 
 def _lower_median(values: Sequence[int]) -> int:

@@ -23,9 +23,10 @@ from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.outcome import body_digest, decode_entries
 from validator.protocol.codec.outcome import set_root as compute_set_root
-from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
+from validator.protocol.hashing import keccak256
 from validator.protocol.model import Address, Digest, Flag, InstanceId, PartitionEntry, Root, StreamPart, VoteQuorum
 
 DEADLINE_S = 10.0
@@ -50,7 +51,7 @@ class HttpPeers:
     def __init__(
         self,
         *,
-        key: SigningKey,
+        key: Signer,
         context: SigningContext,
         network: Digest,
         endpoints: Callable[[], Mapping[Address, str]],
@@ -233,7 +234,7 @@ class HttpPeers:
             stamp = signing.Stamp(
                 self._key.address, self._boot_id, next(self._counter), self._now_ms() + self._skew_ms.get(member, 0)
             )
-            asked = signing.request_digest(stamp, path, member, body, self._network, self._context)
+            asked = signing.request_payload(stamp, path, member, body, self._network, self._context)
             answer = self._client.fetch(
                 "POST",
                 base,
@@ -260,12 +261,13 @@ class HttpPeers:
             raise TransientError(where if signed else f"{where} (unsigned)", **fields)
         raise RemoteFault(where, **fields)
 
-    def _is_signed(self, member: Address, asked: Digest, answer: Answer) -> bool:
+    def _is_signed(self, member: Address, asked: bytes, answer: Answer) -> bool:
         signature = answer.headers.get(signing.SIGNATURE, "")
         if not signature:
             return False
         try:
-            signing.verify(signing.response_digest(asked, answer.status, answer.body, self._context), signature, member)
+            answered = signing.response_payload(keccak256(asked), answer.status, answer.body, self._context)
+            signing.verify(answered, signature, member)
         except MalformedInput:
             return False
         return True

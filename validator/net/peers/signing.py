@@ -13,11 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from validator.protocol.codec.secp256k1 import SigningKey, is_low_s, recover_address
+from validator.protocol.codec.secp256k1 import Signer, is_low_s, recover_address
 from validator.protocol.codec.statement import SigningContext
-from validator.protocol.codec.typed_data import Struct, digest
+from validator.protocol.codec.typed_data import Struct, payload
 from validator.protocol.errors import MalformedInput
-from validator.protocol.hashing import hash_body, hash_labelled
+from validator.protocol.hashing import hash_body, hash_labelled, keccak256
 from validator.protocol.model import Address, Digest
 from validator.protocol.parameters import Network
 
@@ -74,10 +74,11 @@ def network_digest(network: Network) -> Digest:
     )
 
 
-def request_digest(
+def request_payload(
     stamp: Stamp, path: str, recipient: Address, body: bytes, network: Digest, context: SigningContext
-) -> Digest:
-    return digest(
+) -> bytes:
+    """What is signed of a request; its keccak-256 is the request's digest."""
+    return payload(
         context.domain(PURPOSE),
         _REQUEST,
         {
@@ -92,25 +93,26 @@ def request_digest(
     )
 
 
-def response_digest(request: Digest, status: int, body: bytes, context: SigningContext) -> Digest:
-    return digest(
+def response_payload(request: Digest, status: int, body: bytes, context: SigningContext) -> bytes:
+    """What is signed of the answer to the request of that digest."""
+    return payload(
         context.domain(PURPOSE),
         _RESPONSE,
         {"requestDigest": request, "bodyHash": hash_body(body), "status": status},
     )
 
 
-def sign(what: Digest, key: SigningKey) -> str:
-    """Signature over a digest as a header value."""
-    return "0x" + key.sign(what).hex()
+def sign(what: bytes, key: Signer) -> str:
+    """Signature over a payload as a header value."""
+    return "0x" + key.sign_payload(what).hex()
 
 
-def verify(what: Digest, signature: str, signer: Address) -> None:
-    """Raises MalformedInput, field "signature", unless ``signer`` signed the digest."""
+def verify(what: bytes, signature: str, signer: Address) -> None:
+    """Raises MalformedInput, field "signature", unless ``signer`` signed the payload."""
     if not _HEX_SIGNATURE.fullmatch(signature):
         raise MalformedInput("signature", "not 0x and 130 lower-case hex digits")
     raw = bytes.fromhex(signature[2:])
-    if not is_low_s(raw) or recover_address(what, raw) != signer:
+    if not is_low_s(raw) or recover_address(keccak256(what), raw) != signer:
         raise MalformedInput("signature", "not of the named member")
 
 

@@ -15,8 +15,9 @@ from typing import Any
 from validator.protocol.codec import cbor
 from validator.protocol.codec.cbor import read_bytes, read_u64
 from validator.protocol.codec.secp256k1 import is_low_s
-from validator.protocol.codec.typed_data import Domain, Struct, digest
+from validator.protocol.codec.typed_data import Domain, Struct, payload
 from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.hashing import keccak256
 from validator.protocol.model import Address, ConsumerLine, Digest, NodeLine, Report, Root, StorageId, StreamLine
 from validator.protocol.parameters import MAX_COMMITTEE
 from validator.protocol.quorum import quorum
@@ -61,9 +62,14 @@ def report_domain(chain_id: int, report_manager: Address) -> Domain:
     return Domain("LogStoreReport", "1", chain_id, report_manager)
 
 
+def report_payload(report: Report, chain_id: int, report_manager: Address) -> bytes:
+    """What a member signs for ``report``, as EIP-712."""
+    return payload(report_domain(chain_id, report_manager), _REPORT, report_fields(report))
+
+
 def report_digest(report: Report, chain_id: int, report_manager: Address) -> Digest:
-    """What a member signs for ``report``: EIP-712, equal to the contract's ``reportDigest``."""
-    return digest(report_domain(chain_id, report_manager), _REPORT, report_fields(report))
+    """Digest that a member's signature is over, equal to the contract's ``reportDigest``."""
+    return keccak256(report_payload(report, chain_id, report_manager))
 
 
 def report_fields(report: Report) -> dict[str, Any]:

@@ -6,6 +6,8 @@ libsecp256k1 through coincurve. Signing is deterministic (RFC 6979), recovery ac
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import coincurve
 
 from validator.protocol.errors import MalformedInput
@@ -15,6 +17,24 @@ from validator.protocol.model import Address, Digest
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """Of secp256k1: a private key lies between 0 and this (SEC 2, section 2.4.1)."""
 HALF_ORDER = CURVE_ORDER // 2
+
+
+class Signer(Protocol):
+    """Signs with one secp256k1 key, which may lie in another machine: so it is given the bytes, never their hash alone.
+
+    ``SigningKey`` is the one whose key is here, ``net.signer.RemoteSigner`` asks a server.
+    """
+
+    @property
+    def address(self) -> Address: ...
+
+    def sign_payload(self, payload: bytes) -> bytes:
+        """65 bytes r, s, v over keccak-256 of ``payload``: v 27 or 28, low s, and recovery gives ``address``.
+
+        Raises, where the key is elsewhere:
+            TransientError: the server does not answer, or not now.
+            RemoteFault: it does not hold the key, or its answer is no such signature.
+        """
 
 
 class SigningKey:
@@ -34,8 +54,12 @@ class SigningKey:
         signature: bytes = self._key.sign_recoverable(digest, hasher=None)
         return signature[:64] + bytes([27 + signature[64]])
 
+    def sign_payload(self, payload: bytes) -> bytes:
+        """As ``Signer``."""
+        return self.sign(keccak256(payload))
+
     def secret_hex(self) -> str:
-        """For handing the key to a library that signs transactions; never logged."""
+        """For files of the development network and for keystores; never logged."""
         secret: str = self._key.to_hex()
         return "0x" + secret.rjust(64, "0")
 

@@ -24,9 +24,10 @@ from typing import Any
 
 from validator.protocol.codec import cbor
 from validator.protocol.codec.cbor import read_bytes, read_u63
-from validator.protocol.codec.secp256k1 import SigningKey, verify_signature
-from validator.protocol.codec.typed_data import Domain, Struct, digest
+from validator.protocol.codec.secp256k1 import Signer, verify_signature
+from validator.protocol.codec.typed_data import Domain, Struct, payload
 from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.hashing import keccak256
 from validator.protocol.model import (
     Address,
     Digest,
@@ -82,10 +83,10 @@ class SigningContext:
         return Domain(f"LogStore{purpose}", "1", self.chain_id, self.report_manager)
 
 
-def statement_digest(statement: Statement, context: SigningContext) -> Digest:
-    """EIP-712 digest of the statement's content."""
+def statement_payload(statement: Statement, context: SigningContext) -> bytes:
+    """What is signed of a statement's content, as EIP-712."""
     struct = _STRUCTS[statement.kind]
-    return digest(
+    return payload(
         _domain(context, struct.name),
         struct,
         {
@@ -99,10 +100,15 @@ def statement_digest(statement: Statement, context: SigningContext) -> Digest:
     )
 
 
-def sign_statement(statement: Statement, key: SigningKey, context: SigningContext) -> Statement:
+def statement_digest(statement: Statement, context: SigningContext) -> Digest:
+    """EIP-712 digest of the statement's content."""
+    return keccak256(statement_payload(statement, context))
+
+
+def sign_statement(statement: Statement, key: Signer, context: SigningContext) -> Statement:
     if key.address != statement.signer:
         raise InvariantError("the key is not the statement's signer")
-    return replace(statement, signature=key.sign(statement_digest(statement, context)))
+    return replace(statement, signature=key.sign_payload(statement_payload(statement, context)))
 
 
 def verify_statement(statement: Statement, context: SigningContext) -> None:
@@ -203,8 +209,8 @@ def decode_quorum(data: bytes) -> VoteQuorum:
 # --- upload announcements -------------------------------------------------------------------------
 
 
-def upload_digest(upload: UploadAnnouncement, context: SigningContext) -> Digest:
-    return digest(
+def upload_payload(upload: UploadAnnouncement, context: SigningContext) -> bytes:
+    return payload(
         _domain(context, "Upload"),
         _UPLOAD,
         {
@@ -217,15 +223,15 @@ def upload_digest(upload: UploadAnnouncement, context: SigningContext) -> Digest
     )
 
 
-def sign_upload(upload: UploadAnnouncement, key: SigningKey, context: SigningContext) -> UploadAnnouncement:
+def sign_upload(upload: UploadAnnouncement, key: Signer, context: SigningContext) -> UploadAnnouncement:
     if key.address != upload.signer:
         raise InvariantError("the key is not the announcement's signer")
-    return replace(upload, signature=key.sign(upload_digest(upload, context)))
+    return replace(upload, signature=key.sign_payload(upload_payload(upload, context)))
 
 
 def verify_upload(upload: UploadAnnouncement, context: SigningContext) -> None:
     """Raises MalformedInput unless the named signer signed it."""
-    verify_signature(upload_digest(upload, context), upload.signature, upload.signer)
+    verify_signature(keccak256(upload_payload(upload, context)), upload.signature, upload.signer)
 
 
 def encode_upload(u: UploadAnnouncement) -> bytes:

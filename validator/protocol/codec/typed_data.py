@@ -1,8 +1,8 @@
 """EIP-712 typed data, reduced to what our statements need.
 
 A ``Struct`` is a type string and its fields; values are given already parsed. Supported member types: bytes32,
-address, uint8..uint256, int256, bool, string, bytes, arrays of these or of structs. The digest is
-keccak256(0x19 0x01 || domain separator || struct hash).
+address, uint8..uint256, int256, bool, string, bytes, arrays of these or of structs. The payload is
+0x19 0x01 || domain separator || struct hash; what is signed is its keccak-256, the digest.
 """
 
 from __future__ import annotations
@@ -56,9 +56,14 @@ class Struct:
         return keccak256(encoded + b"".join(_encode(kind, values[name], types) for kind, name in self.members))
 
 
+def payload(domain: Domain, struct: Struct, values: Mapping[str, Any]) -> bytes:
+    """What a signer is given: 0x1901 || domain separator || hashStruct, 66 bytes."""
+    return b"\x19\x01" + domain.separator() + struct.hash(values)
+
+
 def digest(domain: Domain, struct: Struct, values: Mapping[str, Any]) -> Digest:
-    """What is signed: keccak256(0x1901 || domain separator || hashStruct)."""
-    return keccak256(b"\x19\x01" + domain.separator() + struct.hash(values))
+    """What a signature is over: keccak-256 of the payload."""
+    return keccak256(payload(domain, struct, values))
 
 
 def _encode(kind: str, value: Any, types: Mapping[str, Struct]) -> bytes:

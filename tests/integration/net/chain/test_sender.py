@@ -148,17 +148,12 @@ def test_any_call_of_our_contracts_can_be_sent(network: ContractNetwork, sender:
         sender.transact("NodeManager", "treasuryWithdraw", (0,), to=manager)
 
 
-def test_signing_leaves_the_recursion_limit_alone_and_reading_needs_no_web3() -> None:
+def test_reading_and_sending_need_no_web3() -> None:
     program = """
 import sys
-before = sys.getrecursionlimit()
 import validator.net.chain.reader, validator.net.chain.sender
-assert not {"web3", "eth_account"} & set(sys.modules), "imported too early"
-from validator.protocol.codec.secp256k1 import SigningKey
-fields = {"type": 2, "chainId": 1, "nonce": 0, "to": bytes(20), "data": b"", "value": 0, "gas": 21000,
-          "maxFeePerGas": 1, "maxPriorityFeePerGas": 1}
-assert validator.net.chain.sender.sign_transaction(fields, SigningKey(bytes(31) + bytes([1])))
-assert "eth_account" in sys.modules and sys.getrecursionlimit() == before, sys.getrecursionlimit()
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert not {"web3", "eth_account", "py_ecc"} & loaded, loaded
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

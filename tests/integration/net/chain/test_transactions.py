@@ -21,7 +21,8 @@ from tests.fakes.world import CONTRACTS
 from validator.net.chain.blocks import Blocks
 from validator.net.chain.pricing import GWEI
 from validator.net.chain.rpc import Rpc
-from validator.net.chain.sender import ChainSender, sign_transaction
+from validator.net.chain.sender import ChainSender
+from validator.net.chain.transaction import Transaction, parse_raw
 
 KEY = a_key(700)
 OWN = "0x" + KEY.address.hex()
@@ -45,9 +46,8 @@ class Node:
 
     def send(self, nonce: int, tip: int = 90 * GWEI) -> str:
         """A transaction by another program with the same key."""
-        fields = {"type": 2, "chainId": 31337, "nonce": nonce, "to": KEY.address, "data": b"", "value": 0}
-        fields |= {"gas": 21_000, "maxFeePerGas": 100 * GWEI, "maxPriorityFeePerGas": tip}
-        digest: str = self.ask("eth_sendRawTransaction", "0x" + sign_transaction(fields, KEY).hex())
+        raw = Transaction(31337, nonce, tip, 100 * GWEI, 21_000, KEY.address, 0, b"").sign(KEY)
+        digest: str = self.ask("eth_sendRawTransaction", "0x" + raw.hex())
         return digest
 
 
@@ -99,11 +99,7 @@ def sending(tmp_path: Path) -> Callable[..., Any]:
 
 
 def tip_of(raw: str) -> int:
-    from eth_account.typed_transactions.typed_transaction import TypedTransaction
-    from hexbytes import HexBytes
-
-    tip: int = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()["maxPriorityFeePerGas"]
-    return tip
+    return parse_raw(bytes.fromhex(raw.removeprefix("0x"))).tip
 
 
 WORDS = {
@@ -281,7 +277,7 @@ def test_one_that_cannot_be_paid_waits_for_funds(node: Node, sending: Callable[.
 def test_one_that_costs_more_than_the_cap_per_report_is_not_offered(node: Node) -> None:
     sender = ChainSender([node.url], CONTRACTS, KEY, chain_id=31337, max_cost_wei=int(Decimal("0.00001") * 10**18))
     prepared = sender.prepare_call(KEY.address, b"\1" * 1000)
-    gas = sender._parse_raw(prepared.raw)["gas"]
+    gas = parse_raw(prepared.raw).gas
     assert gas * prepared.max_fee_per_gas <= 10**13
     sender.close()
 

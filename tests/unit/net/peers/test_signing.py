@@ -11,8 +11,8 @@ from validator.net.peers.signing import (
     network_digest,
     read_sender,
     read_stamp,
-    request_digest,
-    response_digest,
+    request_payload,
+    response_payload,
     sign,
     verify,
     write_stamp,
@@ -55,8 +55,8 @@ def test_a_request_is_signed_as_a_wallet_signs_it() -> None:
         "timeMs": STAMP.time_ms,
         "network": NETWORK,
     }
-    digest = request_digest(STAMP, "/v1/gossip", recipient, b"body", NETWORK, CONTEXT)
-    assert sign(digest, KEY) == "0x" + by_a_wallet(types, message).hex()
+    payload = request_payload(STAMP, "/v1/gossip", recipient, b"body", NETWORK, CONTEXT)
+    assert sign(payload, KEY) == "0x" + by_a_wallet(types, message).hex()
 
 
 def test_an_answer_is_signed_as_a_wallet_signs_it() -> None:
@@ -64,17 +64,17 @@ def test_an_answer_is_signed_as_a_wallet_signs_it() -> None:
     fields = "bytes32 requestDigest,bytes32 bodyHash,uint16 status"
     types = {"Response": [dict(zip(("type", "name"), f.split(), strict=True)) for f in fields.split(",")]}
     message = {"requestDigest": request, "bodyHash": hash_body(b"answer"), "status": 200}
-    digest = response_digest(request, 200, b"answer", CONTEXT)
-    assert sign(digest, KEY) == "0x" + by_a_wallet(types, message).hex()
+    payload = response_payload(request, 200, b"answer", CONTEXT)
+    assert sign(payload, KEY) == "0x" + by_a_wallet(types, message).hex()
 
 
 def test_a_signature_counts_for_its_signer_alone() -> None:
-    digest = response_digest(NETWORK, 200, b"", CONTEXT)
-    verify(digest, sign(digest, KEY), KEY.address)
+    payload = response_payload(NETWORK, 200, b"", CONTEXT)
+    verify(payload, sign(payload, KEY), KEY.address)
     with pytest.raises(MalformedInput, match="named member"):
-        verify(digest, sign(digest, KEY), CONTEXT.report_manager)
+        verify(payload, sign(payload, KEY), CONTEXT.report_manager)
     with pytest.raises(MalformedInput, match=r"named member|no public key"):
-        verify(response_digest(NETWORK, 201, b"", CONTEXT), sign(digest, KEY), KEY.address)
+        verify(response_payload(NETWORK, 201, b"", CONTEXT), sign(payload, KEY), KEY.address)
 
 
 def test_stamps_survive_the_headers() -> None:

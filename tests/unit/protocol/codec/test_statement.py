@@ -27,12 +27,13 @@ from validator.protocol.codec.statement import (
     sign_statement,
     sign_upload,
     statement_digest,
-    upload_digest,
+    upload_payload,
     verify_signatures,
     verify_statement,
     verify_upload,
 )
 from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.hashing import keccak256
 from validator.protocol.model import (
     NIL,
     Address,
@@ -112,7 +113,7 @@ def test_a_quorum_and_an_announcement_have_the_bytes_of_the_vector() -> None:
     verify_signatures(quorum, context)
     upload = decode_upload(bytes.fromhex(VECTORS["upload"]["canonical"]))
     assert encode_upload(upload).hex() == VECTORS["upload"]["canonical"]
-    assert upload_digest(upload, context).hex() == VECTORS["upload"]["digest"]
+    assert keccak256(upload_payload(upload, context)).hex() == VECTORS["upload"]["digest"]
     assert hash_typed_data(VECTORS["upload"]["typed_data"]).hex() == VECTORS["upload"]["digest"]
     verify_upload(upload, context)
 
@@ -303,7 +304,7 @@ def test_an_announcement_that_is_not_exactly_ours_is_refused(position: int, valu
 def test_header_and_certificates_travel_beside_what_is_signed() -> None:
     upload = replace(an_upload(), header=b'{"format":2}', certificates=(a_quorum(), a_quorum()))
     assert decode_upload(encode_upload(upload)) == upload
-    assert upload_digest(upload, CONTEXT) == upload_digest(an_upload(), CONTEXT)
+    assert upload_payload(upload, CONTEXT) == upload_payload(an_upload(), CONTEXT)
     assert encode_upload(replace(upload, header=b"", certificates=())) == encode_upload(an_upload())
 
 
