@@ -3,15 +3,17 @@
     cli.py           the command ``logstore``: words in, exit status out
     commands/        one module per group of commands: options, a call, what is shown
     connection.py    whose network, which nodes and gateways
+    network_file.py  the network's file, at a path or an address
     store.py         one network as its readers see it: ``connect``
     reports.py       what the contract holds: which bundles there are, and which lie in a span of time
     bundles.py       files: downloaded, verified, kept
+    cache.py         the folder they are kept in: its bound, and several programs at once
     verification.py  what a file, or a bundle's file with the contract's word, proves; and what it does not
     stored_message.py    one message with its proof: the file, and what it proves
     proving.py, rows.py  proofs made from bundles' files
     selection.py         the files that hold the messages of a span of time
     query.py, export.py  SQL over them, and the messages for other programs
-    times.py, output.py, errors.py
+    times.py, output.py, csv_text.py, errors.py
 
 Trust: none is needed in a gateway, since files are checked against what was signed, and little in a node of the chain,
 since several are compared. Everything hangs from network.toml, which names the contracts; the contract holds the root
@@ -42,8 +44,11 @@ def connect(
 ) -> LogStore:
     """A network as its readers see it; what is left out comes from the environment or the file, as for the command.
 
+    The file may lie at an https address.
+
     Raises:
         ConfigError: no network file, or one that does not parse.
+        TransientError, RemoteFault: the file's address does not answer, or with something else.
     """
     from logstore.connection import find_sources
     from logstore.store import LogStore

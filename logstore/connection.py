@@ -1,9 +1,10 @@
 """Whose network it is, and whom to ask.
 
-    network file    --network, or LOGSTORE_NETWORK_FILE, or ./network.toml
+    network file    --network, or LOGSTORE_NETWORK_FILE, or ./network.toml; a path, or an https address
     RPC nodes       --rpc (several times), or LOGSTORE_RPC_URLS, or [consumers] of the network file
     gateways        --gateway, or LOGSTORE_GATEWAY_URLS, or [consumers] of the network file
-    cache folder    --cache, or LOGSTORE_CACHE_DIR, or logstore below the user's cache folder
+    cache folder    --cache, or LOGSTORE_CACHE_DIR, or logstore below the user's cache folder; its bound in MiB is
+                    LOGSTORE_CACHE_MIB
 
 The variables are the validator's own, so an operator's shell needs no other words. URLs may hold credentials: of each
 only the host is ever shown.
@@ -19,15 +20,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from logstore.errors import Refused
+from logstore.network_file import load_network_file
 from validator.protocol.errors import ConfigError
-from validator.protocol.parameters import Network, parse_network
+from validator.protocol.parameters import Network
 
 if TYPE_CHECKING:
     from logstore.reports import Reports
     from validator.net.arweave.storage import ArweaveStorage
 
-MAX_NETWORK_FILE_BYTES = 1 << 20
 DEFAULT_FILE = "network.toml"
+DEFAULT_CACHE_MIB = 10 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,12 @@ class Sources:
     rpc_urls: tuple[str, ...]
     gateway_urls: tuple[str, ...]
     cache: Path
+    cache_bytes: int = DEFAULT_CACHE_MIB << 20
+    """So much is kept while nobody reads it."""
+    kept_file: Path | None = None
+    """Where the network's file is kept, if it came from an address."""
+    remark: str = ""
+    """On the network's file, or nothing."""
 
 
 def find_sources(
@@ -46,34 +55,33 @@ def find_sources(
     gateways: Sequence[str] = (),
     cache: Path | None = None,
     environment: Mapping[str, str] = os.environ,
+    *,
+    offline: bool = False,
 ) -> Sources:
-    """Raises ConfigError: no network file, or one that does not parse."""
-    network = load_network(network_file or environment.get("LOGSTORE_NETWORK_FILE") or DEFAULT_FILE)
-    named = network.consumers
+    """Only a network's file at an address is asked for, and not even that with ``offline``.
+
+    Raises:
+        ConfigError: no network file, or one that does not parse.
+        TransientError, RemoteFault: the address of the file does not answer, or with something else.
+    """
+    folder = cache or _default_cache(environment)
+    source = network_file or environment.get("LOGSTORE_NETWORK_FILE") or DEFAULT_FILE
+    found = load_network_file(source, folder / "networks", offline=offline)
+    network, named = found.network, found.network.consumers
     return Sources(
         network=network,
         rpc_urls=tuple(rpc) or _listed(environment, "LOGSTORE_RPC_URLS") or named.rpc_urls,
         gateway_urls=tuple(gateways) or _listed(environment, "LOGSTORE_GATEWAY_URLS") or named.gateway_urls,
-        cache=(cache or _default_cache(environment)) / f"{network.chain_id}-{network.contracts.report_manager.hex()}",
+        cache=folder / f"{network.chain_id}-{network.contracts.report_manager.hex()}",
+        cache_bytes=_cache_bytes(environment),
+        kept_file=found.kept,
+        remark=found.remark,
     )
 
 
 def has_network(network_file: str | Path | None, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether somebody named a network's file, or one lies here."""
     return bool(network_file or environment.get("LOGSTORE_NETWORK_FILE") or Path(DEFAULT_FILE).exists())
-
-
-def load_network(file: str | Path) -> Network:
-    """Raises ConfigError."""
-    try:
-        with Path(file).open("rb") as opened:
-            text = opened.read(MAX_NETWORK_FILE_BYTES).decode()
-    except OSError as error:
-        remedy = "name the network's file with --network, or in LOGSTORE_NETWORK_FILE"
-        raise ConfigError(f"network file {file}: {error.strerror}; {remedy}", field="network") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"network file {file}: not UTF-8", field="network") from error
-    return parse_network(text)
 
 
 def _listed(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
@@ -83,6 +91,13 @@ def _listed(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
 def _default_cache(environment: Mapping[str, str]) -> Path:
     own = environment.get("LOGSTORE_CACHE_DIR")
     return Path(own) if own else Path(environment.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "logstore"
+
+
+def _cache_bytes(environment: Mapping[str, str]) -> int:
+    text = environment.get("LOGSTORE_CACHE_MIB") or str(DEFAULT_CACHE_MIB)
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise ConfigError(f"LOGSTORE_CACHE_MIB: {text!r} is no number of MiB", field="cache")
+    return int(text) << 20
 
 
 class Connection:
@@ -100,18 +115,34 @@ class Connection:
 
     def close(self) -> None:
         """Give connections back."""
-        for name in ("reports", "weave"):
+        for name in ("reports", "weave", "bundles"):
             if name in self.__dict__:
                 self.__dict__[name].close()
 
     @cached_property
     def reports(self) -> Reports:
-        """What the contract holds. Raises ConfigError where no node of the chain is named."""
+        """What the contract holds.
+
+        Raises:
+            ConfigError: no node of the chain is named.
+            Refused: a network's file that came from an address does not fit the contract.
+        """
         from logstore.reports import Reports
 
         if not self.sources.rpc_urls:
             raise ConfigError("no node of the chain is named: use --rpc, or LOGSTORE_RPC_URLS", field="rpc")
-        return Reports(self.sources.rpc_urls, self.network, now_ms())
+        reports = Reports(self.sources.rpc_urls, self.network, now_ms())
+        kept = self.sources.kept_file
+        if kept is not None and reports.contract_epoch is None:
+            kept.unlink(missing_ok=True)  # the address may have a newer one
+            reports.close()
+            raise Refused(
+                "network file",
+                "config_digest",
+                f"the contract holds 0x{reports.contract.config_digest.hex()}, which follows from no epoch of the file"
+                " at this address: it is out of date, or not of this contract",
+            )
+        return reports
 
     @cached_property
     def weave(self) -> ArweaveStorage:

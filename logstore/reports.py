@@ -15,9 +15,10 @@ from validator.net.chain.reader import ChainReader, ContractConfig
 from validator.net.chain.source import SourceHealth
 from validator.net.chain.values import parse_quantity
 from validator.ports.chain import AcceptedReport
+from validator.protocol.codec.config import config_digest
 from validator.protocol.errors import ConfigError, RemoteFault
 from validator.protocol.model import Block, Root, StorageId
-from validator.protocol.parameters import Network
+from validator.protocol.parameters import Config, Epoch, Network
 
 PAGE = 100
 DEADLINE_S = 15.0
@@ -48,6 +49,7 @@ class Reports:
         """Raises ConfigError for a URL that is none."""
         epoch = network.epoch_at(now_ms)
         self._network = network
+        self._now_ms = now_ms
         self._chain = ChainReader(
             urls,
             network.contracts,
@@ -88,6 +90,33 @@ class Reports:
     def contract(self) -> ContractConfig:
         """Committee, config digest and counter; how many bundles there are."""
         return self._chain.fetch_config(self.head)
+
+    @cached_property
+    def contract_epoch(self) -> int | None:
+        """The epoch whose config digest the contract holds, as it follows from the network's file; None: of none.
+
+        That is the epoch of the newest bundle, the one behind it, or one of today.
+        """
+        contract, newest = self.contract, self.fetch(self.count - 1)
+        times = (self._network.genesis_ms if newest is None else newest.first_ms, self._now_ms)
+        epochs = [epoch.number for ms in times if (epoch := self._network.epoch_at(ms)) is not None]
+        for number in sorted({n + near for n in epochs for near in (-1, 0, 1)}):
+            epoch = self._network.epoch(number)
+            if epoch is not None and config_digest(self._config(epoch)) == contract.config_digest:
+                return number
+        return None
+
+    def _config(self, epoch: Epoch) -> Config:
+        network = self._network
+        return Config(
+            chain_id=network.chain_id,
+            deployment_parent_hash=network.deployment_parent_hash,
+            contracts=network.contracts,
+            parameters=epoch.parameters,
+            epoch=epoch.number,
+            config_count=network.config_count,
+            committee=self.contract.committee,
+        )
 
     @property
     def count(self) -> int:

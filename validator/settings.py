@@ -46,6 +46,7 @@ OTHER_NAMES = frozenset(
         "NODE_BIN",
         "SOLC_JS",
         "CACHE_DIR",
+        "CACHE_MIB",
     )
 )
 """Names with our prefix that are no settings: for set-up, tests, the process itself, or the consumer's command."""

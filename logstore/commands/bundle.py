@@ -44,7 +44,7 @@ def list_bundles(
     """List accepted bundles, newest first: the contract's word, nothing is downloaded."""
     from_ms, to_ms = parse_span(from_, to)
     output = make_output(as_json)
-    with connected(network, rpc, None, cache) as store:
+    with connected(network, rpc, None, cache, output) as store:
         reports = store.reports
         numbers = find_numbers(reports, from_ms, to_ms)
         first = max(numbers.start, numbers.stop - limit)
@@ -105,7 +105,7 @@ def show_bundle(
     from logstore.manifests import describe_manifest, render_manifest
 
     output = make_output(as_json)
-    with connected(network, rpc, gateway, cache) as store:
+    with connected(network, rpc, gateway, cache, output) as store:
         bundle = _require(store.reports, number)
         manifest = store.bundles.fetch_manifest(bundle, output)
         values = {**describe(bundle), **describe_manifest(manifest)}
@@ -134,7 +134,7 @@ def fetch_bundles(
     from_ms, to_ms = parse_span(from_, to)
     output = make_output(as_json)
     done = []
-    with connected(network, rpc, gateway, cache) as store:
+    with connected(network, rpc, gateway, cache, output) as store:
         wanted = numbers or find_numbers(store.reports, from_ms, to_ms)
         for number in wanted:
             bundle = _require(store.reports, number)

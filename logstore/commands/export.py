@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -26,6 +26,9 @@ from logstore.commands.options import (
     parse_verify,
 )
 from validator.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from logstore.output import Output
 
 
 def export(
@@ -61,16 +64,21 @@ def export(
     from_ms, to_ms = parse_span(from_, to, "-1h")
     output = make_output(as_json)
     part = (stream, partition)
-    with connected(network, rpc, gateway, cache) as store:
+    with connected(network, rpc, gateway, cache, output) as store:
         files = select_files(store.reports, store.bundles, output, from_ms, to_ms, stream_id=stream, verify=is_verified)
-    with _opened(file, is_text=form in ("ndjson", "csv")) as out, output.busy("writing"):
-        if form == "raw":
-            count = write_raw(files, part, from_ms, to_ms, out)
-        else:
-            count = WRITERS[form](read_lines(files, part, from_ms, to_ms), out)
+        with _opened(file, is_text=form in ("ndjson", "csv")) as out, _watched(output, file):
+            if form == "raw":
+                count = write_raw(files, part, from_ms, to_ms, out)
+            else:
+                count = WRITERS[form](read_lines(files, part, from_ms, to_ms), out)
     if file is not None:
         values = {"file": str(file), "format": form, "messages": count, "bundles": [f.bundle.number for f in files]}
         output.document({**values, "verified": is_verified}, lambda o: o.line(f"{file}  {count} messages"))
+
+
+def _watched(output: Output, file: Path | None) -> AbstractContextManager[None]:
+    """Something that moves while nothing else does: not beside messages on the same terminal."""
+    return nullcontext() if file is None and sys.stdout.isatty() else output.busy("writing")
 
 
 @contextmanager

@@ -37,9 +37,10 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the network: contracts and parameters by its file, committee and accepted bundles by the contract."""
-    with connected(network, rpc, gateway, cache) as store:
+    output = make_output(as_json)
+    with connected(network, rpc, gateway, cache, output) as store:
         values = describe(store)
-        make_output(as_json).document(values, lambda out: _render(out, values))
+        output.document(values, lambda out: _render(out, values))
 
 
 def describe(store: LogStore) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def describe(store: LogStore) -> dict[str, Any]:
         "committee": [f"0x{member.hex()}" for member in contract.committee],
         "config_digest": f"0x{contract.config_digest.hex()}",
         "config_count": contract.config_count,
+        "config_epoch": reports.contract_epoch,
         "accepted": contract.next_number,
         "stored_until": None if newest is None else format_time(newest.end_ms),
         "block": reports.head.number,
@@ -82,6 +84,7 @@ def urlsplit_host(url: str) -> str:
 
 def _render(output: Output, values: dict[str, Any]) -> None:
     parameters = values["parameters"]
+    fits = values["config_epoch"]
     epoch = "over" if values["epoch"] is None else f"{values['epoch']} now"
     output.pairs(
         [
@@ -89,6 +92,7 @@ def _render(output: Output, values: dict[str, Any]) -> None:
             ("epoch", f"{epoch}, windows of {parameters['window_ms']} ms, bundles of {parameters['bundle_windows']}"),
             ("bundles", f"{values['accepted']} accepted, stored until {values['stored_until'] or 'nothing yet'}"),
             ("config digest", values["config_digest"]),
+            ("", f"as this file has it for epoch {fits}" if fits is not None else "not as this file has it"),
             ("committee", f"{len(values['committee'])} members"),
             *(("", member) for member in values["committee"]),
             *((name.replace("_", " "), address) for name, address in values["contracts"].items()),

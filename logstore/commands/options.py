@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from logstore.store import LogStore
 
 NetworkOption = Annotated[
-    Path | None,
-    typer.Option("--network", metavar="FILE", help="The network's file; else LOGSTORE_NETWORK_FILE, ./network.toml."),
+    str | None,
+    typer.Option(
+        "--network", metavar="FILE|URL", help="The network's file; else LOGSTORE_NETWORK_FILE, ./network.toml."
+    ),
 ]
 RpcOption = Annotated[
     list[str] | None,
@@ -46,13 +48,16 @@ VerifyOption = Annotated[
 
 @contextmanager
 def connected(
-    network: Path | None, rpc: list[str] | None, gateway: list[str] | None, cache: Path | None
+    network: str | None, rpc: list[str] | None, gateway: list[str] | None, cache: Path | None, output: Output
 ) -> Iterator[LogStore]:
-    """The network that the options name. Raises ConfigError."""
+    """The network that the options name. Raises ConfigError; TransientError and RemoteFault for a file's address."""
     from logstore.connection import find_sources
     from logstore.store import LogStore
 
-    with LogStore(find_sources(network, rpc or (), gateway or (), cache)) as store:
+    sources = find_sources(network, rpc or (), gateway or (), cache)
+    if sources.remark:
+        output.note(sources.remark)
+    with LogStore(sources) as store:
         yield store
 
 

@@ -65,7 +65,7 @@ def prove(
 
     output = make_output(as_json)
     done: list[dict[str, Any]] = []
-    with connected(network, rpc, gateway, cache) as store:
+    with connected(network, rpc, gateway, cache, output) as store:
         for at_ms in times:
             found = _find(store, output, stream, at_ms, wanted)
             done += [_write(stored, folder, output) for stored in found]

@@ -61,11 +61,13 @@ def sql(
     from_ms, to_ms = parse_span(from_, to, "-1h")
     form = _parse_format(form, as_json)
     output = make_output(form == "json")
-    with connected(network, rpc, gateway, cache) as store:
+    with connected(network, rpc, gateway, cache, output) as store:
         files = select_files(store.reports, store.bundles, output, from_ms, to_ms, verify=is_verified)
-        folder = store.sources.cache
-    with open_messages(files, from_ms, to_ms, folder, allow_files=allow_files) as connection, output.busy("asking"):
-        table = run_query(connection, query, allow_files=allow_files)
+        with (
+            open_messages(files, from_ms, to_ms, store.sources.cache, allow_files=allow_files) as connection,
+            output.busy("asking"),
+        ):
+            table = run_query(connection, query, allow_files=allow_files)
     if form == "csv":
         output.csv(table.names, table.rows)
         return

@@ -59,13 +59,13 @@ def verify(
     known = _parse_root(root)
     if Path(target).exists():
         if _is_message(Path(target)):
-            _verify_message(Path(target), offline, known, network, rpc, output)
+            _verify_message(Path(target), offline, known, network, rpc, cache, output)
             return
         verdict = _verify_path(Path(target), offline, signatures, network, rpc, cache, output)
     elif offline:
         raise ConfigError(f"{target}: no such file, and nothing is fetched with --offline", field="target")
     else:
-        with connected(network, rpc, gateway, cache) as store:
+        with connected(network, rpc, gateway, cache, output) as store:
             verdict = _verify_remote(target, store, output, signatures)
     if known is not None:
         if verdict.root != known:
@@ -89,16 +89,22 @@ def _is_message(path: Path) -> bool:
 
 
 def _verify_message(
-    path: Path, offline: bool, root: bytes | None, network: Path | None, rpc: list[str] | None, output: Output
+    path: Path,
+    offline: bool,
+    root: bytes | None,
+    network: str | None,
+    rpc: list[str] | None,
+    cache: Path | None,
+    output: Output,
 ) -> None:
     from logstore.connection import find_sources, has_network
     from logstore.stored_message import ask_contract, describe, verify_stored
 
     if offline:
-        known = find_sources(network).network if has_network(network) else None
+        known = find_sources(network, cache=cache, offline=True).network if has_network(network) else None
         verdict = verify_stored(path, known, root)
     else:
-        with connected(network, rpc, None, None) as store:
+        with connected(network, rpc, None, cache, output) as store:
             verdict = ask_contract(path, verify_stored(path, store.network, root), store.reports)
     output.document(describe(verdict), lambda out: _render_message(out, verdict))
 
@@ -141,7 +147,7 @@ def _verify_path(
     path: Path,
     offline: bool,
     signatures: bool,
-    network: Path | None,
+    network: str | None,
     rpc: list[str] | None,
     cache: Path | None,
     output: Output,
@@ -152,10 +158,10 @@ def _verify_path(
     if path.is_dir():
         raise ConfigError(f"{path}: a folder; name a file", field="target")
     if offline:
-        known = find_sources(network).network if has_network(network) else None
+        known = find_sources(network, cache=cache, offline=True).network if has_network(network) else None
         with output.busy(f"verifying {path.name}"):
             return verify_file(path, known, signatures=signatures)
-    with connected(network, rpc, None, cache) as store:
+    with connected(network, rpc, None, cache, output) as store:
         reports = store.reports
         with output.busy(f"verifying {path.name}"):
             verdict = verify_file(path, store.network, signatures=signatures)
