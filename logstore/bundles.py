@@ -1,11 +1,4 @@
-"""Files of bundles: downloaded from the first gateway that has them, verified, and kept in the cache folder.
-
-    <cache>/bundles/<number>-<root>.parquet             verified whole: its rows give the root in its name
-    <cache>/unverified/<number>-<storage id>.parquet    only checked against its transaction
-    <cache>/manifests/<root>.cbor                       what a bundle holds, without its rows
-
-A file gets the first name after it was verified, so what lies there was, by whoever may write there.
-"""
+"""Files of bundles: downloaded from the first gateway that has them, verified, and kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -13,18 +6,19 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from logstore.cache import Cache
 from logstore.errors import Refused
 from logstore.output import Output
 from logstore.reports import AcceptedBundle
 from logstore.verification import Verdict, ask_contract, check_tags, verify_file
-from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.bundle_file import read_manifest
 from validator.protocol.codec.bundle_front import MAGIC, MAX_FOOTER_BYTES
 from validator.protocol.codec.manifest import decode_manifest, encode_manifest, manifest_root
-from validator.protocol.errors import ConfigError, RemoteFault
+from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault
 from validator.protocol.model import Manifest, StorageId
 
 if TYPE_CHECKING:
@@ -40,8 +34,14 @@ class Bundles:
     """Files by bundle. One thread."""
 
     def __init__(self, connection: Connection) -> None:
+        """Raises ConfigError: the cache folder cannot be written."""
         self._connection = connection
-        self._folder = connection.sources.cache
+        self.cache = Cache(connection.sources.cache, connection.sources.cache_bytes)
+        self.cache.open()
+
+    def close(self) -> None:
+        """Files of the cache folder may go."""
+        self.cache.close()
 
     def fetch(self, bundle: AcceptedBundle, output: Output, *, verify: bool = True) -> Path:
         """The bundle's file in the cache folder, downloaded if it is not there.
@@ -50,20 +50,25 @@ class Bundles:
             Refused: the file is not the bundle that the contract holds.
             TransientError, RemoteFault: no gateway has it.
         """
-        name = f"bundle {bundle.number}"
-        path = self._folder / "bundles" / f"{bundle.number}-{bundle.root.hex()}.parquet"
-        if path.exists():
-            return path
-        raw = self._folder / "unverified" / f"{bundle.number}-{encode_storage_id(bundle.storage_id)}.parquet"
-        if not raw.exists():
-            self.download(bundle.storage_id, raw, output, name)
-        if not verify:
-            return raw
-        self._verify(
-            name, raw, bundle.storage_id, output, lambda verdict: ask_contract(name, verdict, self._connection.reports)
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(raw, path)
+        cache = self.cache
+        path = cache.bundle(bundle.number, bundle.root)
+        with cache.locked(bundle.number, output):
+            if cache.holds(path):
+                return path
+            name = f"bundle {bundle.number}"
+            raw = cache.unverified(bundle.number, bundle.storage_id)
+            if not cache.holds(raw):
+                self.download(bundle.storage_id, raw, output, name)
+            if not verify:
+                return raw
+            self._verify(
+                name,
+                raw,
+                bundle.storage_id,
+                output,
+                lambda verdict: ask_contract(name, verdict, self._connection.reports),
+            )
+            cache.promote(raw, path)
         return path
 
     def download(self, storage_id: StorageId, path: Path, output: Output, label: str) -> None:
@@ -92,20 +97,25 @@ class Bundles:
 
     def fetch_manifest(self, bundle: AcceptedBundle, output: Output, *, verify: bool = True) -> Manifest:
         """What the bundle holds, without its rows; it gives the root that the contract holds."""
-        kept = self._folder / "manifests" / f"{bundle.root.hex()}.cbor"
-        if kept.exists():
-            manifest = decode_manifest(kept.read_bytes())
-            if manifest_root(manifest) == bundle.root:
-                return manifest
+        kept = self._read_kept(bundle)
+        if kept is not None:
+            return kept
         try:
             manifest = self._fetch_front(bundle)
         except RemoteFault:  # a gateway without ranges, or one that lies: the file itself will tell
             manifest = read_manifest(self.fetch(bundle, output, verify=verify))
         if manifest_root(manifest) != bundle.root:
             raise Refused(f"bundle {bundle.number}", "bundle.root", "not the one that the contract holds")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(encode_manifest(manifest))
+        self.cache.write(self.cache.manifest(bundle.root), encode_manifest(manifest))
         return manifest
+
+    def _read_kept(self, bundle: AcceptedBundle) -> Manifest | None:
+        """The manifest in the cache folder, if one is there and gives the root; a damaged one is fetched again."""
+        path = self.cache.manifest(bundle.root)
+        with suppress(MalformedInput):
+            manifest = decode_manifest(path.read_bytes()) if self.cache.holds(path) else None
+            return manifest if manifest is not None and manifest_root(manifest) == bundle.root else None
+        return None
 
     def _fetch_front(self, bundle: AcceptedBundle) -> Manifest:
         """The manifest out of the file's last bytes, if it gives the root that the contract holds.

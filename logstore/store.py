@@ -59,6 +59,7 @@ class LogStore(Connection):
 
         from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
         output = Output(as_json=True)
+        self.bundles.cache.open()  # what an earlier query read may go
         files = select_files(self.reports, self.bundles, output, from_ms, to_ms, verify=verify)
         self._database = open_messages(files, from_ms, to_ms, self.sources.cache, allow_files=allow_files)
         return start_query(self._database, query, allow_files=allow_files)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from tests.builders import GENESIS_MS
 from tests.integration.logstore.conftest import Run
+from tests.paths import ROOT
 from tests.stored_network import STREAMS, StoredNetwork
+
+
+def folders(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.iterdir() if not path.name.startswith("."))
 
 
 def test_the_list_is_what_the_contract_holds_newest_first(stored: StoredNetwork, run: Run) -> None:
@@ -79,7 +87,7 @@ def test_what_a_bundle_holds_is_asked_for_once(stored: StoredNetwork, run: Run) 
 def test_what_a_bundle_holds_needs_its_last_bytes_only(run: Run, tmp_path: Path) -> None:
     assert run("bundle", "show", "1", "--json").document["messages"] == 5
     (cache,) = (tmp_path / "cache").iterdir()
-    assert [path.name for path in cache.iterdir()] == ["manifests"]
+    assert folders(cache) == ["manifests"]
 
 
 def test_a_gateway_that_lies_about_the_last_bytes_is_found_out_by_the_root(
@@ -90,7 +98,7 @@ def test_a_gateway_that_lies_about_the_last_bytes_is_found_out_by_the_root(
     assert run("bundle", "show", "1", "--json").document["messages"] == 5
     assert stored.gateway.faults_left() == 0
     (cache,) = (tmp_path / "cache").iterdir()
-    assert sorted(path.name for path in cache.iterdir()) == ["bundles", "manifests", "unverified"]
+    assert folders(cache) == ["bundles", "manifests", "unverified"]
 
 
 def test_a_bundle_is_fetched_as_a_file_that_any_reader_opens(stored: StoredNetwork, run: Run, tmp_path: Path) -> None:
@@ -111,3 +119,45 @@ def test_bundles_of_a_span_of_time_are_fetched(run: Run, tmp_path: Path) -> None
     span = ("--from", str(GENESIS_MS), "--to", str(GENESIS_MS + 9_000))
     assert run("bundle", "fetch", *span, "--verify", "none").status == 0
     assert sorted(p.name for p in tmp_path.glob("*.parquet")) == ["bundle-0.parquet", "bundle-1.parquet"]
+
+
+def test_a_damaged_manifest_in_the_cache_is_fetched_again(run: Run, tmp_path: Path) -> None:
+    assert run("bundle", "show", "1").status == 0
+    (kept,) = tmp_path.glob("cache/*/manifests/*")
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[:100], whole[:-1] + b"x"):
+        kept.write_bytes(damaged)
+        assert run("bundle", "show", "1", "--json").document["messages"] == 5
+        assert kept.read_bytes() == whole
+
+
+def test_the_bound_of_the_cache_is_the_environments(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("bundle", "fetch", "0", "1").status == 0
+    held = sorted(path.name for path in tmp_path.glob("cache/*/bundles/*"))
+    assert len(held) == 2
+    monkeypatch.setenv("LOGSTORE_CACHE_MIB", "0")
+    assert run("bundle", "fetch", "2").status == 0
+    (left,) = tmp_path.glob("cache/*/bundles/*")
+    assert left.name.startswith("2-")
+    monkeypatch.setenv("LOGSTORE_CACHE_MIB", "plenty")
+    assert run("bundle", "fetch", "2").status == 2
+
+
+def test_several_programs_fetch_the_same_bundles_at_once(stored: StoredNetwork, tmp_path: Path) -> None:
+    """Each as if it were alone; of each bundle the gateway is asked once for the whole file."""
+    words = [sys.executable, "-m", "logstore.cli", "bundle", "fetch", "0", "1", "2"]
+    words += ["--network", str(stored.network_file), "--cache", str(tmp_path / "cache")]
+    before = stored.gateway.stats()["requests"]
+    programs = [
+        subprocess.Popen(
+            [*words, "-o", str(tmp_path / str(n))], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for n in range(3)
+    ]
+    said = [program.communicate(timeout=120) for program in programs]
+    assert [(program.returncode, err) for program, (_, err) in zip(programs, said, strict=True)] == [(0, b"")] * 3
+    for n in range(3):
+        for number in range(3):
+            assert (tmp_path / str(n) / f"bundle-{number}.parquet").read_bytes() == stored.files[number].read_bytes()
+    asked = stored.gateway.stats()["requests"]
+    assert asked["GET /raw"] - before["GET /raw"] == 3

@@ -104,7 +104,8 @@ def test_without_verification_files_are_taken_as_they_are_and_verified_later(run
     ],
 )
 def test_a_strangers_query_reads_the_messages_and_nothing_else(run: Run, tmp_path: Path, query: str) -> None:
-    assert ask(run, "select count(*) n from messages") == [{"n": 21}]
+    for _ in range(2):  # the second tidies after the first
+        assert ask(run, "select count(*) n from messages") == [{"n": 21}]
     held = next(tmp_path.glob("cache/*/bundles/0-*.parquet"))
     (tmp_path / "other.parquet").write_bytes(held.read_bytes())
     (tmp_path / "network.toml").write_text("a secret")
