@@ -55,7 +55,9 @@ if TYPE_CHECKING:
 log = logs.get_logger(__name__)
 T = TypeVar("T")
 
-UPLOAD_CALL_S = 60.0
+DOWNLOAD_S = 60.0
+SEED_RUN_S = 20.0
+"""So long one run of a task sends chunks, and saves what was taken; the next goes on."""
 ASKERS = 16
 KEY_PURPOSES = ("voting", "gas", "query")
 
@@ -248,7 +250,7 @@ class Node:
     def _storage(self) -> ArweaveStorage:
         settings = self.settings
         wallet = load_wallet(settings) if self.uploads else None
-        limits = GatewayLimits(seed_s=UPLOAD_CALL_S, download_s=UPLOAD_CALL_S)
+        limits = GatewayLimits(seed_s=SEED_RUN_S, download_s=DOWNLOAD_S)
         return ArweaveStorage(settings.gateway_urls, wallet, reward_cap=settings.max_reward_winston, limits=limits)
 
     def _source(self) -> MessageSource:

@@ -18,7 +18,7 @@ from validator.ports.chain import (
     TransactionStatus,
 )
 from validator.ports.sources import Broker, Pull, TakeRecords
-from validator.ports.storage import PreparedUpload, StorageState, StorageStatus, StoredTransaction
+from validator.ports.storage import GatewaySeed, PreparedUpload, StorageState, StorageStatus, StoredTransaction
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.codec.report import encode_report, expand_compact, report_digest
@@ -343,19 +343,24 @@ class WorldStorage:
     def compute_data_root(self, path: Path) -> bytes:
         return hashlib.sha256(path.read_bytes()).digest()
 
-    def post(self, prepared: PreparedUpload) -> None:
+    def post(self, prepared: PreparedUpload) -> str:
         self._require()
         self.world.transactions.setdefault(prepared.storage_id, Posted(prepared, self.world.clock.now_ms()))
+        return "gateway"
 
-    def seed(self, prepared: PreparedUpload, path: Path) -> None:
+    def seed(
+        self, prepared: PreparedUpload, path: Path, taken: Mapping[str, int] | None = None
+    ) -> tuple[GatewaySeed, ...]:
+        """The only chunk."""
         self._require()
         data = path.read_bytes()
         if hashlib.sha256(data).digest() != self.read_header(prepared.storage_id, prepared.header.encode()).data_root:
             raise Disagreement("not the file that was prepared")
         if self.lost_seeds:
             self.lost_seeds -= 1
-            return
-        self.world.transactions[prepared.storage_id].data = data
+        else:
+            self.world.transactions[prepared.storage_id].data = data
+        return (GatewaySeed("gateway", 1, 1),)
 
     def fetch_status(self, storage_id: StorageId) -> StorageStatus:
         self._require()
@@ -387,7 +392,7 @@ class WorldStorage:
         self._require()
         return self.read_header(storage_id, self.world.transactions[storage_id].prepared.header.encode())
 
-    def fetch_data(self, storage_id: StorageId, destination: Path, max_bytes: int) -> int:
+    def fetch_data(self, storage_id: StorageId, destination: Path, max_bytes: int, *, posted_to: str = "") -> int:
         self._require()
         data = self.world.transactions[storage_id].data
         if data is None:

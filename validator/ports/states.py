@@ -29,14 +29,17 @@ class UploadState(StrEnum):
     """Of our own upload."""
 
     PREPARED = "prepared"
+    """Signed and saved; nothing may have been sent."""
     POSTED = "posted"
+    """A gateway has the header; not enough of them have the chunks."""
     SEEDED = "seeded"
-    """Header and chunks were taken."""
+    """Enough gateways have taken every chunk."""
     CONFIRMED = "confirmed"
+    """In a block, and paid for."""
     VERIFIED = "verified"
-    """Read back whole here, and deep enough."""
+    """Deep enough, and read back whole since it is."""
     DROPPED = "dropped"
-    """It can no longer be mined; our turn comes again."""
+    """It can no longer be mined; our turn comes again, with another attempt."""
 
 
 class AnnouncedState(StrEnum):
@@ -48,7 +51,7 @@ class AnnouncedState(StrEnum):
     UNREADABLE = "unreadable"
     """Its bytes are here, and our reader failed on them: neither good nor bad."""
     VERIFIED = "verified"
-    """Read back whole."""
+    """Read back whole; once more when it is deep enough."""
     REFUSED = "refused"
     """Its bytes were read and are wrong, with the reason."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -54,6 +54,42 @@ class StorageStatus:
         return self.state == StorageState.CONFIRMED and self.confirmations >= confirmations
 
 
+ENOUGH_GATEWAYS = 2
+"""So many independent gateways must agree, or have the data; or as many as are configured, if there are fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySeed:
+    """What one gateway has taken of a bundle's chunks, in this run and before.
+
+    ``taken``: bit n stands for chunk n. ``is_kept``: it also expects to keep those of this run. ``error``: why it has
+    not taken all, if it was not this run's time.
+    """
+
+    host: str
+    taken: int
+    total: int
+    is_kept: bool = True
+    error: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        return self.taken == (1 << self.total) - 1
+
+    @property
+    def is_stopped_by_time(self) -> bool:
+        return not self.is_complete and not self.error
+
+    def __str__(self) -> str:
+        why = f" ({self.error})" if self.error else ""
+        return f"{self.host} took {self.taken.bit_count()} of {self.total}{why}"
+
+
+def is_seeded(seeds: Sequence[GatewaySeed]) -> bool:
+    """Whether enough independent gateways have taken every chunk; ``seeds``: of all that are configured."""
+    return sum(seed.is_complete for seed in seeds) >= min(ENOUGH_GATEWAYS, len(seeds))
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTransaction:
     """A transaction read back; id and signature are verified."""
@@ -80,10 +116,19 @@ class BundleStorage(Protocol):
     def prepare(self, path: Path, tags: Sequence[tuple[str, str]], *, open_uploads: int = 0) -> PreparedUpload:
         """Sign what carries the file. ``open_uploads``: headers of ours under way, which the balance must cover too."""
 
-    def post(self, prepared: PreparedUpload) -> None:
-        """Accepted or already known. RemoteFault: refused for good; UnknownOutcome: the answer was lost."""
+    def post(self, prepared: PreparedUpload) -> str:
+        """Accepted or already known; the host of who took it, "" where none did now.
 
-    def seed(self, prepared: PreparedUpload, path: Path) -> None: ...
+        RemoteFault: refused for good; UnknownOutcome: the answer was lost.
+        """
+
+    def seed(
+        self, prepared: PreparedUpload, path: Path, taken: Mapping[str, int] | None = None
+    ) -> tuple[GatewaySeed, ...]:
+        """Send each gateway the chunks that it has not taken (``taken``: bits by host), as far as one run's time goes.
+
+        What each has taken now; a gateway's failure is part of that. Disagreement: another file than was prepared.
+        """
 
     def fetch_status(self, storage_id: StorageId) -> StorageStatus: ...
 
@@ -101,8 +146,11 @@ class BundleStorage(Protocol):
 
     def fetch_transaction(self, storage_id: StorageId) -> StoredTransaction: ...
 
-    def fetch_data(self, storage_id: StorageId, destination: Path, max_bytes: int) -> int:
-        """Download whole to ``destination``; returns the size. Bounded in bytes and time."""
+    def fetch_data(self, storage_id: StorageId, destination: Path, max_bytes: int, *, posted_to: str = "") -> int:
+        """Download whole to ``destination``; returns the size. Bounded in bytes and time.
+
+        Never from the host that it was posted to, where there is another.
+        """
 
     def fetch_balance(self) -> int: ...
 

@@ -138,12 +138,17 @@ class StoredBundle:
 
 @dataclass(frozen=True, slots=True)
 class StoredUpload:
-    """Own upload of a bundle."""
+    """Own upload of a bundle.
+
+    ``replaces``: the attempt that was dropped before this one was signed. ``posted_to``: the host that took it first.
+    """
 
     number: int
     attempt: int
     prepared: PreparedUpload
     state: UploadState
+    replaces: int | None = None
+    posted_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,7 @@ class AnnouncedUpload:
     """An announced upload.
 
     ``tries``: attempts to read it back that came to no verdict; the next comes ever later. ``checked_ms``: the last.
+    ``read_confirmations``: how many it had when it was read back whole, the last time.
     """
 
     announcement: UploadAnnouncement
@@ -159,6 +165,7 @@ class AnnouncedUpload:
     announced_ms: int = 0
     tries: int = 0
     checked_ms: int = 0
+    read_confirmations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,14 +398,26 @@ class Bundles(Protocol):
 
     def save_upload_state(self, number: int, attempt: int, state: UploadState) -> None: ...
 
+    def save_posted(self, number: int, attempt: int, posted_to: str) -> None:
+        """Posted; the first host that took it stays."""
+
+    def load_seeds(self, storage_id: StorageId) -> dict[str, int]:
+        """Which chunks of an upload each gateway has taken: bits by host."""
+
+    def save_seeds(self, storage_id: StorageId, taken: Mapping[str, int]) -> None:
+        """What gateways have taken, beside what is known of them already."""
+
+    def forget_seeds(self, storage_id: StorageId) -> None: ...
+
     def save_announced(self, announcement: UploadAnnouncement, now_ms: int) -> bool: ...
 
     def save_announcement_signed(self, announcement: UploadAnnouncement, unsigned: bytes) -> None:
         """Takes the place of one with the signature ``unsigned``, if such a one is kept; else nothing changes."""
 
     def save_announced_state(
-        self, number: int, storage_id: StorageId, state: AnnouncedState, reason: str, tries: int = 0
-    ) -> None: ...
+        self, announcement: UploadAnnouncement, state: AnnouncedState, reason: str, tries: int = 0, *, read: int = 0
+    ) -> None:
+        """``read``: confirmations at which it was read back whole; what was higher stays."""
 
     def load_announced(self, number: int) -> list[AnnouncedUpload]: ...
 

@@ -14,9 +14,12 @@ others have read back, as their signatures show. Then it pays anew; it never doe
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from validator.log import get_logger
 from validator.ports.queue import StepResult, Task
 from validator.ports.states import AnnouncedState, BundleState, UploadState
+from validator.ports.storage import is_seeded
 from validator.ports.store import StoredBundle, StoredUpload
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.errors import RemoteFault, TransientError, UnknownOutcome
@@ -24,6 +27,7 @@ from validator.protocol.quorum import one_honest
 from validator.steps.bundle_files import require_file
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
+from validator.steps.seeding import describe_missing, seed_some
 from validator.steps.upload_turns import look_for_uploads, why_give_way, why_wait
 from validator.steps.uploads import announce_before_posting, announced_uploads, is_announced, tags_of, uploaders_of
 
@@ -61,18 +65,15 @@ def upload(context: Context, number: int) -> StepResult:
         reason = _announce_and_look(context, bundle, own)
         if reason:
             return StepResult("not yet", reason)
-        context.storage.post(own.prepared)
-        own = _save_state(context, own, UploadState.POSTED)
-        log.info(
-            "bundle.posted",
-            bundle=number,
-            storage_id=encode_storage_id(own.prepared.storage_id),
-            reward=own.prepared.reward,
-        )
+        own = _post(context, own)
     if own.state == UploadState.POSTED:
-        context.storage.seed(own.prepared, require_file(context, bundle))
-        own = _save_state(context, own, UploadState.SEEDED)
-        log.info("bundle.seeded", bundle=number, bytes=own.prepared.data_size)
+        seeds = seed_some(context, own.prepared, require_file(context, bundle))
+        if not is_seeded(seeds):
+            if any(seed.is_stopped_by_time for seed in seeds):
+                context.tasks.enqueue(task, key)  # gateways take what they are sent: the next run goes on at once
+            return StepResult("not yet", describe_missing(seeds))
+        context.store.bundles.save_upload_state(number, own.attempt, UploadState.SEEDED)
+        log.info("bundle.seeded", bundle=number, bytes=own.prepared.data_size, kept=all(s.is_kept for s in seeds))
         _warn_of_low_balance(context, own)
     context.store.due.done(task, key)
     context.store.due.postpone(Task.BUNDLE_VERIFY, key, context.clock.now_ms() + LOOK_MS)
@@ -137,15 +138,25 @@ def _announce_and_look(context: Context, bundle: StoredBundle, own: StoredUpload
 
 
 def _prepare(context: Context, bundle: StoredBundle) -> StoredUpload:
+    """Sign the next attempt, and save it: it names the one before, which can no longer be mined."""
     prepared = context.storage.prepare(
         require_file(context, bundle),
         tags_of(context, bundle),
         open_uploads=context.store.bundles.count_open_uploads(),
     )
-    attempt = len(context.store.bundles.load_uploads(bundle.number))
-    stored = StoredUpload(bundle.number, attempt, prepared, UploadState.PREPARED)
+    before = context.store.bundles.load_uploads(bundle.number)
+    replaces = before[-1].attempt if before else None
+    stored = StoredUpload(bundle.number, len(before), prepared, UploadState.PREPARED, replaces)
     context.store.bundles.save_upload(stored)
     return stored
+
+
+def _post(context: Context, own: StoredUpload) -> StoredUpload:
+    posted_to = context.storage.post(own.prepared)
+    context.store.bundles.save_posted(own.number, own.attempt, posted_to)
+    storage_id = encode_storage_id(own.prepared.storage_id)
+    log.info("bundle.posted", bundle=own.number, storage_id=storage_id, reward=own.prepared.reward, to=posted_to)
+    return replace(own, state=UploadState.POSTED)
 
 
 def _warn_of_low_balance(context: Context, own: StoredUpload) -> None:
@@ -158,8 +169,3 @@ def _warn_of_low_balance(context: Context, own: StoredUpload) -> None:
     left = balance // own.prepared.reward
     if left <= FEW_UPLOADS:
         log.warning("wallet.runs_low", uploads_left=left, balance=balance, reward=own.prepared.reward)
-
-
-def _save_state(context: Context, own: StoredUpload, state: UploadState) -> StoredUpload:
-    context.store.bundles.save_upload_state(own.number, own.attempt, state)
-    return StoredUpload(own.number, own.attempt, own.prepared, state)

@@ -3,6 +3,9 @@
 Order of checks: the announced header (owner, tags, size); then the bytes against its data root, by the adapter; then
 the file in a child process with limits: footer, manifest bytes, certificates, only then rows, for their roots.
 
+It is read back as soon as it is in a block, and once more when it is deep enough, never from the gateway alone that we
+posted it to: only then is it reported.
+
 Three answers: verified, refused, not yet. Only bytes that were read whole can be wrong; that a gateway, a child or this
 machine failed says nothing about them. One upload is read back at a time, of the member whose uploads were tried least,
 so large, slow or unreadable ones of one member hold up nobody else's.
@@ -16,21 +19,30 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from validator.log import get_logger
 from validator.ports.queue import StepResult, Task
 from validator.ports.states import AnnouncedState, BundleState, UploadState
-from validator.ports.storage import ReaderFailed, StorageState, StorageStatus
+from validator.ports.storage import ReaderFailed, StorageState, StorageStatus, is_seeded
 from validator.ports.store import AnnouncedUpload, StoredBundle
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
-from validator.protocol.model import StorageId
+from validator.protocol.model import StorageId, UploadAnnouncement
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
+from validator.steps.seeding import describe_missing, seed_some
 from validator.steps.upload_turns import look_for_uploads, why_give_way
-from validator.steps.uploads import announce, announced_uploads, check_announcement, file_for, is_announced
+from validator.steps.uploads import (
+    announce,
+    announced_uploads,
+    check_announcement,
+    file_for,
+    is_announced,
+    is_read_at,
+)
 
 log = get_logger(__name__)
 
@@ -57,21 +69,17 @@ def verify(context: Context, number: int) -> StepResult:
     deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
     announced = [h for h in announced_uploads(context, bundle) if h.state != AnnouncedState.REFUSED]
     statuses = {h.announcement.storage_id: context.storage.fetch_status(h.announcement.storage_id) for h in announced}
-    chosen = _choose(
-        context,
-        [h for h in announced if statuses[h.announcement.storage_id].state == StorageState.CONFIRMED],
-        announced,
-    )
+    chosen = _choose(context, [h for h in announced if _is_to_be_read(h, statuses, deep)], announced)
     is_there = any(h.state == AnnouncedState.VERIFIED for h in announced)
     ready = 0
     details = []
     for upload in announced:
         status = statuses[upload.announcement.storage_id]
         if upload is chosen:
-            upload = _read_back(context, bundle, upload)
+            upload = _read_back(context, bundle, upload, status.confirmations)
         if _is_to_be_completed(context, bundle, upload, announced, statuses, is_there=is_there):
-            upload = _complete(context, bundle, upload)
-        is_ready = upload.state == AnnouncedState.VERIFIED and status.is_deep(deep)
+            upload = _complete(context, bundle, upload, status)
+        is_ready = is_read_at(upload, status, deep)
         ready += is_ready
         if upload.announcement.signer == context.identity.address and status.state == StorageState.CONFIRMED:
             _climb(context, upload, UploadState.VERIFIED if is_ready else UploadState.CONFIRMED)
@@ -89,6 +97,14 @@ def verify(context: Context, number: int) -> StepResult:
 # --- reading back -------------------------------------------------------------------------------------
 
 
+def _is_to_be_read(upload: AnnouncedUpload, statuses: Mapping[StorageId, StorageStatus], deep: int) -> bool:
+    """Once it is in a block, and once more when it is deep."""
+    status = statuses[upload.announcement.storage_id]
+    if upload.state == AnnouncedState.VERIFIED:
+        return status.is_deep(deep) and upload.read_confirmations < deep
+    return status.state == StorageState.CONFIRMED
+
+
 def _choose(
     context: Context, readable: Sequence[AnnouncedUpload], announced: Sequence[AnnouncedUpload]
 ) -> AnnouncedUpload | None:
@@ -97,8 +113,7 @@ def _choose(
     tried = Counter[bytes]()
     for upload in announced:
         tried[upload.announcement.signer] += upload.tries
-    unread = [u for u in readable if u.state != AnnouncedState.VERIFIED]
-    waiting = [u for u in unread if now_ms >= u.checked_ms + _pause_ms(u.tries)]
+    waiting = [u for u in readable if now_ms >= u.checked_ms + _pause_ms(u.tries)]
     return min(waiting, key=lambda u: (tried[u.announcement.signer], u.tries, u.announced_ms), default=None)
 
 
@@ -107,7 +122,9 @@ def _pause_ms(tries: int) -> int:
     return min(LOOK_MS << min(tries, 20), MAX_PAUSE_MS) if tries else 0
 
 
-def _read_back(context: Context, bundle: StoredBundle, announced: AnnouncedUpload) -> AnnouncedUpload:
+def _read_back(
+    context: Context, bundle: StoredBundle, announced: AnnouncedUpload, confirmations: int
+) -> AnnouncedUpload:
     try:
         refusal = _compare(context, bundle, announced)
     except ReaderFailed as error:
@@ -120,12 +137,15 @@ def _read_back(context: Context, bundle: StoredBundle, announced: AnnouncedUploa
     if refusal:
         log.warning("upload.refused", bundle=bundle.number, signer=announcement.signer, reason=refusal)
         return _note(context, announced, AnnouncedState.REFUSED, refusal, announced.tries)
-    log.info("bundle.verified", bundle=bundle.number, storage_id=encode_storage_id(announcement.storage_id))
-    return _note(context, announced, AnnouncedState.VERIFIED, "", 0)
+    storage_id = encode_storage_id(announcement.storage_id)
+    log.info("bundle.verified", bundle=bundle.number, storage_id=storage_id, confirmations=confirmations)
+    return _note(context, announced, AnnouncedState.VERIFIED, "", 0, read=confirmations)
 
 
 def _compare(context: Context, bundle: StoredBundle, announced: AnnouncedUpload) -> str:
     """What differs from the bundle that was agreed, or "": the verdict on bytes that were read whole.
+
+    Of one that was judged before only the data root is compared, with the header's, by the adapter: the same bytes.
 
     Raises:
         TransientError, RemoteFault: they could not be read, from any gateway.
@@ -139,7 +159,11 @@ def _compare(context: Context, bundle: StoredBundle, announced: AnnouncedUpload)
         downloads.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"{bundle.number}-", dir=downloads) as folder:
             path = Path(folder) / "bundle.parquet"
-            context.storage.fetch_data(announcement.storage_id, path, transaction.data_size)
+            context.storage.fetch_data(
+                announcement.storage_id, path, transaction.data_size, posted_to=_posted_to(context, announcement)
+            )
+            if announced.state == AnnouncedState.VERIFIED:
+                return ""
             try:
                 verified = context.reader.verify(path, manifest)
             except MalformedInput as error:
@@ -149,12 +173,24 @@ def _compare(context: Context, bundle: StoredBundle, announced: AnnouncedUpload)
     return "" if verified.root == bundle.root else "bundle.root: not the agreed root"
 
 
+def _posted_to(context: Context, announcement: UploadAnnouncement) -> str:
+    """The gateway that took our own header; what it has is what we gave it."""
+    uploads = context.store.bundles.load_uploads(announcement.number)
+    return next((u.posted_to for u in uploads if u.prepared.storage_id == announcement.storage_id), "")
+
+
 def _note(
-    context: Context, announced: AnnouncedUpload, state: AnnouncedState, reason: str, tries: int
+    context: Context, announced: AnnouncedUpload, state: AnnouncedState, reason: str, tries: int, *, read: int = 0
 ) -> AnnouncedUpload:
-    a = announced.announcement
-    context.store.bundles.save_announced_state(a.number, a.storage_id, state, reason, tries)
-    return AnnouncedUpload(a, state, reason, announced.announced_ms, tries, context.clock.now_ms())
+    context.store.bundles.save_announced_state(announced.announcement, state, reason, tries, read=read)
+    return replace(
+        announced,
+        state=state,
+        reason=reason,
+        tries=tries,
+        checked_ms=context.clock.now_ms(),
+        read_confirmations=max(read, announced.read_confirmations),
+    )
 
 
 # --- completing ---------------------------------------------------------------------------------------
@@ -171,9 +207,9 @@ def _is_to_be_completed(
 ) -> bool:
     """Whether it is for us, and time, to send header and chunks of an upload that is not all there.
 
-    Missing: the header never left, or was lost; of two that are missing only one is sent. Confirmed and not readable:
-    its chunks were. Pending: who knows; it may be on its way in health, so we wait longest. Where another upload is
-    verified nothing is sent for this one.
+    Missing: the header never left, or was lost; of two that are missing only one is sent. Confirmed and not readable,
+    or not any more: its chunks were. Pending: who knows; it may be on its way in health, so we wait longest. Where
+    another upload is verified nothing is sent for this one.
     """
     config = context.cut_points.epoch_config(bundle.epoch)
     status = statuses[announced.announcement.storage_id]
@@ -181,7 +217,7 @@ def _is_to_be_completed(
     verified = announced.state == AnnouncedState.VERIFIED
     if announced.state == AnnouncedState.REFUSED or (is_there and not verified) or status.state == StorageState.UNKNOWN:
         return False
-    if verified and status.state != StorageState.MISSING:
+    if verified and status.state == StorageState.PENDING:
         return False
     if status.state == StorageState.CONFIRMED and (not announced.tries or announced.state == AnnouncedState.UNREADABLE):
         return False  # not looked at yet; or its bytes are all there
@@ -199,9 +235,11 @@ def _is_to_be_completed(
     return context.noticed.once_per(stage_ms // 4, f"complete/{announced.announcement.storage_id.hex()}")
 
 
-def _complete(context: Context, bundle: StoredBundle, announced: AnnouncedUpload) -> AnnouncedUpload:
+def _complete(
+    context: Context, bundle: StoredBundle, announced: AnnouncedUpload, status: StorageStatus
+) -> AnnouncedUpload:
     """Send an announced upload's header and chunks, if a file of ours carries the same bytes. That pays for nothing
-    twice: it is the same signed header."""
+    twice: it is the same signed header. What one run cannot send the next ones do, each in its time."""
     announcement = announced.announcement
     try:
         found = file_for(
@@ -211,10 +249,15 @@ def _complete(context: Context, bundle: StoredBundle, announced: AnnouncedUpload
             log.info("bundle.not_completed", bundle=bundle.number, reason="its file is not ours")
             return announced
         path, prepared = found
+        if status.state == StorageState.MISSING:
+            context.store.bundles.forget_seeds(announcement.storage_id)
         context.storage.post(prepared)
-        context.storage.seed(prepared, path)
+        seeds = seed_some(context, prepared, path)
     except ValidatorError as error:
         log.info("bundle.not_completed", bundle=bundle.number, reason=str(error))
+        return announced
+    if not is_seeded(seeds):
+        log.info("bundle.not_completed", bundle=bundle.number, reason=describe_missing(seeds))
         return announced
     log.info("bundle.completed", bundle=bundle.number, storage_id=encode_storage_id(announcement.storage_id))
     state = AnnouncedState.VERIFIED if announced.state == AnnouncedState.VERIFIED else AnnouncedState.SEEDED
@@ -247,6 +290,7 @@ def _tend_own(context: Context, bundle: StoredBundle) -> None:
             log.warning("bundle.dropped", bundle=bundle.number, storage_id=encode_storage_id(own.prepared.storage_id))
             context.store.bundles.save_upload_state(bundle.number, own.attempt, UploadState.DROPPED)
         elif own.state != UploadState.PREPARED:
+            context.store.bundles.forget_seeds(own.prepared.storage_id)
             context.store.bundles.save_upload_state(bundle.number, own.attempt, UploadState.PREPARED)
         context.store.due.schedule(Task.BUNDLE_UPLOAD, str(bundle.number), now_ms)
 

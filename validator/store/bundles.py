@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 
 from validator.ports.clock import Clock
 from validator.ports.states import AnnouncedState, BundleState, UploadState
@@ -15,7 +16,7 @@ from validator.protocol.errors import AlreadyDone, InvariantError
 from validator.protocol.model import Digest, StorageId, UploadAnnouncement
 from validator.store import schema
 from validator.store.database import Database
-from validator.store.rows import as_row, from_row, insert_new, states_below
+from validator.store.rows import as_row, from_row, insert_new, insert_or_replace, states_below
 
 MAX_ANNOUNCED = 16
 """Announcements kept per bundle and member: an honest one signs anew only when an upload can no longer be mined."""
@@ -93,7 +94,10 @@ class BundleRows:
         t = schema.uploads
         with self._database.read() as connection:
             rows = connection.execute(select(t).where(t.c.number == number).order_by(t.c.attempt))
-            return [StoredUpload(number, row.attempt, _prepared(row), UploadState(row.state)) for row in rows]
+            return [
+                StoredUpload(number, r.attempt, _prepared(r), UploadState(r.state), r.replaces, r.posted_to)
+                for r in rows
+            ]
 
     def count_open_uploads(self) -> int:
         t = schema.uploads
@@ -114,6 +118,8 @@ class BundleRows:
             "number": upload.number,
             "attempt": upload.attempt,
             "state": upload.state,
+            "replaces": upload.replaces,
+            "posted_to": upload.posted_to,
             "prepared_ms": now_ms,
             "changed_ms": now_ms,
         }
@@ -132,6 +138,37 @@ class BundleRows:
         with self._database.write() as connection:
             change = update(t).where(t.c.number == number, t.c.attempt == attempt)
             connection.execute(change.values(state=state, changed_ms=self._clock.now_ms()))
+
+    def save_posted(self, number: int, attempt: int, posted_to: str) -> None:
+        """Posted; the first host that took it stays."""
+        t = schema.uploads
+        first = case((t.c.posted_to == "", posted_to), else_=t.c.posted_to)
+        with self._database.write() as connection:
+            change = update(t).where(t.c.number == number, t.c.attempt == attempt)
+            changed = {"state": UploadState.POSTED, "posted_to": first, "changed_ms": self._clock.now_ms()}
+            connection.execute(change.values(**changed))
+
+    # --- what gateways have taken ---
+
+    def load_seeds(self, storage_id: StorageId) -> dict[str, int]:
+        """Which chunks of an upload each gateway has taken: bits by host."""
+        with self._database.read() as connection:
+            return _load_seeds(connection, storage_id)
+
+    def save_seeds(self, storage_id: StorageId, taken: Mapping[str, int]) -> None:
+        """What gateways have taken, beside what is known of them already: two runs may end at the same time."""
+        now_ms = self._clock.now_ms()
+        with self._database.write() as connection:
+            known = _load_seeds(connection, storage_id)
+            for host, bits in taken.items():
+                both = bits | known.get(host, 0)
+                data = both.to_bytes((both.bit_length() + 7) // 8, "little")
+                row = {"storage_id": storage_id, "gateway": host, "taken": data, "changed_ms": now_ms}
+                insert_or_replace(connection, schema.seeds, row)
+
+    def forget_seeds(self, storage_id: StorageId) -> None:
+        with self._database.write() as connection:
+            connection.execute(delete(schema.seeds).where(schema.seeds.c.storage_id == storage_id))
 
     # --- announcements ---
 
@@ -166,13 +203,18 @@ class BundleRows:
             connection.execute(update(t).where(row, t.c.bytes == held).values(bytes=encode_upload(a)))
 
     def save_announced_state(
-        self, number: int, storage_id: StorageId, state: AnnouncedState, reason: str, tries: int = 0
+        self, announcement: UploadAnnouncement, state: AnnouncedState, reason: str, tries: int = 0, *, read: int = 0
     ) -> None:
-        """What looking at the upload has shown. Only one member can announce it: whose wallet signed it."""
+        """What looking at the upload has shown. Only one member can announce it: whose wallet signed it.
+
+        ``read``: confirmations at which it was read back whole; what was higher stays.
+        """
         t = schema.announcements
+        deepest = case((t.c.read_confirmations < read, read), else_=t.c.read_confirmations)
+        changed = {"state": state, "reason": reason, "tries": tries, "checked_ms": self._clock.now_ms()}
         with self._database.write() as connection:
-            change = update(t).where(t.c.number == number, t.c.storage_id == storage_id)
-            connection.execute(change.values(state=state, reason=reason, tries=tries, checked_ms=self._clock.now_ms()))
+            change = update(t).where(t.c.number == announcement.number, t.c.storage_id == announcement.storage_id)
+            connection.execute(change.values(read_confirmations=deepest, **changed))
 
     def load_announced(self, number: int) -> list[AnnouncedUpload]:
         """Announcements of a bundle in the order they came."""
@@ -181,7 +223,15 @@ class BundleRows:
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         return [
-            AnnouncedUpload(decode_upload(r.bytes), r.state, r.reason, r.heard_ms, r.tries, r.checked_ms or 0)
+            AnnouncedUpload(
+                decode_upload(r.bytes),
+                r.state,
+                r.reason,
+                r.heard_ms,
+                r.tries,
+                r.checked_ms or 0,
+                r.read_confirmations,
+            )
             for r in rows
         ]
 
@@ -189,6 +239,12 @@ class BundleRows:
 _BUNDLE = select(*(schema.bundles.c[name] for name in StoredBundle.__dataclass_fields__))
 _ONE_BUNDLE = _BUNDLE.where(schema.bundles.c.number == bindparam("at_number"))
 _LAST_BUNDLE = _BUNDLE.order_by(schema.bundles.c.number.desc()).limit(1)
+
+
+def _load_seeds(connection: Connection, storage_id: StorageId) -> dict[str, int]:
+    t = schema.seeds
+    rows = connection.execute(select(t.c.gateway, t.c.taken).where(t.c.storage_id == storage_id))
+    return {row.gateway: int.from_bytes(row.taken, "little") for row in rows}
 
 
 def _prepared(row: Any) -> PreparedUpload:

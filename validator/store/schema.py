@@ -447,7 +447,18 @@ uploads = Table(
     Column("state", String(16), nullable=False),
     Column("prepared_ms", BigInteger, nullable=False),
     Column("changed_ms", BigInteger, nullable=False),
+    Column("replaces", Integer),
+    Column("posted_to", Words, nullable=False, server_default=""),
     UniqueConstraint("storage_id"),
+)
+
+seeds = Table(
+    "seeds",
+    metadata,
+    Column("storage_id", LargeBinary(32), primary_key=True),
+    Column("gateway", String(300), primary_key=True),
+    Column("taken", LargeBinary, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
 )
 
 announcements = Table(
@@ -462,6 +473,7 @@ announcements = Table(
     Column("heard_ms", BigInteger, nullable=False),
     Column("checked_ms", BigInteger),
     Column("tries", Integer, nullable=False, server_default="0"),
+    Column("read_confirmations", Integer, nullable=False, server_default="0"),
 )
 
 reports = Table(

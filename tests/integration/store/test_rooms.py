@@ -274,6 +274,33 @@ def test_an_upload_attempt_is_saved_once_and_comes_back_as_it_was(store: SqlStor
     assert store.bundles.load_uploads(2) == []
 
 
+def test_what_an_upload_replaces_and_who_took_it_first_stays(store: SqlStore) -> None:
+    prepared = PreparedUpload(StorageId(hash_body(b"id")), b"o" * 32, "{}", 1, 7, 8, hash_body(b"d"))
+    store.bundles.save_upload(StoredUpload(1, 1, prepared, UploadState.PREPARED, replaces=0))
+    for host, kept in (("", ""), ("one:443", "one:443"), ("two", "one:443"), ("", "one:443")):
+        store.bundles.save_posted(1, 1, host)
+        assert store.bundles.load_uploads(1) == [StoredUpload(1, 1, prepared, UploadState.POSTED, 0, kept)]
+
+
+def test_what_gateways_took_adds_up_until_it_is_forgotten(store: SqlStore) -> None:
+    first, second = (StorageId(hash_body(b"%d" % n)) for n in range(2))
+    store.bundles.save_seeds(first, {"one": 0b101, "two": 1 << 4_000})
+    store.bundles.save_seeds(first, {"one": 0b010})
+    store.bundles.save_seeds(second, {"one": 1})
+    assert store.bundles.load_seeds(first) == {"one": 0b111, "two": 1 << 4_000}
+    store.bundles.forget_seeds(first)
+    assert (store.bundles.load_seeds(first), store.bundles.load_seeds(second)) == ({}, {"one": 1})
+
+
+def test_how_deep_an_upload_was_read_back_only_grows(store: SqlStore) -> None:
+    heard = UploadAnnouncement(CONFIG, 1, Root(NIL), StorageId(hash_body(b"1")), b"o" * 32, BROKER, bytes(65))
+    store.bundles.save_announced(heard, 10)
+    for read, kept in ((1, 1), (18, 18), (3, 18), (0, 18)):
+        store.bundles.save_announced_state(heard, AnnouncedState.VERIFIED, "", read=read)
+        (announced,) = store.bundles.load_announced(1)
+        assert announced.read_confirmations == kept
+
+
 def test_announcements_are_kept_in_order_and_bounded_per_member(store: SqlStore) -> None:
     def heard(n: int, signer: Address = BROKER) -> UploadAnnouncement:
         storage_id = StorageId(hash_body(b"%d" % n))
@@ -283,7 +310,7 @@ def test_announcements_are_kept_in_order_and_bounded_per_member(store: SqlStore)
     assert store.bundles.save_announced(heard(0), 11) is False
     assert [store.bundles.save_announced(heard(n), 20 + n) for n in range(1, 20)].count(True) == 15
     assert store.bundles.save_announced(heard(0, OTHER), 5) is True
-    store.bundles.save_announced_state(1, heard(0).storage_id, AnnouncedState.REFUSED, "root differs")
+    store.bundles.save_announced_state(heard(0), AnnouncedState.REFUSED, "root differs")
     first, second, *_ = store.bundles.load_announced(1)
     assert (first.announcement, first.state, first.reason, first.announced_ms) == (
         heard(0, OTHER),

@@ -31,7 +31,7 @@ LONGEST_REST_S = 10.0
 class Limits:
     """Times in seconds. ``call_s`` bounds one call with its retries, ``request_s`` one request of it.
 
-    ``download_s`` bounds the reading of a whole bundle, ``seed_s`` the sending of one. The circuit opens after
+    ``download_s`` bounds the reading of a whole bundle, ``seed_s`` one run of sending one. The circuit opens after
     ``failures`` requests in a row that failed, for ``open_s``.
     """
 

@@ -35,10 +35,14 @@ class Gateways:
         for gateway in self._gateways:
             gateway.close()
 
-    def first(self, ask: Callable[[Gateway], T], *, latest_first: bool = False) -> T:
-        """The first good answer. Reading begins with another gateway than posting, where there is one."""
+    def first(self, ask: Callable[[Gateway], T], *, latest_first: bool = False, but_for: str = "") -> T:
+        """The first good answer. Reading begins with another gateway than posting, where there is one.
+
+        ``but_for``: a host that is not asked unless it is the only one.
+        """
         errors: list[ValidatorError] = []
-        for gateway in reversed(self._gateways) if latest_first else self._gateways:
+        others = [gateway for gateway in self._gateways if gateway.host != but_for] or list(self._gateways)
+        for gateway in reversed(others) if latest_first else others:
             try:
                 return ask(gateway)
             except ValidatorError as error:

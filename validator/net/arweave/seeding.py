@@ -1,18 +1,21 @@
-"""Sending a bundle's chunks to several gateways at once; what each of them took is the answer."""
+"""Sending a bundle's chunks to several gateways at once: one run, as long as its time goes, behind the runs before.
+
+What each gateway has taken, one bit per chunk, is what a run is given and what it answers: whoever saves that sends
+after a crash what is missing only. To send a chunk twice is harmless.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from validator.net.arweave.gateway import Gateway
 from validator.net.arweave.questions import MAX_INFO_BYTES, MAX_TEXT_BYTES
 from validator.net.http.client import Answer
-from validator.ports.storage import PreparedUpload
+from validator.ports.storage import GatewaySeed, PreparedUpload
 from validator.protocol.codec import arweave_chunks, arweave_text
 from validator.protocol.codec.arweave_chunks import ChunkTree, ChunkUpload
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError
@@ -32,38 +35,20 @@ _LASTING_CHUNK_ERRORS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class GatewaySeed:
-    """What one gateway took of a bundle's chunks.
-
-    ``is_kept``: it also expects to keep them all. ``error``: why it did not take all.
-    """
-
-    host: str
-    taken: int
-    total: int
-    is_kept: bool
-    error: str = ""
-
-    @property
-    def is_complete(self) -> bool:
-        return self.taken == self.total and not self.error
-
-
 @dataclass(slots=True)
 class _Tally:
-    """Counts of one gateway while chunks are sent from several threads."""
+    """What one gateway has taken while chunks are sent from several threads."""
 
     host: str
     total: int
-    taken: int = 0
+    taken: int
     is_kept: bool = True
     error: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, kept: bool) -> None:
+    def add(self, index: int, kept: bool) -> None:
         with self.lock:
-            self.taken += 1
+            self.taken |= 1 << index
             self.is_kept = self.is_kept and kept
 
     def stop(self, error: str) -> None:
@@ -71,36 +56,42 @@ class _Tally:
             self.error = self.error or error
 
     def result(self) -> GatewaySeed:
-        return GatewaySeed(self.host, self.taken, self.total, self.is_kept and self.taken == self.total, self.error)
+        return GatewaySeed(self.host, self.taken, self.total, self.is_kept, self.error)
 
 
 class Seeding:
-    """One run: the header and every chunk of an open file, to every gateway. Safe to repeat."""
+    """One run: header and missing chunks of an open file, to every gateway."""
 
     def __init__(
         self,
         prepared: PreparedUpload,
         tree: ChunkTree,
         descriptor: int,
+        *,
         limit_s: float,
         root_wait_s: float,
         sleep: Callable[[float], None],
+        now: Callable[[], float],
     ) -> None:
         self._prepared = prepared
         self._tree = tree
         self._descriptor = descriptor
-        self._deadline = time.monotonic() + limit_s
+        self._now = now
+        self._deadline = now() + limit_s
         self._root_wait_s = root_wait_s
         self._sleep = sleep
 
-    def seed(self, gateways: Iterable[Gateway], parallel: int) -> tuple[GatewaySeed, ...]:
-        """What each gateway took; its failure is part of the answer."""
-        receivers = [(gateway, _Tally(gateway.host, len(self._tree.chunks))) for gateway in gateways]
+    def seed(self, gateways: Iterable[Gateway], parallel: int, taken: Mapping[str, int]) -> tuple[GatewaySeed, ...]:
+        """What each gateway has taken; its failure is part of the answer."""
+        total = len(self._tree.chunks)
+        every = (1 << total) - 1
+        receivers = [(gateway, _Tally(gateway.host, total, taken.get(gateway.host, 0) & every)) for gateway in gateways]
         with ThreadPoolExecutor(parallel, thread_name_prefix="seed") as pool:
-            for future in [pool.submit(self._seed_header, *receiver) for receiver in receivers]:
+            unbegun = [receiver for receiver in receivers if not receiver[1].taken]
+            for future in [pool.submit(self._seed_header, *receiver) for receiver in unbegun]:
                 future.result()
-            chunks = range(len(self._tree.chunks))
-            for future in [pool.submit(self._seed_chunk, *to, index) for index in chunks for to in receivers]:
+            missing = [(index, to) for index in range(total) for to in receivers if not to[1].taken >> index & 1]
+            for future in [pool.submit(self._seed_chunk, *to, index) for index, to in missing]:
                 future.result()
         return tuple(tally.result() for _, tally in receivers)
 
@@ -115,9 +106,8 @@ class Seeding:
     def _seed_chunk(self, gateway: Gateway, tally: _Tally, index: int) -> None:
         if tally.error:
             return  # this gateway has failed for good in this run
-        if time.monotonic() > self._deadline:
-            tally.stop("out of time")
-            return
+        if self._now() > self._deadline:
+            return  # the next run goes on
         tree = self._tree
         chunk = tree.chunks[index]
         body = arweave_chunks.encode_chunk(
@@ -130,7 +120,7 @@ class Seeding:
             )
         )
         try:
-            tally.add(self._post_chunk(gateway, body))
+            tally.add(index, self._post_chunk(gateway, body))
         except ValidatorError as error:
             tally.stop(error.message)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from validator.net.arweave.client import compute_client_signature_data
@@ -29,9 +29,16 @@ from validator.net.arweave.questions import (
     stored,
 )
 from validator.net.arweave.reading import Download, download_from, hash_file
-from validator.net.arweave.seeding import ROOT_WAIT_S, GatewaySeed, Seeding, post_header
+from validator.net.arweave.seeding import ROOT_WAIT_S, Seeding, post_header
 from validator.net.arweave.wallet import ArweaveWallet
-from validator.ports.storage import PreparedUpload, StorageState, StorageStatus, StoredTransaction
+from validator.ports.storage import (
+    ENOUGH_GATEWAYS,
+    GatewaySeed,
+    PreparedUpload,
+    StorageState,
+    StorageStatus,
+    StoredTransaction,
+)
 from validator.protocol.codec import arweave, arweave_chunks, arweave_text
 from validator.protocol.codec.arweave import Transaction
 from validator.protocol.codec.arweave_chunks import ChunkTree
@@ -49,8 +56,6 @@ from validator.protocol.model import StorageId
 ANCHOR_LIFE_BLOCKS = 50
 FORK_BLOCKS = 18
 """Reorganisations that the network handles; behind them nothing returns."""
-ENOUGH_GATEWAYS = 2
-"""So many gateways must agree, or as many as there are."""
 PRICE_MARGIN_PERCENT = 5
 MAX_PRICE_RATIO = 2
 
@@ -71,6 +76,7 @@ class ArweaveStorage:
         parallel: int = 4,
         root_wait_s: float = ROOT_WAIT_S,
         sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         if not urls:
             raise ConfigError("gateways: none configured; name at least one URL")
@@ -81,6 +87,7 @@ class ArweaveStorage:
         self._parallel = parallel
         self._root_wait_s = root_wait_s
         self._sleep = sleep
+        self._now = now
 
     def close(self) -> None:
         self.gateways.close()
@@ -205,8 +212,8 @@ class ArweaveStorage:
 
     # --- post and seed ---
 
-    def post(self, prepared: PreparedUpload) -> None:
-        """Send the saved header until one gateway has it; to send it again costs nothing.
+    def post(self, prepared: PreparedUpload) -> str:
+        """Send the saved header until one gateway has it, and say which; to send it again costs nothing.
 
         Raises:
             UnknownOutcome: sent, and no gateway could tell what became of it.
@@ -217,41 +224,40 @@ class ArweaveStorage:
         for gateway in self.gateways:
             try:
                 post_header(gateway, prepared)
-                return
+                return gateway.host
             except ValidatorError as error:
                 errors.append(error)
         if self._is_known(prepared.storage_id):
-            return  # the answer was lost, or the anchor is old because the header is long mined
+            return ""  # the answer was lost, or the anchor is old because the header is long mined
         raise worst(errors)
 
     def _is_known(self, storage_id: StorageId) -> bool:
         return self.fetch_status(storage_id).state in (StorageState.CONFIRMED, StorageState.PENDING)
 
-    def seed(self, prepared: PreparedUpload, path: Path) -> None:
-        """Send header and all chunks to every gateway; safe to repeat.
+    def seed(
+        self, prepared: PreparedUpload, path: Path, taken: Mapping[str, int] | None = None
+    ) -> tuple[GatewaySeed, ...]:
+        """Send every gateway header and chunks that it has not taken, for ``seed_s``; safe to repeat (``seeding``).
 
         Raises:
-            TransientError: fewer than two gateways (or than all, if there is one) took every chunk.
             Disagreement: the file is not the one that was prepared.
         """
-        results = self.seed_all(prepared, path)
-        complete = sum(result.is_complete for result in results)
-        if complete < min(ENOUGH_GATEWAYS, len(self.gateways)):
-            reasons = "; ".join(
-                f"{r.host} took {r.taken} of {r.total} ({r.error})" for r in results if not r.is_complete
-            )
-            raise TransientError(f"chunks not taken: {reasons}", results=results)
-
-    def seed_all(self, prepared: PreparedUpload, path: Path) -> tuple[GatewaySeed, ...]:
-        """As ``seed``, telling what each gateway took; a gateway's failure is part of the answer."""
         tx = arweave.decode_transaction_json(prepared.header)
         tree, digest = hash_file(path)
         if tree.data_root != tx.data_root or digest != prepared.data_sha256:
             raise Disagreement(f"{path.name} is not the file that was prepared", sha256=digest)
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            run = Seeding(prepared, tree, descriptor, self.limits.seed_s, self._root_wait_s, self._sleep)
-            return run.seed(self.gateways, self._parallel)
+            run = Seeding(
+                prepared,
+                tree,
+                descriptor,
+                limit_s=self.limits.seed_s,
+                root_wait_s=self._root_wait_s,
+                sleep=self._sleep,
+                now=self._now,
+            )
+            return run.seed(self.gateways, self._parallel, taken or {})
         finally:
             os.close(descriptor)
 
@@ -260,22 +266,25 @@ class ArweaveStorage:
     def fetch_status(self, storage_id: StorageId) -> StorageStatus:
         """What the gateways say of a transaction.
 
-        "confirmed": so many confirmations are seen by two gateways (or by all that answer, if fewer). "missing": every
-        gateway answered that it does not know it; anything less certain is "unknown".
+        "confirmed": so many confirmations are seen by two gateways (or by the one that is configured). "missing": every
+        gateway answered that it does not know it; anything less certain is "pending" or "unknown".
         """
         answers = self.gateways.ask_all(lambda gateway: ask_status(gateway, storage_id))
         known = [answer for answer in answers if isinstance(answer, StorageStatus)]
         confirmed = sorted((a for a in known if a.state == StorageState.CONFIRMED), key=lambda a: -a.confirmations)
-        needed = min(ENOUGH_GATEWAYS, len(known))
-        if confirmed and len(confirmed) >= needed:
+        needed = min(ENOUGH_GATEWAYS, len(self.gateways))
+        if len(confirmed) >= needed:
             return confirmed[needed - 1]
         if confirmed or any(a.state == StorageState.PENDING for a in known):
             return StorageStatus(StorageState.PENDING)
         return StorageStatus(StorageState.MISSING if len(known) == len(self.gateways) else StorageState.UNKNOWN)
 
     def fetch_is_dropped(self, prepared: PreparedUpload, status: StorageStatus) -> bool:
-        """``is_dropped`` at the gateways' height."""
-        return status.state == StorageState.MISSING and is_dropped(prepared, status, self.fetch_height())
+        """``is_dropped`` at the lowest height. Every gateway must tell its own: one alone could have us pay anew."""
+        if status.state != StorageState.MISSING:
+            return False
+        heights = self.gateways.gather(ask_height, len(self.gateways))
+        return len(heights) == len(self.gateways) and is_dropped(prepared, status, min(heights))
 
     def fetch_transaction(self, storage_id: StorageId) -> StoredTransaction:
         """A confirmed transaction; id and signature are verified.
@@ -316,9 +325,9 @@ class ArweaveStorage:
 
     # --- read back ---
 
-    def fetch_data(self, storage_id: StorageId, destination: Path, max_bytes: int) -> int:
+    def fetch_data(self, storage_id: StorageId, destination: Path, max_bytes: int, *, posted_to: str = "") -> int:
         """Download to ``destination`` what the transaction carries; its size. See ``download``."""
-        return self.download(storage_id, destination, max_bytes).size
+        return self.download(storage_id, destination, max_bytes, posted_to=posted_to).size
 
     def download(
         self,
@@ -326,10 +335,13 @@ class ArweaveStorage:
         destination: Path,
         max_bytes: int,
         on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+        *,
+        posted_to: str = "",
     ) -> Download:
         """Download whole, checked against the signed size and data root; other bytes never reach ``destination``.
 
         ``on_progress`` hears of the bytes that are here and of how many there will be; another gateway begins anew.
+        ``posted_to``: a host that proves nothing by having it; it is asked only where it is the only one.
 
         Raises:
             TransientError: no gateway has all of it yet.
@@ -339,7 +351,9 @@ class ArweaveStorage:
         if transaction.data_size > max_bytes:
             raise RemoteFault(f"data of {transaction.data_size} bytes, limit {max_bytes}", size=transaction.data_size)
         return self.gateways.first(
-            lambda gateway: download_from(gateway, transaction, destination, on_progress), latest_first=True
+            lambda gateway: download_from(gateway, transaction, destination, on_progress),
+            latest_first=True,
+            but_for=posted_to,
         )
 
     def fetch_tail(self, storage_id: StorageId, wanted: int) -> tuple[int, bytes]:

@@ -20,7 +20,7 @@ from validator.devnet.gateway.faults import FaultKind
 from validator.net.arweave.gateway import Limits
 from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
-from validator.ports.storage import PreparedUpload
+from validator.ports.storage import PreparedUpload, is_seeded
 from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.errors import Disagreement, RemoteFault, TransientError, UnknownOutcome
 
@@ -90,6 +90,12 @@ def send(gateway: GatewayProcess, storage: ArweaveStorage, bundle: Bundle) -> Pr
     return prepared
 
 
+def seed_whole(storage: ArweaveStorage, prepared: PreparedUpload, bundle: Bundle) -> None:
+    seeds = storage.seed(prepared, bundle.path)
+    if not is_seeded(seeds):
+        raise TransientError("; ".join(map(str, seeds)))
+
+
 def read_back(
     storage: ArweaveStorage, gateway: GatewayProcess, prepared: PreparedUpload, bundle: Bundle, target: Path
 ) -> None:
@@ -97,7 +103,7 @@ def read_back(
 
     def attempt() -> None:
         storage.post(prepared)
-        storage.seed(prepared, bundle.path)
+        seed_whole(storage, prepared, bundle)
         gateway.mine()
         if storage.fetch_status(prepared.storage_id).state != "confirmed":
             raise TransientError("not confirmed yet")
@@ -118,7 +124,7 @@ def run(
     before = gateway.stats()
     gateway.fail(kind, **rule)
     prepared = send(gateway, storage, bundle)
-    persist(lambda: storage.seed(prepared, bundle.path))
+    persist(lambda: seed_whole(storage, prepared, bundle))
     gateway.mine()
     read_back(storage, gateway, prepared, bundle, tmp_path / "back")
 
