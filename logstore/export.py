@@ -19,8 +19,9 @@ from typing import Any, BinaryIO
 from logstore.csv_text import write_csv_rows
 from logstore.rows import scan
 from logstore.selection import BundleFile
-from logstore.stored_message import decode_text, format_key
+from logstore.stored_message import decode_text
 from logstore.times import format_time
+from validator.protocol.codec.publisher_text import read_publisher
 
 BATCH_ROWS = 4_096
 
@@ -49,6 +50,7 @@ _COLUMNS = (
     "publisher_id",
     "msg_chain_id",
     "content",
+    "content_bytes",
     "encryption_type",
     "group_key_id",
     "signature_type",
@@ -70,14 +72,14 @@ def read_lines(files: Sequence[BundleFile], part: Part, from_ms: int | None, to_
 
 
 def _read_file(file: BundleFile, part: Part, from_ms: int | None, to_ms: int) -> Iterator[tuple[Any, Line]]:
-    import pyarrow as pa
+    from validator.protocol.codec.bundle_columns import plain_column
 
     for batch in scan(file.path, part, from_ms or 0, to_ms):
-        columns = [batch.column(name) for name in _COLUMNS]
-        columns[2] = columns[2].cast(pa.int64())
+        columns = [plain_column(batch.column(name)) for name in _COLUMNS]
         for values in zip(*(column.to_pylist() for column in columns), strict=True):
-            stream_id, partition, timestamp_ms, sequence, publisher, chain, content, *rest = values
-            order = (stream_id.encode(), partition, timestamp_ms, sequence, publisher, chain.encode())
+            stream_id, partition, timestamp_ms, sequence, publisher, chain, content, other, *rest = values
+            key = read_publisher(publisher)
+            order = (stream_id.encode(), partition, timestamp_ms, sequence, key, chain.encode())
             encryption, group_key_id, signature_type, signature, late = rest
             yield (
                 order,
@@ -86,9 +88,9 @@ def _read_file(file: BundleFile, part: Part, from_ms: int | None, to_ms: int) ->
                     "partition": partition,
                     "timestamp_ms": timestamp_ms,
                     "sequence_number": sequence,
-                    "publisher_id": format_key(publisher),
+                    "publisher_id": publisher,
                     "msg_chain_id": chain,
-                    "content": content,
+                    "content": other if content is None else content,
                     "encryption_type": encryption,
                     "group_key_id": group_key_id,
                     "signature_type": signature_type,

@@ -2,7 +2,7 @@
 
     stream_id, partition, timestamp, sequence_number, publisher_id (text: 0x… or key:…), msg_chain_id,
     prev_timestamp, prev_sequence_number, message_type, content_type, encryption_type, group_key_id,
-    new_group_key_id, new_group_key, content (text, or null where it is none), content_bytes (what is no text),
+    new_group_key_id, new_group_key, content (JSON, or null where it is none), content_bytes (what is no JSON),
     signature_type, signature, late, bundle (number)
 
 A JSON field of a content is ``content->>'$.field'``.
@@ -28,13 +28,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 _COLUMNS = """
-    stream_id, partition, "timestamp", sequence_number,
-    CASE WHEN octet_length(publisher_id) = 20 THEN '0x' ELSE 'key:' END || lower(hex(publisher_id)) AS publisher_id,
-    msg_chain_id, prev_timestamp, prev_sequence_number, message_type, content_type, encryption_type, group_key_id,
-    new_group_key_id, new_group_key,
-    TRY(decode(content)) AS content,
-    CASE WHEN TRY(decode(content)) IS NULL THEN content END AS content_bytes,
-    signature_type, signature, late,
+    stream_id, partition, "timestamp", sequence_number, publisher_id, msg_chain_id, prev_timestamp,
+    prev_sequence_number, message_type, content_type, encryption_type, group_key_id, new_group_key_id, new_group_key,
+    content, content_bytes, signature_type, signature, late,
     regexp_extract(filename, '([0-9]+)-[^/]*$', 1)::BIGINT AS bundle
 """
 _EMPTY = """
@@ -43,7 +39,7 @@ _EMPTY = """
     NULL::VARCHAR AS msg_chain_id, NULL::TIMESTAMPTZ AS prev_timestamp, NULL::INTEGER AS prev_sequence_number,
     NULL::UTINYINT AS message_type, NULL::UTINYINT AS content_type, NULL::UTINYINT AS encryption_type,
     NULL::VARCHAR AS group_key_id, NULL::VARCHAR AS new_group_key_id, NULL::BLOB AS new_group_key,
-    NULL::VARCHAR AS content, NULL::BLOB AS content_bytes, NULL::UTINYINT AS signature_type,
+    NULL::JSON AS content, NULL::BLOB AS content_bytes, NULL::UTINYINT AS signature_type,
     NULL::BLOB AS signature, NULL::BOOLEAN AS late, NULL::BIGINT AS bundle WHERE false
 """
 

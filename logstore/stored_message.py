@@ -20,6 +20,7 @@ from validator.protocol.codec import cbor
 from validator.protocol.codec.cbor import read_blob, read_bytes, read_u64
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.codec.proof import MAX_PROOF_BYTES, decode_proof, encode_proof
+from validator.protocol.codec.publisher_text import format_publisher
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Address, Message, Root, SignatureType
@@ -184,17 +185,12 @@ def describe_message(message: Message) -> dict[str, Any]:
         "timestamp_ms": message.timestamp_ms,
         "time": format_time(message.timestamp_ms),
         "sequence_number": message.sequence_number,
-        "publisher": format_key(message.publisher_id),
+        "publisher": format_publisher(message.publisher_id),
         "msg_chain_id": message.msg_chain_id,
         "content": text,
         "content_hex": None if text is not None else message.content.hex(),
         "signature_type": message.signature_type.name,
     }
-
-
-def format_key(publisher_id: bytes) -> str:
-    """An address as 0x and lower-case hex; any other public key as ``key:`` and hex."""
-    return f"{'0x' if len(publisher_id) == 20 else 'key:'}{publisher_id.hex()}"
 
 
 def decode_text(content: bytes) -> str | None:

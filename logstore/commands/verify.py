@@ -110,15 +110,15 @@ def _verify_message(
 
 
 def _render_message(output: Output, verdict: MessageVerdict) -> None:
-    from logstore.stored_message import format_key
     from logstore.times import format_time
+    from validator.protocol.codec.publisher_text import format_publisher
 
     m, stored, accepted = verdict.message, verdict.stored, verdict.accepted
     step, instance = stored.proof.entry, stored.proof.window.instance
     signature = "valid" if verdict.is_signature_checked else "by a contract: only the chain can say"
     pairs: list[tuple[str, object]] = [
         ("message", f"{m.stream_id}/{m.partition} at {format_time(m.timestamp_ms)}, number {m.sequence_number}"),
-        ("publisher", f"{format_key(m.publisher_id)}, signature {signature}"),
+        ("publisher", f"{format_publisher(m.publisher_id)}, signature {signature}"),
         ("content", show_content(m.content)),
         (
             "place",

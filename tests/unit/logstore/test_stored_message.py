@@ -12,7 +12,6 @@ from logstore.stored_message import (
     StoredMessage,
     decode_stored,
     encode_stored,
-    format_key,
     is_stored_message,
     verify_stored,
 )
@@ -109,8 +108,3 @@ def test_a_proof_of_another_kind_is_refused(stored: StoredMessage, record: Recor
 def test_what_is_no_such_file_is_refused(data: bytes) -> None:
     with pytest.raises(MalformedInput):
         decode_stored(data)
-
-
-def test_publishers_are_written_as_people_compare_them() -> None:
-    assert format_key(b"\xab" * 20) == "0x" + "ab" * 20
-    assert format_key(b"\x02" * 33) == "key:" + "02" * 33

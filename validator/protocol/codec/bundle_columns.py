@@ -2,20 +2,31 @@
 
     stream_id             text                     new_group_key_id      text, null if there is none
     partition             uint8                    new_group_key         bytes, null if there is none
-    timestamp             timestamp, ms, UTC       content               bytes, exactly as signed
-    sequence_number       int32                    signature_type        uint8
-    publisher_id          bytes                    signature             bytes, low s
-    msg_chain_id          text                     late                  bool: of the late set, not of its window
-    prev_timestamp        timestamp, null if none
+    timestamp             timestamp, ms, UTC       content               JSON, null if it is none
+    sequence_number       int32                    content_bytes         what is no JSON, else null
+    publisher_id          text, 0x… or key:…       signature_type        uint8
+    msg_chain_id          text                     signature             bytes, low s
+    prev_timestamp        timestamp, null if none  late                  bool: of the late set, not of its window
     prev_sequence_number  int32, null if none
     message_type          uint8
     content_type          uint8
     encryption_type       uint8
     group_key_id          text, null if none
 
+They are typed as people compare them, and each value has one form, so that a row is its record again, byte for byte:
+an address is ``0x`` and 40 lower-case digits, any other publisher's key ``key:`` and lower-case hex. ``content`` holds
+the very bytes that were signed, where they are JSON by the rule of ``json_text``, whatever the message says of its
+content type; it has Parquet's JSON type. Readers parse that column while they read it (DuckDB refuses the whole query
+for one value that is no JSON, hyparquet and fastparquet make objects), so a text that is no JSON, as a ciphertext,
+stands in ``content_bytes``. Polars takes the type for bytes: ``pl.col("content").cast(pl.String)``.
+
 A row that is not late belongs to the window in which its timestamp lies, so ``late`` is all a reader needs to rebuild
 the root of every entry. Rows are in canonical order over the whole bundle. Only stream id, partition and timestamp
 have statistics: they are what queries select by. There is no index and no declaration of an order.
+
+Encodings and pages are those that DuckDB, Polars, pyarrow, fastparquet and hyparquet all read. fastparquet has no
+DELTA_LENGTH_BYTE_ARRAY and no BYTE_STREAM_SPLIT (the latter would bring little), and reads deltas with nulls in pages
+of version 1 only.
 """
 
 from __future__ import annotations
@@ -25,9 +36,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from validator.protocol.codec.json_text import is_json
 from validator.protocol.codec.message import record_of_read
 from validator.protocol.codec.message_rules import check_message
-from validator.protocol.errors import MalformedInput
+from validator.protocol.codec.publisher_text import format_publisher, read_publisher
+from validator.protocol.errors import MalformedInput, require
 from validator.protocol.model import (
     ContentType,
     EncryptionType,
@@ -40,13 +53,24 @@ from validator.protocol.model import (
 )
 
 _TIME = pa.timestamp("ms", tz="UTC")
-_NULLABLE = frozenset({"prev_timestamp", "prev_sequence_number", "group_key_id", "new_group_key_id", "new_group_key"})
+_JSON = pa.json_(pa.string())
+_NULLABLE = frozenset(
+    {
+        "prev_timestamp",
+        "prev_sequence_number",
+        "group_key_id",
+        "new_group_key_id",
+        "new_group_key",
+        "content",
+        "content_bytes",
+    }
+)
 _TYPES: dict[str, Any] = {
     "stream_id": pa.string(),
     "partition": pa.uint8(),
     "timestamp": _TIME,
     "sequence_number": pa.int32(),
-    "publisher_id": pa.binary(),
+    "publisher_id": pa.string(),
     "msg_chain_id": pa.string(),
     "prev_timestamp": _TIME,
     "prev_sequence_number": pa.int32(),
@@ -56,7 +80,8 @@ _TYPES: dict[str, Any] = {
     "group_key_id": pa.string(),
     "new_group_key_id": pa.string(),
     "new_group_key": pa.binary(),
-    "content": pa.binary(),
+    "content": _JSON,
+    "content_bytes": pa.binary(),
     "signature_type": pa.uint8(),
     "signature": pa.binary(),
     "late": pa.bool_(),
@@ -67,11 +92,13 @@ STATISTICS = ("stream_id", "partition", "timestamp")
 ENCODINGS = {
     "timestamp": "DELTA_BINARY_PACKED",
     "prev_timestamp": "DELTA_BINARY_PACKED",
-    "content": "DELTA_LENGTH_BYTE_ARRAY",
-    "signature": "DELTA_LENGTH_BYTE_ARRAY",
+    "content": "PLAIN",
+    "content_bytes": "PLAIN",
+    "signature": "PLAIN",
 }
 """Columns whose values do not repeat; all others but ``late`` are dictionary-encoded."""
 DICTIONARY = tuple(name for name in COLUMNS if name not in ENCODINGS and name != "late")
+PAGE_VERSION = "1.0"
 
 Row = tuple[bool, Record]
 """(late, record)."""
@@ -83,21 +110,25 @@ def make_table(rows: Sequence[Row]) -> Any:
     for late, record in rows:
         for column, value in zip(columns, _values(record.message, late), strict=True):
             column.append(value)
-    arrays = [
-        pa.array(column, type=pa.int64() if kind == _TIME else kind).cast(kind)
-        for column, kind in zip(columns, _TYPES.values(), strict=True)
-    ]
+    arrays = [_array(column, kind) for column, kind in zip(columns, _TYPES.values(), strict=True)]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
+def _array(values: list[Any], kind: Any) -> Any:
+    if kind == _JSON:
+        return pa.ExtensionArray.from_storage(kind, pa.array(values, type=kind.storage_type))
+    return pa.array(values, type=pa.int64() if kind == _TIME else kind).cast(kind)
+
+
 def _values(m: Message, late: bool) -> tuple[Any, ...]:
-    prev, key = m.prev, m.new_group_key
+    prev, key, content = m.prev, m.new_group_key, m.content
+    json = is_json(content)
     return (
         m.stream_id,
         m.partition,
         m.timestamp_ms,
         m.sequence_number,
-        m.publisher_id,
+        format_publisher(m.publisher_id),
         m.msg_chain_id,
         None if prev is None else prev.timestamp_ms,
         None if prev is None else prev.sequence_number,
@@ -107,11 +138,31 @@ def _values(m: Message, late: bool) -> tuple[Any, ...]:
         m.group_key_id,
         None if key is None else key.id,
         None if key is None else key.data,
-        m.content,
+        content if json else None,
+        None if json else content,
         int(m.signature_type),
         m.signature,
         late,
     )
+
+
+def read_content(text: bytes | None, other: bytes | None) -> bytes:
+    """The content of a row, from its two columns. Raises MalformedInput unless it stands in the one it belongs to."""
+    if text is None:
+        if other is None:
+            raise MalformedInput("column content", "null, and content_bytes too")
+        require(not is_json(other), "column content_bytes", "holds JSON, whose column is content")
+        return other
+    require(other is None, "column content_bytes", "not null beside a content")
+    require(is_json(text), "column content", "holds what is no JSON, whose column is content_bytes")
+    return text
+
+
+def plain_column(column: Any) -> Any:
+    """A column without Parquet's type of its texts, with times as numbers, and JSON as bytes."""
+    if isinstance(column, pa.ExtensionArray):
+        return column.storage.cast(pa.binary())
+    return column.cast(pa.int64()) if column.type == _TIME else column
 
 
 def read_batch(batch: Any) -> Iterator[Row]:
@@ -121,12 +172,12 @@ def read_batch(batch: Any) -> Iterator[Row]:
         MalformedInput: names the column or the message's field.
     """
     columns = []
-    for name, kind in _TYPES.items():
-        column = batch.column(name)
+    for name in COLUMNS:
+        column = plain_column(batch.column(name))
         if name not in _NULLABLE and column.null_count:
             raise MalformedInput(f"column {name}", "holds null")
         try:
-            columns.append((column.cast(pa.int64()) if kind == _TIME else column).to_pylist())
+            columns.append(column.to_pylist())
         except UnicodeDecodeError as error:
             raise MalformedInput(f"column {name}", "not UTF-8") from error
     for values in zip(*columns, strict=True):
@@ -143,7 +194,7 @@ def _message(values: tuple[Any, ...]) -> Message:
     if (key_id is None) is not (key is None):
         raise MalformedInput("column new_group_key", "null without new_group_key_id, or the other way round")
     try:
-        kinds = MessageType(values[8]), ContentType(values[9]), EncryptionType(values[10]), SignatureType(values[15])
+        kinds = MessageType(values[8]), ContentType(values[9]), EncryptionType(values[10]), SignatureType(values[16])
     except ValueError as error:
         raise MalformedInput("column type", str(error)) from error
     return Message(
@@ -151,7 +202,7 @@ def _message(values: tuple[Any, ...]) -> Message:
         partition=values[1],
         timestamp_ms=values[2],
         sequence_number=values[3],
-        publisher_id=values[4],
+        publisher_id=read_publisher(values[4]),
         msg_chain_id=values[5],
         prev=None if prev_timestamp is None else MessageRef(prev_timestamp, prev_sequence),
         message_type=kinds[0],
@@ -159,7 +210,7 @@ def _message(values: tuple[Any, ...]) -> Message:
         encryption_type=kinds[2],
         group_key_id=values[11],
         new_group_key=None if key is None else NewGroupKey(key_id, key),
-        content=values[14],
+        content=read_content(values[14], values[15]),
         signature_type=kinds[3],
-        signature=values[16],
+        signature=values[17],
     )

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from validator.protocol.codec.bundle_columns import (
     DICTIONARY,
     ENCODINGS,
+    PAGE_VERSION,
     SCHEMA,
     STATISTICS,
     Row,
@@ -101,7 +102,7 @@ def write_bundle(path: Path, manifest: Manifest, records: Iterable[tuple[Instanc
                 use_dictionary=list(DICTIONARY),
                 column_encoding=ENCODINGS,
                 write_statistics=list(STATISTICS),
-                data_page_version="2.0",
+                data_page_version=PAGE_VERSION,
                 store_schema=False,
             ) as writer,
         ):
@@ -235,6 +236,7 @@ def _open_parquet(file: Any) -> Any:
             memory_map=False,
             pre_buffer=False,
             buffer_size=1 << 20,
+            arrow_extensions_enabled=True,
             thrift_string_size_limit=MAX_FOOTER_BYTES,
             thrift_container_size_limit=MAX_ITEMS,
         )

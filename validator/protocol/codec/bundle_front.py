@@ -13,6 +13,7 @@ from typing import Any
 import zstandard
 
 from validator.protocol.codec.bundle_columns import COLUMNS, STATISTICS
+from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.codec.manifest import MAX_MANIFEST_BYTES, decode_manifest
 from validator.protocol.codec.manifest_rules import canonical_bytes
 from validator.protocol.codec.parquet_footer import Footer, parse_footer
@@ -27,7 +28,11 @@ GROUP_BYTES = 4 << 20
 GROUP_BYTES_SPARE = 64 << 10
 """Bound of what a row group's page headers and dictionaries take beside its rows."""
 ROW_BYTES = 256
-"""Bound of what a row takes beyond its canonical bytes while uncompressed: 18 values' lengths, indices and levels."""
+"""Bound of what a row takes beyond its canonical bytes while uncompressed: 19 values' lengths, indices and levels.
+
+Publishers count half, since a key is twice as long in hex.
+"""
+_GROUP_ALLOWANCE = GROUP_BYTES + MAX_CANONICAL_BYTES + GROUP_ROWS * ROW_BYTES + GROUP_BYTES_SPARE
 MAGIC = b"PAR1"
 _MANIFEST = MANIFEST_KEY.decode()
 
@@ -36,12 +41,13 @@ def max_file_bytes(manifest: Manifest) -> int:
     """No file of this bundle is larger, whichever library wrote it: what its entries name, and room around it.
 
     A function of what is agreed, so that what honest members certify can always be read, and a file that could not be
-    one of it is refused by its signed size, before a byte is fetched.
+    one of it is refused by its signed size, before a byte is fetched. The longest key is little more than a third of
+    the shortest message that it can sign, so hex adds less than half.
     """
     rows = sum(e.count for c in (*manifest.windows, manifest.late) for e in c.outcome.entries)
     size = canonical_bytes(manifest)
     groups = size // GROUP_BYTES + rows // GROUP_ROWS + 1
-    return size + rows * ROW_BYTES + groups * GROUP_BYTES_SPARE + MAX_FOOTER_BYTES
+    return size + size // 2 + rows * ROW_BYTES + groups * GROUP_BYTES_SPARE + MAX_FOOTER_BYTES
 
 
 def pack_manifest(manifest: bytes) -> bytes:
@@ -95,6 +101,7 @@ def _check_layout(footer: Footer, manifest: Manifest, end: int) -> None:
     at = len(MAGIC)
     for number, group in enumerate(footer.groups):
         require(0 < group.rows <= GROUP_ROWS, f"row group {number}", f"{group.rows} rows")
+        within = _GROUP_ALLOWANCE
         for chunk in group.chunks:
             where = f"row group {number} column {chunk.name}"
             require(chunk.statistics is None or chunk.name in STATISTICS, where, "has statistics")
@@ -102,6 +109,9 @@ def _check_layout(footer: Footer, manifest: Manifest, end: int) -> None:
             require(chunk.start == at, where, "does not begin where the one before it ends")
             require(chunk.compressed_bytes > 0, where, "has no bytes")
             at += chunk.compressed_bytes
-            allowance -= chunk.uncompressed_bytes
+            size = chunk.uncompressed_bytes // (2 if chunk.name == "publisher_id" else 1)
+            allowance -= size
+            within -= size
             require(allowance >= 0, where, "more bytes than the outcomes have")
+            require(within >= 0, where, "more bytes than a row group has")
     require(at == end, "bundle", "bytes between columns and footer")

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from validator.protocol.codec.bundle_columns import COLUMNS, SCHEMA, STATISTICS
+from validator.protocol.codec.bundle_columns import COLUMNS, SCHEMA, STATISTICS, plain_column
 from validator.protocol.codec.parquet_footer import Chunk
 from validator.protocol.errors import require
 
@@ -27,7 +27,7 @@ class Totals:
     def add(self, batch: Any) -> None:
         self.rows += batch.num_rows
         for name in COLUMNS:
-            column = batch.column(name)
+            column = plain_column(batch.column(name))
             self._nulls[name] += column.null_count
             if column.type in (pa.string(), pa.binary()):
                 self._bytes[name] += pc.sum(pc.binary_length(column)).as_py() or 0

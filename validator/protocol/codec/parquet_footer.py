@@ -65,6 +65,7 @@ _LOGICAL: Kind = {
     1: ("string", _EMPTY),
     8: ("timestamp", {1: ("is_adjusted", "bool"), 2: ("unit", {1: ("millis", _EMPTY)})}),
     10: ("integer", {1: ("bits", "i8"), 2: ("signed", "bool")}),
+    12: ("json", _EMPTY),
 }
 _SCHEMA_ELEMENT: Kind = {
     1: ("type", "i32"),

@@ -55,8 +55,8 @@ def write_huge_content(path: Path, size: int) -> None:
     """The file again with a first content of ``size`` zeros: a few kilobytes of zstd."""
     keys = pq.ParquetFile(path).metadata.metadata
     table = pq.read_table(path)
-    contents = [bytes(size), *table.column("content").to_pylist()[1:]]
-    at = SCHEMA.get_field_index("content")
+    contents = [bytes(size), *table.column("content_bytes").to_pylist()[1:]]
+    at = SCHEMA.get_field_index("content_bytes")
     table = table.set_column(at, SCHEMA.field(at), pa.array(contents, type=pa.binary())).cast(SCHEMA)
     options = {"use_dictionary": False, "store_schema": False, "write_statistics": False}
     with pq.ParquetWriter(path, SCHEMA, compression="zstd", **options) as writer:
@@ -82,7 +82,7 @@ def test_a_content_larger_than_the_outcomes_is_refused_by_the_footer(path: Path)
 
 def test_a_page_far_larger_than_its_footer_says_ends_in_the_child(path: Path) -> None:
     write_huge_content(path, 512 << 20)
-    claimed = pq.ParquetFile(path).metadata.row_group(0).column(SCHEMA.get_field_index("content"))
+    claimed = pq.ParquetFile(path).metadata.row_group(0).column(SCHEMA.get_field_index("content_bytes"))
     honest = varint(claimed.total_uncompressed_size)
     data = path.read_bytes()
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")

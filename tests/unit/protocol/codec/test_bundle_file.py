@@ -6,9 +6,11 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,6 +29,7 @@ from validator.protocol.codec.bundle_front import MANIFEST_KEY, pack_manifest
 from validator.protocol.codec.manifest import encode_manifest, manifest_root
 from validator.protocol.codec.manifest_rules import check_same_manifest
 from validator.protocol.codec.message import make_record
+from validator.protocol.codec.publisher_text import format_publisher
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.model import EncryptionType, InstanceId, InstanceKind, Manifest, MessageRef, NewGroupKey, Record
 
@@ -123,6 +126,27 @@ def test_any_reader_of_parquet_sees_plain_columns(path: Path) -> None:
     assert table.filter(pa.compute.field("late")).column("sequence_number").to_pylist() == [9]
 
 
+def test_analysts_compare_publishers_as_text_and_ask_for_fields_of_contents(
+    path: Path, windows: list[list[Record]]
+) -> None:
+    """DuckDB and pyarrow, on the file as it is: one content that is no JSON spoils nothing."""
+    publishers = {format_publisher(r.message.publisher_id) for r in windows[0]}
+    asked = duckdb.connect()
+    asked.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
+    asked.execute(f"create view messages as select * from read_parquet('{path}')")
+    own = format_publisher(LATE.message.publisher_id)
+    (counts,) = asked.execute(
+        """select count(*) filter (content->>'$.i' = '3'), count(content_bytes), count(*) filter (publisher_id = ?)
+           from messages""",
+        [own],
+    ).fetchall()
+    assert counts == (8, 1, 42)
+    table = pq.read_table(path)
+    assert sorted(set(table.column("publisher_id").to_pylist())) == sorted(publishers)
+    assert table.column("content_bytes").drop_null().to_pylist() == [b"\x00\xff\x10"]
+    assert table.column("content").null_count == 1
+
+
 def test_records_that_do_not_give_the_manifests_roots_are_never_written(
     tmp_path: Path, windows: list[list[Record]], manifest: Manifest
 ) -> None:
@@ -180,6 +204,32 @@ def set_value(name: str, row: int, value: Any) -> Callable[[Any], Any]:
     return change
 
 
+def map_column(name: str, change: Callable[[str], str]) -> Callable[[Any], Any]:
+    """The first value changed, and all that are equal to it."""
+
+    def mapped(table: Any) -> Any:
+        column = table.column(name).to_pylist()
+        values = [change(v) if v == column[0] else v for v in column]
+        return table.set_column(table.schema.get_field_index(name), table.schema.field(name), [values])
+
+    return mapped
+
+
+def as_type(name: str, kind: Any) -> Callable[[Any], Any]:
+    def cast(table: Any) -> Any:
+        at = table.schema.get_field_index(name)
+        field = pa.field(name, kind, nullable=table.schema.field(name).nullable)
+        column = table.column(name)
+        storage = column.cast(pa.string()) if isinstance(column.type, pa.BaseExtensionType) else column
+        return table.set_column(at, field, storage.cast(kind))
+
+    return cast
+
+
+def both(*changes: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda table: reduce(lambda changed, change: change(changed), changes, table)
+
+
 def test_a_plain_rewrite_by_another_program_is_still_the_bundle(path: Path, manifest: Manifest) -> None:
     rewrite(path, write_statistics=["stream_id", "partition", "timestamp"])
     assert verify_bundle_file(path, manifest).rows == 44
@@ -192,7 +242,22 @@ def test_a_plain_rewrite_by_another_program_is_still_the_bundle(path: Path, mani
         (lambda t: pa.concat_tables([t, t.slice(43)]), "rows: 45"),
         (lambda t: pa.concat_tables([t.slice(1, 1), t.slice(0, 1), t.slice(2)]), "not in canonical order"),
         (lambda t: pa.concat_tables([t.slice(0, 43), t.slice(42, 1)]), "not in canonical order"),
-        (set_value("content", 3, b'{"i":77}'), "rows give another root"),
+        (set_value("content", 3, '{"i":77}'), "rows give another root"),
+        (set_value("content", 3, "text"), "column content: holds what is no JSON, whose column is content_bytes"),
+        (set_value("content", 3, None), "column content: null, and content_bytes too"),
+        (set_value("content_bytes", 3, b"text"), "column content_bytes: not null beside a content"),
+        (
+            both(set_value("content", 3, None), set_value("content_bytes", 3, b'{"i":3}')),
+            "column content_bytes: holds JSON, whose column is content",
+        ),
+        (map_column("publisher_id", str.upper), "publisher_id: not 0x or key: and lower-case hex"),
+        (map_column("publisher_id", lambda p: p.replace("0x", "")), "publisher_id: not 0x or key: and lower-case hex"),
+        (map_column("publisher_id", lambda p: p.replace("0x", "key:")), "publisher_id: not 0x or key:"),
+        (as_type("content", pa.string()), "schema: not exactly the columns"),
+        (as_type("stream_id", pa.binary()), "schema: not exactly the columns"),
+        (as_type("timestamp", pa.timestamp("us", tz="UTC")), "has a field 2, which a bundle does not have"),
+        (as_type("timestamp", pa.timestamp("ms")), "schema: not exactly the columns"),
+        (as_type("late", pa.uint8()), "schema: not exactly the columns"),
         (set_value("signature", 3, bytes(65)), "rows give another root"),
         (set_value("late", 0, True), "has more rows than its outcome says"),
         (set_value("message_type", 0, 9), "column type: 9 is not a valid MessageType"),
@@ -283,6 +348,17 @@ def test_a_manifest_that_is_none_is_refused(path: Path, packed: bytes, named: st
 def test_a_damaged_file_is_refused(path: Path, damage: Callable[[bytes], bytes], named: str) -> None:
     path.write_bytes(damage(path.read_bytes()))
     assert named in refusal(lambda: verify_bundle_file(path))
+
+
+def test_a_row_group_of_more_bytes_than_one_may_have_is_refused(tmp_path: Path) -> None:
+    records = [a_record(timestamp_ms=GENESIS_MS + i, content=b"[%b%d]" % (b" " * 1_000_000, i)) for i in range(10)]
+    manifest = a_manifest([records])
+    path = tmp_path / "bundle"
+    write_bundle(path, manifest, rows_of(manifest, [records]))
+    assert verify_bundle_file(path).rows == 10
+    assert pq.ParquetFile(path).metadata.num_row_groups == 2
+    rewrite(path)
+    assert "row group 0 column content: more bytes than a row group has" in refusal(lambda: verify_bundle_file(path))
 
 
 def test_a_footer_full_of_bytes_that_nobody_asked_for_is_refused(path: Path) -> None:
