@@ -385,19 +385,25 @@ class WorldStorage:
         ]
 
     def fetch_header(self, storage_id: StorageId) -> bytes:
-        self._require()
-        return self.world.transactions[storage_id].prepared.header.encode()
+        return self._find(storage_id).prepared.header.encode()
 
     def fetch_transaction(self, storage_id: StorageId) -> StoredTransaction:
-        self._require()
-        return self.read_header(storage_id, self.world.transactions[storage_id].prepared.header.encode())
+        return self.read_header(storage_id, self.fetch_header(storage_id))
 
     def fetch_data(self, storage_id: StorageId, destination: Path, max_bytes: int, *, posted_to: str = "") -> int:
-        self._require()
-        data = self.world.transactions[storage_id].data
+        data = self._find(storage_id).data
         if data is None:
             raise TransientError("gateway: HTTP 404, not readable yet")
-        return destination.write_bytes(data[:max_bytes])
+        if len(data) > max_bytes:
+            raise RemoteFault(f"data of {len(data)} bytes, limit {max_bytes}", size=len(data))
+        return destination.write_bytes(data)
+
+    def _find(self, storage_id: StorageId) -> Posted:
+        self._require()
+        posted = self.world.transactions.get(storage_id)
+        if posted is None:
+            raise TransientError("gateway: HTTP 404, not confirmed here")
+        return posted
 
     def fetch_balance(self) -> int:
         return 10**12

@@ -109,7 +109,7 @@ ALL_STAGES: tuple[Stage, ...] = (
         limit_s=1200,
         kind=Kind.PYTEST,
         wants_packages=True,
-        may_skip=("tests.integration.net.arweave.test_arlocal",),
+        may_skip=("tests.integration.net.arweave.test_arlocal", "tests.integration.net.arweave.test_port"),
         needs=("tests/integration",),
     ),
     Stage(

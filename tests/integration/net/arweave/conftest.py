@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests import paths
+from tests.arlocal import run_arlocal, what_is_missing
 from tests.gateway_process import GatewayProcess, run_gateway
 from validator.net.arweave.gateway import Limits
 from validator.net.arweave.storage import ArweaveStorage
@@ -37,6 +38,16 @@ def gateway(gateway_process: GatewayProcess) -> Iterator[GatewayProcess]:
     gateway_process.control("faults", method="DELETE")
     yield gateway_process
     gateway_process.control("faults", method="DELETE")
+
+
+@pytest.fixture(scope="session")
+def arlocal_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running arlocal; who asks for it is skipped where it is not installed."""
+    missing = what_is_missing()
+    if missing is not None:
+        pytest.skip(missing)
+    with run_arlocal(tmp_path_factory.mktemp("arlocal")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
