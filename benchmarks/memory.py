@@ -346,6 +346,7 @@ def report(bench: Bench, known: dict[str, Any]) -> dict[str, Any]:
         ChainState(BLOCK, (), (), SYSTEM, {}),
         range(0),
         bench.parameters,
+        epoch=0,
         storage_id=StorageId(NIL),
         uploader=KEYS[0].address,
         system_stream=SYSTEM,

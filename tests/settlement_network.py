@@ -15,6 +15,7 @@ from validator.protocol.model import (
     BrokerShare,
     BundleHeader,
     ChainState,
+    Debt,
     Digest,
     InstanceId,
     InstanceKind,
@@ -22,6 +23,7 @@ from validator.protocol.model import (
     Node,
     Outcome,
     PartitionEntry,
+    Reading,
     Report,
     Root,
     StorageId,
@@ -73,8 +75,23 @@ def a_block(number: int) -> Block:
     return Block(number, Digest(number.to_bytes(32, "big")), number)
 
 
-def a_receipt(consumer: Address, broker: Address, cumulative: int, max_price: int = UNIT_PRICE) -> Receipt:
-    return Receipt(consumer, broker, cumulative, max_price)
+def a_receipt(
+    consumer: Address, broker: Address, cumulative: int, max_price: int = UNIT_PRICE, *, epoch: int = 0
+) -> Receipt:
+    return Receipt(consumer, broker, epoch, cumulative, max_price)
+
+
+def some_debts(since: int = 0, epoch: int = 0, /, **amounts: int) -> dict[str, Debt]:
+    """What streams owe, all since one bundle."""
+    return {stream: Debt(amount, since, epoch) for stream, amount in amounts.items()}
+
+
+def amounts_of(owed: Mapping[str, Debt] | None) -> dict[str, int]:
+    return {stream: debt.amount for stream, debt in (owed or {}).items()}
+
+
+def bytes_of(cumulative: Mapping[tuple[Address, Address], Reading] | None) -> dict[tuple[Address, Address], int]:
+    return {pair: reading.bytes for pair, reading in (cumulative or {}).items()}
 
 
 def an_outcome(
@@ -96,6 +113,7 @@ class Bundle:
     """The arguments of ``build_report`` beside ledger and processed numbers, each with a plain default."""
 
     number: int = 0
+    epoch: int = 0
     windows: Sequence[Mapping[str, int] | Sequence[PartitionEntry]] = ({},)
     late: Mapping[str, int] | Sequence[PartitionEntry] = field(default_factory=dict)
     prices: Sequence[int] = (UNIT_PRICE,)
@@ -131,7 +149,7 @@ class Bundle:
             SYSTEM,
             dict(self.consumers),
         )
-        fixed = {"storage_id": self.storage_id, "uploader": self.uploader, "system_stream": SYSTEM}
+        fixed = {"epoch": self.epoch, "storage_id": self.storage_id, "uploader": self.uploader, "system_stream": SYSTEM}
         return (header, Root(b"\x22" * 32), windows, late, self.receipts, state), fixed
 
 

@@ -12,12 +12,14 @@ from validator.protocol.model import (
     BrokerShare,
     BundleHeader,
     ChainState,
+    Debt,
     Digest,
     InFlight,
     InstanceId,
     InstanceKind,
     Ledger,
     Node,
+    Reading,
     Report,
     Root,
     StorageId,
@@ -44,8 +46,10 @@ def read_ledger(data: Mapping[str, Any]) -> Ledger:
             )
             for r in data["in_flight"]
         ),
-        owed={stream: int(amount) for stream, amount in data["owed"].items()},
-        cumulative={(read_address(c), read_address(b)): int(n) for c, b, n in data["cumulative"]},
+        owed={stream: Debt(int(amount), since, epoch) for stream, amount, since, epoch in data["owed"]},
+        cumulative={
+            (read_address(c), read_address(b)): Reading(epoch, int(n)) for c, b, epoch, n in data["cumulative"]
+        },
     )
 
 
@@ -80,10 +84,14 @@ def run(case: Mapping[str, Any], system_stream: str) -> tuple[Report, Ledger]:
         Root(b"\x22" * 32),
         windows,
         late,
-        [Receipt(read_address(c), read_address(b), int(n), int(price)) for c, b, n, price in case["receipts"]],
+        [
+            Receipt(read_address(c), read_address(b), epoch, int(n), int(price))
+            for c, b, epoch, n, price in case["receipts"]
+        ],
         state,
         case["processed"],
         the_parameters(**{name: int(value) for name, value in case["parameters"].items()}),
+        epoch=case["epoch"],
         storage_id=StorageId(b"\x51" * 32),
         uploader=read_address(case["uploader"]),
         system_stream=system_stream,

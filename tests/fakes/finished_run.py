@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ from validator.protocol.model import (
     BundleHeader,
     Certified,
     ChainState,
+    Debt,
     Digest,
     InstanceId,
     InstanceKind,
@@ -71,7 +72,7 @@ from validator.protocol.model import (
 )
 from validator.protocol.parameters import Config, Network, ParameterSet, format_network
 from validator.protocol.settlement import build_report, bundle_receipts
-from validator.steps.cut_points import budgets_of
+from validator.steps.scopes import budgets_of
 
 WINDOW_MS = 4_000
 GRACE_MS = 1_000
@@ -154,6 +155,7 @@ def a_receipt(at_ms: int, cumulative: int, broker: SigningKey = BROKERS[0]) -> P
     receipt = sign_receipt(
         CONSUMER,
         broker.address,
+        0,
         cumulative,
         1 << 30,
         chain_id=CHAIN_ID,
@@ -281,6 +283,8 @@ class FinishedRun:
     gateway: FakeGateway
     manifests: list[Manifest] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
+    ledgers: list[Ledger] = field(default_factory=list)
+    """What each report leaves."""
     observations: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -311,6 +315,7 @@ def finish(folder: Path, plan: Plan) -> FinishedRun:
         storage_id = run.gateway.upload(file, tags, end_ms + 2_000, reward=plan.reward)
         following = configs[1] if number >= len(plan.spans) - 2 else None
         report, ledger = _settle(run, plan, manifest, config, ledger, storage_id, following)
+        run.ledgers.append(ledger)
         report = plan.report(report)
         signatures = {
             key.address: key.sign(report_digest(report, CHAIN_ID, CONTRACTS.report_manager))
@@ -376,7 +381,7 @@ def _agree(run: FinishedRun, plan: Plan, config: Config, instance: InstanceId, s
             used[hash_object(body)] = observation
             run.observations.append(a_said(body, instance, key, config_digest(config)))
     state = state_at(run.chain, plan, start_ms)
-    scope = Scope(state.block, budgets_of(plan.network, state, config.parameters))
+    scope = Scope(state.block, budgets_of(plan.network, state, _debts_at(run, state.block.number), config.parameters))
     n = len(config.committee)
     outcome, kept = build_outcome(instance, scope, unite(plan.sets[instance], {}), used, n, config.parameters)
     if instance not in plan.forced:
@@ -403,11 +408,13 @@ def a_said(body: bytes, instance: InstanceId, key: SigningKey, digest: Digest) -
 
 
 def _observation(plan: Plan, instance: InstanceId, observer: Address) -> Observation:
-    """What a member saw that sees all: brokers served what they had at the cut-off, and missed what most had."""
+    """What a member saw that sees all: of paying streams brokers served what they had at the cut-off, and missed what
+    most had.
+    """
     records = plan.sets[instance]
     shares: list[BrokerShare] = []
     if instance.kind is InstanceKind.WINDOW:
-        held = {r.identity for r in records}
+        held = {r.identity for r in records if r.message.stream_id != SYSTEM}
         cut_off_ms = instance.number + WINDOW_MS + GRACE_MS
         sizes: dict[Address, list[int]] = defaultdict(lambda: [0, 0])
         for p in {p.record.identity: p for p in plan.published if p.record.identity in held}.values():
@@ -475,12 +482,19 @@ def _settle(
         state,
         processed,
         config.parameters,
+        epoch=config.epoch,
         storage_id=storage_id,
         uploader=MEMBERS[plan.uploader].address,
         system_stream=SYSTEM,
         next_committee=() if following is None else following.committee,
         next_config_digest=NIL if following is None else config_digest(following),
     )
+
+
+def _debts_at(run: FinishedRun, block_number: int) -> Mapping[str, Debt]:
+    """What streams owe by the last report that was accepted by then."""
+    accepted = [number for number, held in run.chain.held.items() if held[4] <= block_number]
+    return run.ledgers[max(accepted)].owed or {} if accepted else {}
 
 
 def _fill_chain(chain: FakeChain, plan: Plan) -> None:

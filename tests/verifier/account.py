@@ -5,16 +5,23 @@ Nothing here comes from the network's own settlement. One function per rule; int
 price       a bundle's price is the lower median of its windows' prices, base units per MiB of signed bytes
 dues        a stream owes bytes x price / 2^20 once per bundle, and rent per partition and window; late bytes pay the
             same price and no rent; the system stream owes nothing
-taken       of each stream what it owes, at most what is free of its balance; the largest ``report_lines`` that reach
-            ``dust``, ties by id. What a taken line leaves uncovered is written off, and a stream without free balance
-            owes nothing any more; all other debts stay
+taken       of each stream what it owes, at most what is free of its balance; of those that reach ``dust`` the
+            ``report_lines`` that have owed for longest, then the largest, ties by id. What a taken line leaves
+            uncovered is written off, a stream of which less than ``dust`` is free owes nothing any more; all other
+            debts stay, for ``ledger_epochs`` epochs at most
 receipts    each costs growth x min(read price, its highest price) / 2^20; a consumer pays at most what is free of its
-            balance; the largest ``report_lines`` consumers are taken, ties by address, the others' receipts count as
-            not yet seen. A consumer without balance whom the ledger does not know is not charged
-treasury    a part of all that is captured; the pool is the rest
+            balance, by broker in proportion; the largest ``report_lines`` consumers are taken, ties by address, the
+            others' receipts count as not yet seen. Who has less than ``consumer_floor`` is not charged. Counts begin
+            anew with each epoch that receipts name; one to come, or one ``ledger_epochs`` ago, is charged nothing
+treasury    a part of all that is captured; the pool is the rest of what streams pay
+fees        the rest of what consumers pay, to the brokers that they pay for, by largest remainder, ties by address;
+            the treasury's for a broker that is not staked
 penalties   pool x penalty_ppm x missed / (10^6 x signed bytes x brokers), at most the free stake; into the pool
 rewards     the pool in proportion to served bytes, by largest remainder, ties by address; nobody served: the treasury
 upload      signed bytes x price x upload_ppm / (10^6 x 2^20), at most the treasury's part, to the uploader
+
+Signed bytes are those of paying streams everywhere. While the captures under way fill their part of the ledger, nothing
+is taken at all.
 
 *Free* is what was there at the block of the bundle's last window, less what reports take that were not yet accepted
 there. The ledger that goes on holds these, the debts, and how many bytes each consumer has paid each broker for.
@@ -29,13 +36,18 @@ from typing import TypeVar
 
 from tests.verifier.state import State
 from validator.protocol.codec.receipt import Receipt
-from validator.protocol.model import MIB, PPM, Address, BrokerShare, InFlight, Ledger, Outcome
+from validator.protocol.model import MIB, PPM, Address, BrokerShare, Debt, InFlight, Ledger, Outcome, Reading
 from validator.protocol.parameters import ParameterSet
 
 MOST_LINES = 1024
 """As many lines of a kind as the contract takes."""
 MOST_AMOUNT = (1 << 96) - 1
 MOST_BYTES = (1 << 64) - 1
+MOST_PAIRS = 40_960
+MOST_BYTES_OWED = 4 << 20
+MOST_BYTES_UNDER_WAY = 1 << 20
+LINE_SIZE = 35
+"""Most bytes that the ledger spends on one amount, a stream's id apart."""
 
 Pair = tuple[Address, Address]
 """(consumer, broker)."""
@@ -47,6 +59,7 @@ class Sold:
     """What a bundle brings into the account."""
 
     number: int
+    epoch: int
     windows: Sequence[Outcome]
     late: Outcome
     receipts: Sequence[Receipt]
@@ -67,6 +80,15 @@ class Sold:
     def lines(self) -> int:
         return min(self.parameters.report_lines, MOST_LINES)
 
+    def is_rested(self, epoch: int) -> bool:
+        """Whether what is of that epoch has left the ledger by now."""
+        return epoch <= self.epoch - self.parameters.ledger_epochs
+
+    def paid_bytes(self, outcomes: Iterable[Outcome]) -> int:
+        """Signed bytes that somebody pays for."""
+        entries = (entry for outcome in outcomes for entry in outcome.entries)
+        return sum(entry.signed_bytes for entry in entries if entry.stream_id != self.system_stream)
+
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
@@ -86,8 +108,8 @@ class Account:
     """What is known after the bundles so far."""
 
     in_flight: list[InFlight] = field(default_factory=list)
-    owed: dict[str, int] = field(default_factory=dict)
-    cumulative: dict[Pair, int] = field(default_factory=dict)
+    owed: dict[str, Debt] = field(default_factory=dict)
+    cumulative: dict[Pair, Reading] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Ledger:
@@ -96,31 +118,50 @@ class Account:
     def settle(self, sold: Sold) -> Settlement:
         """Enter one bundle."""
         flying = [taken for taken in self.in_flight if taken.number >= sold.state.reports]
+        lines = sold.lines if bytes_under_way(flying) <= MOST_BYTES_UNDER_WAY else 0
         balances = {stream: store.balance for stream, store in sold.state.stores.items()}
         free = subtract(balances, (taken.streams for taken in flying))
         sizes = paying_bytes(sold)
         owed = add_dues(self.owed, sizes, sold)
-        streams = take_from_streams(owed, free, sold)
-        self.owed = {s: due for s, due in owed.items() if due and s not in streams and free.get(s, 0)}
+        streams = take_from_streams(owed, free, lines, sold)
+        self.owed = remaining_debts({s: debt for s, debt in owed.items() if s not in streams}, free, sold)
 
         free_consumers = subtract(sold.balances, (taken.consumers for taken in flying))
+        self.cumulative = {pair: r for pair, r in self.cumulative.items() if not sold.is_rested(r.epoch)}
         charges = charge_receipts(sold, self.cumulative)
-        consumers = take_from_consumers(charges, free_consumers, sold)
-        self.cumulative |= remembered(charges, consumers, self.cumulative, free_consumers, sold)
+        consumers = take_from_consumers(charges, free_consumers, lines)
+        self.cumulative |= {
+            (who, broker): charge.reading
+            for who, payment in consumers.items()
+            for broker, charge in charges[who].items()
+            if payment.by_broker[broker]
+        }
 
-        captured = sum(streams.values()) + sum(consumers.values())
-        treasury = captured * sold.parameters.treasury_ppm // PPM
+        written, read = sum(streams.values()), sum(payment.amount for payment in consumers.values())
+        treasury = (written + read) * sold.parameters.treasury_ppm // PPM
+        pool = written - written * sold.parameters.treasury_ppm // PPM
+        fees = broker_fees(consumers, written + read - treasury - pool)
         stakes = subtract({a: n.stake for a, n in sold.state.nodes.items()}, (taken.nodes for taken in flying))
-        changes, unearned = share_pool(captured - treasury, stakes, sold)
+        changes, unearned = share_pool(pool, stakes, sold)
+        for broker, fee in fees.items():
+            if broker in stakes:
+                changes[broker] = changes.get(broker, 0) + fee
+            else:
+                unearned += fee
         nodes = dict(changes)
         credit = upload_credit(treasury, sold)
         if credit:
             nodes[sold.uploader] = nodes.get(sold.uploader, 0) + credit
-        penalties = {node: -change for node, change in changes.items() if change < 0}
-        self.in_flight = [*flying, InFlight(sold.number, streams, consumers, penalties)]
+        this = InFlight(
+            sold.number,
+            streams,
+            {who: payment.amount for who, payment in consumers.items()},
+            {node: -change for node, change in changes.items() if change < 0},
+        )
+        self.in_flight = [*flying, *([this] if this.streams or this.consumers or this.nodes else [])]
         return Settlement(
             streams={s: (amount, min(sizes.get(s, 0), MOST_BYTES)) for s, amount in streams.items()},
-            consumers={who: (amount, charges[who].bytes) for who, amount in consumers.items()},
+            consumers={who: (payment.amount, payment.bytes) for who, payment in consumers.items()},
             nodes={node: amount for node, amount in nodes.items() if amount},
             treasury=treasury - credit + unearned,
             ledger=self.ledger,
@@ -140,81 +181,122 @@ def paying_bytes(sold: Sold) -> dict[str, int]:
     return dict(sizes)
 
 
-def add_dues(owed: Mapping[str, int], sizes: Mapping[str, int], sold: Sold) -> dict[str, int]:
+def add_dues(owed: Mapping[str, Debt], sizes: Mapping[str, int], sold: Sold) -> dict[str, Debt]:
     """What every stream owes with this bundle: bytes at the bundle's price, rent per partition and window."""
-    dues = defaultdict(int, owed)
-    for stream, size in sizes.items():
-        dues[stream] += size * sold.price // MIB
+    dues = {stream: size * sold.price // MIB for stream, size in sizes.items()}
     for entry in (entry for window in sold.windows for entry in window.entries):
         if entry.stream_id != sold.system_stream:
-            dues[entry.stream_id] += sold.parameters.rent
-    return {stream: min(due, MOST_AMOUNT) for stream, due in dues.items()}
+            dues[entry.stream_id] = dues.get(entry.stream_id, 0) + sold.parameters.rent
+    after = dict(owed)
+    for stream, due in dues.items():
+        old = after.get(stream, Debt(0, sold.number, sold.epoch))
+        after[stream] = Debt(min(old.amount + due, MOST_AMOUNT), old.since, old.epoch)
+    return after
 
 
-def take_from_streams(owed: Mapping[str, int], free: Mapping[str, int], sold: Sold) -> dict[str, int]:
-    """The lines of a report: what is owed, as far as it is free, of the largest that are worth a line."""
-    payable = {stream: min(due, free.get(stream, 0)) for stream, due in owed.items()}
+def take_from_streams(owed: Mapping[str, Debt], free: Mapping[str, int], lines: int, sold: Sold) -> dict[str, int]:
+    """The lines of a report: what is owed, as far as it is free, first of those that have owed for longest."""
+    payable = {stream: min(debt.amount, free.get(stream, 0)) for stream, debt in owed.items()}
     worth = [stream for stream, amount in payable.items() if amount >= max(1, sold.parameters.dust)]
-    worth.sort(key=lambda stream: (-payable[stream], stream.encode()))
-    return {stream: payable[stream] for stream in worth[: sold.lines]}
+    worth.sort(key=lambda stream: (owed[stream].since, -payable[stream], stream.encode()))
+    return {stream: payable[stream] for stream in worth[:lines]}
+
+
+def remaining_debts(unpaid: Mapping[str, Debt], free: Mapping[str, int], sold: Sold) -> dict[str, Debt]:
+    """What stays due: of streams that could pay a line, not for too long, as much as the ledger may hold."""
+    worth = max(1, sold.parameters.dust)
+    stays = [s for s, d in unpaid.items() if d.amount and free.get(s, 0) >= worth and not sold.is_rested(d.epoch)]
+    stays.sort(key=lambda s: (unpaid[s].since, -unpaid[s].amount, s.encode()))
+    kept, size = {}, 0
+    for stream in stays:
+        size += LINE_SIZE + len(stream.encode())
+        if size > MOST_BYTES_OWED:
+            break
+        kept[stream] = unpaid[stream]
+    return kept
+
+
+def bytes_under_way(flying: Iterable[InFlight]) -> int:
+    """What captures that are not settled yet take of the ledger, at most."""
+    lines = 0
+    for taken in flying:
+        lines += sum(len(stream.encode()) + LINE_SIZE for stream in taken.streams)
+        lines += LINE_SIZE * (1 + len(taken.consumers) + len(taken.nodes))
+    return lines
 
 
 # --- consumers ------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Charge:
-    """What all receipts of one consumer in a bundle come to."""
+    """What the receipts of one consumer for one broker come to, and where its count stands then."""
 
-    amount: int = 0
-    bytes: int = 0
-    reached: dict[Address, int] = field(default_factory=dict)
-    """The cumulative bytes that its receipts have reached, by broker."""
+    amount: int
+    bytes: int
+    reading: Reading
 
 
-def charge_receipts(sold: Sold, cumulative: Mapping[Pair, int]) -> dict[Address, Charge]:
-    """By consumer: every receipt for what it grew beyond the highest before it, at the price it allows."""
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What a consumer pays."""
+
+    by_broker: dict[Address, int]
+    bytes: int
+
+    @property
+    def amount(self) -> int:
+        return sum(self.by_broker.values())
+
+
+def charge_receipts(sold: Sold, cumulative: Mapping[Pair, Reading]) -> dict[Address, dict[Address, Charge]]:
+    """By consumer and broker: every receipt for what it grew beyond the highest before it, at the price it allows."""
     read_price = sold.price * sold.parameters.read_ppm // PPM
-    charges: dict[Address, Charge] = defaultdict(Charge)
+    charges: dict[Pair, Charge] = {}
     for receipt in sold.receipts:
-        charge = charges[receipt.consumer]
-        before = charge.reached.get(receipt.broker, cumulative.get((receipt.consumer, receipt.broker), 0))
-        growth = max(0, receipt.cumulative_bytes - before)
-        charge.reached[receipt.broker] = before + growth
-        charge.amount += growth * min(read_price, receipt.max_price) // MIB
-        charge.bytes = min(charge.bytes + growth, MOST_BYTES)
-    return dict(charges)
+        pair = (receipt.consumer, receipt.broker)
+        if receipt.epoch > sold.epoch or sold.is_rested(receipt.epoch):
+            continue
+        if sold.balances.get(receipt.consumer, 0) < sold.parameters.consumer_floor:
+            continue
+        known = charges.get(pair, Charge(0, 0, cumulative.get(pair, Reading(receipt.epoch, 0))))
+        if known.reading.epoch > receipt.epoch:
+            continue
+        start = known.reading.bytes if known.reading.epoch == receipt.epoch else 0
+        end = max(start, receipt.cumulative_bytes)
+        cost = (end - start) * min(read_price, receipt.max_price) // MIB
+        charges[pair] = Charge(known.amount + cost, known.bytes + end - start, Reading(receipt.epoch, end))
+    worth = {pair: charge for pair, charge in charges.items() if charge.amount}
+    strangers = sorted((-charge.amount, pair) for pair, charge in worth.items() if pair not in cumulative)
+    for _, pair in strangers[max(0, MOST_PAIRS - len(cumulative)) :]:
+        del worth[pair]
+    by_consumer: dict[Address, dict[Address, Charge]] = defaultdict(dict)
+    for (consumer, broker), charge in worth.items():
+        by_consumer[consumer][broker] = charge
+    return dict(by_consumer)
 
 
 def take_from_consumers(
-    charges: Mapping[Address, Charge], free: Mapping[Address, int], sold: Sold
-) -> dict[Address, int]:
+    charges: Mapping[Address, Mapping[Address, Charge]], free: Mapping[Address, int], lines: int
+) -> dict[Address, Payment]:
     """What each consumer pays: its charges as far as its balance goes; the largest that a report has lines for."""
-    payable = {who: min(charge.amount, free.get(who, 0)) for who, charge in charges.items()}
-    paying = sorted((who for who, amount in payable.items() if amount), key=lambda who: (-payable[who], who))
-    return {who: payable[who] for who in paying[: sold.lines]}
+    payments = {}
+    for who, parts in charges.items():
+        wanted = {broker: charge.amount for broker, charge in parts.items()}
+        paid = split(min(sum(wanted.values()), free.get(who, 0)), wanted)
+        size = sum(parts[broker].bytes for broker, amount in paid.items() if amount)
+        payments[who] = Payment(paid, min(size, MOST_BYTES))
+    paying = sorted((who for who in payments if payments[who].amount), key=lambda who: (-payments[who].amount, who))
+    return {who: payments[who] for who in paying[:lines]}
 
 
-def remembered(
-    charges: Mapping[Address, Charge],
-    taken: Collection[Address],
-    cumulative: Mapping[Pair, int],
-    free: Mapping[Address, int],
-    sold: Sold,
-) -> dict[Pair, int]:
-    """The cumulative bytes that the ledger takes over.
-
-    Not of a consumer that would pay and got no line: its next receipt is charged for these too. Nor of one that has no
-    balance and is not known: it could fill the ledger for free.
-    """
-    known = {consumer for consumer, _ in cumulative}
-    result: dict[Pair, int] = {}
-    for consumer, charge in charges.items():
-        waits = consumer not in taken and min(charge.amount, free.get(consumer, 0)) > 0
-        stranger = consumer not in known and not sold.balances.get(consumer, 0)
-        if not waits and not stranger:
-            result |= {(consumer, broker): reached for broker, reached in charge.reached.items() if reached}
-    return result
+def broker_fees(payments: Mapping[Address, Payment], total: int) -> dict[Address, int]:
+    """What is left of read fees, in proportion to what was paid for each broker."""
+    paid: dict[Address, int] = defaultdict(int)
+    for payment in payments.values():
+        for broker, amount in payment.by_broker.items():
+            paid[broker] += amount
+    return split(total, paid)
 
 
 # --- nodes ----------------------------------------------------------------------------------------
@@ -225,7 +307,7 @@ def share_pool(pool: int, stakes: Mapping[Address, int], sold: Sold) -> tuple[di
     shares = add_shares(sold.windows, stakes)
     brokers = len(sold.state.brokers | set(shares))
     entered = sorted(shares.values(), key=lambda s: (-s.served - s.missed, s.broker))[: MOST_LINES - 1]
-    signed_bytes = sum(window.signed_bytes for window in sold.windows)
+    signed_bytes = sold.paid_bytes(sold.windows)
     penalties = {s.broker: penalty(pool, s.missed, signed_bytes, brokers, stakes[s.broker], sold) for s in entered}
     total = pool + sum(penalties.values())
     rewards = split(total, {s.broker: s.served for s in entered if s.served})
@@ -266,7 +348,7 @@ def upload_credit(treasury: int, sold: Sold) -> int:
     """The uploader's part of the treasury's: by signed bytes of the bundle, nothing where it is not staked."""
     if sold.uploader not in sold.state.nodes:
         return 0
-    size = sum(outcome.signed_bytes for outcome in (*sold.windows, sold.late))
+    size = sold.paid_bytes((*sold.windows, sold.late))
     return min(treasury, size * sold.price * sold.parameters.upload_ppm // (PPM * MIB))
 
 

@@ -46,7 +46,7 @@ class Admission:
     def _admits(self, record: Record, block_hash: Digest, parameters: ParameterSet) -> bool:
         """In scope, and of somebody who may publish; in the network's own stream these are the brokers."""
         message, state = record.message, self._states.at(block_hash)
-        if message.stream_part not in budgets_at(state, parameters, self._run.system_stream):
+        if message.stream_part not in budgets_at(state, {}, parameters, self._run.system_stream):
             return False
         if message.stream_id == self._run.system_stream:
             return message.publisher_id in state.brokers

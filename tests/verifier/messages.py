@@ -271,12 +271,12 @@ def _check_variants(truth: Truth, bundles: Sequence[Archived], windows: AgreedWi
 
 
 def _check_served(run: Run, truth: Truth, bundles: Sequence[Archived], findings: Findings) -> None:
-    """A broker served at most what ever reached it of a window."""
+    """A broker served at most what ever reached it of a window; what is free counts for nobody."""
     reached: dict[tuple[int, str], int] = defaultdict(int)
     for identity, times in truth.delivered_ms.items():
         record = truth.any_form(identity)
         window = run.network.window_at(record.message.timestamp_ms)
-        if window is not None:
+        if window is not None and record.message.stream_id != run.system_stream:
             for name in times:
                 reached[window.start_ms, name] += record.signed_bytes
     names: Mapping[bytes, str] = {broker.address: broker.name for broker in run.brokers}

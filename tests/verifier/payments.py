@@ -67,6 +67,7 @@ def sold_of(run: Run, states: States, bundle: Archived, receipts: Sequence[Recei
     consumers = {receipt.consumer for receipt in receipts} | {consumer for consumer, _ in account.cumulative}
     return Sold(
         number=bundle.number,
+        epoch=bundle.config.epoch,
         windows=[c.outcome for c in bundle.manifest.windows],
         late=bundle.manifest.late.outcome,
         receipts=receipts,

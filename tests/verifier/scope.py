@@ -10,8 +10,9 @@ from tests.verifier.bundles import Archived, instances_of
 from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
-from tests.verifier.state import State, States
-from validator.protocol.model import MIB, Flag, InstanceKind, Outcome, PartitionEntry, Record, StreamPart
+from tests.verifier.state import FundedStore, State, States
+from validator.protocol.codec.manifest import decode_ledger
+from validator.protocol.model import MIB, Debt, Flag, InstanceKind, Outcome, PartitionEntry, Record, StreamPart
 from validator.protocol.parameters import ParameterSet
 
 
@@ -30,13 +31,25 @@ class Budget:
         return max(sizes.values(), default=0)
 
 
-def budgets_at(state: State, parameters: ParameterSet, system_stream: str) -> Mapping[StreamPart, Budget]:
-    """Every partition in scope: of stores that have the floor per partition, and the network's own stream."""
+Debts = Mapping[str, Debt]
+"""What streams owed, by the last report that was accepted at a block."""
+
+
+def debts_at(state: State, bundles: Sequence[Archived]) -> Debts:
+    """A bundle holds the ledger that the report before it has left."""
+    following = next((b for b in bundles if b.number == state.reports), None)
+    return {} if following is None or not state.reports else decode_ledger(following.manifest.ledger).owed or {}
+
+
+def budgets_at(state: State, debts: Debts, parameters: ParameterSet, system_stream: str) -> Mapping[StreamPart, Budget]:
+    """Every partition in scope: of stores that exist and have the floor for each, and the network's own stream."""
     budgets = {(system_stream, 0): Budget(parameters.partition_limit, per_publisher=True)}
     for stream_id, store in state.stores.items():
-        if stream_id == system_stream or store.balance < max(1, parameters.scope_floor * store.partitions):
+        floor = max(1, parameters.scope_floor * store.partitions)
+        if stream_id == system_stream or not store.partitions or store.balance < floor:
             continue
-        limit = min(parameters.partition_limit, funded_bytes(store.balance, store.partitions, parameters))
+        funded = funded_bytes(free_of_debt(stream_id, store, debts), store.partitions, parameters)
+        limit = min(parameters.partition_limit, funded)
         budgets |= {(stream_id, partition): Budget(limit, per_publisher=False) for partition in range(store.partitions)}
     return budgets
 
@@ -46,8 +59,13 @@ def funded_bytes(balance: int, partitions: int, parameters: ParameterSet) -> int
     return balance * MIB // (parameters.price_max * partitions * parameters.budget_windows)
 
 
+def free_of_debt(stream_id: str, store: FundedStore, debts: Debts) -> int:
+    """What a store holds beyond what its stream owes already."""
+    return max(0, store.balance - debts[stream_id].amount) if stream_id in debts else store.balance
+
+
 def former_budgets(
-    state: State, parameters: ParameterSet, windows: AgreedWindows, records: Sequence[Record]
+    state: State, debts: Debts, parameters: ParameterSet, windows: AgreedWindows, records: Sequence[Record]
 ) -> Mapping[StreamPart, Budget]:
     """Partitions of late messages whose own windows had them in scope: each holds what the balance still buys."""
     budgets = {}
@@ -55,7 +73,10 @@ def former_budgets(
         stream_id, partition = part = record.message.stream_part
         if windows.entry_of(record) is not None:
             store = state.stores.get(stream_id)
-            limit = funded_bytes(store.balance, max(store.partitions, partition + 1), parameters) if store else 0
+            limit = 0
+            if store is not None:
+                count = max(store.partitions, partition + 1)
+                limit = funded_bytes(free_of_debt(stream_id, store, debts), count, parameters)
             budgets[part] = Budget(min(parameters.partition_limit, limit), per_publisher=False)
     return budgets
 
@@ -67,11 +88,12 @@ def check_scope(run: Run, states: States, bundles: Sequence[Archived], findings:
         for instance, outcome, where in instances_of(bundle):
             with findings.examining(Claim.SCOPE, where):
                 state = states.at(outcome.block_hash)
-                budgets = budgets_at(state, bundle.parameters, run.system_stream)
+                debts = debts_at(state, bundles)
+                budgets = budgets_at(state, debts, bundle.parameters, run.system_stream)
                 late = instance.kind is InstanceKind.LATE
                 records = bundle.records_of.get(instance, [])
                 if late:
-                    budgets = {**former_budgets(state, bundle.parameters, windows, records), **budgets}
+                    budgets = {**former_budgets(state, debts, bundle.parameters, windows, records), **budgets}
                 _check_entries(outcome.entries, budgets, late, where, findings)
                 _check_budgets(bundle, outcome.entries, records, budgets, where, findings)
                 for record in records if late else ():

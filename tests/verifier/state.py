@@ -130,7 +130,8 @@ class States:
         return nodes
 
     def _read_stores(self, block_hash: Digest) -> dict[str, FundedStore]:
-        """Every stream that anybody has ever staked for, as far as it has a balance and exists at the block."""
+        """Every stream that anybody has ever staked for, as far as it has a balance; without partitions where it
+        does not exist at the block."""
         named = sorted({e.values["store"] for e in self._chain.events_of("store_manager", "StoreUpdated")})
         stores = {}
         for stream_id in filter(is_stream_id, named):
@@ -140,6 +141,7 @@ class States:
             try:
                 (text,) = self._chain.call("stream_registry", "getStreamMetadata", stream_id, at=block_hash, raw=True)
             except Reverted:
+                stores[stream_id] = FundedStore(balance, 0)
                 continue
             stores[stream_id] = FundedStore(balance, read_partitions(text))
         return stores

@@ -141,7 +141,7 @@ class Broker:
         self.boot = secrets.token_hex(4)
         self.deliveries = LineLog(config.delivery_log)
         self.published = LineLog(config.published_log)
-        self.receipts: dict[Address, int] = {}
+        self.receipts: dict[Address, tuple[int, int]] = {}  # epoch and cumulative bytes
         self.chain = MessageChain(self.key, config.system_stream, 0, secrets.token_hex(10))
         self.publishing = asyncio.Lock()
         self.client = httpx.AsyncClient(timeout=5.0, trust_env=False)
@@ -183,9 +183,10 @@ class Broker:
         if receipt is None:
             raise Refusal(400, "not a receipt")
         async with self.publishing:
-            if receipt.cumulative_bytes <= self.receipts.get(receipt.consumer, 0):
-                return {"kept": False, "cumulativeBytes": str(self.receipts.get(receipt.consumer, 0))}
-            self.receipts[receipt.consumer] = receipt.cumulative_bytes
+            kept = self.receipts.get(receipt.consumer, (0, 0))
+            if (receipt.epoch, receipt.cumulative_bytes) <= kept:
+                return {"kept": False, "cumulativeBytes": str(kept[1])}
+            self.receipts[receipt.consumer] = (receipt.epoch, receipt.cumulative_bytes)
             line = self.chain.sign(now_ms(), content)
             told = {"time_ms": now_ms(), "kind": "receipt", "stream": self.config.system_stream, "partition": 0}
             self.published.write_all({**told, **form} for form in log_forms(parcel_of_line(line)))

@@ -45,7 +45,9 @@ class StreamConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The consumer's config file. ``max_price`` is base units per MiB as a decimal text, below 2^96."""
+    """The consumer's config file. ``epoch``: the one it reads in, which its receipts name. ``max_price`` is base units
+    per MiB as a decimal text, below 2^96.
+    """
 
     key: str
     brokers: list[BrokerConfig]
@@ -55,6 +57,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     start_ms: int
     end_ms: int
     log: Path
+    epoch: int = 0
     max_price: str = str(1 << 40)
     per_second: float = 2.0
     seed: int = 0
@@ -127,6 +130,7 @@ class Consumer:
         receipt = sign_receipt(
             self.key,
             self.addresses[url],
+            self.config.epoch,
             owed,
             int(self.config.max_price),
             chain_id=self.config.chain_id,

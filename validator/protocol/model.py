@@ -488,16 +488,33 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
+class Debt:
+    """What a stream still owes, base units, and the oldest bundle and epoch that it owes for."""
+
+    amount: int
+    since: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The cumulative bytes of a consumer's receipts for one broker that are charged, and the epoch that they name."""
+
+    epoch: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """What reports owe each other; equal at all validators, its SHA-256 is in the report.
 
-    ``in_flight``: reports not yet processed at the last report's block. ``owed``: base units that a stream
-    still owes. ``cumulative``: last cumulative bytes per (consumer, broker).
+    ``in_flight``: reports not yet processed at the last report's block. ``owed``: by stream. ``cumulative``: by
+    (consumer, broker).
     """
 
     in_flight: tuple[InFlight, ...] = ()
-    owed: Mapping[str, int] | None = None
-    cumulative: Mapping[tuple[Address, Address], int] | None = None
+    owed: Mapping[str, Debt] | None = None
+    cumulative: Mapping[tuple[Address, Address], Reading] | None = None
 
 
 # --- chain ----------------------------------------------------------------------------------------
@@ -523,7 +540,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A stored stream: balance in base units, partitions from the stream registry."""
+    """A stored stream: balance in base units, partitions from the stream registry; none where it is deleted there, so
+    that it is out of scope and still pays what it owes."""
 
     stream_id: str
     balance: int

@@ -22,9 +22,18 @@ from validator.protocol.model import PPM, Address, Digest, Window
 
 PROTOCOL_VERSIONS = (2,)
 """Protocol versions that this release speaks."""
-MONEY = frozenset({"scope_floor", "rent", "price_min", "price_max", "price_default", "dust"})
+MONEY = frozenset({"scope_floor", "rent", "price_min", "price_max", "price_default", "dust", "consumer_floor"})
 """Parameters in base units, which may be large."""
 MONEY_BITS = 128
+AT_LEAST_ONE = (
+    "epoch_windows",
+    "window_ms",
+    "bundle_windows",
+    "bundle_bytes",
+    "budget_windows",
+    "price_min",
+    "ledger_epochs",
+)
 COUNT_BITS = 63
 MAX_COMMITTEE = 32
 """Members that the contract takes (ReportManager.MAX_COMMITTEE)."""
@@ -106,6 +115,8 @@ class ParameterSet:
     penalty_ppm: int = 100_000
     upload_ppm: int = 50_000
     dust: int = 1
+    consumer_floor: int = 1
+    ledger_epochs: int = 8
     # reports and uploads
     report_mode: str = "attested"
     report_lines: int = 100
@@ -120,7 +131,7 @@ class ParameterSet:
                 raise ConfigError(f"{field.name} must be of type {field.type}", field=field.name)
             if isinstance(value, int) and not 0 <= value < 1 << (MONEY_BITS if field.name in MONEY else COUNT_BITS):
                 raise ConfigError(f"{field.name} must not be negative or that large", field=field.name)
-        for name in ("epoch_windows", "window_ms", "bundle_windows", "bundle_bytes", "budget_windows", "price_min"):
+        for name in AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1", field=name)
         if not 1 <= self.committee_limit <= MAX_COMMITTEE:

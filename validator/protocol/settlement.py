@@ -1,34 +1,40 @@
 """Who pays and who earns for one bundle: a pure function of agreed data, chain state at one block, and the ledger.
 
 Streams pay for their bytes and partitions, consumers for the bytes they signed receipts for; brokers earn by the bytes
-they served, the uploader a part of the treasury's. Integers only; every division and where its rest goes:
+of paying streams that they served and by what consumers paid for their answers, the uploader a part of the treasury's.
+The system stream is free, so its bytes count nowhere. Integers only; every division and where its rest goes:
 
 price       lower median of the windows' prices (element (k - 1) // 2 of k sorted)
 due         stream: floor(bytes x price / 2^20) once per bundle, plus rent per partition and window. Late bytes pay the
             same price and no rent. The system stream pays nothing
-capture     stream: min(owed, balance - captures in flight); the ``report_lines`` largest that reach ``dust``, ties by
-            UTF-8 of the id. What a taken line leaves uncovered is written off, a stream without free balance owes
-            nothing any more, all other debts stay
+capture     stream: min(owed, balance - captures in flight); of those that reach ``dust`` the ``report_lines`` with the
+            oldest debt, then the largest, ties by UTF-8 of the id. What a taken line leaves uncovered is written off, a
+            stream whose free balance does not reach ``dust`` owes nothing any more, all other debts stay
 read price  floor(price x read_ppm / 10^6)
 charge      floor(growth x min(read price, max_price) / 2^20) per receipt, in canonical order; a consumer's charges are
             cut to its balance - captures in flight by largest remainder, ties by ascending broker
-treasury    floor(captured x treasury_ppm / 10^6); the pool is the rest of what is captured from both
+treasury    floor(captured x treasury_ppm / 10^6), of which floor(streams' captures x treasury_ppm / 10^6) come from the
+            write fees: their rest is the pool. The rest of the read fees is split over the brokers by what was paid for
+            each, by largest remainder, ties by ascending address; the part of one that is not registered is the
+            treasury's
 penalty     floor(pool x penalty_ppm x missed / (10^6 x signed bytes x brokers)), at most stake - negative changes in
             flight; goes to the pool. Signed bytes are those of the windows, which is where brokers can miss some
 reward      pool and penalties by largest remainder over served bytes, ties by ascending address; with nothing served
             all of it is the treasury's
 upload      floor(signed bytes x price x upload_ppm / (10^6 x 2^20)), at most the treasury's part before rewards that
-            nobody earned; signed bytes are all in the bundle, late and system bytes too
+            nobody earned; late bytes too
 
 So captures = node changes + treasury, exactly. Only nodes that are registered (staked) at the block take part in
 penalties, rewards and uploads; what an absent broker served earns the others nothing less. The ledger never depends
 on who uploaded: it holds negative changes as they were before the credit.
 
-Two bounds that the contract needs and prices alone do not give. *Consumers*: the ``report_lines`` largest captures are
-taken, ties by ascending address; receipts of a consumer that is left out count as not yet seen, so its next receipt
-(or the same one, published again) is charged for them. *Ledger*: a consumer without any balance, and not yet in the
-ledger, can pay nothing; its receipts are stored and not charged, since otherwise one broker could fill the ledger with
-invented consumers for free. Source: design, section 10. Vectors: tests/vectors/settlement.json.
+The ledger is bounded when it is written (``ledger``): no more can be written than is read. A (consumer, broker) pair
+enters it only if something was charged; a consumer whose balance is below ``consumer_floor`` is charged nothing. The
+``report_lines`` largest consumers are taken, ties by ascending address; receipts of one that is left out count as not
+yet seen, so its next receipt (or the same one, published again) is charged for them. Receipts name their epoch, and a
+consumer's count begins anew with each: what has rested for ``ledger_epochs`` epochs leaves the ledger, and no receipt
+of an epoch as old is charged again, nor one of an epoch to come. Source: design, section 10. Vectors:
+tests/vectors/settlement.json.
 
 Decided against (docs/decisions): reporting to the contract as it was deployed in 2023 (0025).
 """
@@ -37,7 +43,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from validator.protocol.codec.manifest import ledger_root
@@ -52,6 +58,7 @@ from validator.protocol.model import (
     BundleHeader,
     ChainState,
     ConsumerLine,
+    Debt,
     Digest,
     InFlight,
     InstanceId,
@@ -59,6 +66,7 @@ from validator.protocol.model import (
     Ledger,
     NodeLine,
     Outcome,
+    Reading,
     Record,
     Report,
     Root,
@@ -91,6 +99,7 @@ def build_report(
     processed: Collection[int],
     parameters: ParameterSet,
     *,
+    epoch: int,
     storage_id: StorageId,
     uploader: Address,
     system_stream: str,
@@ -101,7 +110,8 @@ def build_report(
 
     ``ledger`` is the one after the previous report; ``receipts`` in canonical order, as ``bundle_receipts`` returns
     them; ``state`` is at B of the bundle's last window, with the balances of all consumers in ``receipts``;
-    ``processed`` are the numbers of reports that the contract had settled at that block. Rounding: module docstring.
+    ``processed`` are the numbers of reports that the contract had settled at that block; ``epoch`` is the bundle's.
+    Rounding: module docstring.
 
     Raises:
         InvariantError: the arguments do not belong together.
@@ -113,8 +123,9 @@ def build_report(
         raise InvariantError(f"report {header.number} is settled already, or changes half a committee")
 
     in_flight = tuple(r for r in ledger.in_flight if r.number not in processed)
-    money = _settle(header.number, ledger, in_flight, windows, late, receipts, state, parameters, system_stream)
-    credit = _compute_credit(money, uploader, windows, late, state, parameters)
+    bundle = _Bundle(header.number, epoch, windows, late, receipts, state, parameters, system_stream)
+    money = _settle(ledger, in_flight, bundle)
+    credit = _compute_credit(money, uploader, bundle)
     nodes = {**money.nodes, uploader: money.nodes.get(uploader, 0) + credit}
     report = Report(
         config_digest=header.config_digest,
@@ -144,10 +155,39 @@ def build_report(
 
 
 @dataclass(frozen=True, slots=True)
+class _Bundle:
+    """What a bundle brings."""
+
+    number: int
+    epoch: int
+    windows: Sequence[Outcome]
+    late: Outcome
+    receipts: Sequence[Receipt]
+    state: ChainState
+    parameters: ParameterSet
+    system_stream: str
+
+    def paying_bytes(self, outcomes: Iterable[Outcome]) -> dict[str, int]:
+        """Signed bytes by stream that pays for them."""
+        sizes: dict[str, int] = defaultdict(int)
+        for outcome in outcomes:
+            for entry in outcome.entries:
+                if entry.stream_id != self.system_stream:
+                    sizes[entry.stream_id] += entry.signed_bytes
+        return dict(sizes)
+
+    def forgets(self, epoch: int) -> bool:
+        """Whether what comes from that epoch has rested so long that the ledger does not hold it any more."""
+        return self.epoch - epoch >= self.parameters.ledger_epochs
+
+
+@dataclass(frozen=True, slots=True)
 class _Money:
     """What moves with a bundle before its uploader is credited, and the ledger after it."""
 
     price: int
+    bytes: int
+    """Signed bytes that are paid for, late ones too."""
     streams: tuple[StreamLine, ...]
     consumers: tuple[ConsumerLine, ...]
     nodes: dict[Address, int]
@@ -158,58 +198,46 @@ class _Money:
     ledger: Ledger
 
 
-def _settle(
-    number: int,
-    ledger: Ledger,
-    in_flight: Sequence[InFlight],
-    windows: Sequence[Outcome],
-    late: Outcome,
-    receipts: Sequence[Receipt],
-    state: ChainState,
-    parameters: ParameterSet,
-    system_stream: str,
-) -> _Money:
+def _settle(ledger: Ledger, in_flight: Sequence[InFlight], bundle: _Bundle) -> _Money:
     """Price, dues and captures, rewards and penalties, ledger. It knows no uploader, and so the ledger does not."""
-    if any(r.number >= number for r in in_flight):
-        raise InvariantError(f"the ledger is not the one before report {number}")
-    price = compute_price(windows)
-    lines = min(parameters.report_lines, MAX_LINES)
+    if any(r.number >= bundle.number for r in in_flight):
+        raise InvariantError(f"the ledger is not the one before report {bundle.number}")
+    state, parameters = bundle.state, bundle.parameters
+    price = compute_price(bundle.windows)
+    lines = 0 if is_flight_full(in_flight) else min(parameters.report_lines, MAX_LINES)
 
-    sizes = _count_bytes(windows, late, system_stream)
-    owed = _add_dues(ledger.owed or {}, sizes, windows, price, parameters.rent, system_stream)
+    sizes = bundle.paying_bytes((*bundle.windows, bundle.late))
+    owed = _add_dues(ledger.owed or {}, sizes, price, bundle)
     free_streams = _subtract({s.stream_id: s.balance for s in state.stores}, [r.streams for r in in_flight])
     streams, owed = capture_streams(owed, free_streams, lines, parameters.dust)
 
-    cumulative = ledger.cumulative or {}
-    charges = charge_receipts(receipts, cumulative, price * parameters.read_ppm // PPM)
+    known = {pair: r for pair, r in (ledger.cumulative or {}).items() if not bundle.forgets(r.epoch)}
+    current = [r for r in bundle.receipts if r.epoch <= bundle.epoch and not bundle.forgets(r.epoch)]
+    charges = charge_receipts(current, known, price * parameters.read_ppm // PPM)
+    rich = {c: parts for c, parts in charges.items() if state.consumers[c] >= parameters.consumer_floor}
     free_consumers = _subtract(state.consumers, [r.consumers for r in in_flight])
-    consumers, cumulative = capture_consumers(charges, cumulative, state.consumers, free_consumers, lines)
+    consumers, fees, known = capture_consumers(admit_pairs(rich, known), known, free_consumers, lines)
 
-    captured = sum(streams.values()) + sum(line.capture for line in consumers)
-    treasury = captured * parameters.treasury_ppm // PPM
+    written, read = sum(streams.values()), sum(fees.values())
+    treasury = (written + read) * parameters.treasury_ppm // PPM
+    pool = written - written * parameters.treasury_ppm // PPM
     free_stakes = _subtract({n.address: n.stake for n in state.nodes}, [r.nodes for r in in_flight])
-    nodes, unearned = share_pool(captured - treasury, windows, free_stakes, state, parameters)
+    earned = split_by_remainder(written + read - treasury - pool, fees)
+    nodes, unearned = share_pool(pool, earned, free_stakes, bundle)
 
     takes = {line.consumer: line.capture for line in consumers}
-    this = InFlight(number, streams, takes, {node: -change for node, change in nodes.items() if change < 0})
+    this = InFlight(bundle.number, streams, takes, {node: -change for node, change in nodes.items() if change < 0})
+    flying = (*in_flight, this) if this.streams or this.consumers or this.nodes else tuple(in_flight)
     stream_lines = tuple(StreamLine(s, capture, min(sizes.get(s, 0), MAX_BYTES)) for s, capture in streams.items())
-    after = Ledger((*in_flight, this), owed, cumulative)
-    return _Money(price, stream_lines, consumers, nodes, treasury, unearned, after)
+    after = Ledger(flying, keep_debts({s: d for s, d in owed.items() if not bundle.forgets(d.epoch)}), known)
+    return _Money(price, sum(sizes.values()), stream_lines, consumers, nodes, treasury, unearned, after)
 
 
-def _compute_credit(
-    money: _Money,
-    uploader: Address,
-    windows: Sequence[Outcome],
-    late: Outcome,
-    state: ChainState,
-    parameters: ParameterSet,
-) -> int:
+def _compute_credit(money: _Money, uploader: Address, bundle: _Bundle) -> int:
     """What the upload of a bundle earns: nothing for who is not registered at the block."""
-    if uploader not in {node.address for node in state.nodes}:
+    if uploader not in {node.address for node in bundle.state.nodes}:
         return 0
-    total = late.signed_bytes + sum(w.signed_bytes for w in windows)
-    return min(money.treasury, total * money.price * parameters.upload_ppm // (PPM * MIB))
+    return min(money.treasury, money.bytes * money.price * bundle.parameters.upload_ppm // (PPM * MIB))
 
 
 def compute_price(windows: Sequence[Outcome]) -> int:
@@ -241,44 +269,32 @@ def split_by_remainder(total: int, weights: Mapping[Address, int]) -> dict[Addre
 
 
 def capture_streams(
-    owed: Mapping[str, int], free: Mapping[str, int], lines: int, dust: int
-) -> tuple[dict[str, int], dict[str, int]]:
-    """(captures of the lines taken, what streams owe afterwards), both in base units by stream id."""
-    amounts = {stream: min(due, free.get(stream, 0)) for stream, due in owed.items()}
-    reaching = [stream for stream, amount in amounts.items() if amount >= max(dust, 1)]
-    taken = sorted(reaching, key=lambda stream: (-amounts[stream], stream.encode()))[:lines]
+    owed: Mapping[str, Debt], free: Mapping[str, int], lines: int, dust: int
+) -> tuple[dict[str, int], dict[str, Debt]]:
+    """(captures of the lines taken, what streams owe afterwards), by stream id."""
+    least = max(dust, 1)
+    amounts = {stream: min(debt.amount, free.get(stream, 0)) for stream, debt in owed.items()}
+    reaching = [stream for stream, amount in amounts.items() if amount >= least]
+    taken = sorted(reaching, key=lambda s: (owed[s].since, -amounts[s], s.encode()))[:lines]
     captures = {stream: amounts[stream] for stream in taken}
-    left = {s: due for s, due in owed.items() if due and s not in captures and free.get(s, 0)}
+    left = {s: d for s, d in owed.items() if d.amount and s not in captures and free.get(s, 0) >= least}
     return captures, left
 
 
-def _count_bytes(windows: Sequence[Outcome], late: Outcome, system_stream: str) -> dict[str, int]:
-    """Signed bytes by paying stream, of the windows and the late set."""
-    sizes: dict[str, int] = defaultdict(int)
-    for outcome in (*windows, late):
-        for entry in outcome.entries:
-            if entry.stream_id != system_stream:
-                sizes[entry.stream_id] += entry.signed_bytes
-    return dict(sizes)
-
-
-def _add_dues(
-    owed: Mapping[str, int],
-    sizes: Mapping[str, int],
-    windows: Sequence[Outcome],
-    price: int,
-    rent: int,
-    system_stream: str,
-) -> dict[str, int]:
+def _add_dues(owed: Mapping[str, Debt], sizes: Mapping[str, int], price: int, bundle: _Bundle) -> dict[str, Debt]:
     """What streams owe with this bundle; never more than there can be tokens."""
-    total = defaultdict(int, owed)
+    due: dict[str, int] = defaultdict(int)
     for stream, size in sizes.items():
-        total[stream] += size * price // MIB
-    for window in windows:
+        due[stream] += size * price // MIB
+    for window in bundle.windows:
         for entry in window.entries:
-            if entry.stream_id != system_stream:
-                total[entry.stream_id] += rent
-    return {stream: min(amount, MAX_AMOUNT) for stream, amount in total.items()}
+            if entry.stream_id != bundle.system_stream:
+                due[entry.stream_id] += bundle.parameters.rent
+    total = dict(owed)
+    for stream, amount in due.items():
+        before = owed.get(stream) or Debt(0, bundle.number, bundle.epoch)
+        total[stream] = replace(before, amount=min(before.amount + amount, MAX_AMOUNT))
+    return total
 
 
 # --- consumers ------------------------------------------------------------------------------------
@@ -290,7 +306,7 @@ class Charge:
 
     bytes: int
     amount: int
-    cumulative: int
+    reading: Reading
 
 
 def bundle_receipts(
@@ -307,25 +323,42 @@ def bundle_receipts(
 
 
 def charge_receipts(
-    receipts: Sequence[Receipt], cumulative: Mapping[Pair, int], read_price: int
+    receipts: Sequence[Receipt], cumulative: Mapping[Pair, Reading], read_price: int
 ) -> dict[Address, dict[Address, Charge]]:
     """Charges by consumer and broker, before they are cut to balances. ``read_price`` in base units per MiB.
 
-    A receipt is charged for its growth over the highest value before it, the ledger's included; one that does not grow
-    is charged nothing.
+    A receipt is charged for its growth over the highest value before it of its epoch, the ledger's included. One that
+    does not grow, or names an epoch before that, is charged nothing.
     """
     charges: dict[Address, dict[Address, Charge]] = defaultdict(dict)
     for receipt in receipts:
         known = charges[receipt.consumer].get(receipt.broker)
         if known is None:
-            known = Charge(0, 0, cumulative.get((receipt.consumer, receipt.broker), 0))
-        growth = max(0, receipt.cumulative_bytes - known.cumulative)
+            known = Charge(0, 0, cumulative.get((receipt.consumer, receipt.broker), Reading(receipt.epoch, 0)))
+        if receipt.epoch < known.reading.epoch:
+            continue
+        before = known.reading.bytes if receipt.epoch == known.reading.epoch else 0
+        growth = max(0, receipt.cumulative_bytes - before)
         charges[receipt.consumer][receipt.broker] = Charge(
             known.bytes + growth,
             known.amount + growth * min(read_price, receipt.max_price) // MIB,
-            known.cumulative + growth,
+            Reading(receipt.epoch, before + growth),
         )
     return dict(charges)
+
+
+def admit_pairs(
+    charges: Mapping[Address, Mapping[Address, Charge]], cumulative: Mapping[Pair, Reading]
+) -> dict[Address, dict[Address, Charge]]:
+    """Charges that are something, of pairs that the ledger holds or has room for: first the largest."""
+    found = [((c, b), charge) for c, parts in charges.items() for b, charge in parts.items() if charge.amount]
+    new = sorted((-charge.amount, pair) for pair, charge in found if pair not in cumulative)
+    shut_out = {pair for _, pair in new[max(0, MAX_PAIRS - len(cumulative)) :]}
+    admitted: dict[Address, dict[Address, Charge]] = defaultdict(dict)
+    for (consumer, broker), charge in found:
+        if (consumer, broker) not in shut_out:
+            admitted[consumer][broker] = charge
+    return dict(admitted)
 
 
 def cut_charges(charges: Mapping[Address, Charge], free: int) -> dict[Address, int]:
@@ -336,64 +369,96 @@ def cut_charges(charges: Mapping[Address, Charge], free: int) -> dict[Address, i
 
 def capture_consumers(
     charges: Mapping[Address, Mapping[Address, Charge]],
-    cumulative: Mapping[Pair, int],
-    balances: Mapping[Address, int],
+    cumulative: Mapping[Pair, Reading],
     free: Mapping[Address, int],
     lines: int,
-) -> tuple[tuple[ConsumerLine, ...], dict[Pair, int]]:
-    """(the lines taken, the ledger's cumulative values afterwards)."""
-    captures = {who: sum(cut_charges(parts, free.get(who, 0)).values()) for who, parts in charges.items()}
+) -> tuple[tuple[ConsumerLine, ...], dict[Address, int], dict[Pair, Reading]]:
+    """(the lines taken, what is paid for each broker, the ledger's cumulative values afterwards)."""
+    cuts = {who: cut_charges(parts, free.get(who, 0)) for who, parts in charges.items()}
+    captures = {who: sum(parts.values()) for who, parts in cuts.items()}
     paying = sorted((who for who in captures if captures[who]), key=lambda who: (-captures[who], who))
-    waiting = set(paying[lines:])
-    known = {consumer for consumer, _ in cumulative}
+    fees: dict[Address, int] = defaultdict(int)
     after = dict(cumulative)
-    for consumer, parts in charges.items():
-        if consumer in waiting or (consumer not in known and not balances.get(consumer, 0)):
-            continue
-        for broker, charge in parts.items():
-            after[consumer, broker] = charge.cumulative
-    taken = tuple(
-        ConsumerLine(who, captures[who], min(sum(c.bytes for c in charges[who].values()), MAX_BYTES))
-        for who in paying[:lines]
-    )
-    return taken, after
+    taken = []
+    for who in paying[:lines]:
+        paid = {broker: amount for broker, amount in cuts[who].items() if amount}
+        for broker, amount in paid.items():
+            fees[broker] += amount
+            after[who, broker] = charges[who][broker].reading
+        size = sum(charges[who][broker].bytes for broker in paid)
+        taken.append(ConsumerLine(who, captures[who], min(size, MAX_BYTES)))
+    return tuple(taken), dict(fees), after
 
 
 # --- nodes ----------------------------------------------------------------------------------------
 
 
 def share_pool(
-    pool: int,
-    windows: Sequence[Outcome],
-    free_stakes: Mapping[Address, int],
-    state: ChainState,
-    parameters: ParameterSet,
+    pool: int, earned: Mapping[Address, int], free_stakes: Mapping[Address, int], bundle: _Bundle
 ) -> tuple[dict[Address, int], int]:
-    """(changes of registered nodes, what nobody earned): together exactly the pool.
+    """(changes of registered nodes, what nobody earned): together exactly the pool and what was earned by answers.
 
-    ``free_stakes``: stake at B less negative changes in flight, of every registered node.
+    ``earned``: read fees by broker. ``free_stakes``: stake at B less negative changes in flight, of every registered
+    node.
     """
     served: dict[Address, int] = defaultdict(int)
     missed: dict[Address, int] = defaultdict(int)
-    for window in windows:
+    for window in bundle.windows:
         for share in window.shares:
             if share.broker in free_stakes:
                 served[share.broker] += share.served
                 missed[share.broker] += share.missed
-    ranked = sorted(served, key=lambda node: (-served[node] - missed[node], node))[:MAX_BROKERS]
-    signed_bytes = sum(w.signed_bytes for w in windows)
-    brokers = len({n.address for n in state.brokers} | set(served))
+    brokers = len({n.address for n in bundle.state.brokers} | set(served))
+    present = set(served) | (set(earned) & set(free_stakes))
+    ranked = sorted(present, key=lambda node: (-served[node] - missed[node], node))[:MAX_BROKERS]
+    signed_bytes = sum(bundle.paying_bytes(bundle.windows).values())
 
+    at_stake = pool * bundle.parameters.penalty_ppm
     penalties = {
-        node: min(pool * parameters.penalty_ppm * missed[node] // (PPM * signed_bytes * brokers), free_stakes[node])
+        node: min(at_stake * missed[node] // (PPM * signed_bytes * brokers), free_stakes[node])
         for node in ranked
         if missed[node] and signed_bytes
     }
     total = pool + sum(penalties.values())
     weights = {node: served[node] for node in ranked if served[node]}
     rewards = split_by_remainder(total, weights) if weights else {}
-    changes = {node: rewards.get(node, 0) - penalties.get(node, 0) for node in ranked}
-    return {node: change for node, change in changes.items() if change}, 0 if weights else total
+    fees = {node: earned.get(node, 0) for node in ranked}
+    unearned = sum(earned.values()) - sum(fees.values()) + (0 if weights else total)
+    changes = {node: rewards.get(node, 0) + fees[node] - penalties.get(node, 0) for node in ranked}
+    return {node: change for node, change in changes.items() if change}, unearned
+
+
+# --- what the ledger holds ------------------------------------------------------------------------
+
+MAX_PAIRS = 40_960
+"""(consumer, broker) pairs, of at most 61 bytes each."""
+MAX_DEBT_BYTES = 4 << 20
+"""Of what streams owe."""
+MAX_FLIGHT_BYTES = 1 << 20
+"""While captures in flight take more, a report takes nothing, and all stays due. One report has at most 370 kB."""
+LINE_BYTES = 35
+"""Most bytes of an amount with its address, or of a debt beside its stream's id."""
+
+
+def is_flight_full(in_flight: Sequence[InFlight]) -> bool:
+    """Whether reports that the contract has not settled leave no room for another's lines."""
+    size = 0
+    for report in in_flight:
+        size += LINE_BYTES * (1 + len(report.streams) + len(report.consumers) + len(report.nodes))
+        size += sum(len(stream.encode()) for stream in report.streams)
+    return size > MAX_FLIGHT_BYTES
+
+
+def keep_debts(owed: Mapping[str, Debt]) -> dict[str, Debt]:
+    """The debts that there is room for: the oldest, then the largest, ties by stream id. The rest is written off."""
+    kept: dict[str, Debt] = {}
+    room = MAX_DEBT_BYTES
+    for stream in sorted(owed, key=lambda s: (owed[s].since, -owed[s].amount, s.encode())):
+        room -= LINE_BYTES + len(stream.encode())
+        if room < 0:
+            break
+        kept[stream] = owed[stream]
+    return kept
 
 
 # --- inside ---------------------------------------------------------------------------------------

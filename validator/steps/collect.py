@@ -25,10 +25,11 @@ from validator.protocol.model import (
 )
 from validator.protocol.parameters import Epoch, ParameterSet
 from validator.steps.context import Context
-from validator.steps.cut_points import budgets_of
+from validator.steps.cut_points import system_stream
 from validator.steps.identity import NOBODY
 from validator.steps.pruned import is_pruned, leave_to_others
 from validator.steps.pulling import count_refusals, pull_late, pulled, require_cut_off, save_etags
+from validator.steps.scopes import budgets_at
 from validator.steps.window_buffer import WindowBuffer
 
 log = get_logger(__name__)
@@ -100,14 +101,14 @@ def _observe(
     """Save the set; what it shows, with what brokers served and missed."""
     entries = context.store.sets.save_ordered(buffer.merge())
     answered = {p.stream_part for p in pulls if p.complete}
-    parts = budgets_of(context.network, state, parameters)
+    parts = budgets_at(context, state.block, parameters)
     return Observation(
         instance=InstanceId(InstanceKind.WINDOW, window.start_ms),
         set_root=set_root(entries),
         count=sum(e.count for e in entries),
         signed_bytes=sum(e.signed_bytes for e in entries),
         incomplete=tuple(sorted((part for part in parts if part not in answered), key=part_order)),
-        shares=buffer.shares(pulls, [node.address for node in state.brokers]),
+        shares=buffer.shares(pulls, [node.address for node in state.brokers], free=system_stream(context.network)),
         erc1271=tuple(sorted(buffer.erc1271)[: parameters.erc1271_limit]),
         observer=context.identity.address or NOBODY,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from validator.ports.queue import Tasks
 from validator.ports.sources import MessageSource
 from validator.ports.storage import BundleReader, BundleStorage
 from validator.ports.store import Store
-from validator.protocol.model import Digest, InstanceId
+from validator.protocol.model import Debt, Digest, InstanceId
 from validator.protocol.parameters import Network
 from validator.steps.asking import Asking
 from validator.steps.claims import Claims
@@ -23,6 +24,7 @@ from validator.steps.kept import Kept
 from validator.steps.noticed import Noticed
 
 KEPT_SIZES = 10_000
+KEPT_LEDGERS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class Context:
     claims: Claims = field(default_factory=Claims)
     sizes: Kept[InstanceId, int] = field(default_factory=lambda: Kept(KEPT_SIZES))
     """Canonical bytes of windows that are held and in no bundle yet."""
+    debts: Kept[Digest, Mapping[str, Debt]] = field(default_factory=lambda: Kept(KEPT_LEDGERS))
+    """What streams owe, by the block at which a report was the last accepted."""
     resumed: set[tuple[InstanceId, Digest]] = field(default_factory=set)
     """Instances in which this process has asked its peers for its own words."""
 

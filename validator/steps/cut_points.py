@@ -14,8 +14,6 @@ from validator.ports.clock import Clock
 from validator.ports.queue import NotYet
 from validator.ports.store import Store, StoredBundle
 from validator.protocol.codec.config import config_digest, encode_config
-from validator.protocol.consensus.proposal import Scope
-from validator.protocol.consensus.window import Budget, partition_budget
 from validator.protocol.errors import ConfigError, TransientError
 from validator.protocol.model import (
     Address,
@@ -25,7 +23,6 @@ from validator.protocol.model import (
     InstanceId,
     InstanceKind,
     Node,
-    StreamPart,
     Window,
 )
 from validator.protocol.parameters import Config, Epoch, Network, ParameterSet
@@ -187,18 +184,6 @@ class CutPoints:
 
     # --- scopes and wallets ---
 
-    def scope_of(self, instance: InstanceId) -> Scope:
-        """Block and budgets of an instance: ``B``(window start), for a late set that of the bundle's last window."""
-        if instance.kind is InstanceKind.WINDOW:
-            start_ms = instance.number
-        else:
-            start_ms = require_bundle(self._store, instance.number).last_ms
-        epoch = self._network.epoch_at(start_ms)
-        if epoch is None:
-            raise ConfigError(f"{instance} lies in no epoch", field="instance")
-        block = self.block_for(start_ms, epoch.parameters)
-        return Scope(block, budgets_of(self._network, self.state_at(block), epoch.parameters))
-
     def wallets_of(self, bundle: StoredBundle) -> Mapping[bytes, Address]:
         """``bind_wallets`` of a bundle's committee at ``B`` of its last window. Raises NotYet."""
         config = self.epoch_config(bundle.epoch)
@@ -228,19 +213,3 @@ def bind_wallets(nodes: Iterable[Node], committee: Iterable[Address]) -> Mapping
 def system_stream(network: Network) -> str:
     """The network's own stream: always in scope, pays nothing, published to by nodes with an http URL."""
     return f"0x{network.contracts.node_manager.hex()}/system"
-
-
-def budgets_of(network: Network, state: ChainState, parameters: ParameterSet) -> Mapping[StreamPart, Budget]:
-    """The partitions in scope at a block, each with its budget."""
-    budgets: dict[StreamPart, Budget] = {}
-    system = system_stream(network)
-    for store in state.stores:
-        if store.stream_id == system or store.balance < max(1, parameters.scope_floor * store.partitions):
-            continue
-        limit = partition_budget(parameters, store.balance, store.partitions)
-        for partition in range(store.partitions):
-            budgets[(store.stream_id, partition)] = Budget(limit, message_limit=parameters.message_limit)
-    budgets[(system, 0)] = Budget(
-        parameters.partition_limit, per_publisher=True, message_limit=parameters.message_limit
-    )
-    return budgets

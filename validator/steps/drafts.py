@@ -78,6 +78,7 @@ def draft_report(
         state,
         processed,
         config.parameters,
+        epoch=bundle.epoch,
         storage_id=storage_id,
         uploader=uploader,
         system_stream=system_stream(context.network),

@@ -20,13 +20,14 @@ from validator.ports.queue import NotYet
 from validator.ports.store import PRUNED
 from validator.protocol.columns import Page
 from validator.protocol.consensus.proposal import Scope
-from validator.protocol.consensus.window import Budget, partition_budget
+from validator.protocol.consensus.window import Budget
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Address, Block, ChainState, InstanceId, InstanceKind, Record, StreamPart
 from validator.protocol.parameters import ParameterSet
 from validator.steps.admission import ContractCheck, Permission
 from validator.steps.context import Context
-from validator.steps.cut_points import budgets_of, system_stream
+from validator.steps.cut_points import system_stream
+from validator.steps.scopes import budgets_at, debts_at, funded_limit, scope_of
 
 Admits = Callable[[StreamPart, bytes, int], bool]
 """(partition, publisher, timestamp_ms) -> whether the message may be stored; raises TransientError where the chain
@@ -72,7 +73,7 @@ class AtBlock:
     def __init__(self, context: Context, block: Block, parameters: ParameterSet) -> None:
         self.block = block
         self.state = context.cut_points.state_at(block)
-        self.budgets = budgets_of(context.network, self.state, parameters)
+        self.budgets = budgets_at(context, block, parameters)
         self.permitted = permission_at(context, self.state)
         self.contract_check = contract_check_at(context, block)
 
@@ -107,7 +108,7 @@ def admission_to(context: Context, instance: InstanceId) -> Admits:
         TransientError: the block is not final yet, or its state cannot be read now.
     """
     at_instance = AtBlock(
-        context, context.cut_points.scope_of(instance).block, context.cut_points.instance_config(instance).parameters
+        context, scope_of(context, instance).block, context.cut_points.instance_config(instance).parameters
     )
     if instance.kind is InstanceKind.WINDOW:
         return lambda part, publisher_id, _timestamp_ms: at_instance.admits(part, publisher_id)
@@ -153,18 +154,22 @@ def admission_or_silence(context: Context, instance: InstanceId) -> Admits:
 def late_scope(context: Context, instance: InstanceId, parts: Sequence[StreamPart]) -> Scope:
     """Block and budgets of a late set, for these partitions too, which may have been in scope only before.
 
-    Each holds what the stream's balance at the bundle's ``B`` buys; a stream that has none any more holds nothing.
+    Each holds what the stream's balance at the bundle's ``B``, less its debts, buys; a stream that has none any more
+    holds nothing.
     """
-    scope = context.cut_points.scope_of(instance)
+    scope = scope_of(context, instance)
     parameters = context.cut_points.instance_config(instance).parameters
     stores = {store.stream_id: store for store in context.cut_points.state_at(scope.block).stores}
+    debts = debts_at(context, scope.block)
     budgets = dict(scope.budgets)
     for stream_id, partition in parts:
         if (stream_id, partition) not in budgets:
             store = stores.get(stream_id)
             limit = 0
             if store is not None:
-                limit = partition_budget(parameters, store.balance, max(store.partitions, partition + 1))
+                limit = funded_limit(
+                    parameters, store.balance, debts.get(stream_id), max(store.partitions, partition + 1)
+                )
             budgets[stream_id, partition] = Budget(limit, message_limit=parameters.message_limit)
     return Scope(scope.block, budgets)
 

@@ -61,6 +61,7 @@ from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle
 from validator.steps.late_candidates import behind_full_entry
 from validator.steps.permissions import admission_to, admitted, late_scope
+from validator.steps.scopes import scope_of
 from validator.steps.serve_counts import CountsByLeaf
 
 log = get_logger(__name__)
@@ -323,7 +324,7 @@ class Proposals:
     def _scope(self, parts: Sequence[StreamPart]) -> Scope:
         if self.instance.kind is InstanceKind.LATE:
             return late_scope(self.context, self.instance, parts)
-        return self.context.cut_points.scope_of(self.instance)
+        return scope_of(self.context, self.instance)
 
     def _own_set(self) -> MessageSet:
         """What we observed, frozen at the cut-off."""

@@ -193,8 +193,10 @@ class WindowBuffer:
             out += b"".join([head + entry[:32] + counts[entry[32:]] for entry in entries])
         return bytes(out)
 
-    def shares(self, pulls: Sequence[Pull], brokers: Sequence[Address]) -> tuple[BrokerShare, ...]:
+    def shares(self, pulls: Sequence[Pull], brokers: Sequence[Address], *, free: str) -> tuple[BrokerShare, ...]:
         """Per broker the signed bytes of distinct messages it served, and of those it missed; after ``merge``.
+
+        What the stream ``free`` has counts for nobody: whoever may publish there pays nothing, and could earn by it.
 
         Missed: more than half of the brokers that answered completely for the partition served the message and it
         did not; one that did not answer completely missed all that the others agree on.
@@ -207,6 +209,8 @@ class WindowBuffer:
         served = dict.fromkeys(brokers, 0)
         missed = dict.fromkeys(brokers, 0)
         for (rank, group), size in self._served.items():
+            if self._parts[rank][0] == free:
+                continue
             who = {names[number] for number in self._groups.members(group)}
             answered = complete[self._parts[rank]]
             common = 2 * len(who & answered) > len(answered)

@@ -297,7 +297,8 @@ def test_a_growing_receipt_is_published_once_signed_by_the_broker_and_logged(tmp
         connection.sendall(http(b'{"sent":1}'))
 
     def receipt(total: int) -> bytes:
-        return write_receipt(sign_receipt(KEY, broker_address("b"), total, 9, chain_id=CHAIN_ID, query_manager=MANAGER))
+        signed = sign_receipt(KEY, broker_address("b"), 0, total, 9, chain_id=CHAIN_ID, query_manager=MANAGER)
+        return write_receipt(signed)
 
     with hostile_server(network) as network_url, run_cast(tmp_path) as cast:
         (tmp_path / "network.port").write_text(network_url.rpartition(":")[2] + "\n")

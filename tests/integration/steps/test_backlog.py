@@ -29,6 +29,7 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.steps.catchup import LAG_WINDOWS, behind
+from validator.steps.scopes import scope_of
 from validator.store.view.screen import SqlView
 
 MakeNetwork = Callable[..., SmallNetwork]
@@ -141,7 +142,7 @@ def certify(network: SmallNetwork, holder: Member, instance: InstanceId, records
         )
         observations[holder.store.instances.save_body(encode_observation(observation))] = observation
     outcome, kept = build_outcome(
-        instance, context.cut_points.scope_of(instance), unite(records, {}), observations, 4, config.parameters, None
+        instance, scope_of(context, instance), unite(records, {}), observations, 4, config.parameters, None
     )
     holder.store.sets.save_set(set_root(outcome.entries), kept)
     value = holder.store.instances.save_body(encode_outcome(outcome))

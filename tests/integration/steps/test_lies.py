@@ -33,6 +33,7 @@ from validator.protocol.model import (
     StatementKind,
     Store,
 )
+from validator.steps.scopes import scope_of
 
 MakeNetwork = Callable[..., SmallNetwork]
 Proposed = tuple[Outcome, list[Record]]
@@ -55,7 +56,7 @@ class Stage:
     records: list[Record] = field(default_factory=list)
 
     def scope(self) -> Scope:
-        return self.honest[0].context.cut_points.scope_of(self.network.window())
+        return scope_of(self.honest[0].context, self.network.window())
 
     def build(self, records: Sequence[Record] | None = None, scope: Scope | None = None) -> Proposed:
         """What an honest leader would propose, of these messages."""

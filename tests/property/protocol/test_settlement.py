@@ -26,17 +26,31 @@ from tests.settlement_network import (
     Bundle,
     Contract,
     a_receipt,
+    amounts_of,
     an_entry,
+    bytes_of,
     consumers_of,
     nodes_of,
     settle,
+    some_debts,
     streams_of,
     the_parameters,
 )
 from validator.protocol.codec.manifest import decode_ledger, encode_ledger
 from validator.protocol.codec.receipt import Receipt
 from validator.protocol.codec.report import decode_report, encode_report, is_conserved
-from validator.protocol.model import MIB, PPM, Address, BrokerShare, ChainState, Ledger, Outcome, Report, StorageId
+from validator.protocol.model import (
+    MIB,
+    PPM,
+    Address,
+    BrokerShare,
+    ChainState,
+    Ledger,
+    Outcome,
+    Reading,
+    Report,
+    StorageId,
+)
 from validator.protocol.parameters import ParameterSet
 from validator.protocol.settlement import build_report, split_by_remainder
 
@@ -196,49 +210,64 @@ def slow_settlement(bundle: Bundle, ledger: Ledger) -> tuple[dict[str, int], dic
     """(streams, consumers, nodes without the uploader's credit) by fractions, with nothing in flight."""
     p = bundle.parameters
     price = sorted(bundle.prices)[(len(bundle.prices) - 1) // 2]
-    owed = dict(ledger.owed or {})
+    owed = amounts_of(ledger.owed)
     for stream in STREAMS[:-1]:
         held = [w for w in bundle.windows if isinstance(w, Mapping) and stream in w]
         assert isinstance(bundle.late, Mapping)
         size = sum(w[stream] for w in held) + bundle.late.get(stream, 0)
-        owed[stream] = owed.get(stream, 0) + int(Fraction(size * price, MIB)) + p.rent * len(held)
+        if stream in owed or held or stream in bundle.late:
+            owed[stream] = owed.get(stream, 0) + int(Fraction(size * price, MIB)) + p.rent * len(held)
     possible = {s: min(due, bundle.stores.get(s, 0)) for s, due in owed.items()}
     order = sorted((s for s in possible if possible[s] >= p.dust and possible[s]), key=lambda s: s.encode())
-    order = sorted(order, key=lambda s: -possible[s])[: p.report_lines]
+    order = sorted(order, key=lambda s: -possible[s])
+    order = sorted(order, key=lambda s: s not in (ledger.owed or {}))[: p.report_lines]
     streams = {s: possible[s] for s in order}
 
     charges: dict[Address, Counter[Address]] = {}
-    seen = dict(ledger.cumulative or {})
+    seen = bytes_of(ledger.cumulative)
     for r in bundle.receipts:
         pair = (r.consumer, r.broker)
         growth = max(r.cumulative_bytes - seen.get(pair, 0), 0)
         seen[pair] = max(r.cumulative_bytes, seen.get(pair, 0))
         asked = min(int(Fraction(price * p.read_ppm, PPM)), r.max_price)
         charges.setdefault(r.consumer, Counter())[r.broker] += int(Fraction(growth * asked, MIB))
-    totals = {c: min(sum(parts.values()), bundle.consumers[c]) for c, parts in charges.items()}
+    paid: dict[Address, dict[Address, int]] = {}
+    for consumer, parts in charges.items():
+        wanted = {broker: amount for broker, amount in parts.items() if amount}
+        whole = min(sum(wanted.values()), bundle.consumers[consumer])
+        paid[consumer] = slow_split(whole, wanted) if whole else {}
+    totals = {c: sum(parts.values()) for c, parts in paid.items()}
     ranked = sorted((c for c in totals if totals[c]), key=lambda c: (-totals[c], c))[: p.report_lines]
     consumers = {c: totals[c] for c in ranked}
 
-    captured = sum(streams.values()) + sum(consumers.values())
-    pool = captured - int(Fraction(captured * p.treasury_ppm, PPM))
+    written, read = sum(streams.values()), sum(consumers.values())
+    pool = written - int(Fraction(written * p.treasury_ppm, PPM))
+    treasury = int(Fraction((written + read) * p.treasury_ppm, PPM))
     shares = [s for window in bundle.shares for s in window if s.broker in bundle.stakes]
     served = Counter({b: sum(s.served for s in shares if s.broker == b) for b in bundle.stakes})
     missed = Counter({b: sum(s.missed for s in shares if s.broker == b) for b in bundle.stakes})
-    signed = sum(sum(w.values()) for w in bundle.windows if isinstance(w, Mapping))
+    windows = [w for w in bundle.windows if isinstance(w, Mapping)]
+    signed = sum(size for w in windows for stream, size in w.items() if stream != SYSTEM)
     nodes: Counter[Address] = Counter()
     for broker, stake in bundle.stakes.items():
-        if missed[broker]:
+        if missed[broker] and signed:
             part = Fraction(pool, len(bundle.stakes)) * Fraction(p.penalty_ppm, PPM) * Fraction(missed[broker], signed)
             nodes[broker] -= min(int(part), stake)
     if served.total():
         nodes.update(slow_split(pool - nodes.total(), {b: n for b, n in served.items() if n}))
+    fees = Counter[Address]()
+    for consumer in ranked:
+        fees.update(paid[consumer])
+    if fees.total():
+        earned = slow_split(written + read - treasury - pool, fees)
+        nodes.update({b: fee for b, fee in earned.items() if b in bundle.stakes})
     return streams, consumers, dict(nodes)
 
 
 @given(some_bundles())
 def test_a_second_account_of_the_same_rules_agrees(bundle: Bundle) -> None:
-    before = Ledger(owed={"a": 55, "ö": 3}, cumulative={(ALICE, ONE): 700})
-    report, _ = settle(replace(bundle, uploader=STRANGER), before)
+    before = Ledger(owed=some_debts(a=55, ö=3), cumulative={(ALICE, ONE): Reading(0, 700)})
+    report, _ = settle(replace(bundle, number=1, uploader=STRANGER), before)
     streams, consumers, nodes = slow_settlement(bundle, before)
     assert streams_of(report) == streams
     assert consumers_of(report) == consumers
@@ -264,7 +293,7 @@ def test_parts_add_up_and_each_is_within_one_of_its_exact_part(total: int, weigh
 @given(bundle=some_bundles(), data=st.data())
 def test_the_order_of_inputs_never_changes_a_byte(bundle: Bundle, data: st.DataObject) -> None:
     (header, root, windows, late, receipts, state), fixed = bundle.arguments()
-    before = Ledger(owed={"a": 5, "b": 6}, cumulative={(ALICE, ONE): 7, (BOB, TWO): 8})
+    before = Ledger(owed=some_debts(a=5, b=6), cumulative={(ALICE, ONE): Reading(0, 7), (BOB, TWO): Reading(0, 8)})
 
     def shuffled(items: Any) -> Any:
         return tuple(data.draw(st.permutations(list(items))))

@@ -165,7 +165,7 @@ def test_streaming_and_memory_agree(
         assert list(store.load_set(saved.set_root)) == [r.canonical for r in union.records]
         assert saved.info.signed_bytes == sum(r.signed_bytes for r in union.records)
         assert buffer.serve_counts() == encode_sightings(plain)
-        assert buffer.shares(pulls, BROKERS) == broker_shares(union.records, plain, pulls, BROKERS)
+        assert buffer.shares(pulls, BROKERS, free="") == broker_shares(union.records, plain, pulls, BROKERS)
         assert Counter(buffer.rejections) == Counter(plain.rejections)
         assert len(buffer.rejections) == len(plain.rejections)
         assert bool(buffer.rejections) == bool(plain.rejections)

@@ -205,7 +205,7 @@ def shares(served: dict[int, set[Address]], complete: set[Address]) -> dict[Addr
                 buffer.ingest(broker, PART, i, [write_protobuf(messages[i])], "protobuf")
         buffer.check(SPAN, lambda *_: True, lambda _: False, message_limit=LIMIT)
         assert sum(sum(page.signed_sizes) for page in buffer.merge()) == size * len(served)
-        found = buffer.shares(pulls, [A, B, C])
+        found = buffer.shares(pulls, [A, B, C], free="")
     return {s.broker: (s.served // size, s.missed // size) for s in found}
 
 

@@ -80,5 +80,5 @@ def test_reading_twice_gives_the_same(tmp_path: Path) -> None:
     with WindowBuffer(tmp_path, [PART]) as buffer:
         buffer.ingest(BROKERS[0], PART, 0, [LINE], "array")
         buffer.check(SPAN, lambda *_: True, lambda _: False, message_limit=1 << 20)
-        first = list(buffer.merge()), buffer.serve_counts(), buffer.shares([], BROKERS)
-        assert (list(buffer.merge()), buffer.serve_counts(), buffer.shares([], BROKERS)) == first
+        first = list(buffer.merge()), buffer.serve_counts(), buffer.shares([], BROKERS, free="")
+        assert (list(buffer.merge()), buffer.serve_counts(), buffer.shares([], BROKERS, free="")) == first

@@ -46,6 +46,7 @@ from validator.protocol.hashing import order_committee
 from validator.protocol.model import (
     Address,
     ConsumerLine,
+    Debt,
     Digest,
     InFlight,
     Ledger,
@@ -234,7 +235,7 @@ def in_ledger(change: Callable[[Ledger], Ledger]) -> ChangePlan:
 
 
 def owe(ledger: Ledger) -> Ledger:
-    return replace(ledger, owed={STREAMS[0]: 10**6})
+    return replace(ledger, owed={STREAMS[0]: Debt(10**6, 0, 0)})
 
 
 def forget_reads(ledger: Ledger) -> Ledger:

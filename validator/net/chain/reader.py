@@ -341,9 +341,8 @@ class ChainReader:
         metadata = self._registry.function("getStreamMetadata")
         texts = self.rpc.agree([self._call("stream_registry", metadata, (s,), block) for s, _ in funded])
         return [
-            Store(stream_id, balance, parse_partitions(text[0]))
+            Store(stream_id, balance, 0 if isinstance(text, Reverted) else parse_partitions(text[0]))
             for (stream_id, balance), text in zip(funded, texts, strict=True)
-            if not isinstance(text, Reverted)
         ]
 
     # --- the list of stores ---

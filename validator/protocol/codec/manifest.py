@@ -4,8 +4,8 @@
     certified  [outcome bytes, certificate bytes]
     manifest   ["manifest/1", header bytes, config preimage, [certified…], certified (late), ledger bytes,
                 [codec versions]]
-    ledger     ["ledger/1", [[number, [[stream, amount]…], [[consumer, amount]…], [[node, amount]…]]…],
-                [[stream, amount]…], [[consumer, broker, bytes]…]]
+    ledger     ["ledger/2", [[number, [[stream, amount]…], [[consumer, amount]…], [[node, amount]…]]…],
+                [[stream, amount, since, epoch]…], [[consumer, broker, epoch, bytes]…]]
 
 The bundle root is the hash of the bundle's leaf (``leaves``): the number of leaves, and the RFC 9162 root over the
 header's leaf, the windows' in order, the late set's.
@@ -26,10 +26,23 @@ from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import hash_object
 from validator.protocol.leaves import bundle_leaf, header_leaf
 from validator.protocol.merkle import compute_root
-from validator.protocol.model import Address, BundleHeader, Certified, Digest, InFlight, Ledger, Manifest, Root
+from validator.protocol.model import (
+    Address,
+    BundleHeader,
+    Certified,
+    Debt,
+    Digest,
+    InFlight,
+    Ledger,
+    Manifest,
+    Reading,
+    Root,
+)
 
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_LEDGER_BYTES = 8 << 20
+"""``settlement`` writes none that is larger."""
+LEDGER_KIND = "ledger/2"
 
 
 def encode_header(h: BundleHeader) -> bytes:
@@ -98,13 +111,21 @@ def decode_manifest(data: bytes) -> Manifest:
 def encode_ledger(ledger: Ledger) -> bytes:
     """Canonical bytes of a ledger: three sorted maps, zero values left out."""
     return cbor.encode_object(
-        "ledger/1",
+        LEDGER_KIND,
         [
             [r.number, _encode_amounts(r.streams), _encode_amounts(r.consumers), _encode_amounts(r.nodes)]
             for r in sorted(ledger.in_flight, key=lambda r: r.number)
         ],
-        _encode_amounts(ledger.owed or {}),
-        [[consumer, broker, n] for (consumer, broker), n in sorted((ledger.cumulative or {}).items()) if n],
+        [
+            [stream, cbor.pack_amount(debt.amount), debt.since, debt.epoch]
+            for stream, debt in sorted((ledger.owed or {}).items(), key=lambda item: item[0].encode())
+            if debt.amount
+        ],
+        [
+            [consumer, broker, reading.epoch, reading.bytes]
+            for (consumer, broker), reading in sorted((ledger.cumulative or {}).items(), key=lambda item: item[0])
+            if reading.bytes
+        ],
     )
 
 
@@ -114,7 +135,7 @@ def ledger_root(ledger: Ledger) -> Digest:
 
 def decode_ledger(data: bytes) -> Ledger:
     """Inverse of ``encode_ledger``. Raises MalformedInput."""
-    f = cbor.decode_object(data, "ledger/1", 3, max_bytes=MAX_LEDGER_BYTES)
+    f = cbor.decode_object(data, LEDGER_KIND, 3, max_bytes=MAX_LEDGER_BYTES)
     try:
         ledger = Ledger(
             in_flight=tuple(
@@ -126,8 +147,8 @@ def decode_ledger(data: bytes) -> Ledger:
                 )
                 for number, streams, consumers, nodes in f[0]
             ),
-            owed={_text(k): cbor.unpack_amount(v, "ledger") for k, v in f[1]},
-            cumulative={(_address(c), _address(b)): _count(n) for c, b, n in f[2]},
+            owed={_text(s): Debt(cbor.unpack_amount(v, "ledger"), _count(n), _count(e)) for s, v, n, e in f[1]},
+            cumulative={(_address(c), _address(b)): Reading(_count(e), _count(n)) for c, b, e, n in f[2]},
         )
         again = encode_ledger(ledger)
     except (TypeError, ValueError) as error:

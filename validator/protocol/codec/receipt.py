@@ -2,7 +2,7 @@
 
 A receipt travels as a message of the system stream. Its content is the JSON text
 
-    [2,8,"<consumer>","<cumulativeBytes>","<maxPrice>","<signature>"]
+    [2,8,"<consumer>","<epoch>","<cumulativeBytes>","<maxPrice>","<signature>"]
 
 and its publisher is the broker. White space of JSON is allowed between the elements, nothing else is: no escapes, no
 upper-case hex, no leading zeros. A content of any other form is an ordinary message: stored, not charged. The
@@ -13,7 +13,7 @@ Source: design, section 10. Vectors: tests/vectors/receipt.json.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from validator.protocol.codec.secp256k1 import SigningKey, recover_address
 from validator.protocol.codec.typed_data import Domain, Struct, digest
@@ -23,17 +23,24 @@ from validator.protocol.model import Address, ContentType, Digest, EncryptionTyp
 SYSTEM_VERSION = 2
 RECEIPT_TYPE = 8
 MAX_RECEIPT_BYTES = 1024
-"""Longer contents are no receipts; the longest one without white space has 268 bytes."""
+"""Longer contents are no receipts; the longest one without white space has 290 bytes."""
 
 _RECEIPT = Struct(
     "Receipt",
-    (("address", "consumer"), ("address", "broker"), ("uint64", "cumulativeBytes"), ("uint96", "maxPrice")),
+    (
+        ("address", "consumer"),
+        ("address", "broker"),
+        ("uint64", "epoch"),
+        ("uint64", "cumulativeBytes"),
+        ("uint96", "maxPrice"),
+    ),
 )
 _SPACE = rb"[ \t\r\n]*"
 _ELEMENTS = (
     rb"2",
     rb"8",
     rb'"0x([0-9a-f]{40})"',
+    rb'"(0|[1-9][0-9]{0,18})"',
     rb'"(0|[1-9][0-9]{0,18})"',
     rb'"(0|[1-9][0-9]{0,28})"',
     rb'"0x([0-9a-f]{130})"',
@@ -51,19 +58,22 @@ _FORM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """``consumer`` read ``cumulative_bytes`` from ``broker`` since both exist and pays ``max_price`` a MiB at most.
+    """``consumer`` read ``cumulative_bytes`` from ``broker`` in ``epoch`` and pays ``max_price`` a MiB at most.
 
-    Below 2^63 bytes; ``max_price`` in base units per MiB, below 2^96. ``signature`` is 65 bytes r, s, v.
+    The count begins anew with every epoch that the consumer signs for. Epoch and bytes are below 2^63; ``max_price`` in
+    base units per MiB, below 2^96. ``signature`` is 65 bytes r, s, v.
     """
 
     consumer: Address
     broker: Address
+    epoch: int
     cumulative_bytes: int
     max_price: int
     signature: bytes = b""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.cumulative_bytes < 1 << 63 or not 0 <= self.max_price < 1 << 96:
+        counts = (self.epoch, self.cumulative_bytes)
+        if not all(0 <= count < 1 << 63 for count in counts) or not 0 <= self.max_price < 1 << 96:
             raise InvariantError("a receipt's numbers are out of range")
 
 
@@ -79,6 +89,7 @@ def receipt_digest(receipt: Receipt, chain_id: int, query_manager: Address) -> D
         {
             "consumer": receipt.consumer,
             "broker": receipt.broker,
+            "epoch": receipt.epoch,
             "cumulativeBytes": receipt.cumulative_bytes,
             "maxPrice": receipt.max_price,
         },
@@ -86,18 +97,24 @@ def receipt_digest(receipt: Receipt, chain_id: int, query_manager: Address) -> D
 
 
 def sign_receipt(
-    key: SigningKey, broker: Address, cumulative_bytes: int, max_price: int, *, chain_id: int, query_manager: Address
+    key: SigningKey,
+    broker: Address,
+    epoch: int,
+    cumulative_bytes: int,
+    max_price: int,
+    *,
+    chain_id: int,
+    query_manager: Address,
 ) -> Receipt:
     """A receipt of the consumer that ``key`` belongs to."""
-    unsigned = Receipt(key.address, broker, cumulative_bytes, max_price)
-    signature = key.sign(receipt_digest(unsigned, chain_id, query_manager))
-    return Receipt(key.address, broker, cumulative_bytes, max_price, signature)
+    unsigned = Receipt(key.address, broker, epoch, cumulative_bytes, max_price)
+    return replace(unsigned, signature=key.sign(receipt_digest(unsigned, chain_id, query_manager)))
 
 
 def write_receipt(receipt: Receipt) -> bytes:
     """Content of the system message: compact JSON."""
     return (
-        f'[{SYSTEM_VERSION},{RECEIPT_TYPE},"0x{receipt.consumer.hex()}","{receipt.cumulative_bytes}",'
+        f'[{SYSTEM_VERSION},{RECEIPT_TYPE},"0x{receipt.consumer.hex()}","{receipt.epoch}","{receipt.cumulative_bytes}",'
         f'"{receipt.max_price}","0x{receipt.signature.hex()}"]'
     ).encode()
 
@@ -109,12 +126,13 @@ def parse_receipt(content: bytes, broker: Address) -> Receipt | None:
     match = _FORM.fullmatch(content)
     if match is None:
         return None
-    consumer, cumulative, price, signature = match.groups()
-    if int(cumulative) >= 1 << 63 or int(price) >= 1 << 96:
+    consumer, epoch, cumulative, price, signature = match.groups()
+    if int(epoch) >= 1 << 63 or int(cumulative) >= 1 << 63 or int(price) >= 1 << 96:
         return None
     return Receipt(
         Address(bytes.fromhex(consumer.decode())),
         broker,
+        int(epoch),
         int(cumulative),
         int(price),
         bytes.fromhex(signature.decode()),

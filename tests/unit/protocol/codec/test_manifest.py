@@ -33,6 +33,7 @@ from validator.protocol.model import (
     Address,
     BundleHeader,
     Certified,
+    Debt,
     Digest,
     InFlight,
     InstanceId,
@@ -41,6 +42,7 @@ from validator.protocol.model import (
     Manifest,
     Outcome,
     PartitionEntry,
+    Reading,
     Root,
     StatementKind,
     VoteQuorum,
@@ -54,8 +56,8 @@ LEDGER = Ledger(
         InFlight(3, {"a.eth/～": 5, "a.eth/\U0001f600": 1 << 95}, {ONE: 7, TWO: 8}, {}),
         InFlight(4, {}, {}, {TWO: 9}),
     ),
-    owed={"b": 2, "a": 1},
-    cumulative={(ONE, TWO): (1 << 63) - 1, (ONE, ONE): 5},
+    owed={"b": Debt(2, 4, 1), "a": Debt(1, 3, 0)},
+    cumulative={(ONE, TWO): Reading(2, (1 << 63) - 1), (ONE, ONE): Reading(1, 5)},
 )
 
 
@@ -151,8 +153,12 @@ def test_a_ledger_is_three_sorted_maps_without_zeros() -> None:
             InFlight(4, {"z": 0}, {ONE: 0}, {TWO: 9, ONE: 0}),
             InFlight(3, {"a.eth/\U0001f600": 1 << 95, "a.eth/～": 5}, {TWO: 8, ONE: 7}, {}),
         ),
-        owed={"a": 1, "b": 2, "c": 0},
-        cumulative={(ONE, ONE): 5, (TWO, TWO): 0, (ONE, TWO): (1 << 63) - 1},
+        owed={"a": Debt(1, 3, 0), "b": Debt(2, 4, 1), "c": Debt(0, 1, 0)},
+        cumulative={
+            (ONE, ONE): Reading(1, 5),
+            (TWO, TWO): Reading(0, 0),
+            (ONE, TWO): Reading(2, (1 << 63) - 1),
+        },
     )
     assert encode_ledger(turned) == encode_ledger(LEDGER)
     assert decode_ledger(encode_ledger(turned)) == LEDGER
@@ -162,7 +168,7 @@ def test_a_ledger_is_three_sorted_maps_without_zeros() -> None:
 # --- refused --------------------------------------------------------------------------------------
 
 LEDGER_CHANGES: list[tuple[str, Change]] = [
-    ("another version", put(0, "ledger/2")),
+    ("another version", put(0, "ledger/1")),
     ("reports not sorted", turn(1)),
     ("a report twice", double(1)),
     ("a negative number", put(1, 0, 0, -1)),
@@ -172,18 +178,20 @@ LEDGER_CHANGES: list[tuple[str, Change]] = [
     ("streams not sorted", turn(1, 0, 1)),
     ("a consumer twice", double(1, 0, 2)),
     ("a node of 19 bytes", put(1, 1, 3, 0, [bytes(19), b"\x09"])),
-    ("a stream id as bytes", put(2, 0, [b"a", b"\x01"])),
-    ("an amount of zero", put(2, 0, ["a", b""])),
-    ("an amount that is not minimal", put(2, 0, ["a", b"\x00\x01"])),
-    ("an amount as number", put(2, 0, ["a", 1])),
+    ("a stream id as bytes", put(2, 0, [b"a", b"\x01", 3, 0])),
+    ("an amount of zero", put(2, 0, ["a", b"", 3, 0])),
+    ("an amount that is not minimal", put(2, 0, ["a", b"\x00\x01", 3, 0])),
+    ("an amount as number", put(2, 0, ["a", 1, 3, 0])),
+    ("a debt since before the first bundle", put(2, 0, ["a", b"\x01", -1, 0])),
+    ("a debt without its age", put(2, 0, ["a", b"\x01"])),
     ("debts no list", put(2, 5)),
     ("debts not sorted", turn(2)),
     ("receipts not sorted", turn(3)),
-    ("a receipt as text", put(3, 0, 2, "5")),
-    ("a receipt of zero bytes", put(3, 0, 2, 0)),
-    ("a receipt of 2^63 bytes", put(3, 0, 2, 1 << 63)),
-    ("a negative receipt", put(3, 0, 2, -5)),
-    ("a receipt without broker", put(3, 0, [ONE, 5])),
+    ("a receipt as text", put(3, 0, 3, "5")),
+    ("a receipt of zero bytes", put(3, 0, 3, 0)),
+    ("a receipt of 2^63 bytes", put(3, 0, 3, 1 << 63)),
+    ("a negative receipt", put(3, 0, 3, -5)),
+    ("a receipt without broker", put(3, 0, [ONE, 1, 5])),
     ("a field more", double()),
 ]
 MANIFEST_CHANGES: list[tuple[str, Change]] = [

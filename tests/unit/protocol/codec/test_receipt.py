@@ -37,7 +37,7 @@ def hexed(text: str) -> bytes:
 
 def a_receipt(cumulative_bytes: int = 1000, max_price: int = 5) -> Receipt:
     return sign_receipt(
-        CONSUMER, BROKER.address, cumulative_bytes, max_price, chain_id=31337, query_manager=QUERY_MANAGER
+        CONSUMER, BROKER.address, 3, cumulative_bytes, max_price, chain_id=31337, query_manager=QUERY_MANAGER
     )
 
 
@@ -49,6 +49,7 @@ def test_digest_signature_and_content_equal_those_of_another_implementation(case
     receipt = sign_receipt(
         key,
         broker,
+        int(case["epoch"]),
         int(case["cumulative_bytes"]),
         int(case["max_price"]),
         chain_id=case["chain_id"],
@@ -75,16 +76,18 @@ def other_forms() -> list[bytes]:
         good[:-1],
         [2, 8, good[2].upper().replace("0X", "0x"), *good[3:]],
         [2, 8, good[2][2:], *good[3:]],
-        [2, 8, good[2], 1000, *good[4:]],
-        [2, 8, good[2], "01000", *good[4:]],
-        [2, 8, good[2], "-1", *good[4:]],
-        [2, 8, good[2], "1e3", *good[4:]],
+        [2, 8, good[2], 3, *good[4:]],
+        [2, 8, good[2], "03", *good[4:]],
+        [2, 8, good[2], good[3], "-1", *good[5:]],
+        [2, 8, good[2], good[3], "1e3", *good[5:]],
         [2, 8, good[2], str(1 << 63), *good[4:]],
-        [2, 8, good[2], "1000", str(1 << 96), good[5]],
-        [2, 8, good[2], "1000", "", good[5]],
-        [*good[:5], good[5] + "00"],
-        [*good[:5], good[5][:-2]],
-        [*good[:5], None],
+        [2, 8, good[2], good[3], str(1 << 63), *good[5:]],
+        [2, 8, good[2], *good[4:]],
+        [2, 8, good[2], good[3], "1000", str(1 << 96), good[6]],
+        [2, 8, good[2], good[3], "1000", "", good[6]],
+        [*good[:6], good[6] + "00"],
+        [*good[:6], good[6][:-2]],
+        [*good[:6], None],
         {"receipt": good},
         json.dumps(good),
     ]
@@ -114,6 +117,7 @@ def test_a_signature_counts_for_one_broker_one_chain_one_contract_and_these_numb
     assert not verify_receipt(receipt, 31338, QUERY_MANAGER)
     assert not verify_receipt(receipt, 31337, Address(b"\x34" * 20))
     assert not verify_receipt(replace(receipt, broker=CONSUMER.address), 31337, QUERY_MANAGER)
+    assert not verify_receipt(replace(receipt, epoch=4), 31337, QUERY_MANAGER)
     assert not verify_receipt(replace(receipt, cumulative_bytes=1001), 31337, QUERY_MANAGER)
     assert not verify_receipt(replace(receipt, max_price=6), 31337, QUERY_MANAGER)
     assert not verify_receipt(replace(receipt, consumer=BROKER.address), 31337, QUERY_MANAGER)
@@ -134,6 +138,8 @@ def test_only_a_plain_json_message_carries_a_receipt() -> None:
 
 def test_numbers_out_of_range_are_our_own_mistake() -> None:
     with pytest.raises(InvariantError):
-        Receipt(CONSUMER.address, BROKER.address, 1 << 63, 0)
+        Receipt(CONSUMER.address, BROKER.address, 0, 1 << 63, 0)
     with pytest.raises(InvariantError):
-        Receipt(CONSUMER.address, BROKER.address, 0, 1 << 96)
+        Receipt(CONSUMER.address, BROKER.address, 1 << 63, 0, 0)
+    with pytest.raises(InvariantError):
+        Receipt(CONSUMER.address, BROKER.address, 0, 0, 1 << 96)
