@@ -26,7 +26,6 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from validator.protocol.codec.secp256k1 import CURVE_ORDER
 from validator.protocol.errors import ConfigError
 
 PREFIX = "LOGSTORE_"
@@ -94,8 +93,9 @@ class Settings(BaseSettings):
         default="", description="fsspec URL for sets shared by several machines; empty: data_dir/sets"
     )
 
-    # keys: hex private keys, and the Arweave JWK. Whoever speaks to peers signs with the voting key; the others
-    # are needed by one queue each: gas by `report`, query by `collect`, the wallet by `bundle`
+    # keys: each a keystore (web3 secret storage), the address of a remote signer (https://signer:9000/0x…), or the
+    # key itself in hex, for development networks; and the Arweave JWK. Whoever speaks to peers signs with the voting
+    # key; the others are needed by one queue each: gas by `report`, query by `collect`, the wallet by `bundle`
     voting_key: SecretStr | None = Field(default=None, description="signs statements and reports; the node's address")
     voting_key_file: Path | None = None
     gas_key: SecretStr | None = Field(default=None, description="pays for transactions; any funded account")
@@ -104,6 +104,15 @@ class Settings(BaseSettings):
         default=None, description="logs in at brokers; holds a QueryManager balance only"
     )
     query_key_file: Path | None = None
+    key_password_file: Path | None = Field(
+        default=None, description="file with the password of all keystores; empty: it is asked for at the terminal"
+    )
+    signer_ca_file: Path | None = Field(
+        default=None, description="PEM certificates that vouch for remote signers, instead of the public ones"
+    )
+    signer_cert_file: Path | None = Field(
+        default=None, description="PEM certificate and key that this validator shows to remote signers"
+    )
     database_id_file: Path | None = Field(
         default=None,
         description="names the one database that may be used with the voting key; empty: beside the key's file",
@@ -234,11 +243,11 @@ class Settings(BaseSettings):
         """Counters of all processes of this validator on this machine."""
         return self.data_dir / "metrics"
 
-    def secret(self, name: str) -> bytes:
-        """32 bytes of the key ``name`` ("voting", "gas", "query").
+    def key_text(self, name: str) -> str:
+        """What is set as the key ``name`` ("voting", "gas", "query"): hex, a keystore, or where a remote signer is.
 
         Raises:
-            ConfigError: missing, unreadable, readable by others, or not 32 bytes of hex; never shows the value.
+            ConfigError: missing, given twice, unreadable, or readable by others; never shows the value.
         """
         value: SecretStr | None = getattr(self, f"{name}_key")
         path: Path | None = getattr(self, f"{name}_key_file")
@@ -246,20 +255,16 @@ class Settings(BaseSettings):
         if value is not None and path is not None:
             raise ConfigError(f"{variable}: {variable}_FILE is set too; keep one of them", field=variable)
         if value is not None:
-            text = value.get_secret_value()
-        elif path is not None:
-            text = read_secret_file(path, f"{variable}_FILE")
-        else:
-            raise ConfigError(f"{variable}_FILE: not set; name a file with the key in hex", field=variable)
-        try:
-            secret = bytes.fromhex(text.strip().removeprefix("0x"))
-        except ValueError:
-            secret = b""
-        if len(secret) != 32:
-            raise ConfigError(f"{variable}: not 32 bytes of hex", field=variable)
-        if not 0 < int.from_bytes(secret, "big") < CURVE_ORDER:
-            raise ConfigError(f"{variable}: no private key of secp256k1", field=variable)
-        return secret
+            return value.get_secret_value()
+        if path is None:
+            raise ConfigError(f"{variable}_FILE: not set; name a file with the key", field=variable)
+        return read_secret_file(path, f"{variable}_FILE")
+
+    def key_password(self) -> str | None:
+        """The password of keystores: the first line of the file; None where none is set. Raises ConfigError."""
+        if self.key_password_file is None:
+            return None
+        return read_secret_file(self.key_password_file, f"{PREFIX}KEY_PASSWORD_FILE").split("\n", 1)[0].rstrip("\r")
 
     def wallet_text(self) -> str | None:
         """The JWK that pays for uploads, as it was given; None where none is.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from validator import log as logs
+from validator.keys import PURPOSES, load_key, load_signer, warn_of_open_keys
 from validator.net.arweave.gateway import Limits as GatewayLimits
 from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet
@@ -32,7 +33,7 @@ from validator.net.sandbox import Sandbox
 from validator.ports.chain import ReportSender
 from validator.ports.queue import Tasks
 from validator.ports.sources import MessageSource
-from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.secp256k1 import Signer, SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError
 from validator.protocol.model import Address
@@ -59,7 +60,6 @@ DOWNLOAD_S = 60.0
 SEED_RUN_S = 20.0
 """So long one run of a task sends chunks, and saves what was taken; the next goes on."""
 ASKERS = 16
-KEY_PURPOSES = ("voting", "gas", "query")
 
 
 class SystemClock:
@@ -106,8 +106,16 @@ class Node:
         return SigningContext(self.network.chain_id, self.network.contracts.report_manager)
 
     @cached_property
-    def voting_key(self) -> SigningKey:
-        return SigningKey(self.settings.secret("voting"))
+    def voting_key(self) -> Signer:
+        return load_signer(self.settings, "voting")
+
+    @cached_property
+    def gas_key(self) -> Signer:
+        return load_signer(self.settings, "gas")
+
+    @cached_property
+    def query_key(self) -> SigningKey:
+        return load_key(self.settings, "query")
 
     @cached_property
     def address(self) -> Address:
@@ -223,10 +231,11 @@ class Node:
         Raises:
             ConfigError: names the variable and the remedy, never the value.
         """
-        for purpose in KEY_PURPOSES:
+        for purpose in PURPOSES:
             if self.settings.has_secret(purpose):
-                self.settings.secret(purpose)
+                getattr(self, f"{purpose}_key")
         load_wallet(self.settings)
+        warn_of_open_keys(self.settings, self.network)
 
     def show_warnings(self) -> None:
         """From now on every warning and error of this process is on the status page too."""
@@ -257,7 +266,7 @@ class Node:
         """Only a worker that collects needs the query key."""
         settings = self.settings
         return BrokerClient(
-            SigningKey(settings.secret("query")),
+            self.query_key,
             http=self.http,
             allow_http=settings.allow_http,
             allow_nets=settings.nets,
@@ -272,7 +281,7 @@ class Node:
         return ChainSender(
             settings.rpc_urls,
             network.contracts,
-            SigningKey(settings.secret("gas")),
+            self.gas_key,
             chain_id=network.chain_id,
             max_cost_wei=int(settings.max_report_fee_pol * 10**18),
             min_tip_wei=None if settings.min_tip_gwei is None else int(settings.min_tip_gwei * GWEI),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import paths
+from validator.keys import load_key
 from validator.protocol.codec.secp256k1 import CURVE_ORDER
 from validator.protocol.errors import ConfigError
 from validator.settings import OTHER_NAMES, Settings, floor_bytes, load_settings
@@ -177,16 +178,16 @@ def test_a_key_is_read_from_a_file_that_only_its_owner_may_read(
     key = tmp_path / "voting"
     key.write_text("0x" + "11" * 32 + "\n")
     key.chmod(0o600)
-    assert load(monkeypatch, VOTING_KEY_FILE=str(key)).secret("voting") == b"\x11" * 32
+    assert load_key(load(monkeypatch, VOTING_KEY_FILE=str(key)), "voting").secret_hex() == "0x" + "11" * 32
     key.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
-        load_settings().secret("voting")
+        load_key(load_settings(), "voting")
 
 
 def test_a_wrong_key_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(monkeypatch, GAS_KEY="0xnothexatall")
     with pytest.raises(ConfigError, match="LOGSTORE_GAS_KEY: not 32 bytes of hex") as caught:
-        settings.secret("gas")
+        load_key(settings, "gas")
     assert "nothex" not in str(caught.value)
     assert "nothex" not in repr(settings)
 
@@ -212,7 +213,7 @@ def test_a_file_that_holds_no_key_is_refused_in_one_line(
     settings = load(monkeypatch, VOTING_KEY_FILE=str(key))
     assert settings.has_secret("voting")
     with pytest.raises(ConfigError, match=r"^LOGSTORE_VOTING_KEY") as caught:
-        settings.secret("voting")
+        load_key(settings, "voting")
     assert "11" * 8 not in str(caught.value)
 
 
@@ -221,15 +222,15 @@ def test_a_key_is_read_as_editors_write_it(monkeypatch: pytest.MonkeyPatch, tmp_
     key = tmp_path / "voting"
     key.write_text(text, encoding="utf-8")
     key.chmod(0o600)
-    assert load(monkeypatch, VOTING_KEY_FILE=str(key)).secret("voting") == b"\x11" * 32
+    assert load_key(load(monkeypatch, VOTING_KEY_FILE=str(key)), "voting").secret_hex() == "0x" + "11" * 32
 
 
 def test_a_key_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(monkeypatch, VOTING_KEY="11" * 32, VOTING_KEY_FILE="voting")
     with pytest.raises(ConfigError, match="LOGSTORE_VOTING_KEY_FILE is set too; keep one of them"):
-        settings.secret("voting")
+        load_key(settings, "voting")
 
 
 def test_a_missing_key_names_the_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="LOGSTORE_QUERY_KEY_FILE: not set"):
-        load(monkeypatch).secret("query")
+        load_key(load(monkeypatch), "query")

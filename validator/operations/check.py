@@ -30,19 +30,19 @@ def run_checks() -> Iterator[Finding]:
 
 
 def _check_all(settings: Settings, node: Node) -> Iterator[Finding]:
-    yield from check_machine.check_keys(settings)
+    yield from check_machine.check_keys(node)
     yield from guarded("database", partial(check_machine.check_database, node))
     yield from guarded("disk", partial(check_machine.check_disk, settings))
     yield from check_machine.check_redis(settings)
     yield from check_network.check_versions(node)
-    yield from _check_chain(settings, node)
+    yield from _check_chain(node)
     yield from guarded("gateway", partial(check_network.check_gateways, node))
     yield from guarded("wallet", partial(check_network.check_wallet, node))
     yield from guarded("uploader", partial(check_network.check_named_wallet, node))
     yield from _check_committee(node)
 
 
-def _check_chain(settings: Settings, node: Node) -> Iterator[Finding]:
+def _check_chain(node: Node) -> Iterator[Finding]:
     try:
         reader = check_chain.make_reader(node)
     except ValidatorError as error:
@@ -58,7 +58,7 @@ def _check_chain(settings: Settings, node: Node) -> Iterator[Finding]:
             "query": partial(check_chain.check_query, reader),
         }
         for purpose, check in by_key.items():
-            address = _address_or_none(settings, purpose)
+            address = _address_or_none(node, purpose)
             if address is not None:
                 yield from guarded(purpose, partial(check, address))
     finally:
@@ -75,9 +75,9 @@ def _check_committee(node: Node) -> Iterator[Finding]:
     yield from guarded("peers", partial(check_network.check_peers, node, config))
 
 
-def _address_or_none(settings: Settings, purpose: str) -> Address | None:
+def _address_or_none(node: Node, purpose: str) -> Address | None:
     """The address of a key; None if it is missing or unreadable, which was said before."""
     try:
-        return check_machine.load_address(settings, purpose)
+        return check_machine.load_address(node, purpose)
     except ConfigError:
         return None

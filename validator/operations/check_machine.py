@@ -8,9 +8,12 @@ from pathlib import Path
 from kombu.connection import Connection
 from kombu.exceptions import KombuError, OperationalError
 
+from validator.keys import HEX_WARNING, is_development, variable_of
+from validator.net.signer.remote import RemoteSigner
+from validator.net.signer.source import KeyKind, kind_of
 from validator.operations.findings import Finding, fail, ok, warn
-from validator.protocol.codec.secp256k1 import SigningKey
-from validator.protocol.errors import ConfigError
+from validator.protocol.codec.secp256k1 import Signer
+from validator.protocol.errors import ConfigError, TransientError
 from validator.protocol.model import Address
 from validator.settings import Settings
 from validator.store.disk import measure_disk
@@ -26,20 +29,22 @@ PURPOSES = {
 }
 
 
-def load_address(settings: Settings, purpose: str) -> Address | None:
-    """The address of a key; None if it is not set here. Raises ConfigError as ``Settings.secret``."""
-    if not settings.has_secret(purpose):
+def load_address(node: Node, purpose: str) -> Address | None:
+    """The address of a key; None if it is not set here. Raises ConfigError as ``keys.load_signer``."""
+    if not node.settings.has_secret(purpose):
         return None
-    return SigningKey(settings.secret(purpose)).address
+    signer: Signer = getattr(node, f"{purpose}_key")
+    return signer.address
 
 
-def check_keys(settings: Settings) -> Iterator[Finding]:
-    """Each key readable, by us only, and each another one."""
+def check_keys(node: Node) -> Iterator[Finding]:
+    """Each key readable, by us only, each another one, and none in the open where there is money."""
+    settings = node.settings
     held: dict[Address, str] = {}
     for purpose, user in PURPOSES.items():
         name = f"{purpose} key"
         try:
-            address = load_address(settings, purpose)
+            address = load_address(node, purpose)
         except ConfigError as error:
             yield fail(name, str(error))
             continue
@@ -49,12 +54,26 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
             yield warn(name, f"0x{address.hex()} is the {held[address]} key too; use one key for one purpose")
         else:
             held[address] = purpose
-            yield ok(name, f"0x{address.hex()}")
+            yield _judge_kind(node, purpose, address)
     try:
         if settings.wallet_text() is None:
             yield warn("wallet", "LOGSTORE_WALLET_FILE is not set here; needed by worker bundle")
     except ConfigError as error:
         yield fail("wallet", str(error))
+
+
+def _judge_kind(node: Node, purpose: str, address: Address) -> Finding:
+    name, kind = f"{purpose} key", kind_of(node.settings.key_text(purpose))
+    if kind is KeyKind.HEX and not is_development(node.network):
+        return warn(name, f"0x{address.hex()}: {variable_of(purpose)} {HEX_WARNING}")
+    signer = getattr(node, f"{purpose}_key")
+    if isinstance(signer, RemoteSigner):
+        try:
+            signer.check()
+        except TransientError as error:
+            return fail(name, f"0x{address.hex()}: {error}")
+        return ok(name, f"0x{address.hex()} at {signer.host}")
+    return ok(name, f"0x{address.hex()}, {kind}")
 
 
 def check_database(node: Node) -> Iterator[Finding]:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.fakes.small_network import Member, SmallNetwork
+from tests.fakes.web3signer import web3signer
+from tests.fakes.world import GENESIS_MS
+from validator.net.signer.source import open_signer
 from validator.ports.queue import Task
 from validator.protocol.codec.secp256k1 import SigningKey
 
@@ -95,6 +98,25 @@ def test_nothing_is_signed_twice_though_it_is_told_again_and_again(a_network: Ma
     network.run(lambda: [r.name for r in network.log if r.task == "report.attest"].count("attested") > 3, 100)
     assert signer.signed
     assert set(signer.signed.values()) == {1}
+
+
+def test_a_validator_whose_key_lies_in_a_server_goes_on_where_it_stood_when_the_server_is_back(
+    a_network: MakeNetwork,
+) -> None:
+    network = a_network(4)
+    member = network.members[0]
+    with web3signer(member.key) as server:
+        key = open_signer(server.url(member.key), "LOGSTORE_VOTING_KEY", ask_password=str)
+        member.become(voting_key=key)
+        network.world.publish(100, b'{"i":1}')
+        server.instead = lambda _path: (503, b"")
+        network.run(lambda: network.clock.now_ms() > GENESIS_MS + 5_000)
+        assert any(r.name == "not yet" and "HTTP 503" in r.detail for r in network.log if r.member == member.number)
+        server.instead = lambda _path: None
+        network.run_to_final(limit_s=300)
+        assert any("sign" in path for _, path in server.asked)
+    own = f"SELECT DISTINCT statement_kind FROM statements WHERE signer = x'{member.address.hex()}'"
+    assert len(network.members[1].rows(own)) > 1
 
 
 def test_an_observer_schedules_no_submission(a_network: MakeNetwork) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.world import some_network
 from validator.operations import check_chain
 from validator.operations.check_machine import check_keys, file_system_of
 from validator.operations.check_network import (
@@ -25,8 +26,9 @@ from validator.ports.store import CutPoint, Reorganisation
 from validator.protocol.codec.config import encode_config
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Address, Block, Digest
-from validator.protocol.parameters import Config, Contracts, ParameterSet
+from validator.protocol.parameters import Config, Contracts, ParameterSet, format_network
 from validator.settings import Settings
+from validator.wiring import Node, NoTasks
 
 CONTRACTS = Contracts(*(Address(bytes([0xC0 + i]) * 20) for i in range(6)))
 CONFIG = Config(
@@ -128,6 +130,7 @@ def test_keys_are_told_apart_and_a_readable_or_doubled_one_is_not_passed_over(tm
     for name, mode in (("voting", 0o600), ("gas", 0o644), ("query", 0o600)):
         (tmp_path / name).write_text("0x" + "11" * 32)
         (tmp_path / name).chmod(mode)
+    (tmp_path / "network.toml").write_text(format_network(some_network()))
     settings = Settings(
         network_file=tmp_path / "network.toml",
         rpc_urls=("http://127.0.0.1:1",),
@@ -136,7 +139,7 @@ def test_keys_are_told_apart_and_a_readable_or_doubled_one_is_not_passed_over(tm
         gas_key_file=tmp_path / "gas",
         query_key_file=tmp_path / "query",
     )
-    found = {finding.name: finding for finding in check_keys(settings)}
+    found = {finding.name: finding for finding in check_keys(Node(settings, NoTasks()))}
     assert found["voting key"].level is Level.OK
     assert (found["gas key"].level, "readable by others" in found["gas key"].text) == (Level.FAIL, True)
     assert (found["query key"].level, "is the voting key too" in found["query key"].text) == (Level.WARN, True)

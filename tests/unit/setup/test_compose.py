@@ -60,6 +60,7 @@ def test_each_key_is_given_to_those_who_need_it_and_nobody_else() -> None:
     speaks_to_peers = ["serve", "collect", "round", "bundle", "report"]
     assert holders == {
         "voting_key": speaks_to_peers,
+        "key_password": speaks_to_peers,
         "gas_key": ["report"],
         "query_key": ["collect"],
         "wallet": ["bundle"],

@@ -11,8 +11,10 @@ import pytest
 
 from tests.builders import a_key
 from tests.contract_network import ContractNetwork
+from tests.fakes.web3signer import web3signer
 from validator.devnet.contracts import WEI
 from validator.net.chain.sender import ChainSender
+from validator.net.signer.source import open_signer
 from validator.ports.chain import ReportSender
 from validator.protocol.errors import AlreadyDone, RemoteFault, TransientError, UnknownOutcome
 from validator.protocol.hashing import keccak256
@@ -137,6 +139,26 @@ def test_without_an_answer_the_outcome_is_unknown(network: ContractNetwork, send
     with pytest.raises(TransientError):
         gone.prepare(report, *network.sign(report))
     gone.close()
+
+
+def test_a_key_in_a_remote_signer_pays_for_a_report(chain_url: str, network: ContractNetwork) -> None:
+    network.chain.fund([GAS_KEY.address], WEI)
+    report = network.next_report()
+    network.chain.mine()
+    with web3signer(GAS_KEY) as server:
+        key = open_signer(server.url(GAS_KEY), "LOGSTORE_GAS_KEY", ask_password=str)
+        sender = ChainSender([chain_url], network.chain.deployment.contracts, key, chain_id=31337)
+        first = sender.prepare(report, *network.sign(report))
+        sender.send(first)
+        second = sender.replace(first)
+        sender.send(second)
+        network.chain.mine()
+        assert sender.fetch_fate([first, second]).success is True
+        server.keys.clear()
+        with pytest.raises(TransientError, match="does not hold the key"):
+            sender.prepare_call(GAS_KEY.address, b"")
+        sender.close()
+    accepted(network)
 
 
 def test_any_call_of_our_contracts_can_be_sent(network: ContractNetwork, sender: ChainSender) -> None:
