@@ -10,7 +10,8 @@
     cache.py         the folder they are kept in: its bound, and several programs at once
     verification.py  what a file, or a bundle's file with the contract's word, proves; and what it does not
     stored_message.py    one message with its proof: the file, and what it proves
-    proving.py, rows.py  proofs made from bundles' files
+    stored_range.py      all messages of a span with their proofs: the file, and what it proves
+    proving.py, range_proving.py, rows.py    proofs made from bundles' files
     selection.py         the files that hold the messages of a span of time
     query.py, export.py  SQL over them, and the messages for other programs
     times.py, output.py, csv_text.py, errors.py

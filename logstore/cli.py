@@ -5,6 +5,7 @@
     logstore bundle export --format ...     the messages themselves: NDJSON, CSV, Arrow, raw; or logstore export
     logstore verify FILE|ID|NUMBER          a verdict on a bundle, or on a message with its proof
     logstore prove STREAM TIMESTAMP...      messages with their proofs, as small files
+    logstore prove STREAM --from --to       all messages of a span, also that there is none, as one file
     logstore network show                   contracts, committee, parameters
 
 Status 0: done, and verified where something was to be verified; 1: refused, with what differs; 2: a wrong word, option

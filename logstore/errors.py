@@ -14,3 +14,9 @@ class Refused(ValidatorError):
 
 class NotStored(ValidatorError):
     """Asked for, and not in what the network has stored so far."""
+
+
+def require(holds: bool, subject: str, field: str, reason: str) -> None:
+    """Raises Refused unless it holds."""
+    if not holds:
+        raise Refused(subject, field, reason)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logstore.errors import Refused
+from logstore.errors import Refused, require
 from logstore.times import format_time
 from validator.protocol.codec import cbor
 from validator.protocol.codec.cbor import read_blob, read_bytes, read_u64
@@ -129,13 +129,11 @@ def verify_stored(path: Path, network: Network | None, root: bytes | None = None
     except MalformedInput as error:
         raise Refused(path.name, error.field, error.reason) from error
     if network is not None:
-        _require(stored.chain_id == network.chain_id, path, "chain_id", "not that of the network")
-        is_ours = stored.report_manager == network.contracts.report_manager
-        _require(is_ours, path, "report_manager", "not that of the network")
+        require_network(path, network, stored.chain_id, stored.report_manager)
     verdict = MessageVerdict(stored, message, network is not None, root is not None)
     said = verify_message(message)
     if verdict.is_signature_checked:
-        _require(said is VALID, path, "message.signature", f"not the publisher's: {said.value}")
+        require(said is VALID, path.name, "message.signature", f"not the publisher's: {said.value}")
     return verdict
 
 
@@ -150,13 +148,15 @@ def ask_contract(path: Path, verdict: MessageVerdict, reports: Reports) -> Messa
     if accepted is None:
         raise Refused(path.name, "number", f"{stored.number}, where the contract has accepted {reports.count} bundles")
     ours = f"0x{accepted.root.hex()}"
-    _require(accepted.root == stored.root, path, "root", f"0x{stored.root.hex()}, where the contract holds {ours}")
+    require(accepted.root == stored.root, path.name, "root", f"0x{stored.root.hex()}, where the contract holds {ours}")
     return replace(verdict, accepted=accepted)
 
 
-def _require(holds: bool, path: Path, field: str, reason: str) -> None:
-    if not holds:
-        raise Refused(path.name, field, reason)
+def require_network(path: Path, network: Network, chain_id: int, report_manager: Address) -> None:
+    """Raises Refused: a file of another chain, or another contract."""
+    require(chain_id == network.chain_id, path.name, "chain_id", "not that of the network")
+    is_ours = report_manager == network.contracts.report_manager
+    require(is_ours, path.name, "report_manager", "not that of the network")
 
 
 def describe(verdict: MessageVerdict) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from validator.protocol.errors import ConfigError
 if TYPE_CHECKING:
     from logstore.reports import Reports
     from logstore.store import LogStore
+    from validator.protocol.parameters import Network
 
 NetworkOption = Annotated[
     str | None,
@@ -59,6 +61,29 @@ def connected(
         output.note(sources.remark)
     with LogStore(sources) as store:
         yield store
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Whom a command may ask, and where it says what came of it."""
+
+    network: str | None
+    rpc: list[str] | None
+    gateway: list[str] | None
+    cache: Path | None
+    offline: bool
+    output: Output
+
+    def connect(self) -> AbstractContextManager[LogStore]:
+        return connected(self.network, self.rpc, self.gateway, self.cache, self.output)
+
+    def find_network(self) -> Network | None:
+        """The network's file, if one is named or lies here; nobody is asked for it. Raises ConfigError."""
+        from logstore.connection import find_sources, has_network
+
+        if not has_network(self.network):
+            return None
+        return find_sources(self.network, cache=self.cache, offline=True).network
 
 
 def parse_span(from_text: str | None, to_text: str | None, default_from: str | None = None) -> tuple[int | None, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,12 +11,15 @@ import typer
 
 from logstore.commands.options import (
     CacheOption,
+    FromOption,
     GatewayOption,
     JsonOption,
     NetworkOption,
     RpcOption,
+    ToOption,
     connected,
     make_output,
+    parse_span,
 )
 from validator.protocol.errors import ConfigError
 
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
     from logstore.proving import OpenBundle, Wanted
     from logstore.store import LogStore
     from logstore.stored_message import StoredMessage
-    from validator.protocol.model import Record
+    from validator.protocol.model import Record, StreamPart
 
 
 LAST_MS = 1 << 53
@@ -33,8 +37,14 @@ LAST_MS = 1 << 53
 
 def prove(
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
-    timestamps: Annotated[list[str], typer.Argument(metavar="TIMESTAMP...", help="Times of messages, to the ms.")],
-    partition: Annotated[int | None, typer.Option(min=0, help="Only of this partition.")] = None,
+    timestamps: Annotated[
+        list[str] | None, typer.Argument(metavar="[TIMESTAMP]...", help="Times of messages, to the ms.")
+    ] = None,
+    from_: FromOption = None,
+    to: ToOption = None,
+    partition: Annotated[
+        int | None, typer.Option(min=0, help="Only of this partition; of a span it is the one, by default 0.")
+    ] = None,
     sequence: Annotated[int | None, typer.Option(min=0, help="Only with this sequence number.")] = None,
     publisher: Annotated[str | None, typer.Option(metavar="HEX", help="Only of this publisher.")] = None,
     folder: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the files go.")] = Path(),
@@ -46,11 +56,24 @@ def prove(
 ) -> None:
     """Write each message of these times as a small file with its proof; logstore verify reads it.
 
-    Status 0: every time has a message; 3: one has none, in its window or in a later bundle's late set.
+    With --from and --to instead of times: one file with all messages of a partition in that span, and the proof that
+    there are no others, or none at all.
+
+    Status 0: every time has a message; 3: one has none, in its window or in a later bundle's late set, or the span ends
+    behind what is stored.
     """
     from logstore.connection import now_ms
     from logstore.times import parse_time
 
+    output = make_output(as_json)
+    if from_ is not None:
+        if timestamps or sequence is not None or publisher is not None:
+            raise ConfigError("--from: of a span all messages are proven; name no times, --sequence, --publisher")
+        with connected(network, rpc, gateway, cache, output) as store:
+            _prove_span(store, output, (stream, partition or 0), parse_span(from_, to), folder)
+        return
+    if not timestamps:
+        raise ConfigError("TIMESTAMP: name times of messages, or a span with --from and --to", field="timestamps")
     times = [parse_time(text, now_ms(), "TIMESTAMP") for text in timestamps]
     key = _parse_publisher(publisher)
 
@@ -63,7 +86,6 @@ def prove(
             and key in (None, m.publisher_id)
         )
 
-    output = make_output(as_json)
     done: list[dict[str, Any]] = []
     with connected(network, rpc, gateway, cache, output) as store:
         for at_ms in times:
@@ -130,12 +152,7 @@ def _write(stored: StoredMessage, folder: Path, output: Output) -> dict[str, Any
     message = decode_message(stored.canonical)
     data = encode_stored(stored)
     name = f"message-{message.timestamp_ms}-{message.sequence_number}-p{message.partition}"
-    path = _free_path(folder, name, data)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}", field="output") from error
+    path = _write_file(folder, name, data)
     proof_bytes = len(encode_proof(stored.proof))
     if not output.as_json:
         output.line(f"{path}  {len(data)} bytes, {proof_bytes} of them the proof")
@@ -147,6 +164,48 @@ def _write(stored: StoredMessage, folder: Path, output: Output) -> dict[str, Any
         "proof_bytes": proof_bytes,
         "message": describe_message(message),
     }
+
+
+def _prove_span(store: LogStore, output: Output, part: StreamPart, span: tuple[int | None, int], folder: Path) -> None:
+    from logstore.range_proving import prove_range
+    from logstore.stored_range import MAX_FILE_BYTES, encode_range
+    from logstore.times import format_time
+
+    from_ms, until_ms = span[0] or 0, span[1]
+    stored = prove_range(store, output, part, from_ms, until_ms)
+    data = encode_range(stored)
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"--from: {len(data)} bytes, more than {MAX_FILE_BYTES} of one file; prove it in parts")
+    path = _write_file(folder, f"span-{from_ms}-{until_ms}-p{part[1]}", data)
+    count = sum(len(p.messages) for p in stored.parts)
+    values = {
+        "file": str(path),
+        "stream": part[0],
+        "partition": part[1],
+        "from": format_time(from_ms),
+        "until": format_time(until_ms),
+        "messages": count,
+        "parts": [str(p.instance) for p in stored.parts],
+        "bundles": sorted({p.number for p in stored.parts}),
+        "bytes": len(data),
+    }
+    output.document(values, lambda out: out.line(f"{path}  {count} messages, {len(data)} bytes"))
+
+
+def _write_file(folder: Path, name: str, data: bytes) -> Path:
+    """The file complete, or not at all. Raises ConfigError."""
+    path = _free_path(folder, name, data)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}", field="output") from error
+    return path
 
 
 def _free_path(folder: Path, name: str, data: bytes) -> Path:

@@ -10,25 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from logstore.commands.options import (
+    Asked,
     CacheOption,
     GatewayOption,
     JsonOption,
     NetworkOption,
     RpcOption,
-    connected,
     make_output,
 )
+from logstore.commands.verify_proof import verify_proof
 from logstore.errors import Refused
 from logstore.output import Output
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from logstore.store import LogStore
-    from logstore.stored_message import MessageVerdict
     from logstore.verification import Verdict
 
-MAX_SHOWN = 200
-"""Characters of a content."""
 STORAGE_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 SCHEME = "ar://"
 """What an Arweave id may begin with; without it an id that begins with a dash looks like an option."""
@@ -43,7 +41,8 @@ def verify(
     offline: OfflineOption = False,
     signatures: Annotated[bool, typer.Option("--signatures", help="Check every message's own signature too.")] = False,
     root: Annotated[
-        str | None, typer.Option("--root", metavar="HEX", help="The root that you know the bundle to have.")
+        list[str] | None,
+        typer.Option("--root", metavar="HEX", help="The root that you know the bundle to have; several for a span."),
     ] = None,
     network: NetworkOption = None,
     rpc: RpcOption = None,
@@ -51,119 +50,49 @@ def verify(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a bundle whole (every row, root and certificate), or a message with its proof, and ask the contract.
+    """Verify a bundle whole (every row, root and certificate), or a proof of logstore prove, and ask the contract.
 
     Status 0: verified; 1: refused, and what differs is named; 2: wrong words; 3: it could not be fetched or read.
     """
-    output = make_output(as_json)
-    known = _parse_root(root)
-    if Path(target).exists():
-        if _is_message(Path(target)):
-            _verify_message(Path(target), offline, known, network, rpc, cache, output)
-            return
-        verdict = _verify_path(Path(target), offline, signatures, network, rpc, cache, output)
+    asked = Asked(network, rpc, gateway, cache, offline, make_output(as_json))
+    roots = [_parse_root(text) for text in root or ()]
+    path = Path(target)
+    if path.exists() and verify_proof(path, roots, asked):
+        return
+    if len(roots) > 1:
+        raise ConfigError("--root: a bundle has one", field="root")
+    if path.exists():
+        verdict = _verify_path(path, asked, signatures)
     elif offline:
         raise ConfigError(f"{target}: no such file, and nothing is fetched with --offline", field="target")
     else:
-        with connected(network, rpc, gateway, cache, output) as store:
-            verdict = _verify_remote(target, store, output, signatures)
-    if known is not None:
-        if verdict.root != known:
+        with asked.connect() as store:
+            verdict = _verify_remote(target, store, asked.output, signatures)
+    if roots:
+        if verdict.root != roots[0]:
             raise Refused(target, "bundle.root", f"0x{verdict.root.hex()}, not the one that you named")
         verdict = replace(verdict, is_root_known=True)
-    _show(verdict, output)
+    _show(verdict, asked.output)
 
 
-def _parse_root(text: str | None) -> bytes | None:
-    if text is None:
-        return None
+def _parse_root(text: str) -> bytes:
     if not re.fullmatch("(0x)?[0-9a-fA-F]{64}", text):
         raise ConfigError("--root: not 0x and 64 hex digits", field="root")
     return bytes.fromhex(text.removeprefix("0x"))
 
 
-def _is_message(path: Path) -> bool:
-    from logstore.stored_message import is_stored_message
-
-    return path.is_file() and is_stored_message(path)
-
-
-def _verify_message(
-    path: Path,
-    offline: bool,
-    root: bytes | None,
-    network: str | None,
-    rpc: list[str] | None,
-    cache: Path | None,
-    output: Output,
-) -> None:
-    from logstore.connection import find_sources, has_network
-    from logstore.stored_message import ask_contract, describe, verify_stored
-
-    if offline:
-        known = find_sources(network, cache=cache, offline=True).network if has_network(network) else None
-        verdict = verify_stored(path, known, root)
-    else:
-        with connected(network, rpc, None, cache, output) as store:
-            verdict = ask_contract(path, verify_stored(path, store.network, root), store.reports)
-    output.document(describe(verdict), lambda out: _render_message(out, verdict))
-
-
-def _render_message(output: Output, verdict: MessageVerdict) -> None:
-    from logstore.times import format_time
-    from validator.protocol.codec.publisher_text import format_publisher
-
-    m, stored, accepted = verdict.message, verdict.stored, verdict.accepted
-    step, instance = stored.proof.entry, stored.proof.window.instance
-    signature = "valid" if verdict.is_signature_checked else "by a contract: only the chain can say"
-    pairs: list[tuple[str, object]] = [
-        ("message", f"{m.stream_id}/{m.partition} at {format_time(m.timestamp_ms)}, number {m.sequence_number}"),
-        ("publisher", f"{format_publisher(m.publisher_id)}, signature {signature}"),
-        ("content", show_content(m.content)),
-        (
-            "place",
-            f"{step.index + 1}. of {step.count} messages of its partition in {instance}",
-        ),
-        ("root", f"0x{stored.root.hex()} of bundle {stored.number}"),
-        ("contract", "not asked" if accepted is None else f"holds this root since block {accepted.block_number}"),
-        ("proves", verdict.proves),
-    ]
-    if verdict.leaves_open:
-        pairs.append(("leaves open", verdict.leaves_open))
-    output.line("verified")
-    output.pairs(pairs)
-
-
-def show_content(content: bytes) -> str:
-    """As text where it is text, else as hex; cut where it is long."""
-    from logstore.stored_message import decode_text
-
-    text = decode_text(content)
-    shown = f"0x{content.hex()}" if text is None else text
-    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}… ({len(content)} bytes)"
-
-
-def _verify_path(
-    path: Path,
-    offline: bool,
-    signatures: bool,
-    network: str | None,
-    rpc: list[str] | None,
-    cache: Path | None,
-    output: Output,
-) -> Verdict:
-    from logstore.connection import find_sources, has_network
+def _verify_path(path: Path, asked: Asked, signatures: bool) -> Verdict:
     from logstore.verification import ask_contract, verify_file
 
     if path.is_dir():
         raise ConfigError(f"{path}: a folder; name a file", field="target")
-    if offline:
-        known = find_sources(network, cache=cache, offline=True).network if has_network(network) else None
-        with output.busy(f"verifying {path.name}"):
+    if asked.offline:
+        known = asked.find_network()
+        with asked.output.busy(f"verifying {path.name}"):
             return verify_file(path, known, signatures=signatures)
-    with connected(network, rpc, None, cache, output) as store:
+    with asked.connect() as store:
         reports = store.reports
-        with output.busy(f"verifying {path.name}"):
+        with asked.output.busy(f"verifying {path.name}"):
             verdict = verify_file(path, store.network, signatures=signatures)
         return ask_contract(path.name, verdict, reports)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-from logstore.commands.verify import MAX_SHOWN, show_content
+from logstore.commands.verify_proof import MAX_SHOWN, show_content
 from logstore.output import Output, quiet
 
 
