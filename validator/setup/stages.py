@@ -109,7 +109,11 @@ ALL_STAGES: tuple[Stage, ...] = (
         limit_s=1200,
         kind=Kind.PYTEST,
         wants_packages=True,
-        may_skip=("tests.integration.net.arweave.test_arlocal", "tests.integration.net.arweave.test_port"),
+        may_skip=(
+            "tests.integration.net.arweave.test_arlocal",
+            "tests.integration.net.arweave.test_port",
+            "tests.integration.readers.test_hyparquet",
+        ),
         needs=("tests/integration",),
     ),
     Stage(
