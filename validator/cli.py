@@ -6,6 +6,9 @@
     logstore-validator serve     both listeners and the head watcher
     logstore-validator check     whether everything this validator depends on is as it must be
     logstore-validator evidence  double votes that were noticed
+    logstore-validator keys      make, show and take in the keys of a node
+    logstore-validator join      register a node, or change its metadata; leave takes it off the list
+    logstore-validator stake     bring tokens to the network; delegate, undelegate and withdraw move them
     logstore-validator votes     take all that the voting key has signed to another database
 
 Status 0: done; 1: the run did not verify; 2: a wrong option, setting or environment; 130: Ctrl-C.

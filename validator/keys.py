@@ -41,7 +41,7 @@ def load_signer(settings: Settings, purpose: str) -> Signer:
     """
     what = variable_of(purpose)
     ask = partial(ask_password, settings, f"the {purpose} key")
-    return open_signer(settings.key_text(purpose), what, ask_password=ask, tls=partial(_trust, settings))
+    return open_signer(settings.key_text(purpose), what, ask_password=ask, tls=partial(trust_of_signers, settings))
 
 
 def load_key(settings: Settings, purpose: str) -> SigningKey:
@@ -77,7 +77,7 @@ def warn_of_open_keys(settings: Settings, network: Network) -> None:
             log.warning("key.in_the_open", setting=variable_of(purpose), reason=HEX_WARNING)
 
 
-def _trust(settings: Settings) -> ssl.SSLContext:
+def trust_of_signers(settings: Settings) -> ssl.SSLContext:
     """TLS towards a remote signer: the operator's own authority instead of the public ones, and who we are."""
     field = "LOGSTORE_SIGNER_CA_FILE"
     try:

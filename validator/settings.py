@@ -329,16 +329,16 @@ def read_secret_file(path: Path, variable: str) -> str:
     return read_text_file(path, variable)
 
 
-def load_settings() -> Settings:
-    """Settings from the environment and .env.
+def load_settings(**said: Any) -> Settings:
+    """Settings from the environment and .env; ``said``: by a command's own words, which count more.
 
     Raises:
         ConfigError: one line with every fault: the variable, the reason, a remedy. ``field`` is the first one's.
     """
-    given = _given_values()
+    given = given_values()
     faults = list(_misnamed(given))
     try:
-        settings = Settings()
+        settings = Settings(**said)
     except ValidationError as error:
         faults += [_describe(detail) for detail in error.errors(include_input=False)]
     if faults:
@@ -346,7 +346,7 @@ def load_settings() -> Settings:
     return settings
 
 
-def _given_values() -> Mapping[str, str]:
+def given_values() -> Mapping[str, str]:
     """Everything with our prefix in .env and environment, names in capitals; the environment wins."""
     values: dict[str, str | None] = {}
     file = Path(ENV_FILE)

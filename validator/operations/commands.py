@@ -1,4 +1,5 @@
-"""The operator's commands, a thin shell: ``check``, ``evidence list``, ``votes export``, ``votes import``."""
+"""The operator's commands, a thin shell: ``check``, ``evidence list``, ``votes export``, ``votes import``; keys and the
+node's place in the network have modules of their own."""
 
 from __future__ import annotations
 
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from validator.operations import node_commands
+from validator.operations.key_commands import keys
 
 if TYPE_CHECKING:
     from validator.wiring import Node
@@ -22,6 +26,8 @@ def register(app: typer.Typer) -> None:
     app.command()(check)
     app.add_typer(evidence, name="evidence")
     app.add_typer(votes, name="votes")
+    app.add_typer(keys, name="keys")
+    node_commands.register(app)
 
 
 def check() -> int:

@@ -12,6 +12,7 @@ source. A store too many changes nothing: it holds nothing.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -179,6 +180,16 @@ class ChainReader:
                 raise RemoteFault("QueryManager.balancesOf: another number of balances")
             balances.update(zip(page, values, strict=True))
         return balances
+
+    def fetch_view(self, contract: str, function: str, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """Any view of one of our contracts, by its name in ``contracts_abi``, at the head."""
+        call = self._call(_field(contract), interface(contract).function(function), arguments, self.fetch_head())
+        return self._values(self.rpc.agree([call])[0], f"{contract}.{function}")
+
+    def address_of(self, contract: str) -> Address:
+        """Of one of our contracts, by its name in ``contracts_abi``."""
+        address: Address = getattr(self._contracts, _field(contract))
+        return address
 
     def fetch_query_balance(self, address: Address) -> int:
         """QueryManager balance of one consumer at the head."""
@@ -474,6 +485,11 @@ def _report(number: int, values: Sequence[Any]) -> AcceptedReport:
 def _at(block: Block) -> dict[str, Any]:
     """EIP-1898: this very block, and only while it is on the chain."""
     return {"blockHash": "0x" + block.hash.hex(), "requireCanonical": True}
+
+
+def _field(contract: str) -> str:
+    """Of ``Contracts``: "NodeManager" → "node_manager"."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", contract).lower()
 
 
 def _hex(address: bytes) -> str:
