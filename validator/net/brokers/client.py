@@ -284,7 +284,7 @@ class BrokerClient:
                 return self._read(job, answer)
         except (MalformedInput, RemoteFault, TransientError) as error:
             if begun and _is_cut(error, job):
-                return Page(job.rows, job.fresh, job.last_position(), Ending.CUT, reason=str(error))
+                return Page(job.rows, job.fresh, job.last, Ending.CUT, reason=str(error))
             if begun and job.rows == 0 and error.fields.get("field") in ("metadata", "frame"):
                 self._brokers.doubt(job.broker.url)
                 if not known:
@@ -303,7 +303,7 @@ class BrokerClient:
             measured = "content-length" in answer.headers
             ending = Ending.MEASURED if measured else Ending.PROVED if answer.framed else Ending.OPEN
             first = position_of(job.first, job.form) if job.first is not None and job.pages > 0 else None
-            return Page(job.rows, job.fresh, job.last_position(), ending, first)
+            return Page(job.rows, job.fresh, job.last, ending, first)
         try:
             following = read_lines(chunks, job.accept_page)
         except MalformedInput as error:

@@ -15,8 +15,6 @@ from validator.ports.sources import Broker, Pull, TakeRecords
 from validator.protocol.errors import ValidatorError
 from validator.protocol.model import Address, StreamPart, Window
 
-MAX_TAIL_BYTES = 4 << 20
-"""Bytes of a page's last records that are searched for one that can be read."""
 MAX_REMEMBERED = 4 * PAGE_ROWS
 """Records of earlier pages that are known again when the next page repeats them."""
 
@@ -100,9 +98,8 @@ class RunningPull:
     rows: int = 0
     """Records of the page under way, ``fresh`` of them in no earlier page."""
     fresh: int = 0
-    tail: deque[bytes] = field(default_factory=deque)
-    """Its last records, of which one tells where the next page begins."""
-    tail_bytes: int = 0
+    last: Position | None = None
+    """Of its last record that can be read: where the next page begins."""
     form: str = ""
     first: bytes | None = None
     """Its first record."""
@@ -131,8 +128,8 @@ class RunningPull:
             self.repeated.discard(self.earlier.popleft())
         self.of_page.clear()
         self.first = None
-        self.tail.clear()
-        self.rows = self.fresh = self.tail_bytes = 0
+        self.last = None
+        self.rows = self.fresh = 0
 
     def accept_page(self, records: Sequence[bytes], form: str) -> None:
         """Keep what no earlier page held: a page begins with what the one before ended with."""
@@ -140,10 +137,7 @@ class RunningPull:
         if self.first is None:
             self.first = records[0]
         self.rows += len(records)
-        self.tail.extend(records)
-        self.tail_bytes += sum(map(len, records))
-        while len(self.tail) > 1 and self.tail_bytes > MAX_TAIL_BYTES:
-            self.tail_bytes -= len(self.tail.popleft())
+        self.last = last_position(records, form) or self.last  # the records themselves are kept by ``take``, or nobody
         digests = [blake2b(data, digest_size=16).digest() for data in records]
         self.of_page += digests
         del self.of_page[:-MAX_REMEMBERED]
@@ -158,11 +152,6 @@ class RunningPull:
         self.begin_page()
         self.earlier.clear()
         self.repeated.clear()
-
-    def last_position(self) -> Position | None:
-        """Of the last record of the page that can be read."""
-        positions = (position_of(data, self.form) for data in reversed(self.tail))
-        return next((position for position in positions if position is not None), None)
 
     def keep(self, records: Sequence[bytes], form: str) -> None:
         if self.stopped:
@@ -196,3 +185,9 @@ class RunningPull:
             self.new_etag if complete else None,
             "" if self.fault is None else f"{self.fault}: {self.reason}",
         )
+
+
+def last_position(records: Sequence[bytes], form: str) -> Position | None:
+    """Of the last one that can be read."""
+    positions = (position_of(data, form) for data in reversed(records))
+    return next((position for position in positions if position is not None), None)
