@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 from validator.protocol.errors import TransientError
 
-MEMORY_BYTES = 8 << 20
+MEMORY_BYTES = 1 << 20
+"""Few, since a worker gathers several windows at once, and the disk's own cache holds what was written just now."""
 
 
 class Spool:

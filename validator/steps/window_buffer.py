@@ -42,10 +42,12 @@ from validator.steps.tallies import BrokerSets, Refusals
 
 BATCH_RECORDS = 4096
 """Records parsed and verified at a time."""
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 1 << 20
 RUN_ROWS = 50_000
 RUN_BYTES = 8 << 20
-"""So much, in rows or in canonical bytes, is sorted at a time."""
+"""So much, in rows or in canonical bytes, is sorted at a time;"""
+FIRST_RUN_BYTES = 1 << 20
+"""less at first, and each time twice as much: a small window holds little, and a large one has few runs to merge."""
 CHUNK_ROWS = 500
 CHUNK_BYTES = 256 << 10
 PAGE_ROWS = 64
@@ -282,7 +284,7 @@ class WindowBuffer:
             for serial, refused in checks.check(self._parts[rank], form, served, run, rank, members.start):
                 self._refused[serial] = self._refusals.number(refused.reason, refused.detail)
         self._run_bytes += sum(len(row[8]) for row in run[start:])
-        if len(run) >= RUN_ROWS or self._run_bytes >= RUN_BYTES:
+        if len(run) >= RUN_ROWS or self._run_bytes >= min(RUN_BYTES, FIRST_RUN_BYTES << len(self._runs)):
             self._end_run()
 
     def _same_place(self, serials: range) -> Iterator[range]:

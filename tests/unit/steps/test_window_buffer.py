@@ -51,6 +51,27 @@ def test_memory_per_message_is_small_and_does_not_hold_its_bytes(tmp_path: Path)
     assert peak < 8 * 2**20 + 300 * count
 
 
+def test_a_window_of_some_thousand_messages_holds_little_while_it_waits_and_is_checked(tmp_path: Path) -> None:
+    count = 6_000
+    with (
+        patch.object(admission, "check_recovered", lambda signed: (True for _ in signed)),
+        WindowBuffer(tmp_path / "scratch", [PART]) as buffer,
+    ):
+        tracemalloc.start()
+        try:
+            for broker in BROKERS:
+                for start in range(0, count, 50):
+                    buffer.ingest(broker, PART, start, [line(number) for number in range(start, start + 50)], "array")
+            waiting, _ = tracemalloc.get_traced_memory()
+            buffer.check(SPAN, lambda *_: True, lambda _: False, message_limit=1 << 20)
+            checked, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert count * len(LINE) > 5 << 20
+    assert max(waiting, checked) < 3 << 20
+    assert peak < 12 << 20
+
+
 def test_what_arrives_after_the_check_began_is_not_taken(tmp_path: Path) -> None:
     with WindowBuffer(tmp_path, [PART]) as buffer:
         buffer.check(SPAN, lambda *_: True, lambda _: False, message_limit=1 << 20)
