@@ -28,8 +28,8 @@ from validator.steps.spool import Spool
 
 log = get_logger(__name__)
 
-FETCHED = 100_000
-"""Messages that are asked for, and checked, before their objects go."""
+FETCHED = 4_096
+"""Messages that are asked for, and checked, before their objects go: some 3 kB each until then."""
 
 
 def fetch_set(
