@@ -7,6 +7,7 @@ import time
 from celery import current_task
 
 from tasks.celery import node, waiting
+from tasks.worker import give_back_memory
 from validator import metrics
 from validator.log import get_logger, log_context
 from validator.ports.queue import Task
@@ -43,5 +44,6 @@ def _run(context: Context, task: Task, stage: Stage, key: str, *arguments: int) 
             seconds = time.monotonic() - started
             metrics.steps.labels(task, name).inc()
             metrics.step_seconds.labels(task).observe(seconds)
+            give_back_memory()
         log.debug("step.done", outcome=name, detail=result.detail, took_ms=round(1000 * seconds))
     return {"key": key, "outcome": name, "detail": result.detail[:200]}

@@ -11,10 +11,9 @@ from tests import paths
 
 ALLOCATE = """
 import ctypes, sys, threading
-from tasks.worker import share_one_arena
 
 if sys.argv[1] == "shared":
-    share_one_arena()
+    import tasks.worker, pyarrow  # a library that starts threads
 barrier = threading.Barrier(4)
 def hold():
     held = [bytearray(5_000) for _ in range(100)]
@@ -33,3 +32,40 @@ def test_threads_of_a_worker_share_one_arena(start: str, is_alone: bool) -> None
     )
     assert "Arena 0" in done.stderr
     assert ("Arena 1" not in done.stderr) is is_alone
+
+
+FREE = """
+import ctypes, sys
+from pathlib import Path
+from tasks.worker import give_back_memory
+
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+
+def allocate():
+    place = library.malloc(4_000)
+    ctypes.memset(place, 1, 4_000)
+    return place
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+def give_back():
+    before = resident()
+    give_back_memory()
+    print(before - resident())
+
+for _ in range(2):  # the second time is too soon
+    held = [allocate() for _ in range(10_000)]
+    last = allocate()
+    for place in held:
+        library.free(ctypes.c_void_p(place))
+    give_back()
+"""
+
+
+def test_a_worker_gives_back_what_lies_before_something_that_is_kept_and_not_all_the_time() -> None:
+    done = subprocess.run([sys.executable, "-c", FREE], cwd=paths.ROOT, capture_output=True, text=True, check=True)
+    first, second = map(int, done.stdout.split())
+    assert first > 30 << 20
+    assert second < 1 << 20
