@@ -304,11 +304,8 @@ class Instances(Protocol):
 
     def load_certificate(self, instance: InstanceId) -> VoteQuorum | None: ...
 
-    def undecided(self, limit: int) -> list[InstanceId]:
-        """Oldest first."""
-
     def untouched(self, limit: int) -> list[InstanceId]:
-        """Of the ``limit`` oldest undecided instances those that nobody has begun to work on."""
+        """Of the ``limit`` oldest undecided instances those that nobody has begun to work on, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,8 +431,6 @@ class Reports(Protocol):
     def load_attestations(self, report_digest: Digest) -> list[Attestation]: ...
 
     def save_transaction(self, number: int, storage_id: StorageId, transaction: PreparedTransaction) -> None: ...
-
-    def load_transaction(self, number: int) -> PreparedTransaction | None: ...
 
     def load_transactions(self, number: int) -> list[PreparedTransaction]: ...
 

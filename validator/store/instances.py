@@ -290,14 +290,11 @@ class InstanceRows:
             row = _newest(connection, instance)
         return None if row is None or row.certificate is None else decode_quorum(row.certificate)
 
-    def undecided(self, limit: int) -> list[InstanceId]:
-        """Oldest first; a late set is as old as the end of its bundle."""
-        with self._database.read() as connection:
-            rows = connection.execute(_UNDECIDED, {"at_most": limit}).all()
-        return [InstanceId(InstanceKind(kind), number) for kind, number, _ in rows]
-
     def untouched(self, limit: int) -> list[InstanceId]:
-        """Of the ``limit`` oldest undecided instances those that nobody has begun to work on."""
+        """Of the ``limit`` oldest undecided instances those that nobody has begun to work on, oldest first.
+
+        A late set is as old as the end of its bundle.
+        """
         with self._database.read() as connection:
             rows = connection.execute(_UNDECIDED, {"at_most": limit}).all()
         return [InstanceId(InstanceKind(kind), number) for kind, number, version in rows if version == 0]

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, update
 
 from validator.protocol.codec import cbor
 from validator.protocol.errors import ConfigError
-from validator.protocol.model import Address, Digest
+from validator.protocol.model import Digest
 from validator.protocol.parameters import Contracts
 from validator.store import schema
 from validator.store.rows import as_row, from_row, insert_new, insert_or_replace
@@ -41,11 +41,6 @@ def encode_contracts(contracts: Contracts) -> bytes:
     return cbor.encode_object(
         "contracts/1", c.token, c.node_manager, c.store_manager, c.query_manager, c.report_manager, c.stream_registry
     )
-
-
-def decode_contracts(data: bytes) -> Contracts:
-    """Inverse of ``encode_contracts``. Raises MalformedInput."""
-    return Contracts(*(Address(f) for f in cbor.decode_object(data, "contracts/1", 6, max_bytes=256)))
 
 
 def load_meta(connection: Connection) -> Meta | None:

@@ -91,11 +91,6 @@ class ReportRows:
         with self._database.write() as connection:
             insert_new(connection, schema.transactions, as_row(transaction) | row)
 
-    def load_transaction(self, number: int) -> PreparedTransaction | None:
-        """The newest transaction of a report: the one that replaced the others, if any."""
-        known = self.load_transactions(number)
-        return known[-1] if known else None
-
     def load_transactions(self, number: int) -> list[PreparedTransaction]:
         """All transactions of a report, the newest last: any of them may be the one that is mined."""
         t = schema.transactions

@@ -255,13 +255,6 @@ def load_evidence(connection: Connection, limit: int = 1000) -> list[Evidence]:
     return [Evidence(decode_statement(a), decode_statement(b), at) for a, b, at in rows]
 
 
-def count_evidence(connection: Connection) -> dict[Address, int]:
-    """Pieces of evidence per signer."""
-    t = schema.evidence
-    rows = connection.execute(select(t.c.signer, func.count()).group_by(t.c.signer))
-    return {Address(signer): count for signer, count in rows}
-
-
 def _row(statement: Statement, now_ms: int) -> dict[str, object]:
     return {
         **_place(statement),

@@ -55,7 +55,9 @@ class Attacked:
             other.away = True
         network.run_until(6_000)
         self.window = network.window(0)
-        assert self.member.store.instances.undecided(10)[0] == self.window
+        head = self.member.store.instances.load_head(self.window)
+        assert head is not None
+        assert (head.decided, head.older) == (False, 0)
         self.counted: Counter[str] = Counter()
         context = self.member.context
         self.service = LocalPeerService(context, lambda what, reason: self._count(f"{what}: {reason}"))

@@ -382,13 +382,13 @@ def test_no_flood_of_other_digests_keeps_the_signature_of_a_draft_out_or_drives_
     assert kept[-1], "the newest stay"
 
 
-def test_the_newest_transaction_is_the_one_to_watch(store: SqlStore) -> None:
-    assert store.reports.load_transaction(1) is None
+def test_transactions_of_a_report_are_kept_once_the_newest_last(store: SqlStore) -> None:
+    assert store.reports.load_transactions(1) == []
     sent = [PreparedTransaction(hash_body(b"%d" % n), b"raw%d" % n, 4, (1 << 80) + n) for n in range(2)]
     for transaction in sent:
         store.reports.save_transaction(1, StorageId(NIL), transaction)
     store.reports.save_transaction(1, StorageId(NIL), sent[0])
-    assert store.reports.load_transaction(1) == sent[1]
+    assert store.reports.load_transactions(1) == sent
 
 
 # --- chain ----------------------------------------------------------------------------------------------
@@ -448,7 +448,7 @@ def test_a_database_belongs_to_one_network(store: SqlStore) -> None:
         held = meta.load_meta(connection)
     assert held is not None
     assert held.retired_ms == 77
-    assert meta.decode_contracts(contracts).query_manager == Address(bytes([3]) * 20)
+    assert held.contracts == contracts
 
 
 def test_events_are_bounded_and_newest_first(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,7 +465,7 @@ def test_events_are_bounded_and_newest_first(store: SqlStore, monkeypatch: pytes
 def test_late_numbers_and_window_starts_fit(store: SqlStore) -> None:
     late = InstanceId(InstanceKind.LATE, (1 << 63) - 1)
     store.instances.create_instance(late, CONFIG, 1)
-    assert store.instances.undecided(5) == [late]
+    assert store.instances.untouched(5) == [late]
 
 
 def test_a_record_of_a_window_is_equal_after_a_round_trip(store: SqlStore) -> None:

@@ -18,8 +18,6 @@ MAX_CONTENT_BYTES = 1 << 20
 
 Streamr's transport refuses larger frames.
 """
-MAX_SIGNED_BYTES = MAX_CONTENT_BYTES + (16 << 10)
-"""No signed payload is longer: content, and at most 16 KiB of ids, digits, key text and a long public key."""
 MAX_CANONICAL_BYTES = MAX_CONTENT_BYTES + (16 << 10)
 MAX_SIGNATURE_BYTES = 4627
 """ML-DSA-87's; all other types are far below."""

@@ -104,28 +104,6 @@ def write_protobuf(message: Message) -> bytes:
     return b"".join(parts)
 
 
-def split_frames(body: bytes, *, max_frames: int) -> list[bytes]:
-    """Cut an answer of length-prefixed messages (4 bytes, big-endian) into their bodies.
-
-    Raises:
-        MalformedInput: the last frame is cut short, a frame is empty, or there are more than ``max_frames``.
-    """
-    frames: list[bytes] = []
-    at = 0
-    while at < len(body):
-        if len(frames) == max_frames:
-            raise MalformedInput("frames", f"more than {max_frames}")
-        size = int.from_bytes(body[at : at + _FRAME_LENGTH_BYTES], "big")
-        at += _FRAME_LENGTH_BYTES
-        if at + size > len(body):
-            raise MalformedInput("frames", f"frame {len(frames)} is cut short")
-        if size == 0:
-            raise MalformedInput("frames", f"frame {len(frames)} is empty")
-        frames.append(body[at : at + size])
-        at += size
-    return frames
-
-
 def write_frame(body: bytes) -> bytes:
     """One length-prefixed message."""
     return len(body).to_bytes(_FRAME_LENGTH_BYTES, "big") + body

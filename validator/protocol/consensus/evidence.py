@@ -45,11 +45,6 @@ def slot_of(statement: Statement) -> Slot:
     return (s.signer, s.config_digest, s.instance, s.round, s.kind)
 
 
-def is_evidence(a: Statement, b: Statement) -> bool:
-    """Whether the two convict their signer."""
-    return slot_of(a) == slot_of(b) and a.content != b.content
-
-
 def find_evidence(statements: Iterable[Statement]) -> tuple[Evidence, ...]:
     """One pair per slot that holds two contents, ordered by signer, instance, round, kind."""
     first: dict[Slot, Statement] = {}

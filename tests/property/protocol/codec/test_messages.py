@@ -19,7 +19,7 @@ from validator.protocol.codec.legacy_array import read_legacy_array, write_legac
 from validator.protocol.codec.message import decode_message, encode_message, make_record, record_from_canonical
 from validator.protocol.codec.message_rules import check_message, reason_of
 from validator.protocol.codec.payload import signature_payload
-from validator.protocol.codec.protobuf import read_protobuf, split_frames, write_protobuf
+from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
 from validator.protocol.codec.secp256k1 import recover_address
 from validator.protocol.codec.signatures import VALID, sign_message, verify_batch, verify_message
 from validator.protocol.errors import MalformedInput
@@ -180,16 +180,6 @@ def test_an_array_of_any_json_is_refused_by_name_or_judged(elements: dict[int, A
     for position, value in elements.items():
         array[position] = value
     judge(json.dumps([*array, *extra]).encode(), read_legacy_array)
-
-
-@given(body=st.binary(max_size=100), frames=st.integers(0, 5))
-@settings(max_examples=100, deadline=None)
-def test_frames_of_random_bytes_are_cut_or_refused(body: bytes, frames: int) -> None:
-    try:
-        cut = split_frames(body, max_frames=frames)
-    except MalformedInput:
-        return
-    assert b"".join(len(frame).to_bytes(4, "big") + frame for frame in cut) == body
 
 
 def test_every_bit_of_an_array_and_a_protobuf_matters_or_changes_nothing_signed() -> None:

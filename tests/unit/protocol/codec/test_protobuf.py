@@ -9,7 +9,7 @@ from validator.protocol.codec import wire
 from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.message_rules import reason_of
-from validator.protocol.codec.protobuf import MAX_BODY_BYTES, read_protobuf, split_frames, write_frame, write_protobuf
+from validator.protocol.codec.protobuf import MAX_BODY_BYTES, read_protobuf, write_protobuf
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import (
@@ -200,23 +200,3 @@ def test_both_eras_give_one_canonical_form() -> None:
         == make_record(by_protobuf).canonical
         == a_record(a_key(3), new_group_key=NewGroupKey("k", b"\x01")).canonical
     )
-
-
-def test_frames_are_cut_at_their_lengths() -> None:
-    bodies = [b"a", b"bc" * 200, b"\x00"]
-    joined = b"".join(map(write_frame, bodies))
-    assert split_frames(joined, max_frames=3) == bodies
-    assert split_frames(b"", max_frames=0) == []
-
-
-@pytest.mark.parametrize(
-    "body", [b"\x00", b"\x00\x00\x00\x02a", b"\xff\xff\xff\xffa", b"\x00\x00\x00\x00", b"\x00\x00\x00\x01a\x00\x00"]
-)
-def test_a_partial_or_empty_frame_is_refused(body: bytes) -> None:
-    with pytest.raises(MalformedInput):
-        split_frames(body, max_frames=10)
-
-
-def test_more_frames_than_asked_for_are_refused() -> None:
-    with pytest.raises(MalformedInput, match="more than 2"):
-        split_frames(write_frame(b"a") * 3, max_frames=2)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from validator.protocol.consensus.evidence import Evidence, find_evidence, is_evidence
+from validator.protocol.consensus.evidence import Evidence, find_evidence
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import NIL, Address, Digest, InstanceId, InstanceKind, Statement, StatementKind
 
@@ -22,22 +22,21 @@ VOTE = Statement(
 
 def test_two_values_in_one_slot_convict() -> None:
     other = replace(VOTE, value=W)
-    assert is_evidence(VOTE, other)
+    assert find_evidence([VOTE, other]) == (Evidence.of(VOTE, other),)
     assert Evidence.of(VOTE, other) == Evidence.of(other, VOTE)
 
 
 def test_a_value_and_nil_convict() -> None:
-    assert is_evidence(VOTE, replace(VOTE, value=NIL))
+    assert find_evidence([VOTE, replace(VOTE, value=NIL)])
 
 
 def test_two_valid_rounds_of_one_proposal_convict() -> None:
     proposal = replace(VOTE, kind=StatementKind.PROPOSAL)
-    assert is_evidence(proposal, replace(proposal, valid_round=1))
+    assert find_evidence([proposal, replace(proposal, valid_round=1)])
 
 
 def test_two_signatures_over_one_content_prove_nothing() -> None:
     again = replace(VOTE, signature=b"2" * 65)
-    assert not is_evidence(VOTE, again)
     assert find_evidence([VOTE, again]) == ()
     with pytest.raises(MalformedInput, match="equal contents"):
         Evidence.of(VOTE, again)
@@ -55,7 +54,7 @@ def test_two_signatures_over_one_content_prove_nothing() -> None:
 )
 def test_different_slots_prove_nothing(change: dict[str, object]) -> None:
     other = replace(replace(VOTE, value=W), **change)  # type: ignore[arg-type]
-    assert not is_evidence(VOTE, other)
+    assert find_evidence([VOTE, other]) == ()
     with pytest.raises(MalformedInput):
         Evidence.of(VOTE, other)
 
