@@ -18,7 +18,7 @@ from logstore.verification import Verdict, ask_contract, check_tags, verify_file
 from validator.protocol.codec.bundle_file import read_manifest
 from validator.protocol.codec.bundle_front import MAGIC, MAX_FOOTER_BYTES
 from validator.protocol.codec.manifest import decode_manifest, encode_manifest, manifest_root
-from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault
+from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import Manifest, StorageId
 
 if TYPE_CHECKING:
@@ -61,13 +61,17 @@ class Bundles:
                 self.download(bundle.storage_id, raw, output, name)
             if not verify:
                 return raw
-            self._verify(
-                name,
-                raw,
-                bundle.storage_id,
-                output,
-                lambda verdict: ask_contract(name, verdict, self._connection.reports),
-            )
+            try:
+                self._verify(
+                    name,
+                    raw,
+                    bundle.storage_id,
+                    output,
+                    lambda verdict: ask_contract(name, verdict, self._connection.reports),
+                )
+            except Refused:
+                raw.unlink(missing_ok=True)
+                raise
             cache.promote(raw, path)
         return path
 
@@ -102,7 +106,10 @@ class Bundles:
             return kept
         try:
             manifest = self._fetch_front(bundle)
-        except RemoteFault:  # a gateway without ranges, or one that lies: the file itself will tell
+        except (
+            RemoteFault,
+            TransientError,
+        ):  # a gateway that lies, or has it by chunks only: the file itself will tell
             manifest = read_manifest(self.fetch(bundle, output, verify=verify))
         if manifest_root(manifest) != bundle.root:
             raise Refused(f"bundle {bundle.number}", "bundle.root", "not the one that the contract holds")
@@ -174,5 +181,5 @@ class Bundles:
                 verdict = verify_file(path, self._connection.network, signatures=signatures)
         except Refused as error:
             raise Refused(subject, error.field, error.reason) from error
-        check_tags(storage_id, tags, verdict)
+        check_tags(subject, tags, verdict)
         return ask(verdict)

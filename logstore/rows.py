@@ -36,6 +36,8 @@ def scan(path: Path, part: tuple[str | None, int | None], from_ms: int, to_ms: i
     """Batches of rows of a stream (None: any), a partition (None: any), and a span of time, in file order."""
     try:
         parquet = pq.ParquetFile(path, pre_buffer=False)
+        if parquet.schema_arrow != SCHEMA:
+            raise RemoteFault(f"{path}: not the columns of a bundle; delete the file, and it is fetched again")
         groups = [
             n for n in range(parquet.metadata.num_row_groups) if _may_hold(parquet.metadata.row_group(n), part[0])
         ]

@@ -27,7 +27,7 @@ from validator.protocol.codec.manifest_rules import bundle_end_ms
 from validator.protocol.codec.signatures import VALID, verify_batch
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput
-from validator.protocol.model import BundleHeader, Reason, Root, StorageId
+from validator.protocol.model import BundleHeader, Reason, Root
 from validator.protocol.parameters import Config, Network
 
 READ_LIMIT_S = 1_800.0
@@ -171,13 +171,13 @@ def ask_contract(subject: str, verdict: Verdict, reports: Reports) -> Verdict:
     return replace(verdict, accepted=accepted)
 
 
-def check_tags(storage_id: StorageId, tags: Sequence[tuple[str, str]], verdict: Verdict) -> None:
+def check_tags(subject: str, tags: Sequence[tuple[str, str]], verdict: Verdict) -> None:
     """Whether a transaction's tags are exactly those of the bundle that it carries. Raises Refused."""
     signing = SigningContext(verdict.config.chain_id, verdict.config.contracts.report_manager)
     expected = bundle_tags(verdict.header, verdict.root, signing, verdict.end_ms)
     if tuple(tags) != expected:
         at = next((name for (name, _), found in zip(expected, tags, strict=False) if (name, _) != found), "number")
-        raise Refused(encode_storage_id(storage_id), f"tags.{at}", "not those of the bundle that it carries")
+        raise Refused(subject, f"tags.{at}", "its transaction's are not those of the bundle that it carries")
 
 
 def describe(verdict: Verdict) -> dict[str, Any]:
