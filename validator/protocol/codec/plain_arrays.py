@@ -9,7 +9,6 @@ makes of the same bytes (tests/property/protocol/codec/test_plain_arrays.py).
 
 from __future__ import annotations
 
-import struct
 from binascii import hexlify, unhexlify
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,6 @@ from validator.protocol.codec.conversion import normalise_stream_id
 from validator.protocol.codec.heads import (
     ENUMERATIONS,
     NULL,
-    chain_bytes,
-    integer_bytes,
-    part_bytes,
-    string_bytes,
     text_bytes,
 )
 from validator.protocol.codec.legacy_array import read_address
@@ -39,31 +34,10 @@ from validator.protocol.codec.limits import (
     MAX_TIMESTAMP_MS,
 )
 from validator.protocol.codec.payload import HALF_K1
+from validator.protocol.codec.plain_messages import TEXT, Chain, encode_plain, hash_plain, make_chain
 from validator.protocol.errors import MalformedInput
-from validator.protocol.hashing import keccak256, sha256
-from validator.protocol.leaves import hash_publisher, hash_stream_id, pack_message
-from validator.protocol.model import ContentType, Digest, EncryptionType, MessageType, SignatureType, StreamPart
-
-
-@dataclass(eq=False, frozen=True, slots=True)
-class Chain:
-    """What the messages of one publisher's chain in one stream partition share."""
-
-    stream_part: StreamPart
-    publisher_id: bytes
-    msg_chain_id: bytes
-    """UTF-8: what canonical order compares."""
-    part_head: bytes
-    """Canonical bytes before the timestamp."""
-    chain_head: bytes
-    """Canonical bytes between the sequence number and the previous reference."""
-    stream_hash: bytes
-    publisher_hash: bytes
-    """As they stand in the leaf."""
-    signed_part: str
-    """Signed text before the timestamp."""
-    signed_chain: str
-    """Signed text behind the sequence number."""
+from validator.protocol.hashing import keccak256
+from validator.protocol.model import ContentType, Digest, EncryptionType, MessageType, StreamPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +83,7 @@ _Picked = tuple[Sequence[int], list[_Array], list[bytes], list[Chain]]
 """(numbers of the lines, what stands in them, signatures, chains)."""
 _decode: Final = msgspec.json.Decoder(_Array).decode
 _FAULTS: Final = (msgspec.DecodeError, ValueError, RecursionError)
-_timestamp: Final = struct.Struct(">BQ").pack
-_reference: Final = struct.Struct(">BBQ").pack
-_PAIR, _LONG = 0x82, 0x1B
-_TEXT: Final = ENUMERATIONS[MessageType.MESSAGE, ContentType.JSON, EncryptionType.NONE] + NULL + NULL
 _CIPHER: Final = ENUMERATIONS[MessageType.MESSAGE, ContentType.JSON, EncryptionType.AES]
-_SIGNATURE: Final = integer_bytes(SignatureType.ECDSA_SECP256K1_LEGACY) + string_bytes(bytes(65))[:-65]
-_SEQUENCES: Final = tuple(map(integer_bytes, range(1024)))
-_CONTENT_HEADS: Final = tuple(string_bytes(bytes(size))[: -size or None] for size in range(4096))
 _BOM = "\ufeff"
 
 
@@ -141,30 +108,11 @@ def read_plain(part: StreamPart, lines: Sequence[bytes], from_ms: int, until_ms:
         for chain, timestamp, sequence, prev, text in zip(chains, timestamps, sequences, references, texts, strict=True)
     ]
     contents = list(map(str.encode, texts))
-    middles: Iterable[bytes] = repeat(_TEXT, len(contents))
+    middles: Iterable[bytes] = repeat(TEXT, len(contents))
     if any(encryptions):
         contents = [unhexlify(c) if aes else c for c, aes in zip(contents, encryptions, strict=True)]
-        middles = [_TEXT if key_id is None else _CIPHER + text_bytes(key_id) + NULL for key_id in key_ids]
-    canonical = [
-        b"".join(
-            (
-                chain.part_head,
-                _timestamp(_LONG, timestamp),
-                _SEQUENCES[sequence] if sequence < 1024 else integer_bytes(sequence),
-                chain.chain_head,
-                NULL if prev is None else _reference(_PAIR, _LONG, prev[0]),
-                b"" if prev is None else _SEQUENCES[prev[1]] if prev[1] < 1024 else integer_bytes(prev[1]),
-                middle,
-                _CONTENT_HEADS[len(content)] if len(content) < 4096 else string_bytes(content)[: -len(content)],
-                content,
-                _SIGNATURE,
-                signature,
-            )
-        )
-        for chain, timestamp, sequence, prev, middle, content, signature in zip(
-            chains, timestamps, sequences, references, middles, contents, signatures, strict=True
-        )
-    ]
+        middles = [TEXT if key_id is None else _CIPHER + text_bytes(key_id) + NULL for key_id in key_ids]
+    canonical = encode_plain(chains, timestamps, sequences, references, middles, contents, signatures)
     sizes = list(map(len, payloads))
     return PlainBatch(
         numbers,
@@ -172,36 +120,11 @@ def read_plain(part: StreamPart, lines: Sequence[bytes], from_ms: int, until_ms:
         timestamps,
         sequences,
         canonical,
-        _hash_leaves(chains, timestamps, sequences, contents, canonical),
+        hash_plain(chains, timestamps, sequences, contents, canonical),
         [keccak256(b"\x19Ethereum Signed Message:\n%d%b" % item) for item in zip(sizes, payloads, strict=True)],
         sizes,
         signatures,
     )
-
-
-def _hash_leaves(
-    chains: Sequence[Chain],
-    timestamps: Sequence[int],
-    sequences: Sequence[int],
-    contents: Sequence[bytes],
-    canonical: Sequence[bytes],
-) -> list[bytes]:
-    return [
-        sha256(
-            pack_message(
-                chain.stream_hash,
-                chain.stream_part[1],
-                timestamp,
-                sequence,
-                chain.publisher_hash,
-                sha256(content).digest(),
-                sha256(item).digest(),
-            )
-        ).digest()
-        for chain, timestamp, sequence, content, item in zip(
-            chains, timestamps, sequences, contents, canonical, strict=True
-        )
-    ]
 
 
 def _pick_all(part: StreamPart, lines: Sequence[bytes], from_ms: int, until_ms: int, longest: int) -> _Picked | None:
@@ -293,17 +216,6 @@ def _read_chain(stream_id: str, partition: int, publisher: str, msg_chain_id: st
             return None
     except MalformedInput:
         return None
-    chain_id = msg_chain_id.encode()
-    if len(stream_id.encode()) > MAX_ID_BYTES or len(chain_id) > MAX_ID_BYTES:
+    if len(stream_id.encode()) > MAX_ID_BYTES or len(msg_chain_id.encode()) > MAX_ID_BYTES:
         return None
-    return Chain(
-        (stream_id, partition),
-        address,
-        chain_id,
-        part_bytes(stream_id, partition),
-        chain_bytes(address, msg_chain_id),
-        hash_stream_id(stream_id),
-        hash_publisher(address),
-        f"{stream_id}{partition}",
-        f"0x{address.hex()}{msg_chain_id}",
-    )
+    return make_chain(stream_id, partition, address, msg_chain_id)
