@@ -36,7 +36,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from validator.protocol.codec.json_text import is_json
+from validator.protocol.codec.json_text import are_json, is_json
 from validator.protocol.codec.message import record_of_read
 from validator.protocol.codec.message_rules import check_message
 from validator.protocol.codec.publisher_text import format_publisher, read_publisher
@@ -106,44 +106,38 @@ Row = tuple[bool, Record]
 
 def make_table(rows: Sequence[Row]) -> Any:
     """An Arrow table of the rows, in their order."""
-    columns: list[list[Any]] = [[] for _ in COLUMNS]
-    for late, record in rows:
-        for column, value in zip(columns, _values(record.message, late), strict=True):
-            column.append(value)
-    arrays = [_array(column, kind) for column, kind in zip(columns, _TYPES.values(), strict=True)]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    messages = [record.message for _, record in rows]
+    contents = [m.content for m in messages]
+    texts = contents if are_json(contents) else [content if is_json(content) else None for content in contents]
+    publishers = {key: format_publisher(key) for key in {m.publisher_id for m in messages}}
+    columns: dict[str, list[Any]] = {
+        "stream_id": [m.stream_id for m in messages],
+        "partition": [m.partition for m in messages],
+        "timestamp": [m.timestamp_ms for m in messages],
+        "sequence_number": [m.sequence_number for m in messages],
+        "publisher_id": [publishers[m.publisher_id] for m in messages],
+        "msg_chain_id": [m.msg_chain_id for m in messages],
+        "prev_timestamp": [None if m.prev is None else m.prev.timestamp_ms for m in messages],
+        "prev_sequence_number": [None if m.prev is None else m.prev.sequence_number for m in messages],
+        "message_type": [m.message_type for m in messages],
+        "content_type": [m.content_type for m in messages],
+        "encryption_type": [m.encryption_type for m in messages],
+        "group_key_id": [m.group_key_id for m in messages],
+        "new_group_key_id": [None if m.new_group_key is None else m.new_group_key.id for m in messages],
+        "new_group_key": [None if m.new_group_key is None else m.new_group_key.data for m in messages],
+        "content": texts,
+        "content_bytes": [content if text is None else None for content, text in zip(contents, texts, strict=True)],
+        "signature_type": [m.signature_type for m in messages],
+        "signature": [m.signature for m in messages],
+        "late": [late for late, _ in rows],
+    }
+    return pa.Table.from_arrays([_array(columns[name], kind) for name, kind in _TYPES.items()], schema=SCHEMA)
 
 
 def _array(values: list[Any], kind: Any) -> Any:
     if kind == _JSON:
         return pa.ExtensionArray.from_storage(kind, pa.array(values, type=kind.storage_type))
     return pa.array(values, type=pa.int64() if kind == _TIME else kind).cast(kind)
-
-
-def _values(m: Message, late: bool) -> tuple[Any, ...]:
-    prev, key, content = m.prev, m.new_group_key, m.content
-    json = is_json(content)
-    return (
-        m.stream_id,
-        m.partition,
-        m.timestamp_ms,
-        m.sequence_number,
-        format_publisher(m.publisher_id),
-        m.msg_chain_id,
-        None if prev is None else prev.timestamp_ms,
-        None if prev is None else prev.sequence_number,
-        int(m.message_type),
-        int(m.content_type),
-        int(m.encryption_type),
-        m.group_key_id,
-        None if key is None else key.id,
-        None if key is None else key.data,
-        content if json else None,
-        None if json else content,
-        int(m.signature_type),
-        m.signature,
-        late,
-    )
 
 
 def read_content(text: bytes | None, other: bytes | None) -> bytes:

@@ -33,6 +33,7 @@ from validator.protocol.codec.bundle_columns import (
     read_batch,
 )
 from validator.protocol.codec.bundle_front import (
+    GROUP_ALLOWANCE,
     GROUP_BYTES,
     GROUP_ROWS,
     MANIFEST_KEY,
@@ -40,6 +41,7 @@ from validator.protocol.codec.bundle_front import (
     pack_manifest,
     read_front,
 )
+from validator.protocol.codec.bundle_plain import read_rows, rows_of
 from validator.protocol.codec.bundle_recount import Recount, RowInstances
 from validator.protocol.codec.bundle_statistics import Totals
 from validator.protocol.codec.manifest import encode_manifest, manifest_root
@@ -52,7 +54,10 @@ from validator.protocol.model import BundleHeader, Digest, InstanceId, InstanceK
 CONTENT_TYPE = "application/vnd.apache.parquet"
 APP_NAME = "LogStore"
 BATCH_BYTES = 4 << 20
-MAX_BATCH_ROWS = 1024
+MAX_BATCH_ROWS = 2048
+MAX_BATCH_BYTES = 3 * GROUP_ALLOWANCE
+"""Of a batch in memory: what a row group may have, publishers as text and lengths included. A dictionary's values
+repeat when they are read, whatever the footer says."""
 SMALL_BYTES = 16 << 20
 """Below this the slowest useful level takes seconds; above it, a tenth more bytes is the price of a sealed bundle."""
 _LIBRARY_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
@@ -107,8 +112,7 @@ def write_bundle(path: Path, manifest: Manifest, records: Iterable[tuple[Instanc
             ) as writer,
         ):
             for group in _cut_groups(_mark_late(records, manifest)):
-                for is_late, record in group:
-                    recount.add(is_late, record)
+                recount.add(rows_of(group))
                 writer.write_table(make_table(group), row_group_size=len(group))
             writer.add_key_value_metadata({MANIFEST_KEY: pack_manifest(encode_manifest(manifest))})
         recount.close()
@@ -129,7 +133,8 @@ def _mark_late(records: Iterable[tuple[InstanceId, Record]], manifest: Manifest)
     sets = RowInstances(manifest)
     for instance, record in records:
         late = instance.kind is InstanceKind.LATE
-        require(sets.instance_of(late, record) == instance, "rows", f"a message of another time than {instance}")
+        if sets.instance_of(late, record) != instance:
+            raise MalformedInput("rows", f"a message of another time than {instance}")
         yield late, record
 
 
@@ -182,8 +187,9 @@ def read_records(path: Path, manifest: Manifest) -> Iterator[tuple[InstanceId, R
         footer, own = read_front(file)
         check_same_manifest(own, manifest)
         sets = RowInstances(manifest)
-        for late, record in _read_rows(file, footer, manifest):
-            yield sets.instance_of(late, record), record
+        for batch in _read_batches(file, footer, manifest):
+            for late, record in read_batch(batch):
+                yield sets.instance_of(late, record), record
 
 
 def verify_bundle_file(path: Path, expected: Manifest | None = None) -> VerifiedBundle:
@@ -201,13 +207,14 @@ def verify_bundle_file(path: Path, expected: Manifest | None = None) -> Verified
             check_same_manifest(manifest, expected)
         check_manifest(manifest)
         recount = Recount(manifest)
-        for late, record in _read_rows(file, footer, manifest):
-            recount.add(late, record)
+        for batch in _read_batches(file, footer, manifest):
+            for rows in read_rows(batch):
+                recount.add(rows)
         recount.close()
     return VerifiedBundle(manifest, manifest_root(manifest), recount.rows)
 
 
-def _read_rows(file: Any, footer: Footer, manifest: Manifest) -> Iterator[Row]:
+def _read_batches(file: Any, footer: Footer, manifest: Manifest) -> Iterator[Any]:
     """All rows in bounded batches; each row group's statistics are compared with its rows."""
     batch_rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * footer.rows // max(1, canonical_bytes(manifest))))
     parquet = _open_parquet(file)
@@ -215,9 +222,10 @@ def _read_rows(file: Any, footer: Footer, manifest: Manifest) -> Iterator[Row]:
         totals = Totals()
         try:
             for batch in parquet.iter_batches(batch_rows, row_groups=[number], use_threads=False):
+                require(batch.nbytes <= MAX_BATCH_BYTES, f"row group {number}", "more bytes than a row group has")
                 batch.validate(full=True)
                 totals.add(batch)
-                yield from read_batch(batch)
+                yield batch
         except _LIBRARY_ERRORS as error:
             if _is_this_machines(error):
                 raise

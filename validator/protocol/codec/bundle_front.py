@@ -32,7 +32,8 @@ ROW_BYTES = 256
 
 Publishers count half, since a key is twice as long in hex.
 """
-_GROUP_ALLOWANCE = GROUP_BYTES + MAX_CANONICAL_BYTES + GROUP_ROWS * ROW_BYTES + GROUP_BYTES_SPARE
+GROUP_ALLOWANCE = GROUP_BYTES + MAX_CANONICAL_BYTES + GROUP_ROWS * ROW_BYTES + GROUP_BYTES_SPARE
+"""Bound of what a row group takes while uncompressed."""
 MAGIC = b"PAR1"
 _MANIFEST = MANIFEST_KEY.decode()
 
@@ -101,7 +102,7 @@ def _check_layout(footer: Footer, manifest: Manifest, end: int) -> None:
     at = len(MAGIC)
     for number, group in enumerate(footer.groups):
         require(0 < group.rows <= GROUP_ROWS, f"row group {number}", f"{group.rows} rows")
-        within = _GROUP_ALLOWANCE
+        within = GROUP_ALLOWANCE
         for chunk in group.chunks:
             where = f"row group {number} column {chunk.name}"
             require(chunk.statistics is None or chunk.name in STATISTICS, where, "has statistics")

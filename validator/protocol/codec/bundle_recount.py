@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby, pairwise
+from operator import lt
 
+from validator.protocol.codec.bundle_plain import Order, Rows
 from validator.protocol.codec.manifest_rules import bundle_end_ms
 from validator.protocol.errors import MalformedInput, require
 from validator.protocol.merkle import RunningRoot
@@ -24,12 +27,39 @@ class RowInstances:
     def instance_of(self, late: bool, record: Record) -> InstanceId:
         """Raises MalformedInput for a time outside the bundle."""
         time = record.message.timestamp_ms
-        require(time < self._end_ms, "column timestamp", f"{time} lies behind the bundle")
+        if time >= self._end_ms:
+            raise MalformedInput("column timestamp", f"{time} lies behind the bundle")
         if late:
             return self._late
         index = bisect.bisect_right(self._starts, time) - 1
-        require(index >= 0, "column timestamp", f"{time} lies before the bundle, in a row that is not late")
+        if index < 0:
+            raise MalformedInput("column timestamp", f"{time} lies before the bundle, in a row that is not late")
         return self._windows[index]
+
+    def runs(self, rows: Rows, start: int, end: int) -> Iterator[tuple[InstanceId, int, int]]:
+        """Rows [start, end), all of one partition and in order, cut where the instance changes.
+
+        Raises MalformedInput for a time outside the bundle.
+        """
+        times, late = rows.timestamps_ms, rows.late
+        while start < end:
+            is_late = late[start]
+            until = late.index(not is_late, start, end) if (not is_late) in late[start:end] else end
+            if times[until - 1] >= self._end_ms:
+                raise MalformedInput("column timestamp", f"{times[until - 1]} lies behind the bundle")
+            if is_late:
+                yield self._late, start, until
+                start = until
+                continue
+            index = bisect.bisect_right(self._starts, times[start]) - 1
+            if index < 0:
+                raise MalformedInput(
+                    "column timestamp", f"{times[start]} lies before the bundle, in a row that is not late"
+                )
+            if index + 1 < len(self._starts):
+                until = bisect.bisect_left(times, self._starts[index + 1], start, until)
+            yield self._windows[index], start, until
+            start = until
 
 
 @dataclass(slots=True)
@@ -56,27 +86,39 @@ class Recount:
         }
         self._part: StreamPart | None = None
         self._counts: dict[InstanceId, _Count] = {}
-        self._last: Any = None
+        self._last: Order | None = None
 
-    def add(self, late: bool, record: Record) -> None:
+    def add(self, rows: Rows) -> None:
         """Raises MalformedInput for a row out of order, or one more than its entry has."""
-        order = record.order
-        require(self._last is None or self._last < order, "rows", f"row {self.rows} is not in canonical order")
-        self._last = order
-        part = record.message.stream_part
-        if part != self._part:
-            self._close_part()
-            self._part = part
-        instance = self._sets.instance_of(late, record)
+        orders = rows.orders
+        if self._last is not None and orders and not self._last < orders[0]:
+            raise MalformedInput("rows", f"row {self.rows} is not in canonical order")
+        if not all(map(lt, orders, orders[1:])):
+            wrong = next(n for n, (one, other) in enumerate(pairwise(orders)) if not one < other)
+            raise MalformedInput("rows", f"row {self.rows + wrong + 1} is not in canonical order")
+        if orders:
+            self._last = orders[-1]
+        start = 0
+        for part, members in groupby(rows.parts):
+            end = start + sum(1 for _ in members)
+            if part != self._part:
+                self._close_part()
+                self._part = part
+            for instance, begin, until in self._sets.runs(rows, start, end):
+                self._add_run(instance, part, rows, begin, until)
+            start = end
+
+    def _add_run(self, instance: InstanceId, part: StreamPart, rows: Rows, start: int, end: int) -> None:
+        """Rows [start, end), all of one instance and partition."""
         entry = self._expected.get((instance, part))
         count = self._counts.setdefault(instance, _Count())
-        within = entry is not None and count.rows < entry.count
-        require(within, f"entry {instance} {part[0]}/{part[1]}", "has more rows than its outcome says")
-        count.tree.add((record.leaf,))
-        count.rows += 1
-        count.signed_bytes += record.signed_bytes
-        count.canonical_bytes += len(record.canonical)
-        self.rows += 1
+        if entry is None or count.rows + end - start > entry.count:
+            raise MalformedInput(f"entry {instance} {part[0]}/{part[1]}", "has more rows than its outcome says")
+        count.tree.add(rows.leaves[start:end])
+        count.rows += end - start
+        count.signed_bytes += sum(rows.signed_sizes[start:end])
+        count.canonical_bytes += sum(rows.canonical_sizes[start:end])
+        self.rows += end - start
 
     def close(self) -> None:
         """Compare the last partition; every entry must have been met. Raises MalformedInput."""

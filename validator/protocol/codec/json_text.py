@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
 MAX_DEPTH = 64
-_SHORT = 2 * MAX_DEPTH
-"""No text of so many bytes is deeper: each level has its two brackets."""
 _LONGEST_DOUBLE = 309
 """Digits of the largest one."""
 
@@ -30,11 +30,18 @@ _scan = msgspec.json.Decoder(msgspec.Raw).decode
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NUMBER = re.compile(rb"[0-9][0-9.eE+-]*+")
 _LEVELS = bytes.maketrans(b"{}", b"[]")
+_END = b"\0"
+"""Stands in no text of JSON."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_DIGITS = bytes(
-    ord("0") if chr(byte) in "0123456789" else ord("e") if chr(byte) in "eE" else ord(" ") for byte in range(256)
+_NO_OPENERS = bytes(set(range(256)) - set(b"[{" + _END))
+_OUTLINE = bytes(
+    ord("0" if byte in b"0123456789" else "e" if byte in b"eE" else " " if byte in b",]} \t\r\n\0" else "x")
+    for byte in range(256)
 )
+"""For a number's outline: digits, exponents, what may follow a number, and the rest."""
 _MANY_DIGITS = b"0" * (_LONGEST_DOUBLE - 100)
+_LONG_EXPONENT = b"0e000"
+_EXPONENT = re.compile(rb"0e0000*+ ")
 
 
 def is_json(content: bytes) -> bool:
@@ -45,9 +52,22 @@ def is_json(content: bytes) -> bool:
         return False
     if not content.isascii() and not _is_utf8(content):
         return False
-    if len(content) > _SHORT and content.count(b"[") + content.count(b"{") > MAX_DEPTH and not _is_shallow(content):
+    if content.count(b"[") + content.count(b"{") > MAX_DEPTH and not _is_shallow(content):
         return False
     return not _may_overflow(content) or _is_finite(content)
+
+
+def are_json(contents: Sequence[bytes]) -> bool:
+    """Whether all of them are JSON; told at once where none is deep or has large numbers."""
+    joined = _END.join(contents)  # no character and no number lies across an end
+    openers = joined.translate(None, _NO_OPENERS).split(_END)
+    if len(openers) > len(contents) or len(max(openers, key=len)) > MAX_DEPTH or _may_overflow(joined):
+        return all(map(is_json, contents))
+    try:
+        deque(map(_scan, contents), maxlen=0)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return joined.isascii() or _is_utf8(joined)
 
 
 def _is_utf8(content: bytes) -> bool:
@@ -67,9 +87,9 @@ def _is_shallow(content: bytes) -> bool:
 
 
 def _may_overflow(content: bytes) -> bool:
-    """False for nearly all: without an exponent of three digits or a long run of digits no number overflows."""
-    digits = content.translate(_DIGITS, b"+-")
-    return b"e000" in digits or _MANY_DIGITS in digits
+    """Whether something looks like a number of many digits, or with an exponent of three: nearly nothing does."""
+    outline = (content + _END).translate(_OUTLINE, b"+-")
+    return _MANY_DIGITS in outline or (_LONG_EXPONENT in outline and _EXPONENT.search(outline) is not None)
 
 
 def _is_finite(content: bytes) -> bool:

@@ -58,9 +58,14 @@ class Chain:
     """Signed text before the timestamp."""
     signed_chain: str
     """Signed text behind the sequence number."""
+    signed_bytes: int
+    """Of both."""
+    stream_id: bytes
+    """UTF-8."""
 
 
 def make_chain(stream_id: str, partition: int, address: bytes, msg_chain_id: str) -> Chain:
+    signed_part, signed_chain = f"{stream_id}{partition}", f"0x{address.hex()}{msg_chain_id}"
     return Chain(
         (stream_id, partition),
         address,
@@ -69,8 +74,10 @@ def make_chain(stream_id: str, partition: int, address: bytes, msg_chain_id: str
         chain_bytes(address, msg_chain_id),
         hash_stream_id(stream_id),
         hash_publisher(address),
-        f"{stream_id}{partition}",
-        f"0x{address.hex()}{msg_chain_id}",
+        signed_part,
+        signed_chain,
+        len((signed_part + signed_chain).encode()),
+        stream_id.encode(),
     )
 
 

@@ -15,7 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.builders import GENESIS_MS, a_key, a_message, a_p256_message, a_record, a_stream_id, an_ml_dsa_message
+from tests.builders import (
+    GENESIS_MS,
+    a_key,
+    a_message,
+    a_p256_message,
+    a_record,
+    a_stream_id,
+    an_ml_dsa_message,
+    some_records,
+)
 from tests.bundle_builder import CONTEXT, MEMBERS, WINDOW_MS, a_manifest, an_outcome, certify, rows_of, with_certificate
 from validator.protocol.codec.bundle_columns import SCHEMA
 from validator.protocol.codec.bundle_file import (
@@ -205,12 +214,10 @@ def set_value(name: str, row: int, value: Any) -> Callable[[Any], Any]:
 
 
 def map_column(name: str, change: Callable[[str], str]) -> Callable[[Any], Any]:
-    """The first value changed, and all that are equal to it."""
-
     def mapped(table: Any) -> Any:
-        column = table.column(name).to_pylist()
-        values = [change(v) if v == column[0] else v for v in column]
-        return table.set_column(table.schema.get_field_index(name), table.schema.field(name), [values])
+        field = table.schema.field(name)
+        values = [change(value) for value in table.column(name).to_pylist()]
+        return table.set_column(table.schema.get_field_index(name), field, pa.array(values, type=field.type))
 
     return mapped
 
@@ -359,6 +366,17 @@ def test_a_row_group_of_more_bytes_than_one_may_have_is_refused(tmp_path: Path) 
     assert pq.ParquetFile(path).metadata.num_row_groups == 2
     rewrite(path)
     assert "row group 0 column content: more bytes than a row group has" in refusal(lambda: verify_bundle_file(path))
+
+
+def test_a_dictionary_whose_value_repeats_in_every_row_is_refused_before_it_is_read_out(tmp_path: Path) -> None:
+    """Its footer promises 60 kB, the rows are 36 MB."""
+    records = some_records(600)
+    manifest = a_manifest([records])
+    path = tmp_path / "bundle"
+    write_bundle(path, manifest, rows_of(manifest, [records]))
+    long = '"' + "x" * 60_000 + '"'
+    rewrite(path, map_column("content", lambda _: long))
+    assert "row group 0: more bytes than a row group has" in refusal(lambda: verify_bundle_file(path))
 
 
 def test_a_footer_full_of_bytes_that_nobody_asked_for_is_refused(path: Path) -> None:

@@ -1,0 +1,183 @@
+"""Rows of a bundle's file read many at a time: what a recount needs of each, without an object for most.
+
+A piece of a batch whose rows are all plain (``plain_messages``: texts of type 0, here JSON) is checked column by
+column, put into canonical bytes and hashed, for a third of what the general way costs (``bundle_columns.read_batch``).
+Everything else, and all that looks wrong, is left to the general way, so every refusal has its reason from one place,
+and both give the same of the same rows (tests/property/protocol/codec/test_bundle_plain.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import repeat
+from typing import Any
+
+import pyarrow.compute as pc
+
+from validator.protocol.codec.bundle_columns import Row, plain_column, read_batch
+from validator.protocol.codec.json_text import are_json
+from validator.protocol.codec.limits import MAX_CONTENT_BYTES, MAX_ID_BYTES, MAX_PARTITION, MAX_TIMESTAMP_MS
+from validator.protocol.codec.payload import HALF_K1
+from validator.protocol.codec.plain_messages import EARLIEST_MS, TEXT, Chain, encode_plain, hash_plain, make_chain
+from validator.protocol.codec.publisher_text import read_publisher
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import StreamPart
+
+SMALL_ROWS = 64
+"""So few rows, one of which is not plain, go the general way; more are halved first."""
+_ZERO = ("message_type", "content_type", "encryption_type", "signature_type")
+_NULL = ("group_key_id", "new_group_key_id", "new_group_key", "content_bytes")
+_FULL = ("stream_id", "partition", "timestamp", "sequence_number", "publisher_id", "msg_chain_id", "content", "late")
+_ADDRESS_BYTES = 20
+_SIGNATURE_BYTES = 65
+
+Order = tuple[bytes, int, int, int, bytes, bytes, bytes]
+"""Canonical order, as ``Record.order`` says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows in file order, column by column: place i of each belongs to row i."""
+
+    parts: Sequence[StreamPart]
+    timestamps_ms: Sequence[int]
+    late: Sequence[bool]
+    orders: Sequence[Order]
+    leaves: Sequence[bytes]
+    signed_sizes: Sequence[int]
+    canonical_sizes: Sequence[int]
+
+
+def rows_of(rows: Iterable[Row]) -> Rows:
+    """The general way."""
+    pairs = list(rows)
+    records = [record for _, record in pairs]
+    return Rows(
+        [r.message.stream_part for r in records],
+        [r.message.timestamp_ms for r in records],
+        [late for late, _ in pairs],
+        [r.order for r in records],
+        [r.leaf for r in records],
+        [r.signed_bytes for r in records],
+        [len(r.canonical) for r in records],
+    )
+
+
+def read_rows(batch: Any) -> Iterator[Rows]:
+    """The rows of one Arrow batch of ``bundle_columns.SCHEMA``, each field checked as any message from outside.
+
+    Raises:
+        MalformedInput: names the column or the message's field.
+    """
+    if not batch.num_rows:
+        return
+    plain = _read_plain({name: plain_column(batch.column(name)) for name in batch.schema.names})
+    if plain is not None:
+        yield plain
+    elif batch.num_rows <= SMALL_ROWS:
+        yield rows_of(read_batch(batch))
+    else:
+        half = batch.num_rows // 2
+        yield from read_rows(batch.slice(0, half))
+        yield from read_rows(batch.slice(half))
+
+
+def _read_plain(columns: dict[str, Any]) -> Rows | None:
+    """All rows, if all are plain."""
+    chains = _read_chains(columns) if _are_plain(columns) else None
+    if chains is None:
+        return None
+    contents, signatures = columns["content"].to_pylist(), columns["signature"].to_pylist()
+    if max([signature[32:64] for signature in signatures]) > HALF_K1 or not are_json(contents):
+        return None
+    timestamps, sequences = columns["timestamp"].to_pylist(), columns["sequence_number"].to_pylist()
+    before, numbers = columns["prev_timestamp"].to_pylist(), columns["prev_sequence_number"].to_pylist()
+    references = [None if time is None else (time, number) for time, number in zip(before, numbers, strict=True)]
+    canonical = encode_plain(chains, timestamps, sequences, references, repeat(TEXT, len(chains)), contents, signatures)
+    leaves = hash_plain(chains, timestamps, sequences, contents, canonical)
+    digits = zip(*map(_count_digits, (timestamps, sequences, before, numbers)), strict=True)
+    return Rows(
+        [chain.stream_part for chain in chains],
+        timestamps,
+        columns["late"].to_pylist(),
+        [
+            (chain.stream_id, chain.stream_part[1], time, number, chain.publisher_id, chain.msg_chain_id, leaf)
+            for chain, time, number, leaf in zip(chains, timestamps, sequences, leaves, strict=True)
+        ],
+        leaves,
+        [
+            chain.signed_bytes + len(content) + sum(some)
+            for chain, content, some in zip(chains, contents, digits, strict=True)
+        ],
+        list(map(len, canonical)),
+    )
+
+
+def _are_plain(columns: dict[str, Any]) -> bool:
+    """What can be asked of whole columns."""
+    size = len(columns["late"])
+    if any(columns[name].null_count != size for name in _NULL) or any(columns[name].null_count for name in _FULL):
+        return False
+    if any(columns[name].null_count or _range(columns[name]) != (0, 0) for name in _ZERO):
+        return False
+    times, numbers = columns["timestamp"], columns["sequence_number"]
+    before, before_numbers = columns["prev_timestamp"], columns["prev_sequence_number"]
+    earliest, latest = _range(times)
+    return (
+        _range(pc.binary_length(columns["signature"])) == (_SIGNATURE_BYTES, _SIGNATURE_BYTES)
+        and not columns["signature"].null_count
+        and _range(pc.binary_length(columns["content"]))[1] <= MAX_CONTENT_BYTES
+        and _range(columns["partition"])[1] <= MAX_PARTITION
+        and earliest >= EARLIEST_MS
+        and latest <= MAX_TIMESTAMP_MS
+        and _range(numbers)[0] >= 0
+        and pc.is_null(before).equals(pc.is_null(before_numbers))
+        and (before.null_count == size or min(_range(before)[0] - EARLIEST_MS, _range(before_numbers)[0]) >= 0)
+        and pc.all(
+            pc.or_(pc.less(before, times), pc.and_(pc.equal(before, times), pc.less(before_numbers, numbers)))
+        ).as_py()
+        is not False
+    )
+
+
+def _range(column: Any) -> tuple[int, int]:
+    found = pc.min_max(column).as_py()
+    return found["min"], found["max"]
+
+
+def _read_chains(columns: dict[str, Any]) -> list[Chain] | None:
+    """The chain of each row; None where one is not plain. Few differ, so what they share is worked out once."""
+    texts = [columns[name].dictionary_encode() for name in ("stream_id", "publisher_id", "msg_chain_id")]
+    streams, publishers, chain_ids = (text.indices.to_pylist() for text in texts)
+    keys = list(zip(streams, columns["partition"].to_pylist(), publishers, chain_ids, strict=True))
+    names = [text.dictionary.to_pylist() for text in texts]
+    known: dict[tuple[int, int, int, int], Chain] = {}
+    for key in set(keys):
+        stream, partition, publisher, chain_id = key
+        chain = _read_chain(names[0][stream], partition, names[1][publisher], names[2][chain_id])
+        if chain is None:
+            return None
+        known[key] = chain
+    return [known[key] for key in keys]
+
+
+@lru_cache(maxsize=4096)
+def _read_chain(stream_id: str, partition: int, publisher: str, msg_chain_id: str) -> Chain | None:
+    if not 0 < len(stream_id.encode()) <= MAX_ID_BYTES or len(msg_chain_id.encode()) > MAX_ID_BYTES:
+        return None
+    try:
+        publisher_id = read_publisher(publisher)
+    except MalformedInput:
+        return None
+    return make_chain(stream_id, partition, publisher_id, msg_chain_id) if len(publisher_id) == _ADDRESS_BYTES else None
+
+
+def _count_digits(numbers: Sequence[int | None]) -> Iterable[int]:
+    """Decimal digits of each, as they are signed; none where there is no number."""
+    if None not in numbers:
+        fewest, most = len(str(min(numbers))), len(str(max(numbers)))  # type: ignore[type-var]
+        if fewest == most:
+            return [most] * len(numbers)
+    return [0 if number is None else len(str(number)) for number in numbers]
