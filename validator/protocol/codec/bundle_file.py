@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from validator.protocol.codec.bundle_columns import (
+    COLUMNS,
     DICTIONARY,
     ENCODINGS,
     PAGE_VERSION,
@@ -58,8 +59,14 @@ MAX_BATCH_ROWS = 2048
 MAX_BATCH_BYTES = 3 * GROUP_ALLOWANCE
 """Of a batch in memory: what a row group may have, publishers as text and lengths included. A dictionary's values
 repeat when they are read, whatever the footer says."""
+DEFAULT_LEVEL, BEST_LEVEL = 11, 19
+"""Of zstd, for contents: the first costs a message about 10 us, the second twenty times as much."""
+_SIGNATURE_LEVEL, _OTHER_LEVEL = 8, 9
+"""What lies between signatures is found from level 8 on, and nothing else in them."""
 SMALL_BYTES = 16 << 20
-"""Below this the slowest useful level takes seconds; above it, a tenth more bytes is the price of a sealed bundle."""
+"""Below this the best level takes seconds; above it, a twentieth more bytes is the price of a sealed bundle."""
+_PAGE_BYTES = 8 << 20
+"""More than a row group has, so that a column's chunk is one page: what repeats in it is found."""
 _LIBRARY_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
@@ -82,8 +89,12 @@ class VerifiedBundle:
     rows: int
 
 
-def write_bundle(path: Path, manifest: Manifest, records: Iterable[tuple[InstanceId, Record]]) -> BundleFile:
+def write_bundle(
+    path: Path, manifest: Manifest, records: Iterable[tuple[InstanceId, Record]], level: int | None = None
+) -> BundleFile:
     """Write a bundle's file from its records, in canonical order over the whole bundle, each with its instance.
+
+    ``level`` is that of contents; without it a small bundle gets the best, a large one the default.
 
     They are recounted as they stream, so a file that would not verify is never finished. ``path`` appears complete
     and synced, or not at all.
@@ -91,7 +102,8 @@ def write_bundle(path: Path, manifest: Manifest, records: Iterable[tuple[Instanc
     Raises:
         InvariantError: records do not give the manifest's entries, or are not in canonical order.
     """
-    level = 19 if canonical_bytes(manifest) <= SMALL_BYTES else 9
+    if level is None:
+        level = BEST_LEVEL if canonical_bytes(manifest) <= SMALL_BYTES else DEFAULT_LEVEL
     recount = Recount(manifest)
     descriptor, name = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
     os.close(descriptor)
@@ -103,11 +115,13 @@ def write_bundle(path: Path, manifest: Manifest, records: Iterable[tuple[Instanc
                 file,
                 SCHEMA,
                 compression="zstd",
-                compression_level=level,
+                compression_level=dict.fromkeys(COLUMNS, _OTHER_LEVEL)
+                | {"content": level, "content_bytes": level, "signature": _SIGNATURE_LEVEL},
                 use_dictionary=list(DICTIONARY),
                 column_encoding=ENCODINGS,
                 write_statistics=list(STATISTICS),
                 data_page_version=PAGE_VERSION,
+                data_page_size=_PAGE_BYTES,
                 store_schema=False,
             ) as writer,
         ):
