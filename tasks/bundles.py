@@ -23,3 +23,9 @@ def upload_bundle(number: str) -> dict[str, str]:
 def verify_bundle(number: str) -> dict[str, str]:
     """Safe to run twice: reading back changes nothing but what is known."""
     return run_task(Task.BUNDLE_VERIFY, number)
+
+
+@app.task(name=Task.WALLET_LOOK.value)
+def look_at_wallet(number: str) -> dict[str, str]:
+    """Safe to run twice: it asks and notes what it saw."""
+    return run_task(Task.WALLET_LOOK, number)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from validator import log as logs
 from validator.keys import PURPOSES, load_key, load_signer, warn_of_open_keys
+from validator.net.arweave.gateway import CircuitState
 from validator.net.arweave.gateway import Limits as GatewayLimits
 from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet
@@ -35,7 +36,7 @@ from validator.ports.queue import Tasks
 from validator.ports.sources import MessageSource
 from validator.protocol.codec.secp256k1 import Signer, SigningKey
 from validator.protocol.codec.statement import SigningContext
-from validator.protocol.errors import ConfigError
+from validator.protocol.errors import ConfigError, TransientError
 from validator.protocol.model import Address
 from validator.protocol.parameters import Network, parse_network
 from validator.settings import Settings, read_text_file
@@ -260,7 +261,20 @@ class Node:
         settings = self.settings
         wallet = load_wallet(settings) if self.uploads else None
         limits = GatewayLimits(seed_s=SEED_RUN_S, download_s=DOWNLOAD_S)
-        return ArweaveStorage(settings.gateway_urls, wallet, reward_cap=settings.max_reward_winston, limits=limits)
+        return ArweaveStorage(
+            settings.gateway_urls,
+            wallet,
+            reward_cap=settings.max_reward_winston,
+            limits=limits,
+            on_circuit=self._show_circuit,
+        )
+
+    def _show_circuit(self, now: CircuitState) -> None:
+        """On the status page. A database that cannot be written to has alarms of its own, and stops no upload."""
+        try:
+            self.store.weave.save_gateway(now.host, now.state, now.failures, now.last_error)
+        except TransientError as error:
+            log.debug("gateway.not_shown", gateway=now.host, reason=str(error))
 
     def _source(self) -> MessageSource:
         """Only a worker that collects needs the query key."""

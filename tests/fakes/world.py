@@ -18,7 +18,7 @@ from validator.ports.chain import (
     TransactionStatus,
 )
 from validator.ports.sources import Broker, Pull, TakeRecords
-from validator.ports.storage import GatewaySeed, PreparedUpload, StorageState, StorageStatus, StoredTransaction
+from validator.ports.storage import GatewaySeed, PreparedUpload, StorageState, StorageStatus, StoredTransaction, Tariff
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.codec.report import encode_report, expand_compact, report_digest
@@ -407,6 +407,9 @@ class WorldStorage:
 
     def fetch_balance(self) -> int:
         return 10**12
+
+    def fetch_tariff(self) -> Tariff:
+        return Tariff(1, 0)
 
     def _require(self) -> None:
         if self.unavailable:

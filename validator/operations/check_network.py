@@ -56,14 +56,15 @@ def check_wallet(node: Node) -> Iterator[Finding]:
     size = last.size if last is not None and last.size else UPLOAD_BYTES
     storage = ArweaveStorage(node.settings.gateway_urls, wallet, reward_cap=node.settings.max_reward_winston)
     try:
-        price, balance = storage.fetch_price(size), storage.fetch_balance()
+        tariff, balance = storage.fetch_tariff(), storage.fetch_balance()
     finally:
         storage.close()
-    cap = node.settings.max_reward_winston
+    cap, price = node.settings.max_reward_winston, tariff.compute_price(size)
     if price > cap:
         yield fail("wallet", f"{size} bytes cost {price} winston, LOGSTORE_MAX_REWARD_WINSTON allows {cap}")
-    left = balance // max(1, price)
-    text = f"{balance / 10**12:.6f} AR, {left} uploads of {size} bytes"
+    left = max(0, balance // max(1, price) - node.store.bundles.count_open_uploads())
+    text = f"{balance / 10**12:.6f} AR, {left} uploads of {size} bytes; a header costs {tariff.base} winston and "
+    text += f"{tariff.step} for each 256 KiB begun"
     yield fail("wallet", text) if left < 1 else warn("wallet", text) if left < FEW_UPLOADS else ok("wallet", text)
 
 

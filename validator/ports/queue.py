@@ -36,6 +36,7 @@ class Task(StrEnum):
     BUNDLE_SEAL = "bundle.seal"
     BUNDLE_UPLOAD = "bundle.upload"
     BUNDLE_VERIFY = "bundle.verify"
+    WALLET_LOOK = "wallet.look"
     REPORT_ATTEST = "report.attest"
     REPORT_SUBMIT = "report.submit"
     REPORT_WATCH = "report.watch"

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from validator.protocol.codec.arweave_chunks import CHUNK_BYTES
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Digest, Manifest, StorageId
 
@@ -101,6 +102,17 @@ class StoredTransaction:
     data_root: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """What a header costs now, in winston: a base, and a step for each chunk begun."""
+
+    base: int
+    step: int
+
+    def compute_price(self, size: int) -> int:
+        return self.base + self.step * -(-size // CHUNK_BYTES)
+
+
 class BundleStorage(Protocol):
     """Arweave through gateways."""
 
@@ -152,7 +164,10 @@ class BundleStorage(Protocol):
         Never from the host that it was posted to, where there is another.
         """
 
-    def fetch_balance(self) -> int: ...
+    def fetch_balance(self) -> int:
+        """Winston in our wallet."""
+
+    def fetch_tariff(self) -> Tariff: ...
 
 
 class ReaderFailed(TransientError):

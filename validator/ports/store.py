@@ -9,7 +9,7 @@ from typing import Protocol
 from validator.ports.chain import PreparedTransaction
 from validator.ports.peers import Attestation
 from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
-from validator.ports.storage import PreparedUpload
+from validator.ports.storage import PreparedUpload, Tariff
 from validator.protocol.columns import MessageSet, Page
 from validator.protocol.errors import TransientError
 from validator.protocol.model import (
@@ -525,6 +525,15 @@ class Retention(Protocol):
         """Give room back to the file system."""
 
 
+class Weave(Protocol):
+    """What was last seen of gateways and wallet, for who looks at this validator."""
+
+    def save_gateway(self, host: str, state: str, failures: int, error: str) -> None:
+        """State of a gateway's circuit, as the process saw it that asked last."""
+
+    def save_wallet(self, address: bytes, balance: int, tariff: Tariff) -> None: ...
+
+
 class Store(Protocol):
     """The whole database of one validator, by room."""
 
@@ -542,6 +551,8 @@ class Store(Protocol):
     def bundles(self) -> Bundles: ...
     @property
     def reports(self) -> Reports: ...
+    @property
+    def weave(self) -> Weave: ...
     @property
     def chain(self) -> ChainCache: ...
     @property

@@ -9,7 +9,8 @@
     GET /healthz            the process answers
     GET /readyz             database, schema, disk, chain, and that somebody looks for what is due; 503 if one fails
 
-In JSON, addresses, digests and roots are 0x-hex, storage ids base64url as Arweave writes them, times Unix ms.
+In JSON, addresses, digests and roots are 0x-hex, storage ids and the wallet base64url as Arweave writes them, times
+Unix ms.
 """
 
 from __future__ import annotations
@@ -214,7 +215,7 @@ def _round_data(view: RoundView | None) -> dict[str, Any]:
 
 def _plain(name: str, value: Any) -> Any:
     if isinstance(value, bytes):
-        if name == "storage_id":
+        if name in ("storage_id", "wallet_address"):
             return base64.urlsafe_b64encode(value).decode().rstrip("=")
         return "0x" + value.hex()
     if isinstance(value, InstanceId):
@@ -261,6 +262,7 @@ def samples(view: OperatorView) -> Iterator[Sample]:
         "logstore_reorganised_blocks", "Final blocks that the chain has replaced since", status.reorganisations
     )
     yield Sample("logstore_damaged_sets", "Sets whose file was damaged, not obtained again yet", status.damaged_sets)
+    yield from _weave_samples(status)
     ended = [w for w in status.windows if w.end_ms < status.now_ms]
     waiting = [w for w in ended if shown_state(w) not in (WindowState.AGREED, WindowState.HELD)]
     oldest = max((status.now_ms - w.end_ms for w in waiting), default=0)
@@ -272,3 +274,32 @@ def samples(view: OperatorView) -> Iterator[Sample]:
             yield Sample("logstore_block_age_seconds", "Time since a block was seen", age, {"kind": name})
     for check in view.check_ready():
         yield Sample("logstore_ready", "1 if a condition of readiness holds", int(check.ok), {"check": check.name})
+
+
+def _weave_samples(status: Status) -> Iterator[Sample]:
+    """Gateways, wallet, and what was paid: a header paid for a bundle that another paid for already is a loss."""
+    for gateway in status.gateways:
+        labels = {"gateway": gateway.host}
+        is_open = int(gateway.state == "open")
+        yield Sample("logstore_gateway_open", "1 while a gateway is left alone after failures", is_open, labels)
+        age = (status.now_ms - gateway.changed_ms) / 1000
+        yield Sample("logstore_gateway_changed_seconds", "Time since that changed", age, labels)
+    if status.wallet is not None:
+        wallet = status.wallet
+        yield Sample("logstore_wallet_winston", "Balance of the Arweave wallet", wallet.balance)
+        yield Sample("logstore_upload_base_winston", "What a header costs without data", wallet.base)
+        yield Sample("logstore_upload_step_winston", "What each chunk begun costs on top", wallet.step)
+        age = (status.now_ms - wallet.seen_ms) / 1000
+        yield Sample("logstore_wallet_age_seconds", "Time since balance and prices were seen", age)
+    paid = status.payments
+    yield Sample("logstore_paid_headers", "Headers in blocks, of all members", paid.headers)
+    yield Sample("logstore_paid_bundles", "Bundles that they are for", paid.bundles)
+    yield Sample("logstore_bundles_paid_twice", "Bundles for which more than one header was paid", paid.twice)
+    yield Sample("logstore_own_paid_winston", "Paid for own uploads", paid.own_winston)
+    yield Sample("logstore_own_paid_messages", "Messages in own uploads", paid.own_messages)
+    yield Sample("logstore_own_paid_bytes", "Bytes in own uploads", paid.own_bytes)
+    if paid.own_messages:
+        each = paid.own_winston / paid.own_messages
+        yield Sample("logstore_own_message_winston", "Paid per message of own uploads", each)
+        each = paid.own_bytes / paid.own_messages
+        yield Sample("logstore_own_message_bytes", "Bytes per message of own uploads", each)

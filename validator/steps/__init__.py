@@ -10,6 +10,7 @@ Steps, all on one floor:
     late         bundle's windows held: observe what came too late for them
     advance      one instance: load, apply, save, speak
     obtain       fetch a set or body that a statement names
+    look_at_wallet   a bundle's windows are held: what will it cost, can we pay
     seal, upload, verify, attest, submit: the bundle's way to Arweave and the report's way to Polygon
     catchup, mend, retention: take what was decided without us, obtain again what was damaged, delete what has served
     peer_service what the peers listener calls;  chain_watch: what the head watcher does

@@ -83,6 +83,7 @@ def close_bundles(context: Context) -> None:
         )
         # Due first: a crash in between leaves a row without a bundle, never a bundle whose late set nobody collects.
         context.store.due.schedule(Task.LATE_COLLECT, str(number), context.clock.now_ms())
+        context.store.due.schedule(Task.WALLET_LOOK, str(number), context.clock.now_ms())
         if context.store.bundles.create_bundle(bundle):
             log.info("bundle.opened", bundle=number, windows=length)
         context.tasks.enqueue(Task.LATE_COLLECT, str(number))

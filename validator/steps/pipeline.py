@@ -3,7 +3,8 @@
     window ends      window.collect ─ round.advance ─────────────── agreed, held ─┐
                      window.collect.horizon, some time later: what came too late  │
     bundle is long   late.collect ─── round.advance (of its late set) ────────────┤
-    enough           bundle.seal ◀────────────────────────────────────────────────┘
+    enough           wallet.look (what it will cost)                              │
+                     bundle.seal ◀────────────────────────────────────────────────┘
                      bundle.upload (whose turn it is) ─ bundle.verify (everybody)
                      report.attest ─ report.submit (whose turn it is) ─ report.watch: final
 
@@ -28,6 +29,7 @@ from validator.steps import (
     collect,
     dispatch,
     late,
+    look_at_wallet,
     mend,
     obtain,
     retention,
@@ -103,7 +105,7 @@ PIPELINE: Mapping[Task, Stage] = {
         queue="round",
         due="at a statement of a peer, at the instance's own wake time, and when another is decided",
         run=_advance,
-        follows=(Task.ROUND_OBTAIN, Task.LATE_COLLECT, Task.BUNDLE_SEAL),
+        follows=(Task.ROUND_OBTAIN, Task.LATE_COLLECT, Task.WALLET_LOOK, Task.BUNDLE_SEAL),
         soon=True,
         exclusive=False,
     ),
@@ -145,6 +147,11 @@ PIPELINE: Mapping[Task, Stage] = {
         due="when an upload is announced, and every second until the report is final",
         run=_of_number(verify.verify),
         follows=(Task.REPORT_ATTEST, Task.BUNDLE_UPLOAD),
+    ),
+    Task.WALLET_LOOK: Stage(
+        queue="bundle",
+        due="when a bundle's windows are held, before it is sealed",
+        run=_of_number(look_at_wallet.look_at_wallet),
     ),
     Task.REPORT_ATTEST: Stage(
         queue="report",

@@ -33,8 +33,6 @@ from validator.steps.uploads import announce_before_posting, announced_uploads, 
 
 log = get_logger(__name__)
 
-FEW_UPLOADS = 10
-"""With no more left than this an operator is warned at each."""
 RETRY_MS = 2_000
 LOOK_MS = 1_000
 
@@ -74,7 +72,6 @@ def upload(context: Context, number: int) -> StepResult:
             return StepResult("not yet", describe_missing(seeds))
         context.store.bundles.save_upload_state(number, own.attempt, UploadState.SEEDED)
         log.info("bundle.seeded", bundle=number, bytes=own.prepared.data_size, kept=all(s.is_kept for s in seeds))
-        _warn_of_low_balance(context, own)
     context.store.due.done(task, key)
     context.store.due.postpone(Task.BUNDLE_VERIFY, key, context.clock.now_ms() + LOOK_MS)
     context.tasks.enqueue(Task.BUNDLE_VERIFY, key)
@@ -157,15 +154,3 @@ def _post(context: Context, own: StoredUpload) -> StoredUpload:
     storage_id = encode_storage_id(own.prepared.storage_id)
     log.info("bundle.posted", bundle=own.number, storage_id=storage_id, reward=own.prepared.reward, to=posted_to)
     return replace(own, state=UploadState.POSTED)
-
-
-def _warn_of_low_balance(context: Context, own: StoredUpload) -> None:
-    """While there is time to fund the wallet. An upload that is done is not held up by a gateway that is silent."""
-    try:
-        balance = context.storage.fetch_balance()
-    except (TransientError, RemoteFault) as error:
-        log.info("wallet.not_looked", reason=str(error))
-        return
-    left = balance // own.prepared.reward
-    if left <= FEW_UPLOADS:
-        log.warning("wallet.runs_low", uploads_left=left, balance=balance, reward=own.prepared.reward)

@@ -14,6 +14,7 @@ from validator.store.reports import ReportRows
 from validator.store.retention import RetentionRows
 from validator.store.segments import SegmentStore
 from validator.store.sets import SetRows
+from validator.store.weave import WeaveRows
 from validator.store.windows import WindowRows
 
 
@@ -29,6 +30,7 @@ class SqlStore:
         self.archive = ArchiveRows(database, clock)
         self.bundles = BundleRows(database, clock)
         self.reports = ReportRows(database, clock)
+        self.weave = WeaveRows(database, clock)
         self.chain = ChainRows(database, clock)
         self.events = EventRows(database, clock)
         self.retention = RetentionRows(database, self.sets, clock)

@@ -461,6 +461,26 @@ seeds = Table(
     Column("changed_ms", BigInteger, nullable=False),
 )
 
+gateways = Table(
+    "gateways",
+    metadata,
+    Column("host", String(300), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("error", Words, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+)
+
+wallets = Table(
+    "wallets",
+    metadata,
+    Column("address", LargeBinary(32), primary_key=True),
+    Column("balance", Amount, nullable=False),
+    Column("base", Amount, nullable=False),
+    Column("step", Amount, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+)
+
 announcements = Table(
     "announcements",
     metadata,

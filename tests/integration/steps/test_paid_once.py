@@ -9,10 +9,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes.small_network import Member, SmallNetwork
+from tests.fakes.world import CONFIRMATIONS, some_parameters
 from tests.integration.steps.test_settling_lies import turns
 from validator.ports.peers import Gossip
-from validator.protocol.errors import TransientError
-from validator.protocol.model import Address
+from validator.ports.storage import PreparedUpload, StorageStatus, Tariff
+from validator.protocol.errors import RemoteFault, TransientError
+from validator.protocol.model import Address, InstanceId, InstanceKind
+from validator.protocol.quorum import quorum
+from validator.steps.look_at_wallet import estimate_size
 from validator.steps.uploads import UNSIGNED, hear
 
 MakeNetwork = Callable[..., SmallNetwork]
@@ -155,13 +159,103 @@ def test_two_that_prepare_at_the_same_time_send_the_header_of_one(a_network: Mak
     require_one_verified(network)
 
 
-@pytest.mark.parametrize(("balance", "warnings"), [(11, []), (10, [10])])
-def test_who_has_ten_uploads_left_is_warned(a_network: MakeNetwork, balance: int, warnings: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("balance", "warnings"),
+    [(11, []), (10, [("wallet.runs_low", 10)]), (1, [("wallet.runs_low", 1)]), (0, [("wallet.cannot_pay", None)])],
+)
+def test_who_has_few_uploads_left_is_warned_before_the_bundle_is_sealed(
+    a_network: MakeNetwork, balance: int, warnings: list[tuple[str, int | None]]
+) -> None:
     network, (member,) = uploading(a_network, 1)
     member.storage.fetch_balance = lambda: balance  # type: ignore[method-assign]
     with capture_logs() as captured:
         network.run_to_final()
-    assert [line["uploads_left"] for line in captured if line["event"] == "wallet.runs_low"] == warnings
+    events = [line["event"] for line in captured]
+    warned = [(line["event"], line.get("uploads_left")) for line in captured if line["event"].startswith("wallet.")]
+    assert warned == warnings
+    assert all(events.index(event) < events.index("bundle.sealed") for event, _ in warned)
+    assert member.rows("SELECT balance, base, step FROM wallets") == [(str(balance), "1", "0")]
+
+
+def test_an_empty_wallet_or_a_price_changes_nothing_of_what_is_sealed(a_network: MakeNetwork) -> None:
+    """And gateways that do not answer hold nobody's sealing up."""
+    network, (first, second, third, _) = uploading(a_network)
+    first.storage.fetch_balance = lambda: 0  # type: ignore[method-assign]
+    second.storage.fetch_tariff = lambda: Tariff(10**12, 10**12)  # type: ignore[method-assign]
+
+    def silent() -> Tariff:
+        raise TransientError("no gateway answers")
+
+    third.storage.fetch_tariff = silent  # type: ignore[method-assign]
+    network.run_to_final(limit_s=60)
+    sealed = {tuple(m.rows("SELECT root, first_ms, last_ms, messages, size FROM bundles")) for m in network.members}
+    assert len(sealed) == 1
+    require_one_verified(network)
+
+
+def test_the_estimate_follows_what_was_agreed_and_how_small_the_last_bundle_became(a_network: MakeNetwork) -> None:
+    sets = [some_parameters(epoch_windows=4)]
+    network = a_network(1, parameters=sets)
+    (member,) = network.members
+    for i in range(4):
+        network.world.publish(100 + 2_000 * i, b"x" * 1_000)
+    network.run_to_final(bundles=2, limit_s=120)
+    first, second = (member.store.bundles.load_bundle(n) for n in range(2))
+    assert first is not None
+    assert second is not None
+    agreed = [member.outcome(network.window(n)).canonical_bytes for n in range(4)]
+    late = member.outcome(InstanceId(InstanceKind.LATE, 0)).canonical_bytes
+    assert estimate_size(member.context, first) == sum(agreed[:2])
+    assert estimate_size(member.context, second) == sum(agreed[2:]) * first.size // (sum(agreed[:2]) + late)
+
+
+def test_an_attempt_names_the_one_that_it_replaces_and_every_state_is_written(a_network: MakeNetwork) -> None:
+    """The first header is lost for good; the upload after it climbs the whole ladder."""
+    network, (member,) = uploading(a_network, 1)
+    written: list[tuple[int, str]] = []
+
+    def note(*_: object) -> bool:
+        for row in member.rows("SELECT attempt, state FROM uploads ORDER BY attempt"):
+            if row not in written:
+                written.append((int(row[0]), str(row[1])))
+        return False
+
+    network.kill_at = note
+    network.run(lambda: (0, "seeded") in written)
+    network.world.transactions.clear()
+
+    def is_first(prepared: PreparedUpload, status: StorageStatus) -> bool:
+        return status.state == "missing" and prepared.header.endswith(" 1]")
+
+    post = member.storage.post
+
+    def post_if_mined(prepared: PreparedUpload) -> str:
+        if prepared.header.endswith(" 1]"):
+            raise RemoteFault("Invalid anchor (last_tx).")
+        return post(prepared)
+
+    member.storage.fetch_is_dropped = is_first  # type: ignore[method-assign]
+    member.storage.post = post_if_mined  # type: ignore[method-assign]
+    network.run_to_final(limit_s=60)
+    assert written == [
+        *((0, state) for state in ("prepared", "posted", "seeded", "dropped")),
+        *((1, state) for state in ("prepared", "posted", "seeded", "confirmed", "verified")),
+    ]
+    rows = member.rows("SELECT attempt, replaces, posted_to FROM uploads ORDER BY attempt")
+    assert rows == [(0, None, "gateway"), (1, 0, "gateway")]
+    assert member.rows("SELECT count(*) FROM seeds") == [(0,)], "nothing is remembered of what was taken"
+
+
+def test_what_was_lost_after_it_was_read_back_is_sent_again_before_it_is_reported(a_network: MakeNetwork) -> None:
+    network, members = uploading(a_network)
+    network.run(lambda: any(m.rows("SELECT 1 FROM announcements WHERE state = 'verified'") for m in members))
+    (posted,) = network.world.transactions.values()
+    data, posted.data, network.world.confirms_without_data = posted.data, None, True
+    network.run_to_final(limit_s=60)
+    assert posted.data == data
+    require_one_verified(network)
+    depths = [m.rows("SELECT read_confirmations FROM announcements")[0][0] for m in members]
+    assert sum(depth >= CONFIRMATIONS for depth in depths) >= quorum(len(members))
 
 
 def test_what_one_has_found_on_the_weave_it_cannot_announce_in_anothers_name(a_network: MakeNetwork) -> None:

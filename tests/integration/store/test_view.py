@@ -12,8 +12,8 @@ from tests.integration.store.conftest import NOW_MS, HandClock
 from tests.integration.store.test_instances import V, W, a_quorum, a_statement, loaded, opened, save
 from tests.integration.store.worker import CONFIG, INSTANCE
 from validator.ports.peers import Attestation
-from validator.ports.states import BundleState, ReportState, UploadState, WindowState
-from validator.ports.storage import PreparedUpload
+from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
+from validator.ports.storage import PreparedUpload, Tariff
 from validator.ports.store import StoredBundle, StoredReport, StoredUpload
 from validator.protocol.codec.outcome import encode_observation, encode_outcome, entries_root, outcome_digest
 from validator.protocol.codec.statement import decode_statement, encode_statement
@@ -37,7 +37,7 @@ from validator.store.database import downgrade
 from validator.store.disk import Disk, measure_disk
 from validator.store.facade import SqlStore
 from validator.store.view.screen import SqlView
-from validator.store.view.status import UsedObservations
+from validator.store.view.status import PaymentsView, UsedObservations, WalletView
 
 BROKER = a_key(8).address
 START = INSTANCE.number
@@ -120,6 +120,33 @@ def test_one_screen_tells_what_happened(store: SqlStore, view: SqlView) -> None:
     assert status.head is not None
     assert (status.head.number, status.head.seen_ms) == (12, NOW_MS)
     assert status.certificates == ()
+
+
+def test_gateways_wallet_and_what_was_paid_are_shown(store: SqlStore, view: SqlView) -> None:
+    fill(store)
+    empty = view.load_status()
+    assert (empty.gateways, empty.wallet) == ((), None)
+    assert empty.payments == PaymentsView(0, 0, 0, 0, 0, 0), "what is announced or posted is not paid yet"
+    store.weave.save_gateway("two:443", "open", 5, "two:443: HTTP 503")
+    store.weave.save_gateway("one", "closed", 0, "")
+    store.weave.save_gateway("two:443", "closed", 0, "two:443: HTTP 503")
+    store.weave.save_wallet(b"w" * 32, 10**18, Tariff(1_000, 500))
+    store.weave.save_wallet(b"w" * 32, 7, Tariff(1_000, 600))
+    store.bundles.save_sealed(
+        StoredBundle(4, CONFIG, 0, START, START, START + 1, BundleState.OPEN, root=Root(NIL), size=900, messages=30)
+    )
+    store.bundles.save_upload_state(4, 0, UploadState.CONFIRMED)
+    first, second = (heard.announcement for heard in store.bundles.load_announced(4))
+    store.bundles.save_announced_state(first, AnnouncedState.VERIFIED, "")
+    status = view.load_status()
+    assert [(g.host, g.state, g.failures, g.error) for g in status.gateways] == [
+        ("one", "closed", 0, ""),
+        ("two:443", "closed", 0, "two:443: HTTP 503"),
+    ]
+    assert status.wallet == WalletView(b"w" * 32, 7, 1_000, 600, NOW_MS)
+    assert status.payments == PaymentsView(1, 1, 0, 1, 30, 900)
+    store.bundles.save_announced_state(second, AnnouncedState.REFUSED, "other bytes, in a block all the same")
+    assert view.load_status().payments == PaymentsView(2, 1, 1, 1, 30, 900)
 
 
 def test_the_observations_that_a_decided_outcome_used_are_shown_with_their_bodies(

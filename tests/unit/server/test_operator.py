@@ -22,13 +22,16 @@ from validator.store.view.status import (
     Check,
     EventView,
     EvidenceView,
+    GatewayView,
     HeadView,
     MemberView,
+    PaymentsView,
     ReportView,
     RoundView,
     Status,
     UploadView,
     UsedObservations,
+    WalletView,
     WindowView,
 )
 
@@ -87,6 +90,9 @@ STATUS = Status(
     damaged_sets=1,
     reorganisations=0,
     late_candidates=6,
+    gateways=(GatewayView(EVIL, "open", 5, EVIL, 8_000), GatewayView("b", "closed", 0, "", 8_000)),
+    wallet=WalletView(b"\xff" * 32, 10**15, 1_000, 500, 7_000),
+    payments=PaymentsView(5, 3, 2, 9_000, 300, 30_000),
 )
 
 
@@ -281,3 +287,9 @@ def test_metrics_parse_and_carry_the_numbers(client: AsgiClient) -> None:
     assert values[("logstore_block_age_seconds", ("kind", "head"))] == 0.5
     assert values[("logstore_ready", ("check", "database"))] == 1
     assert values[("logstore_evidence",)] == 1
+    assert values[("logstore_gateway_open", ("gateway", "b"))] == 0
+    assert values[("logstore_gateway_open", ("gateway", EVIL))] == 1
+    assert values[("logstore_wallet_winston",)] == 10**15
+    assert (values[("logstore_upload_base_winston",)], values[("logstore_upload_step_winston",)]) == (1_000, 500)
+    assert (values[("logstore_paid_headers",)], values[("logstore_bundles_paid_twice",)]) == (5, 2)
+    assert (values[("logstore_own_message_winston",)], values[("logstore_own_message_bytes",)]) == (30, 100)

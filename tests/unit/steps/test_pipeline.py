@@ -33,6 +33,7 @@ MODULES = {
     "seal": {Task.BUNDLE_SEAL},
     "upload": {Task.BUNDLE_UPLOAD},
     "verify": {Task.BUNDLE_VERIFY},
+    "look_at_wallet": {Task.WALLET_LOOK},
     "attest": {Task.REPORT_ATTEST},
     "submit": {Task.REPORT_SUBMIT, Task.REPORT_WATCH},
     "mend": {Task.SETS_MEND},

@@ -64,16 +64,21 @@ class CircuitOpen(TransientError):
 
 @dataclass(slots=True)
 class Circuit:
-    """Counts failures in a row. Open: nothing is asked for ``open_s``; then one request probes."""
+    """Counts failures in a row. Open: nothing is asked for ``open_s``; then one request probes.
+
+    ``on_change`` hears of it when it opens, and when it closes, which is at the first answer too.
+    """
 
     host: str
     failures_allowed: int
     open_s: float
     now: Callable[[], float]
+    on_change: Callable[[CircuitState], None] = lambda _: None
     failures: int = 0
     last_error: str = ""
     opened_at: float | None = None
     is_probing: bool = False
+    _told: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def enter(self) -> None:
@@ -88,6 +93,7 @@ class Circuit:
     def succeed(self) -> None:
         with self._lock:
             self.failures, self.opened_at, self.is_probing = 0, None, False
+        self._tell()
 
     def fail(self, error: str) -> None:
         with self._lock:
@@ -95,6 +101,15 @@ class Circuit:
             self.last_error = error
             if self.is_probing or self.failures >= self.failures_allowed:
                 self.opened_at, self.is_probing = self.now(), False
+        if self.opened_at is not None:
+            self._tell()
+
+    def _tell(self) -> None:
+        now = self.state
+        with self._lock:
+            is_news, self._told = now.state != self._told, now.state
+        if is_news:
+            self.on_change(now)
 
     def leave(self) -> None:
         """The request ended without a verdict on the gateway."""
@@ -119,6 +134,7 @@ class Gateway:
         connections: int = 8,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.monotonic,
+        on_circuit: Callable[[CircuitState], None] = lambda _: None,
     ) -> None:
         try:
             named = read_operator_url(url)
@@ -128,7 +144,7 @@ class Gateway:
             raise ConfigError(f"gateway URL of host {named.origin.authority}: write https://host[:port][/path]")
         self.host = named.origin.authority
         self.limits = limits or Limits()
-        self.circuit = Circuit(self.host, self.limits.failures, self.limits.open_s, now)
+        self.circuit = Circuit(self.host, self.limits.failures, self.limits.open_s, now, on_circuit)
         self.pace = Pace(now=now, chance=lambda: 0.0)  # repetitions have their own jitter
         self._sleep = sleep
         self._base = replace(named.origin, path=named.target.rstrip("/"))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from validator.net.arweave.gateway import CircuitState, Gateway
+from validator.net.arweave.gateway import Gateway
 from validator.protocol.errors import ConfigError, RemoteFault, TransientError, UnknownOutcome, ValidatorError
 
 T = TypeVar("T")
@@ -25,11 +25,6 @@ class Gateways:
 
     def __len__(self) -> int:
         return len(self._gateways)
-
-    @property
-    def circuits(self) -> tuple[CircuitState, ...]:
-        """State of each gateway's circuit."""
-        return tuple(gateway.circuit.state for gateway in self._gateways)
 
     def close(self) -> None:
         for gateway in self._gateways:

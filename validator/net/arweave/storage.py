@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from validator.net.arweave.client import compute_client_signature_data
-from validator.net.arweave.gateway import Gateway, Limits
+from validator.net.arweave.gateway import CircuitState, Gateway, Limits
 from validator.net.arweave.gateways import Gateways, worst
 from validator.net.arweave.questions import (
     MAX_TEXT_BYTES,
@@ -38,6 +38,7 @@ from validator.ports.storage import (
     StorageState,
     StorageStatus,
     StoredTransaction,
+    Tariff,
 )
 from validator.protocol.codec import arweave, arweave_chunks, arweave_text
 from validator.protocol.codec.arweave import Transaction
@@ -77,11 +78,15 @@ class ArweaveStorage:
         root_wait_s: float = ROOT_WAIT_S,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.monotonic,
+        on_circuit: Callable[[CircuitState], None] = lambda _: None,
     ) -> None:
+        """``on_circuit`` hears of each gateway when its circuit closes (at its first answer too) or opens."""
         if not urls:
             raise ConfigError("gateways: none configured; name at least one URL")
         self.limits = limits or Limits()
-        self.gateways = Gateways([Gateway(url, self.limits, connections=parallel + 4, sleep=sleep) for url in urls])
+        self.gateways = Gateways(
+            [Gateway(url, self.limits, connections=parallel + 4, sleep=sleep, on_circuit=on_circuit) for url in urls]
+        )
         self.wallet = wallet
         self.reward_cap = reward_cap
         self._parallel = parallel
@@ -165,6 +170,11 @@ class ArweaveStorage:
         if max(prices) > MAX_PRICE_RATIO * min(prices):
             raise RemoteFault(f"gateways' prices differ: {min(prices)} and {max(prices)} winston")
         return max(prices)
+
+    def fetch_tariff(self) -> Tariff:
+        """Base and step, from the prices of nothing and of one chunk. Raises as ``fetch_price``."""
+        base = self.fetch_price(0)
+        return Tariff(base, max(0, self.fetch_price(arweave_chunks.CHUNK_BYTES) - base))
 
     def fetch_balance(self) -> int:
         """Winston in the wallet: the largest answer, since one that is too large costs nothing."""

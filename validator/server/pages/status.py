@@ -52,6 +52,7 @@ def render_status(status: Status, checks: Sequence[Check]) -> str:
         _section("Late sets", _late(status.late)),
         _section("Bundles and uploads", _bundles(status.bundles)),
         _section("Reports", _reports(status.reports)),
+        _section("Gateways and wallet", _weave(status)),
         _section("Members", _members(status)),
         _section("Brokers", _brokers(status)),
         _section("Refused records", _pairs(status.invalid_rejected) or _none()),
@@ -145,6 +146,28 @@ def _bundles(bundles: Iterable[BundleView]) -> str:
             ]
         )
     return _table(["#number", "state", "#messages", "#bytes", "root", "uploads"], rows[::-1])
+
+
+def _weave(status: Status) -> str:
+    rows = [
+        [
+            show(gateway.host),
+            f"<span class={'bad' if gateway.state == 'open' else 'good'}>{show(gateway.state)}</span>",
+            _number(gateway.failures),
+            f"<span class=dim>{_clock(gateway.changed_ms)}</span>",
+            _text(gateway.error),
+        ]
+        for gateway in status.gateways
+    ]
+    paid, wallet = status.payments, status.wallet
+    lines = [f"{paid.headers} headers paid for {paid.bundles} bundles"]
+    if paid.twice:
+        lines.append(f"<span class=bad>{paid.twice} bundles paid more than once</span>")
+    if paid.own_messages:
+        lines.append(f"own: {paid.own_winston // paid.own_messages} winston a message")
+    if wallet is not None:
+        lines.append(f"wallet {wallet.balance} winston; a header costs {wallet.base}, each chunk {wallet.step}")
+    return _table(["gateway", "state", "#failures", "since", "after"], rows) + f"<p>{'; '.join(lines)}</p>"
 
 
 def _reports(reports: Iterable[ReportView]) -> str:

@@ -19,6 +19,7 @@ from validator.store.view.bundles import load_bundles, load_reports
 from validator.store.view.parties import count_rejections, load_brokers, load_evidence_views, load_members
 from validator.store.view.readiness import Readiness, load_heads
 from validator.store.view.status import Check, EventView, Status, UsedObservations
+from validator.store.view.weave import load_gateways, load_payments, load_wallet
 from validator.store.view.windows import load_instances, load_windows, window_view
 
 SHOWN_WINDOWS = 100
@@ -80,6 +81,9 @@ class SqlView:
                 reorganisations=_count(connection, schema.reorganisations.c.at_s),
                 damaged_sets=_count(connection, schema.damaged_sets.c.set_root),
                 late_candidates=_count(connection, schema.late_candidates.c.identity),
+                gateways=load_gateways(connection),
+                wallet=load_wallet(connection),
+                payments=load_payments(connection),
             )
 
     def load_own_statements(self, instance: InstanceId) -> list[bytes]:

@@ -146,6 +146,43 @@ class HeadView:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayView:
+    """A gateway's circuit, as the process saw it that asked last: "closed" or "open", and after what."""
+
+    host: str
+    state: str
+    failures: int
+    error: str
+    changed_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class WalletView:
+    """Winston in our wallet, and what a header costs: a base, and a step for each chunk begun."""
+
+    wallet_address: bytes
+    balance: int
+    base: int
+    step: int
+    seen_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentsView:
+    """What was paid for. ``headers``: of all members, in blocks, of ``bundles``; of ``twice`` more than one was.
+
+    ``own_``: winston of our headers in blocks, and messages and bytes of their bundles.
+    """
+
+    headers: int
+    bundles: int
+    twice: int
+    own_winston: int
+    own_messages: int
+    own_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """One screen: the whole validator at one moment."""
 
@@ -175,6 +212,9 @@ class Status:
     damaged_sets: int
     reorganisations: int
     late_candidates: int
+    gateways: tuple[GatewayView, ...] = ()
+    wallet: WalletView | None = None
+    payments: PaymentsView = PaymentsView(0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

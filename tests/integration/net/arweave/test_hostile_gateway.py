@@ -261,7 +261,13 @@ def test_the_circuit_opens_after_failures_and_one_probe_closes_it(serve_lies: Se
     def flaky(request: Request) -> None:
         answer(request, b"1", statuses.pop(0))
 
-    gateway = Gateway(serve_lies(flaky), Limits(attempts=1, failures=2, open_s=10), now=lambda: now[0])
+    told: list[tuple[str, int]] = []
+    gateway = Gateway(
+        serve_lies(flaky),
+        Limits(attempts=1, failures=2, open_s=10),
+        now=lambda: now[0],
+        on_circuit=lambda state: told.append((state.state, state.failures)),
+    )
     statuses[:] = [500, 404, 500, 500]
     for _ in range(4):
         with pytest.raises((TransientError, RemoteFault)):
@@ -279,6 +285,7 @@ def test_the_circuit_opens_after_failures_and_one_probe_closes_it(serve_lies: Se
     assert gateway.get("/height", max_bytes=10).body == b"1"
     assert gateway.circuit.state.state == "closed"
     assert gateway.get("/height", max_bytes=10).body == b"1"
+    assert told == [("open", 2), ("closed", 0)], "each change once, and a failed probe is none"
     gateway.close()
 
 
@@ -327,7 +334,7 @@ def test_credentials_of_a_url_are_in_no_text(serve_lies: Serve, build_storage: B
     storage = build_storage(url)
     with pytest.raises(TransientError) as caught:
         storage.fetch_price(1)
-    texts = f"{caught.value} {caught.value.fields} {storage.gateways.circuits} {[*storage.gateways]}"
+    texts = f"{caught.value} {caught.value.fields} {[g.circuit.state for g in storage.gateways]} {[*storage.gateways]}"
     assert "secret" not in texts
     assert "path-token" not in texts
 

@@ -249,7 +249,7 @@ def test_a_gateway_that_is_down_does_not_stop_the_others(
     funded.mine(2)
     assert storage.fetch_status(prepared.storage_id).confirmations == 2
     assert storage.fetch_data(prepared.storage_id, tmp_path / "back", 1 << 20) == 600_000
-    down = storage.gateways.circuits[0]
+    down = next(iter(storage.gateways)).circuit.state
     assert down.failures > 0
     assert down.last_error.startswith("127.0.0.1:9: ConnectError: ")
     two = build_storage("http://127.0.0.1:9", funded.url)
