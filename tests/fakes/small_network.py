@@ -331,7 +331,10 @@ class SmallNetwork:
         parameters: Sequence[ParameterSet] | None = None,
         databases: Mapping[int, str] | None = None,
     ) -> None:
-        """``databases``: URLs, migrated, of members that do not keep theirs in a copy of ``empty``."""
+        """``databases``: URLs, migrated, of members that do not keep theirs in a copy of ``empty``.
+
+        In a folder in which a network was before its validators go on, in another process perhaps.
+        """
         self.clock = Clock()
         sets = tuple(parameters) if parameters is not None else (some_parameters(),)
         network = Network("small", 31337, 1, Digest(b"\x01" * 32), CONTRACTS, GENESIS_MS, sets)
@@ -347,11 +350,12 @@ class SmallNetwork:
         self._next_look = self.clock.now_ms()
         for i, key in enumerate(keys):
             home = folder / f"v{i}"
-            home.mkdir()
+            is_new = not home.exists()
+            home.mkdir(exist_ok=True)
             url = f"sqlite:///{home}/validator.sqlite"
             if databases is not None and i in databases:
                 url = databases[i]
-            else:
+            elif is_new:
                 shutil.copy(empty, home / "validator.sqlite")
             member = Member(
                 self,

@@ -69,7 +69,7 @@ def verify(context: Context, number: int) -> StepResult:
     deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
     announced = [h for h in announced_uploads(context, bundle) if h.state != AnnouncedState.REFUSED]
     statuses = {h.announcement.storage_id: context.storage.fetch_status(h.announcement.storage_id) for h in announced}
-    chosen = _choose(context, [h for h in announced if _is_to_be_read(h, statuses, deep)], announced)
+    chosen = _choose(context, bundle, [h for h in announced if _is_to_be_read(h, statuses, deep)], announced)
     is_there = any(h.state == AnnouncedState.VERIFIED for h in announced)
     ready = 0
     details = []
@@ -106,14 +106,21 @@ def _is_to_be_read(upload: AnnouncedUpload, statuses: Mapping[StorageId, Storage
 
 
 def _choose(
-    context: Context, readable: Sequence[AnnouncedUpload], announced: Sequence[AnnouncedUpload]
+    context: Context,
+    bundle: StoredBundle,
+    readable: Sequence[AnnouncedUpload],
+    announced: Sequence[AnnouncedUpload],
 ) -> AnnouncedUpload | None:
-    """The upload to read back now: of the member whose uploads were tried least the one that was tried least."""
+    """The upload to read back now: of the member whose uploads were tried least the one that was tried least.
+
+    It is tried at least twice in a stage, so that nobody pays anew for what has long been completed by others.
+    """
     now_ms = context.clock.now_ms()
+    longest_ms = context.cut_points.epoch_config(bundle.epoch).parameters.upload_stage_ms // 2
     tried = Counter[bytes]()
     for upload in announced:
         tried[upload.announcement.signer] += upload.tries
-    waiting = [u for u in readable if now_ms >= u.checked_ms + _pause_ms(u.tries)]
+    waiting = [u for u in readable if now_ms >= u.checked_ms + min(_pause_ms(u.tries), longest_ms)]
     return min(waiting, key=lambda u: (tried[u.announcement.signer], u.tries, u.announced_ms), default=None)
 
 
@@ -261,7 +268,7 @@ def _complete(
         return announced
     log.info("bundle.completed", bundle=bundle.number, storage_id=encode_storage_id(announcement.storage_id))
     state = AnnouncedState.VERIFIED if announced.state == AnnouncedState.VERIFIED else AnnouncedState.SEEDED
-    return _note(context, announced, state, announced.reason, announced.tries)
+    return _note(context, announced, state, announced.reason, 0)  # it is all there now: to be read at once
 
 
 # --- our own ------------------------------------------------------------------------------------------

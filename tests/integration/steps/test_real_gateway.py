@@ -1,148 +1,221 @@
-"""Four validators and a real gateway, a process of its own: whatever happens, one header is paid for, all is there.
+"""Whatever fails between a validator and the weave: one header is paid for, all is there, and everybody reads it back.
 
-The gateway counts the headers that were paid for each bundle root, and keeps the wallets' balances. It mines a block
-for each half second of the network's clock. Two of the four have wallets.
+One table of faults; each row makes something go wrong and says whether it did. The end is the same for all: by the
+gateway's count of headers and by the wallets' balances one was paid, its data is complete, its report is final.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests import paths
-from tests.fakes.small_network import Killed, Member, SmallNetwork
+from tests.fakes.small_network import SmallNetwork
+from tests.fakes.uploading import AR, CHUNK, IMPATIENT, MinedStorage, Miner, Struck, Uploading
 from tests.gateway_process import GatewayProcess, run_gateway
+from tests.integration.steps.test_paid_once import lose_announcements
 from tests.integration.steps.test_settling_lies import turns
 from validator.devnet.gateway.faults import FaultKind
-from validator.net.arweave.gateway import Gateway, Limits
-from validator.net.arweave.gateways import Gateways
 from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
-from validator.net.http.client import Answer
-from validator.ports.storage import PreparedUpload, StorageStatus
+from validator.ports.peers import Gossip
 from validator.protocol.codec.arweave_text import encode_base64url
-from validator.protocol.model import StorageId
-from validator.protocol.quorum import quorum
+from validator.protocol.codec.statement import sign_upload
+from validator.protocol.model import UploadAnnouncement
 from validator.steps.uploads import tags_of
 
 MakeNetwork = Callable[..., SmallNetwork]
+Arrange = Callable[[Uploading], Struck]
 
-AR = 10**12
-IMPATIENT = Limits(
-    connect_s=2, read_s=1, request_s=1.5, call_s=3, download_s=3, seed_s=5, attempts=2, first_wait_s=0.01, open_s=0.1
-)
-BLOCK_MS = 500
-LONG_MS = 14_000
-"""Longer than the stage of ten seconds."""
+HTML = "<html>welcome</html>"
+ONE_CHUNK_WINSTON = 501_000_000
+"""What the gateway asks for a file of one chunk."""
 _RSA = json.loads((paths.VECTORS / "arweave.json").read_text())["keys"]["rsa"]
 
 
-class Miner:
-    """Mines as the network's clock goes, whenever somebody asks for a status."""
-
-    def __init__(self, network: SmallNetwork, gateway: GatewayProcess) -> None:
-        self.network = network
-        self.gateway = gateway
-        self.is_stopped = False
-        self._next_ms = 0
-
-    def tick(self) -> None:
-        if self.network.clock.now_ms() >= self._next_ms and not self.is_stopped:
-            self._next_ms = self.network.clock.now_ms() + BLOCK_MS
-            self.gateway.mine()
+# --- what goes wrong --------------------------------------------------------------------------------
 
 
-class MinedStorage(ArweaveStorage):
-    """The real adapter; may end its process at one of the chunks that it sends."""
-
-    miner: Miner
-    dies_at_chunk: int | None = None
-
-    def __init__(self, url: str, wallet: ArweaveWallet | None) -> None:
-        super().__init__([url], wallet, reward_cap=AR, limits=IMPATIENT)
-        self.gateways = Gateways([MortalGateway(url, self)])
-
-    def fetch_status(self, storage_id: StorageId) -> StorageStatus:
-        self.miner.tick()
-        return super().fetch_status(storage_id)
+def killed(point: str, times: int = 1) -> Arrange:
+    return lambda uploading: uploading.signal_worker(signal.SIGKILL, point, times=times)
 
 
-class MortalGateway(Gateway):
-    """Where the storage says so, the process that sends a chunk ends before it is sent."""
-
-    def __init__(self, url: str, storage: MinedStorage) -> None:
-        super().__init__(url, IMPATIENT)
-        self._storage = storage
-
-    def post(
-        self, path: str, body: bytes, *, max_bytes: int, accept: tuple[int, ...], has_effect: bool = True
-    ) -> Answer:
-        if path == "/chunk" and self._storage.dies_at_chunk is not None:
-            self._storage.dies_at_chunk -= 1
-            if self._storage.dies_at_chunk < 0:
-                self._storage.dies_at_chunk = None
-                raise Killed
-        return super().post(path, body, max_bytes=max_bytes, accept=accept, has_effect=has_effect)
+def stopped(point: str, times: int = 1) -> Arrange:
+    return lambda uploading: uploading.signal_worker(signal.SIGSTOP, point, times=times)
 
 
-@dataclass
-class Uploading:
-    """A network about to upload one bundle, and its gateway."""
+def gateway_stopped(call: str) -> Arrange:
+    return lambda uploading: uploading.at(call, uploading.stop_gateway)
 
-    network: SmallNetwork
-    gateway: GatewayProcess
-    miner: Miner
-    first: Member
-    second: Member
-    stranger: ArweaveStorage
-    owners: Sequence[str]
-    before: dict[str, Any] = field(default_factory=dict)
 
-    def at(self, call: str, action: Callable[[], bool | None], *, times: int = 1, member: Member | None = None) -> None:
-        """Just before the call that the first in turn makes: do something; the process ends if that is true."""
-        left = iter(range(times))
+def failing(kind: FaultKind, path: str, **rule: Any) -> Arrange:
+    return lambda uploading: uploading.fail(kind, path, **rule)
 
-        def reach(who: Member, task: str, _key: str, at: str) -> bool:
-            is_it = who is (member or self.first) and task.startswith("bundle.") and at.startswith(call)
-            return bool(action()) if is_it and next(left, None) == times - 1 else False
 
-        self.network.kill_at = reach
+def dead(call: str) -> Arrange:
+    return lambda uploading: uploading.die(call)
 
-    def let_pass(self, milliseconds: int) -> None:
-        """The first in turn stands still, the others go on."""
-        self.first.idle = True
-        end_ms = self.network.clock.now_ms() + milliseconds
-        self.network.run(lambda: self.network.clock.now_ms() >= end_ms)
-        self.first.idle = False
 
-    def require_paid_once(self) -> None:
-        self.network.run_to_final(limit_s=120)
-        stats = self.gateway.stats()
-        bundle = self.first.store.bundles.load_bundle(0)
+def unheard_by_one(uploading: Uploading) -> Struck:
+    lose_announcements(uploading.first, lambda to: to == uploading.second.address, silently=True)
+    return uploading.die("SqlStore.due.done(")
+
+
+def unheard_by_all(uploading: Uploading) -> Struck:
+    lose_announcements(uploading.first, lambda _: True, silently=True)
+    return uploading.die("SqlStore.due.done(")
+
+
+def all_gateways_down(uploading: Uploading) -> Struck:
+    """For more than all stages, from before the bundle is sealed on."""
+    struck = uploading.fail(FaultKind.CUT_BEFORE, "/", times=1_000_000)
+    uploading.run_for(60_000)
+    was_struck = struck()
+    uploading.gateway.control("faults", method="DELETE")
+    return lambda: was_struck
+
+
+def price_at_the_cap(uploading: Uploading) -> Struck:
+    """Nearly twice the price is believed, up to the cap: what is offered is the cap, and no more."""
+    cap = 2 * ONE_CHUNK_WINSTON
+    uploading.first.storage.reward_cap = cap  # type: ignore[attr-defined]
+    struck = uploading.fail(FaultKind.LYING_PRICE, "/price/", amount=199)
+
+    def is_the_cap() -> bool:
+        (own,) = uploading.first.store.bundles.load_uploads(0)
+        return struck() and own.prepared.reward == cap
+
+    return is_the_cap
+
+
+def price_above_the_cap(uploading: Uploading) -> Struck:
+    uploading.first.storage.reward_cap = 2 * ONE_CHUNK_WINSTON  # type: ignore[attr-defined]
+    struck = uploading.fail(FaultKind.LYING_PRICE, "/price/", amount=300)
+
+    def is_paid_as_usual() -> bool:
+        uploads = [u for m in (uploading.first, uploading.second) for u in m.store.bundles.load_uploads(0)]
+        return struck() and [u.prepared.reward for u in uploads] == [ONE_CHUNK_WINSTON * 105 // 100]
+
+    return is_paid_as_usual
+
+
+def own_id(uploading: Uploading) -> str:
+    (own,) = uploading.first.store.bundles.load_uploads(0)
+    return encode_base64url(own.prepared.storage_id)
+
+
+def dropped_by_the_mempool(uploading: Uploading) -> Struck:
+    return uploading.at(
+        "SqlStore.bundles.save_upload_state(", lambda: uploading.gateway.control(f"drop/{own_id(uploading)}")
+    )
+
+
+def chunk_lost_after_the_first_reading(uploading: Uploading) -> Struck:
+    return uploading.at(
+        "SqlStore.bundles.save_announced_state(",
+        lambda: uploading.gateway.control(f"forget/{own_id(uploading)}/0"),
+    )
+
+
+def reorganised(drop: str) -> Arrange:
+    return lambda uploading: uploading.at(
+        "SqlStore.bundles.save_announced_state(", lambda: uploading.gateway.control(f"fork/2{drop}")
+    )
+
+
+def stranger_with_our_tags(uploading: Uploading) -> Struck:
+    def post() -> None:
+        bundle = uploading.first.store.bundles.load_bundle(0)
+        assert bundle is not None
+        prepared = uploading.stranger.prepare(Path(bundle.path), tags_of(uploading.first.context, bundle))
+        uploading.stranger.post(prepared)
+        uploading.stranger.seed(prepared, Path(bundle.path))
+
+    return uploading.at("MinedStorage.find_uploads(", post)
+
+
+def member_with_anothers_upload(uploading: Uploading) -> Struck:
+    """The second in turn tells everybody that the first one's transaction is its own, before the first has spoken."""
+    first, liar = uploading.first, uploading.second
+
+    def tell() -> None:
+        bundle = first.store.bundles.load_bundle(0)
+        (own,) = first.store.bundles.load_uploads(0)
         assert bundle is not None
         assert bundle.root is not None
-        lines = [
-            t for t in stats["transactions"] if t["bundle_root"] == bundle.root.hex() and t["owner"] in self.owners
-        ]
-        paid = [line for line in lines if line["height"] is not None]
-        assert len(paid) == len(lines) == 1
-        assert paid[0]["complete"]
-        uploads = [u for m in (self.first, self.second) for u in m.store.bundles.load_uploads(0)]
-        (reward,) = [u.prepared.reward for u in uploads if encode_base64url(u.prepared.storage_id) == paid[0]["id"]]
-        spent = sum(int(self.before["balances"][o]) - int(stats["balances"][o]) for o in self.owners)
-        assert spent == reward
-        report = self.network.world.reports[0]
-        assert encode_base64url(report.storage_id) == paid[0]["id"]
-        query = f"SELECT state FROM announcements WHERE storage_id = x'{report.storage_id.hex()}'"
-        states = [member.rows(query) for member in self.network.members]
-        assert states.count([("verified",)]) >= quorum(len(states)), "who was slower follows the report"
+        for owner in (own.prepared.owner, uploading.wallets[1].address):
+            header = own.prepared.header.encode()
+            stolen = UploadAnnouncement(
+                bundle.config_digest, 0, bundle.root, own.prepared.storage_id, owner, liar.address, header=header
+            )
+            lie = sign_upload(stolen, liar.key, liar.context.identity.signing)
+            for member in uploading.network.members:
+                if member is not liar:
+                    member.service.receive(liar.address, Gossip(uploads=(lie,)))
+
+    told = uploading.at("SqlStore.bundles.save_announced(", tell)
+    return lambda: told() and uploading.network.world.reports[0].uploader == first.address
+
+
+FAULTS: dict[str, Arrange] = {
+    "worker killed before the header is saved": killed("SqlStore.bundles.save_upload("),
+    "worker killed after the header is saved": killed("SqlStore.bundles.save_announced("),
+    "worker killed before the post": killed("MinedStorage.post("),
+    "worker killed after the post": killed("SqlStore.bundles.save_posted("),
+    "worker killed before the first chunk": killed(f"{CHUNK}0"),
+    "worker killed between two chunks": killed(f"{CHUNK}1"),
+    "worker killed after the last chunk": killed("SqlStore.bundles.forget_seeds("),
+    "worker killed before it says that chunks were taken": killed("SqlStore.bundles.save_upload_state("),
+    "worker stopped before the header is saved": stopped("SqlStore.bundles.save_upload("),
+    "worker stopped before the post": stopped("MinedStorage.post("),
+    "worker stopped after the post": stopped("SqlStore.bundles.save_posted("),
+    "worker stopped between two chunks": stopped(f"{CHUNK}1"),
+    "gateway stopped before the price": gateway_stopped("MinedStorage.prepare("),
+    "gateway stopped before the post": gateway_stopped("MinedStorage.post("),
+    "gateway stopped before the chunks": gateway_stopped("MinedStorage.seed("),
+    "announcement lost to the next in turn, uploader dead": unheard_by_one,
+    "announcement lost to all, uploader dead": unheard_by_all,
+    "uploader dead before the post": dead("MinedStorage.post("),
+    "uploader dead before the chunks": dead("MinedStorage.seed("),
+    "time-out before the header takes effect": failing(FaultKind.SILENT, "/tx$"),
+    "time-out, and the header takes effect later": failing(FaultKind.SLOW, "/tx$", seconds=2),
+    "connection cut before the header takes effect": failing(FaultKind.CUT_BEFORE, "/tx$"),
+    "connection cut after the header took effect": failing(FaultKind.CUT_AFTER, "/tx$"),
+    "connection cut after a chunk took effect": failing(FaultKind.CUT_AFTER, "/chunk$"),
+    "429 for the header": failing(FaultKind.ANSWER, "/tx$", status=429, headers={"retry-after": "0"}),
+    "503 with HTML for the header": failing(FaultKind.ANSWER, "/tx$", status=503, body=HTML),
+    "503 with HTML for a chunk": failing(FaultKind.ANSWER, "/chunk$", status=503, body=HTML),
+    "HTML with 200 for the header": failing(FaultKind.ANSWER, "/tx$", status=200, body=HTML),
+    "HTML with 200 from the index": failing(FaultKind.ANSWER, "/graphql", status=200, body=HTML),
+    "303 for the header": failing(FaultKind.ANSWER, "/tx$", status=303, headers={"location": "/"}),
+    "303 for a chunk that is not kept": failing(FaultKind.ANSWER, "/chunk$", status=303),
+    "header forgotten": failing(FaultKind.FORGET, "/tx$"),
+    "chunk forgotten": failing(FaultKind.FORGET, "/chunk$"),
+    "chunk lost after the first reading": chunk_lost_after_the_first_reading,
+    "forged rows of the index": failing(FaultKind.FORGED_ROWS, "/graphql"),
+    "wrong bytes on reading": failing(FaultKind.WRONG_BYTES, "/raw/"),
+    "price half as high again": failing(FaultKind.LYING_PRICE, "/price/", amount=150),
+    "price up to the cap": price_at_the_cap,
+    "price above the cap": price_above_the_cap,
+    "transaction dropped by the mempool": dropped_by_the_mempool,
+    "reorganisation, back in the mempool": reorganised(""),
+    "reorganisation, and the transaction is lost": reorganised("/drop"),
+    "all gateways down": all_gateways_down,
+    "a stranger posts our file with our tags": stranger_with_our_tags,
+    "a member announces another's upload": member_with_anothers_upload,
+}
+
+
+# --- how it ends ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +225,13 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 
 @pytest.fixture(scope="module")
-def wallets() -> list[ArweaveWallet]:
-    return [ArweaveWallet.from_jwk(_RSA), *(ArweaveWallet.from_jwk(generate_wallet()) for _ in range(2))]
+def jwks() -> list[dict[str, str]]:
+    return [_RSA, *(generate_wallet() for _ in range(2))]
+
+
+@pytest.fixture(scope="module")
+def wallets(jwks: list[dict[str, str]]) -> list[ArweaveWallet]:
+    return [ArweaveWallet.from_jwk(jwk) for jwk in jwks]
 
 
 @pytest.fixture
@@ -168,139 +246,33 @@ def uploading(a_network: MakeNetwork, gateway: GatewayProcess, wallets: list[Arw
     network.world.nodes = tuple(replace(n, arweave=addresses.get(n.address)) for n in network.world.nodes)
     with ExitStack() as stack:
         for member in network.members:
-            storage = MinedStorage(gateway.url, owned.get(member.address))
+            storage = MinedStorage(gateway.url, owned.get(member.address), miner)
             stack.callback(storage.close)
-            storage.miner = miner
             member.storage = storage  # type: ignore[assignment]
             member.restart()
         stranger = ArweaveStorage([gateway.url], wallets[2], reward_cap=AR, limits=IMPATIENT)
         stack.callback(stranger.close)
         for wallet in wallets:
             gateway.control(f"mint/{encode_base64url(wallet.address)}/{AR}")
-        owners = [encode_base64url(wallet.address) for wallet in owned.values()]
-        yield Uploading(network, gateway, miner, first, second, stranger, owners, gateway.stats())
+        yield Uploading(network, gateway, miner, first, second, stranger, wallets[:2], gateway.stats())
         gateway.control("faults", method="DELETE")
 
 
-@pytest.mark.parametrize(
-    ("call", "times"),
-    [
-        ("SqlStore.bundles.save_upload(", 1),
-        ("SqlStore.bundles.save_announced(", 1),
-        ("MinedStorage.post(", 1),
-        ("MinedStorage.seed(", 1),
-        ("SqlStore.bundles.save_upload_state(", 2),
-    ],
-)
-def test_a_worker_that_is_killed_pays_once(uploading: Uploading, call: str, times: int) -> None:
-    """Before and after the header is saved, before and after it is posted, after the last chunk."""
-    killed: list[str] = []
-
-    def kill() -> bool:
-        killed.append(call)
-        return True
-
-    uploading.at(call, kill, times=times)
-    uploading.require_paid_once()
-    assert killed
-
-
-def test_a_worker_that_is_killed_between_two_chunks_pays_once(uploading: Uploading) -> None:
-    for i in range(70):
-        uploading.network.world.publish(200 + i, json.dumps({"i": os.urandom(4_500).hex()}).encode())
-    storage = uploading.first.storage
-    assert isinstance(storage, MinedStorage)
-    storage.dies_at_chunk = 1
-    uploading.network.kill_at = lambda *_: False
-    uploading.require_paid_once()
-    assert storage.dies_at_chunk is None
-    assert any(ran.name == "killed" for ran in uploading.network.log)
-
-
-@pytest.mark.parametrize("call", ["MinedStorage.prepare(", "MinedStorage.post(", "MinedStorage.seed("])
-def test_a_gateway_that_stands_still_for_longer_than_a_stage_is_paid_once(uploading: Uploading, call: str) -> None:
-    stood: list[str] = []
-
-    def stand() -> None:
-        stood.append(call)
-        uploading.miner.is_stopped = True
-        with uploading.gateway.stopped():
-            uploading.let_pass(LONG_MS)
-        uploading.miner.is_stopped = False
-
-    uploading.at(call, stand)
-    uploading.require_paid_once()
-    assert stood
-
-
-HTML = "<html>welcome</html>"
-
-
-@pytest.mark.parametrize(
-    ("kind", "path", "rule"),
-    [
-        (FaultKind.CUT_BEFORE, "/tx$", {}),
-        (FaultKind.CUT_AFTER, "/tx$", {}),
-        (FaultKind.SILENT, "/tx$", {}),
-        (FaultKind.ANSWER, "/tx$", {"status": 429, "headers": {"retry-after": "0"}}),
-        (FaultKind.ANSWER, "/tx$", {"status": 503, "body": HTML}),
-        (FaultKind.ANSWER, "/tx$", {"status": 200, "body": HTML}),
-        (FaultKind.FORGET, "/tx$", {}),
-        (FaultKind.FORGET, "/chunk$", {}),
-        (FaultKind.ANSWER, "/chunk$", {"status": 303}),
-        (FaultKind.ANSWER, "/graphql", {"status": 200, "body": HTML}),
-        (FaultKind.FORGED_ROWS, "/graphql", {}),
-        (FaultKind.WRONG_BYTES, "/raw/", {}),
-        (FaultKind.LYING_PRICE, "/price/", {"amount": 150}),
-    ],
-)
-def test_whatever_a_gateway_does_it_is_paid_once(
-    uploading: Uploading, kind: FaultKind, path: str, rule: dict[str, Any]
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_header_is_paid_for_and_all_is_there_after(
+    fault: str, uploading: Uploading, jwks: list[dict[str, str]], record_property: Callable[[str, object], None]
 ) -> None:
-    """Two times each."""
-    struck = uploading.before["faults"].get(kind, 0)
-    uploading.gateway.fail(kind, path, times=2, **rule)
-    uploading.require_paid_once()
-    assert uploading.gateway.stats()["faults"][kind] > struck
-
-
-def test_a_transaction_that_the_mempool_dropped_is_posted_again(uploading: Uploading) -> None:
-    dropped: list[str] = []
-
-    def drop() -> None:
-        (own,) = uploading.first.store.bundles.load_uploads(0)
-        dropped.append(encode_base64url(own.prepared.storage_id))
-        uploading.gateway.control(f"drop/{dropped[0]}")
-
-    uploading.at("SqlStore.bundles.save_upload_state(", drop, times=2)
-    uploading.require_paid_once()
-    assert dropped
-
-
-@pytest.mark.parametrize("drop", ["", "/drop"])
-def test_a_reorganisation_after_reading_back_costs_nothing(uploading: Uploading, drop: str) -> None:
-    forked: list[str] = []
-
-    def fork() -> None:
-        forked.append(drop)
-        uploading.gateway.control(f"fork/2{drop}")
-
-    uploading.at("SqlStore.bundles.save_announced_state(", fork)
-    uploading.require_paid_once()
-    assert forked
-
-
-def test_a_stranger_that_posts_the_same_file_with_our_tags_changes_nothing(uploading: Uploading) -> None:
-    posted: list[PreparedUpload] = []
-
-    def post() -> None:
-        bundle = uploading.first.store.bundles.load_bundle(0)
-        assert bundle is not None
-        prepared = uploading.stranger.prepare(Path(bundle.path), tags_of(uploading.first.context, bundle))
-        uploading.stranger.post(prepared)
-        uploading.stranger.seed(prepared, Path(bundle.path))
-        posted.append(prepared)
-
-    uploading.at("MinedStorage.find_uploads(", post)
-    uploading.require_paid_once()
-    assert posted
+    """And nothing that is logged meanwhile holds a private part of a wallet."""
+    if "two chunks" in fault:
+        for i in range(70):
+            uploading.network.world.publish(200 + i, json.dumps({"i": os.urandom(4_500).hex()}).encode())
+    with capture_logs() as captured:
+        is_struck = FAULTS[fault](uploading)
+        ended = uploading.require_paid_once()
+    assert is_struck(), "what was to go wrong did"
+    for name, value in ended.items():
+        record_property(name, value)
+    assert captured
+    private = {jwk[name] for jwk in jwks for name in ("d", "p", "q", "dp", "dq", "qi")}
+    said = repr(captured)
+    assert not [part for part in private if part in said]
