@@ -12,8 +12,9 @@ import pytest
 from tests.builders import a_key
 from tests.contract_network import ContractNetwork
 from tests.fakes.web3signer import web3signer
-from validator.devnet.contracts import WEI
-from validator.net.chain.sender import ChainSender
+from validator.devnet.contracts import WEI, NodeSetup
+from validator.net.chain.sender import LINE_GAS, ChainSender
+from validator.net.chain.transaction import parse_raw
 from validator.net.signer.source import open_signer
 from validator.ports.chain import ReportSender
 from validator.protocol.errors import AlreadyDone, RemoteFault, TransientError, UnknownOutcome
@@ -55,6 +56,28 @@ def test_a_report_is_simulated_signed_sent_and_mined(network: ContractNetwork, s
         port.send(prepared)
     with pytest.raises(AlreadyDone):
         port.replace(prepared)
+    accepted(network)
+
+
+def test_gas_is_offered_for_nodes_that_fall_below_the_requirement_until_it_is_mined(
+    network: ContractNetwork, sender: ChainSender
+) -> None:
+    """Each that a reward lifts over the requirement again costs two new slots: six were enough to run out of gas."""
+    nodes = [(a_key(7100 + i), a_key(7200 + i)) for i in range(6)]
+    required: int = network.chain.call("NodeManager", "stakeRequiredAmount")[0]
+    network.chain.register_nodes([NodeSetup(node, stake, required, "https://x.example") for node, stake in nodes])
+    lines = {key.address: required // 50 for key in (*network.brokers, *(node for node, _ in nodes))}
+    report = network.next_report(nodes=lines)
+    network.chain.mine()
+    prepared = sender.prepare(report, *network.sign(report))
+    for node, stake in nodes:
+        network.chain.transact(stake, "NodeManager", "undelegate", 1, "0x" + node.address.hex())
+        assert not network.chain.call("NodeManager", "isStaked", "0x" + node.address.hex())[0]
+    sender.send(prepared)
+    network.chain.mine()
+    fate = sender.fetch_fate([prepared])
+    assert (fate.state, fate.success) == ("mined", True)
+    assert fate.gas_used > (parse_raw(prepared.raw).gas - LINE_GAS * len(report.nodes))
     accepted(network)
 
 

@@ -12,17 +12,21 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from tests import servers
 from tests.builders import a_key
 from tests.fakes.rpc_provider import Call, Provider, Said, refusal
 from tests.fakes.small_network import Member, SmallNetwork, an_empty_database
-from tests.fakes.world import CONTRACTS
+from tests.fakes.world import CONTRACTS, some_network
+from validator import wiring
 from validator.net.chain.blocks import Blocks
 from validator.net.chain.pricing import GWEI
 from validator.net.chain.rpc import Rpc
 from validator.net.chain.sender import ChainSender
 from validator.net.chain.transaction import Transaction, parse_raw
+from validator.protocol.parameters import format_network
+from validator.settings import Settings
 
 KEY = a_key(700)
 OWN = "0x" + KEY.address.hex()
@@ -178,18 +182,58 @@ def test_one_that_the_pool_dropped_is_sent_again(node: Node, sending: Callable[.
         assert len(s.transactions()) == 1
 
 
-def test_one_that_a_reorganisation_dropped_is_sent_again(node: Node, sending: Callable[..., Any]) -> None:
+def test_one_that_a_reorganisation_of_one_to_five_blocks_dropped_is_sent_again(
+    node: Node, sending: Callable[..., Any]
+) -> None:
+    with sending(node.url) as s:
+        s.look(2)
+        for depth in range(1, 6):
+            node.ask("evm_mine")
+            assert s.look(2)["submitted"]
+            node.ask("anvil_mine", hex(depth - 1))
+            assert set(s.look(2)) == {"submitted"}
+            node.ask("anvil_reorg", depth, [])
+            assert node.nonce() == 0
+            assert s.look(5)["sent again"] == 1
+            assert len(node.ask("txpool_content")["pending"]) == 1
+        node.ask("evm_mine")
+        assert s.look(2)["submitted"]
+        assert {nonce for nonce, _ in s.transactions()} == {0}
+
+
+def test_where_the_new_branch_holds_another_programs_transaction_a_new_nonce_is_taken(
+    node: Node, sending: Callable[..., Any]
+) -> None:
     with sending(node.url) as s:
         s.look(2)
         node.ask("evm_mine")
         assert s.look(2)["submitted"]
         node.ask("anvil_reorg", 1, [])
-        assert node.nonce() == 0
-        outcomes = s.look(5)
-        assert outcomes["sent again"] == 1
+        node.send(0, tip=99 * GWEI)
         node.ask("evm_mine")
-        assert s.look(2)["submitted"]
-        assert len(s.transactions()) == 1
+        outcomes = s.look(60, lambda: len(s.transactions()) > 1)
+        assert outcomes["nonce taken"]
+        assert [nonce for nonce, _ in s.transactions()] == [0, 1]
+        node.ask("evm_mine")
+        assert s.look(3)["submitted"]
+
+
+def test_a_base_fee_that_leaps_over_what_was_offered_is_followed_at_once(
+    node: Node, sending: Callable[..., Any]
+) -> None:
+    with sending(node.url) as s:
+        s.look(2)
+        (_, offered), *_ = s.transactions()
+        dear = 40 * offered
+        node.ask("anvil_setNextBlockBaseFeePerGas", hex(dear))
+        node.ask("evm_mine")
+        assert node.nonce() == 0
+        outcomes = s.look(60, lambda: len(s.transactions()) > 1)
+        assert outcomes["replaced"] + outcomes["re-priced"] == 1, outcomes
+        assert s.transactions()[1][1] > dear
+        node.ask("evm_mine")
+        assert node.nonce() == 1
+        assert s.look(3)["submitted"]
 
 
 def test_a_predecessor_that_is_mined_instead_of_its_replacement_is_enough(
@@ -274,12 +318,27 @@ def test_one_that_cannot_be_paid_waits_for_funds(node: Node, sending: Callable[.
         assert len(s.transactions()) == 1
 
 
-def test_one_that_costs_more_than_the_cap_per_report_is_not_offered(node: Node) -> None:
-    sender = ChainSender([node.url], CONTRACTS, KEY, chain_id=31337, max_cost_wei=int(Decimal("0.00001") * 10**18))
-    prepared = sender.prepare_call(KEY.address, b"\1" * 1000)
-    gas = parse_raw(prepared.raw).gas
-    assert gas * prepared.max_fee_per_gas <= 10**13
-    sender.close()
+def test_the_operators_cap_in_pol_and_least_tip_hold_for_every_report(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "network.toml").write_text(format_network(some_network()))
+
+    def offer(**changes: Any) -> Transaction:
+        settings = Settings(
+            network_file=tmp_path / "network.toml",
+            rpc_urls=(node.url,),
+            gateway_urls=(node.url,),
+            gas_key=SecretStr(KEY.secret_hex()),
+            **changes,
+        )
+        sender = wiring.Node(settings, wiring.NoTasks())._sender()
+        assert isinstance(sender, ChainSender)
+        offered = parse_raw(sender.prepare_call(KEY.address, b"\1" * 1000).raw)
+        sender.close()
+        return offered
+
+    capped = offer(max_report_fee_pol=Decimal("0.00001"))
+    assert capped.gas * capped.max_fee <= 10**13
+    assert offer().gas * offer().max_fee > 10**13
+    assert offer(min_tip_gwei=Decimal("7.5")).tip == 75 * GWEI // 10
 
 
 STATE_SYNC: dict[str, Any] = {
