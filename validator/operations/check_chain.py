@@ -65,7 +65,7 @@ def check_sources(node: Node, reader: ChainReader) -> Iterator[Finding]:
     """Chain id, code of the contracts, the block before their deployment, age and finality of the newest block."""
     network = node.network
     now_s = time.time_ns() // 10**9
-    for warning in reader.check(now_s):
+    for warning in (*reader.check(now_s), *reader.examine()):
         yield warn("rpc", warning)
     parent = reader.fetch_parent_hash_of_deployment(network.deployment_block)
     if parent != network.deployment_parent_hash:

@@ -3,6 +3,7 @@
     rpc.py       bounded JSON-RPC over HTTP: one batch to all sources at once, the majority's answer wins
     abi.py       calls, results, events and errors of our contracts as bytes (eth-abi)
     metadata.py  what strangers wrote on chain: node and stream metadata, parsed under fixed rules
+    abilities.py what each source can do, for the operator
     blocks.py    head, finalised block, and B(t), the cut points
     reader.py    ``ChainReader``, the port ``Chain``
     transaction.py  EIP-1559 transactions as bytes

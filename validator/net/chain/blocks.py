@@ -70,6 +70,11 @@ class Blocks:
         self._numbers: list[int] = []
         self._finalised: Block | None = None
 
+    @property
+    def tag(self) -> str | None:
+        """How sources are asked for finality; None where blocks are counted."""
+        return "finalized" if self._depth is None else None
+
     def fetch_head(self) -> Block:
         """The newest block that a majority of sources has. Raises TransientError."""
         return self._fetch_common("latest", 0)

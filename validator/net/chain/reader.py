@@ -18,17 +18,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from validator.net.chain.abi import ERC1271, Function, decode_values, interface
+from validator.net.chain.abi import ERC1271, Function, interface
+from validator.net.chain.abilities import examine_sources
 from validator.net.chain.blocks import Blocks, block_by_number
 from validator.net.chain.jsonrpc import Request, Reverted
 from validator.net.chain.metadata import parse_node_metadata, parse_node_wallet, parse_partitions
 from validator.net.chain.rpc import Rpc
 from validator.net.chain.source import SourceHealth
-from validator.net.chain.store_index import MemoryIndex, StoreIndex, StoreList
+from validator.net.chain.store_index import MemoryIndex, StoreIndex, StoreList, parse_store_events
 from validator.net.chain.values import MAX_NUMBER, parse_bytes, parse_quantity
 from validator.net.http.pacing import Allowance, Pace
 from validator.ports.chain import AcceptedReport
-from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError
+from validator.protocol.errors import ConfigError, RemoteFault, TransientError
 from validator.protocol.model import Address, Block, ChainState, Digest, Node, Root, StorageId, Store
 from validator.protocol.parameters import Contracts
 
@@ -44,7 +45,6 @@ FORGET_RANGE_S = 60.0
 BACK = 128
 """Blocks that are read again, if the list of stores is not complete, beyond those that were not kept."""
 MAX_STREAM_ID_BYTES = 256
-MAX_LOGS = 50_000
 VIEW_GAS = 50_000_000
 ERC1271_GAS = 5_000_000
 """Gas for foreign signature checks: the same everywhere, so that sources agree on running out of it."""
@@ -292,8 +292,19 @@ class ChainReader:
                 raise ConfigError(f"contracts.{name}: no code at that address", field=f"contracts.{name}")
         if now_s is not None and abs(head.timestamp_s - now_s) > CHECK_SKEW_S:
             warnings.append(f"clock and newest block are {abs(head.timestamp_s - now_s)} s apart")
-        warnings += [f"rpc {s.host}: {s.last_error}" for s in self.health() if s.last_error]
         return warnings
+
+    def examine(self) -> list[str]:
+        """What single sources cannot do or do wrong, one sentence each (``abilities``)."""
+        found = examine_sources(
+            self.rpc,
+            chain_id=self._chain_id,
+            contract=self._contracts.store_manager,
+            first_block=self._first_block,
+            tag=self._blocks.tag,
+            log_range=LOG_RANGE,
+        )
+        return list(found)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -424,7 +435,7 @@ class ChainReader:
             Request(
                 "eth_getLogs",
                 ({"address": address, "topics": [topic], "fromBlock": hex(first), "toBlock": hex(last)},),
-                self._parse_store_events,
+                lambda value: parse_store_events(value, self._contracts.store_manager),
             )
             for first, last in ranges
         ]
@@ -434,23 +445,6 @@ class ChainReader:
         if last_block.number == block.number and last_block.hash != block.hash:
             raise TransientError(f"not yet: block {block.number} has another hash now", reason="disagreement")
         return found
-
-    def _parse_store_events(self, value: Any) -> frozenset[str]:
-        if not isinstance(value, list) or len(value) > MAX_LOGS:
-            raise MalformedInput("logs", f"not a list of at most {MAX_LOGS}")
-        topic = self._store_manager.events["StoreUpdated"]
-        found: set[str] = set()
-        for log in value:
-            if not isinstance(log, dict) or log.get("removed") is True:
-                raise MalformedInput("logs", "not a log of the chain as it is")
-            if parse_bytes(log.get("address"), "log.address", 20) != self._contracts.store_manager:
-                raise MalformedInput("logs", "a log of another contract")
-            topics = log.get("topics")
-            if not isinstance(topics, list) or not topics or parse_bytes(topics[0], "log.topic", 32) != topic:
-                raise MalformedInput("logs", "a log of another event")
-            raw = decode_values(("string", "bool", "uint256"), parse_bytes(log.get("data"), "log.data"), "StoreUpdated")
-            found.add(raw[0].decode(errors="surrogateescape"))
-        return frozenset(found)
 
 
 def _raw(stream_id: str) -> bytes:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+from validator.net.chain.abi import decode_values, interface
+from validator.net.chain.values import parse_bytes
+from validator.protocol.errors import MalformedInput
+from validator.protocol.model import Address
+
+MAX_LOGS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +40,22 @@ class MemoryIndex:
 
     def save(self, stores: StoreList) -> None:
         self.stores = stores
+
+
+def parse_store_events(value: Any, store_manager: Address) -> frozenset[str]:
+    """Streams that the logs of one range name. Raises MalformedInput."""
+    if not isinstance(value, list) or len(value) > MAX_LOGS:
+        raise MalformedInput("logs", f"not a list of at most {MAX_LOGS}")
+    topic = interface("StoreManager").events["StoreUpdated"]
+    found: set[str] = set()
+    for log in value:
+        if not isinstance(log, dict) or log.get("removed") is True:
+            raise MalformedInput("logs", "not a log of the chain as it is")
+        if parse_bytes(log.get("address"), "log.address", 20) != store_manager:
+            raise MalformedInput("logs", "a log of another contract")
+        topics = log.get("topics")
+        if not isinstance(topics, list) or not topics or parse_bytes(topics[0], "log.topic", 32) != topic:
+            raise MalformedInput("logs", "a log of another event")
+        raw = decode_values(("string", "bool", "uint256"), parse_bytes(log.get("data"), "log.data"), "StoreUpdated")
+        found.add(raw[0].decode(errors="surrogateescape"))
+    return frozenset(found)

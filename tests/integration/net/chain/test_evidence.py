@@ -10,7 +10,7 @@ import pytest
 from tests import servers
 from tests.builders import a_key
 from tests.contract_network import ContractNetwork
-from tests.fakes.rpc_provider import Call, Provider, refusal
+from tests.fakes.rpc_provider import Call, Provider, Said, refusal
 from validator.devnet.contracts import WEI, StreamSetup
 from validator.net.chain.reader import ChainReader
 from validator.net.chain.store_index import MemoryIndex, StoreList
@@ -210,3 +210,94 @@ def test_ranges_of_blocks_shrink_to_what_a_provider_takes(
         assert len(provider.bodies) - before < 25
         reader.close()
     complete.close()
+
+
+def of_method(method: str, answer: Callable[[Call], Answer | None]) -> Callable[[Call], Answer | None]:
+    return lambda call: answer(call) if call["method"] == method else None
+
+
+def without_finality(provider: Provider) -> None:
+    known = ("latest", "0x")
+    provider.instead = of_method(
+        "eth_getBlockByNumber",
+        lambda call: None if call["params"][0].startswith(known) else refusal(-32602, "invalid block tag"),
+    )
+
+
+def pruned(provider: Provider) -> None:
+    def old(call: Call) -> Answer | None:
+        at = call["params"][1]
+        number = int(at, 16) if isinstance(at, str) and at.startswith("0x") else 1 << 40
+        return refusal(-32000, "missing trie node") if number < 1 << 20 else None
+
+    provider.instead = of_method("eth_getBalance", old)
+
+
+def limited(provider: Provider) -> None:
+    def narrow(call: Call) -> Answer | None:
+        first, last = (int(call["params"][0][name], 16) for name in ("fromBlock", "toBlock"))
+        return refusal(-32005, "block range is limited to 4") if last - first >= 4 else None
+
+    provider.instead = of_method("eth_getLogs", narrow)
+
+
+def lying(provider: Provider) -> None:
+    def other(call: Call, given: Answer) -> Answer:
+        if call["method"] == "eth_getBlockByNumber" and isinstance(given.get("result"), dict):
+            given["result"]["hash"] = "0x" + "66" * 32
+        return given
+
+    provider.after = other
+
+
+def lagging(provider: Provider) -> None:
+    def behind(call: Call, given: Answer) -> Answer:
+        if call["method"] == "eth_getBlockByNumber" and call["params"][0] == "latest":
+            given["result"]["number"] = hex(int(given["result"]["number"], 16) - 6)
+        return given
+
+    provider.after = behind
+
+
+def another_chain(provider: Provider) -> None:
+    provider.instead = of_method("eth_chainId", lambda _: {"result": "0x1"})
+
+
+def silent(provider: Provider) -> None:
+    provider.gate = lambda _: Said(503)
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        (without_finality, "does not know the block finalized"),
+        (pruned, "lacks the state of old blocks"),
+        (limited, "gives no logs of"),
+        (lying, "names another block"),
+        (lagging, "6 blocks behind"),
+        (another_chain, "is chain 1, the network 31337"),
+        (silent, "does not answer: HTTP 503"),
+    ],
+)
+def test_a_source_is_named_for_what_it_cannot_do_and_used_for_what_it_can(
+    node: str, network: ContractNetwork, fault: Callable[[Provider], None], named: str
+) -> None:
+    network.chain.mine(10)
+    with Provider(node) as second, Provider(node) as third:
+        reader = a_reader(network, node, second.url, third.url, deadline_s=5.0)
+        assert reader.examine() == []
+        whole = ids(reader)
+        fault(third)
+        found = [text for text in reader.examine() if named in text]
+        assert [text.partition(" ")[0] for text in found] == [third.url.removeprefix("http://")]
+        assert ids(reader) == whole
+        assert reader.fetch_block_at(reader.fetch_finalised().timestamp_s - 1) is not None
+        reader.close()
+
+
+def test_where_too_few_sources_keep_old_state_the_operator_is_told(node: str, network: ContractNetwork) -> None:
+    with Provider(node) as provider:
+        pruned(provider)
+        reader = a_reader(network, provider.url)
+        assert any("too few sources keep the state of old blocks" in text for text in reader.examine())
+        reader.close()
