@@ -277,7 +277,7 @@ def test_a_deleted_stream_permits_nobody_and_one_made_anew_only_whom_it_is_told(
     assert [
         [s.partitions for s in reader.fetch_state(block).stores if s.stream_id == stream]
         for block in (before, deleted, again)
-    ] == [[7], [], [1]]
+    ] == [[7], [0], [1]]  # what was stored there can still be charged, and nothing is stored any more
 
 
 def test_consumer_balances_are_those_of_the_block(network: ContractNetwork, reader: ChainReader) -> None:
