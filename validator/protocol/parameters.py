@@ -37,6 +37,9 @@ AT_LEAST_ONE = (
 COUNT_BITS = 63
 MAX_COMMITTEE = 32
 """Members that the contract takes (ReportManager.MAX_COMMITTEE)."""
+MAX_REPORT_LINES = 128
+"""Streams, and as many consumers, that one report settles: with ids of 256 bytes, 32 members and a next committee its
+transaction stays below 12 M gas and 96 KiB (nodes' pools take 128 KiB; a test submits it)."""
 LATEST_GENESIS_MS = 4_102_444_800_000
 """The year 2100: a genesis after it is a slip of the pen, and a network that waits for it would only look idle."""
 _KINDS: dict[str, type] = {"str": str, "bool": bool, "int": int}
@@ -333,7 +336,13 @@ def _parse_set(item: Any) -> ParameterSet:
     for required in ("first_epoch", "epoch_windows"):
         if required not in item:
             raise ConfigError(f"sets: {required} is missing", field=required)
-    return ParameterSet(**item)
+    parameters = ParameterSet(**item)
+    if not 1 <= parameters.report_lines <= MAX_REPORT_LINES:
+        raise ConfigError(
+            f"sets: report_lines must be 1 to {MAX_REPORT_LINES}: a report must fit one transaction",
+            field="report_lines",
+        )
+    return parameters
 
 
 def _parse_consumers(table: dict[str, Any]) -> ConsumerUrls:

@@ -11,6 +11,7 @@ import pytest
 from validator.protocol.errors import ConfigError
 from validator.protocol.model import Address, Digest, Window
 from validator.protocol.parameters import (
+    MAX_REPORT_LINES,
     ConsumerUrls,
     Contracts,
     Network,
@@ -235,3 +236,16 @@ def test_every_parameter_is_in_the_file() -> None:
 def test_a_committee_is_as_large_as_the_contract_takes_at_most(limit: int) -> None:
     with pytest.raises(ConfigError, match="committee_limit must be 1 to 32"):
         ParameterSet(first_epoch=0, epoch_windows=1, committee_limit=limit)
+
+
+@pytest.mark.parametrize("lines", [0, MAX_REPORT_LINES + 1, 10_000])
+def test_a_file_whose_reports_would_fit_no_transaction_is_refused(lines: int) -> None:
+    text = format_network(a_network(ParameterSet(first_epoch=0, epoch_windows=10, report_lines=lines)))
+    with pytest.raises(ConfigError, match=f"report_lines must be 1 to {MAX_REPORT_LINES}") as caught:
+        parse_network(text)
+    assert caught.value.field == "report_lines"
+
+
+def test_reports_as_large_as_they_may_be_are_read() -> None:
+    network = a_network(ParameterSet(first_epoch=0, epoch_windows=10, report_lines=MAX_REPORT_LINES))
+    assert parse_network(format_network(network)) == network
