@@ -25,7 +25,7 @@ from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
 from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.manifest import manifest_root
 from validator.protocol.codec.statement import SigningContext
-from validator.protocol.model import NIL, Digest, Manifest, Record, Root, StorageId
+from validator.protocol.model import NIL, Digest, Manifest, MessageRef, Record, Root, StorageId
 from validator.protocol.parameters import Config, ConsumerUrls, Network, ParameterSet, format_network
 
 STREAMS = (a_stream_id(1, "a"), a_stream_id(1, "b"))
@@ -34,7 +34,14 @@ AR = 10**12
 REWARD_CAP = AR
 
 
-def a_stored_record(at_ms: int, number: int, stream: int = 0, partition: int = 0, content: bytes = b"") -> Record:
+def a_stored_record(
+    at_ms: int,
+    number: int,
+    stream: int = 0,
+    partition: int = 0,
+    content: bytes = b"",
+    prev: MessageRef | None = None,
+) -> Record:
     return a_record(
         PUBLISHER,
         stream_id=STREAMS[stream],
@@ -42,15 +49,18 @@ def a_stored_record(at_ms: int, number: int, stream: int = 0, partition: int = 0
         timestamp_ms=GENESIS_MS + at_ms,
         sequence_number=number,
         content=content or b'{"number":%d,"unit":"K"}' % number,
+        prev=prev,
     )
 
 
+NEXT_OF_31 = a_stored_record(8_100, 40, prev=MessageRef(GENESIS_MS + 4_500, 31))
+"""Its chain goes on from one bundle to the next."""
 WINDOWS: tuple[tuple[tuple[Record, ...], ...], ...] = (
     (
         (*(a_stored_record(100 * n, n, partition=n % 2) for n in range(10)), a_stored_record(700, 30, stream=1)),
         (a_stored_record(4_500, 31), a_stored_record(5_000, 32, stream=1)),
     ),
-    (tuple(a_stored_record(8_100 + n, 40 + n) for n in range(5)), ()),
+    ((NEXT_OF_31, *(a_stored_record(8_100 + n, 40 + n) for n in range(1, 5))), ()),
     ((a_stored_record(16_200, 50, stream=1),), (a_stored_record(20_300, 51, stream=1, content=b"=1+1"),)),
 )
 LATE: tuple[tuple[Record, ...], ...] = ((), (), (a_stored_record(650, 60),))
