@@ -256,6 +256,9 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
         ("            self._store.chain.save_block(timestamp_s, block)\n", "", "a cut point is kept", _KEPT),
         ("            self._store.chain.save_state(state)\n", "", "chain state is kept", _KEPT),
+    ),
+    *_steps(
+        "scopes",
         (
             "max(1, parameters.scope_floor * store.partitions)",
             "max(0, parameters.scope_floor * store.partitions)",
