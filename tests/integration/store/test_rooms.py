@@ -324,6 +324,17 @@ def test_announcements_are_kept_in_order_and_bounded_per_member(store: SqlStore)
 # --- reports ------------------------------------------------------------------------------------------
 
 
+def test_after_a_raise_the_account_goes_on_from_the_report_that_was_accepted(store: SqlStore, clock: HandClock) -> None:
+    """Drafts of one number differ where its windows were agreed anew; only one of them is ever the contract's."""
+    old, accepted, newest = (StorageId(hash_body(b"%d" % n)) for n in range(3))
+    for storage_id, ledger in ((old, b"before"), (accepted, b"accepted"), (newest, b"after")):
+        store.reports.save_report(StoredReport(1, storage_id, hash_body(ledger), b"body", ledger, ReportState.DRAFTED))
+        clock.at_ms += 10
+    assert store.reports.load_ledger(1) == b"after"
+    store.reports.save_final(1, accepted, None, 0)
+    assert store.reports.load_ledger(1) == b"accepted"
+
+
 def test_reports_climb_and_a_final_one_stays(store: SqlStore, clock: HandClock) -> None:
     ids = [StorageId(hash_body(b"%d" % n)) for n in range(2)]
     for n, storage_id in enumerate(ids):
