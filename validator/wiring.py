@@ -31,6 +31,7 @@ from validator.net.http.urls import ParsedUrl, check_url
 from validator.net.peers.client import HttpPeers
 from validator.net.peers.signing import network_digest
 from validator.net.sandbox import Sandbox
+from validator.net.signer.remote import RemoteSigner
 from validator.ports.chain import ReportSender
 from validator.ports.queue import Tasks
 from validator.ports.sources import MessageSource
@@ -94,6 +95,9 @@ class Node:
         made = self.__dict__  # cached properties that were used
         for name in ("peers", "http", "chain", "database"):
             if name in made:
+                made.pop(name).close()
+        for name in ("voting_key", "gas_key"):
+            if isinstance(made.get(name), RemoteSigner):
                 made.pop(name).close()
 
     # --- identity ---

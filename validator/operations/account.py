@@ -51,9 +51,9 @@ def open_account(
     return Account(network, reader, sender)
 
 
-def own_node() -> Address:
+def own_node(network_file: Path | None, rpc_urls: list[str]) -> Address:
     """The node of the voting key that is set here. Raises ConfigError."""
-    settings = load_settings(gateway_urls=(NO_GATEWAY,))
+    settings = _settings(network_file, rpc_urls, None)
     variable = variable_of("voting")
     address = shown_address(settings.key_text("voting"), variable) if settings.has_secret("voting") else None
     if address is None:

@@ -144,7 +144,7 @@ def delegate(
     from validator.operations import staking
 
     units, words = _units(amount), _Words(network, rpc, key, password_file, yes, dry_run)
-    _perform(words, lambda account: staking.delegate(account, units, _node(node)))
+    _perform(words, lambda account: staking.delegate(account, units, _node(node, words)))
 
 
 def undelegate(
@@ -161,7 +161,7 @@ def undelegate(
     from validator.operations import staking
 
     units, words = _units(amount), _Words(network, rpc, key, password_file, yes, dry_run)
-    _perform(words, lambda account: staking.undelegate(account, units, _node(node)))
+    _perform(words, lambda account: staking.undelegate(account, units, _node(node, words)))
 
 
 def withdraw(
@@ -224,8 +224,8 @@ def _units(amount: str) -> int | None:
     return None if amount.strip().lower() == staking.ALL else staking.parse_amount(amount)
 
 
-def _node(text: str | None) -> Address:
+def _node(text: str | None, words: _Words) -> Address:
     from validator.operations import staking
     from validator.operations.account import own_node
 
-    return own_node() if text is None else staking.parse_address(text, "--node")
+    return own_node(words.network, words.rpc or []) if text is None else staking.parse_address(text, "--node")

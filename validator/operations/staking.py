@@ -161,6 +161,8 @@ def undelegate(account: Account, amount: int | None, node: Address) -> list[Call
     units = amount
     if units is None:
         units = account.read("NodeManager", "delegatesOf", _hex(account.address), _hex(node))[0]
+        if not units:
+            raise ConfigError(f"this account has delegated nothing to the node 0x{node.hex()}")
     text = f"take {show_tokens(units)} back from the node 0x{node.hex()}; free after the contract's wait"
     return [Call(text, "NodeManager", "undelegate", (units, _hex(node)))]
 

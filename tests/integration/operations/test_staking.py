@@ -255,4 +255,7 @@ def test_the_commands_say_one_line_for_what_is_wrong_and_need_no_more_than_the_n
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
     assert "NotRegistered" in refused.stderr
+    environment["LOGSTORE_VOTING_KEY_FILE"] = "voting"
+    own = run("undelegate", "all", "--key", "stake.json", *network, "--dry-run")
+    assert f"delegated nothing to the node {HEX_NODE}" in own.stderr
     assert PASSWORD not in "".join((told.stdout, asked.stderr, refused.stderr))
