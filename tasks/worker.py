@@ -8,6 +8,7 @@ acknowledged late, and the database knows what is due.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 import time
@@ -47,7 +48,6 @@ class LastingWorker(Worker):
     _watchdog: Watchdog | None = None
 
     def on_before_init(self, **options: Any) -> None:
-        use_system_pool()
         super().on_before_init(**options)
 
     def on_consumer_ready(self, consumer: Any) -> None:
@@ -84,13 +84,7 @@ def share_one_arena() -> None:
 
 
 share_one_arena()
-
-
-def use_system_pool() -> None:
-    """Let Arrow take its memory from the C library too: a pool of its own touches five times what a bundle takes."""
-    import pyarrow as pa  # not before the arena is shared
-
-    pa.set_memory_pool(pa.system_memory_pool())
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # its own pool touches five times what a bundle takes
 
 
 _given_back_s = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -69,3 +70,10 @@ def test_a_worker_gives_back_what_lies_before_something_that_is_kept_and_not_all
     first, second = map(int, done.stdout.split())
     assert first > 30 << 20
     assert second < 1 << 20
+
+
+def test_arrow_takes_its_memory_from_the_c_library_in_a_worker() -> None:
+    ask = "import tasks.worker, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    kept = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    done = subprocess.run([sys.executable, "-c", ask], cwd=paths.ROOT, env=kept, capture_output=True, check=True)
+    assert done.stdout == b"system\n"
