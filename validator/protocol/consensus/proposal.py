@@ -22,12 +22,7 @@ from validator.protocol.columns import (
     contract_signed_rows,
     make_entry,
 )
-from validator.protocol.consensus.window import (
-    Budget,
-    Spending,
-    Union,
-    make_entries,
-)
+from validator.protocol.consensus.window import Budget, Spending, Union, make_entries
 from validator.protocol.joining import Survey, lacking
 from validator.protocol.model import (
     Address,
@@ -274,6 +269,26 @@ def judge_validity(
     liar would differ from member to member, and no proposal would suit all. ``messages`` are all behind the root,
     well-formed and signed (the caller's duty too).
     """
+    verdict = _judge_used(outcome, used, n)
+    if verdict.answer is not Answer.YES:
+        return verdict
+    observations = [used[d] for d in outcome.observations]
+    verdict = _judge_messages(outcome, observations, messages, span, n, parameters)
+    if verdict.answer is not Answer.YES:
+        return verdict
+    if outcome.instance.kind is InstanceKind.LATE:
+        if outcome.price or outcome.shares:
+            return no("a late set has no price and no shares")
+        return YES
+    if outcome.price != median_price(observations, n, parameters):
+        return no("price is not the median")
+    if outcome.shares != median_shares(observations, outcome.signed_bytes):
+        return no("broker shares are not the medians")
+    return YES
+
+
+def _judge_used(outcome: Outcome, used: Mapping[Digest, Observation], n: int) -> Verdict:
+    """Whether the observations it names are a quorum of different members', of its instance."""
     if len(set(outcome.observations)) != len(outcome.observations) or len(outcome.observations) < quorum(n):
         return no("fewer than a quorum of distinct observations")
     if len(outcome.observations) > n:
@@ -285,6 +300,18 @@ def judge_validity(
         return no("an observation is of another instance")
     if len({o.observer for o in observations}) < len(observations):
         return no("two observations of one observer")
+    return YES
+
+
+def _judge_messages(
+    outcome: Outcome,
+    observations: Sequence[Observation],
+    messages: MessageSet,
+    span: Span,
+    n: int,
+    parameters: ParameterSet,
+) -> Verdict:
+    """Whether entries, flags and evidence follow from the messages, and these may stand in the instance."""
     totals = {entry.stream_part: entry for entry in messages.entries}
     if set(totals) - {e.stream_part for e in outcome.entries}:
         return no("a message has no entry")
@@ -311,14 +338,6 @@ def judge_validity(
             return no("flag incomplete does not follow from the observations")
     if survey.contract_signed - contract_signed(observations, n):
         return no("a contract signature that too few observers found valid")
-    if outcome.instance.kind is InstanceKind.LATE:
-        if outcome.price or outcome.shares:
-            return no("a late set has no price and no shares")
-        return YES
-    if outcome.price != median_price(observations, n, parameters):
-        return no("price is not the median")
-    if outcome.shares != median_shares(observations, outcome.signed_bytes):
-        return no("broker shares are not the medians")
     return YES
 
 
@@ -351,16 +370,9 @@ def judge_acceptability(
         return not_yet("chain state at B is not known")
     if (outcome.block_number, outcome.block_hash) != (scope.block.number, scope.block.hash):
         return no("block is not the one this validator reads")
-    late = outcome.instance.kind is InstanceKind.LATE
-    named = {e.stream_part for e in outcome.entries}
-    if named - set(scope.budgets) or (not late and set(scope.budgets) - named):
-        return no("entries are not the partitions in scope")
-    if late and not all(e.count for e in outcome.entries):
-        return no("an entry of a late set holds nothing")
-    if late and stored is None:
-        return not_yet("identities of earlier sets are not all known")
-    if stored:
-        return no("a message is already in an agreed set")
+    verdict = _judge_scope(outcome, scope, stored)
+    if verdict.answer is not Answer.YES:
+        return verdict
     if admits is not None and not all(admits(page) for page in all_pages(messages)):
         return no("a message that the chain does not admit")
     if behind_full is not None and any(behind_full(row) for page in all_pages(messages) for row in page.rows()):
@@ -374,16 +386,38 @@ def judge_acceptability(
         verdict = _judge_entry(entry, messages, asked, scope.budgets[part], worse_variant, seen)
         if verdict.answer is not Answer.YES:
             return verdict
-    if late:
-        for part in ours:
-            if part in scope.budgets and part not in named:
-                spending = Spending(scope.budgets[part])
-                rows = (row for page in own.pages(part) for row in page.rows() if counts is None or counts(row))
-                verdict = _judge_cut("no entry", spending, _first_of_each(rows, spending), part, seen)
-                if verdict.answer is Answer.NO:
-                    return no("an observed late message is not in the proposal")
-                if verdict.answer is Answer.NOT_YET:
-                    return verdict
+    if outcome.instance.kind is InstanceKind.LATE:
+        return _judge_left_out(outcome, scope, own, counts, seen)
+    return YES
+
+
+def _judge_scope(outcome: Outcome, scope: Scope, stored: Set[Identity] | None) -> Verdict:
+    """Whether it has the entries that it should, and for a late set nothing that is stored already."""
+    late = outcome.instance.kind is InstanceKind.LATE
+    named = {e.stream_part for e in outcome.entries}
+    if named - set(scope.budgets) or (not late and set(scope.budgets) - named):
+        return no("entries are not the partitions in scope")
+    if late and not all(e.count for e in outcome.entries):
+        return no("an entry of a late set holds nothing")
+    if late and stored is None:
+        return not_yet("identities of earlier sets are not all known")
+    return no("a message is already in an agreed set") if stored else YES
+
+
+def _judge_left_out(
+    outcome: Outcome, scope: Scope, own: MessageSet, counts: Callable[[Row], bool] | None, seen: Seen | None
+) -> Verdict:
+    """Whether a late set may lack whole entries for what was observed here."""
+    named = {e.stream_part for e in outcome.entries}
+    for part in (entry.stream_part for entry in own.entries):
+        if part in scope.budgets and part not in named:
+            spending = Spending(scope.budgets[part])
+            rows = (row for page in own.pages(part) for row in page.rows() if counts is None or counts(row))
+            verdict = _judge_cut("no entry", spending, _first_of_each(rows, spending), part, seen)
+            if verdict.answer is Answer.NO:
+                return no("an observed late message is not in the proposal")
+            if verdict.answer is Answer.NOT_YET:
+                return verdict
     return YES
 
 
