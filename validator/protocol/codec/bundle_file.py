@@ -50,7 +50,7 @@ from validator.protocol.codec.manifest_rules import CODEC_VERSION, canonical_byt
 from validator.protocol.codec.parquet_footer import MAX_ITEMS, Footer
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import InvariantError, MalformedInput, require
-from validator.protocol.model import BundleHeader, Digest, InstanceId, InstanceKind, Manifest, Record, Root
+from validator.protocol.model import BundleHeader, Digest, InstanceId, InstanceKind, Manifest, Record, Root, StreamPart
 
 CONTENT_TYPE = "application/vnd.apache.parquet"
 APP_NAME = "LogStore"
@@ -65,6 +65,9 @@ _SIGNATURE_LEVEL, _OTHER_LEVEL = 8, 9
 """What lies between signatures is found from level 8 on, and nothing else in them."""
 SMALL_BYTES = 16 << 20
 """Below this the best level takes seconds; above it, a twentieth more bytes is the price of a sealed bundle."""
+_TARGET_BYTES = 3 << 19
+_MANY_GROUPS = 1024
+"""A row group is so large that a reader of one fetches some 0.3 MB; in a large bundle larger, for the footer's sake."""
 _PAGE_BYTES = 8 << 20
 """More than a row group has, so that a column's chunk is one page: what repeats in it is found."""
 _LIBRARY_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
@@ -104,6 +107,7 @@ def write_bundle(
     """
     if level is None:
         level = BEST_LEVEL if canonical_bytes(manifest) <= SMALL_BYTES else DEFAULT_LEVEL
+    limit = min(GROUP_BYTES, max(_TARGET_BYTES, canonical_bytes(manifest) // _MANY_GROUPS))
     recount = Recount(manifest)
     descriptor, name = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
     os.close(descriptor)
@@ -125,7 +129,7 @@ def write_bundle(
                 store_schema=False,
             ) as writer,
         ):
-            for group in _cut_groups(_mark_late(records, manifest)):
+            for group in _cut_groups(_mark_late(records, manifest), limit):
                 recount.add(rows_of(group))
                 writer.write_table(make_table(group), row_group_size=len(group))
             writer.add_key_value_metadata({MANIFEST_KEY: pack_manifest(encode_manifest(manifest))})
@@ -152,15 +156,22 @@ def _mark_late(records: Iterable[tuple[InstanceId, Record]], manifest: Manifest)
         yield late, record
 
 
-def _cut_groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def _cut_groups(rows: Iterable[Row], limit: int) -> Iterator[list[Row]]:
+    """Row groups of ``limit`` canonical bytes; one of a quarter ends with its partition.
+
+    So the times of most groups are those of one stream, and who asks for seconds of it fetches one group or two.
+    """
     group: list[Row] = []
     size = 0
+    part: StreamPart | None = None
     for row in rows:
-        group.append(row)
-        size += len(row[1].canonical)
-        if len(group) == GROUP_ROWS or size >= GROUP_BYTES:
+        record = row[1]
+        if size >= limit or len(group) == GROUP_ROWS or (size >= limit // 4 and record.message.stream_part != part):
             yield group
             group, size = [], 0
+        group.append(row)
+        size += len(record.canonical)
+        part = record.message.stream_part
     if group:
         yield group
 

@@ -357,13 +357,32 @@ def test_a_damaged_file_is_refused(path: Path, damage: Callable[[bytes], bytes],
     assert named in refusal(lambda: verify_bundle_file(path))
 
 
+def test_a_large_partition_has_row_groups_of_its_own(tmp_path: Path) -> None:
+    """Who asks for some seconds of one stream fetches one group, since its times are those of that stream."""
+    records = sorted(
+        (
+            a_record(stream_id=a_stream_id(stream), timestamp_ms=GENESIS_MS + i, content=b'"%b"' % (b"x" * 40_000))
+            for stream in (1, 2, 3)
+            for i in range(50 if stream == 2 else 15)
+        ),
+        key=lambda r: r.order,
+    )
+    manifest = a_manifest([records])
+    path = tmp_path / "bundle"
+    write_bundle(path, manifest, rows_of(manifest, [records]))
+    metadata = pq.ParquetFile(path).metadata
+    groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+    assert all(g.column(0).statistics.min == g.column(0).statistics.max for g in groups)
+    assert sorted(g.num_rows for g in groups) == [10, 15, 15, 40]
+    assert verify_bundle_file(path, manifest).rows == 80
+
+
 def test_a_row_group_of_more_bytes_than_one_may_have_is_refused(tmp_path: Path) -> None:
     records = [a_record(timestamp_ms=GENESIS_MS + i, content=b"[%b%d]" % (b" " * 1_000_000, i)) for i in range(10)]
     manifest = a_manifest([records])
     path = tmp_path / "bundle"
     write_bundle(path, manifest, rows_of(manifest, [records]))
     assert verify_bundle_file(path).rows == 10
-    assert pq.ParquetFile(path).metadata.num_row_groups == 2
     rewrite(path)
     assert "row group 0 column content: more bytes than a row group has" in refusal(lambda: verify_bundle_file(path))
 
