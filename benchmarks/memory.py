@@ -25,40 +25,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import pickle
-import resource
 import sys
 import tempfile
 import time
-import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from benchmarks.apart import Figures, run_apart
+from benchmarks.certified import BLOCK, CONTRACTS, KEYS, make_config, make_manifest
 from benchmarks.corpus import START_MS, make_lines
 from validator.net.brokers.pages import read_lines
 from validator.protocol.codec.bundle_file import verify_bundle_file, write_bundle
-from validator.protocol.codec.config import config_digest, encode_config
+from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.legacy_array import read_legacy_array
-from validator.protocol.codec.manifest import encode_ledger, manifest_root
+from validator.protocol.codec.manifest import manifest_root
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.codec.outcome import (
     encode_observation,
-    entries_root,
     observation_digest,
-    outcome_digest,
     part_order,
     set_root,
 )
-from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.signatures import check_recovered
-from validator.protocol.codec.statement import SigningContext, sign_statement
 from validator.protocol.columns import ID_BYTES, MessageSet, Page, RecordSet, all_pages
 from validator.protocol.consensus.proposal import (
     Answer,
@@ -75,27 +68,18 @@ from validator.protocol.joining import lacking, unite_pages
 from validator.protocol.model import (
     NIL,
     Address,
-    Block,
-    BundleHeader,
-    Certified,
     ChainState,
-    Digest,
     InstanceId,
     InstanceKind,
     Ledger,
-    Manifest,
     Observation,
     Outcome,
     PartitionEntry,
     Root,
-    Statement,
-    StatementKind,
     StorageId,
     StreamPart,
-    VoteQuorum,
     Window,
 )
-from validator.protocol.parameters import Config, Contracts, ParameterSet
 from validator.protocol.settlement import build_report, bundle_receipts
 from validator.steps import admission
 from validator.steps.kept import Kept
@@ -111,10 +95,6 @@ PATTERNS = 5000
 BROKERS = (Address(b"\x01" * 20), Address(b"\x02" * 20))
 END = b'\n{"hasNext":false,"type":"metadata"}'
 LIMIT_MIB = 1024
-KEYS = tuple(sorted((SigningKey(bytes([n]) * 32) for n in range(1, 5)), key=lambda key: key.address))
-CONTRACTS = Contracts(*(Address(bytes([n]) * 20) for n in range(1, 7)))
-SIGNING = SigningContext(31337, CONTRACTS.report_manager)
-BLOCK = Block(7, Digest(b"\x07" * 32), START_MS // 1000)
 SYSTEM = "0x" + "03" * 20 + "/system"
 FETCHED = 100_000
 
@@ -133,12 +113,7 @@ class Bench:
         self.window = Window(START_MS - 1_000, START_MS + (count // PATTERNS + 2) * PATTERNS * 20)
         self.instance = InstanceId(InstanceKind.WINDOW, self.window.start_ms)
         window_ms = self.window.end_ms - self.window.start_ms
-        self.parameters = ParameterSet(
-            first_epoch=0, epoch_windows=1, window_ms=window_ms, bundle_windows=1, margin_ms=3 * window_ms
-        )
-        self.config = Config(
-            31337, Digest(b"\x11" * 32), CONTRACTS, self.parameters, 0, 0, tuple(key.address for key in KEYS)
-        )
+        self.config = make_config(window_ms)
 
     def open(self) -> SqlStore:
         """Opened in each step: a database is not taken through a fork."""
@@ -148,16 +123,6 @@ class Bench:
 
     def scope(self, outcome_parts: Iterable[StreamPart]) -> Scope:
         return Scope(BLOCK, {part: Budget(1 << 40) for part in outcome_parts})
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What one step took."""
-
-    step: str
-    peak_mib: int
-    seconds: float
-    told: dict[str, Any]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -171,7 +136,7 @@ def main(arguments: Sequence[str]) -> int:
         bench = Bench(Path(folder), options.messages)
         print(f"{'step':8}  {'peak MiB':>8}  {'seconds':>8}")
         for step in (collect, observe, fetch, propose, obtain, judge, decide, seal, verify, report):
-            figures = run_apart(step, bench, known)
+            figures = run_apart(step.__name__, partial(step, bench, known))
             known |= figures.told
             found.append(figures)
             shown = ", ".join(f"{k} {v}" for k, v in figures.told.items() if isinstance(v, int | float))
@@ -184,40 +149,6 @@ def main(arguments: Sequence[str]) -> int:
         }
         options.json.write_text(json.dumps({"messages": known["messages"], "steps": steps}, indent=2) + "\n")
     return 0 if max(f.peak_mib for f in found) < LIMIT_MIB else 1
-
-
-Step = Callable[[Bench, dict[str, Any]], dict[str, Any]]
-
-
-def run_apart(step: Step, bench: Bench, known: dict[str, Any]) -> Figures:
-    """One step in a child of its own; what it tells comes back through a pipe."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(reading)
-            began = time.monotonic()
-            told = step(bench, known)
-            seconds = time.monotonic() - began
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            with os.fdopen(writing, "wb") as file:
-                pickle.dump(Figures(step.__name__, round(peak / 1024), seconds, told), file)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as file:
-        data = file.read()
-    os.waitpid(child, 0)
-    if not data:
-        raise SystemExit(f"{step.__name__} failed")
-    figures: Figures = pickle.loads(data)
-    return figures
 
 
 # --- the steps --------------------------------------------------------------------------------------
@@ -272,7 +203,7 @@ def propose(bench: Bench, known: dict[str, Any]) -> dict[str, Any]:
     used = {observation_digest(o): o for o in known["observed"]}
     sets = [(2, store.sets.open_set(known["ours"])), (1, store.sets.open_set(known["leaders"]))]
     parts = sorted({e.stream_part for _, held in sets for e in held.entries}, key=part_order)
-    draft = Draft(bench.instance, bench.scope(parts), used, len(KEYS), bench.parameters)
+    draft = Draft(bench.instance, bench.scope(parts), used, len(KEYS), bench.config.parameters)
     union = [(part, unite_pages([(n, held.pages(part)) for n, held in sets], lambda v: v[0][0])) for part in parts]
     outcome = draft.outcome(store.sets.save_ordered(draft.pages(union)))
     return {"outcome": outcome, "proposed": outcome.count}
@@ -293,7 +224,7 @@ def judge(bench: Bench, known: dict[str, Any]) -> dict[str, Any]:
     def judged() -> float:
         began = time.process_time()
         verdicts = [
-            judge_validity(outcome, used, messages, Span.of_window(bench.window), len(KEYS), bench.parameters),
+            judge_validity(outcome, used, messages, Span.of_window(bench.window), len(KEYS), bench.config.parameters),
             judge_acceptability(
                 outcome,
                 messages,
@@ -320,18 +251,19 @@ def decide(bench: Bench, known: dict[str, Any]) -> dict[str, Any]:
 
 def seal(bench: Bench, known: dict[str, Any]) -> dict[str, Any]:
     store = bench.open()
-    manifest = _manifest(bench, known["outcome"])
+    manifest = make_manifest(bench.config, known["outcome"])
     records = ((bench.instance, r) for r in store.sets.iterate(set_root(known["outcome"].entries)))
     written = write_bundle(bench.folder / "bundle.parquet", manifest, records)
     return {"file_bytes": written.size}
 
 
 def verify(bench: Bench, known: dict[str, Any]) -> dict[str, Any]:
-    return {"rows": verify_bundle_file(bench.folder / "bundle.parquet", _manifest(bench, known["outcome"])).rows}
+    manifest = make_manifest(bench.config, known["outcome"])
+    return {"rows": verify_bundle_file(bench.folder / "bundle.parquet", manifest).rows}
 
 
 def report(bench: Bench, known: dict[str, Any]) -> dict[str, Any]:
-    store, manifest = bench.open(), _manifest(bench, known["outcome"])
+    store, manifest = bench.open(), make_manifest(bench.config, known["outcome"])
     outcome: Outcome = known["outcome"]
     parts = [e.stream_part for e in outcome.entries if e.stream_id == SYSTEM]
     records = store.sets.iterate(set_root(outcome.entries), parts)
@@ -345,7 +277,7 @@ def report(bench: Bench, known: dict[str, Any]) -> dict[str, Any]:
         receipts,
         ChainState(BLOCK, (), (), SYSTEM, {}),
         range(0),
-        bench.parameters,
+        bench.config.parameters,
         epoch=0,
         storage_id=StorageId(NIL),
         uploader=KEYS[0].address,
@@ -400,41 +332,6 @@ def _without(pages: Iterable[Page], number: int) -> Iterator[Page]:
         kept = page.keep([leaf % 20 != number for leaf in page.leaves[::ID_BYTES]])
         if kept is not None:
             yield kept
-
-
-def _manifest(bench: Bench, outcome: Outcome) -> Manifest:
-    """Of a bundle of this window alone, and an empty late set."""
-    digest = config_digest(bench.config)
-    late = Outcome(
-        InstanceId(InstanceKind.LATE, 0),
-        BLOCK.number,
-        BLOCK.hash,
-        (),
-        entries_root(()),
-        0,
-        (),
-        tuple(outcome.observations),
-    )
-    start_ms = bench.window.start_ms
-    return Manifest(
-        BundleHeader(digest, 0, Root(NIL), start_ms, start_ms),
-        encode_config(bench.config),
-        (_certify(outcome, digest),),
-        _certify(late, digest),
-        encode_ledger(Ledger()),
-    )
-
-
-def _certify(outcome: Outcome, digest: Digest) -> Certified:
-    value = outcome_digest(outcome)
-    votes = [
-        sign_statement(
-            Statement(StatementKind.PRECOMMIT, digest, outcome.instance, 0, value, key.address), key, SIGNING
-        )
-        for key in KEYS[:3]
-    ]
-    signatures = tuple(sorted((vote.signer, vote.signature) for vote in votes))
-    return Certified(outcome, VoteQuorum(StatementKind.PRECOMMIT, digest, outcome.instance, 0, value, signatures))
 
 
 def _require(holds: bool, reason: str) -> None:
