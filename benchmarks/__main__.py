@@ -6,6 +6,7 @@ import importlib
 import sys
 
 SUBJECTS = (
+    "bundle",
     "messages",
     "agreement",
     "reconcile",

@@ -59,5 +59,22 @@ def test_each_step_in_the_life_of_a_window_tells_its_peak(tmp_path: Path) -> Non
     assert written["steps"]["propose"]["proposed"] == written["steps"]["verify"]["rows"] == 1000
 
 
+def test_a_bundles_file_is_compared_with_plain_forms_and_tells_what_it_left_out(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = run("bundle", "--messages", "2000", "--rounds", "1", "--memory", "2", "--json", str(figures))
+    assert done.returncode == 0, done.stderr
+    written = json.loads(figures.read_text())
+    sizes = written["bytes"]
+    assert sizes["bundle, best"] < sizes["bundle, default"] < sizes["NDJSON, gzip -6"] < sizes["NDJSON"]
+    assert abs(sum(written["tricks"]["columns"].values()) - sizes["bundle, default"]) < 0.01
+    assert 64 < written["tricks"]["columns"]["signature"] < 67
+    fetched = written["reads"]["fetched"]
+    assert fetched["pyarrow, timestamp and content"] < fetched["pyarrow, all columns"] <= written["reads"]["file_bytes"]
+    assert ("Polars, all columns" in fetched) is not ("skipped: Polars" in done.stdout)
+    assert written["speed"]["verified"] > 0
+    assert written["memory"]["messages"] > 2_000
+    assert written["memory"]["verify_mib"] > 0
+
+
 def test_an_unknown_benchmark_is_refused() -> None:
     assert run("nothing").returncode == 2
