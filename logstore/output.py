@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def shorten(text: str, limit: int) -> str:
+    """The text, or its beginning where it is longer: keys may have thousands of digits."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 class Output:
     """Where one command writes."""
 

@@ -20,6 +20,7 @@ from logstore.commands.options import (
     parse_span,
     parse_verify,
 )
+from logstore.output import shorten
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "csv")
 MAX_SHOWN_ROWS = 1_000
+MAX_SHOWN = 100
+"""Characters of a cell of a table; the other formats give all."""
 NUMBERS = (int, float)
 
 
@@ -86,7 +89,9 @@ def _parse_format(form: str | None, as_json: bool) -> str:
 def _render(output: Output, table: Table) -> None:
     rows = table.rows
     numbers = [name for n, name in enumerate(table.names) if rows and isinstance(rows[0][n], NUMBERS)]
-    shown = [["" if value is None else value for value in row] for row in rows[:MAX_SHOWN_ROWS]]
+    shown = [
+        ["" if value is None else shorten(str(value), MAX_SHOWN) for value in row] for row in rows[:MAX_SHOWN_ROWS]
+    ]
     output.table(table.names, shown, numbers=numbers)
     if len(rows) > MAX_SHOWN_ROWS:
         output.line(f"the first {MAX_SHOWN_ROWS} of {len(rows)} rows; --format json or csv gives all")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logstore.commands.options import Asked
-from logstore.output import Output
+from logstore.output import Output, shorten
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ def _verify_range(path: Path, roots: Sequence[bytes], asked: Asked) -> None:
 
 def _render_range(output: Output, verdict: RangeVerdict) -> None:
     from logstore.times import format_time
-    from validator.protocol.codec.publisher_text import format_publisher
 
     stored, accepted = verdict.stored, verdict.accepted
     blocks = [bundle.block_number for bundle in accepted or ()]
@@ -77,7 +76,7 @@ def _render_range(output: Output, verdict: RangeVerdict) -> None:
         ("span", f"{format_time(stored.from_ms)} to {format_time(stored.until_ms)}"),
         ("messages", len(verdict.messages)),
         *(
-            ("", f"{format_time(m.timestamp_ms)} {format_publisher(m.publisher_id)} {show_content(m.content)}")
+            ("", f"{format_time(m.timestamp_ms)} {show_publisher(m.publisher_id)} {show_content(m.content)}")
             for m in verdict.messages[:MAX_SHOWN_MESSAGES]
         ),
     ]
@@ -96,14 +95,13 @@ def _render_range(output: Output, verdict: RangeVerdict) -> None:
 
 def _render_message(output: Output, verdict: MessageVerdict) -> None:
     from logstore.times import format_time
-    from validator.protocol.codec.publisher_text import format_publisher
 
     m, stored, accepted = verdict.message, verdict.stored, verdict.accepted
     step, instance = stored.proof.entry, stored.proof.window.instance
     signature = "valid" if verdict.is_signature_checked else "by a contract: only the chain can say"
     pairs: list[tuple[str, object]] = [
         ("message", f"{m.stream_id}/{m.partition} at {format_time(m.timestamp_ms)}, number {m.sequence_number}"),
-        ("publisher", f"{format_publisher(m.publisher_id)}, signature {signature}"),
+        ("publisher", f"{show_publisher(m.publisher_id)}, signature {signature}"),
         ("content", show_content(m.content)),
         (
             "place",
@@ -117,6 +115,13 @@ def _render_message(output: Output, verdict: MessageVerdict) -> None:
         pairs.append(("leaves open", verdict.leaves_open))
     output.line("verified")
     output.pairs(pairs)
+
+
+def show_publisher(publisher_id: bytes) -> str:
+    """Cut where it is a key of thousands of digits."""
+    from validator.protocol.codec.publisher_text import format_publisher
+
+    return shorten(format_publisher(publisher_id), MAX_SHOWN)
 
 
 def show_content(content: bytes) -> str:

@@ -161,6 +161,9 @@ def test_an_answer_is_a_table_json_or_csv(run: Run) -> None:
         }
     ]
     assert "=1+1" in run("sql", query).out
+    long = "select repeat('x', 5000) as wide"
+    assert run("sql", long, "--json").document == [{"wide": "x" * 5_000}]
+    assert len(run("sql", long).out) < 1_000, "a table is for eyes"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 
-from logstore.commands.verify_proof import MAX_SHOWN, show_content
+from logstore.commands.verify_proof import MAX_SHOWN, show_content, show_publisher
 from logstore.output import Output, quiet
 
 
@@ -42,3 +42,9 @@ def test_contents_are_text_where_they_are_and_cut_where_they_are_long() -> None:
     assert show_content(b'{"a":1}') == '{"a":1}'
     assert show_content(b"\xff\x00") == "0xff00"
     assert show_content(b"x" * 1_000) == "x" * MAX_SHOWN + "… (1000 bytes)"
+
+
+def test_a_publishers_key_of_thousands_of_digits_does_not_flood_what_is_shown() -> None:
+    assert show_publisher(b"\xab" * 20) == "0x" + "ab" * 20
+    shown = show_publisher(bytes(2_592))
+    assert (len(shown), shown[:6], shown[-1]) == (MAX_SHOWN, "key:00", "…")
