@@ -14,11 +14,17 @@ import pytest
 from tests import servers
 from tests.builders import a_key
 from tests.contract_network import ContractNetwork
+from tests.fakes.web3signer import web3signer
+from validator.net.signer.keystore import make_keystore
+from validator.operations.check_machine import check_keys
+from validator.operations.findings import Finding, Level, ok
 from validator.protocol.codec.statement import SigningContext, sign_statement
 from validator.protocol.model import Digest, InstanceId, InstanceKind, Statement, StatementKind
 from validator.protocol.parameters import Network, ParameterSet, format_network
+from validator.settings import Settings
 from validator.store.database import open_database
 from validator.store.statements import journal_vote, save_evidence
+from validator.wiring import Node, NoTasks
 
 CLOSED = "http://127.0.0.1:9"
 VOTING = a_key(100)
@@ -162,6 +168,38 @@ def test_check_says_what_is_well_and_what_is_not_and_fails_if_anything_is(machin
     for words in ("three of different operators", "two or more are advised", "LOGSTORE_WALLET_FILE is not set"):
         assert words in warned
     assert not any(a_key(n).secret_hex().removeprefix("0x") in ended.stdout for n in (100, 101, 102))
+
+
+def test_keys_come_from_a_remote_signer_and_a_keystore(machine: Machine) -> None:
+    secret = bytes.fromhex(a_key(101).secret_hex()[2:])
+    keystore = make_keystore(secret, "a password of its own", salt=bytes(32), iv=bytes(16), uuid="a", n=1 << 10)
+    (machine.home / "gas").write_text(keystore)
+    (machine.home / "password").write_text("a password of its own\n")
+    (machine.home / "password").chmod(0o600)
+
+    def keys(**more: Path) -> dict[str, Finding]:
+        settings = Settings(
+            network_file=machine.home / "network.toml",
+            rpc_urls=(CLOSED,),
+            gateway_urls=(CLOSED,),
+            voting_key_file=machine.home / "voting",
+            gas_key_file=machine.home / "gas",
+            **more,  # type: ignore[arg-type]
+        )
+        return {finding.name: finding for finding in check_keys(Node(settings, NoTasks()))}
+
+    with web3signer(VOTING) as server:
+        (machine.home / "voting").write_text(server.url(VOTING) + "\n")
+        started = machine.run("init", LOGSTORE_KEY_PASSWORD_FILE=str(machine.home / "password"))
+        assert started.returncode == 0, started.stderr
+        found = keys(key_password_file=machine.home / "password")
+        assert found["voting key"] == ok("voting key", f"0x{VOTING.address.hex()} at 127.0.0.1:{server.port}")
+        assert found["gas key"] == ok("gas key", f"0x{a_key(101).address.hex()}, keystore")
+        server.keys.clear()
+        lost = keys()
+        assert "does not hold the key" in lost["voting key"].text
+        assert lost["gas key"].text.startswith("LOGSTORE_KEY_PASSWORD_FILE: not set")
+        assert {lost["voting key"].level, lost["gas key"].level} == {Level.FAIL}
 
 
 def test_check_names_a_network_file_of_another_chain(machine: Machine) -> None:
