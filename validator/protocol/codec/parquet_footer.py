@@ -1,8 +1,8 @@
 """The footer of a Parquet file, read strictly: it has the fields that a bundle's file may have, each once.
 
-The footer is a thrift struct in the compact protocol. The common libraries skip fields that they do not know, and some
-end the whole process on a number they do not expect; so the footer of a foreign file is read here first, and only a
-sound one is handed on. The tables below are all that a bundle needs of parquet-format 2.x: no index, no bloom filter,
+The footer is a thrift struct. The common libraries skip fields that they do not know, and some end the whole process on
+a number they do not expect; so the footer of a foreign file is read here first (``thrift``), and only a sound one is
+handed on. The tables below are all that a bundle needs of parquet-format 2.x: no index, no bloom filter,
 no encryption, no declared order, no other file.
 """
 
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
+from validator.protocol.codec.thrift import Kind, ThriftReader
 from validator.protocol.errors import MalformedInput, require
 
 MAX_ITEMS = 1 << 20
@@ -20,9 +21,6 @@ MAX_NAME_BYTES = 256
 ZSTD = 6
 _TYPES = range(8)
 _ENCODINGS = range(10)
-
-Kind: TypeAlias = "str | list[Kind] | dict[int, tuple[str, Kind]]"
-"""A scalar by name, a list of one kind, or a struct: (name, kind) by field id."""
 
 _EMPTY: Kind = {}
 _STATISTICS: Kind = {
@@ -98,8 +96,6 @@ _REFUSED = {
     ("footer.row_groups.columns.meta_data.statistics", 4): "a number of distinct values",
 }
 """What Parquet knows and a bundle does not have."""
-_CODES = {"i8": 3, "i16": 4, "i32": 5, "i64": 6, "binary": 8}
-_BITS = {"i16": 16, "i32": 32, "i64": 64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +135,7 @@ def parse_footer(data: bytes) -> Footer:
     Raises:
         MalformedInput: cut short, trailing bytes, a field that a bundle does not have, or a number out of range.
     """
-    reader = _Reader(data)
+    reader = ThriftReader(data, "footer", max_items=MAX_ITEMS, refused=_REFUSED)
     file = reader.struct(_FILE, "footer")
     reader.end()
     schema = _read_field(file, "schema", "footer")
@@ -214,84 +210,3 @@ def _name(value: bytes, what: str) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         raise MalformedInput(what, "a name that is not UTF-8") from error
-
-
-class _Reader:
-    """Thrift's compact protocol, driven by the tables: what they do not name is refused."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-        self._items = MAX_ITEMS
-
-    def end(self) -> None:
-        require(self._at == len(self._data), "footer", f"{len(self._data) - self._at} trailing bytes")
-
-    def struct(self, kind: Mapping[int, tuple[str, Kind]] | Any, what: str) -> dict[str, Any]:
-        """Fields by name; ids must ascend, so none is there twice."""
-        values: dict[str, Any] = {}
-        last = 0
-        while True:
-            header = self._byte()
-            if header == 0:
-                return values
-            number = last + (header >> 4) if header >> 4 else self._integer(16)
-            require(number > last, what, "fields out of order, or one twice")
-            last = number
-            if number not in kind:
-                named = _REFUSED.get((what, number), f"a field {number}")
-                raise MalformedInput(what, f"has {named}, which a bundle does not have")
-            name, field_kind = kind[number]
-            values[name] = self._field(field_kind, header & 15, f"{what}.{name}")
-
-    def _field(self, kind: Kind, code: int, what: str) -> Any:
-        if kind == "bool":
-            require(code in (1, 2), what, "not a truth value")
-            return code == 1
-        return self._value(kind, code, what)
-
-    def _value(self, kind: Kind, code: int, what: str) -> Any:
-        if isinstance(kind, dict):
-            require(code == 12, what, "not a struct")
-            return self.struct(kind, what)
-        if isinstance(kind, list):
-            require(code == 9, what, "not a list")
-            return self._list(kind[0], what)
-        require(code == _CODES[kind], what, f"not of type {kind}")
-        if kind == "binary":
-            return self._read(self._varint())
-        return self._byte() if kind == "i8" else self._integer(_BITS[kind])
-
-    def _list(self, kind: Kind, what: str) -> list[Any]:
-        header = self._byte()
-        size = header >> 4 if header >> 4 < 15 else self._varint()
-        self._items -= size
-        require(self._items >= 0, what, "too many items")
-        return [self._value(kind, header & 15, what) for _ in range(size)]
-
-    def _integer(self, bits: int) -> int:
-        """A zigzag integer."""
-        number = self._varint()
-        require(number < 1 << bits, "footer", f"an integer of more than {bits} bits")
-        return (number >> 1) ^ -(number & 1)
-
-    def _varint(self) -> int:
-        number = 0
-        for shift in range(0, 70, 7):
-            byte = self._byte()
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                require(bool(byte) or not shift, "footer", "an integer that is not minimal")
-                return number
-        raise MalformedInput("footer", "an integer of more than 64 bits")
-
-    def _byte(self) -> int:
-        if self._at >= len(self._data):
-            raise MalformedInput("footer", "cut short")
-        self._at += 1
-        return self._data[self._at - 1]
-
-    def _read(self, size: int) -> bytes:
-        require(size <= len(self._data) - self._at, "footer", "cut short")
-        self._at += size
-        return self._data[self._at - size : self._at]

@@ -1,0 +1,111 @@
+"""Thrift's compact protocol, read strictly and driven by tables: what they do not name is refused.
+
+Parquet's footer and the headers of its pages are thrift structs. The common libraries skip fields that they do not
+know, and some end the whole process on a number they do not expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from validator.protocol.errors import MalformedInput, require
+
+Kind: TypeAlias = "str | list[Kind] | dict[int, tuple[str, Kind]]"
+"""A scalar by name, a list of one kind, or a struct: (name, kind) by field id."""
+
+_CODES = {"i8": 3, "i16": 4, "i32": 5, "i64": 6, "binary": 8}
+_BITS = {"i16": 16, "i32": 32, "i64": 64}
+
+
+class ThriftReader:
+    """Reads structs from the front of ``data``; complaints name ``what``, or the struct's field.
+
+    ``refused``: names of known fields, by the struct that has them and their number, for the complaint.
+    """
+
+    def __init__(
+        self, data: bytes, what: str, *, max_items: int, refused: Mapping[tuple[str, int], str] | None = None
+    ) -> None:
+        self._data = data
+        self._what = what
+        self._refused = refused or {}
+        self._at = 0
+        self._items = max_items
+
+    @property
+    def position(self) -> int:
+        """Where the next byte is read."""
+        return self._at
+
+    def end(self) -> None:
+        require(self._at == len(self._data), self._what, f"{len(self._data) - self._at} trailing bytes")
+
+    def struct(self, kind: Mapping[int, tuple[str, Kind]] | Any, what: str) -> dict[str, Any]:
+        """Fields by name; ids must ascend, so none is there twice."""
+        values: dict[str, Any] = {}
+        last = 0
+        while True:
+            header = self._byte()
+            if header == 0:
+                return values
+            number = last + (header >> 4) if header >> 4 else self._integer(16)
+            require(number > last, what, "fields out of order, or one twice")
+            last = number
+            if number not in kind:
+                named = self._refused.get((what, number), f"a field {number}")
+                raise MalformedInput(what, f"has {named}, which a bundle does not have")
+            name, field_kind = kind[number]
+            values[name] = self._field(field_kind, header & 15, f"{what}.{name}")
+
+    def _field(self, kind: Kind, code: int, what: str) -> Any:
+        if kind == "bool":
+            require(code in (1, 2), what, "not a truth value")
+            return code == 1
+        return self._value(kind, code, what)
+
+    def _value(self, kind: Kind, code: int, what: str) -> Any:
+        if isinstance(kind, dict):
+            require(code == 12, what, "not a struct")
+            return self.struct(kind, what)
+        if isinstance(kind, list):
+            require(code == 9, what, "not a list")
+            return self._list(kind[0], what)
+        require(code == _CODES[kind], what, f"not of type {kind}")
+        if kind == "binary":
+            return self._read(self._varint())
+        return self._byte() if kind == "i8" else self._integer(_BITS[kind])
+
+    def _list(self, kind: Kind, what: str) -> list[Any]:
+        header = self._byte()
+        size = header >> 4 if header >> 4 < 15 else self._varint()
+        self._items -= size
+        require(self._items >= 0, what, "too many items")
+        return [self._value(kind, header & 15, what) for _ in range(size)]
+
+    def _integer(self, bits: int) -> int:
+        """A zigzag integer."""
+        number = self._varint()
+        require(number < 1 << bits, self._what, f"an integer of more than {bits} bits")
+        return (number >> 1) ^ -(number & 1)
+
+    def _varint(self) -> int:
+        number = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                require(bool(byte) or not shift, self._what, "an integer that is not minimal")
+                return number
+        raise MalformedInput(self._what, "an integer of more than 64 bits")
+
+    def _byte(self) -> int:
+        if self._at >= len(self._data):
+            raise MalformedInput(self._what, "cut short")
+        self._at += 1
+        return self._data[self._at - 1]
+
+    def _read(self, size: int) -> bytes:
+        require(size <= len(self._data) - self._at, self._what, "cut short")
+        self._at += size
+        return self._data[self._at - size : self._at]
