@@ -17,6 +17,8 @@ from validator.protocol.errors import MalformedInput
 Cbor: TypeAlias = "int | bytes | str | bool | list[Any] | tuple[Any, ...] | None"
 
 MAX_DEPTH = 8
+MAX_ITEMS = 1 << 22
+"""Items of all arrays together, each of which takes 60 bytes of memory for one of the encoding. No object has as many."""
 
 
 def encode(value: Cbor) -> bytes:
@@ -42,27 +44,28 @@ def bytes_head(size: int) -> bytes:
     return bytes([head[0] | 0x40]) + head[1:]
 
 
-def decode(data: bytes, *, max_bytes: int, what: str = "cbor") -> Any:
+def decode(data: bytes, *, max_bytes: int, max_items: int = MAX_ITEMS, what: str = "cbor") -> Any:
     """Decode exactly one canonical item.
 
     Raises:
-        MalformedInput: larger than ``max_bytes``, outside the subset, or not as the encoder writes it.
+        MalformedInput: larger than ``max_bytes``, more than ``max_items`` in its arrays together, outside the subset,
+            or not as the encoder writes it.
     """
     if len(data) > max_bytes:
         raise MalformedInput(what, f"{len(data)} bytes exceed the limit of {max_bytes}")
-    end = scan_item(data, 0, what)
+    end = scan_item(data, 0, what, max_items=max_items)
     if end != len(data):
         raise MalformedInput(what, f"{len(data) - end} trailing bytes")
     return _load(data, what)
 
 
-def decode_object(data: bytes, kind: str, fields: int, *, max_bytes: int) -> list[Any]:
+def decode_object(data: bytes, kind: str, fields: int, *, max_bytes: int, max_items: int = MAX_ITEMS) -> list[Any]:
     """Decode an object of ``kind``; returns its fields without the kind.
 
     Raises:
         MalformedInput: not canonical, another kind, or another number of fields.
     """
-    value = decode(data, max_bytes=max_bytes, what=kind)
+    value = decode(data, max_bytes=max_bytes, max_items=max_items, what=kind)
     if not isinstance(value, list) or not value or value[0] != kind:
         raise MalformedInput(kind, "not an object of this kind and version")
     if len(value) != fields + 1:
@@ -87,13 +90,14 @@ def split_sequence(data: bytes, *, max_items: int, what: str = "sequence") -> li
     return items
 
 
-def scan_item(data: bytes, start: int, what: str) -> int:
+def scan_item(data: bytes, start: int, what: str, *, max_items: int = MAX_ITEMS) -> int:
     """Offset behind the item at ``start``; checks types, minimal lengths and bounds, builds nothing.
 
     Iterative, so that depth is a bound and not a stack overflow.
     """
     size = len(data)
     at = start
+    items = 0
     pending = [1]
     while pending:
         if pending[-1] == 0:
@@ -130,6 +134,9 @@ def scan_item(data: bytes, start: int, what: str) -> int:
         elif major == 4:
             if argument > size - at:
                 raise MalformedInput(what, "array longer than its bytes")
+            items += argument
+            if items > max_items:
+                raise MalformedInput(what, f"more than {max_items} items")
             if len(pending) >= MAX_DEPTH:
                 raise MalformedInput(what, f"nested deeper than {MAX_DEPTH}")
             pending.append(argument)

@@ -40,6 +40,8 @@ from validator.protocol.model import (
 )
 
 MAX_MANIFEST_BYTES = 16 << 20
+MAX_MANIFEST_ITEMS = 1 << 16
+"""A window has two, its outcome and its certificate, both as bytes."""
 MAX_LEDGER_BYTES = 8 << 20
 """``settlement`` writes none that is larger."""
 LEDGER_KIND = "ledger/2"
@@ -91,7 +93,7 @@ def encode_manifest(m: Manifest) -> bytes:
 
 def decode_manifest(data: bytes) -> Manifest:
     """Inverse of ``encode_manifest``; roots and certificates are not checked here. Raises MalformedInput."""
-    f = cbor.decode_object(data, "manifest/1", 6, max_bytes=MAX_MANIFEST_BYTES)
+    f = cbor.decode_object(data, "manifest/1", 6, max_bytes=MAX_MANIFEST_BYTES, max_items=MAX_MANIFEST_ITEMS)
     if not isinstance(f[1], bytes) or not isinstance(f[4], bytes):
         raise MalformedInput("manifest", "config preimage and ledger must be byte strings")
     if not isinstance(f[2], list) or not f[2]:
