@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(options) != 1:
         sys.stderr.write(f"usage: {__spec__.name} [--memory BYTES] [--seconds CPU] PATH\n")
         return 2
-    _limit(limits["--memory"], limits["--seconds"])
+    limit(limits["--memory"], limits["--seconds"])
     answer: dict[str, Any]
     try:
         bundle = verify_bundle_file(Path(options[0]))
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if "error" in answer else 0
 
 
-def _limit(memory_bytes: int, cpu_s: int) -> None:
+def limit(memory_bytes: int, cpu_s: int) -> None:
     """Bound what this process may still map and compute; 0 leaves it unbounded."""
     if memory_bytes:
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -31,7 +31,7 @@ of version 1 only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +39,7 @@ import pyarrow as pa
 from validator.protocol.codec.json_text import are_json, is_json
 from validator.protocol.codec.message import record_of_read
 from validator.protocol.codec.message_rules import check_message
+from validator.protocol.codec.parquet_footer import Column
 from validator.protocol.codec.publisher_text import format_publisher, read_publisher
 from validator.protocol.errors import MalformedInput, require
 from validator.protocol.model import (
@@ -86,6 +87,16 @@ _TYPES: dict[str, Any] = {
     "signature": pa.binary(),
     "late": pa.bool_(),
 }
+_PARQUET: dict[Any, tuple[int, int | None, Mapping[str, Any] | None]] = {
+    pa.bool_(): (0, None, None),
+    pa.uint8(): (1, 11, {"integer": {"bits": 8, "signed": False}}),
+    pa.int32(): (1, None, None),
+    _TIME: (2, 9, {"timestamp": {"is_adjusted": True, "unit": {"millis": {}}}}),
+    pa.string(): (6, 0, {"string": {}}),
+    _JSON: (6, 19, {"json": {}}),
+    pa.binary(): (6, None, None),
+}
+"""Parquet's physical, converted and logical type of ours, by their numbers and names there."""
 SCHEMA = pa.schema([pa.field(name, kind, nullable=name in _NULLABLE) for name, kind in _TYPES.items()])
 COLUMNS = tuple(_TYPES)
 STATISTICS = ("stream_id", "partition", "timestamp")
@@ -102,6 +113,18 @@ PAGE_VERSION = "1.0"
 
 Row = tuple[bool, Record]
 """(late, record)."""
+
+
+def check_columns(columns: Sequence[Column]) -> None:
+    """Raises MalformedInput unless a footer's schema is that of a bundle; no reader may find other types in it."""
+    require(tuple(column.name for column in columns) == COLUMNS, "schema", "not exactly the columns of a bundle")
+    for column in columns:
+        physical, converted, logical = _PARQUET[_TYPES[column.name]]
+        shape = (column.physical, column.repetition) == (physical, int(column.name in _NULLABLE))
+        told = column.converted in (None, converted) and column.logical in (None, logical)
+        require(shape and told, f"schema.{column.name}", "another type than a bundle has there")
+        is_told = column.converted == converted or column.logical == logical
+        require(is_told, f"schema.{column.name}", "does not say what its values are")
 
 
 def make_table(rows: Sequence[Row]) -> Any:

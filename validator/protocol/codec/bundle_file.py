@@ -3,10 +3,10 @@
 The only key-value metadatum is ``logstore.manifest``: base64 (Parquet wants text) of one zstd frame of the manifest's
 canonical bytes. Roots and votes cover canonical messages, never this file: another library version may write other
 bytes. Reading a file is reading hostile input, in this order: size, footer (bounded, thrift limits), schema and
-layout, manifest, certificates, then rows in batches, each entry recounted against its certified outcome.
+layout, manifest, certificates, pages, then rows in batches, each entry recounted against its certified outcome.
 
-Beside it: ``bundle_front`` (what stands before and behind the rows), ``bundle_statistics``, ``bundle_recount``,
-``manifest_rules``. Source: design, section 8.
+Beside it: ``bundle_front`` (what stands before and behind the rows), ``bundle_pages``, ``bundle_statistics``,
+``bundle_recount``, ``manifest_rules``. Source: design, section 8.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from validator.protocol.codec.bundle_front import (
     pack_manifest,
     read_front,
 )
+from validator.protocol.codec.bundle_pages import check_pages
 from validator.protocol.codec.bundle_plain import read_rows, rows_of
 from validator.protocol.codec.bundle_recount import Recount, RowInstances
 from validator.protocol.codec.bundle_statistics import Totals
@@ -240,10 +241,16 @@ def verify_bundle_file(path: Path, expected: Manifest | None = None) -> Verified
 
 
 def _read_batches(file: Any, footer: Footer, manifest: Manifest) -> Iterator[Any]:
-    """All rows in bounded batches; each row group's statistics are compared with its rows."""
+    """All rows in bounded batches, behind a walk over their pages; statistics are compared with the rows."""
+
+    def read(at: int, size: int) -> bytes:
+        return os.pread(file.fileno(), size, at)
+
     batch_rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * footer.rows // max(1, canonical_bytes(manifest))))
     parquet = _open_parquet(file)
     for number, group in enumerate(footer.groups):
+        for chunk in group.chunks:
+            check_pages(read, chunk, f"row group {number} column {chunk.name}")
         totals = Totals()
         try:
             for batch in parquet.iter_batches(batch_rows, row_groups=[number], use_threads=False):

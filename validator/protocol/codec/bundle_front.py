@@ -12,7 +12,7 @@ from typing import Any
 
 import zstandard
 
-from validator.protocol.codec.bundle_columns import COLUMNS, STATISTICS
+from validator.protocol.codec.bundle_columns import STATISTICS, check_columns
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.codec.manifest import MAX_MANIFEST_BYTES, decode_manifest
 from validator.protocol.codec.manifest_rules import canonical_bytes
@@ -86,7 +86,7 @@ def read_front(file: Any) -> tuple[Footer, Manifest]:
     require(length <= min(MAX_FOOTER_BYTES, size - 12), "footer", f"{length} bytes exceed the limit or the file")
     file.seek(size - 8 - length)
     footer = parse_footer(file.read(length))
-    require(footer.columns == COLUMNS, "schema", "not exactly the columns of a bundle")
+    check_columns(footer.columns)
     require([key for key, _ in footer.keys] == [MANIFEST_KEY], "metadata", f"keys other than {_MANIFEST}")
     manifest = decode_manifest(_unpack_manifest(footer.keys[0][1]))
     _check_layout(footer, manifest, size - 8 - length)

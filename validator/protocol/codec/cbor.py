@@ -18,7 +18,7 @@ Cbor: TypeAlias = "int | bytes | str | bool | list[Any] | tuple[Any, ...] | None
 
 MAX_DEPTH = 8
 MAX_ITEMS = 1 << 22
-"""Items of all arrays together, each of which takes 60 bytes of memory for one of the encoding. No object has as many."""
+"""Items of all arrays together: one takes 60 bytes of memory, and one of the encoding. No object has as many."""
 
 
 def encode(value: Cbor) -> bytes:

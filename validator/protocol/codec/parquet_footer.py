@@ -23,7 +23,7 @@ _TYPES = range(8)
 _ENCODINGS = range(10)
 
 _EMPTY: Kind = {}
-_STATISTICS: Kind = {
+STATISTICS: Kind = {
     1: ("max", "binary"),
     2: ("min", "binary"),
     3: ("null_count", "i64"),
@@ -47,7 +47,7 @@ _COLUMN: Kind = {
     7: ("compressed_bytes", "i64"),
     9: ("data_page_offset", "i64"),
     11: ("dictionary_page_offset", "i64"),
-    12: ("statistics", _STATISTICS),
+    12: ("statistics", STATISTICS),
     13: ("encoding_stats", [{1: ("page_type", "i32"), 2: ("encoding", "i32"), 3: ("count", "i32")}]),
     16: ("size_statistics", _SIZE_STATISTICS),
 }
@@ -99,16 +99,34 @@ _REFUSED = {
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """A column as the schema has it: Parquet's physical type and repetition, and what its values stand for, if told."""
+
+    name: str
+    physical: int
+    repetition: int
+    converted: int | None = None
+    logical: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
-    """One column of one row group. ``start``: offset of its first page; statistics by their names above."""
+    """One column of one row group; statistics by their names above.
+
+    ``start``: offset of its first page, which is a dictionary unless ``data_start`` is the same.
+    """
 
     name: str
     values: int
     start: int
+    data_start: int
     compressed_bytes: int
     uncompressed_bytes: int
     statistics: Mapping[str, Any] | None
     size_statistics: Mapping[str, Any] | None
+    encodings: frozenset[int]
+    page_counts: Mapping[tuple[int, int], int] | None
+    """Number of pages by (type, encoding), if told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +144,7 @@ class Footer:
     rows: int
     groups: tuple[Group, ...]
     keys: tuple[tuple[bytes, bytes], ...]
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
 
 
 def parse_footer(data: bytes) -> Footer:
@@ -140,18 +158,17 @@ def parse_footer(data: bytes) -> Footer:
     reader.end()
     schema = _read_field(file, "schema", "footer")
     require(0 < len(schema) <= 1024, "schema", "no columns, or too many")
-    columns = tuple(_name(_read_field(element, "name", "schema"), "schema") for element in schema[1:])
+    columns = tuple(_column(element) for element in schema[1:])
     require(schema[0].get("num_children") == len(columns), "schema", "not one row of plain columns")
-    for element in schema[1:]:
-        flat = "num_children" not in element and element.get("type") in _TYPES and element.get("repetition") in (0, 1)
-        require(flat, "schema", "not one row of plain columns")
+    root = set(schema[0]) <= {"repetition", "name", "num_children"} and schema[0].get("repetition", 0) == 0
+    require(root, "schema", "not one row of plain columns")
+    require(len(schema[0].get("name", b"")) <= MAX_NAME_BYTES, "schema", "a name that is too long")
     orders = file.get("column_orders", [{}] * len(columns))
     require(len(orders) == len(columns), "footer.column_orders", "not one per column")
     require(len(file.get("created_by", b"")) <= MAX_NAME_BYTES, "footer.created_by", "too long")
     require(file.get("version") in (1, 2), "footer.version", "unknown")
     groups = tuple(
-        _group(group, f"row group {number}", columns)
-        for number, group in enumerate(_read_field(file, "row_groups", "footer"))
+        _group(group, number, columns) for number, group in enumerate(_read_field(file, "row_groups", "footer"))
     )
     keys = tuple(
         (_read_field(item, "key", "metadata"), _read_field(item, "value", "metadata"))
@@ -160,37 +177,73 @@ def parse_footer(data: bytes) -> Footer:
     return Footer(_count(file, "num_rows", "footer"), groups, keys, columns)
 
 
-def _group(group: Mapping[str, Any], what: str, columns: tuple[str, ...]) -> Group:
-    chunks = _read_field(group, "columns", what)
-    require(len(chunks) == len(columns), what, "not one chunk per column")
-    return Group(
-        _count(group, "num_rows", what),
-        tuple(
-            _chunk(_read_field(chunk, "meta_data", what), f"{what} column {name}", name)
-            for name, chunk in zip(columns, chunks, strict=True)
-        ),
+def _column(element: Mapping[str, Any]) -> Column:
+    name = _name(_read_field(element, "name", "schema"), "schema")
+    flat = "num_children" not in element and element.get("type") in _TYPES and element.get("repetition") in (0, 1)
+    require(flat, "schema", "not one row of plain columns")
+    return Column(
+        name, element["type"], element["repetition"], element.get("converted_type"), element.get("logical_type")
     )
 
 
-def _chunk(column: Mapping[str, Any], what: str, name: str) -> Chunk:
-    require(column.get("path") == [name.encode()], what, "another path than its place")
-    require(column.get("type") in _TYPES, what, "unknown type")
+def _group(group: Mapping[str, Any], number: int, columns: tuple[Column, ...]) -> Group:
+    what = f"row group {number}"
+    told = _read_field(group, "columns", what)
+    require(len(told) == len(columns), what, "not one chunk per column")
+    chunks = tuple(
+        _chunk(chunk, f"{what} column {column.name}", column) for column, chunk in zip(columns, told, strict=True)
+    )
+    for name, true in (
+        ("total_byte_size", sum(chunk.uncompressed_bytes for chunk in chunks)),
+        ("total_compressed_size", sum(chunk.compressed_bytes for chunk in chunks)),
+        ("file_offset", chunks[0].start),
+        ("ordinal", number),
+    ):
+        require(group.get(name, true) == true, f"{what}.{name}", f"{group.get(name)} where its columns give {true}")
+    return Group(_count(group, "num_rows", what), chunks)
+
+
+def _chunk(chunk: Mapping[str, Any], what: str, place: Column) -> Chunk:
+    column = _read_field(chunk, "meta_data", what)
+    require(column.get("path") == [place.name.encode()], what, "another path than its place")
+    require(column.get("type") == place.physical, what, "another type than its place")
     require(column.get("codec") == ZSTD, what, "not compressed with zstd")
-    require(all(e in _ENCODINGS for e in _read_field(column, "encodings", what)), what, "unknown encoding")
-    for stats in column.get("encoding_stats", []):
-        require(stats.get("encoding") in _ENCODINGS and stats.get("page_type") in range(4), what, "unknown encoding")
     data = _count(column, "data_page_offset", what)
     start = _count(column, "dictionary_page_offset", what) if "dictionary_page_offset" in column else data
     require(start <= data, what, "its dictionary lies behind its data")
+    size = _count(column, "compressed_bytes", what)
+    # a field without a use: writers put 0 there, or where the chunk or what they say of it lies
+    require(chunk.get("file_offset", 0) in (0, start, data, start + size), f"{what}.file_offset", "lies elsewhere")
     return Chunk(
-        name,
+        place.name,
         _count(column, "num_values", what),
         start,
-        _count(column, "compressed_bytes", what),
+        data,
+        size,
         _count(column, "uncompressed_bytes", what),
         column.get("statistics"),
         column.get("size_statistics"),
+        _encodings(column, what),
+        _page_counts(column, what),
     )
+
+
+def _encodings(column: Mapping[str, Any], what: str) -> frozenset[int]:
+    encodings = _read_field(column, "encodings", what)
+    require(all(encoding in _ENCODINGS for encoding in encodings), what, "unknown encoding")
+    return frozenset(encodings)
+
+
+def _page_counts(column: Mapping[str, Any], what: str) -> Mapping[tuple[int, int], int] | None:
+    if "encoding_stats" not in column:
+        return None
+    counts: dict[tuple[int, int], int] = {}
+    for stats in column["encoding_stats"]:
+        kind = stats.get("page_type"), stats.get("encoding")
+        require(kind[1] in _ENCODINGS and kind[0] in range(4), what, "unknown encoding")
+        require(kind not in counts and stats.get("count", 0) > 0, what, "pages counted twice, or none")
+        counts[kind] = stats["count"]
+    return counts
 
 
 def _read_field(values: Mapping[str, Any], name: str, what: str) -> Any:

@@ -7,6 +7,9 @@ from validator.protocol.errors import require
 _ADDRESS = "0x"
 _ADDRESS_BYTES = 20
 _KEY = "key:"
+_LONGEST_KEY_BYTES = 2592
+"""ML-DSA-87's."""
+MAX_TEXT_BYTES = len(_KEY) + 2 * _LONGEST_KEY_BYTES
 
 
 def format_publisher(publisher_id: bytes) -> str:

@@ -15,6 +15,7 @@ Kind: TypeAlias = "str | list[Kind] | dict[int, tuple[str, Kind]]"
 """A scalar by name, a list of one kind, or a struct: (name, kind) by field id."""
 
 _CODES = {"i8": 3, "i16": 4, "i32": 5, "i64": 6, "binary": 8}
+_LIST, _STRUCT = 9, 12
 _BITS = {"i16": 16, "i32": 32, "i64": 64}
 
 
@@ -66,10 +67,10 @@ class ThriftReader:
 
     def _value(self, kind: Kind, code: int, what: str) -> Any:
         if isinstance(kind, dict):
-            require(code == 12, what, "not a struct")
+            require(code == _STRUCT, what, "not a struct")
             return self.struct(kind, what)
         if isinstance(kind, list):
-            require(code == 9, what, "not a list")
+            require(code == _LIST, what, "not a list")
             return self._list(kind[0], what)
         require(code == _CODES[kind], what, f"not of type {kind}")
         if kind == "binary":
@@ -81,6 +82,8 @@ class ThriftReader:
         size = header >> 4 if header >> 4 < 15 else self._varint()
         self._items -= size
         require(self._items >= 0, what, "too many items")
+        code = _STRUCT if isinstance(kind, dict) else _LIST if isinstance(kind, list) else _CODES[kind]
+        require(header & 15 == code, what, "a list of another kind")
         return [self._value(kind, header & 15, what) for _ in range(size)]
 
     def _integer(self, bits: int) -> int:

@@ -26,6 +26,7 @@ from tests.builders import (
     some_records,
 )
 from tests.bundle_builder import CONTEXT, MEMBERS, WINDOW_MS, a_manifest, an_outcome, certify, rows_of, with_certificate
+from tests.hostile_bundle import DICTIONARY_PAGE, MIN_VALUE, STATISTICS, take_apart
 from validator.protocol.codec.bundle_columns import SCHEMA
 from validator.protocol.codec.bundle_file import (
     bundle_tags,
@@ -260,11 +261,11 @@ def test_a_plain_rewrite_by_another_program_is_still_the_bundle(path: Path, mani
         (map_column("publisher_id", str.upper), "publisher_id: not 0x or key: and lower-case hex"),
         (map_column("publisher_id", lambda p: p.replace("0x", "")), "publisher_id: not 0x or key: and lower-case hex"),
         (map_column("publisher_id", lambda p: p.replace("0x", "key:")), "publisher_id: not 0x or key:"),
-        (as_type("content", pa.string()), "schema: not exactly the columns"),
-        (as_type("stream_id", pa.binary()), "schema: not exactly the columns"),
+        (as_type("content", pa.string()), "schema.content: another type than a bundle has"),
+        (as_type("stream_id", pa.binary()), "schema.stream_id: does not say what its values are"),
         (as_type("timestamp", pa.timestamp("us", tz="UTC")), "has a field 2, which a bundle does not have"),
-        (as_type("timestamp", pa.timestamp("ms")), "schema: not exactly the columns"),
-        (as_type("late", pa.uint8()), "schema: not exactly the columns"),
+        (as_type("timestamp", pa.timestamp("ms")), "schema.timestamp: another type than a bundle has"),
+        (as_type("late", pa.uint8()), "schema.late: another type than a bundle has"),
         (set_value("signature", 3, bytes(65)), "rows give another root"),
         (set_value("late", 0, True), "has more rows than its outcome says"),
         (set_value("message_type", 0, 9), "column type: 9 is not a valid MessageType"),
@@ -298,13 +299,18 @@ def test_indexes_statistics_and_orders_that_the_format_does_not_name_are_refused
     assert named in refusal(lambda: verify_bundle_file(path))
 
 
-def test_a_statistic_that_differs_from_the_rows_is_refused(path: Path) -> None:
-    """The footer's smallest stream id is changed in place."""
-    first = a_stream_id(1) if a_stream_id(1) < a_stream_id(2) else a_stream_id(2)
+def test_statistics_that_differ_from_the_rows_are_refused_wherever_they_stand(path: Path) -> None:
+    """The footer's smallest stream id is changed in place, then that of the page too."""
+    first = min(a_stream_id(1), a_stream_id(2)).encode()
     data = path.read_bytes()
-    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    at = data.index(first.encode(), footer)
-    path.write_bytes(data[:at] + b"0x0" + data[at + 3 :])
+    parts = take_apart(data)
+    statistics = parts.column("stream_id").find((STATISTICS,))
+    statistics.put((MIN_VALUE,), b"0x0" + first[3:])
+    path.write_bytes(parts.join())
+    assert "column stream_id page: its min_value is not its column's" in refusal(lambda: verify_bundle_file(path))
+    page, behind = parts.body.rindex(first, 0, parts.column("partition").find((DICTIONARY_PAGE,))), len(first)
+    parts.body = parts.body[:page] + b"0x0" + first[3:] + parts.body[page + behind :]
+    path.write_bytes(parts.join())
     assert "column stream_id: its min_value differs from the rows" in refusal(lambda: verify_bundle_file(path))
 
 
@@ -388,14 +394,18 @@ def test_a_row_group_of_more_bytes_than_one_may_have_is_refused(tmp_path: Path) 
 
 
 def test_a_dictionary_whose_value_repeats_in_every_row_is_refused_before_it_is_read_out(tmp_path: Path) -> None:
-    """Its footer promises 60 kB, the rows are 36 MB."""
-    records = some_records(600)
+    """Its footer promises 32 kB, the rows are 26 MB. A longer value is refused in the dictionary itself."""
+    records = some_records(800)
     manifest = a_manifest([records])
     path = tmp_path / "bundle"
     write_bundle(path, manifest, rows_of(manifest, [records]))
-    long = '"' + "x" * 60_000 + '"'
-    rewrite(path, map_column("content", lambda _: long))
-    assert "row group 0: more bytes than a row group has" in refusal(lambda: verify_bundle_file(path))
+    for size, named in (
+        (32_000, "row group 0: more bytes than a row group has"),
+        (60_000, "row group 0 column content: a dictionary with a value of 60000 bytes"),
+    ):
+        text = '"' + "x" * (size - 2) + '"'
+        rewrite(path, map_column("content", lambda _, text=text: text))  # type: ignore[misc]
+        assert named in refusal(lambda: verify_bundle_file(path))
 
 
 def test_a_footer_full_of_bytes_that_nobody_asked_for_is_refused(path: Path) -> None:

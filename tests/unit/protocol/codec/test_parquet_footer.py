@@ -29,7 +29,11 @@ def footer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def test_a_bundles_own_footer_is_read(footer: bytes) -> None:
     found = parse_footer(footer)
-    assert (found.rows, found.columns, [key for key, _ in found.keys]) == (3, COLUMNS, [MANIFEST_KEY])
+    assert (found.rows, tuple(c.name for c in found.columns), [key for key, _ in found.keys]) == (
+        3,
+        COLUMNS,
+        [MANIFEST_KEY],
+    )
     assert [chunk.name for chunk in found.groups[0].chunks] == list(COLUMNS)
     statistics = found.groups[0].chunks[1].statistics
     assert statistics is not None
