@@ -63,9 +63,10 @@ class Miner:
 class MinedStorage(ArweaveStorage):
     """The real adapter; says which chunk it is about to send."""
 
-    def __init__(self, url: str, wallet: ArweaveWallet | None, miner: Miner) -> None:
-        super().__init__([url], wallet, reward_cap=AR, limits=IMPATIENT)
-        self.gateways = Gateways([TalkativeGateway(url, self)])
+    def __init__(self, urls: Sequence[str], wallet: ArweaveWallet | None, miner: Miner, **options: Any) -> None:
+        super().__init__(urls, wallet, reward_cap=AR, **{"limits": IMPATIENT, "root_wait_s": 0.01, **options})
+        self.gateways.close()
+        self.gateways = Gateways([TalkativeGateway(url, self) for url in urls])
         self.miner = miner
         self.on_chunk: Callable[[str], None] = lambda _: None
         self.chunks_sent = 0
@@ -210,7 +211,7 @@ class Uploading:
                 os.kill(os.getpid(), signal_number)
             return False
 
-        storage = MinedStorage(self.gateway.url, self.wallets[0], self.miner)
+        storage = MinedStorage([self.gateway.url], self.wallets[0], self.miner)
         storage.on_chunk = reach  # type: ignore[assignment]
         self.miner.is_stopped = True  # its connection is the parent's
         self.first.storage = storage  # type: ignore[assignment]

@@ -84,6 +84,15 @@ def all_gateways_down(uploading: Uploading) -> Struck:
     return lambda: was_struck
 
 
+def headers_forgotten_for_all_stages(uploading: Uploading) -> Struck:
+    """Each is answered with 200 and not kept; both in turn have announced one by then."""
+    struck = uploading.fail(FaultKind.FORGET, "/tx$", times=1_000_000)
+    uploading.run_for(60_000)
+    was_struck = struck()
+    uploading.gateway.control("faults", method="DELETE")
+    return lambda: was_struck
+
+
 def price_at_the_cap(uploading: Uploading) -> Struck:
     """Nearly twice the price is believed, up to the cap: what is offered is the cap, and no more."""
     cap = 2 * ONE_CHUNK_WINSTON
@@ -199,6 +208,7 @@ FAULTS: dict[str, Arrange] = {
     "303 for the header": failing(FaultKind.ANSWER, "/tx$", status=303, headers={"location": "/"}),
     "303 for a chunk that is not kept": failing(FaultKind.ANSWER, "/chunk$", status=303),
     "header forgotten": failing(FaultKind.FORGET, "/tx$"),
+    "headers forgotten for all stages": headers_forgotten_for_all_stages,
     "chunk forgotten": failing(FaultKind.FORGET, "/chunk$"),
     "chunk lost after the first reading": chunk_lost_after_the_first_reading,
     "forged rows of the index": failing(FaultKind.FORGED_ROWS, "/graphql"),
@@ -246,7 +256,7 @@ def uploading(a_network: MakeNetwork, gateway: GatewayProcess, wallets: list[Arw
     network.world.nodes = tuple(replace(n, arweave=addresses.get(n.address)) for n in network.world.nodes)
     with ExitStack() as stack:
         for member in network.members:
-            storage = MinedStorage(gateway.url, owned.get(member.address), miner)
+            storage = MinedStorage([gateway.url], owned.get(member.address), miner)
             stack.callback(storage.close)
             member.storage = storage  # type: ignore[assignment]
             member.restart()
@@ -258,14 +268,18 @@ def uploading(a_network: MakeNetwork, gateway: GatewayProcess, wallets: list[Arw
         gateway.control("faults", method="DELETE")
 
 
+def publish_two_chunks(uploading: Uploading) -> None:
+    for i in range(70):
+        uploading.network.world.publish(200 + i, json.dumps({"i": os.urandom(4_500).hex()}).encode())
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_header_is_paid_for_and_all_is_there_after(
     fault: str, uploading: Uploading, jwks: list[dict[str, str]], record_property: Callable[[str, object], None]
 ) -> None:
     """And nothing that is logged meanwhile holds a private part of a wallet."""
     if "two chunks" in fault:
-        for i in range(70):
-            uploading.network.world.publish(200 + i, json.dumps({"i": os.urandom(4_500).hex()}).encode())
+        publish_two_chunks(uploading)
     with capture_logs() as captured:
         is_struck = FAULTS[fault](uploading)
         ended = uploading.require_paid_once()

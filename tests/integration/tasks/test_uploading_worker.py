@@ -45,7 +45,7 @@ def uploading(tmp_path: Path, gateway: GatewayProcess) -> Iterator[Uploading]:
     create_identity(member.database, tmp_path / "id", network.network, network.world.head(), network.clock.now_ms())
     nodes = network.world.nodes
     network.world.nodes = tuple(replace(n, arweave=wallet.address) if n.validator_url else n for n in nodes)
-    member.storage = MinedStorage(gateway.url, wallet, miner)  # type: ignore[assignment]
+    member.storage = MinedStorage([gateway.url], wallet, miner)  # type: ignore[assignment]
     member.restart()
     gateway.control(f"mint/{encode_base64url(wallet.address)}/{AR}")
     for i in range(70):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -81,19 +81,24 @@ class Seeding:
         self._root_wait_s = root_wait_s
         self._sleep = sleep
 
-    def seed(self, gateways: Iterable[Gateway], parallel: int, taken: Mapping[str, int]) -> tuple[GatewaySeed, ...]:
-        """What each gateway has taken; its failure is part of the answer."""
+    def seed(self, gateways: Sequence[Gateway], parallel: int, taken: Mapping[str, int]) -> tuple[GatewaySeed, ...]:
+        """What each gateway has taken; its failure is part of the answer. One that hangs holds no other up."""
         total = len(self._tree.chunks)
         every = (1 << total) - 1
-        receivers = [(gateway, _Tally(gateway.host, total, taken.get(gateway.host, 0) & every)) for gateway in gateways]
+        tallies = [_Tally(gateway.host, total, taken.get(gateway.host, 0) & every) for gateway in gateways]
+        with ThreadPoolExecutor(len(tallies), thread_name_prefix="seed") as pool:
+            runs = [pool.submit(self._seed_gateway, *to, parallel) for to in zip(gateways, tallies, strict=True)]
+            for run in runs:
+                run.result()
+        return tuple(tally.result() for tally in tallies)
+
+    def _seed_gateway(self, gateway: Gateway, tally: _Tally, parallel: int) -> None:
+        if not tally.taken:
+            self._seed_header(gateway, tally)
+        missing = [index for index in range(tally.total) if not tally.taken >> index & 1]
         with ThreadPoolExecutor(parallel, thread_name_prefix="seed") as pool:
-            unbegun = [receiver for receiver in receivers if not receiver[1].taken]
-            for future in [pool.submit(self._seed_header, *receiver) for receiver in unbegun]:
-                future.result()
-            missing = [(index, to) for index in range(total) for to in receivers if not to[1].taken >> index & 1]
-            for future in [pool.submit(self._seed_chunk, *to, index) for index, to in missing]:
-                future.result()
-        return tuple(tally.result() for _, tally in receivers)
+            for chunk in [pool.submit(self._seed_chunk, gateway, tally, index) for index in missing]:
+                chunk.result()
 
     def _seed_header(self, gateway: Gateway, tally: _Tally) -> None:
         try:

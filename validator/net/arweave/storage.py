@@ -267,7 +267,7 @@ class ArweaveStorage:
                 sleep=self._sleep,
                 now=self._now,
             )
-            return run.seed(self.gateways, self._parallel, taken or {})
+            return run.seed(tuple(self.gateways), self._parallel, taken or {})
         finally:
             os.close(descriptor)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import pickle
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests import paths
 from validator.net.arweave.client import compute_client_signature_data
@@ -20,6 +24,7 @@ from validator.protocol.errors import ConfigError, InvariantError, MalformedInpu
 
 VECTORS: dict[str, Any] = json.loads((paths.VECTORS / "arweave.json").read_text())
 JWK: dict[str, str] = VECTORS["keys"]["rsa"]
+PRIVATE = ("d", "p", "q", "dp", "dq", "qi")
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +100,42 @@ def test_a_wallet_file_that_does_not_work_is_a_setting_to_mend(tmp_path: Path) -
     assert encode_base64url(ArweaveWallet.from_file(path).address) == VECTORS["addresses"][0]["address"]
 
 
-def test_no_secret_is_in_an_error_or_text(wallet: ArweaveWallet, tmp_path: Path) -> None:
-    assert repr(wallet) == f"ArweaveWallet({VECTORS['addresses'][0]['address']})"
-    path = tmp_path / "wallet.json"
-    path.write_text(json.dumps({**JWK, "d": JWK["d"] + "=="}))
-    with pytest.raises(ConfigError) as caught:
-        ArweaveWallet.from_file(path)
-    assert JWK["d"][:20] not in f"{caught.value!r} {caught.value.fields}"
+def test_a_key_of_2048_bits_is_refused() -> None:
+    numbers = rsa.generate_private_key(public_exponent=65_537, key_size=2_048).private_numbers()
+    names = {"n": numbers.public_numbers.n, "d": numbers.d, "p": numbers.p, "q": numbers.q}
+    names |= {"dp": numbers.dmp1, "dq": numbers.dmq1, "qi": numbers.iqmp}
+    encoded = {name: encode_base64url(value.to_bytes((value.bit_length() + 7) // 8)) for name, value in names.items()}
+    with pytest.raises(ConfigError, match=r"LOGSTORE_WALLET: n: not 4096 bits; an RSA-4096 JWK belongs here"):
+        ArweaveWallet.from_text(json.dumps({"kty": "RSA", "e": "AQAB", **encoded}).encode(), "LOGSTORE_WALLET")
+
+
+SPOILT: list[Callable[[str], str]] = [
+    lambda text: text[:-1],
+    lambda text: text + "}",
+    lambda text: text.replace('"d"', '"D"'),
+    *(lambda text, name=name: text.replace(JWK[name], JWK[name] + "==") for name in PRIVATE),
+    *(lambda text, name=name: text.replace(JWK[name], flip(JWK[name])) for name in PRIVATE),
+    *(lambda text, name=name: text.replace(f'"{JWK[name]}"', f'["{JWK[name]}"]') for name in PRIVATE),
+    lambda text: text * 40,
+]
+"""What may be wrong with a wallet's text that is a wallet's all the same."""
+
+
+def test_no_private_part_is_in_a_log_an_error_or_a_text_whatever_is_wrong(
+    wallet: ArweaveWallet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in the traceback of the error either, with its causes, and not in what a logger would write of it."""
+    assert repr(wallet) == str(wallet) == f"ArweaveWallet({VECTORS['addresses'][0]['address']})"
+    said = []
+    for spoil in SPOILT:
+        with pytest.raises(ConfigError) as caught:
+            ArweaveWallet.from_text(spoil(json.dumps(JWK)).encode(), "LOGSTORE_WALLET")
+        logging.getLogger("worker").error("it does not start", exc_info=caught.value)
+        said += [repr(caught.value), repr(caught.value.fields), *traceback.format_exception(caught.value)]
+    text = "".join(said) + caplog.text
+    assert "LOGSTORE_WALLET" in text
+    pieces = {JWK[name][at : at + 20] for name in PRIVATE for at in (0, 100)}
+    assert not [piece for piece in pieces if piece in text]
 
 
 def test_a_wallet_is_never_copied_or_sent(wallet: ArweaveWallet) -> None:
