@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import paths
 from tests.asgi import AsgiClient
 from tests.builders import a_key
 from validator.protocol.errors import TransientError
@@ -293,3 +294,6 @@ def test_metrics_parse_and_carry_the_numbers(client: AsgiClient) -> None:
     assert (values[("logstore_upload_base_winston",)], values[("logstore_upload_step_winston",)]) == (1_000, 500)
     assert (values[("logstore_paid_headers",)], values[("logstore_bundles_paid_twice",)]) == (5, 2)
     assert (values[("logstore_own_message_winston",)], values[("logstore_own_message_bytes",)]) == (30, 100)
+    alerts = set(re.findall(r"logstore_\w+", (paths.ROOT / "deploy/alerts.yml").read_text()))
+    assert alerts
+    assert alerts <= {name for name, *_ in values}
