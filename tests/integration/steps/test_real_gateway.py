@@ -6,6 +6,7 @@ gateway's count of headers and by the wallets' balances one was paid, its data i
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -19,8 +20,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests import paths
-from tests.fakes.small_network import SmallNetwork
+from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.uploading import AR, CHUNK, IMPATIENT, MinedStorage, Miner, Struck, Uploading
+from tests.gateway_doors import open_doors
 from tests.gateway_process import GatewayProcess, run_gateway
 from tests.integration.steps.test_paid_once import lose_announcements
 from tests.integration.steps.test_settling_lies import turns
@@ -28,6 +30,7 @@ from validator.devnet.gateway.faults import FaultKind
 from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
 from validator.ports.peers import Gossip
+from validator.ports.queue import Task
 from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.codec.statement import sign_upload
 from validator.protocol.model import UploadAnnouncement
@@ -290,3 +293,50 @@ def test_one_header_is_paid_for_and_all_is_there_after(
     private = {jwk[name] for jwk in jwks for name in ("d", "p", "q", "dp", "dq", "qi")}
     said = repr(captured)
     assert not [part for part in private if part in said]
+
+
+def test_two_gateways_take_each_chunk_once_from_runs_of_processes_that_end(uploading: Uploading) -> None:
+    """A run has time for one chunk, and its process is gone after it; one gateway takes none at first.
+
+    It is seeded when both have all, and read back from the one that the header was not posted to.
+    """
+    publish_two_chunks(uploading)
+    seconds = itertools.count()
+    first, rows = uploading.first, uploading.first.rows
+    states: list[str] = []
+    with open_doors(uploading.gateway.url, 2) as doors:
+        one, two = doors
+        refusals = iter(range(IMPATIENT.attempts))
+        two.refuses = lambda _method, path: 503 if path == "/chunk" and next(refusals, None) is not None else None
+        storage = MinedStorage(
+            [door.url for door in doors],
+            uploading.wallets[0],
+            uploading.miner,
+            limits=replace(IMPATIENT, read_s=10, request_s=10, call_s=20, seed_s=1),
+            parallel=1,
+            now=lambda: float(next(seconds)),
+        )
+        first.storage = storage  # type: ignore[assignment]
+        first.restart()
+        runs: list[str] = []
+        ended: list[str] = []
+
+        def end_after_each_run(who: Member, task: str, _key: str, at: str) -> bool:
+            states.extend(state for (state,) in rows("SELECT state FROM uploads") if state not in states)
+            if who is not first or task != Task.BUNDLE_UPLOAD:
+                return False
+            runs.extend([at] if at.startswith("MinedStorage.seed(") else [])
+            ends = at.startswith("Queue.enqueue(") and len(ended) < len(runs)
+            ended.extend(runs[len(ended) :] if ends else [])
+            return ends
+
+        uploading.network.kill_at = end_after_each_run
+        uploading.require_paid_once()
+        storage.close()
+    assert len(runs) >= 4
+    assert len(ended) >= 3
+    assert [door.passed["POST /chunk"] for door in doors] == [2, 2]
+    assert rows("SELECT posted_to FROM uploads") == [(one.host,)]
+    assert (one.passed["GET /raw"], two.passed["GET /raw"]) == (0, 2), "in its first block, and when it is deep"
+    assert states == ["prepared", "posted", "seeded", "confirmed", "verified"]
+    assert rows("SELECT count(*) FROM seeds") == [(0,)]
