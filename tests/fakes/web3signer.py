@@ -20,9 +20,9 @@ Answer = tuple[int, bytes]
 
 
 def public_key_of(key: SigningKey) -> str:
-    """As Web3Signer names a key: uncompressed, with its leading 04."""
+    """As Web3Signer names a key: uncompressed, without the leading 04."""
     secret = bytes.fromhex(key.secret_hex()[2:])
-    return "0x" + coincurve.PrivateKey(secret).public_key.format(compressed=False).hex()
+    return "0x" + coincurve.PrivateKey(secret).public_key.format(compressed=False)[1:].hex()
 
 
 @dataclass
@@ -32,6 +32,7 @@ class StandIn:
     keys: list[SigningKey]
     asked: list[tuple[str, str]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    name_of: Callable[[SigningKey], str] = public_key_of
     instead: Callable[[str], Answer | None] = lambda _path: None
     after: Callable[[bytes], bytes] = lambda signature: signature
     hang_s: float = 0.0
@@ -48,8 +49,8 @@ class StandIn:
         if instead is not None:
             return instead
         if (method, path) == ("GET", KEYS):
-            return 200, json.dumps([public_key_of(key) for key in self.keys]).encode()
-        key = next((k for k in self.keys if path == SIGN + public_key_of(k)), None)
+            return 200, json.dumps([self.name_of(key) for key in self.keys]).encode()
+        key = next((k for k in self.keys if path == SIGN + self.name_of(k)), None)
         if method != "POST" or key is None:
             return 404, b""
         data = json.loads(body)["data"]

@@ -1,6 +1,6 @@
 """``RemoteSigner``: a key that lies in a server which speaks Web3Signer's HTTP (mode ``eth1``).
 
-    GET  /api/v1/eth1/publicKeys         ["0x04…", …]: uncompressed, 65 or 64 bytes
+    GET  /api/v1/eth1/publicKeys         ["0x…", …]: uncompressed, 64 bytes; other servers write the leading 04
     POST /api/v1/eth1/sign/{public key}  {"data": "0x…"}  →  text/plain: 0x r s v over keccak-256 of the data
 
 The server hashes by itself, so it is given the 66 bytes of typed data, or an unsigned transaction. Its word is not

@@ -96,6 +96,12 @@ def test_the_list_of_keys_is_asked_for_once(server: StandIn) -> None:
     assert server.asked[1][1] == SIGN + public_key_of(KEY)
 
 
+def test_a_key_may_be_named_with_its_leading_byte_too(server: StandIn) -> None:
+    server.name_of = lambda key: "0x04" + public_key_of(key)[2:].upper()
+    assert remote(server).sign_payload(PAYLOAD) == KEY.sign_payload(PAYLOAD)
+    assert server.asked[1][1].startswith(SIGN + "0x04")
+
+
 def flip(signature: bytes) -> bytes:
     """The same signature with s in the upper half, as hardware may give it."""
     s = CURVE_ORDER - int.from_bytes(signature[32:64], "big")
