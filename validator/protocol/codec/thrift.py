@@ -93,6 +93,10 @@ class ThriftReader:
         return (number >> 1) ^ -(number & 1)
 
     def _varint(self) -> int:
+        at = self._at
+        if at < len(self._data) and self._data[at] < 0x80:  # nearly all of them
+            self._at = at + 1
+            return self._data[at]
         number = 0
         for shift in range(0, 70, 7):
             byte = self._byte()
