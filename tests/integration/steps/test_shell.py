@@ -78,10 +78,10 @@ def test_nothing_is_said_or_paid_for_before_it_is_saved(
 
     true_post, true_send = WorldStorage.post, WorldSender.send
 
-    def post(self: WorldStorage, prepared: PreparedUpload) -> None:
+    def post(self: WorldStorage, prepared: PreparedUpload) -> str:
         rows = f"SELECT 1 FROM uploads WHERE storage_id = X'{prepared.storage_id.hex()}'"
         require(of_member(network, self), "payment", rows)
-        true_post(self, prepared)
+        return true_post(self, prepared)
 
     def transmit(self: WorldSender, transaction: PreparedTransaction) -> None:
         rows = f"SELECT 1 FROM transactions WHERE hash = X'{transaction.hash.hex()}'"
