@@ -256,6 +256,9 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
     "what returns nothing is no boolean either": (
         "proposal.Verdict.__bool__: raise TypeError('compare .answer: a verdict has three values') -> (left out)",
     ),
+    "an id and a padded prefix are of one length, so what stands behind an id decides nothing": (
+        "reconcile.Records.find: middle + 1 -> middle + 2",
+    ),
     "only saves comparing what is equal": ("proposal.judge_acceptability: ours[part].root != entry.root -> True",),
     "a window names all partitions in scope, so nothing is left": ("proposal.judge_acceptability: late -> True (2)",),
 }

@@ -350,3 +350,71 @@ def test_an_answer_begins_with_the_first_range_that_differs() -> None:
     item = (5, b"a" * 32)
     nothing = b"\x61\x00\x00\x02\x00"
     assert answer(Records([item]), nothing) == b"\x61\x00\x00\x02\x01" + item[1]
+
+
+# --- where a frame ends ---------------------------------------------------------------------------
+
+RESERVE = 200
+"""Of a frame's limit so much is kept free for the fingerprint of the rest."""
+LEAST = 4096
+
+
+def in_buckets(missing: Sequence[int]) -> tuple[Records, Records, list[int]]:
+    """What an initiator asks about in 16 fingerprints of 20 records each, what we have of it, and where our ranges end.
+
+    ``missing``: per bucket how many of its records we lack; less than nine make our answer list the others.
+    """
+    items: Items = [(10 * number, hashlib.sha256(b"%d" % number).digest()) for number in range(320)]
+    buckets = [items[start : start + 20][lacking:] for start, lacking in zip(range(0, 320, 20), missing, strict=True)]
+    ends = [sum(map(len, buckets[: number + 1])) for number in range(16)]
+    return Records(items), Records([item for bucket in buckets for item in bucket]), ends
+
+
+def the_rest(records: Records, start: int, *, strong: bool) -> bytes:
+    """The range that ends a full frame."""
+    return b"\0\0\1" + records.compute_fingerprint(start, len(records), strong=strong)
+
+
+def test_an_answer_that_fills_its_frame_to_the_byte_is_whole() -> None:
+    theirs, ours, ends = in_buckets([1] * 16)
+    whole = answer(ours, initiate(theirs), frame_limit=0)
+    assert len(whole) > LEAST
+    assert answer(ours, initiate(theirs), frame_limit=len(whole) + RESERVE) == whole
+    cut = answer(ours, initiate(theirs), frame_limit=len(whole) + RESERVE - 1)
+    assert cut.endswith(the_rest(ours, ends[-1], strong=False))
+    assert len(cut) < len(whole)
+
+
+def test_ranges_that_differ_side_by_side_have_nothing_between_them() -> None:
+    theirs, ours, _ = in_buckets([1] * 16)
+    heads = len(b"\x61") + 15 * len(encode_varint(200) + b"\0\2\x13") + len(b"\0\0\2\x13")
+    assert len(answer(ours, initiate(theirs), frame_limit=0)) == heads + 32 * len(ours)
+
+
+@pytest.mark.parametrize("strong", [False, True])
+def test_the_rest_of_a_full_frame_begins_behind_the_range_given_up_or_where_the_frame_ends(strong: bool) -> None:
+    theirs, ours, ends = in_buckets([1] * 16)
+    whole = answer(ours, initiate(theirs, strong=strong), frame_limit=0, strong=strong)
+    cut = answer(ours, initiate(theirs, strong=strong), frame_limit=LEAST, strong=strong)
+    fit = 6  # of 613 bytes each
+    tail = the_rest(ours, ends[fit - 1] if strong else ends[fit], strong=strong)
+    assert cut.endswith(tail)
+    kept = len(cut) - len(tail)
+    assert cut[:kept] == whole[:kept]
+    assert cut.count(b"\2\x13") == fit
+
+
+def test_what_was_settled_but_not_said_belongs_to_the_rest_of_a_strong_frame() -> None:
+    theirs, ours, ends = in_buckets([1, 1, 1, 1, 1, 1, 0, *[1] * 9])
+    cut = answer(ours, initiate(theirs, strong=True), frame_limit=LEAST, strong=True)
+    assert cut.endswith(the_rest(ours, ends[5], strong=True)), "the seventh range is equal, and no skip tells of it"
+
+
+@pytest.mark.parametrize("strong", [False, True])
+def test_ids_are_listed_up_to_the_one_that_reaches_the_limit_and_stay(strong: bool) -> None:
+    _, ours, _ = in_buckets([0] * 16)
+    cut = answer(ours, initiate(Records([]), strong=strong), frame_limit=LEAST, strong=strong)
+    count = (LEAST - RESERVE - 1) // 32 + 1
+    moment, identifier = ours[count]
+    head = b"\x61" + encode_varint(moment + 1) + b"\x20" + identifier + b"\2" + encode_varint(count)
+    assert cut == head + ours.join_ids(0, count) + the_rest(ours, count, strong=strong)
