@@ -12,7 +12,6 @@ compared, so the hash decides nothing.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import heapq
 import struct
@@ -20,7 +19,6 @@ import threading
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import groupby, repeat
 from pathlib import Path
@@ -37,6 +35,7 @@ from validator.protocol.columns import Name, Page
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.model import Address, BrokerShare, Digest, Identity, Reason, Record, StreamPart
 from validator.steps.admission import ContractCheck, Permission, Rejection, Row, WindowCheck
+from validator.steps.gc_pause import gc_paused
 from validator.steps.spool import RecordSpool, Spool
 from validator.steps.tallies import BrokerSets, Refusals
 
@@ -498,27 +497,3 @@ class _Rejections(Collection[Rejection]):
 
     def __contains__(self, rejection: object) -> bool:
         return any(rejection == each for each in self)
-
-
-_paused = 0
-_pause_lock = threading.Lock()
-
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """No search for cycles while many records without cycles are made; it would cost an eighth of the time.
-
-    Several threads may be inside; what each makes in a batch is freed by counting.
-    """
-    global _paused
-    with _pause_lock:
-        _paused += 1
-        if _paused == 1:
-            gc.disable()
-    try:
-        yield
-    finally:
-        with _pause_lock:
-            _paused -= 1
-            if _paused == 0:
-                gc.enable()
