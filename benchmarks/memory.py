@@ -279,6 +279,7 @@ def report(bench: Bench, known: dict[str, Any]) -> dict[str, Any]:
         range(0),
         bench.config.parameters,
         epoch=0,
+        config_count=0,
         storage_id=StorageId(NIL),
         uploader=KEYS[0].address,
         system_stream=SYSTEM,

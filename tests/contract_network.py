@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.builders import a_key
 from validator.devnet.contracts import WEI, DevChain, NodeSetup, StreamSetup
-from validator.protocol.codec.report import pack_signatures, report_digest, report_values
+from validator.protocol.codec.report import pack_signatures, report_digest, report_values, sort_report
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import RemoteFault
 from validator.protocol.model import (
@@ -26,12 +27,14 @@ from validator.protocol.quorum import quorum
 
 CONFIG = Digest(b"\x0c" * 32)
 BROKER_STAKE = 100 * WEI
+RAISE_DELAY_S = 3_600
 
 
 def a_report(**changes: Any) -> Report:
     """A report that is sorted and conserved; any field may be changed."""
     values: dict[str, Any] = {
         "config_digest": CONFIG,
+        "config_count": 0,
         "number": 0,
         "height": 7,
         "block_hash": Digest(b"\x07" * 32),
@@ -42,9 +45,9 @@ def a_report(**changes: Any) -> Report:
         "storage_id": StorageId(b"\x5a" * 32),
         "uploader": a_key(100).address,
         "ledger_root": Digest(b"\x1e" * 32),
-        "streams": (StreamLine("0xabc/a", 700, 7_000), StreamLine("0xabc/b", 300, 3_000)),
-        "consumers": (ConsumerLine(a_key(400).address, 50, 500),),
-        "nodes": tuple(sorted((NodeLine(a_key(200 + i).address, 300) for i in range(3)), key=lambda x: x.node)),
+        "streams": (StreamLine(1, "0xabc/a", 700, 7_000), StreamLine(2, "0xabc/b", 300, 3_000)),
+        "consumers": (ConsumerLine(1, a_key(400).address, 50, 500),),
+        "nodes": tuple(NodeLine(i + 1, a_key(200 + i).address, 300) for i in range(3)),
         "treasury": 150,
     }
     return Report(**{**values, **changes})
@@ -62,13 +65,14 @@ class ContractNetwork:
     last_root: Root = field(default_factory=lambda: Root(NIL))
     number: int = 0
     last_ms: int = 1_000
+    _indices: dict[tuple[str, bytes], int] = field(default_factory=dict)
 
     @classmethod
     def create(
         cls, url: str, *, members: int = 4, streams: int = 3, balance: int = 1_000 * WEI, owner: int = 1
     ) -> ContractNetwork:
         chain = DevChain(url, a_key(owner))
-        chain.deploy()
+        chain.deploy(raise_delay_s=RAISE_DELAY_S)
         validators = [a_key(100 + i) for i in range(members)]
         brokers = [a_key(200 + i) for i in range(3)]
         stream_ids = sorted(f"0x{a_key(owner).address.hex()}/stream-{i:03}" for i in range(streams))
@@ -110,12 +114,32 @@ class ContractNetwork:
             previous_root=self.last_root,
             bundle_root=Root(bytes([self.number + 1]) * 32),
             uploader=self.validators[0].address,
-            streams=tuple(StreamLine(s, taken[s], 1 << 20) for s in sorted(taken)),
-            consumers=tuple(ConsumerLine(c, paid[c], 1 << 20) for c in sorted(paid)),
-            nodes=tuple(NodeLine(n, given[n]) for n in sorted(given)),
+            streams=tuple(StreamLine(self.index_of(s), s, taken[s], 1 << 20) for s in taken),
+            consumers=tuple(ConsumerLine(self.index_of_consumer(c), c, paid[c], 1 << 20) for c in paid),
+            nodes=tuple(NodeLine(self.index_of_node(n), n, given[n]) for n in given),
             treasury=treasury,
         )
-        return replace(report, **changes)
+        return sort_report(replace(report, **{"config_count": self.config_count, **changes}))
+
+    @property
+    def config_count(self) -> int:
+        return int(self.chain.call("ReportManager", "configCount")[0])
+
+    def index_of(self, stream: str) -> int:
+        """By which StoreManager knows a stream; of one that it does not know some number that it has not given."""
+        return self._index("StoreManager", stream, stream.encode())
+
+    def index_of_consumer(self, consumer: Address) -> int:
+        return self._index("QueryManager", "0x" + consumer.hex(), consumer)
+
+    def index_of_node(self, node: Address) -> int:
+        return self._index("NodeManager", "0x" + node.hex(), node)
+
+    def _index(self, contract: str, name: str, key: bytes) -> int:
+        known = self._indices.get((contract, key)) or int(self.chain.call(contract, "indexOf", name)[0])
+        if known:
+            self._indices[contract, key] = known
+        return known or 1 << 30 | int.from_bytes(hashlib.sha256(key).digest()[:3], "big")
 
     def digest(self, report: Report) -> Digest:
         return report_digest(report, self.chain.chain_id, self.chain.deployment.contracts.report_manager)

@@ -10,6 +10,7 @@ from validator.protocol.codec.outcome import entries_root
 from validator.protocol.codec.receipt import Receipt
 from validator.protocol.model import (
     MIB,
+    Account,
     Address,
     Block,
     BrokerShare,
@@ -144,12 +145,21 @@ class Bundle:
         late = an_outcome(InstanceId(InstanceKind.LATE, self.number), self.late, block=block)
         state = ChainState(
             block,
-            tuple(Node(a, stake, f"https://{a.hex()}.example", None) for a, stake in self.stakes.items()),
-            tuple(Store(stream, balance, 1) for stream, balance in self.stores.items()),
+            tuple(
+                Node(a, stake, f"https://{a.hex()}.example", None, index=index)
+                for index, (a, stake) in enumerate(self.stakes.items(), 1)
+            ),
+            tuple(Store(stream, balance, 1, index=i) for i, (stream, balance) in enumerate(self.stores.items(), 1)),
             SYSTEM,
-            dict(self.consumers),
+            {c: Account(balance, index) for index, (c, balance) in enumerate(self.consumers.items(), 1)},
         )
-        fixed = {"epoch": self.epoch, "storage_id": self.storage_id, "uploader": self.uploader, "system_stream": SYSTEM}
+        fixed = {
+            "epoch": self.epoch,
+            "config_count": 0,
+            "storage_id": self.storage_id,
+            "uploader": self.uploader,
+            "system_stream": SYSTEM,
+        }
         return (header, Root(b"\x22" * 32), windows, late, self.receipts, state), fixed
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tests.settlement_network import BUNDLE_WINDOWS, WINDOW_MS, a_block, an_entry, an_outcome, the_parameters
 from validator.protocol.codec.receipt import Receipt
 from validator.protocol.model import (
+    Account,
     Address,
     BrokerShare,
     BundleHeader,
@@ -73,10 +74,19 @@ def run(case: Mapping[str, Any], system_stream: str) -> tuple[Report, Ledger]:
     )
     state = ChainState(
         block,
-        tuple(Node(read_address(a), int(stake), "https://node.example", None) for a, stake in case["state"]["nodes"]),
-        tuple(Store(stream, int(balance), 1) for stream, balance in case["state"]["stores"].items()),
+        tuple(
+            Node(read_address(a), int(stake), "https://node.example", None, index=index)
+            for index, (a, stake) in enumerate(case["state"]["nodes"], 1)
+        ),
+        tuple(
+            Store(stream, int(balance), 1, index=index)
+            for index, (stream, balance) in enumerate(case["state"]["stores"].items(), 1)
+        ),
         system_stream,
-        {read_address(c): int(balance) for c, balance in case["state"]["consumers"].items()},
+        {
+            read_address(c): Account(int(balance), index)
+            for index, (c, balance) in enumerate(case["state"]["consumers"].items(), 1)
+        },
     )
     return build_report(
         read_ledger(case["ledger_before"]),
@@ -92,6 +102,7 @@ def run(case: Mapping[str, Any], system_stream: str) -> tuple[Report, Ledger]:
         case["processed"],
         the_parameters(**{name: int(value) for name, value in case["parameters"].items()}),
         epoch=case["epoch"],
+        config_count=case["config_count"],
         storage_id=StorageId(b"\x51" * 32),
         uploader=read_address(case["uploader"]),
         system_stream=system_stream,

@@ -16,102 +16,88 @@ import {
     rootAbove,
     windowLeaf
 } from "./Leaves.sol";
-import {
-    ConsumerLine,
-    INodeManager,
-    IQueryManager,
-    IStoreManager,
-    MAX_AMOUNT,
-    MAX_LINES,
-    MAX_STREAM_ID,
-    NodeLine,
-    Report,
-    StreamLine
-} from "./Types.sol";
-import {Owned} from "./Owned.sol";
+import {CONSUMER_LINE, INodeManager, IPayers, MAX_LINES, NODE_LINE, Report, STREAM_LINE} from "./Types.sol";
+import {Guarded} from "./Guarded.sol";
 
 /// Accepts one report per bundle, in order, signed by a quorum of the committee, and settles it in the same call.
 ///
-/// The committee is kept as the code of an otherwise empty contract: reading n addresses costs one cold account access
-/// instead of one cold storage slot each. Signatures are compact (EIP-2098), 64 bytes, in ascending order of the
-/// signers' index; the bitmap says whose they are.
-contract ReportManager is Owned, IStoredMessages {
-    /// n: the largest quorum's signatures still leave room for a full report in one transaction, and a bitmap shares a
-    /// slot with the block number.
+/// The committee is kept as the code of an otherwise empty contract, with all that changes only with it: reading n
+/// addresses costs one cold account access instead of one cold storage slot each, and where that contract is follows from
+/// how many there have been. Signatures are compact (EIP-2098), 64 bytes, in
+/// ascending order of the signers' index; the bitmap says whose they are. Of a report two slots are kept; all else is in
+/// its event.
+contract ReportManager is Guarded, IStoredMessages {
+    /// n: the largest quorum's signatures still leave room for a full report in one transaction, and a bitmap has 32 bits.
     uint256 public constant MAX_COMMITTEE = 32;
-
-    /// What one pass over the stream lines yields.
-    struct Streams {
-        bytes32 hash;
-        bytes32[] keys;
-        uint256[] amounts;
-        uint256 captured;
-        uint256 length;
-    }
 
     struct Accepted {
         bytes32 bundleRoot;
-        bytes32 storageId;
-        bytes32 reportDigest;
-        uint64 lastMs;
-        uint64 blockNumber;
-        uint128 signerBitmap;
+        uint256 rest; // end in ms (6 bytes), block number (5), signers' bitmap (4), first 17 bytes of what was signed
+    }
+
+    /// One slot, which every report writes. `committees` have been set; `consumersCaptured` counts what QueryManager has
+    /// captured for NodeManager, modulo 2^96.
+    struct Progress {
+        uint40 nextNumber;
+        uint48 lastMs;
+        uint32 committees;
+        uint40 pausedUntil;
+        uint96 consumersCaptured;
+    }
+
+    /// What the newest committee's contract holds as its code. `epochs` have ended by their last report.
+    struct Committee {
+        bytes32 digest;
+        uint32 count;
+        uint32 epochs;
+        bytes packed; // addresses, 20 bytes each
     }
 
     bytes32 private constant DOMAIN_TYPE =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-    bytes32 private constant STREAM_TYPE = keccak256("StreamLine(string id,uint256 capture,uint64 byteCount)");
-    bytes32 private constant CONSUMER_TYPE =
-        keccak256("ConsumerLine(address consumer,uint256 capture,uint64 byteCount)");
-    bytes32 private constant NODE_TYPE = keccak256("NodeLine(address node,int256 amount)");
     bytes32 private constant REPORT_TYPE = keccak256(
-        "Report(bytes32 configDigest,uint64 number,uint64 height,bytes32 blockHash,uint64 firstMs,uint64 lastMs,"
-        "bytes32 previousRoot,bytes32 bundleRoot,bytes32 storageId,address uploader,bytes32 ledgerRoot,"
-        "StreamLine[] streams,ConsumerLine[] consumers,NodeLine[] nodes,uint256 treasury,address[] nextCommittee,"
-        "bytes32 nextConfigDigest)"
-        "ConsumerLine(address consumer,uint256 capture,uint64 byteCount)" "NodeLine(address node,int256 amount)"
-        "StreamLine(string id,uint256 capture,uint64 byteCount)"
+        "Report(bytes32 configDigest,uint32 configCount,uint64 number,uint64 height,bytes32 blockHash,uint64 firstMs,"
+        "uint64 lastMs,bytes32 previousRoot,bytes32 bundleRoot,bytes32 storageId,address uploader,bytes32 ledgerRoot,"
+        "uint256 captured,uint256 treasury,bytes lines,address[] nextCommittee,bytes32 nextConfigDigest)"
     );
     uint256 private constant HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
 
     INodeManager public immutable nodeManager;
-    IStoreManager public immutable storeManager;
-    IQueryManager public immutable queryManager;
+    IPayers public immutable storeManager;
+    IPayers public immutable queryManager;
     uint256 private immutable _domainChainId;
     bytes32 private immutable _domainSeparator;
 
-    address private _committeeCode;
-    uint64 public nextNumber;
-    uint32 public configCount;
-    bytes32 public configDigest;
-    /// How often a committee has been set, by the owner or by a report.
-    uint64 public rotations;
-    mapping(uint64 number => Accepted) private _reports;
+    Progress private _progress;
+    mapping(uint256 number => Accepted) private _reports;
 
+    /// All of a report that its two slots do not hold, and what became of it: `captured` and `treasury` are what really
+    /// came and stayed.
     event ReportAccepted(
         uint64 indexed number,
         bytes32 bundleRoot,
         bytes32 storageId,
+        bytes32 reportDigest,
+        bytes32 ledgerRoot,
+        address uploader,
         uint256 signerBitmap,
         uint256 captured,
-        uint256 treasury
+        uint256 treasury,
+        bytes lines
     );
     event CommitteeChanged(bytes32 indexed configDigest, uint32 configCount, address[] members);
 
     error WrongNumber(uint64 expected);
     error WrongPreviousRoot(bytes32 expected);
     error WrongConfigDigest(bytes32 expected);
+    error WrongConfigCount(uint32 expected);
     error WrongSpan();
     error WrongCalldataLength();
     error BadBitmap();
     error WrongSignatureCount(uint256 expected);
     error BadSignature(uint256 index);
     error TooManyLines();
-    error BadStreamId(uint256 line);
-    error StreamsNotSorted(uint256 line);
-    error ConsumersNotSorted(uint256 line);
-    error NodesNotSorted(uint256 line);
-    error AmountTooLarge();
+    error BadLines();
     error NotConserved();
     error UnknownBlock();
     error EmptyRoot();
@@ -122,10 +108,22 @@ contract ReportManager is Owned, IStoredMessages {
     error NotWired();
     error NoSuchReport();
 
-    constructor(INodeManager nodeManager_, IStoreManager storeManager_, IQueryManager queryManager_) {
+    constructor(
+        INodeManager nodeManager_,
+        IPayers storeManager_,
+        IPayers queryManager_,
+        address guardian_,
+        uint256 raiseDelay_
+    ) Guarded(guardian_, raiseDelay_) {
         if (
             nodeManager_.reportManager() != address(this) || storeManager_.reportManager() != address(this)
                 || queryManager_.reportManager() != address(this)
+                || address(storeManager_.nodeManager()) != address(nodeManager_)
+                || address(queryManager_.nodeManager()) != address(nodeManager_)
+                || nodeManager_.storeManager() != address(storeManager_)
+                || nodeManager_.queryManager() != address(queryManager_)
+                || address(storeManager_.stakeToken()) != address(nodeManager_.stakeToken())
+                || address(queryManager_.stakeToken()) != address(nodeManager_.stakeToken())
         ) revert NotWired();
         nodeManager = nodeManager_;
         storeManager = storeManager_;
@@ -138,21 +136,63 @@ contract ReportManager is Owned, IStoredMessages {
 
     /// Sets the committee and config digest of the first epoch, once.
     function setCommittee(address[] calldata members, bytes32 digest) external onlyOwner {
-        if (_committeeCode != address(0)) revert CommitteeAlreadySet();
-        _changeCommittee(members, digest);
+        if (_progress.committees != 0) revert CommitteeAlreadySet();
+        _progress.committees = 1;
+        _changeCommittee(members, digest, 0, 0);
     }
 
-    /// Re-opens what is stuck: everything after the last accepted report is agreed anew under the new digest.
+    /// Announces that everything after the last accepted report is to be agreed anew, under a new digest.
+    function announceConfigCount(address[] calldata members, bytes32 digest) external onlyOwner {
+        Committee memory current = _loadCommittee(_progress.committees);
+        if (current.digest == 0) revert NoCommittee();
+        if (digest == current.digest) revert BadConfigDigest();
+        _requireCommittee(members, digest);
+        _announce(keccak256(abi.encode(members, digest, current.count)), digest, members);
+    }
+
+    /// Does what was announced, once its delay is over. The count is in what members sign, so nothing that was signed
+    /// under an older one is ever accepted again, whatever the digest.
     function raiseConfigCount(address[] calldata members, bytes32 digest) external onlyOwner {
-        if (_committeeCode == address(0)) revert NoCommittee();
-        if (digest == configDigest) revert BadConfigDigest();
-        ++configCount;
-        _changeCommittee(members, digest);
+        Committee memory current = _loadCommittee(_progress.committees);
+        _execute(keccak256(abi.encode(members, digest, current.count)));
+        ++_progress.committees;
+        _changeCommittee(members, digest, current.count + 1, current.epochs);
+    }
+
+    function configCount() external view returns (uint32) {
+        return _loadCommittee(_progress.committees).count;
+    }
+
+    function configDigest() external view returns (bytes32) {
+        return _loadCommittee(_progress.committees).digest;
+    }
+
+    function nextNumber() external view returns (uint64) {
+        return _progress.nextNumber;
+    }
+
+    function consumersCaptured() external view returns (uint96) {
+        return _progress.consumersCaptured;
+    }
+
+    /// What tells whether something that leaves may be paid out: how many epochs have ended by their last report, and
+    /// whether withdrawals are paused.
+    function exitTerms() external view returns (uint32 epochs, bool paused) {
+        return (_loadCommittee(_progress.committees).epochs, block.timestamp < withdrawalsPausedUntil);
+    }
+
+    function submissionsPausedUntil() public view override returns (uint256) {
+        return _progress.pausedUntil;
+    }
+
+    function _pauseSubmissionsUntil(uint256 time) internal override {
+        _progress.pausedUntil = uint40(time);
+        emit SubmissionsPausedUntil(time);
     }
 
     /// The members, ascending.
     function committee() public view returns (address[] memory members) {
-        bytes memory packed = _loadCommittee();
+        bytes memory packed = _loadCommittee(_progress.committees).packed;
         uint256 n = packed.length / 20;
         members = new address[](n);
         for (uint256 i = 0; i < n; ++i) {
@@ -161,7 +201,7 @@ contract ReportManager is Owned, IStoredMessages {
     }
 
     function isMember(address node) external view returns (bool) {
-        bytes memory packed = _loadCommittee();
+        bytes memory packed = _loadCommittee(_progress.committees).packed;
         uint256 n = packed.length / 20;
         for (uint256 i = 0; i < n; ++i) {
             if (_memberAt(packed, i) == node) return true;
@@ -171,78 +211,93 @@ contract ReportManager is Owned, IStoredMessages {
 
     /// Signatures a report needs: n - f, where f = (n - 1) / 3 rounded down.
     function quorum() external view returns (uint256) {
-        return _quorum(_loadCommittee().length / 20);
+        bytes memory packed = _loadCommittee(_progress.committees).packed;
+        return _quorum(packed.length / 20);
     }
 
     // --- reports ---------------------------------------------------------------------------------------------------
 
     /// Checks, accepts and settles one report. Anybody may send it: only the signatures count.
     function submitReport(Report calldata report, uint256 signerBitmap, bytes calldata signatures) external {
-        uint64 number = nextNumber;
+        Progress memory progress = _progress;
+        if (block.timestamp < progress.pausedUntil) revert SubmissionsPaused();
+        uint64 number = progress.nextNumber;
         if (report.number != number) revert WrongNumber(number);
-        if (number == 0) {
-            if (report.previousRoot != 0) revert WrongPreviousRoot(0);
-        } else {
-            Accepted storage previous = _reports[number - 1];
-            if (report.previousRoot != previous.bundleRoot) revert WrongPreviousRoot(previous.bundleRoot);
-            if (report.firstMs <= previous.lastMs) revert WrongSpan();
-        }
-        if (report.lastMs < report.firstMs) revert WrongSpan();
-        if (report.configDigest != configDigest) revert WrongConfigDigest(configDigest);
+        bytes32 previousRoot = number == 0 ? bytes32(0) : _reports[number - 1].bundleRoot;
+        if (report.previousRoot != previousRoot) revert WrongPreviousRoot(previousRoot);
+        if (number != 0 && report.firstMs <= progress.lastMs) revert WrongSpan();
+        if (report.lastMs < report.firstMs || report.lastMs > type(uint48).max) revert WrongSpan();
         if (report.bundleRoot == 0) revert EmptyRoot();
-
-        (bytes32 digest, Streams memory streams) = _readContent(report);
-        // Selector, three head words, the report's 17, five length words, then the lists.
-        uint256 length = 4 + 32 * (3 + 17 + 5) + streams.length + 96 * report.consumers.length
-            + 64 * report.nodes.length + 32 * report.nextCommittee.length
-            + ((signatures.length + 31) & ~uint256(31));
+        // Selector, three head words, the report's 17, three length words, then the lists.
+        uint256 length = 4 + 32 * (3 + 17 + 3 + report.nextCommittee.length)
+            + ((report.lines.length + 31) & ~uint256(31)) + ((signatures.length + 31) & ~uint256(31));
         if (msg.data.length != length) revert WrongCalldataLength();
-        _checkSignatures(digest, signerBitmap, signatures);
+
+        bytes32 digest = reportDigest(report);
+        Committee memory current = _loadCommittee(progress.committees);
+        if (current.digest == 0) revert NoCommittee();
+        if (report.configDigest != current.digest) revert WrongConfigDigest(current.digest);
+        if (report.configCount != current.count) revert WrongConfigCount(current.count);
+        _checkSignatures(current.packed, digest, signerBitmap, signatures);
         _checkBlock(report.height, report.blockHash);
 
-        _reports[number] = Accepted(
-            report.bundleRoot, report.storageId, digest, report.lastMs, uint64(block.number), uint128(signerBitmap)
-        );
-        nextNumber = number + 1;
+        Accepted storage accepted = _reports[number];
+        accepted.bundleRoot = report.bundleRoot;
+        accepted.rest = uint256(report.lastMs) << 208 | uint256(uint40(block.number)) << 168 | signerBitmap << 136
+            | uint256(digest) >> 120;
+        (progress.nextNumber, progress.lastMs) = (uint40(number + 1), uint48(report.lastMs));
         if (report.nextCommittee.length > 0) {
-            _changeCommittee(report.nextCommittee, report.nextConfigDigest);
+            ++progress.committees;
+            _changeCommittee(report.nextCommittee, report.nextConfigDigest, current.count, current.epochs + 1);
         } else if (report.nextConfigDigest != 0) {
             revert BadConfigDigest();
         }
-
-        uint256 captured;
-        if (streams.keys.length > 0) captured += storeManager.capture(streams.keys, streams.amounts);
-        if (report.consumers.length > 0) captured += queryManager.capture(report.consumers);
-        uint256 treasury;
-        if (report.nodes.length > 0 || captured > 0) treasury = nodeManager.settle(report.nodes, captured);
-        emit ReportAccepted(number, report.bundleRoot, report.storageId, signerBitmap, captured, treasury);
+        (uint256 captured, uint256 treasury) = _settle(report, progress);
+        _announceReport(report, digest, signerBitmap, captured, treasury);
     }
 
-    /// What members sign for this report: EIP-712 in the domain (LogStoreReport, 1, chain id, this contract). Reverts
-    /// where submitReport would for sizes, order or conservation.
-    function reportDigest(Report calldata report) external view returns (bytes32 digest) {
-        (digest,) = _readContent(report);
+    /// What members sign for this report: EIP-712 in the domain (LogStoreReport, 1, chain id, this contract).
+    function reportDigest(Report calldata report) public view returns (bytes32 digest) {
+        bytes32 kind = REPORT_TYPE;
+        bytes32 domain = domainSeparator();
+        bytes32 lines = keccak256(report.lines);
+        bytes32 committeeHash = keccak256(abi.encodePacked(report.nextCommittee));
+        bytes32 next = report.nextConfigDigest;
+        assembly ("memory-safe") {
+            let free := mload(0x40)
+            mstore(free, kind)
+            calldatacopy(add(free, 32), report, 448) // the 14 members before the lists, a word each as EIP-712 has them
+            mstore(add(free, 480), lines)
+            mstore(add(free, 512), committeeHash)
+            mstore(add(free, 544), next)
+            let content := keccak256(free, 576)
+            mstore(free, shl(240, 0x1901))
+            mstore(add(free, 2), domain)
+            mstore(add(free, 34), content)
+            digest := keccak256(free, 66)
+        }
     }
 
     function domainSeparator() public view returns (bytes32) {
         return block.chainid == _domainChainId ? _domainSeparator : _computeDomainSeparator();
     }
 
+    /// What is kept of a report; `digestStart` are the first 17 bytes of what was signed. The block's ReportAccepted has
+    /// the rest.
     function reportOf(uint64 number)
         public
         view
-        returns (
-            bytes32 bundleRoot,
-            bytes32 storageId,
-            bytes32 digest,
-            uint64 lastMs,
-            uint64 blockNumber,
-            uint256 signerBitmap
-        )
+        returns (bytes32 bundleRoot, uint64 lastMs, uint64 blockNumber, uint256 signerBitmap, bytes17 digestStart)
     {
-        if (number >= nextNumber) revert NoSuchReport();
+        if (number >= _progress.nextNumber) revert NoSuchReport();
         Accepted memory a = _reports[number];
-        return (a.bundleRoot, a.storageId, a.reportDigest, a.lastMs, a.blockNumber, a.signerBitmap);
+        return (
+            a.bundleRoot,
+            uint64(a.rest >> 208),
+            uint40(a.rest >> 168),
+            uint32(a.rest >> 136),
+            bytes17(uint136(a.rest))
+        );
     }
 
     /// The newest report; `exists` is false, and all else zero, before the first.
@@ -253,17 +308,17 @@ contract ReportManager is Owned, IStoredMessages {
             bool exists,
             uint64 number,
             bytes32 bundleRoot,
-            bytes32 storageId,
-            bytes32 digest,
             uint64 lastMs,
             uint64 blockNumber,
-            uint256 signerBitmap
+            uint256 signerBitmap,
+            bytes17 digestStart
         )
     {
-        if (nextNumber == 0) return (false, 0, 0, 0, 0, 0, 0, 0);
-        number = nextNumber - 1;
-        Accepted memory a = _reports[number];
-        return (true, number, a.bundleRoot, a.storageId, a.reportDigest, a.lastMs, a.blockNumber, a.signerBitmap);
+        uint64 next = _progress.nextNumber;
+        if (next == 0) return (false, 0, 0, 0, 0, 0, 0);
+        number = next - 1;
+        (bundleRoot, lastMs, blockNumber, signerBitmap, digestStart) = reportOf(number);
+        return (true, number, bundleRoot, lastMs, blockNumber, signerBitmap, digestStart);
     }
 
     // --- what is stored --------------------------------------------------------------------------------------------
@@ -310,7 +365,7 @@ contract ReportManager is Owned, IStoredMessages {
     /// Does the bundle of report `number` hold the window or late set of this outcome digest, which certificates name?
     /// The first leaf is the header's.
     function verifyWindow(uint64 number, bytes32 outcomeDigest, BundleStep calldata proof) public view returns (bool) {
-        if (number >= nextNumber) revert NoSuchReport();
+        if (number >= _progress.nextNumber) revert NoSuchReport();
         (bool fits, bytes32 root) = rootAbove(outcomeDigest, proof.index, proof.leaves, proof.path);
         return fits && proof.index != 0 && bundleLeaf(proof.leaves, root) == _reports[number].bundleRoot;
     }
@@ -326,148 +381,100 @@ contract ReportManager is Owned, IStoredMessages {
         return verifyWindow(number, windowLeaf(window, root), bundle) && fits;
     }
 
-    /// Bounds, order and conservation, and what members sign, in one pass over each list.
-    function _readContent(Report calldata report) private view returns (bytes32 digest, Streams memory streams) {
-        if (report.nextCommittee.length > MAX_COMMITTEE) revert BadCommittee();
-        if (report.treasury > MAX_AMOUNT) revert AmountTooLarge();
-        streams = _readStreams(report.streams);
-        (bytes32 consumersHash, uint256 paid) = _readConsumers(report.consumers);
-        (bytes32 nodesHash, int256 given) = _readNodes(report.nodes);
-        if (given + int256(report.treasury) != int256(streams.captured + paid)) revert NotConserved();
+    /// Has the lines applied: the managers check their order, and this that they add up to what was signed.
+    function _settle(Report calldata report, Progress memory progress)
+        private
+        returns (uint256 captured, uint256 treasury)
+    {
+        bytes calldata lines = report.lines;
+        if (lines.length < 6) revert BadLines();
+        uint256 counts = uint48(bytes6(lines[:6]));
+        uint256 streams = counts >> 32;
+        uint256 consumers = counts >> 16 & 0xffff;
+        if (streams > MAX_LINES || consumers > MAX_LINES || counts & 0xffff > MAX_LINES) revert TooManyLines();
+        uint256 first = 6 + STREAM_LINE * streams;
+        uint256 second = first + CONSUMER_LINE * consumers;
+        if (lines.length != second + NODE_LINE * (counts & 0xffff)) revert BadLines();
 
-        bytes memory head = abi.encode(
-            REPORT_TYPE,
-            report.configDigest,
+        uint256 wanted;
+        if (streams > 0) (wanted, captured) = storeManager.capture(lines[6:first]);
+        uint256 fromConsumers;
+        if (consumers > 0) {
+            uint256 more;
+            (more, fromConsumers) = queryManager.capture(lines[first:second]);
+            wanted += more;
+            unchecked {
+                progress.consumersCaptured += uint96(fromConsumers);
+            }
+        }
+        uint256 word = uint256(progress.consumersCaptured) << 160 | uint256(progress.pausedUntil) << 120
+            | uint256(progress.committees) << 88 | uint256(progress.lastMs) << 40 | progress.nextNumber;
+        assembly ("memory-safe") {
+            sstore(_progress.slot, word)
+        }
+        int256 given;
+        (given, treasury) = nodeManager.settle(lines[second:], captured, fromConsumers);
+        captured += fromConsumers;
+        if (wanted != report.captured || given + int256(report.treasury) != int256(wanted)) revert NotConserved();
+    }
+
+    function _announceReport(
+        Report calldata report,
+        bytes32 digest,
+        uint256 signerBitmap,
+        uint256 captured,
+        uint256 treasury
+    ) private {
+        emit ReportAccepted(
             report.number,
-            report.height,
-            report.blockHash,
-            report.firstMs,
-            report.lastMs,
-            report.previousRoot,
             report.bundleRoot,
             report.storageId,
+            digest,
+            report.ledgerRoot,
             report.uploader,
-            report.ledgerRoot
+            signerBitmap,
+            captured,
+            treasury,
+            report.lines
         );
-        bytes memory tail = abi.encode(
-            streams.hash,
-            consumersHash,
-            nodesHash,
-            report.treasury,
-            keccak256(abi.encodePacked(report.nextCommittee)),
-            report.nextConfigDigest
-        );
-        digest = keccak256(abi.encodePacked(hex"1901", domainSeparator(), keccak256(bytes.concat(head, tail))));
     }
 
-    function _readStreams(StreamLine[] calldata lines) private pure returns (Streams memory result) {
-        uint256 count = lines.length;
-        if (count > MAX_LINES) revert TooManyLines();
-        bytes32[] memory hashes = new bytes32[](count);
-        bytes32[] memory keys = new bytes32[](count);
-        uint256[] memory amounts = new uint256[](count);
-        uint256 captured;
-        uint256 length = 160 * count;
-        string calldata previous = string(msg.data[:0]);
-        for (uint256 i = 0; i < count; ++i) {
-            StreamLine calldata line = lines[i];
-            string calldata id = line.id;
-            uint256 size = bytes(id).length;
-            if (size == 0 || size > MAX_STREAM_ID) revert BadStreamId(i);
-            if (i > 0 && !_less(previous, id)) revert StreamsNotSorted(i);
-            previous = id;
-            uint256 amount = line.capture;
-            if (amount > MAX_AMOUNT) revert AmountTooLarge();
-            bytes32 key = keccak256(bytes(id));
-            hashes[i] = _hash4(STREAM_TYPE, key, amount, line.byteCount);
-            keys[i] = key;
-            amounts[i] = amount;
-            unchecked {
-                captured += amount;
-                length += (size + 31) & ~uint256(31);
-            }
-        }
-        return Streams(_hashAll(hashes), keys, amounts, captured, length);
-    }
-
-    function _readConsumers(ConsumerLine[] calldata lines) private pure returns (bytes32, uint256 captured) {
-        uint256 count = lines.length;
-        if (count > MAX_LINES) revert TooManyLines();
-        bytes32[] memory hashes = new bytes32[](count);
-        address previous;
-        for (uint256 i = 0; i < count; ++i) {
-            ConsumerLine calldata line = lines[i];
-            address consumer = line.consumer;
-            if (i > 0 && consumer <= previous) revert ConsumersNotSorted(i);
-            previous = consumer;
-            uint256 amount = line.capture;
-            if (amount > MAX_AMOUNT) revert AmountTooLarge();
-            hashes[i] = _hash4(CONSUMER_TYPE, bytes32(uint256(uint160(consumer))), amount, line.byteCount);
-            unchecked {
-                captured += amount;
-            }
-        }
-        return (_hashAll(hashes), captured);
-    }
-
-    function _readNodes(NodeLine[] calldata lines) private pure returns (bytes32, int256 given) {
-        uint256 count = lines.length;
-        if (count > MAX_LINES) revert TooManyLines();
-        bytes32[] memory hashes = new bytes32[](count);
-        address previous;
-        for (uint256 i = 0; i < count; ++i) {
-            NodeLine calldata line = lines[i];
-            address node = line.node;
-            if (i > 0 && node <= previous) revert NodesNotSorted(i);
-            previous = node;
-            int256 amount = line.amount;
-            if (amount > int256(MAX_AMOUNT) || amount < -int256(MAX_AMOUNT)) revert AmountTooLarge();
-            hashes[i] = keccak256(abi.encode(NODE_TYPE, node, amount));
-            unchecked {
-                given += amount;
-            }
-        }
-        return (_hashAll(hashes), given);
-    }
-
-    function _hash4(bytes32 a, bytes32 b, uint256 c, uint256 d) private pure returns (bytes32 result) {
-        assembly ("memory-safe") {
-            let free := mload(0x40)
-            mstore(free, a)
-            mstore(add(free, 32), b)
-            mstore(add(free, 64), c)
-            mstore(add(free, 96), d)
-            result := keccak256(free, 128)
-        }
-    }
-
-    function _hashAll(bytes32[] memory hashes) private pure returns (bytes32 result) {
-        assembly ("memory-safe") {
-            result := keccak256(add(hashes, 32), mul(mload(hashes), 32))
-        }
-    }
-
-    function _checkSignatures(bytes32 digest, uint256 bitmap, bytes calldata signatures) private view {
-        bytes memory packed = _loadCommittee();
+    function _checkSignatures(bytes memory packed, bytes32 digest, uint256 bitmap, bytes calldata signatures)
+        private
+        view
+    {
         uint256 n = packed.length / 20;
-        if (n == 0) revert NoCommittee();
         uint256 needed = _quorum(n);
         if (bitmap >> n != 0) revert BadBitmap();
-        if (signatures.length != 64 * needed) revert WrongSignatureCount(needed);
-        uint256 seen = 0;
-        for (uint256 i = 0; i < n; ++i) {
-            if (bitmap >> i & 1 == 0) continue;
-            if (seen == needed) revert WrongSignatureCount(needed);
-            bytes32 r = bytes32(signatures[64 * seen:]);
-            uint256 vs = uint256(bytes32(signatures[64 * seen + 32:]));
-            uint256 s = vs & (type(uint256).max >> 1);
-            address signer = s > HALF_ORDER ? address(0) : ecrecover(digest, uint8(27 + (vs >> 255)), r, bytes32(s));
-            if (signer == address(0) || signer != _memberAt(packed, i)) revert BadSignature(i);
-            unchecked {
-                ++seen;
+        uint256 count;
+        for (uint256 rest = bitmap; rest != 0; rest &= rest - 1) ++count;
+        if (count != needed || signatures.length != 64 * needed) revert WrongSignatureCount(needed);
+        uint256 wrong = type(uint256).max; // the first member whose signature it is not
+        assembly ("memory-safe") {
+            let input := mload(0x40)
+            mstore(input, digest)
+            let place := signatures.offset
+            let member := add(packed, 32)
+            for { let i := 0 } lt(i, n) { i := add(i, 1) } {
+                if and(shr(i, bitmap), 1) {
+                    let vs := calldataload(add(place, 32))
+                    let s := shr(1, shl(1, vs))
+                    mstore(add(input, 32), add(27, shr(255, vs)))
+                    mstore(add(input, 64), calldataload(place))
+                    mstore(add(input, 96), s)
+                    mstore(0, 0) // stays where the precompiled contract finds no signer
+                    pop(staticcall(gas(), 1, input, 128, 0, 32))
+                    // No member is the zero address.
+                    if or(gt(s, HALF_ORDER), iszero(eq(mload(0), shr(96, mload(member))))) {
+                        wrong := i
+                        break
+                    }
+                    place := add(place, 64)
+                }
+                member := add(member, 20)
             }
         }
-        if (seen != needed) revert WrongSignatureCount(needed);
+        if (wrong != type(uint256).max) revert BadSignature(wrong);
     }
 
     /// The report's block lies in the past; where the chain still knows its hash, it is that hash.
@@ -476,45 +483,69 @@ contract ReportManager is Owned, IStoredMessages {
         if (block.number - height <= 256 && blockhash(height) != hash) revert UnknownBlock();
     }
 
-    function _changeCommittee(address[] calldata members, bytes32 digest) private {
+    function _requireCommittee(address[] calldata members, bytes32 digest) private pure {
         uint256 n = members.length;
         if (n == 0 || n > MAX_COMMITTEE) revert BadCommittee();
         if (digest == 0) revert BadConfigDigest();
-        // Code that copies the rest of itself: PUSH2 size, DUP1, PUSH1 10, PUSH0, CODECOPY, PUSH0, RETURN, STOP.
-        bytes memory code = new bytes(11 + 20 * n + 12); // 12 to spare: members are written as whole words
-        uint256 header = uint256(0x61) << 80 | (20 * n + 1) << 64 | 0x80600a5f395ff300;
         address last;
+        for (uint256 i = 0; i < n; ++i) {
+            if (members[i] <= last) revert BadCommittee();
+            last = members[i];
+        }
+    }
+
+    function _changeCommittee(address[] calldata members, bytes32 digest, uint32 count, uint32 epochs) private {
+        _requireCommittee(members, digest);
+        uint256 n = members.length;
+        uint256 size = 41 + 20 * n;
+        // Code that copies the rest of itself: PUSH2 size, DUP1, PUSH1 10, PUSH0, CODECOPY, PUSH0, RETURN, STOP.
+        bytes memory code = new bytes(10 + size + 12); // 12 to spare: members are written as whole words
+        uint256 header = uint256(0x61) << 80 | size << 64 | 0x80600a5f395ff300;
         assembly ("memory-safe") {
             mstore(add(code, 32), shl(168, header))
+            mstore(add(code, 43), digest)
+            mstore(add(code, 75), or(shl(224, count), shl(192, epochs)))
         }
         for (uint256 i = 0; i < n; ++i) {
             address member = members[i];
-            if (member <= last) revert BadCommittee();
-            last = member;
             assembly ("memory-safe") {
-                mstore(add(add(code, 43), mul(i, 20)), shl(96, member))
+                mstore(add(add(code, 83), mul(i, 20)), shl(96, member))
             }
         }
         address stored;
         assembly ("memory-safe") {
-            stored := create(0, add(code, 32), add(11, mul(20, n)))
+            stored := create(0, add(code, 32), add(10, size))
         }
         if (stored == address(0)) revert BadCommittee();
-        _committeeCode = stored;
-        configDigest = digest;
-        ++rotations;
-        emit CommitteeChanged(digest, configCount, members);
+        emit CommitteeChanged(digest, count, members);
     }
 
-    /// Packed addresses, 20 bytes each; empty before the first committee.
-    function _loadCommittee() private view returns (bytes memory packed) {
-        address stored = _committeeCode;
-        if (stored == address(0)) return packed;
-        uint256 size = stored.code.length - 1;
-        packed = new bytes(size);
+    /// The committee that was set as the `number`th; all zero before the first.
+    function _loadCommittee(uint256 number) private view returns (Committee memory found) {
+        if (number == 0) return found;
+        address code = _createdAs(number);
+        uint256 size = code.code.length - 41;
+        bytes memory packed = new bytes(size);
+        bytes32 digest;
+        uint256 counts;
         assembly ("memory-safe") {
-            extcodecopy(stored, add(packed, 32), 1, size)
+            extcodecopy(code, 0, 1, 40)
+            digest := mload(0)
+            counts := shr(192, mload(32))
+            extcodecopy(code, add(packed, 32), 41, size)
         }
+        return Committee(digest, uint32(counts >> 32), uint32(counts), packed);
+    }
+
+    /// Where the contract is that this one has created as its `number`th: the hash of both in RLP.
+    function _createdAs(uint256 number) private view returns (address) {
+        bytes memory rlp;
+        if (number < 0x80) rlp = abi.encodePacked(hex"d694", address(this), uint8(number));
+        else if (number < 0x100) rlp = abi.encodePacked(hex"d794", address(this), hex"81", uint8(number));
+        else if (number < 0x10000) rlp = abi.encodePacked(hex"d894", address(this), hex"82", uint16(number));
+        else if (number < 0x1000000) rlp = abi.encodePacked(hex"d994", address(this), hex"83", uint24(number));
+        else rlp = abi.encodePacked(hex"da94", address(this), hex"84", uint32(number));
+        return address(uint160(uint256(keccak256(rlp))));
     }
 
     function _memberAt(bytes memory packed, uint256 index) private pure returns (address member) {
@@ -525,28 +556,6 @@ contract ReportManager is Owned, IStoredMessages {
 
     function _quorum(uint256 n) private pure returns (uint256) {
         return n == 0 ? 0 : n - (n - 1) / 3;
-    }
-
-    /// Compares two texts byte by byte, a word at a time.
-    function _less(string calldata left, string calldata right) private pure returns (bool) {
-        uint256 a = bytes(left).length;
-        uint256 b = bytes(right).length;
-        uint256 shorter = a < b ? a : b;
-        for (uint256 offset = 0; offset < shorter; offset += 32) {
-            uint256 x;
-            uint256 y;
-            assembly ("memory-safe") {
-                x := calldataload(add(left.offset, offset))
-                y := calldataload(add(right.offset, offset))
-            }
-            if (shorter - offset < 32) {
-                uint256 unused = 8 * (32 - (shorter - offset));
-                x >>= unused;
-                y >>= unused;
-            }
-            if (x != y) return x < y;
-        }
-        return a < b;
     }
 
     function _computeDomainSeparator() private view returns (bytes32) {

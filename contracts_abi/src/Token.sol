@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
-import {MAX_AMOUNT} from "./Types.sol";
 import {Owned} from "./Owned.sol";
 
 /// ERC-20 that stands for LSAN: 18 decimals, minted by its owner. The supply stays below 2^96, so that the managers
 /// can keep a stake and its shares in one storage slot.
 contract Token is Owned {
+    uint256 private constant MAX_SUPPLY = type(uint96).max;
+
     string public constant name = "Log Store Token";
     string public constant symbol = "LSAN";
     uint8 public constant decimals = 18;
@@ -25,7 +26,7 @@ contract Token is Owned {
 
     function mint(address to, uint256 amount) external onlyOwner {
         if (to == address(0)) revert ZeroAddress();
-        if (amount > MAX_AMOUNT - totalSupply) revert SupplyTooLarge();
+        if (amount > MAX_SUPPLY - totalSupply) revert SupplyTooLarge();
         totalSupply += amount;
         unchecked {
             balanceOf[to] += amount;

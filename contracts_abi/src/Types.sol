@@ -1,37 +1,26 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.28;
 
-// Amounts are base units of the token: below 2^96, the most the token can ever have in supply.
-uint256 constant MAX_AMOUNT = type(uint96).max;
-
-// Bytes in a stream id, and lines in any one list of a report.
+// Bytes in a stream id, and lines of any one kind in a report.
 uint256 constant MAX_STREAM_ID = 256;
 uint256 constant MAX_LINES = 1024;
 
-/// What a report takes from one stored stream.
-struct StreamLine {
-    string id;
-    uint256 capture;
-    uint64 byteCount;
-}
+// What leaves waits until two epochs have ended by their last report, or for so long where none ends any more.
+uint256 constant EXIT_EPOCHS = 2;
+uint256 constant EXIT_TIME = 60 days;
 
-/// What a report takes from one consumer.
-struct ConsumerLine {
-    address consumer;
-    uint256 capture;
-    uint64 byteCount;
-}
+// Lines of a report, big-endian, each kind strictly ascending by index; indices count from 1:
+// stream or consumer: index (4 bytes), what is captured (12), signed or read bytes (8);
+// node: index (4; the top bit says that the node loses), amount (12).
+uint256 constant STREAM_LINE = 24;
+uint256 constant CONSUMER_LINE = 24;
+uint256 constant NODE_LINE = 16;
 
-/// What a report gives to (or, where negative, takes from) one node's stake.
-struct NodeLine {
-    address node;
-    int256 amount;
-}
-
-/// One bundle's settlement. Lists are strictly ascending: ids by bytes, addresses by number.
-/// Sum of captures = sum of node amounts + treasury.
+/// One bundle's settlement. `lines`: the numbers of stream, consumer and node lines (2 bytes each), then the lines.
+/// What is captured from streams and consumers = what nodes get - what nodes lose + treasury.
 struct Report {
     bytes32 configDigest;
+    uint32 configCount;
     uint64 number;
     uint64 height;
     bytes32 blockHash;
@@ -42,10 +31,9 @@ struct Report {
     bytes32 storageId;
     address uploader;
     bytes32 ledgerRoot;
-    StreamLine[] streams;
-    ConsumerLine[] consumers;
-    NodeLine[] nodes;
+    uint256 captured;
     uint256 treasury;
+    bytes lines;
     address[] nextCommittee;
     bytes32 nextConfigDigest;
 }
@@ -62,20 +50,26 @@ interface IStreamRegistry {
 
 interface IReportManager {
     function isMember(address node) external view returns (bool);
-    function rotations() external view returns (uint64);
+    function consumersCaptured() external view returns (uint96);
+    function exitTerms() external view returns (uint32 epochs, bool paused);
 }
 
 interface INodeManager {
+    function stakeToken() external view returns (IToken);
     function reportManager() external view returns (address);
-    function settle(NodeLine[] calldata lines, uint256 captured) external returns (uint256 treasury);
+    function storeManager() external view returns (address);
+    function queryManager() external view returns (address);
+    function streamsCaptured() external view returns (uint96);
+    function settle(bytes calldata lines, uint256 fromStreams, uint256 fromConsumers)
+        external
+        returns (int256 given, uint256 treasury);
 }
 
-interface IStoreManager {
+/// StoreManager and QueryManager, which hold what streams and consumers have brought.
+interface IPayers {
+    function stakeToken() external view returns (IToken);
     function reportManager() external view returns (address);
-    function capture(bytes32[] calldata keys, uint256[] calldata amounts) external returns (uint256 captured);
-}
-
-interface IQueryManager {
-    function reportManager() external view returns (address);
-    function capture(ConsumerLine[] calldata lines) external returns (uint256 captured);
+    function nodeManager() external view returns (INodeManager);
+    function capture(bytes calldata lines) external returns (uint256 wanted, uint256 captured);
+    function hand(uint256 amount) external;
 }

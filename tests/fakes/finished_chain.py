@@ -14,7 +14,7 @@ from tests.bundle_builder import CHAIN_ID, CONTRACTS
 from tests.verifier.chain import CONTRACTS as ABI_NAMES
 from tests.verifier.chain import ERC1271_SELECTOR, _entry, _kind, _selector, _signature
 from validator.protocol.codec.config import config_digest
-from validator.protocol.codec.report import report_digest, report_values
+from validator.protocol.codec.report import pack_lines, report_digest, report_values
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import hash_body, keccak256
 from validator.protocol.leaves import hash_message, hash_publisher, hash_stream_id
@@ -51,6 +51,8 @@ class FakeChain:
         """(block, view, argument, amount) for ``stores``, ``balanceOf``, ``nodeStake`` and ``treasurySupply``."""
         self.metadata: dict[str, dict[str, Any]] = {}
         """Of nodes, by address."""
+        self.indices: dict[tuple[str, str], int] = {}
+        """The numbers that a contract has given, by contract and name."""
         self.partitions: dict[str, int] = {}
         """Of the streams that exist."""
         self.publishers: set[tuple[str, bytes]] = set()
@@ -96,16 +98,25 @@ class FakeChain:
     # --- what happened ---
 
     def stake_store(self, stream: str, amount: int, block: int, partitions: int = 1) -> None:
+        self.number("store_manager", "StoreIndexed", "store", stream, block)
         self.emit("store_manager", "StoreUpdated", block, store=stream, isNew=True, amount=amount)
         self.move("stores", stream, amount, block)
         self.partitions[stream] = partitions
 
+    def number(self, contract: str, event: str, named: str, name: str, block: int) -> None:
+        """The contract gives a name its index, once."""
+        if (contract, name) not in self.indices:
+            self.indices[contract, name] = 1 + sum(known == contract for known, _ in self.indices)
+            self.emit(contract, event, block, index=self.indices[contract, name], **{named: name})
+
     def stake_consumer(self, consumer: bytes, amount: int, block: int) -> None:
+        self.number("query_manager", "ConsumerIndexed", "consumer", _hex(consumer), block)
         self.emit("query_manager", "Stake", block, consumer=_hex(consumer), amount=amount)
         self.move("balanceOf", _hex(consumer), amount, block)
 
     def stake_node(self, address: bytes, amount: int, block: int, metadata: dict[str, Any]) -> None:
         node = _hex(address)
+        self.number("node_manager", "NodeIndexed", "nodeAddress", node, block)
         self.emit(
             "node_manager",
             "StakeDelegateUpdated",
@@ -148,19 +159,22 @@ class FakeChain:
             self.move("nodeStake", _hex(node.node), node.amount, block)
         self.move("treasurySupply", None, report.treasury, block)
         digest = report_digest(report, CHAIN_ID, CONTRACTS.report_manager)
-        root, storage_id = report.bundle_root, report.storage_id
-        self.held[report.number] = (root, storage_id, digest, report.last_ms, block, bitmap)
+        self.held[report.number] = (report.bundle_root, report.last_ms, block, bitmap, digest[:17])
         self.emit(
             "report_manager",
             "ReportAccepted",
             block,
             transaction,
             number=report.number,
-            bundleRoot=root,
-            storageId=storage_id,
+            bundleRoot=report.bundle_root,
+            storageId=report.storage_id,
+            reportDigest=digest,
+            ledgerRoot=report.ledger_root,
+            uploader=_hex(report.uploader),
             signerBitmap=bitmap,
-            captured=sum(x.capture for x in report.streams) + sum(x.capture for x in report.consumers),
+            captured=report.captured,
             treasury=report.treasury,
+            lines=pack_lines(report),
         )
 
     # --- answers ---
@@ -212,7 +226,10 @@ class FakeChain:
             "lastReport": lambda: self._last_report(at),
             "stores": lambda stream: (self.amount("stores", stream, at),),
             "balanceOf": lambda who: (self.amount("balanceOf", who, at),),
-            "balancesOf": lambda all_: ([self.amount("balanceOf", who, at) for who in all_],),
+            "balancesOf": lambda all_: (
+                [self.amount("balanceOf", who, at) for who in all_],
+                [self.indices.get(("query_manager", who), 0) for who in all_],
+            ),
             "nodeStake": lambda node: (self.amount("nodeStake", node, at),),
             "treasurySupply": lambda: (self.amount("treasurySupply", None, at),),
             "stakedNodes": lambda start, count: self._staked_nodes(start, count, at),
@@ -237,14 +254,16 @@ class FakeChain:
         return (True,)
 
     def _last_report(self, at: int) -> tuple[Any, ...]:
-        numbers = [number for number, held in self.held.items() if held[4] <= at]
-        return (True, max(numbers), *self.held[max(numbers)]) if numbers else (False, 0, *([bytes(32)] * 3), 0, 0, 0)
+        numbers = [number for number, held in self.held.items() if held[2] <= at]
+        last = self.held[max(numbers)] if numbers else (bytes(32), 0, 0, 0, bytes(17))
+        return (bool(numbers), max(numbers, default=0), *last)
 
     def _staked_nodes(self, start: int, count: int, at: int) -> tuple[Any, ...]:
         staked = [node for node in self.metadata if self.amount("nodeStake", node, at)]
         page = staked[start : start + count]
         stakes = [self.amount("nodeStake", node, at) for node in page]
-        return len(staked), page, stakes, [json.dumps(self.metadata[node]) for node in page]
+        indices = [self.indices["node_manager", node] for node in page]
+        return len(staked), page, stakes, [json.dumps(self.metadata[node]) for node in page], indices
 
     def _stream_metadata(self, stream: str) -> tuple[str]:
         return (json.dumps({"partitions": self.partitions[stream]}),)

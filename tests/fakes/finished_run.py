@@ -45,6 +45,7 @@ from validator.protocol.consensus.window import unite
 from validator.protocol.hashing import hash_object
 from validator.protocol.model import (
     NIL,
+    Account,
     Address,
     BrokerShare,
     BundleHeader,
@@ -323,7 +324,7 @@ def finish(folder: Path, plan: Plan) -> FinishedRun:
         }
         members = config.committee[: len(signatures)] if len(signatures) < 3 else config.committee
         bitmap, packed = pack_signatures(members, signatures)
-        newest = max((held[4] for held in run.chain.held.values()), default=0)
+        newest = max((held[2] for held in run.chain.held.values()), default=0)
         accepted_at = max(newest + 1, end_ms // 1000 - FIRST_BLOCK_S + 6)
         run.chain.accept(report, bitmap, packed, following, accepted_at)
         run.manifests.append(manifest)
@@ -450,13 +451,24 @@ def state_at(chain: FakeChain, plan: Plan, ms: int) -> ChainState:
     """What a validator reads of the chain at B(ms)."""
     block = block_at(ms)
     nodes = tuple(
-        Node(address, chain.amount("nodeStake", _hex(address), block.number), said.get("http"), said.get("validator"))
+        Node(
+            address,
+            chain.amount("nodeStake", _hex(address), block.number),
+            said.get("http"),
+            said.get("validator"),
+            index=chain.indices["node_manager", _hex(address)],
+        )
         for address, said in sorted(plan.nodes.items())
     )
     balances = {stream: chain.amount("stores", stream, block.number) for stream in plan.balances}
-    stores = tuple(Store(s, balance, plan.partitions[s]) for s, balance in balances.items() if balance)
-    consumers = {CONSUMER.address: chain.amount("balanceOf", _hex(CONSUMER.address), block.number)}
-    return ChainState(block, nodes, stores, SYSTEM, consumers)
+    stores = tuple(
+        Store(s, balance, plan.partitions[s], index=chain.indices["store_manager", s])
+        for s, balance in balances.items()
+        if balance
+    )
+    consumer = _hex(CONSUMER.address)
+    account = Account(chain.amount("balanceOf", consumer, block.number), chain.indices["query_manager", consumer])
+    return ChainState(block, nodes, stores, SYSTEM, {CONSUMER.address: account})
 
 
 def _settle(
@@ -470,7 +482,7 @@ def _settle(
 ) -> tuple[Report, Ledger]:
     """The report as the network's own settlement builds it."""
     state = state_at(run.chain, plan, manifest.header.last_ms)
-    processed = [number for number, held in run.chain.held.items() if held[4] <= state.block.number]
+    processed = [number for number, held in run.chain.held.items() if held[2] <= state.block.number]
     records = [r for c in (*manifest.windows, manifest.late) for r in plan.sets[c.outcome.instance]]
     return plan.settle(
         ledger,
@@ -483,6 +495,7 @@ def _settle(
         processed,
         config.parameters,
         epoch=config.epoch,
+        config_count=config.config_count,
         storage_id=storage_id,
         uploader=MEMBERS[plan.uploader].address,
         system_stream=SYSTEM,
@@ -493,7 +506,7 @@ def _settle(
 
 def _debts_at(run: FinishedRun, block_number: int) -> Mapping[str, Debt]:
     """What streams owe by the last report that was accepted by then."""
-    accepted = [number for number, held in run.chain.held.items() if held[4] <= block_number]
+    accepted = [number for number, held in run.chain.held.items() if held[2] <= block_number]
     return run.ledgers[max(accepted)].owed or {} if accepted else {}
 
 

@@ -117,9 +117,10 @@ def in_manifest(number: int, change: Callable[[Manifest], Manifest]) -> ChangePl
 
 def shift(report: Report, node: Address, amount: int) -> Report:
     """Let a node have more, and the treasury less: amounts still add up."""
-    amounts = {line.node: line.amount for line in report.nodes}
-    amounts[node] = amounts.get(node, 0) + amount
-    nodes = tuple(NodeLine(who, amounts[who]) for who in sorted(amounts))
+    lines = {line.node: line for line in report.nodes}
+    old = lines.get(node, NodeLine(max([*(line.index for line in report.nodes), 50]) + 1, node, 0))
+    lines[node] = replace(old, amount=old.amount + amount)
+    nodes = tuple(sorted(lines.values(), key=lambda line: line.index))
     return replace(report, nodes=nodes, treasury=report.treasury - amount)
 
 

@@ -6,9 +6,9 @@ import hashlib
 import json
 import mmap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.builders import a_key
 from validator.ports.chain import (
@@ -27,6 +27,7 @@ from validator.protocol.codec.secp256k1 import SigningKey, recover_address
 from validator.protocol.codec.signatures import publish_message
 from validator.protocol.errors import Disagreement, MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import (
+    Account,
     Address,
     Block,
     ChainState,
@@ -128,6 +129,20 @@ class Posted:
     prepared: PreparedUpload
     at_ms: int
     data: bytes | None = None
+
+
+def index_of(name: bytes) -> int:
+    """The number that a contract of this world gives a name."""
+    return 1 + int.from_bytes(hashlib.sha256(name).digest()[:4], "big") % ((1 << 31) - 1)
+
+
+Named = TypeVar("Named", Node, Store)
+
+
+def numbered(found: Sequence[Named]) -> tuple[Named, ...]:
+    return tuple(
+        replace(one, index=index_of(one.address if isinstance(one, Node) else one.stream_id.encode())) for one in found
+    )
 
 
 class World:
@@ -251,16 +266,20 @@ class WorldChain:
         world = self.world
         world.require_present(block)
         return ChainState(
-            block, world.nodes_at(block.number), world.stores_at(block), f"0x{CONTRACTS.node_manager.hex()}/system", {}
+            block,
+            numbered(world.nodes_at(block.number)),
+            numbered(world.stores_at(block)),
+            f"0x{CONTRACTS.node_manager.hex()}/system",
+            {},
         )
 
     def fetch_publish_permission(self, stream_id: str, publisher: bytes, block: Block) -> bool:
         self.world.require_present(block)
         return self.world.permits(stream_id, publisher, block)
 
-    def fetch_consumer_balances(self, consumers: Sequence[Address], block: Block) -> Mapping[Address, int]:
+    def fetch_consumers(self, consumers: Sequence[Address], block: Block) -> Mapping[Address, Account]:
         self.world.require_present(block)
-        return dict.fromkeys(consumers, 10**12)
+        return {who: Account(10**12, index_of(who)) for who in consumers}
 
     def fetch_last_report(self, block: Block | None = None) -> AcceptedReport | None:
         if block is not None:

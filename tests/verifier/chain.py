@@ -7,7 +7,7 @@ surrogates, so that no stranger's text stops the check.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -224,6 +224,21 @@ class Chain:
         """Accepted reports in the order of their acceptance, each with the committee that it found."""
         return tuple(self._read_report(e) for e in self.events_of("report_manager", "ReportAccepted"))
 
+    @cached_property
+    def _names(self) -> _Names:
+        """Whom the contracts have given which number."""
+        return _Names(
+            {e.values["index"]: e.values["store"] for e in self.events_of("store_manager", "StoreIndexed")},
+            {
+                e.values["index"]: _address(e.values["consumer"])
+                for e in self.events_of("query_manager", "ConsumerIndexed")
+            },
+            {
+                e.values["index"]: _address(e.values["nodeAddress"])
+                for e in self.events_of("node_manager", "NodeIndexed")
+            },
+        )
+
     def _read_report(self, event: Event) -> Accepted:
         transaction = self._rpc.ask("eth_getTransactionByHash", event.transaction)
         receipt = self._rpc.ask("eth_getTransactionReceipt", event.transaction)
@@ -241,7 +256,7 @@ class Chain:
             raise ValueError(f"report {event.values['number']} was accepted before there was a committee")
         return Accepted(
             event.values["number"],
-            _report(values),
+            _report(values, self._names),
             bitmap,
             signatures,
             before[-1].members,
@@ -300,25 +315,71 @@ def _decode_log(contract: str, log: dict[str, Any]) -> Event | None:
     return None
 
 
-def _report(values: Sequence[Any]) -> Report:
-    """The contract's struct as the report it is."""
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Streams, consumers and nodes by the numbers that reports name them with."""
+
+    streams: Mapping[int, str]
+    consumers: Mapping[int, Address]
+    nodes: Mapping[int, Address]
+
+
+def _read_lines(data: bytes, names: _Names) -> tuple[list[StreamLine], list[ConsumerLine], list[NodeLine]]:
+    """Lines from their bytes; one with a number that was never given keeps it for a name."""
+    counts = [int.from_bytes(data[at : at + 2], "big") for at in (0, 2, 4)]
+    rest = data[6:]
+
+    def take(*sizes: int) -> list[int]:
+        nonlocal rest
+        found = []
+        for size in sizes:
+            found.append(int.from_bytes(rest[:size], "big"))
+            rest = rest[size:]
+        return found
+
+    streams, consumers, nodes = [], [], []
+    for _ in range(counts[0]):
+        index, capture, size = take(4, 12, 8)
+        streams.append(StreamLine(index, names.streams.get(index, f"number {index}"), capture, size))
+    for _ in range(counts[1]):
+        index, capture, size = take(4, 12, 8)
+        consumers.append(ConsumerLine(index, names.consumers.get(index, _nameless(index)), capture, size))
+    for _ in range(counts[2]):
+        signed, amount = take(4, 12)
+        index = signed & 0x7FFFFFFF
+        nodes.append(NodeLine(index, names.nodes.get(index, _nameless(index)), -amount if signed >> 31 else amount))
+    if rest:
+        raise ValueError(f"{len(rest)} bytes behind a report's lines")
+    return streams, consumers, nodes
+
+
+def _nameless(index: int) -> Address:
+    return Address(index.to_bytes(20, "big"))
+
+
+def _report(values: Sequence[Any], names: _Names) -> Report:
+    """The contract's struct as the report it is. Raises ValueError where its total is not that of its lines."""
     v = list(values)
+    streams, consumers, nodes = _read_lines(v[14], names)
+    if v[12] != sum(s.capture for s in streams) + sum(c.capture for c in consumers):
+        raise ValueError(f"report {v[2]} says that it captures {v[12]}, its lines say another sum")
     return Report(
         config_digest=Digest(v[0]),
-        number=v[1],
-        height=v[2],
-        block_hash=Digest(v[3]),
-        first_ms=v[4],
-        last_ms=v[5],
-        previous_root=Root(v[6]),
-        bundle_root=Root(v[7]),
-        storage_id=StorageId(v[8]),
-        uploader=_address(v[9]),
-        ledger_root=Digest(v[10]),
-        streams=tuple(StreamLine(*line) for line in v[11]),
-        consumers=tuple(ConsumerLine(_address(who), capture, size) for who, capture, size in v[12]),
-        nodes=tuple(NodeLine(_address(node), amount) for node, amount in v[13]),
-        treasury=v[14],
+        config_count=v[1],
+        number=v[2],
+        height=v[3],
+        block_hash=Digest(v[4]),
+        first_ms=v[5],
+        last_ms=v[6],
+        previous_root=Root(v[7]),
+        bundle_root=Root(v[8]),
+        storage_id=StorageId(v[9]),
+        uploader=_address(v[10]),
+        ledger_root=Digest(v[11]),
+        streams=tuple(streams),
+        consumers=tuple(consumers),
+        nodes=tuple(nodes),
+        treasury=v[13],
         next_committee=tuple(_address(m) for m in v[15]),
         next_config_digest=Digest(v[16]),
     )

@@ -12,7 +12,7 @@ from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.state import States
 from validator.protocol.codec.config import config_digest
-from validator.protocol.codec.report import expand_compact, report_digest
+from validator.protocol.codec.report import expand_compact, pack_lines, report_digest
 from validator.protocol.codec.secp256k1 import recover_address
 from validator.protocol.model import NIL, Address
 
@@ -68,20 +68,22 @@ def _check_held(run: Run, chain: Chain, accepted: Accepted, place: int, where: s
     """Call, event and view of the contract name the same report, in its place."""
     report, moved = accepted.report, accepted.event.values
     context = signing_context(run)
-    sent = (
-        report.bundle_root,
-        report.storage_id,
-        report_digest(report, context.chain_id, context.report_manager),
-        report.last_ms,
-        accepted.event.place[0],
-        accepted.bitmap,
-    )
+    digest = report_digest(report, context.chain_id, context.report_manager)
+    kept = (report.bundle_root, report.last_ms, accepted.event.place[0], accepted.bitmap, digest[:17])
+    said = {
+        "bundleRoot": report.bundle_root,
+        "storageId": report.storage_id,
+        "reportDigest": digest,
+        "ledgerRoot": report.ledger_root,
+        "signerBitmap": accepted.bitmap,
+        "lines": pack_lines(report),
+    }
     faults = []
     if not report.number == accepted.number == place:
         faults.append(f"calls itself {report.number} and was accepted as number {accepted.number}, {place} were before")
-    if chain.call("report_manager", "reportOf", accepted.number) != sent:
+    if chain.call("report_manager", "reportOf", accepted.number) != kept:
         faults.append("is held by the contract with other values than it was sent with")
-    if (moved["bundleRoot"], moved["storageId"], moved["signerBitmap"]) != (sent[0], sent[1], accepted.bitmap):
+    if {name: moved[name] for name in said} != said:
         faults.append("was announced with other values than it was sent with")
     findings.faultless(Claim.ACCEPTED, where, faults)
 

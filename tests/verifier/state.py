@@ -85,7 +85,7 @@ class States:
     def balances(self, consumers: Iterable[Address], block_hash: Digest) -> dict[Address, int]:
         """What consumers had in QueryManager."""
         asked = sorted(set(consumers))
-        (found,) = self._chain.call("query_manager", "balancesOf", asked, at=block_hash)
+        found, _ = self._chain.call("query_manager", "balancesOf", asked, at=block_hash)
         return dict(zip(asked, found, strict=True))
 
     def may_publish(self, stream_id: str, publisher: bytes, block_hash: Digest) -> bool:
@@ -117,7 +117,7 @@ class States:
         nodes: dict[Address, StakedNode] = {}
         total, start = 1, 0
         while start < total:
-            total, addresses, stakes, texts = self._chain.call(
+            total, addresses, stakes, texts, _ = self._chain.call(
                 "node_manager", "stakedNodes", start, NODES_AT_A_TIME, at=block_hash, raw=True
             )
             for text, stake, metadata in zip(addresses, stakes, texts, strict=True):

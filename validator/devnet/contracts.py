@@ -31,7 +31,8 @@ from validator.protocol.parameters import Contracts
 
 WEI = 10**18
 GAS_LIMIT = 2_000_000
-DEPLOY_GAS = 6_000_000
+DEPLOY_GAS = 8_000_000
+REPORT_GAS = 12_000_000
 BLOCK_GAS = 120_000_000
 MAX_FEE_WEI = 100 * 10**9
 RECEIPT_WAIT_S = 30.0
@@ -116,8 +117,10 @@ class DevChain:
 
     # --- set-up -----------------------------------------------------------------------------------
 
-    def deploy(self, *, stake_required: int = WEI, supply: int = 10**10 * WEI) -> Deployment:
-        """Stop automatic mining, deploy all contracts in one block, and mint ``supply`` base units to the owner."""
+    def deploy(self, *, stake_required: int = WEI, supply: int = 10**10 * WEI, raise_delay_s: int = 1) -> Deployment:
+        """Stop automatic mining, deploy all contracts in one block, and mint ``supply`` base units to the owner, who is
+        the guardian too.
+        """
         self.stop_mining()
         self._ask("anvil_setBlockGasLimit", hex(BLOCK_GAS))
         self.fund([self._owner.address])
@@ -127,10 +130,10 @@ class DevChain:
         creations: list[tuple[str, tuple[Any, ...]]] = [
             ("Token", ()),
             ("StreamRegistry", ()),
-            ("NodeManager", (_hex(token), stake_required, _hex(report))),
+            ("NodeManager", (_hex(token), stake_required, _hex(report), _hex(store), _hex(query))),
             ("StoreManager", (_hex(token), _hex(registry), _hex(node), _hex(report))),
             ("QueryManager", (_hex(token), _hex(node), _hex(report))),
-            ("ReportManager", (_hex(node), _hex(store), _hex(query))),
+            ("ReportManager", (_hex(node), _hex(store), _hex(query), _hex(owner), raise_delay_s)),
         ]
         calls = [
             _Call(self._owner, None, interface(name).deployment(arguments), f"deploy {name}", DEPLOY_GAS)
@@ -199,10 +202,14 @@ class DevChain:
 
     def deploy_beside(self, contract: str, *arguments: Any) -> Address:
         """Deploy a contract that is none of the network's; the newest of a name is what calls mean."""
-        code = interface(contract).deployment(arguments)
-        (receipt,) = self._run_receipts([_Call(self._owner, None, code, f"deploy {contract}")])
-        self._others[contract] = Address(bytes.fromhex(receipt["contractAddress"][2:]))
+        self._others[contract] = self.deploy_as(self._owner, contract, *arguments)
         return self._others[contract]
+
+    def deploy_as(self, key: SigningKey, contract: str, *arguments: Any) -> Address:
+        """Deploy a contract from another account; no call means it."""
+        code = interface(contract).deployment(arguments)
+        (receipt,) = self._run_receipts([_Call(key, None, code, f"deploy {contract}", DEPLOY_GAS)])
+        return Address(bytes.fromhex(receipt["contractAddress"][2:]))
 
     def create_wallets(self, wallets: Sequence[tuple[SigningKey, Address]]) -> None:
         """Wallets whose one signer is the address given; each is the first contract of the key before it."""
@@ -247,7 +254,12 @@ class DevChain:
         self._report_manager_call("setCommittee", committee, config_digest)
 
     def raise_config_count(self, committee: Sequence[Address], config_digest: Digest) -> None:
-        """Re-open everything after the last accepted report under a new digest."""
+        """Announce, wait and re-open everything after the last accepted report under a new digest."""
+        self._report_manager_call("announceConfigCount", committee, config_digest)
+        if self._by_hand:
+            self._ask("evm_increaseTime", self.call("ReportManager", "raiseDelay")[0])
+        else:
+            time.sleep(self.call("ReportManager", "raiseDelay")[0])
         self._report_manager_call("raiseConfigCount", committee, config_digest)
 
     # --- mining and calls -------------------------------------------------------------------------
@@ -277,7 +289,13 @@ class DevChain:
     def transact_many(self, calls: Sequence[tuple[SigningKey, str, str, Sequence[Any]]]) -> list[dict[str, Any]]:
         """As ``transact``, for several at once, in order per key."""
         built = [
-            _Call(key, self.address_of(contract), self._function(contract, name).encode(arguments), name)
+            _Call(
+                key,
+                self.address_of(contract),
+                self._function(contract, name).encode(arguments),
+                name,
+                REPORT_GAS if name == "submitReport" else GAS_LIMIT,
+            )
             for key, contract, name, arguments in calls
         ]
         return self._run_receipts(built)

@@ -35,7 +35,6 @@ UNITS = {"lsan": ETHER, "base": 1}
 _AMOUNT = re.compile(r"([0-9]{1,30})(?:\.([0-9]{1,18}))?\s*([a-z]+)", re.IGNORECASE | re.ASCII)
 _AVAILABLE = re.compile(r"InsufficientBalance\((\d+), \d+\)")
 HINTS = {
-    "DelegationsRemain": "somebody's stake is still with the node: every delegation must be taken back before",
     "InsufficientBalance": "in base units: what there is, and what was asked for",
     "IsMember": "the node sits in the committee; it can leave once an epoch's last report without it is accepted",
     "NotRegistered": "no such node; a node registers itself by join",
@@ -121,7 +120,7 @@ class Account:
 
 def join(account: Account, *, validator: str | None, http: str | None, arweave: str | None) -> list[Call]:
     """Register the account as a node, or change what its metadata says; what is not named stays."""
-    text = account.read("NodeManager", "nodes", _hex(account.address))[0]
+    text = account.read("NodeManager", "nodes", _hex(account.address))[1]
     metadata = merge_metadata(text, {"validator": validator, "http": http, "arweave": arweave})
     word = "change the metadata of the node" if text else "register the node"
     return [Call(f"{word} 0x{account.address.hex()}: {metadata}", "NodeManager", "upsertNode", (metadata,))]

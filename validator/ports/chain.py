@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from validator.protocol.model import Address, Block, ChainState, Digest, Report, Root, StorageId
+from validator.protocol.model import Account, Address, Block, ChainState, Digest, Report, Root, StorageId
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedReport:
-    """What the contract holds of a report."""
+    """What the contract holds of a report, and said in its event."""
 
     number: int
     bundle_root: Root
@@ -96,7 +96,7 @@ class Chain(Protocol):
 
     def fetch_publish_permission(self, stream_id: str, publisher: bytes, block: Block) -> bool: ...
 
-    def fetch_consumer_balances(self, consumers: Sequence[Address], block: Block) -> Mapping[Address, int]: ...
+    def fetch_consumers(self, consumers: Sequence[Address], block: Block) -> Mapping[Address, Account]: ...
 
     def fetch_last_report(self, block: Block | None = None) -> AcceptedReport | None: ...
 

@@ -432,6 +432,9 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class StreamLine:
+    """``index``: the number by which StoreManager knows the stream."""
+
+    index: int
     stream_id: str
     capture: int
     bytes: int
@@ -439,6 +442,9 @@ class StreamLine:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerLine:
+    """``index``: the number by which QueryManager knows the consumer."""
+
+    index: int
     consumer: Address
     capture: int
     bytes: int
@@ -446,6 +452,9 @@ class ConsumerLine:
 
 @dataclass(frozen=True, slots=True)
 class NodeLine:
+    """``index``: the number by which NodeManager knows the node."""
+
+    index: int
     node: Address
     amount: int
 
@@ -459,6 +468,7 @@ class Report:
     """
 
     config_digest: Digest
+    config_count: int
     number: int
     height: int
     block_hash: Digest
@@ -475,6 +485,10 @@ class Report:
     treasury: int
     next_committee: tuple[Address, ...] = ()
     next_config_digest: Digest = NIL
+
+    @property
+    def captured(self) -> int:
+        return sum(x.capture for x in self.streams) + sum(x.capture for x in self.consumers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -536,16 +550,29 @@ class Node:
     http_url: str | None
     validator_url: str | None
     arweave: bytes | None = None
+    index: int = 0
+    """By which reports name it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
     """A stored stream: balance in base units, partitions from the stream registry; none where it is deleted there, so
-    that it is out of scope and still pays what it owes."""
+    that it is out of scope and still pays what it owes. ``leaving``: what its stakeholders are taking out, which buys
+    nothing more and pays until it is free. ``index``: by which reports name the stream."""
 
     stream_id: str
     balance: int
     partitions: int
+    leaving: int = 0
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A consumer: what reports may capture, in base units, and the index by which they name it; 0: never had any."""
+
+    balance: int
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -560,7 +587,7 @@ class ChainState:
     nodes: tuple[Node, ...]
     stores: tuple[Store, ...]
     system_stream: str
-    consumers: Mapping[Address, int]
+    consumers: Mapping[Address, Account]
 
     @property
     def brokers(self) -> tuple[Node, ...]:

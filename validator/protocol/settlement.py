@@ -7,9 +7,10 @@ The system stream is free, so its bytes count nowhere. Integers only; every divi
 price       lower median of the windows' prices (element (k - 1) // 2 of k sorted)
 due         stream: floor(bytes x price / 2^20) once per bundle, plus rent per partition and window. Late bytes pay the
             same price and no rent. The system stream pays nothing
-capture     stream: min(owed, balance - captures in flight); of those that reach ``dust`` the ``report_lines`` with the
-            oldest debt, then the largest, ties by UTF-8 of the id. What a taken line leaves uncovered is written off, a
-            stream whose free balance does not reach ``dust`` owes nothing any more, all other debts stay
+capture     stream: min(owed, balance and what is leaving - captures in flight); of those that reach ``dust`` the
+            ``report_lines`` with the oldest debt, then the largest, ties by UTF-8 of the id. What a taken line leaves
+            uncovered is written off, a stream whose free balance does not reach ``dust`` owes nothing any more, all
+            other debts stay
 read price  floor(price x read_ppm / 10^6)
 charge      floor(growth x min(read price, max_price) / 2^20) per receipt, in canonical order; a consumer's charges are
             cut to its balance - captures in flight by largest remainder, ties by ascending broker
@@ -100,6 +101,7 @@ def build_report(
     parameters: ParameterSet,
     *,
     epoch: int,
+    config_count: int,
     storage_id: StorageId,
     uploader: Address,
     system_stream: str,
@@ -127,8 +129,10 @@ def build_report(
     money = _settle(ledger, in_flight, bundle)
     credit = _compute_credit(money, uploader, bundle)
     nodes = {**money.nodes, uploader: money.nodes.get(uploader, 0) + credit}
+    indices = {node.address: node.index for node in state.nodes}
     report = Report(
         config_digest=header.config_digest,
+        config_count=config_count,
         number=header.number,
         height=state.block.number,
         block_hash=state.block.hash,
@@ -141,7 +145,7 @@ def build_report(
         ledger_root=ledger_root(money.ledger),
         streams=money.streams,
         consumers=money.consumers,
-        nodes=tuple(NodeLine(node, amount) for node, amount in nodes.items() if amount),
+        nodes=tuple(NodeLine(indices[node], node, amount) for node, amount in nodes.items() if amount),
         treasury=money.treasury - credit + money.unearned,
         next_committee=tuple(next_committee),
         next_config_digest=next_config_digest,
@@ -208,15 +212,18 @@ def _settle(ledger: Ledger, in_flight: Sequence[InFlight], bundle: _Bundle) -> _
 
     sizes = bundle.paying_bytes((*bundle.windows, bundle.late))
     owed = _add_dues(ledger.owed or {}, sizes, price, bundle)
-    free_streams = _subtract({s.stream_id: s.balance for s in state.stores}, [r.streams for r in in_flight])
+    stores = {s.stream_id: s for s in state.stores}
+    free_streams = _subtract({s.stream_id: s.balance + s.leaving for s in state.stores}, [r.streams for r in in_flight])
     streams, owed = capture_streams(owed, free_streams, lines, parameters.dust)
 
     known = {pair: r for pair, r in (ledger.cumulative or {}).items() if not bundle.forgets(r.epoch)}
     current = [r for r in bundle.receipts if r.epoch <= bundle.epoch and not bundle.forgets(r.epoch)]
     charges = charge_receipts(current, known, price * parameters.read_ppm // PPM)
-    rich = {c: parts for c, parts in charges.items() if state.consumers[c] >= parameters.consumer_floor}
-    free_consumers = _subtract(state.consumers, [r.consumers for r in in_flight])
+    balances = {consumer: account.balance for consumer, account in state.consumers.items()}
+    rich = {c: parts for c, parts in charges.items() if balances[c] >= parameters.consumer_floor}
+    free_consumers = _subtract(balances, [r.consumers for r in in_flight])
     consumers, fees, known = capture_consumers(admit_pairs(rich, known), known, free_consumers, lines)
+    consumers = tuple(replace(line, index=state.consumers[line.consumer].index) for line in consumers)
 
     written, read = sum(streams.values()), sum(fees.values())
     treasury = (written + read) * parameters.treasury_ppm // PPM
@@ -228,7 +235,9 @@ def _settle(ledger: Ledger, in_flight: Sequence[InFlight], bundle: _Bundle) -> _
     takes = {line.consumer: line.capture for line in consumers}
     this = InFlight(bundle.number, streams, takes, {node: -change for node, change in nodes.items() if change < 0})
     flying = (*in_flight, this) if this.streams or this.consumers or this.nodes else tuple(in_flight)
-    stream_lines = tuple(StreamLine(s, capture, min(sizes.get(s, 0), MAX_BYTES)) for s, capture in streams.items())
+    stream_lines = tuple(
+        StreamLine(stores[s].index, s, capture, min(sizes.get(s, 0), MAX_BYTES)) for s, capture in streams.items()
+    )
     after = Ledger(flying, keep_debts({s: d for s, d in owed.items() if not bundle.forgets(d.epoch)}), known)
     return _Money(price, sum(sizes.values()), stream_lines, consumers, nodes, treasury, unearned, after)
 
@@ -373,7 +382,7 @@ def capture_consumers(
     free: Mapping[Address, int],
     lines: int,
 ) -> tuple[tuple[ConsumerLine, ...], dict[Address, int], dict[Pair, Reading]]:
-    """(the lines taken, what is paid for each broker, the ledger's cumulative values afterwards)."""
+    """(the lines taken, without indices, what is paid for each broker, the ledger's cumulative values afterwards)."""
     cuts = {who: cut_charges(parts, free.get(who, 0)) for who, parts in charges.items()}
     captures = {who: sum(parts.values()) for who, parts in cuts.items()}
     paying = sorted((who for who in captures if captures[who]), key=lambda who: (-captures[who], who))
@@ -386,7 +395,7 @@ def capture_consumers(
             fees[broker] += amount
             after[who, broker] = charges[who][broker].reading
         size = sum(charges[who][broker].bytes for broker in paid)
-        taken.append(ConsumerLine(who, captures[who], min(size, MAX_BYTES)))
+        taken.append(ConsumerLine(0, who, captures[who], min(size, MAX_BYTES)))
     return tuple(taken), dict(fees), after
 
 

@@ -79,6 +79,7 @@ def draft_report(
         processed,
         config.parameters,
         epoch=bundle.epoch,
+        config_count=config.config.config_count,
         storage_id=storage_id,
         uploader=uploader,
         system_stream=system_stream(context.network),
@@ -98,7 +99,7 @@ def _receipts(context: Context, outcomes: Sequence[Outcome]) -> tuple[Receipt, .
 
 
 def _with_consumers(context: Context, state: ChainState, consumers: list[Address]) -> ChainState:
-    return replace(state, consumers=context.chain.fetch_consumer_balances(consumers, state.block))
+    return replace(state, consumers=context.chain.fetch_consumers(consumers, state.block))
 
 
 def _next_epoch(context: Context, bundle: StoredBundle, config: EpochConfig) -> tuple[tuple[Address, ...], Digest]:

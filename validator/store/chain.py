@@ -1,7 +1,7 @@
 """What was read from the chain, kept by block when first read: heads, cut points, states, permissions.
 
-chain state ["chain-state/2", number, hash, timestamp_s, [[address, stake, http, validator, arweave]…],
-             [[stream, balance, partitions]…], system stream, [[consumer, balance]…]]
+chain state ["chain-state/3", number, hash, timestamp_s, [[address, stake, http, validator, arweave, index]…],
+             [[stream, balance, partitions, leaving, index]…], system stream, [[consumer, balance, index]…]]
 
 A revision that adds a field deletes the states that lack it: they are read from the chain again.
 """
@@ -19,12 +19,12 @@ from validator.ports.store import CutPoint, Reorganisation
 from validator.protocol.codec import cbor
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import hash_labelled
-from validator.protocol.model import Address, Block, ChainState, Digest, Node, Store
+from validator.protocol.model import Account, Address, Block, ChainState, Digest, Node, Store
 from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import from_row, insert_all_new, insert_new, insert_or_replace
 
-STATE_KIND = "chain-state/2"
+STATE_KIND = "chain-state/3"
 MAX_STATE_BYTES = 64 << 20
 STORES = "stores"
 """Name of the cursor of the list of stores."""
@@ -38,15 +38,18 @@ def encode_state(state: ChainState) -> bytes:
         state.block.hash,
         state.block.timestamp_s,
         [
-            [n.address, cbor.pack_amount(n.stake), n.http_url, n.validator_url, n.arweave]
+            [n.address, cbor.pack_amount(n.stake), n.http_url, n.validator_url, n.arweave, n.index]
             for n in sorted(state.nodes, key=lambda n: n.address)
         ],
         [
-            [s.stream_id, cbor.pack_amount(s.balance), s.partitions]
+            [s.stream_id, cbor.pack_amount(s.balance), s.partitions, cbor.pack_amount(s.leaving), s.index]
             for s in sorted(state.stores, key=lambda s: s.stream_id.encode())
         ],
         state.system_stream,
-        [[consumer, cbor.pack_amount(balance)] for consumer, balance in sorted(state.consumers.items())],
+        [
+            [consumer, cbor.pack_amount(account.balance), account.index]
+            for consumer, account in sorted(state.consumers.items(), key=lambda item: item[0])
+        ],
     )
 
 
@@ -57,16 +60,19 @@ def decode_state(data: bytes) -> ChainState:
         return ChainState(
             block=Block(f[0], Digest(f[1]), f[2]),
             nodes=tuple(_node(*item) for item in f[3]),
-            stores=tuple(Store(s, cbor.unpack_amount(b, "balance"), p) for s, b, p in f[4]),
+            stores=tuple(
+                Store(s, cbor.unpack_amount(b, "balance"), p, cbor.unpack_amount(e, "leaving"), i)
+                for s, b, p, e, i in f[4]
+            ),
             system_stream=f[5],
-            consumers={Address(c): cbor.unpack_amount(b, "consumers") for c, b in f[6]},
+            consumers={Address(c): Account(cbor.unpack_amount(b, "consumers"), i) for c, b, i in f[6]},
         )
     except (TypeError, ValueError) as error:
         raise MalformedInput("chain-state", str(error)) from error
 
 
-def _node(address: Any, stake: Any, http_url: Any, validator_url: Any, arweave: Any) -> Node:
-    return Node(Address(address), cbor.unpack_amount(stake, "stake"), http_url, validator_url, arweave)
+def _node(address: Any, stake: Any, http_url: Any, validator_url: Any, arweave: Any, index: Any) -> Node:
+    return Node(Address(address), cbor.unpack_amount(stake, "stake"), http_url, validator_url, arweave, index)
 
 
 class ChainRows:

@@ -21,16 +21,15 @@ from tests.settlement_network import (
 )
 from validator.devnet.contracts import WEI
 from validator.protocol.hashing import keccak256
-from validator.protocol.model import NIL, Address, Block, BrokerShare, Digest, Ledger, Report, Root
+from validator.protocol.model import NIL, Address, Block, BrokerShare, ChainState, Digest, Ledger, Report, Root
 from validator.protocol.settlement import build_report
 
 BALANCE = 1_000 * WEI
 SHORT = frozenset(
     "0x" + keccak256(signature).hex()
     for signature in (
-        b"CaptureShort(bytes32,uint256,uint256)",
-        b"CaptureShort(address,uint256,uint256)",
-        b"NodeLineShort(address,int256,int256)",
+        b"CaptureShort(uint32,uint256,uint256)",
+        b"NodeLineShort(uint32,int256,int256)",
     )
 )
 """Topics of what the contracts log where a balance or stake does not cover its line."""
@@ -48,7 +47,9 @@ def read_newest_block(network: ContractNetwork) -> Block:
     return Block(int(block["number"], 16), Digest(bytes.fromhex(block["hash"][2:])), int(block["timestamp"], 16))
 
 
-def build_at(block: Block, bundle: Bundle, ledger: Ledger, previous: Root) -> tuple[Report, Ledger]:
+def build_at(
+    network: ContractNetwork, block: Block, bundle: Bundle, ledger: Ledger, previous: Root
+) -> tuple[Report, Ledger]:
     """The bundle's report on the balances it names, at a block of the chain, nothing settled yet."""
 
     def build(before: Ledger, header: Any, root: Any, windows: Any, late: Any, *rest: Any, **named: Any) -> Any:
@@ -60,13 +61,22 @@ def build_at(block: Block, bundle: Bundle, ledger: Ledger, previous: Root) -> tu
             [replace(w, block_number=block.number, block_hash=block.hash) for w in windows],
             replace(late, block_number=block.number, block_hash=block.hash),
             receipts,
-            replace(state, block=block),
+            number_as_the_contracts_do(network, replace(state, block=block)),
             processed,
             parameters,
             **named,
         )
 
     return settle(bundle, ledger, build=build)
+
+
+def number_as_the_contracts_do(network: ContractNetwork, state: ChainState) -> ChainState:
+    return replace(
+        state,
+        nodes=tuple(replace(node, index=network.index_of_node(node.address)) for node in state.nodes),
+        stores=tuple(replace(store, index=network.index_of(store.stream_id)) for store in state.stores),
+        consumers={who: replace(a, index=network.index_of_consumer(who)) for who, a in state.consumers.items()},
+    )
 
 
 def hexed(address: Address) -> str:
@@ -92,10 +102,10 @@ def test_three_reports_built_on_one_block_settle_exactly_and_leave_nothing_short
             stores={stream: BALANCE, other: BALANCE},
             stakes=stakes,
             consumers={consumer: BALANCE},
-            parameters=the_parameters(penalty_ppm=400_000, treasury_ppm=100_001, upload_ppm=30_000),
+            parameters=the_parameters(penalty_ppm=1_000_000, treasury_ppm=100_001, upload_ppm=30_000),
             uploader=network.validators[number].address,
         )
-        report, ledger = build_at(block, bundle, ledger, previous)
+        report, ledger = build_at(network, block, bundle, ledger, previous)
         reports.append(report)
         previous = report.bundle_root
 
@@ -106,7 +116,7 @@ def test_three_reports_built_on_one_block_settle_exactly_and_leave_nothing_short
 
     topics = {log["topics"][0] for receipt in receipts for log in receipt["logs"]}
     assert not topics & SHORT
-    (balances,) = chain.call("StoreManager", "storesOf", [stream, other])
+    balances, _, _ = chain.call("StoreManager", "storesOf", [stream, other])
     assert list(balances) == [0, BALANCE - 3 * (3 * WEI // 10)]
     assert chain.call("QueryManager", "balanceOf", hexed(consumer)) == (0,)
     for node, stake in stakes.items():

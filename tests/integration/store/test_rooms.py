@@ -22,6 +22,7 @@ from validator.protocol.errors import AlreadyDone, ConfigError, InvariantError
 from validator.protocol.hashing import hash_body, hash_object
 from validator.protocol.model import (
     NIL,
+    Account,
     Address,
     Block,
     ChainState,
@@ -406,10 +407,17 @@ def test_transactions_of_a_report_are_kept_once_the_newest_last(store: SqlStore)
 
 
 def a_state() -> ChainState:
-    nodes = (Node(BROKER, 1 << 90, "http://127.0.0.1:1", None), Node(OTHER, 0, None, "https://v.example"))
-    stores = (Store("0xaa/ä", 1 << 120, 3), Store("0xab/b", 5, 1))
+    nodes = (
+        Node(BROKER, 1 << 90, "http://127.0.0.1:1", None, index=7),
+        Node(OTHER, 0, None, "https://v.example", index=1 << 31),
+    )
+    stores = (Store("0xaa/ä", 1 << 120, 3, 1 << 90, 9), Store("0xab/b", 5, 1))
     return ChainState(
-        Block(7, hash_body(b"b"), 99), tuple(sorted(nodes, key=lambda n: n.address)), stores, "0x/system", {BROKER: 3}
+        Block(7, hash_body(b"b"), 99),
+        tuple(sorted(nodes, key=lambda n: n.address)),
+        stores,
+        "0x/system",
+        {BROKER: Account(3, 4)},
     )
 
 

@@ -72,8 +72,8 @@ def test_what_the_contract_holds_and_moved_agrees_with_the_reports(settled: Sett
     for accepted in settled.chain.reports:
         check_amounts(accepted, findings)
         held = settled.chain.call("report_manager", "reportOf", accepted.number)
-        assert held[:2] == (accepted.report.bundle_root, accepted.report.storage_id)
-        assert held[4:] == (accepted.event.place[0], accepted.bitmap)
+        assert held[:2] == (accepted.report.bundle_root, accepted.report.last_ms)
+        assert held[2:4] == (accepted.event.place[0], accepted.bitmap)
     assert findings.failures == []
     assert settled.chain.call("report_manager", "nextNumber") == (2,)
 

@@ -20,11 +20,15 @@ VECTORS = json.loads((paths.VECTORS / "settlement.json").read_text())
 def test_report_and_ledger_are_those_worked_out_by_hand(case: dict[str, Any]) -> None:
     report, ledger = run(case, VECTORS["system_stream"])
     expected = case["expected"]
-    assert report.streams == tuple(StreamLine(s, int(capture), size) for s, capture, size in expected["streams"])
-    assert report.consumers == tuple(
-        ConsumerLine(read_address(c), int(capture), size) for c, capture, size in expected["consumers"]
+    assert report.streams == tuple(
+        StreamLine(index, s, int(capture), size) for index, s, capture, size in expected["streams"]
     )
-    assert report.nodes == tuple(NodeLine(read_address(n), int(amount)) for n, amount in expected["nodes"])
+    assert report.consumers == tuple(
+        ConsumerLine(index, read_address(c), int(capture), size) for index, c, capture, size in expected["consumers"]
+    )
+    assert report.nodes == tuple(
+        NodeLine(index, read_address(n), int(amount)) for index, n, amount in expected["nodes"]
+    )
     assert report.treasury == int(expected["treasury"])
     assert encode_ledger(ledger) == encode_ledger(read_ledger(expected["ledger_after"]))
 

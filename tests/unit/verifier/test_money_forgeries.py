@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.builders import GENESIS_MS
-from tests.bundle_builder import MEMBERS
+from tests.bundle_builder import CHAIN_ID, CONTRACTS, MEMBERS
 from tests.fakes.finished_chain import NEWEST_BLOCK
 from tests.fakes.finished_gateway import a_wallet, another_wallet
 from tests.fakes.finished_run import (
@@ -42,6 +42,7 @@ from tests.verifier.claims import Claim
 from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.manifest import decode_ledger, encode_ledger, ledger_root
+from validator.protocol.codec.report import pack_lines, report_digest
 from validator.protocol.hashing import order_committee
 from validator.protocol.model import (
     Address,
@@ -68,7 +69,7 @@ def all_to(*nodes: int) -> Callable[[Report], Report]:
 
     def change(report: Report) -> Report:
         total = sum(line.amount for line in report.nodes)
-        lines = tuple(NodeLine(MEMBERS[n].address, total) for n in nodes)
+        lines = tuple(NodeLine(50 + n, MEMBERS[n].address, total) for n in nodes)
         return replace(report, nodes=lines, treasury=report.treasury + (0 if nodes else total))
 
     return change
@@ -110,12 +111,12 @@ def charge_a_stream(more: int) -> Callable[[Report], Report]:
 
 
 def charge_a_strange_stream(report: Report) -> Report:
-    lines = tuple(sorted((*report.streams, StreamLine(STREAMS[0] + "-2", 5, 0)), key=lambda line: line.stream_id))
+    lines = (*report.streams, StreamLine(99, STREAMS[0] + "-2", 5, 0))
     return replace(report, streams=lines, treasury=report.treasury + 5)
 
 
 def charge_a_stranger(report: Report) -> Report:
-    lines = tuple(sorted((*report.consumers, ConsumerLine(STRANGER, 5, 5)), key=lambda line: line.consumer))
+    lines = (*report.consumers, ConsumerLine(99, STRANGER, 5, 5))
     return replace(report, consumers=lines, treasury=report.treasury + 5)
 
 
@@ -149,7 +150,7 @@ REPORTS = [
     of_report("a stream pays more", Claim.STREAMS, "pays ", charge_a_stream(1)),
     of_report("a stream pays less", Claim.STREAMS, "pays ", charge_a_stream(-1)),
     of_report(
-        "a stream that owes nothing pays", Claim.STREAMS, "-2 pays 5 for 0 bytes, not 0", charge_a_strange_stream
+        "a stream that owes nothing pays", Claim.STREAMS, "number 99 pays 5 for 0 bytes, not 0", charge_a_strange_stream
     ),
     of_report(
         "a stream's bytes are others",
@@ -332,7 +333,11 @@ def announce(**values: Any) -> ChangeRun:
             "number": 0,
             "bundleRoot": report.bundle_root,
             "storageId": report.storage_id,
-            "signerBitmap": run.chain.held[0][5],
+            "reportDigest": report_digest(report, CHAIN_ID, CONTRACTS.report_manager),
+            "ledgerRoot": report.ledger_root,
+            "uploader": "0x" + report.uploader.hex(),
+            "lines": pack_lines(report),
+            "signerBitmap": run.chain.held[0][3],
             "captured": sum(x.capture for x in report.streams) + sum(x.capture for x in report.consumers),
             "treasury": report.treasury,
         }
@@ -370,19 +375,19 @@ CONTRACTS_ = [
         "a consumer's capture was cut",
         Claim.MOVED,
         "query_manager captured less",
-        run=cut("query_manager", "CaptureShort", consumer="0x" + "11" * 20, wanted=2, captured=1),
+        run=cut("query_manager", "CaptureShort", index=1, wanted=2, captured=1),
     ),
     Forgery(
         "a store's capture was cut",
         Claim.MOVED,
         "store_manager captured less",
-        run=cut("store_manager", "CaptureShort", key=bytes(32), wanted=2, captured=1),
+        run=cut("store_manager", "CaptureShort", index=1, wanted=2, captured=1),
     ),
     Forgery(
         "a node line was cut",
         Claim.MOVED,
         "a node line was cut",
-        run=cut("node_manager", "NodeLineShort", node="0x" + "11" * 20, wanted=2, settled=1),
+        run=cut("node_manager", "NodeLineShort", index=1, wanted=2, settled=1),
     ),
     Forgery(
         "the contract holds another root", Claim.ACCEPTED, "is held by the contract with other", run=hold_another_root

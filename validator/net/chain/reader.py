@@ -20,6 +20,7 @@ from typing import Any
 
 from validator.net.chain.abi import ERC1271, Function, interface
 from validator.net.chain.abilities import examine_sources
+from validator.net.chain.accepted import complete_reports, read_record
 from validator.net.chain.blocks import Blocks, block_by_number
 from validator.net.chain.jsonrpc import Request, Reverted
 from validator.net.chain.metadata import parse_node_metadata, parse_node_wallet, parse_partitions
@@ -29,8 +30,9 @@ from validator.net.chain.store_index import MemoryIndex, StoreIndex, StoreList, 
 from validator.net.chain.values import MAX_NUMBER, parse_bytes, parse_quantity
 from validator.net.http.pacing import Allowance, Pace
 from validator.ports.chain import AcceptedReport
+from validator.protocol.codec.report import MAX_INDEX
 from validator.protocol.errors import ConfigError, RemoteFault, TransientError
-from validator.protocol.model import Address, Block, ChainState, Digest, Node, Root, StorageId, Store
+from validator.protocol.model import Account, Address, Block, ChainState, Digest, Node, Store
 from validator.protocol.parameters import Contracts
 
 NODE_PAGE = 50
@@ -168,18 +170,18 @@ class ChainReader:
             for pair, answer in zip(asked, answers, strict=True)
         }
 
-    def fetch_consumer_balances(self, consumers: Sequence[Address], block: Block) -> Mapping[Address, int]:
-        """QueryManager balances in base units at ``block``, by consumer."""
-        balances: dict[Address, int] = {}
+    def fetch_consumers(self, consumers: Sequence[Address], block: Block) -> Mapping[Address, Account]:
+        """What QueryManager holds of each consumer at ``block``, and the index by which it knows it."""
+        accounts: dict[Address, Account] = {}
         function = self._query_manager.function("balancesOf")
         pages = [list(consumers[at : at + STORE_PAGE]) for at in range(0, len(consumers), STORE_PAGE)]
         calls = [self._call("query_manager", function, ([_hex(a) for a in page],), block) for page in pages]
         for page, answer in zip(pages, self.rpc.agree(calls), strict=True):
-            values = self._values(answer, "QueryManager.balancesOf")[0]
-            if len(values) != len(page):
-                raise RemoteFault("QueryManager.balancesOf: another number of balances")
-            balances.update(zip(page, values, strict=True))
-        return balances
+            balances, indices = self._values(answer, "QueryManager.balancesOf")
+            if not len(balances) == len(indices) == len(page) or max(indices, default=0) > MAX_INDEX:
+                raise RemoteFault("QueryManager.balancesOf: no balances of ours", function="balancesOf")
+            accounts.update(zip(page, map(Account, balances, indices), strict=True))
+        return accounts
 
     def fetch_view(self, contract: str, function: str, arguments: Sequence[Any]) -> tuple[Any, ...]:
         """Any view of one of our contracts, by its name in ``contracts_abi``, at the head."""
@@ -193,7 +195,7 @@ class ChainReader:
 
     def fetch_query_balance(self, address: Address) -> int:
         """QueryManager balance of one consumer at the head."""
-        return self.fetch_consumer_balances([address], self.fetch_head())[address]
+        return self.fetch_consumers([address], self.fetch_head())[address].balance
 
     def fetch_native_balance(self, address: Address) -> int:
         """Wei of an account at the head: what the gas key has left."""
@@ -235,7 +237,9 @@ class ChainReader:
         at = block or self.fetch_head()
         call = self._call("report_manager", self._report_manager.function("lastReport"), (), at)
         values = self._values(self.rpc.agree([call])[0], "ReportManager.lastReport")
-        return _report(values[1], values[2:]) if values[0] else None
+        return (
+            complete_reports(self.rpc, self._contracts, [read_record(values[1], values[2:])])[0] if values[0] else None
+        )
 
     def fetch_report(self, number: int, block: Block | None = None) -> AcceptedReport | None:
         """Report ``number`` as the contract holds it; None if it has not accepted that one."""
@@ -246,14 +250,15 @@ class ChainReader:
             if self._report_manager.explain_revert(answer.data) == "NoSuchReport":
                 return None
             raise RemoteFault("ReportManager.reportOf reverted: no contract of ours", function="reportOf")
-        return _report(number, answer)
+        return complete_reports(self.rpc, self._contracts, [read_record(number, answer)])[0]
 
     def fetch_reports(self, numbers: Sequence[int], block: Block) -> list[AcceptedReport]:
-        """Reports that the contract holds at ``block``, in one question. RemoteFault if it lacks one of them."""
+        """Reports that the contract holds at ``block``, in two questions. RemoteFault if it lacks one of them."""
         function = self._report_manager.function("reportOf")
         answers = self.rpc.agree([self._call("report_manager", function, (number,), block) for number in numbers])
         values = (self._values(answer, "ReportManager.reportOf") for answer in answers)
-        return [_report(number, each) for number, each in zip(numbers, values, strict=True)]
+        records = [read_record(number, each) for number, each in zip(numbers, values, strict=True)]
+        return complete_reports(self.rpc, self._contracts, records)
 
     def fetch_config(self, block: Block | None = None) -> ContractConfig:
         """Config digest, counter, committee and next report number of the contract, at ``block`` or the head."""
@@ -331,12 +336,14 @@ class ChainReader:
         ]
         pages = [lists, *(self._values(p, "NodeManager.stakedNodes")[1:] for p in self.rpc.agree(rest))]
         nodes: list[Node] = []
-        for addresses, stakes, texts in pages:
-            if not len(addresses) == len(stakes) == len(texts):
+        for addresses, stakes, texts, indices in pages:
+            if not len(addresses) == len(stakes) == len(texts) == len(indices):
                 raise RemoteFault("NodeManager.stakedNodes: lists of different lengths", function="stakedNodes")
-            for address, stake, text in zip(addresses, stakes, texts, strict=True):
+            if max(indices, default=0) > MAX_INDEX:
+                raise RemoteFault("NodeManager.stakedNodes: an index beyond all", function="stakedNodes")
+            for address, stake, text, index in zip(addresses, stakes, texts, indices, strict=True):
                 http, validator = parse_node_metadata(text)
-                nodes.append(Node(Address(address), stake, http, validator, parse_node_wallet(text)))
+                nodes.append(Node(Address(address), stake, http, validator, parse_node_wallet(text), index))
         if len(nodes) != total:
             raise RemoteFault("NodeManager.stakedNodes: pages do not add up", function="stakedNodes")
         return sorted(nodes, key=lambda node: node.address)
@@ -349,22 +356,22 @@ class ChainReader:
         calls = [self._call("store_manager", function, ([_raw(s) for s in page],), block) for page in pages]
         supply = self._call("store_manager", self._store_manager.function("totalSupply"), (), block)
         *answers, total = self.rpc.agree([*calls, supply])
-        funded: list[tuple[str, int]] = []
+        funded: list[tuple[str, int, int, int]] = []
         held = 0
         for page, answer in zip(pages, answers, strict=True):
-            balances = self._values(answer, "StoreManager.storesOf")[0]
-            if len(balances) != len(page):
-                raise RemoteFault("StoreManager.storesOf: another number of balances", function="storesOf")
-            held += sum(balances)
-            pairs = zip(page, balances, strict=True)
-            funded += [(s, balance) for s, balance in pairs if balance >= self._min_balance and _is_stream_id(s)]
+            lists = self._values(answer, "StoreManager.storesOf")
+            if not all(len(each) == len(page) for each in lists) or max(lists[2], default=0) > MAX_INDEX:
+                raise RemoteFault("StoreManager.storesOf: no balances of ours", function="storesOf")
+            held += sum(lists[0]) + sum(lists[1])
+            found = zip(page, *lists, strict=True)
+            funded += [each for each in found if each[1] + each[2] >= self._min_balance and _is_stream_id(each[0])]
         missing = self._values(total, "StoreManager.totalSupply")[0] - held
         self._judge_index(missing, block, stream_ids)
         metadata = self._registry.function("getStreamMetadata")
-        texts = self.rpc.agree([self._call("stream_registry", metadata, (s,), block) for s, _ in funded])
+        texts = self.rpc.agree([self._call("stream_registry", metadata, (each[0],), block) for each in funded])
         return [
-            Store(stream_id, balance, 0 if isinstance(text, Reverted) else parse_partitions(text[0]))
-            for (stream_id, balance), text in zip(funded, texts, strict=True)
+            Store(stream_id, balance, 0 if isinstance(text, Reverted) else parse_partitions(text[0]), leaving, index)
+            for (stream_id, balance, leaving, index), text in zip(funded, texts, strict=True)
         ]
 
     # --- the list of stores ---
@@ -467,13 +474,6 @@ def _publish_expiration(answer: Sequence[Any]) -> int:
     permission: Sequence[Any] = answer[0]
     expiration: int = permission[2]
     return expiration
-
-
-def _report(number: int, values: Sequence[Any]) -> AcceptedReport:
-    root, storage_id, digest, last_ms, block_number, _bitmap = values
-    if max(number, last_ms, block_number) > MAX_NUMBER:
-        raise RemoteFault("ReportManager: a report beyond all numbers", function="lastReport")
-    return AcceptedReport(number, Root(root), StorageId(storage_id), Digest(digest), block_number, last_ms)
 
 
 def _at(block: Block) -> dict[str, Any]:

@@ -1,8 +1,14 @@
 """Reports: the digest that members sign, compact signatures, canonical bytes, and the values the contract takes.
 
 The digest is EIP-712 in the domain (LogStoreReport, 1, chain id, ReportManager) and equals what
-``ReportManager.reportDigest`` computes. Every list is put in the contract's order (ids by UTF-8 bytes, addresses by
-value) before it is encoded. Vectors: tests/vectors/report.json.
+``ReportManager.reportDigest`` computes. What a wallet shows has the totals in plain numbers and the lines as bytes:
+
+    streams, consumers, nodes    2 bytes each: how many lines of the kind follow
+    stream or consumer           index (4), capture (12), bytes (8)
+    node                         index (4, the top bit says that it loses), amount (12)
+
+big-endian, each kind strictly ascending by index: the numbers by which the contracts know streams, consumers and nodes.
+Every list is put in that order before it is encoded. Vectors: tests/vectors/report.json.
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ from validator.protocol.model import Address, ConsumerLine, Digest, NodeLine, Re
 from validator.protocol.parameters import MAX_COMMITTEE
 from validator.protocol.quorum import quorum
 
-KIND = "report/1"
+KIND = "report/2"
 MAX_REPORT_BYTES = 1 << 20
 MAX_LINES = 1024
 """Lines per list, as in the contract."""
@@ -30,13 +36,14 @@ MAX_AMOUNT = (1 << 96) - 1
 """Largest amount of one line in base units, as in the contract."""
 MAX_STREAM_ID_BYTES = 256
 
-_STREAM = Struct("StreamLine", (("string", "id"), ("uint256", "capture"), ("uint64", "byteCount")))
-_CONSUMER = Struct("ConsumerLine", (("address", "consumer"), ("uint256", "capture"), ("uint64", "byteCount")))
-_NODE = Struct("NodeLine", (("address", "node"), ("int256", "amount")))
+MAX_INDEX = (1 << 31) - 1
+_LOSES = 1 << 31
+
 _REPORT = Struct(
     "Report",
     (
         ("bytes32", "configDigest"),
+        ("uint32", "configCount"),
         ("uint64", "number"),
         ("uint64", "height"),
         ("bytes32", "blockHash"),
@@ -47,14 +54,12 @@ _REPORT = Struct(
         ("bytes32", "storageId"),
         ("address", "uploader"),
         ("bytes32", "ledgerRoot"),
-        ("StreamLine[]", "streams"),
-        ("ConsumerLine[]", "consumers"),
-        ("NodeLine[]", "nodes"),
+        ("uint256", "captured"),
         ("uint256", "treasury"),
+        ("bytes", "lines"),
         ("address[]", "nextCommittee"),
         ("bytes32", "nextConfigDigest"),
     ),
-    (_CONSUMER, _NODE, _STREAM),
 )
 
 
@@ -77,6 +82,7 @@ def report_fields(report: Report) -> dict[str, Any]:
     report = sort_report(report)
     return {
         "configDigest": report.config_digest,
+        "configCount": report.config_count,
         "number": report.number,
         "height": report.height,
         "blockHash": report.block_hash,
@@ -87,10 +93,9 @@ def report_fields(report: Report) -> dict[str, Any]:
         "storageId": report.storage_id,
         "uploader": report.uploader,
         "ledgerRoot": report.ledger_root,
-        "streams": [{"id": x.stream_id, "capture": x.capture, "byteCount": x.bytes} for x in report.streams],
-        "consumers": [{"consumer": x.consumer, "capture": x.capture, "byteCount": x.bytes} for x in report.consumers],
-        "nodes": [{"node": x.node, "amount": x.amount} for x in report.nodes],
+        "captured": report.captured,
         "treasury": report.treasury,
+        "lines": pack_lines(report),
         "nextCommittee": list(report.next_committee),
         "nextConfigDigest": report.next_config_digest,
     }
@@ -98,37 +103,52 @@ def report_fields(report: Report) -> dict[str, Any]:
 
 def report_values(report: Report) -> tuple[Any, ...]:
     """The report as the tuple that ABI encoding takes: the contract's struct, member by member."""
+    return tuple(report_fields(report).values())
 
-    def values(item: Any) -> Any:
-        if isinstance(item, dict):
-            return tuple(values(member) for member in item.values())
-        return [values(member) for member in item] if isinstance(item, list) else item
 
-    result: tuple[Any, ...] = values(report_fields(report))
-    return result
+def pack_lines(report: Report) -> bytes:
+    """All lines as the contract reads them. Raises InvariantError for a number that has no room there."""
+    report = sort_report(report)
+    parts = [_number(len(lines), 2) for lines in (report.streams, report.consumers, report.nodes)]
+    paying: list[StreamLine | ConsumerLine] = [*report.streams]
+    paying += report.consumers
+    for line in paying:
+        parts += [_number(line.index, 4), _number(line.capture, 12), _number(line.bytes, 8)]
+    for node in report.nodes:
+        parts += [_number(node.index | (_LOSES if node.amount < 0 else 0), 4), _number(abs(node.amount), 12)]
+    return b"".join(parts)
+
+
+def _number(value: int, size: int) -> bytes:
+    try:
+        return value.to_bytes(size, "big")
+    except OverflowError as error:
+        raise InvariantError(f"{value} does not fit {size} bytes of a report's line") from error
 
 
 def sort_report(report: Report) -> Report:
     """The same report with its lists in the contract's order. Raises InvariantError if a line appears twice."""
-    streams = tuple(sorted(report.streams, key=lambda x: x.stream_id.encode()))
-    consumers = tuple(sorted(report.consumers, key=lambda x: x.consumer))
-    nodes = tuple(sorted(report.nodes, key=lambda x: x.node))
+    streams = tuple(sorted(report.streams, key=lambda x: x.index))
+    consumers = tuple(sorted(report.consumers, key=lambda x: x.index))
+    nodes = tuple(sorted(report.nodes, key=lambda x: x.index))
     committee = tuple(sorted(report.next_committee))
-    for name, count, distinct in (
-        ("streams", len(streams), len({x.stream_id for x in streams})),
-        ("consumers", len(consumers), len({x.consumer for x in consumers})),
-        ("nodes", len(nodes), len({x.node for x in nodes})),
-        ("next_committee", len(committee), len(set(committee))),
+    for name, keys in (
+        ("streams", [x.index for x in streams]),
+        ("streams", [x.stream_id for x in streams]),
+        ("consumers", [x.index for x in consumers]),
+        ("consumers", [x.consumer for x in consumers]),
+        ("nodes", [x.index for x in nodes]),
+        ("nodes", [x.node for x in nodes]),
+        ("next_committee", committee),
     ):
-        if count != distinct:
+        if len(keys) != len(set(keys)):
             raise InvariantError(f"report {report.number}: {name} has a line twice")
     return replace(report, streams=streams, consumers=consumers, nodes=nodes, next_committee=committee)
 
 
 def is_conserved(report: Report) -> bool:
     """Sum of captures = sum of node amounts + treasury."""
-    captured = sum(x.capture for x in report.streams) + sum(x.capture for x in report.consumers)
-    return captured == sum(x.amount for x in report.nodes) + report.treasury
+    return report.captured == sum(x.amount for x in report.nodes) + report.treasury
 
 
 # --- signatures -----------------------------------------------------------------------------------
@@ -184,14 +204,15 @@ def pack_signatures(committee: Sequence[Address], signatures: Mapping[Address, b
 def encode_report(report: Report) -> bytes:
     """Canonical CBOR. Amounts as shortest big-endian bytes; a node's amount as (negative?, size).
 
-    ["report/1", config digest, number, height, block hash, first_ms, last_ms, previous root, bundle root, storage id,
-    uploader, ledger root, [[id, capture, bytes]], [[consumer, capture, bytes]], [[node, negative, amount]], treasury,
-    [next committee], next config digest]
+    ["report/2", config digest, config count, number, height, block hash, first_ms, last_ms, previous root, bundle root,
+    storage id, uploader, ledger root, [[index, id, capture, bytes]], [[index, consumer, capture, bytes]],
+    [[index, node, negative, amount]], treasury, [next committee], next config digest]
     """
     report = sort_report(report)
     return cbor.encode_object(
         KIND,
         report.config_digest,
+        report.config_count,
         report.number,
         report.height,
         report.block_hash,
@@ -202,9 +223,9 @@ def encode_report(report: Report) -> bytes:
         report.storage_id,
         report.uploader,
         report.ledger_root,
-        [[x.stream_id, cbor.pack_amount(x.capture), x.bytes] for x in report.streams],
-        [[x.consumer, cbor.pack_amount(x.capture), x.bytes] for x in report.consumers],
-        [[x.node, x.amount < 0, cbor.pack_amount(abs(x.amount))] for x in report.nodes],
+        [[x.index, x.stream_id, cbor.pack_amount(x.capture), x.bytes] for x in report.streams],
+        [[x.index, x.consumer, cbor.pack_amount(x.capture), x.bytes] for x in report.consumers],
+        [[x.index, x.node, x.amount < 0, cbor.pack_amount(abs(x.amount))] for x in report.nodes],
         cbor.pack_amount(report.treasury),
         list(report.next_committee),
         report.next_config_digest,
@@ -217,44 +238,51 @@ def decode_report(data: bytes) -> Report:
     Raises:
         MalformedInput: names the field.
     """
-    f = cbor.decode_object(data, KIND, 17, max_bytes=MAX_REPORT_BYTES)
+    f = cbor.decode_object(data, KIND, 18, max_bytes=MAX_REPORT_BYTES)
     report = Report(
         config_digest=Digest(read_bytes(f[0], 32, "config_digest")),
-        number=read_u64(f[1], "number"),
-        height=read_u64(f[2], "height"),
-        block_hash=Digest(read_bytes(f[3], 32, "block_hash")),
-        first_ms=read_u64(f[4], "first_ms"),
-        last_ms=read_u64(f[5], "last_ms"),
-        previous_root=Root(read_bytes(f[6], 32, "previous_root")),
-        bundle_root=Root(read_bytes(f[7], 32, "bundle_root")),
-        storage_id=StorageId(read_bytes(f[8], 32, "storage_id")),
-        uploader=Address(read_bytes(f[9], 20, "uploader")),
-        ledger_root=Digest(read_bytes(f[10], 32, "ledger_root")),
+        config_count=read_u64(f[1], "config_count"),
+        number=read_u64(f[2], "number"),
+        height=read_u64(f[3], "height"),
+        block_hash=Digest(read_bytes(f[4], 32, "block_hash")),
+        first_ms=read_u64(f[5], "first_ms"),
+        last_ms=read_u64(f[6], "last_ms"),
+        previous_root=Root(read_bytes(f[7], 32, "previous_root")),
+        bundle_root=Root(read_bytes(f[8], 32, "bundle_root")),
+        storage_id=StorageId(read_bytes(f[9], 32, "storage_id")),
+        uploader=Address(read_bytes(f[10], 20, "uploader")),
+        ledger_root=Digest(read_bytes(f[11], 32, "ledger_root")),
         streams=tuple(
             StreamLine(
-                _stream_id(x[0], f"streams[{i}].id"),
-                _amount(x[1], f"streams[{i}].capture"),
-                read_u64(x[2], f"streams[{i}].bytes"),
+                _index(x[0], f"streams[{i}].index"),
+                _stream_id(x[1], f"streams[{i}].id"),
+                _amount(x[2], f"streams[{i}].capture"),
+                read_u64(x[3], f"streams[{i}].bytes"),
             )
-            for i, x in _lines(f[11], 3, "streams")
+            for i, x in _lines(f[12], 4, "streams")
         ),
         consumers=tuple(
             ConsumerLine(
-                Address(read_bytes(x[0], 20, f"consumers[{i}].consumer")),
-                _amount(x[1], f"consumers[{i}].capture"),
-                read_u64(x[2], f"consumers[{i}].bytes"),
+                _index(x[0], f"consumers[{i}].index"),
+                Address(read_bytes(x[1], 20, f"consumers[{i}].consumer")),
+                _amount(x[2], f"consumers[{i}].capture"),
+                read_u64(x[3], f"consumers[{i}].bytes"),
             )
-            for i, x in _lines(f[12], 3, "consumers")
+            for i, x in _lines(f[13], 4, "consumers")
         ),
         nodes=tuple(
-            NodeLine(Address(read_bytes(x[0], 20, f"nodes[{i}].node")), _signed(x[1], x[2], f"nodes[{i}].amount"))
-            for i, x in _lines(f[13], 3, "nodes")
+            NodeLine(
+                _index(x[0], f"nodes[{i}].index"),
+                Address(read_bytes(x[1], 20, f"nodes[{i}].node")),
+                _signed(x[2], x[3], f"nodes[{i}].amount"),
+            )
+            for i, x in _lines(f[14], 4, "nodes")
         ),
-        treasury=_amount(f[14], "treasury"),
+        treasury=_amount(f[15], "treasury"),
         next_committee=tuple(
-            Address(read_bytes(x, 20, f"next_committee[{i}]")) for i, x in enumerate(_list(f[15], "next_committee"))
+            Address(read_bytes(x, 20, f"next_committee[{i}]")) for i, x in enumerate(_list(f[16], "next_committee"))
         ),
-        next_config_digest=Digest(read_bytes(f[16], 32, "next_config_digest")),
+        next_config_digest=Digest(read_bytes(f[17], 32, "next_config_digest")),
     )
     for name in ("streams", "consumers", "nodes", "next_committee"):
         keys = [_key(x) for x in getattr(report, name)]
@@ -262,17 +290,25 @@ def decode_report(data: bytes) -> Report:
             raise MalformedInput(name, "not strictly ascending")
     if len(report.next_committee) > MAX_COMMITTEE:
         raise MalformedInput("next_committee", f"more than {MAX_COMMITTEE} members")
+    for name, names in (
+        ("streams", [x.stream_id for x in report.streams]),
+        ("consumers", [x.consumer for x in report.consumers]),
+        ("nodes", [x.node for x in report.nodes]),
+    ):
+        if len(set(names)) != len(names):
+            raise MalformedInput(name, "a name twice")
     return report
 
 
-def _key(line: Any) -> bytes:
-    if isinstance(line, StreamLine):
-        return line.stream_id.encode()
-    if isinstance(line, ConsumerLine):
-        return line.consumer
-    if isinstance(line, NodeLine):
-        return line.node
-    return bytes(line)
+def _key(line: Any) -> Any:
+    return bytes(line) if isinstance(line, bytes) else line.index
+
+
+def _index(value: Any, what: str) -> int:
+    index = read_u64(value, what)
+    if not 1 <= index <= MAX_INDEX:
+        raise MalformedInput(what, f"not from 1 to {MAX_INDEX}")
+    return index
 
 
 def _amount(value: Any, what: str) -> int:

@@ -18,7 +18,7 @@ from validator.ports.chain import Chain
 from validator.protocol.codec.protobuf import read_protobuf
 from validator.protocol.codec.secp256k1 import CURVE_ORDER
 from validator.protocol.errors import ConfigError, RemoteFault, TransientError
-from validator.protocol.model import Address, Block, Digest
+from validator.protocol.model import Account, Address, Block, Digest
 from validator.store.database import migrate, open_database
 from validator.store.facade import SqlStore
 from validator.store.segments import SegmentStore
@@ -284,10 +284,12 @@ def test_consumer_balances_are_those_of_the_block(network: ContractNetwork, read
     head = reader.fetch_head()
     unknown = a_key(998).address
     asked = [*network.consumers, unknown]
-    assert reader.fetch_consumer_balances(asked, head) == {**dict.fromkeys(network.consumers, 1_000 * WEI), unknown: 0}
-    assert reader.fetch_consumer_balances([], head) == {}
+    known = {c: Account(1_000 * WEI, network.index_of_consumer(c)) for c in network.consumers}
+    assert reader.fetch_consumers(asked, head) == {**known, unknown: Account(0, 0)}
+    assert reader.fetch_consumers([], head) == {}
     network.chain.stake_consumers({unknown: 5})
-    assert reader.fetch_consumer_balances([unknown], head) == {unknown: 0}
+    assert reader.fetch_consumers([unknown], head) == {unknown: Account(0, 0)}
+    assert reader.fetch_consumers([unknown], reader.fetch_head())[unknown].balance == 5
     assert reader.fetch_query_balance(unknown) == 5
     assert reader.fetch_native_balance(a_key(1).address) > 0
 

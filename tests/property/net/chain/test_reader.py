@@ -74,7 +74,7 @@ READS: dict[str, Callable[[ChainReader], Any]] = {
     "cut point": lambda r: r.fetch_block_at(500),
     "state": lambda r: r.fetch_state(HEAD),
     "permission": lambda r: r.fetch_publish_permission("0x00/a\x00b", b"\x04" * 2592, HEAD),
-    "consumers": lambda r: r.fetch_consumer_balances([Address(bytes(20))], HEAD),
+    "consumers": lambda r: r.fetch_consumers([Address(bytes(20))], HEAD),
     "balance": lambda r: r.fetch_native_balance(Address(bytes(20))),
     "signature": lambda r: r.fetch_is_valid_signature(Address(bytes(20)), HEAD.hash, b"", HEAD),
     "last report": lambda r: r.fetch_last_report(HEAD),
@@ -155,12 +155,24 @@ def test_any_state_that_contracts_can_hold_is_read_and_kept(
         call = bytes.fromhex(parameters[0]["data"][2:])
         name = selectors[call[:4]]
         if name == "stakedNodes":
-            return abi("NodeManager", name, (len(nodes), *map(list, zip(*nodes, strict=True)))) if nodes else NOBODY
+            return (
+                abi(
+                    "NodeManager",
+                    name,
+                    (len(nodes), *map(list, zip(*nodes, strict=True)), list(range(1, len(nodes) + 1))),
+                )
+                if nodes
+                else NOBODY
+            )
         if name == "totalSupply":
             return abi("StoreManager", name, (sum(balance for balance, _ in by_id.values()),))
         if name == "storesOf":
             asked = decode_values(("string[]",), call[4:], "asked")[0]
-            return abi("StoreManager", name, ([by_id[stream_id][0] for stream_id in asked],))
+            return abi(
+                "StoreManager",
+                name,
+                ([by_id[i][0] for i in asked], [0] * len(asked), [1 + list(by_id).index(i) for i in asked]),
+            )
         asked = decode_values(("string",), call[4:], "asked")[0]
         return abi("StreamRegistry", name, (by_id[asked][1],))
 
@@ -180,11 +192,14 @@ def test_any_state_that_contracts_can_hold_is_read_and_kept(
 @given(
     total=numbers,
     lists=st.tuples(
-        st.lists(words.map(lambda w: w[:20]), max_size=3), st.lists(numbers, max_size=3), st.lists(texts, max_size=3)
+        st.lists(words.map(lambda w: w[:20]), max_size=3),
+        st.lists(numbers, max_size=3),
+        st.lists(texts, max_size=3),
+        st.lists(numbers, max_size=3),
     ),
 )
 def test_pages_of_nodes_that_do_not_add_up_are_a_fault(
-    total: int, lists: tuple[list[bytes], list[int], list[bytes]]
+    total: int, lists: tuple[list[bytes], list[int], list[bytes], list[int]]
 ) -> None:
     told = abi("NodeManager", "stakedNodes", (total, *lists))
     nothing = "0x" + interface("StoreManager").function("totalSupply").selector.hex()
@@ -198,8 +213,8 @@ def test_pages_of_nodes_that_do_not_add_up_are_a_fault(
 
     reader = reader_of(answer)
     reader._blocks._finalised = HEAD
-    addresses, stakes, metadata = lists
-    if total == len(addresses) == len(stakes) == len(metadata):
+    addresses, stakes, metadata, indices = lists
+    if total == len(addresses) == len(stakes) == len(metadata) == len(indices) and max(indices, default=0) < 1 << 31:
         assert len(reader.fetch_state(HEAD).nodes) == total
     else:
         with pytest.raises(RemoteFault, match="stakedNodes"):
@@ -212,7 +227,7 @@ FUNCTIONS = (
     ("StoreManager", "totalSupply"),
     ("StreamRegistry", "getStreamMetadata"),
 )
-NOBODY = abi("NodeManager", "stakedNodes", (0, [], [], []))
+NOBODY = abi("NodeManager", "stakedNodes", (0, [], [], [], []))
 
 
 def is_text(raw: bytes) -> bool:

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.contract_network import a_report
-from validator.protocol.codec.report import MAX_AMOUNT, decode_report, encode_report, report_digest, sort_report
+from validator.protocol.codec.report import (
+    MAX_AMOUNT,
+    MAX_INDEX,
+    decode_report,
+    encode_report,
+    report_digest,
+    sort_report,
+)
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Address, ConsumerLine, Digest, NodeLine, Report, StreamLine
 
@@ -24,11 +31,13 @@ def reports(draw: st.DrawFn) -> Report:
     streams = draw(st.dictionaries(ids, st.tuples(amounts, sizes), max_size=5))
     consumers = draw(st.dictionaries(addresses, st.tuples(amounts, sizes), max_size=4))
     nodes = draw(st.dictionaries(addresses, st.integers(-MAX_AMOUNT, MAX_AMOUNT), max_size=4))
+    indices = draw(st.lists(st.integers(1, MAX_INDEX), unique=True, min_size=5, max_size=5))
     return a_report(
+        config_count=draw(st.integers(0, (1 << 32) - 1)),
         number=draw(sizes),
-        streams=tuple(StreamLine(k, *v) for k, v in streams.items()),
-        consumers=tuple(ConsumerLine(k, *v) for k, v in consumers.items()),
-        nodes=tuple(NodeLine(k, v) for k, v in nodes.items()),
+        streams=tuple(StreamLine(i, k, *v) for i, (k, v) in zip(indices, streams.items(), strict=False)),
+        consumers=tuple(ConsumerLine(i, k, *v) for i, (k, v) in zip(indices, consumers.items(), strict=False)),
+        nodes=tuple(NodeLine(i, k, v) for i, (k, v) in zip(indices, nodes.items(), strict=False)),
         treasury=draw(amounts),
         next_committee=tuple(draw(st.lists(addresses, unique=True, max_size=4))),
         next_config_digest=Digest(draw(st.binary(min_size=32, max_size=32))),

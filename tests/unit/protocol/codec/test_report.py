@@ -14,11 +14,13 @@ from tests.contract_network import a_report
 from validator.protocol.codec import cbor
 from validator.protocol.codec.report import (
     MAX_AMOUNT,
+    MAX_INDEX,
     compact_signature,
     decode_report,
     encode_report,
     expand_compact,
     is_conserved,
+    pack_lines,
     pack_signatures,
     report_digest,
     report_values,
@@ -30,6 +32,7 @@ from validator.protocol.model import NIL, Address, Digest, NodeLine, StreamLine
 
 VECTORS = json.loads((paths.VECTORS / "report.json").read_text())["reports"]
 MANAGER = Address(b"\x4d" * 20)
+LOW = Address(b"\x01" * 20)
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[v["name"] for v in VECTORS])
@@ -61,13 +64,14 @@ def test_the_order_of_lines_does_not_matter() -> None:
 
 def test_a_line_that_appears_twice_is_our_own_mistake() -> None:
     with pytest.raises(InvariantError, match="nodes has a line twice"):
-        encode_report(a_report(nodes=(NodeLine(MANAGER, 1), NodeLine(MANAGER, 2))))
+        encode_report(a_report(nodes=(NodeLine(1, MANAGER, 1), NodeLine(2, MANAGER, 2))))
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"config_digest": Digest(b"\1" * 32)},
+        {"config_count": 1},
         {"number": 1},
         {"height": 1},
         {"block_hash": Digest(b"\1" * 32)},
@@ -99,7 +103,31 @@ def test_chain_and_contract_are_signed() -> None:
 def test_conservation_counts_every_line() -> None:
     assert is_conserved(a_report())
     assert not is_conserved(a_report(treasury=151))
-    assert is_conserved(a_report(streams=(), consumers=(), nodes=(NodeLine(MANAGER, -5),), treasury=5))
+    assert is_conserved(a_report(streams=(), consumers=(), nodes=(NodeLine(1, MANAGER, -5),), treasury=5))
+
+
+def test_a_number_that_has_no_room_in_a_line_is_our_own_mistake() -> None:
+    for line in (StreamLine(1 << 32, "a", 1, 1), StreamLine(1, "a", 1 << 96, 1), StreamLine(1, "a", 1, 1 << 64)):
+        with pytest.raises(InvariantError, match="does not fit"):
+            report_digest(a_report(streams=(line,)), 1, MANAGER)
+
+
+def test_lines_are_packed_by_kind_and_index_with_the_sign_above_the_index() -> None:
+    report = a_report(
+        streams=(StreamLine(7, "a", 0x0102, 3),), consumers=(), nodes=(NodeLine(2, MANAGER, 5), NodeLine(1, LOW, -6))
+    )
+    assert pack_lines(report).hex() == (
+        "0001"
+        "0000"
+        "0002"
+        "00000007"
+        + "0102".rjust(24, "0")
+        + "03".rjust(16, "0")
+        + "80000001"
+        + "06".rjust(24, "0")
+        + "00000002"
+        + "05".rjust(24, "0")
+    )
 
 
 # --- signatures -----------------------------------------------------------------------------------
@@ -151,25 +179,30 @@ def _fields() -> list[Any]:
     ("at", "value", "field"),
     [
         (1, b"\1" * 31, "config_digest"),
-        (2, -1, "number"),
-        (2, True, "number"),
-        (5, b"", "first_ms"),
-        (10, b"\1" * 32, "uploader"),
-        (12, {}, None),
-        (12, [["a", b"\1"]], "streams"),
-        (12, [["", b"\1", 1]], "streams"),
-        (12, [["a" * 257, b"\1", 1]], "streams"),
-        (12, [["a", b"\0\1", 1]], "streams"),
-        (12, [["a", b"\1" * 13, 1]], "streams"),
-        (12, [["b", b"\1", 1], ["a", b"\1", 1]], "streams"),
-        (12, [["a", b"\1", 1], ["a", b"\1", 1]], "streams"),
-        (12, [[str(i), b"", 1] for i in range(1025)], "streams"),
-        (13, [[b"\1" * 19, b"\1", 1]], "consumers"),
-        (14, [[b"\1" * 20, True, b""]], "nodes"),
-        (14, [[b"\1" * 20, 1, b"\1"]], "nodes"),
-        (15, 5, "treasury"),
-        (16, [b"\2" * 20, b"\1" * 20], "next_committee"),
-        (16, [i.to_bytes(20, "big") for i in range(33)], "next_committee"),
+        (2, -1, "config_count"),
+        (3, -1, "number"),
+        (3, True, "number"),
+        (6, b"", "first_ms"),
+        (11, b"\1" * 32, "uploader"),
+        (13, {}, None),
+        (13, [["a", b"\1", 1]], "streams"),
+        (13, [[1, "a", b"\1"]], "streams"),
+        (13, [[0, "a", b"\1", 1]], "streams"),
+        (13, [[1 << 31, "a", b"\1", 1]], "streams"),
+        (13, [[1, "", b"\1", 1]], "streams"),
+        (13, [[1, "a" * 257, b"\1", 1]], "streams"),
+        (13, [[1, "a", b"\0\1", 1]], "streams"),
+        (13, [[1, "a", b"\1" * 13, 1]], "streams"),
+        (13, [[2, "a", b"\1", 1], [1, "b", b"\1", 1]], "streams"),
+        (13, [[1, "a", b"\1", 1], [1, "b", b"\1", 1]], "streams"),
+        (13, [[1, "a", b"\1", 1], [2, "a", b"\1", 1]], "streams"),
+        (13, [[i, str(i), b"", 1] for i in range(1, 1026)], "streams"),
+        (14, [[1, b"\1" * 19, b"\1", 1]], "consumers"),
+        (15, [[1, b"\1" * 20, True, b""]], "nodes"),
+        (15, [[1, b"\1" * 20, 1, b"\1"]], "nodes"),
+        (16, 5, "treasury"),
+        (17, [b"\2" * 20, b"\1" * 20], "next_committee"),
+        (17, [i.to_bytes(20, "big") for i in range(33)], "next_committee"),
     ],
 )
 def test_a_field_out_of_shape_is_refused_by_name(at: int, value: Any, field: str | None) -> None:
@@ -187,13 +220,15 @@ def test_a_field_out_of_shape_is_refused_by_name(at: int, value: Any, field: str
 def test_other_kinds_lengths_and_trailing_bytes_are_refused() -> None:
     data = encode_report(a_report())
     fields = _fields()
-    for bad in (data + b"\0", data[:-1], b"", cbor.encode(fields[:-1]), cbor.encode(["report/2", *fields[1:]])):
+    for bad in (data + b"\0", data[:-1], b"", cbor.encode(fields[:-1]), cbor.encode(["report/1", *fields[1:]])):
         with pytest.raises(MalformedInput):
             decode_report(bad)
 
 
 def test_the_largest_amounts_survive() -> None:
     report = a_report(
-        streams=(StreamLine("a", MAX_AMOUNT, (1 << 64) - 1),), nodes=(NodeLine(MANAGER, -MAX_AMOUNT),), treasury=0
+        streams=(StreamLine(1, "a", MAX_AMOUNT, (1 << 64) - 1),),
+        nodes=(NodeLine(MAX_INDEX, MANAGER, -MAX_AMOUNT),),
+        treasury=0,
     )
     assert decode_report(encode_report(report)) == report
