@@ -11,6 +11,7 @@ SUBJECTS = (
     "agreement",
     "reconcile",
     "memory",
+    "reports",
 )
 USAGE = 2
 

@@ -76,5 +76,14 @@ def test_a_bundles_file_is_compared_with_plain_forms_and_tells_what_it_left_out(
     assert written["memory"]["verify_mib"] > 0
 
 
+def test_reports_stay_within_their_gas() -> None:
+    done = run("reports", "--json")
+    assert done.returncode == 0, done.stderr
+    written = json.loads(done.stdout)
+    assert written["missed"] == []
+    assert len(written["reports"]) == 9
+    assert all(one["polygon"] > one["gas"] > 100_000 for one in written["reports"])
+
+
 def test_an_unknown_benchmark_is_refused() -> None:
     assert run("nothing").returncode == 2
