@@ -29,58 +29,43 @@ def examine_sources(
     ``contract`` stands since ``first_block``; ``tag``: how finality is asked for, None where blocks are counted;
     ``log_range``: blocks whose logs are asked for at once.
     """
+    old = Request("eth_getBalance", ("0x" + contract.hex(), hex(first_block)), parse_quantity)
+    told = rpc.every([_block("latest"), Request("eth_chainId", (), parse_quantity), old, _block(tag or "latest")])
     heads: dict[str, Block] = {}
-    for host, answer in rpc.every(_block("latest")):
-        if isinstance(answer, Block):
-            heads[host] = answer
-        else:
-            yield f"{host} does not answer: {_reason(answer)}"
+    for host, (head, chain, balance, final) in told.items():
+        if not isinstance(head, Block):
+            yield f"{host} does not answer: {_reason(head)}"
+            continue
+        heads[host] = head
+        if chain != chain_id and chain_id is not None:
+            yield f"{host} is chain {chain}, the network {chain_id}"
+        if tag is not None and not isinstance(final, Block):
+            yield f"{host} does not know the block {tag}: of no help in finding cut points ({_reason(final)})"
+        if isinstance(balance, Failed):
+            yield f"{host} lacks the state of old blocks: of no help after an absence"
     if not heads:
         return
-    newest = max(block.number for block in heads.values())
+    if sum(not isinstance(told[host][2], Failed) for host in heads) < rpc.majority:
+        yield "too few sources keep the state of old blocks: what this validator misses it cannot read later"
+    yield from _compare(rpc, heads, contract, log_range, first_block)
+
+
+def _compare(rpc: Rpc, heads: dict[str, Block], contract: Address, log_range: int, first_block: int) -> Iterator[str]:
+    """What shows beside the others: who lags, who names another block at a height that all have reached; and logs."""
+    newest, common = (pick(block.number for block in heads.values()) for pick in (max, min))
+    span = {"address": "0x" + contract.hex(), "fromBlock": hex(max(first_block, common - log_range + 1))}
+    logs = Request("eth_getLogs", ({**span, "toBlock": hex(common)},), _parse_list)
+    told = rpc.every([_block(hex(common)), logs])
+    named = {host: told[host][0].hash for host in heads if isinstance(told[host][0], Block)}
+    (usual, times), *_ = Counter(named.values()).most_common() or [(None, 0)]
     for host, block in heads.items():
         if newest - block.number > BEHIND_BLOCKS:
             yield f"{host} is {newest - block.number} blocks behind the others"
-    for host, answer in _ask(rpc, heads, Request("eth_chainId", (), parse_quantity)):
-        if answer != chain_id and chain_id is not None:
-            yield f"{host} is chain {answer}, the network {chain_id}"
-    yield from _find_liars(rpc, heads)
-    if tag is not None:
-        for host, answer in _ask(rpc, heads, _block(tag)):
-            if not isinstance(answer, Block):
-                yield f"{host} does not know the block {tag}: of no help in finding cut points ({_reason(answer)})"
-    yield from _find_short_memories(rpc, heads, contract, first_block)
-    logs = {"address": "0x" + contract.hex(), "fromBlock": hex(max(first_block, newest - log_range + 1))}
-    for host, answer in _ask(rpc, heads, Request("eth_getLogs", ({**logs, "toBlock": hex(newest)},), _parse_list)):
-        if isinstance(answer, Failed) and newest - heads[host].number <= BEHIND_BLOCKS:
-            yield f"{host} gives no logs of {log_range} blocks at once: a long way takes longer ({answer.reason})"
-
-
-def _find_liars(rpc: Rpc, heads: dict[str, Block]) -> Iterator[str]:
-    """Who names another block than the others at a height that all have reached."""
-    common = min(block.number for block in heads.values())
-    named = {host: a.hash for host, a in _ask(rpc, heads, _block(hex(common))) if isinstance(a, Block)}
-    if not named:
-        return
-    (usual, times), *_ = Counter(named.values()).most_common()
-    for host, digest in named.items():
-        if digest != usual and times >= rpc.majority:
+        if named.get(host, usual) != usual and times >= rpc.majority:
             yield f"{host} names another block {common} than the majority: on a fork, or it lies"
-
-
-def _find_short_memories(rpc: Rpc, heads: dict[str, Block], contract: Address, first_block: int) -> Iterator[str]:
-    request = Request("eth_getBalance", ("0x" + contract.hex(), hex(first_block)), parse_quantity)
-    answers = _ask(rpc, heads, request)
-    lacking = [host for host, answer in answers if isinstance(answer, Failed)]
-    for host in lacking:
-        yield f"{host} lacks the state of old blocks: of no help after an absence"
-    if answers and len(answers) - len(lacking) < rpc.majority:
-        yield "too few sources keep the state of old blocks: what this validator misses it cannot read later"
-
-
-def _ask(rpc: Rpc, heads: dict[str, Block], request: Request[Any]) -> list[tuple[str, Any]]:
-    """Of those that answer at all."""
-    return [(host, answer) for host, answer in rpc.every(request) if host in heads]
+        found = told[host][1]
+        if isinstance(found, Failed):
+            yield f"{host} gives no logs of {log_range} blocks at once: a long way takes longer ({found.reason})"
 
 
 def _block(name: str) -> Request[Block | None]:

@@ -108,9 +108,9 @@ class Rpc:
             heard.append((source.host, answers[0]))
         return heard
 
-    def every(self, request: Request[Any]) -> list[tuple[str, Any]]:
-        """As ``each``, and slow ones are waited for until the deadline."""
-        return [(source.host, answers[0]) for source, answers in self._gather([request])]
+    def every(self, requests: Sequence[Request[Any]]) -> dict[str, list[Any]]:
+        """Answers by host, nothing compared; slow sources are waited for until the deadline."""
+        return {source.host: answers for source, answers in self._gather(requests)}
 
     def each_at_least(self, request: Request[T], enough: int) -> list[T]:
         """Values of sources, failures left out; once ``enough`` have answered, the others get ``PATIENCE_S`` more.
