@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from validator.log import get_logger
 from validator.ports.peers import Gossip, HeldVotes
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.store import PRUNED, InstanceChange, StaleState, StoredInstance
 from validator.protocol.codec.outcome import (
     body_digest,
@@ -69,7 +69,7 @@ def advance(context: Context, instance: InstanceId, wake_ms: int | None = None) 
     """
     key = str(instance)
     if not context.claims.acquire(key):
-        return StepResult("in hand")
+        return StepResult(Ending.IN_HAND)
     try:
         result = _look(context, instance, wake_ms)
         while context.claims.release_or_rerun(key):
@@ -84,13 +84,13 @@ def _look(context: Context, instance: InstanceId, wake_ms: int | None) -> StepRe
     instances = context.store.instances
     head = instances.load_head(instance)
     if head is None:
-        return StepResult("not opened yet")
+        return StepResult(Ending.NOT_OPENED_YET)
     if head.queued:
         instances.clear_queued(instance)  # before the state is loaded: what comes from here on is queued anew
     if head.decided:
         return apply_decision(context, instance)
     if wake_ms is not None and head.wake_ms is not None and wake_ms < head.wake_ms:
-        return StepResult("superseded")
+        return StepResult(Ending.SUPERSEDED)
     if head.older and not head.certified and head.older >= _windows_active(context, instance):
         return _wait_for_turn(context, instance, head.older)
     stored = instances.load_instance(instance)
@@ -101,7 +101,7 @@ def _look(context: Context, instance: InstanceId, wake_ms: int | None) -> StepRe
         turn.run()
     except StaleState:
         context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))
-        return StepResult("overtaken", "another worker was first")
+        return StepResult(Ending.OVERTAKEN, "another worker was first")
     if turn.decided:
         _let_next_begin(context, instance)
         return apply_decision(context, instance)
@@ -117,7 +117,7 @@ def _wait_for_turn(context: Context, instance: InstanceId, older: int) -> StepRe
     reason = f"its turn: {older} older instances are undecided"
     context.store.instances.save_wait(instance, "its turn: older instances are undecided")
     context.store.due.postpone(Task.ROUND_ADVANCE, str(instance), context.clock.now_ms() + TURN_MS)
-    return StepResult("waiting its turn", reason)
+    return StepResult(Ending.WAITING_ITS_TURN, reason)
 
 
 def _let_next_begin(context: Context, instance: InstanceId) -> None:

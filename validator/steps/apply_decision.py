@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports.queue import NotYet, StepResult, Task
+from validator.ports.queue import Ending, NotYet, StepResult, Task
 from validator.ports.states import BundleState, WindowState
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.outcome import decode_outcome, set_root
@@ -24,7 +24,7 @@ def apply_decision(context: Context, instance: InstanceId) -> StepResult:
     """Make a decision's value durable here. Safe to run twice."""
     certificate = context.store.instances.load_certificate(instance)
     if certificate is None:
-        return StepResult("undecided")
+        return StepResult(Ending.UNDECIDED)
     task, key = Task.ROUND_ADVANCE, str(instance)
     if instance.kind is InstanceKind.WINDOW:
         stored = context.store.windows.load_window(instance.number)
@@ -35,11 +35,11 @@ def apply_decision(context: Context, instance: InstanceId) -> StepResult:
             if key in context.store.due.pending(task):  # else whoever held it has come to the end
                 close_bundles(context)
                 context.store.due.done(task, key)
-            return StepResult("already done")
+            return StepResult(Ending.ALREADY_DONE)
     outcome = _hold(context, instance, certificate)
     if outcome is None:
         context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
-        return StepResult("agreed", "the value is being fetched")
+        return StepResult(Ending.AGREED, "the value is being fetched")
     held = context.store.sets.open_set(set_root(outcome.entries))
     identities = (row.identity for page in all_pages(held) for row in page.rows())
     context.store.archive.save_identities(instance, identities)
@@ -51,7 +51,7 @@ def apply_decision(context: Context, instance: InstanceId) -> StepResult:
         context.store.due.schedule(Task.BUNDLE_SEAL, str(instance.number), context.clock.now_ms())
         context.tasks.enqueue(Task.BUNDLE_SEAL, str(instance.number))
     context.store.due.done(task, key)
-    return StepResult("agreed", f"{outcome.count} messages")
+    return StepResult(Ending.AGREED, f"{outcome.count} messages")
 
 
 def close_bundles(context: Context) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from validator.log import get_logger
 from validator.ports.peers import Attestation, Gossip
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import BundleState, ReportState
 from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.arweave_text import encode_storage_id
@@ -35,7 +35,7 @@ def attest(context: Context, number: int) -> StepResult:
     task, key = Task.REPORT_ATTEST, str(number)
     if bundle.state == BundleState.FINAL:
         context.store.due.done(task, key)
-        return StepResult("already done")
+        return StepResult(Ending.ALREADY_DONE)
     config = context.cut_points.epoch_config(bundle.epoch)
     context.store.due.postpone(task, key, context.clock.now_ms() + AGAIN_MS)
     known = {r.storage_id: r for r in context.store.reports.load_reports(number)}
@@ -64,8 +64,8 @@ def attest(context: Context, number: int) -> StepResult:
     attested = [s for s in known.values() if _promote(context, config, s)]
     if attested:
         _schedule_turn(context, bundle, config)
-        return StepResult("attested", f"{len(attested)} of {len(known)} storage ids")
-    return StepResult("signed", f"{len(own)} reports")
+        return StepResult(Ending.ATTESTED, f"{len(attested)} of {len(known)} storage ids")
+    return StepResult(Ending.SIGNED, f"{len(own)} reports")
 
 
 def transmit_subject(number: int) -> bytes:

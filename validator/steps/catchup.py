@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import BundleState
 from validator.protocol.codec.certificate import verify_certificate
 from validator.protocol.codec.outcome import body_digest, decode_outcome
@@ -62,7 +62,7 @@ def catch_up(context: Context) -> StepResult:
     wanted = dict.fromkeys(behind(context, now_ms))
     if not wanted:
         context.store.due.done(Task.ROUND_CATCH_UP, KEY)
-        return StepResult("level")
+        return StepResult(Ending.LEVEL)
     asked = len(wanted)
     for member in _members(context, next(iter(wanted)), now_ms):
         try:
@@ -80,8 +80,8 @@ def catch_up(context: Context) -> StepResult:
     if accepted:
         log.info("catch_up.accepted", certificates=accepted, oldest=str(next(iter(wanted), "")))
         context.tasks.enqueue(Task.ROUND_CATCH_UP, KEY)
-        return StepResult("caught up", f"{accepted} of {asked} certificates")
-    return StepResult("not yet", f"nobody has a certificate of {asked} overdue instances")
+        return StepResult(Ending.CAUGHT_UP, f"{accepted} of {asked} certificates")
+    return StepResult(Ending.NOT_YET, f"nobody has a certificate of {asked} overdue instances")
 
 
 def _members(context: Context, instance: InstanceId, now_ms: int) -> Sequence[Address]:

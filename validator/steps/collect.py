@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.sources import Pull
 from validator.ports.states import WindowState
 from validator.protocol.codec.outcome import encode_observation, observation_digest, part_order, set_root
@@ -43,12 +43,12 @@ def collect_window(context: Context, start_ms: int) -> StepResult:
     """
     stored = context.store.windows.load_window(start_ms)
     if stored is None:
-        return StepResult("unknown window")
+        return StepResult(Ending.UNKNOWN_WINDOW)
     epoch = context.network.epoch(stored.epoch)
     assert epoch is not None
     if stored.observation is not None:
         _open_round(context, stored.window, epoch)
-        return StepResult("already done")
+        return StepResult(Ending.ALREADY_DONE)
     if stored.state != WindowState.OPEN:
         return _decided_without_us(context, stored.window, epoch)
     require_cut_off(context, stored.window, epoch)
@@ -66,7 +66,7 @@ def collect_at_horizon(context: Context, start_ms: int) -> StepResult:
     """Pull one window for the last time. Safe to run twice: an unchanged window costs a 304."""
     stored = context.store.windows.load_window(start_ms)
     if stored is None:
-        return StepResult("unknown window")
+        return StepResult(Ending.UNKNOWN_WINDOW)
     result = pull_late(context, stored)
     context.store.due.done(Task.WINDOW_COLLECT_HORIZON, str(start_ms))
     return result
@@ -79,7 +79,7 @@ def _observe_window(context: Context, window: Window, epoch: Epoch) -> StepResul
         if _freeze(context, window, observation, buffer):
             save_etags(context, window.start_ms, pulls, buffer)
         _open_round(context, window, epoch)
-        return StepResult("collected", f"{observation.count} messages")
+        return StepResult(Ending.COLLECTED, f"{observation.count} messages")
 
 
 def _decided_without_us(context: Context, window: Window, epoch: Epoch) -> StepResult:
@@ -87,7 +87,7 @@ def _decided_without_us(context: Context, window: Window, epoch: Epoch) -> StepR
     key = str(window.start_ms)
     context.store.due.schedule(Task.WINDOW_COLLECT_HORIZON, key, window.end_ms + epoch.parameters.horizon_ms)
     context.store.due.done(Task.WINDOW_COLLECT, key)
-    return StepResult("decided before")
+    return StepResult(Ending.DECIDED_BEFORE)
 
 
 def _observe(

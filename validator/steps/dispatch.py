@@ -6,7 +6,7 @@ It finds in the database what is due, so whatever Redis, a worker or a lost mess
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.steps.catchup import schedule_catch_up
 from validator.steps.context import Context
 from validator.steps.mend import schedule_mending
@@ -34,7 +34,7 @@ def dispatch_due(context: Context) -> StepResult:
             context.tasks.enqueue(task, key)
         else:
             log.warning("row.of_no_task", task=task, key=key)
-    return StepResult("looked", f"{opened} windows opened, {len(rows)} rows due")
+    return StepResult(Ending.LOOKED, f"{opened} windows opened, {len(rows)} rows due")
 
 
 def open_windows(context: Context, now_ms: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from validator.log import get_logger
-from validator.ports.queue import NotYet, StepResult, Task
+from validator.ports.queue import Ending, NotYet, StepResult, Task
 from validator.protocol.codec.outcome import encode_observation, set_root
 from validator.protocol.consensus.window import make_entries
 from validator.protocol.errors import TransientError
@@ -44,7 +44,7 @@ def collect_late(context: Context, number: int) -> StepResult:
     if context.store.windows.load_late_observation(number) is None:
         if context.store.instances.load_certificate(instance) is not None:
             context.store.due.done(Task.LATE_COLLECT, str(number))
-            return StepResult("decided before")
+            return StepResult(Ending.DECIDED_BEFORE)
         _require_predecessor(context, number)
         for stored in context.store.windows.load_windows(bundle.first_ms, bundle.end_ms):
             pull_late(context, stored)
@@ -59,7 +59,7 @@ def collect_late(context: Context, number: int) -> StepResult:
     context.store.due.schedule(Task.ROUND_ADVANCE, str(instance), context.clock.now_ms())
     context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))
     context.store.due.done(Task.LATE_COLLECT, str(number))
-    return StepResult("collected")
+    return StepResult(Ending.COLLECTED)
 
 
 def _require_predecessor(context: Context, number: int) -> None:

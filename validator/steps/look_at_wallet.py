@@ -10,7 +10,7 @@ the next one's turn. What is left to do is to tell the operator early.
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import BundleState
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.manifest import decode_manifest
@@ -31,7 +31,7 @@ def look_at_wallet(context: Context, number: int) -> StepResult:
     wallet = context.storage.wallet_address()
     if wallet is None or bundle.state in (BundleState.VERIFIED, BundleState.FINAL):
         context.store.due.done(Task.WALLET_LOOK, str(number))
-        return StepResult("skipped", "no wallet" if wallet is None else "uploaded already")
+        return StepResult(Ending.SKIPPED, "no wallet" if wallet is None else "uploaded already")
     tariff, balance = context.storage.fetch_tariff(), context.storage.fetch_balance()
     context.store.weave.save_wallet(wallet, balance, tariff)
     size = estimate_size(context, bundle)
@@ -43,7 +43,7 @@ def look_at_wallet(context: Context, number: int) -> StepResult:
     elif left <= FEW_UPLOADS:
         log.warning("wallet.runs_low", **fields, uploads_left=left)
     context.store.due.done(Task.WALLET_LOOK, str(number))
-    return StepResult("estimated", f"{size} bytes for {price} winston, {max(0, left)} such uploads left")
+    return StepResult(Ending.ESTIMATED, f"{size} bytes for {price} winston, {max(0, left)} such uploads left")
 
 
 def estimate_size(context: Context, bundle: StoredBundle) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import WindowState
 from validator.ports.store import DamagedSet, StoredWindow
 from validator.protocol.codec.outcome import set_root
@@ -58,13 +58,13 @@ def mend(context: Context) -> StepResult:
     damaged = context.store.sets.damaged(MAX_SETS)
     if not damaged:
         context.store.due.done(Task.SETS_MEND, KEY)
-        return StepResult("whole")
+        return StepResult(Ending.WHOLE)
     context.store.due.postpone(Task.SETS_MEND, KEY, context.clock.now_ms() + AGAIN_MS)
     mended = sum(_mend(context, lost) for lost in damaged)
     if mended:
         context.tasks.enqueue(Task.SETS_MEND, KEY)
-        return StepResult("mended", f"{mended} of {len(damaged)} sets")
-    return StepResult("not yet", f"nobody has {len(damaged)} damaged sets")
+        return StepResult(Ending.MENDED, f"{mended} of {len(damaged)} sets")
+    return StepResult(Ending.NOT_YET, f"nobody has {len(damaged)} damaged sets")
 
 
 def _mend(context: Context, lost: DamagedSet) -> bool:

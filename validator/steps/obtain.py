@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from validator.log import get_logger
 from validator.ports.peers import Gossip
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.store import StoredInstance
 from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome, set_root
 from validator.protocol.columns import MessageSet, RecordSet
@@ -32,7 +32,7 @@ def obtain(context: Context, key: str) -> StepResult:
     match wanted.what:
         case Wanted.OBSERVATION:
             here = _obtain_observations(context, instance, [Digest(wanted.digest)], sources)
-            result = StepResult("obtained" if here else "not yet")
+            result = StepResult(Ending.OBTAINED if here else "not yet")
         case Wanted.SET:
             result = _obtain_set(context, instance, Root(wanted.digest), sources)
         case Wanted.VALUE:
@@ -41,7 +41,7 @@ def obtain(context: Context, key: str) -> StepResult:
 
 
 def _finish(context: Context, instance: InstanceId, result: StepResult) -> StepResult:
-    if result.name in ("obtained", "already here"):
+    if result.name in (Ending.OBTAINED, Ending.ALREADY_HERE):
         instances = context.store.instances
         if instances.mark_queued(instance) or instances.load_certificate(instance) is not None:
             context.tasks.enqueue(Task.ROUND_ADVANCE, str(instance))  # one look serves all that has come until then
@@ -60,13 +60,13 @@ def _obtain_value(context: Context, instance: InstanceId, value: Digest, sources
         except ValidatorError as error:
             log.debug("body.not_fetched", member=member, reason=str(error))
     if body is None:
-        return StepResult("not yet", "no source has the outcome")
+        return StepResult(Ending.NOT_YET, "no source has the outcome")
     try:
         outcome = decode_outcome(body)
     except MalformedInput as error:
-        return StepResult("malformed", str(error))
+        return StepResult(Ending.MALFORMED, str(error))
     if outcome.instance != instance:
-        return StepResult("malformed", f"an outcome of {outcome.instance}")
+        return StepResult(Ending.MALFORMED, f"an outcome of {outcome.instance}")
     if len(outcome.observations) <= len(
         context.cut_points.instance_config(instance).committee
     ):  # else it is never valid
@@ -138,7 +138,7 @@ def _obtain_set(
     context: Context, instance: InstanceId, root: Root, sources: Sequence[Address], *, proven: bool = False
 ) -> StepResult:
     if context.store.sets.has_set(root):
-        return StepResult("already here")
+        return StepResult(Ending.ALREADY_HERE)
     own = _own_set(context, instance)
     reasons = []
     for member in sources:
@@ -148,8 +148,8 @@ def _obtain_set(
             log.info("set.not_fetched", instance=str(instance), member=member, reason=str(error))
             reasons.append(str(error))
             continue
-        return StepResult("obtained", f"{count} messages")
-    return StepResult("not yet", "; ".join(reasons)[:300])
+        return StepResult(Ending.OBTAINED, f"{count} messages")
+    return StepResult(Ending.NOT_YET, "; ".join(reasons)[:300])
 
 
 def _is_proven(stored: StoredInstance | None, value: Digest) -> bool:

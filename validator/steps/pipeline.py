@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.protocol.errors import AlreadyDone, Disagreement, RemoteFault, TransientError, UnknownOutcome
 from validator.protocol.model import InstanceId
 from validator.steps import (
@@ -194,19 +194,19 @@ def perform(context: Context, task: Task, stage: Stage, key: str, *arguments: in
     try:
         return stage.run(context, key, *arguments)
     except AlreadyDone as error:
-        return StepResult("already done", str(error))
+        return StepResult(Ending.ALREADY_DONE, str(error))
     except (TransientError, UnknownOutcome) as error:
         asked_ms = min(int(1000 * error.fields.get("retry_after_s", 0.0)), LATEST_MS)
         wake_ms = context.clock.now_ms() + max(SOON_MS if stage.soon else LATER_MS, asked_ms)
         if stage.has_row and _postpone(context, task, key, wake_ms) and stage.soon:
             context.tasks.enqueue(task, key, wake_ms)
         log.debug("step.not_yet", reason=str(error))
-        return StepResult("not yet", str(error))
+        return StepResult(Ending.NOT_YET, str(error))
     except (RemoteFault, Disagreement) as error:
         if stage.has_row:
             _postpone(context, task, key, context.clock.now_ms() + LATER_MS)
         log.warning("step.refused", reason=str(error))
-        return StepResult("refused", str(error))
+        return StepResult(Ending.REFUSED, str(error))
 
 
 def _postpone(context: Context, task: Task, key: str, wake_ms: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import Ending, StepResult
 from validator.ports.store import PRUNED
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Digest, InstanceId
@@ -27,7 +27,7 @@ def leave_to_others(
         log.warning("state.pruned", instance=str(instance), reason=str(error))
     context.store.instances.save_wait(instance, f"{PRUNED}: {error}")
     context.store.due.postpone(task, key, now_ms + PRUNED_MS)
-    return StepResult("pruned", str(error))
+    return StepResult(Ending.PRUNED, str(error))
 
 
 def is_pruned(error: TransientError) -> bool:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from validator.log import get_logger
-from validator.ports.queue import NotYet, StepResult
+from validator.ports.queue import Ending, NotYet, StepResult
 from validator.ports.sources import Broker, Pull
 from validator.ports.store import StoredWindow
 from validator.protocol.codec.outcome import part_order
@@ -82,11 +82,11 @@ def pull_late(context: Context, stored: StoredWindow) -> StepResult:
             context.store.windows.save_rejections(start_ms, buffer.rejections)
             late = _keep_late_of(context, buffer)
             save_etags(context, start_ms, pulls, buffer)
-        return StepResult("pulled", f"{late} late messages")
+        return StepResult(Ending.PULLED, f"{late} late messages")
     except TransientError as error:
         if not is_pruned(error):
             raise
-        return StepResult("pruned", str(error))
+        return StepResult(Ending.PRUNED, str(error))
 
 
 def pull_again(context: Context, stored: StoredWindow) -> list[Record]:

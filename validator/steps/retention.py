@@ -20,7 +20,7 @@ import shutil
 from pathlib import Path
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult
+from validator.ports.queue import Ending, StepResult
 from validator.ports.store import Settled
 from validator.protocol.errors import TransientError
 from validator.protocol.parameters import Network
@@ -59,8 +59,8 @@ def sweep(context: Context) -> StepResult:
     if any(deleted.values()):
         rows.compact()
         log.info("retention.swept", **deleted)
-        return StepResult("swept", ", ".join(f"{count} {what}" for what, count in deleted.items() if count))
-    return StepResult("nothing to do")
+        return StepResult(Ending.SWEPT, ", ".join(f"{count} {what}" for what, count in deleted.items() if count))
+    return StepResult(Ending.NOTHING_TO_DO)
 
 
 def epoch_cut_points(network: Network, now_ms: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from validator.log import get_logger
-from validator.ports.queue import NotYet, StepResult, Task
+from validator.ports.queue import Ending, NotYet, StepResult, Task
 from validator.ports.states import BundleState
 from validator.ports.store import StoredBundle
 from validator.protocol.codec.manifest import (
@@ -47,7 +47,7 @@ def seal(context: Context, number: int) -> StepResult:
     if bundle.state != BundleState.OPEN:
         schedule_upload(context, bundle)
         _let_next_follow(context, number)
-        return StepResult("already done")
+        return StepResult(Ending.ALREADY_DONE)
     config = context.cut_points.epoch_config(bundle.epoch)
     manifest = build_manifest(context, bundle, config)
     path = context.data_dir / "bundles" / f"{number}.parquet"
@@ -70,7 +70,7 @@ def seal(context: Context, number: int) -> StepResult:
     log.info("bundle.sealed", bundle=number, messages=file.rows, bytes=file.size, root=root)
     schedule_upload(context, sealed)
     _let_next_follow(context, number)
-    return StepResult("sealed", f"{file.rows} messages, {file.size} bytes")
+    return StepResult(Ending.SEALED, f"{file.rows} messages, {file.size} bytes")
 
 
 def _let_next_follow(context: Context, number: int) -> None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from validator.log import get_logger
 from validator.ports.chain import AcceptedReport, PreparedTransaction, SendRefusal, TransactionState
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import BundleState, ReportState
 from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.report import decode_report
@@ -60,10 +60,10 @@ def submit(context: Context, number: int) -> StepResult:
     if bundle.state == BundleState.FINAL or context.chain.fetch_report(number) is not None:
         context.store.due.done(task, key)
         context.store.due.schedule(Task.REPORT_WATCH, key, context.clock.now_ms())
-        return StepResult("skipped", "the contract has it already")
+        return StepResult(Ending.SKIPPED, "the contract has it already")
     context.store.due.postpone(task, key, context.clock.now_ms() + WATCH_MS)
     if number and context.chain.fetch_report(number - 1) is None:
-        return StepResult("not yet", f"report {number - 1} is not accepted")
+        return StepResult(Ending.NOT_YET, f"report {number - 1} is not accepted")
     sent = context.store.reports.load_transactions(number)
     if sent:
         followed = _follow(context, number, sent)
@@ -77,11 +77,11 @@ def submit(context: Context, number: int) -> StepResult:
         bitmap, packed = packed_signatures(config, signatures)
         transaction = context.sender.prepare(decode_report(stored.body), bitmap, packed)
         context.store.reports.save_transaction(number, stored.storage_id, transaction)
-        result = _send(context, number, transaction, "made anew" if sent else "submitted")
+        result = _send(context, number, transaction, Ending.MADE_ANEW if sent else Ending.SUBMITTED)
         context.store.reports.save_report_state(number, stored.storage_id, ReportState.SUBMITTED)
         log.info("report.submitted", report=number, transaction=transaction.hash, signers=len(signatures))
         return result
-    return StepResult("not yet", "no report has a quorum")
+    return StepResult(Ending.NOT_YET, "no report has a quorum")
 
 
 def watch(context: Context, number: int) -> StepResult:
@@ -90,17 +90,17 @@ def watch(context: Context, number: int) -> StepResult:
     task, key = Task.REPORT_WATCH, str(number)
     if bundle.state == BundleState.FINAL:
         context.store.due.done(task, key)
-        return StepResult("already done")
+        return StepResult(Ending.ALREADY_DONE)
     context.store.due.postpone(task, key, context.clock.now_ms() + WATCH_MS)
     accepted = context.chain.fetch_report(number)
     if accepted is None:
-        return StepResult("not yet", "not accepted")
+        return StepResult(Ending.NOT_YET, "not accepted")
     heads = context.store.chain.load_head()
     if heads is None or heads[1].number < accepted.block_number:
-        return StepResult("not yet", "accepted, not final")
+        return StepResult(Ending.NOT_YET, "accepted, not final")
     _finish(context, bundle, accepted)
     context.store.due.done(task, key)
-    return StepResult("final", f"block {accepted.block_number}")
+    return StepResult(Ending.FINAL, f"block {accepted.block_number}")
 
 
 def _follow(context: Context, number: int, sent: list[PreparedTransaction]) -> StepResult | None:
@@ -108,7 +108,7 @@ def _follow(context: Context, number: int, sent: list[PreparedTransaction]) -> S
     newest, fate = sent[-1], context.sender.fetch_fate(sent)
     if fate.state == TransactionState.MINED:
         if fate.success:
-            return StepResult("submitted", f"block {fate.block_number}")
+            return StepResult(Ending.SUBMITTED, f"block {fate.block_number}")
         log.warning("report.reverted", report=number, transaction=fate.hash)
         context.store.reports.save_report_state(number, _carried(context, number), ReportState.REVERTED)
         return None
@@ -119,15 +119,15 @@ def _follow(context: Context, number: int, sent: list[PreparedTransaction]) -> S
         log.warning("report.made_anew", report=number, nonce=newest.nonce, reason=name)
         return None
     if fate.state == TransactionState.MISSING:
-        return _send(context, number, newest, "sent again")
+        return _send(context, number, newest, Ending.SENT_AGAIN)
     if _is_passed_over(context, newest):
-        return _replace(context, number, newest, "replaced")
-    return StepResult("pending", f"0x{fate.hash.hex()}")
+        return _replace(context, number, newest, Ending.REPLACED)
+    return StepResult(Ending.PENDING, f"0x{fate.hash.hex()}")
 
 
 _GIVEN_UP = {
-    TransactionState.OVERTAKEN: ("nonce taken", OVERTAKEN_MS),
-    TransactionState.UNREACHABLE: ("nonce gap", GAP_MS),
+    TransactionState.OVERTAKEN: (Ending.NONCE_TAKEN, OVERTAKEN_MS),
+    TransactionState.UNREACHABLE: (Ending.NONCE_GAP, GAP_MS),
 }
 
 
@@ -138,11 +138,11 @@ def _send(context: Context, number: int, transaction: PreparedTransaction, name:
     except RemoteFault as fault:
         reason = fault.fields.get("reason", SendRefusal.REFUSED)
         if reason in (SendRefusal.FUNDS, SendRefusal.FEE_CAP):
-            return _wait(context, number, {SendRefusal.FUNDS: "no funds"}.get(reason, reason), fault)
+            return _wait(context, number, {SendRefusal.FUNDS: Ending.NO_FUNDS}.get(reason, reason), fault)
         if reason == SendRefusal.FEES or context.noticed.lasts(REFUSED_MS, f"refused/{transaction.hash.hex()}"):
-            return _replace(context, number, transaction, "re-priced", reason)
+            return _replace(context, number, transaction, Ending.RE_PRICED, reason)
         log.debug("report.refused", report=number, reason=str(fault))
-        return StepResult("refused", str(fault))
+        return StepResult(Ending.REFUSED, str(fault))
     return StepResult(name, f"0x{transaction.hash.hex()}")
 
 
@@ -155,7 +155,7 @@ def _replace(
     except RemoteFault as fault:
         if fault.fields.get("reason") != SendRefusal.FEE_CAP:
             raise
-        return _wait(context, number, "fee cap", fault)
+        return _wait(context, number, Ending.FEE_CAP, fault)
     context.store.reports.save_transaction(number, _carried(context, number), replacement)
     try:
         context.sender.send(replacement)

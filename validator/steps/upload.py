@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import AnnouncedState, BundleState, UploadState
 from validator.ports.storage import is_seeded
 from validator.ports.store import StoredBundle, StoredUpload
@@ -43,39 +43,39 @@ def upload(context: Context, number: int) -> StepResult:
     task, key = Task.BUNDLE_UPLOAD, str(number)
     if bundle.state in (BundleState.VERIFIED, BundleState.FINAL) or bundle.root is None:
         context.store.due.done(task, key)
-        return StepResult("already done", bundle.state)
+        return StepResult(Ending.ALREADY_DONE, bundle.state)
     own = own_upload(context, number)
     announced = announced_uploads(context, bundle)
     if any(h.state == AnnouncedState.VERIFIED for h in announced):
         context.store.due.done(task, key)
-        return StepResult("skipped", "uploaded already")
+        return StepResult(Ending.SKIPPED, "uploaded already")
     context.store.due.postpone(task, key, context.clock.now_ms() + RETRY_MS)
     if own is None or not is_announced(own, announced):
         over = _why_never(context, bundle, own)
         if over:
             context.store.due.done(task, key)
-            return StepResult("skipped", over)
+            return StepResult(Ending.SKIPPED, over)
         reason = _look(context, bundle) or why_wait(context, bundle, announced_uploads(context, bundle))
         if reason:
-            return StepResult("not yet", reason)
+            return StepResult(Ending.NOT_YET, reason)
         own = own or _prepare(context, bundle)
     if own.state == UploadState.PREPARED:
         reason = _announce_and_look(context, bundle, own)
         if reason:
-            return StepResult("not yet", reason)
+            return StepResult(Ending.NOT_YET, reason)
         own = _post(context, own)
     if own.state == UploadState.POSTED:
         seeds = seed_some(context, own.prepared, require_file(context, bundle))
         if not is_seeded(seeds):
             if any(seed.is_stopped_by_time for seed in seeds):
                 context.tasks.enqueue(task, key)  # gateways take what they are sent: the next run goes on at once
-            return StepResult("not yet", describe_missing(seeds))
+            return StepResult(Ending.NOT_YET, describe_missing(seeds))
         context.store.bundles.save_upload_state(number, own.attempt, UploadState.SEEDED)
         log.info("bundle.seeded", bundle=number, bytes=own.prepared.data_size, kept=all(s.is_kept for s in seeds))
     context.store.due.done(task, key)
     context.store.due.postpone(Task.BUNDLE_VERIFY, key, context.clock.now_ms() + LOOK_MS)
     context.tasks.enqueue(Task.BUNDLE_VERIFY, key)
-    return StepResult("seeded", encode_storage_id(own.prepared.storage_id))
+    return StepResult(Ending.SEEDED, encode_storage_id(own.prepared.storage_id))
 
 
 def own_upload(context: Context, number: int) -> StoredUpload | None:

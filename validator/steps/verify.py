@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from validator.log import get_logger
-from validator.ports.queue import StepResult, Task
+from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import AnnouncedState, BundleState, UploadState
 from validator.ports.storage import ReaderFailed, StorageState, StorageStatus, is_seeded
 from validator.ports.store import AnnouncedUpload, StoredBundle
@@ -59,10 +59,10 @@ def verify(context: Context, number: int) -> StepResult:
     task, key = Task.BUNDLE_VERIFY, str(number)
     if bundle.state == BundleState.FINAL:
         context.store.due.done(task, key)
-        return StepResult("already done")
+        return StepResult(Ending.ALREADY_DONE)
     if bundle.root is None:
         context.store.due.done(task, key)
-        return StepResult("not yet", "not sealed")
+        return StepResult(Ending.NOT_YET, "not sealed")
     context.store.due.postpone(task, key, context.clock.now_ms() + LOOK_MS)
     _tend_own(context, bundle)
     _look_for_unannounced(context, bundle)
@@ -90,8 +90,8 @@ def verify(context: Context, number: int) -> StepResult:
         context.store.due.schedule(Task.REPORT_ATTEST, key, context.clock.now_ms())
         context.tasks.enqueue(Task.REPORT_ATTEST, key)
         context.store.due.postpone(task, key, context.clock.now_ms() + 5 * LOOK_MS)
-        return StepResult("verified", "; ".join(details))
-    return StepResult("not yet", "; ".join(details) or "nothing announced")
+        return StepResult(Ending.VERIFIED, "; ".join(details))
+    return StepResult(Ending.NOT_YET, "; ".join(details) or "nothing announced")
 
 
 # --- reading back -------------------------------------------------------------------------------------
