@@ -260,7 +260,6 @@ EQUIVALENT: dict[str, tuple[str, ...]] = {
         "reconcile.Records.find: middle + 1 -> middle + 2",
     ),
     "only saves comparing what is equal": ("proposal.judge_acceptability: ours[part].root != entry.root -> True",),
-    "a window names all partitions in scope, so nothing is left": ("proposal.judge_acceptability: late -> True (2)",),
 }
 """By reason the sites whose mistake changes nothing that anybody could see."""
 
