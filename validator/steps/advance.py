@@ -261,9 +261,14 @@ class _Instance(Proposals):
         return answers
 
     def _compare(self, *, recall: bool) -> list[Event]:
-        """Tell every peer which votes we hold and take what we lack; their knowledge of our own words comes with it."""
+        """Tell every peer which votes we hold and take what we lack; their knowledge of our own words comes with it.
+
+        All that was heard comes before the word that a peer has answered: enough answers end the wait for our own
+        words, and what another knew of them must not come behind our next statement.
+        """
         held = HeldVotes(self.rules.config_digest, self.instance, summarise(self.state))
         events: list[Event] = []
+        answered: list[Event] = []
 
         def ask(member: Address) -> Gossip:
             return self.context.peers.fetch_missing(member, held)
@@ -281,8 +286,8 @@ class _Instance(Proposals):
             events += [Received(s) for s in statements]
             events += [ReceivedQuorum(q) for q in quorums]
             if recall:
-                events.append(OwnVotesRecovered(member))
-        return events
+                answered.append(OwnVotesRecovered(member))
+        return events + answered
 
     def _is_news(self, statement: Statement) -> bool:
         """Before its signature is checked; own words are always heard, they may be unknown to our journal."""
