@@ -117,7 +117,7 @@ def _served(path: Path) -> Iterator[tuple[str, list[int]]]:
             first, last = 0, len(data) - 1
             if wanted:
                 begin, _, end = wanted.removeprefix("bytes=").partition("-")
-                first = int(begin) if begin else len(data) - int(end)
+                first = int(begin) if begin else max(0, len(data) - int(end))
                 last = min(int(end), last) if begin and end else last
             body = data[first : last + 1]
             sizes.append(len(body))
