@@ -56,9 +56,9 @@ def require_one_verified(network: SmallNetwork, uploader: Member | None = None) 
         ("DirectPeers.send(", 3),
         ("WorldStorage.find_uploads(", 2),
         ("WorldStorage.post(", 1),
-        ("SqlStore.bundles.save_upload_state(", 1),
+        ("SqlStore.bundles.save_posted(", 1),
         ("WorldStorage.seed(", 1),
-        ("SqlStore.bundles.save_upload_state(", 2),
+        ("SqlStore.bundles.save_upload_state(", 1),
     ],
 )
 def test_an_uploader_that_is_stopped_for_longer_than_a_stage_costs_no_second_payment(
