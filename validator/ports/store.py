@@ -167,6 +167,10 @@ class AnnouncedUpload:
     checked_ms: int = 0
     read_confirmations: int = 0
 
+    def is_read_at(self, confirmations: int) -> bool:
+        """Whether it was read back whole when it was so deep."""
+        return self.state == AnnouncedState.VERIFIED and self.read_confirmations >= confirmations
+
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:

@@ -19,7 +19,7 @@ from validator.log import get_logger
 from validator.ports.peers import Gossip
 from validator.ports.queue import Task
 from validator.ports.states import AnnouncedState
-from validator.ports.storage import PreparedUpload, StorageStatus, StoredTransaction
+from validator.ports.storage import PreparedUpload, StoredTransaction
 from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.bundle_file import bundle_tags
 from validator.protocol.codec.bundle_front import max_file_bytes
@@ -138,20 +138,14 @@ def announcements_for_peers(context: Context, instance: InstanceId) -> tuple[Upl
     return tuple(found.values())
 
 
-def is_read_at(upload: AnnouncedUpload, status: StorageStatus, confirmations: int) -> bool:
-    """Whether an upload is so deep, and was read back whole when it was."""
-    is_read = upload.state == AnnouncedState.VERIFIED and upload.read_confirmations >= confirmations
-    return is_read and status.is_deep(confirmations)
-
-
 def confirmed_uploads(context: Context, bundle: StoredBundle) -> list[AnnouncedUpload]:
     """Uploads read back whole at enough confirmations, which they have now."""
     deep = context.cut_points.epoch_config(bundle.epoch).parameters.confirmations
     found = []
     for announced in announced_uploads(context, bundle):
-        if announced.state == AnnouncedState.VERIFIED and announced.read_confirmations >= deep:
+        if announced.is_read_at(deep):
             status = context.storage.fetch_status(announced.announcement.storage_id)
-            if is_read_at(announced, status, deep):
+            if status.is_deep(deep):
                 found.append(announced)
     return found
 

@@ -35,14 +35,7 @@ from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
 from validator.steps.seeding import describe_missing, seed_some
 from validator.steps.upload_turns import look_for_uploads, why_give_way
-from validator.steps.uploads import (
-    announce,
-    announced_uploads,
-    check_announcement,
-    file_for,
-    is_announced,
-    is_read_at,
-)
+from validator.steps.uploads import announce, announced_uploads, check_announcement, file_for, is_announced
 
 log = get_logger(__name__)
 
@@ -79,7 +72,7 @@ def verify(context: Context, number: int) -> StepResult:
             upload = _read_back(context, bundle, upload, status.confirmations)
         if _is_to_be_completed(context, bundle, upload, announced, statuses, is_there=is_there):
             upload = _complete(context, bundle, upload, status)
-        is_ready = is_read_at(upload, status, deep)
+        is_ready = upload.is_read_at(deep) and status.is_deep(deep)
         ready += is_ready
         if upload.announcement.signer == context.identity.address and status.state == StorageState.CONFIRMED:
             _climb(context, upload, UploadState.VERIFIED if is_ready else UploadState.CONFIRMED)
@@ -101,7 +94,7 @@ def _is_to_be_read(upload: AnnouncedUpload, statuses: Mapping[StorageId, Storage
     """Once it is in a block, and once more when it is deep."""
     status = statuses[upload.announcement.storage_id]
     if upload.state == AnnouncedState.VERIFIED:
-        return status.is_deep(deep) and upload.read_confirmations < deep
+        return status.is_deep(deep) and not upload.is_read_at(deep)
     return status.state == StorageState.CONFIRMED
 
 
