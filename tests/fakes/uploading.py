@@ -25,6 +25,7 @@ from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.net.http.client import Answer
 from validator.ports.queue import Task
+from validator.ports.states import UploadState
 from validator.ports.storage import StorageStatus
 from validator.ports.store import StoredUpload
 from validator.protocol.codec.arweave_text import encode_base64url
@@ -238,8 +239,10 @@ class Uploading:
         paid = [line for line in lines if line["height"] is not None]
         assert len(paid) == len(lines) == 1
         assert paid[0]["complete"]
-        uploads = [u for m in {self.first.number, self.second.number} for u in self._uploads(m)]
-        (own,) = [u for u in uploads if encode_base64url(u.prepared.storage_id) == paid[0]["id"]]
+        turns = {self.first.number, self.second.number}
+        uploads = [(self.network.members[n], upload) for n in turns for upload in self._uploads(n)]
+        ((payer, own),) = [(m, u) for m, u in uploads if encode_base64url(u.prepared.storage_id) == paid[0]["id"]]
+        assert payer.away or own.state == UploadState.VERIFIED
         spent = sum(int(self.before["balances"][o]) - int(stats["balances"][o]) for o in self.owners)
         assert spent == own.prepared.reward
         report = self.network.world.reports[0]

@@ -311,9 +311,13 @@ def _look_for_unannounced(context: Context, bundle: StoredBundle) -> None:
 
 
 def _climb(context: Context, upload: AnnouncedUpload, state: UploadState) -> None:
-    """What became of our own upload since it was seeded. One that is mined before that is still to be seeded."""
+    """What became of our own upload since it was seeded, by us or, as reading it back showed, by others.
+
+    One that is mined before that is still to be seeded.
+    """
+    below = (*_SEEDED, UploadState.POSTED) if upload.state == AnnouncedState.VERIFIED else _SEEDED
     for own in context.store.bundles.load_uploads(upload.announcement.number):
-        if own.prepared.storage_id == upload.announcement.storage_id and own.state in _SEEDED and own.state != state:
+        if own.prepared.storage_id == upload.announcement.storage_id and own.state in below and own.state != state:
             context.store.bundles.save_upload_state(own.number, own.attempt, state)
 
 
