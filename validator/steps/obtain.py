@@ -32,7 +32,7 @@ def obtain(context: Context, key: str) -> StepResult:
     match wanted.what:
         case Wanted.OBSERVATION:
             here = _obtain_observations(context, instance, [Digest(wanted.digest)], sources)
-            result = StepResult(Ending.OBTAINED if here else "not yet")
+            result = StepResult(Ending.OBTAINED if here else Ending.NOT_YET)
         case Wanted.SET:
             result = _obtain_set(context, instance, Root(wanted.digest), sources)
         case Wanted.VALUE:

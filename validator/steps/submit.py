@@ -131,14 +131,14 @@ _GIVEN_UP = {
 }
 
 
-def _send(context: Context, number: int, transaction: PreparedTransaction, name: str) -> StepResult:
+def _send(context: Context, number: int, transaction: PreparedTransaction, name: Ending) -> StepResult:
     """Send what is saved; where it is refused, what follows from that."""
     try:
         context.sender.send(transaction)
     except RemoteFault as fault:
         reason = fault.fields.get("reason", SendRefusal.REFUSED)
         if reason in (SendRefusal.FUNDS, SendRefusal.FEE_CAP):
-            return _wait(context, number, {SendRefusal.FUNDS: Ending.NO_FUNDS}.get(reason, reason), fault)
+            return _wait(context, number, Ending.NO_FUNDS if reason == SendRefusal.FUNDS else Ending.FEE_CAP, fault)
         if reason == SendRefusal.FEES or context.noticed.lasts(REFUSED_MS, f"refused/{transaction.hash.hex()}"):
             return _replace(context, number, transaction, Ending.RE_PRICED, reason)
         log.debug("report.refused", report=number, reason=str(fault))
@@ -147,7 +147,7 @@ def _send(context: Context, number: int, transaction: PreparedTransaction, name:
 
 
 def _replace(
-    context: Context, number: int, transaction: PreparedTransaction, name: str, refusal: str = ""
+    context: Context, number: int, transaction: PreparedTransaction, name: Ending, refusal: str = ""
 ) -> StepResult:
     """The same call and nonce for more, saved and sent. Refused again, it is missing at the next look."""
     try:
@@ -164,7 +164,7 @@ def _replace(
     return StepResult(name, f"0x{replacement.hash.hex()}")
 
 
-def _wait(context: Context, number: int, name: str, fault: RemoteFault) -> StepResult:
+def _wait(context: Context, number: int, name: Ending, fault: RemoteFault) -> StepResult:
     """Nothing can be done here: look again later, and say so now and then."""
     now_ms = context.clock.now_ms()
     context.store.due.postpone(Task.REPORT_SUBMIT, str(number), now_ms + WAIT_MS)
