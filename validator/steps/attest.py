@@ -14,11 +14,9 @@ from validator.ports.store import StoredBundle, StoredReport
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.manifest import encode_ledger
 from validator.protocol.codec.report import decode_report, encode_report, report_digest, report_payload
-from validator.protocol.codec.secp256k1 import verify_signature
-from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import order_committee
 from validator.protocol.quorum import quorum
-from validator.steps.attestations import valid_signatures
+from validator.steps.attestations import signatures_over, valid_signatures
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle
 from validator.steps.drafts import draft_report
@@ -77,23 +75,15 @@ def _sign(context: Context, stored: StoredReport) -> Attestation:
     """Our signature over the report: the one that is kept, if any, since the key may lie far away."""
     key = context.identity.voting_key
     assert key is not None
-    for held in context.store.reports.load_attestations(stored.digest):
-        if held.signer == key.address and _is_good(held):
-            return held
+    held = signatures_over(context, (key.address,), stored.digest).get(key.address)
+    if held is not None:
+        return Attestation(stored.number, stored.digest, key.address, held)
     payload = report_payload(
         decode_report(stored.body), context.network.chain_id, context.network.contracts.report_manager
     )
     attestation = Attestation(stored.number, stored.digest, key.address, key.sign_payload(payload))
     context.store.reports.save_attestation(attestation)
     return attestation
-
-
-def _is_good(held: Attestation) -> bool:
-    try:
-        verify_signature(held.report_digest, held.signature, held.signer)
-    except MalformedInput:
-        return False
-    return True
 
 
 def _promote(context: Context, config: EpochConfig, stored: StoredReport) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from validator.log import get_logger
 from validator.ports.store import StoredReport
 from validator.protocol.codec.report import pack_signatures
@@ -18,14 +20,14 @@ log = get_logger(__name__)
 def valid_signatures(context: Context, config: EpochConfig, stored: StoredReport) -> dict[Address, bytes]:
     """Attestations by members whose signature over this very report is one that the contract accepts; any other that is
     stored (an older release kept what it now refuses) counts as none."""
-    return signatures_over(context, config, stored.digest)
+    return signatures_over(context, config.committee, stored.digest)
 
 
-def signatures_over(context: Context, config: EpochConfig, digest: Digest) -> dict[Address, bytes]:
-    """As ``valid_signatures``, of a report that need not be drafted."""
+def signatures_over(context: Context, signers: Collection[Address], digest: Digest) -> dict[Address, bytes]:
+    """As ``valid_signatures``, of these alone, and of a report that need not be drafted."""
     found: dict[Address, bytes] = {}
     for attestation in context.store.reports.load_attestations(digest):
-        if attestation.signer not in config.committee:
+        if attestation.signer not in signers:
             continue
         try:
             verify_signature(digest, attestation.signature, attestation.signer)

@@ -89,7 +89,7 @@ def _why_wait_for(
         return "an announced upload that we have completed is being mined"
     report, _ = draft_report(context, bundle, upload.announcement.storage_id, signer)
     digest = report_digest(report, context.network.chain_id, context.network.contracts.report_manager)
-    if len(signatures_over(context, config, digest)) >= one_honest(len(config.committee)):
+    if len(signatures_over(context, config.committee, digest)) >= one_honest(len(config.committee)):
         return "others have read an announced upload back"
     return ""
 
