@@ -13,7 +13,7 @@ from typing import Any
 from validator.net.chain.abi import interface
 from validator.net.chain.jsonrpc import Request
 from validator.net.chain.rpc import Rpc
-from validator.net.chain.values import MAX_NUMBER, parse_bytes
+from validator.net.chain.values import MAX_NUMBER, parse_bytes, parse_logs
 from validator.ports.chain import AcceptedReport
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import Address, Digest, Root, StorageId
@@ -93,14 +93,8 @@ def _complete(record: Record, events: Sequence[_Said]) -> AcceptedReport:
 
 
 def _parse_events(value: Any, report_manager: Address) -> tuple[_Said, ...]:
-    if not isinstance(value, list) or len(value) > MAX_EVENTS:
-        raise MalformedInput("logs", f"not a list of at most {MAX_EVENTS}")
     found = []
-    for log in value:
-        if not isinstance(log, dict) or log.get("removed") is True:
-            raise MalformedInput("logs", "not a log of the chain as it is")
-        if parse_bytes(log.get("address"), "log.address", 20) != report_manager:
-            raise MalformedInput("logs", "a log of another contract")
+    for log in parse_logs(value, report_manager, MAX_EVENTS):
         data = parse_bytes(log.get("data"), "log.data")
         if len(data) < 96:
             raise MalformedInput("log.data", "no ReportAccepted")

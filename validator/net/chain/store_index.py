@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from validator.net.chain.abi import decode_values, interface
-from validator.net.chain.values import parse_bytes
+from validator.net.chain.values import parse_bytes, parse_logs
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Address
 
@@ -44,15 +44,9 @@ class MemoryIndex:
 
 def parse_store_events(value: Any, store_manager: Address) -> frozenset[str]:
     """Streams that the logs of one range name. Raises MalformedInput."""
-    if not isinstance(value, list) or len(value) > MAX_LOGS:
-        raise MalformedInput("logs", f"not a list of at most {MAX_LOGS}")
     topic = interface("StoreManager").events["StoreUpdated"]
     found: set[str] = set()
-    for log in value:
-        if not isinstance(log, dict) or log.get("removed") is True:
-            raise MalformedInput("logs", "not a log of the chain as it is")
-        if parse_bytes(log.get("address"), "log.address", 20) != store_manager:
-            raise MalformedInput("logs", "a log of another contract")
+    for log in parse_logs(value, store_manager, MAX_LOGS):
         topics = log.get("topics")
         if not isinstance(topics, list) or not topics or parse_bytes(topics[0], "log.topic", 32) != topic:
             raise MalformedInput("logs", "a log of another event")

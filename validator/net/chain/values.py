@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from validator.protocol.errors import MalformedInput
+from validator.protocol.model import Address
 
 MAX_NUMBER = 2**63 - 1
 """What a signed column of 64 bits holds."""
@@ -45,3 +46,15 @@ def parse_bytes(value: Any, what: str = "data", size: int | None = None) -> byte
         if size is None or len(data) == size:
             return data
     raise MalformedInput(what, f"not hex data of {size} bytes" if size is not None else "not hex data")
+
+
+def parse_logs(value: Any, contract: Address, at_most: int) -> list[dict[str, Any]]:
+    """The logs of one contract that an ``eth_getLogs`` answered, as they are on the chain. Raises MalformedInput."""
+    if not isinstance(value, list) or len(value) > at_most:
+        raise MalformedInput("logs", f"not a list of at most {at_most}")
+    for log in value:
+        if not isinstance(log, dict) or log.get("removed") is True:
+            raise MalformedInput("logs", "not a log of the chain as it is")
+        if parse_bytes(log.get("address"), "log.address", 20) != contract:
+            raise MalformedInput("logs", "a log of another contract")
+    return value
