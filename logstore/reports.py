@@ -18,7 +18,7 @@ from validator.ports.chain import AcceptedReport
 from validator.protocol.codec.config import config_digest
 from validator.protocol.errors import ConfigError, RemoteFault
 from validator.protocol.model import Block, Root, StorageId
-from validator.protocol.parameters import Config, Epoch, Network
+from validator.protocol.parameters import Network
 
 PAGE = 100
 DEADLINE_S = 15.0
@@ -102,21 +102,11 @@ class Reports:
         epochs = [epoch.number for ms in times if (epoch := self._network.epoch_at(ms)) is not None]
         for number in sorted({n + near for n in epochs for near in (-1, 0, 1)}):
             epoch = self._network.epoch(number)
-            if epoch is not None and config_digest(self._config(epoch)) == contract.config_digest:
+            if epoch is None:
+                continue
+            if config_digest(self._network.config_of(epoch, contract.committee)) == contract.config_digest:
                 return number
         return None
-
-    def _config(self, epoch: Epoch) -> Config:
-        network = self._network
-        return Config(
-            chain_id=network.chain_id,
-            deployment_parent_hash=network.deployment_parent_hash,
-            contracts=network.contracts,
-            parameters=epoch.parameters,
-            epoch=epoch.number,
-            config_count=network.config_count,
-            committee=self.contract.committee,
-        )
 
     @property
     def count(self) -> int:

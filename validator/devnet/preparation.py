@@ -24,7 +24,7 @@ from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import Address
-from validator.protocol.parameters import Config, ConsumerUrls, Contracts, Network, format_network
+from validator.protocol.parameters import ConsumerUrls, Contracts, Network, format_network
 
 CHAIN_ID = 31337
 NODE_STAKE = 1_000 * WEI
@@ -208,16 +208,9 @@ def begin_network(chain: DevChain, network: Network, committee: Sequence[Address
     to now, and from now on a block comes every second.
     """
     path.write_text(format_network(network))
-    config = Config(
-        chain_id=network.chain_id,
-        deployment_parent_hash=network.deployment_parent_hash,
-        contracts=network.contracts,
-        parameters=network.sets[0],
-        epoch=0,
-        config_count=network.config_count,
-        committee=tuple(sorted(committee)),
-    )
-    chain.set_committee(committee, config_digest(config))
+    epoch = network.epoch(0)
+    assert epoch is not None
+    chain.set_committee(committee, config_digest(network.config_of(epoch, tuple(sorted(committee)))))
     chain.call_rpc("evm_setNextBlockTimestamp", now_ms() // 1000)
     chain.mine()
     chain.start_mining(1)

@@ -202,6 +202,18 @@ class Network:
         if any(s.last for s in self.sets[:-1]):
             raise ConfigError("only the last parameter set may be the network's last", field="sets")
 
+    def config_of(self, epoch: Epoch, committee: tuple[Address, ...]) -> Config:
+        """What the epoch's config digest covers with this committee."""
+        return Config(
+            chain_id=self.chain_id,
+            deployment_parent_hash=self.deployment_parent_hash,
+            contracts=self.contracts,
+            parameters=epoch.parameters,
+            epoch=epoch.number,
+            config_count=self.config_count,
+            committee=committee,
+        )
+
     def epoch(self, number: int) -> Epoch | None:
         """Epoch by number; None if the network has ended before."""
         if number < 0:

@@ -125,7 +125,6 @@ class CutPoints:
         return found
 
     def _read_config(self, epoch: Epoch) -> EpochConfig:
-        network = self._network
         block = self.epoch_block(epoch)
         state = self.state_at(block)
         committee = choose_committee(state.nodes, epoch.parameters.committee_limit)
@@ -134,15 +133,7 @@ class CutPoints:
         if not committee and epoch.number:
             before = self.epoch_config(epoch.number - 1)
             committee, urls = before.committee, dict(before.urls)
-        config = Config(
-            chain_id=network.chain_id,
-            deployment_parent_hash=network.deployment_parent_hash,
-            contracts=network.contracts,
-            parameters=epoch.parameters,
-            epoch=epoch.number,
-            config_count=network.config_count,
-            committee=committee,
-        )
+        config = self._network.config_of(epoch, committee)
         return EpochConfig(epoch, config, config_digest(config), encode_config(config), urls, block)
 
     def epoch_block(self, epoch: Epoch) -> Block:
