@@ -14,7 +14,7 @@
     proving.py, range_proving.py, rows.py    proofs made from bundles' files
     selection.py         the files that hold the messages of a span of time
     query.py, export.py  SQL over them, and the messages for other programs
-    times.py, output.py, csv_text.py, errors.py
+    times.py, output.py, csv_text.py, files.py, errors.py
 
 Trust: none is needed in a gateway, since files are checked against what was signed, and little in a node of the chain,
 since several are compared. Everything hangs from network.toml, which names the contracts; the contract holds the root

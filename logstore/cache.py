@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from logstore.files import written_whole
 from logstore.output import Output
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.errors import ConfigError
@@ -91,14 +92,8 @@ class Cache:
 
     def write(self, path: Path, data: bytes) -> None:
         """The file complete, or not at all."""
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with _named(self.folder):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                partial.write_bytes(data)
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
+        with _named(self.folder), written_whole(path) as file:
+            file.write(data)
 
     def promote(self, unverified: Path, path: Path) -> None:
         """Give a verified file its name. The other stays for programs that read it unverified, until one tidies."""

@@ -9,13 +9,13 @@ that the contract has, is compared when the contract is asked.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from logstore.files import written_whole
 from validator.protocol.errors import ConfigError, RemoteFault, TransientError
 from validator.protocol.parameters import Network, parse_network
 
@@ -130,11 +130,5 @@ def _parse(address: str, data: bytes, digest: str) -> Network:
 
 def _keep(path: Path, data: bytes) -> None:
     """A copy for later; where it cannot be written there is none."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with suppress(OSError), written_whole(path) as file:
+        file.write(data)

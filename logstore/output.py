@@ -78,6 +78,15 @@ class Output:
 
         write_csv_rows(self._out, columns, rows)
 
+    def verified(
+        self, pairs: Sequence[tuple[str, object]], proves: str, leaves_open: str, remarks: Sequence[str] = ()
+    ) -> None:
+        """A verdict for people: what it is about, what it proves, and what it does not."""
+        rest = [("leaves open", leaves_open)] if leaves_open else []
+        rest += [("remark", remark) for remark in remarks]
+        self.line("verified")
+        self.pairs([*pairs, ("proves", proves), *rest])
+
     def note(self, text: str) -> None:
         """Something beside the result."""
         self._err.write(f"{text}\n")

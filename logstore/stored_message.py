@@ -75,10 +75,10 @@ def decode_stored(data: bytes) -> StoredMessage:
     )
 
 
-def is_stored_message(path: Path) -> bool:
+def is_of_kind(path: Path, kind: str) -> bool:
     """Whether a file says that it is one."""
     with path.open("rb") as file:
-        return KIND.encode() in file.read(32)
+        return kind.encode() in file.read(32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,12 +97,6 @@ def _read_part(item: Any) -> RangePart:
     return RangePart(number, root, read_instance(f[2], f[3]), messages, proof)
 
 
-def is_stored_range(path: Path) -> bool:
-    """Whether a file says that it is one."""
-    with path.open("rb") as file:
-        return KIND.encode() in file.read(32)
-
-
 @dataclass(frozen=True, slots=True)
 class RangeVerdict:
     """All messages of a span, as far as was asked."""

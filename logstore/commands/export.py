@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -25,6 +24,7 @@ from logstore.commands.options import (
     parse_span,
     parse_verify,
 )
+from logstore.files import written_whole
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,13 +91,8 @@ def _opened(file: Path | None, *, is_text: bool) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as out:
+        with written_whole(file) as out:
             yield out
-        os.replace(partial, file)
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror or error}", field="output") from error
-    finally:
-        partial.unlink(missing_ok=True)

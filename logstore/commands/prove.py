@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +20,7 @@ from logstore.commands.options import (
     make_output,
     parse_span,
 )
+from logstore.files import written_whole
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -195,14 +195,9 @@ def _prove_span(store: LogStore, output: Output, part: StreamPart, span: tuple[i
 def _write_file(folder: Path, name: str, data: bytes) -> Path:
     """The file complete, or not at all. Raises ConfigError."""
     path = _free_path(folder, name, data)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(path) as file:
+            file.write(data)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}", field="output") from error
     return path

@@ -139,10 +139,5 @@ def _render(output: Output, verdict: Verdict) -> None:
         ("config digest", f"0x{header.config_digest.hex()}"),
         ("network", "that of the network file" if verdict.is_of_network else "not compared: no network file"),
         ("contract", contract),
-        ("proves", verdict.proves),
     ]
-    if verdict.leaves_open:
-        pairs.append(("leaves open", verdict.leaves_open))
-    pairs += [("remark", remark) for remark in verdict.remarks]
-    output.line("verified")
-    output.pairs(pairs)
+    output.verified(pairs, verdict.proves, verdict.leaves_open, verdict.remarks)

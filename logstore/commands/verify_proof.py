@@ -25,15 +25,14 @@ def verify_proof(path: Path, roots: Sequence[bytes], asked: Asked) -> bool:
     Raises:
         Refused: it does not prove what it says.
     """
-    from logstore.stored_message import is_stored_message
-    from logstore.stored_range import is_stored_range
+    from logstore import stored_message, stored_range
 
     if not path.is_file():
         return False
-    if is_stored_message(path):
+    if stored_message.is_of_kind(path, stored_message.KIND):
         _verify_message(path, roots, asked)
         return True
-    if is_stored_range(path):
+    if stored_message.is_of_kind(path, stored_range.KIND):
         _verify_range(path, roots, asked)
         return True
     return False
@@ -85,12 +84,8 @@ def _render_range(output: Output, verdict: RangeVerdict) -> None:
     pairs += [
         ("places", f"{len(stored.parts)} windows and late sets of bundles {', '.join(map(str, verdict.numbers))}"),
         ("contract", "not asked" if accepted is None else f"holds their roots since block {max(blocks, default=0)}"),
-        ("proves", verdict.proves),
     ]
-    if verdict.leaves_open:
-        pairs.append(("leaves open", verdict.leaves_open))
-    output.line("verified")
-    output.pairs(pairs)
+    output.verified(pairs, verdict.proves, verdict.leaves_open)
 
 
 def _render_message(output: Output, verdict: MessageVerdict) -> None:
@@ -109,12 +104,8 @@ def _render_message(output: Output, verdict: MessageVerdict) -> None:
         ),
         ("root", f"0x{stored.root.hex()} of bundle {stored.number}"),
         ("contract", "not asked" if accepted is None else f"holds this root since block {accepted.block_number}"),
-        ("proves", verdict.proves),
     ]
-    if verdict.leaves_open:
-        pairs.append(("leaves open", verdict.leaves_open))
-    output.line("verified")
-    output.pairs(pairs)
+    output.verified(pairs, verdict.proves, verdict.leaves_open)
 
 
 def show_publisher(publisher_id: bytes) -> str:

@@ -12,7 +12,7 @@ from logstore.stored_message import (
     StoredMessage,
     decode_stored,
     encode_stored,
-    is_stored_message,
+    is_of_kind,
     verify_stored,
 )
 from tests.builders import GENESIS_MS, a_record, a_stream_id
@@ -83,7 +83,7 @@ def test_a_proof_among_a_million_messages_is_below_two_kilobytes(stored: StoredM
     assert len(data) - len(stored.canonical) < 1_400
     path = tmp_path / "message.proof"
     path.write_bytes(data)
-    assert is_stored_message(path)
+    assert is_of_kind(path, KIND)
     verdict = verify_stored(path, None, stored.root)
     assert verdict.message.timestamp_ms == GENESIS_MS + 5
     assert verdict.is_root_known
