@@ -264,7 +264,7 @@ class Settings(BaseSettings):
         """The password of keystores: the first line of the file; None where none is set. Raises ConfigError."""
         if self.key_password_file is None:
             return None
-        return read_secret_file(self.key_password_file, f"{PREFIX}KEY_PASSWORD_FILE").split("\n", 1)[0].rstrip("\r")
+        return read_password_file(self.key_password_file, f"{PREFIX}KEY_PASSWORD_FILE")
 
     def wallet_text(self) -> str | None:
         """The JWK that pays for uploads, as it was given; None where none is.
@@ -327,6 +327,11 @@ def read_secret_file(path: Path, variable: str) -> str:
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(f"{variable}: {path} is readable by others; chmod 600 it", field=variable)
     return read_text_file(path, variable)
+
+
+def read_password_file(path: Path, variable: str) -> str:
+    """The first line of a file that only its owner reads. Raises ConfigError."""
+    return read_secret_file(path, variable).split("\n", 1)[0].rstrip("\r")
 
 
 def load_settings(**said: Any) -> Settings:

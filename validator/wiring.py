@@ -54,6 +54,7 @@ from validator.store.voting_gate import VotingBlock
 
 if TYPE_CHECKING:
     from validator.net.brokers.pull import PullMetrics
+    from validator.net.chain.sender import ChainSender
 
 log = logs.get_logger(__name__)
 T = TypeVar("T")
@@ -292,21 +293,25 @@ class Node:
         )
 
     def _sender(self) -> ReportSender:
-        """Only a worker that sends needs the gas key and the signing library."""
-        from validator.net.chain.sender import ChainSender
-
-        settings, network = self.settings, self.network
-        return ChainSender(
-            settings.rpc_urls,
-            network.contracts,
-            self.gas_key,
-            chain_id=network.chain_id,
-            max_cost_wei=int(settings.max_report_fee_pol * 10**18),
-            min_tip_wei=None if settings.min_tip_gwei is None else int(settings.min_tip_gwei * GWEI),
-        )
+        """Only a worker that sends needs the gas key."""
+        return make_sender(self.settings, self.network, self.gas_key)
 
     def _check_url(self, url: str) -> ParsedUrl:
         return check_url(url, allow_http=self.settings.allow_http, allow_nets=self.settings.nets)
+
+
+def make_sender(settings: Settings, network: Network, key: Signer) -> ChainSender:
+    """Sends transactions of this key, within the operator's limits."""
+    from validator.net.chain.sender import ChainSender
+
+    return ChainSender(
+        settings.rpc_urls,
+        network.contracts,
+        key,
+        chain_id=network.chain_id,
+        max_cost_wei=int(settings.max_report_fee_pol * 10**18),
+        min_tip_wei=None if settings.min_tip_gwei is None else int(settings.min_tip_gwei * GWEI),
+    )
 
 
 class Lazy:

@@ -7,15 +7,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from validator.keys import ask_password, load_signer, trust_of_signers, variable_of
-from validator.net.chain.pricing import GWEI
 from validator.net.chain.reader import ChainReader
-from validator.net.chain.sender import ChainSender
 from validator.net.signer.source import open_signer, shown_address
 from validator.operations.staking import Account
 from validator.protocol.errors import ConfigError
 from validator.protocol.model import Address
 from validator.settings import Settings, given_values, load_settings, read_secret_file
-from validator.wiring import load_network
+from validator.wiring import load_network, make_sender
 
 NO_GATEWAY = "https://gateway.invalid"
 """No gateway is asked here, so none need be set."""
@@ -37,18 +35,14 @@ def open_account(
             ask_password=lambda: ask_password(settings, str(key)),
             tls=lambda: trust_of_signers(settings),
         )
-    urls = settings.rpc_urls
-    reader = ChainReader(urls, network.contracts, deployment_block=network.deployment_block, chain_id=network.chain_id)
-    reader.check()
-    sender = ChainSender(
-        urls,
+    reader = ChainReader(
+        settings.rpc_urls,
         network.contracts,
-        signer,
+        deployment_block=network.deployment_block,
         chain_id=network.chain_id,
-        max_cost_wei=int(settings.max_report_fee_pol * 10**18),
-        min_tip_wei=None if settings.min_tip_gwei is None else int(settings.min_tip_gwei * GWEI),
     )
-    return Account(network, reader, sender)
+    reader.check()
+    return Account(network, reader, make_sender(settings, network, signer))
 
 
 def own_node(network_file: Path | None, rpc_urls: list[str]) -> Address:

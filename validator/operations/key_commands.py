@@ -117,11 +117,9 @@ def _new_password(file: Path | None, *, in_the_open: bool) -> AskPassword | None
 
 def _read_password(file: Path | None, prompt: str) -> str:
     """The first line of the file, else what is typed."""
-    from validator.settings import read_secret_file
+    from validator.settings import read_password_file
 
-    if file is None:
-        return _ask(prompt)
-    return read_secret_file(file, str(file)).split("\n", 1)[0].rstrip("\r")
+    return _ask(prompt) if file is None else read_password_file(file, str(file))
 
 
 def _ask_twice() -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from validator import keys
 from validator.net.arweave.wallet import ArweaveWallet, generate_wallet
 from validator.net.signer.keystore import make_keystore
 from validator.net.signer.source import KeyKind, kind_of, read_secret, shown_address
@@ -95,9 +96,9 @@ def show_files(files: Sequence[Path]) -> Iterator[ShownKey]:
 
 def show_settings(settings: Settings) -> Iterator[ShownKey]:
     """The keys that the settings name; what is not set is left out. Raises ConfigError."""
-    for purpose in ("voting", "gas", "query"):
+    for purpose in keys.PURPOSES:
         if settings.has_secret(purpose):
-            variable = f"LOGSTORE_{purpose.upper()}_KEY"
+            variable = keys.variable_of(purpose)
             text = settings.key_text(purpose)
             yield ShownKey(purpose, variable, _shown(text, variable), kind_of(text).value)
     wallet = settings.wallet_text()
