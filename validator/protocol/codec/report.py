@@ -95,7 +95,7 @@ def report_fields(report: Report) -> dict[str, Any]:
         "ledgerRoot": report.ledger_root,
         "captured": report.captured,
         "treasury": report.treasury,
-        "lines": pack_lines(report),
+        "lines": _pack(report),
         "nextCommittee": list(report.next_committee),
         "nextConfigDigest": report.next_config_digest,
     }
@@ -108,7 +108,11 @@ def report_values(report: Report) -> tuple[Any, ...]:
 
 def pack_lines(report: Report) -> bytes:
     """All lines as the contract reads them. Raises InvariantError for a number that has no room there."""
-    report = sort_report(report)
+    return _pack(sort_report(report))
+
+
+def _pack(report: Report) -> bytes:
+    """Of a report whose lists are in the contract's order."""
     parts = [_number(len(lines), 2) for lines in (report.streams, report.consumers, report.nodes)]
     paying: list[StreamLine | ConsumerLine] = [*report.streams]
     paying += report.consumers
