@@ -27,14 +27,19 @@ class RowInstances:
     def instance_of(self, late: bool, record: Record) -> InstanceId:
         """Raises MalformedInput for a time outside the bundle."""
         time = record.message.timestamp_ms
+        self._require_before_end(time)
+        return self._late if late else self._windows[self._window_at(time)]
+
+    def _require_before_end(self, time: int) -> None:
         if time >= self._end_ms:
             raise MalformedInput("column timestamp", f"{time} lies behind the bundle")
-        if late:
-            return self._late
+
+    def _window_at(self, time: int) -> int:
+        """Index of the window in which a row that is not late lies."""
         index = bisect.bisect_right(self._starts, time) - 1
         if index < 0:
             raise MalformedInput("column timestamp", f"{time} lies before the bundle, in a row that is not late")
-        return self._windows[index]
+        return index
 
     def runs(self, rows: Rows, start: int, end: int) -> Iterator[tuple[InstanceId, int, int]]:
         """Rows [start, end), all of one partition and in order, cut where the instance changes.
@@ -45,20 +50,14 @@ class RowInstances:
         while start < end:
             is_late = late[start]
             until = late.index(not is_late, start, end) if (not is_late) in late[start:end] else end
-            if times[until - 1] >= self._end_ms:
-                raise MalformedInput("column timestamp", f"{times[until - 1]} lies behind the bundle")
-            if is_late:
-                yield self._late, start, until
-                start = until
-                continue
-            index = bisect.bisect_right(self._starts, times[start]) - 1
-            if index < 0:
-                raise MalformedInput(
-                    "column timestamp", f"{times[start]} lies before the bundle, in a row that is not late"
-                )
-            if index + 1 < len(self._starts):
-                until = bisect.bisect_left(times, self._starts[index + 1], start, until)
-            yield self._windows[index], start, until
+            self._require_before_end(times[until - 1])
+            instance = self._late
+            if not is_late:
+                index = self._window_at(times[start])
+                instance = self._windows[index]
+                if index + 1 < len(self._starts):
+                    until = bisect.bisect_left(times, self._starts[index + 1], start, until)
+            yield instance, start, until
             start = until
 
 
