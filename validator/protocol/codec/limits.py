@@ -20,6 +20,7 @@ Streamr's transport refuses larger frames.
 """
 MAX_CANONICAL_BYTES = MAX_CONTENT_BYTES + (16 << 10)
 MAX_SIGNATURE_BYTES = 4627
+MAX_PUBLISHER_BYTES = 2592
 """ML-DSA-87's; all other types are far below."""
 
 

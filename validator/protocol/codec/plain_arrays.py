@@ -34,7 +34,7 @@ from validator.protocol.codec.limits import (
     MAX_TIMESTAMP_MS,
 )
 from validator.protocol.codec.payload import HALF_K1
-from validator.protocol.codec.plain_messages import TEXT, Chain, encode_plain, hash_plain, make_chain
+from validator.protocol.codec.plain_messages import EARLIEST_MS, TEXT, Chain, encode_plain, hash_plain, make_chain
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import keccak256
 from validator.protocol.model import ContentType, Digest, EncryptionType, MessageType, StreamPart
@@ -57,13 +57,13 @@ class PlainBatch:
     signatures: Sequence[bytes] = ()
 
 
-_Reference = tuple[Annotated[int, msgspec.Meta(ge=1 << 32)], Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQUENCE)]]
+_Reference = tuple[Annotated[int, msgspec.Meta(ge=EARLIEST_MS)], Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQUENCE)]]
 _Array = tuple[
     Literal[32],
     tuple[
         str,
         Annotated[int, msgspec.Meta(ge=0, le=MAX_PARTITION)],
-        Annotated[int, msgspec.Meta(ge=1 << 32, le=MAX_TIMESTAMP_MS)],
+        Annotated[int, msgspec.Meta(ge=EARLIEST_MS, le=MAX_TIMESTAMP_MS)],
         Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQUENCE)],
         str,
         str,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from validator.protocol.codec.limits import MAX_PUBLISHER_BYTES
 from validator.protocol.errors import require
 
 _ADDRESS = "0x"
 _ADDRESS_BYTES = 20
 _KEY = "key:"
-_LONGEST_KEY_BYTES = 2592
-"""ML-DSA-87's."""
-MAX_TEXT_BYTES = len(_KEY) + 2 * _LONGEST_KEY_BYTES
+MAX_TEXT_BYTES = len(_KEY) + 2 * MAX_PUBLISHER_BYTES
 
 
 def format_publisher(publisher_id: bytes) -> str:
