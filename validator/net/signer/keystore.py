@@ -5,6 +5,9 @@ read and write the same.
     ciphertext  = AES-128-CTR (first half, iv) of the key
     mac         = keccak-256 (second half || ciphertext): tells a wrong password
 
+web3's own library for it (eth-keyfile) is not used: its import takes a second and lets Python recurse 100 000 deep
+(docs/decisions/0012). The ciphers are the libraries'.
+
 The cost of opening one is bounded before it is paid: what a file asks for is refused beyond ``MAX_MEMORY`` and
 ``MAX_ITERATIONS``.
 """

@@ -32,8 +32,7 @@ class Signer(Protocol):
         """65 bytes r, s, v over keccak-256 of ``payload``: v 27 or 28, low s, and recovery gives ``address``.
 
         Raises, where the key is elsewhere:
-            TransientError: the server does not answer, or not now.
-            RemoteFault: it does not hold the key, or its answer is no such signature.
+            TransientError: the server does not answer, does not hold the key, or its answer is no such signature.
         """
 
 
