@@ -82,15 +82,22 @@ def find_difference(section: Section, case: Case) -> str | None:
         return f"not of the schema: {error!r}"
 
 
-def judge(arguments: list[str], subject: str, schema: str, judges: Judges, used: Collection[str]) -> int:
-    """Judge a file, print what was compared, and end at the first difference. ``used``: sections that are no cases."""
+def read_vectors(arguments: list[str], usage: str) -> Any:
+    """The JSON of the one file that is named; None, and why on standard error, where there is none."""
     if len(arguments) != 1:
-        print(f"usage: python -m tests.conformance {subject} FILE", file=sys.stderr)
-        return USAGE
+        print(f"usage: python -m tests.conformance {usage}", file=sys.stderr)
+        return None
     try:
-        vectors = json.loads(Path(arguments[0]).read_bytes())
+        return json.loads(Path(arguments[0]).read_bytes())
     except (OSError, ValueError) as error:
         print(f"{arguments[0]}: {error}", file=sys.stderr)
+        return None
+
+
+def judge(arguments: list[str], subject: str, schema: str, judges: Judges, used: Collection[str]) -> int:
+    """Judge a file, print what was compared, and end at the first difference. ``used``: sections that are no cases."""
+    vectors = read_vectors(arguments, f"{subject} FILE")
+    if vectors is None:
         return USAGE
     if not isinstance(vectors, dict) or vectors.get("schema") != schema:
         print(f"{arguments[0]}: not of the schema {schema}", file=sys.stderr)

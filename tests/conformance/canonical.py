@@ -13,7 +13,6 @@ Published bytes never change; a change of format is a new kind and a new file be
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from msgspec.structs import asdict
 from tests.builders import a_message
 from tests.conformance.streamr import read
 from tests.rfc9162 import leaf_hash
+from tests.vector_file import AGREED, DIFFERED, USAGE, read_vectors
 from validator.protocol.codec.message import encode_message, make_record, record_from_canonical
 from validator.protocol.codec.payload import signature_payload, signed_digest
 from validator.protocol.codec.signatures import VALID, verify_message
@@ -46,7 +46,6 @@ from validator.protocol.model import (
     SignatureType,
 )
 
-AGREED, DIFFERED, USAGE = 0, 1, 2
 TREE_SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 255, 256, 257)
 _FROM_STREAMR = {
     "P-256": "V034",
@@ -70,13 +69,8 @@ def main(arguments: list[str]) -> int:
         for name, made in (("canonical.json", make_canonical()), ("merkle.json", make_merkle())):
             (folder / name).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
         return AGREED
-    if len(arguments) != 1:
-        print("usage: python -m tests.conformance canonical FILE | --write FOLDER", file=sys.stderr)
-        return USAGE
-    try:
-        vectors = json.loads(Path(arguments[0]).read_bytes())
-    except (OSError, ValueError) as error:
-        print(f"{arguments[0]}: {error}", file=sys.stderr)
+    vectors = read_vectors(arguments, "canonical FILE | --write FOLDER")
+    if vectors is None:
         return USAGE
     differences = judge_messages(vectors) if isinstance(vectors, list) else judge_merkle(vectors)
     count = len(vectors) if isinstance(vectors, list) else len(vectors["trees"])

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.builders import a_key, a_message, a_stream_id
-from tests.conformance.canonical import AGREED, DIFFERED, USAGE, canonical_cases
+from tests.conformance.canonical import canonical_cases
 from tests.rfc9162 import leaf_hash, tree_hash
+from tests.vector_file import AGREED, DIFFERED, USAGE, read_vectors
 from validator.protocol.codec.manifest import bundle_leaves, bundle_root
 from validator.protocol.codec.message import make_record, record_from_canonical
 from validator.protocol.codec.outcome import (
@@ -62,13 +62,8 @@ def main(arguments: list[str]) -> int:
         text = json.dumps(make_leaves(), indent=1, ensure_ascii=False) + "\n"
         (Path(arguments[1]) / "leaves.json").write_text(text)
         return AGREED
-    if len(arguments) != 1:
-        print("usage: python -m tests.conformance leaves FILE | --write FOLDER", file=sys.stderr)
-        return USAGE
-    try:
-        vectors = json.loads(Path(arguments[0]).read_bytes())
-    except (OSError, ValueError) as error:
-        print(f"{arguments[0]}: {error}", file=sys.stderr)
+    vectors = read_vectors(arguments, "leaves FILE | --write FOLDER")
+    if vectors is None:
         return USAGE
     count = sum(len(vectors[kind]) for kind in ("messages", "windows", "bundles"))
     differing = set()

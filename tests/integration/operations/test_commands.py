@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
 from tests.builders import a_key
 from tests.contract_network import ContractNetwork
 from tests.fakes.web3signer import web3signer
@@ -28,12 +27,6 @@ from validator.wiring import Node, NoTasks
 
 CLOSED = "http://127.0.0.1:9"
 VOTING = a_key(100)
-
-
-@pytest.fixture(scope="module")
-def chain_url() -> Iterator[str]:
-    with servers.run_anvil("--slots-in-an-epoch", "1") as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
 from tests.builders import a_key
 from tests.contract_network import ContractNetwork
 from validator.devnet.contracts import WEI
@@ -27,12 +26,6 @@ from validator.protocol.parameters import ConsumerUrls, Network, ParameterSet, f
 NODE, STAKE = a_key(810), a_key(811)
 URLS = {"validator": "https://validator.example", "http": None, "arweave": "Z" * 42 + "A"}
 PASSWORD = "only for this test"
-
-
-@pytest.fixture(scope="module")
-def chain_url() -> Iterator[str]:
-    with servers.run_anvil("--slots-in-an-epoch", "1") as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
