@@ -18,11 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from validator.protocol.codec.bundle_columns import PAGE_VERSION, plain_column
-from validator.protocol.codec.bundle_file import BEST_LEVEL, DEFAULT_LEVEL
+from validator.protocol.codec.bundle_file import BEST_LEVEL, DEFAULT_LEVEL, PAGE_BYTES, SIGNATURE_LEVEL
 
 FORMER_LEVEL = 9
-SIGNATURE_LEVEL = 8
-PAGE_BYTES = 8 << 20
 MANY_ROWS = 8_192
 FEW_ROWS = 50
 """A template of fewer messages is not worth columns."""

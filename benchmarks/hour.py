@@ -81,11 +81,6 @@ def make_messages(count: int, seed: int) -> list[Message]:
     return messages
 
 
-def _signature(rng: random.Random) -> bytes:
-    """r, a low s, v."""
-    return rng.randbytes(32) + bytes([rng.randrange(127)]) + rng.randbytes(31) + bytes([rng.choice((27, 28))])
-
-
 def make_records(messages: list[Message], hours: int = 1) -> Iterator[Record]:
     """Records in canonical order, each stream's hour again and again, each time later."""
     start = 0

@@ -83,7 +83,7 @@ from validator.protocol.model import (
 from validator.protocol.settlement import build_report, bundle_receipts
 from validator.steps import admission
 from validator.steps.kept import Kept
-from validator.steps.peer_sets import _merged, _put_down
+from validator.steps.peer_sets import FETCHED, _merged, _put_down
 from validator.steps.reconcile import difference, records_of
 from validator.steps.spool import Spool
 from validator.steps.window_buffer import WindowBuffer
@@ -96,7 +96,6 @@ BROKERS = (Address(b"\x01" * 20), Address(b"\x02" * 20))
 END = b'\n{"hasNext":false,"type":"metadata"}'
 LIMIT_MIB = 1024
 SYSTEM = "0x" + "03" * 20 + "/system"
-FETCHED = 100_000
 
 
 class Clock:

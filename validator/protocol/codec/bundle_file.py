@@ -62,14 +62,14 @@ MAX_BATCH_BYTES = 3 * GROUP_ALLOWANCE
 repeat when they are read, whatever the footer says."""
 DEFAULT_LEVEL, BEST_LEVEL = 11, 19
 """Of zstd, for contents: the first costs a message about 10 us, the second twenty times as much."""
-_SIGNATURE_LEVEL, _OTHER_LEVEL = 8, 9
+SIGNATURE_LEVEL, _OTHER_LEVEL = 8, 9
 """What lies between signatures is found from level 8 on, and nothing else in them."""
 SMALL_BYTES = 16 << 20
 """Below this the best level takes seconds; above it, a twentieth more bytes is the price of a sealed bundle."""
 _TARGET_BYTES = 3 << 19
 _MANY_GROUPS = 1024
 """A row group is so large that a reader of one fetches some 0.3 MB; in a large bundle larger, for the footer's sake."""
-_PAGE_BYTES = 8 << 20
+PAGE_BYTES = 8 << 20
 """More than a row group has, so that a column's chunk is one page: what repeats in it is found."""
 _LIBRARY_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
@@ -121,12 +121,12 @@ def write_bundle(
                 SCHEMA,
                 compression="zstd",
                 compression_level=dict.fromkeys(COLUMNS, _OTHER_LEVEL)
-                | {"content": level, "content_bytes": level, "signature": _SIGNATURE_LEVEL},
+                | {"content": level, "content_bytes": level, "signature": SIGNATURE_LEVEL},
                 use_dictionary=list(DICTIONARY),
                 column_encoding=ENCODINGS,
                 write_statistics=list(STATISTICS),
                 data_page_version=PAGE_VERSION,
-                data_page_size=_PAGE_BYTES,
+                data_page_size=PAGE_BYTES,
                 store_schema=False,
             ) as writer,
         ):
