@@ -14,6 +14,9 @@ from typing import Any
 
 import httpx
 
+START_LIMIT_S = 60.0
+END_LIMIT_S = 30.0
+
 
 @dataclass(frozen=True)
 class GatewayProcess:
@@ -72,13 +75,12 @@ def run_gateway(folder: Path) -> Iterator[GatewayProcess]:
         stderr=subprocess.STDOUT,
     )
     try:
-        for _ in range(200):
-            if port_file.exists() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        with httpx.Client(timeout=10, trust_env=False) as client:
+        until = time.monotonic() + START_LIMIT_S
+        while not port_file.exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        with httpx.Client(timeout=30, trust_env=False) as client:
             yield GatewayProcess(int(port_file.read_text()), client, process)
     finally:
         process.terminate()
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=END_LIMIT_S)
     assert output == b"", "the gateway prints nothing"

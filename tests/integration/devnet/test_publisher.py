@@ -88,7 +88,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
         )
         assert consumer.wait(60) == 0
         network = cast.url("network")
-        for _ in range(200):
+        for _ in range(1_200):
             state = httpx.get(network + "/health").json()
             if state["done"] and state["pending"] == 0:
                 break

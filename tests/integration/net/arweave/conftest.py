@@ -22,7 +22,8 @@ from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec.arweave_text import encode_base64url
 
 VECTORS = paths.VECTORS / "arweave.json"
-FAST = Limits(connect_s=2, read_s=3, request_s=4, call_s=8, download_s=6, attempts=3, first_wait_s=0.01, open_s=0.2)
+FAST = Limits(connect_s=5, read_s=20, request_s=20, call_s=60, download_s=60, attempts=3, first_wait_s=0.01, open_s=0.2)
+"""Its waits between requests are short; its deadlines strike in no test, on a loaded machine either."""
 AR = 10**12
 
 

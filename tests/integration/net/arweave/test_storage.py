@@ -16,6 +16,7 @@ import pytest
 from tests import paths
 from tests.data_items import MARKS, encode_bundle, make_item
 from tests.gateway_process import GatewayProcess
+from tests.integration.net.arweave.conftest import FAST
 from validator.net.arweave import storage as storage_module
 from validator.net.arweave.storage import ArweaveStorage, is_dropped
 from validator.net.arweave.wallet import ArweaveWallet
@@ -133,8 +134,9 @@ def test_server_errors_and_limits_are_waited_out(funded: Any, build_storage: Bui
     assert funded.faults_left() == 0
 
 
-def test_a_stalled_or_flooding_gateway_is_asked_again(storage: ArweaveStorage, funded: Any, bundle: Any) -> None:
-    funded.fail("slow", "/price/", seconds=5)
+def test_a_stalled_or_flooding_gateway_is_asked_again(build_storage: Build, funded: Any, bundle: Any) -> None:
+    storage = build_storage(funded.url, limits=replace(FAST, read_s=2, request_s=3))
+    funded.fail("slow", "/price/", seconds=6)
     funded.fail("answer", "/tx_anchor", status=502)
     prepared = storage.prepare(bundle.path, bundle.tags)
     funded.fail("endless", "/tx/")

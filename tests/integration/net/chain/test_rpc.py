@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,6 +106,10 @@ def silent(handler: BaseHTTPRequestHandler, _: bytes) -> None:
     handler.server.stopping.wait()  # type: ignore[attr-defined]
 
 
+PATIENT_S = 30.0
+"""Nothing here lasts as long, on a loaded machine either."""
+HASTY_S = 0.5
+"""Where the deadline is to strike."""
 CHAIN_ID = Request("eth_chainId", (), parse_quantity)
 CALL = Request("eth_call", ({}, "latest"), parse_quantity)
 
@@ -116,7 +119,7 @@ def sources(*answers: Answer, **options: Any) -> Iterator[Rpc]:
     from contextlib import ExitStack
 
     with ExitStack() as stack:
-        rpc = Rpc([stack.enter_context(source(a)) for a in answers], **{"deadline_s": 1.0, **options})
+        rpc = Rpc([stack.enter_context(source(a)) for a in answers], **{"deadline_s": PATIENT_S, **options})
         stack.callback(rpc.close)
         yield rpc
 
@@ -135,12 +138,12 @@ def test_the_majority_wins_and_the_liar_is_named() -> None:
 
 
 def test_a_source_that_hangs_does_not_keep_a_majority_waiting() -> None:
-    with sources(silent, result("0x89"), result("0x89"), deadline_s=30.0) as rpc:
+    with sources(silent, result("0x89"), result("0x89")) as rpc:
         assert rpc.agree([CHAIN_ID]) == [137]
 
 
 def test_a_source_that_hangs_delays_nobody_for_long_where_all_are_asked() -> None:
-    with sources(silent, result("0x1"), result("0x2"), deadline_s=60.0) as rpc:
+    with sources(silent, result("0x1"), result("0x2")) as rpc:
         assert sorted(rpc.each_at_least(CHAIN_ID, 2)) == [1, 2]
         assert sorted(v for _, v in rpc.each(CHAIN_ID) if isinstance(v, int)) == [1, 2]
 
@@ -188,6 +191,7 @@ def test_state_that_sources_have_pruned_is_named_as_the_reason() -> None:
         assert caught.value.reason == "pruned"
 
 
+TIMED_OUT = "timed out|ReadTimeout"
 HOSTILE: list[tuple[str, Answer, str]] = [
     ("not JSON", raw(b"<html>"), "not JSON"),
     ("deep JSON", raw(b"[" * 100_000), "not JSON"),
@@ -200,7 +204,7 @@ HOSTILE: list[tuple[str, Answer, str]] = [
     ),
     ("a redirect", raw(b"", status=302, headers={"location": "http://127.0.0.1:1/"}), "HTTP 302"),
     ("a client error", raw(b"", status=404), "HTTP 404"),
-    ("too many requests", raw(b"", status=429), "HTTP 429"),
+    ("too many requests", raw(b"", status=429, headers={"retry-after": "3600"}), "rests for .*HTTP 429"),
     ("a list of nothing", raw(b"[]"), "no answer"),
     ("another id", raw(b'{"id":5,"result":"0x1"}'), "no answer"),
     ("a text as id", raw(b'[{"id":"0","result":"0x1"},{"id":"1","result":"0x1"}]'), "no answer"),
@@ -214,31 +218,32 @@ HOSTILE: list[tuple[str, Answer, str]] = [
         error(-32000, "key secretsecret is\x1b[31m blocked"),
         r"key … is\?\[31m blocked",
     ),
-    ("a body of one byte at a time", drip, "timed out|ReadTimeout"),
-    ("a head of one byte at a time", drip_head, "timed out|ReadTimeout"),
-    ("silence", silent, "timed out|ReadTimeout"),
+    ("a body of one byte at a time", drip, TIMED_OUT),
+    ("a head of one byte at a time", drip_head, TIMED_OUT),
+    ("silence", silent, TIMED_OUT),
 ]
 
 
 @pytest.mark.parametrize(("answer", "reason"), [h[1:] for h in HOSTILE], ids=[h[0] for h in HOSTILE])
 def test_a_hostile_answer_is_a_failure_of_its_source_only(answer: Answer, reason: str) -> None:
-    with sources(answer, max_body_bytes=1_000_000, deadline_s=0.5) as rpc:
+    deadline_s = HASTY_S if reason == TIMED_OUT else PATIENT_S
+    with sources(answer, max_body_bytes=1_000_000, deadline_s=deadline_s) as rpc:
         with pytest.raises(TransientError, match=reason) as caught:
             rpc.agree([CHAIN_ID])
         assert "secretsecret" not in str(caught.value)
         assert "/v3" not in str(caught.value)
         assert caught.value.sources.keys() == set(rpc.hosts)
-    with sources(answer, result("0x89"), result("0x89"), max_body_bytes=1_000_000, deadline_s=0.5) as rpc:
+    with sources(answer, result("0x89"), result("0x89"), max_body_bytes=1_000_000) as rpc:
         assert rpc.agree([CHAIN_ID]) == [137]
 
 
 def test_calls_to_a_source_that_hangs_do_not_pile_up() -> None:
-    with sources(silent, deadline_s=0.3) as rpc:
+    with sources(silent, deadline_s=HASTY_S) as rpc:
         threads = [threading.Thread(target=rpc.each, args=(CHAIN_ID,)) for _ in range(20)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENT_S)
         assert not any(thread.is_alive() for thread in threads)
         running = [t for t in threading.enumerate() if t.name.startswith("rpc ")]
         assert len(running) <= 16
@@ -257,11 +262,9 @@ def test_every_source_is_heard_where_all_are_asked() -> None:
 def test_an_unreachable_source_is_a_failure() -> None:
     with sources(result("0x89")) as one:
         url = f"http://{one.hosts[0]}/"
-    gone = Rpc([url], deadline_s=1.0)
-    started = time.monotonic()
+    gone = Rpc([url], deadline_s=PATIENT_S)
     with pytest.raises(TransientError, match="ConnectError"):
         gone.agree([CHAIN_ID])
-    assert time.monotonic() - started < 30
     gone.close()
 
 
