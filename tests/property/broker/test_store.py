@@ -1,4 +1,4 @@
-"""The broker's store against a sorted list: whatever goes in, in whatever order, every question has the list's answer."""
+"""The broker's store against a sorted list: whatever goes in, every question has the list's answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.builders import a_key, a_message
 from validator.broker.store import DAY_MS, SqliteMessageStore
-from validator.ports.message_store import SortKey, StoredRow
+from validator.ports.message_store import MessageStore, SortKey, StoredRow
 from validator.protocol.codec.message import make_record
 from validator.protocol.model import Record
 
@@ -61,7 +61,7 @@ def _store(shards: int = 1) -> Iterator[SqliteMessageStore]:
         store.close()
 
 
-def _fill(store: SqliteMessageStore, given_batches: list[list[Record]]) -> list[Record]:
+def _fill(store: MessageStore, given_batches: list[list[Record]]) -> list[Record]:
     held: dict[bytes, Record] = {}
     for number, batch in enumerate(given_batches):
         fresh = {record.leaf for record in batch} - held.keys()
@@ -93,7 +93,9 @@ def test_pages_of_a_span_are_the_sorted_list_of_it(
         assert [key for page in store.keys(PART, *span) for key in page] == [
             (r.message.timestamp_ms, r.leaf) for r in wanted
         ]
-        assert store.state(PART, *span).count == len(wanted)
+        state = store.state(PART, *span)
+        assert state.count == len(wanted)
+        assert (state.newest_arrival_ms >= 1000) is bool(wanted)
 
 
 @settings(max_examples=20, deadline=None)
