@@ -62,7 +62,7 @@ class BusPort(ABC):
     def open_bus(self) -> Callable[[], Awaitable[MessageBus]]:
         """Opens one more bus of one network; all are closed at the end of the test."""
 
-    async def meet(self, buses: Sequence[MessageBus]) -> None:
+    async def meet(self, _buses: Sequence[MessageBus]) -> None:
         return None
 
     async def test_all_who_have_joined_receive_what_is_published_byte_for_byte(

@@ -1,7 +1,7 @@
 """The bus over a socket: a client of the Node program, or of the hub that stands for it.
 
-It stays a bus while the other side is away: it connects anew, joins anew what was joined, and counts on. What the network
-carried meanwhile is lost here, as the network loses messages; brokers repair among themselves.
+It stays a bus while the other side is away: it connects anew, joins anew what was joined, and counts on. What the
+network carried meanwhile is lost here, as the network loses messages; brokers repair among themselves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A network without a network: what one publishes, all who have joined receive, in order and at once.
 
-In one process, ``SimulatedNetwork().open()`` gives buses. For several processes, ``serve`` does the same on a Unix socket
-and speaks the frames of the Node program, so that ``bridge.BridgeBus`` is the one client of both:
+In one process, ``SimulatedNetwork().open()`` gives buses. For several processes, ``serve`` does the same on a Unix
+socket and speaks the frames of the Node program, so that ``bridge.BridgeBus`` is the one client of both:
 
     python -m validator.net.streamr.simulated --socket PATH
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,14 @@ from validator.protocol.errors import TransientError
 
 
 @pytest.fixture
-def path() -> AsyncIterator[Path]:  # type: ignore[misc]
+def path() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="logstore-") as folder:  # short: a socket's path has 108 bytes
         yield Path(folder, "hub")
 
 
 class TestBridgeToHub(BusPort):
     @pytest.fixture
-    async def open_bus(self, path: Path) -> AsyncIterator[Callable[[], Awaitable[MessageBus]]]:  # type: ignore[override]
+    async def open_bus(self, path: Path) -> AsyncIterator[Callable[[], Awaitable[MessageBus]]]:
         hub, opened = Hub(), []
         await hub.start(path)
 

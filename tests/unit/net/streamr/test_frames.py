@@ -31,7 +31,8 @@ PART = ("0x00/größe", 7)
 @pytest.mark.parametrize("size", [1, 3, 5, 1000])
 def test_frames_are_the_same_however_their_bytes_arrive(size: int) -> None:
     stream = write_message(Kind.MESSAGE, PART, b"data" * 30) + write_frame(Kind.INFO) + write_count(1 << 40)
-    reader, frames = FrameReader(), []
+    reader = FrameReader()
+    frames: list[tuple[int, bytes]] = []
     for at in range(0, len(stream), size):
         frames += reader.feed(stream[at : at + size])
     assert [kind for kind, _ in frames] == [Kind.MESSAGE, Kind.INFO, Kind.DROPPED]

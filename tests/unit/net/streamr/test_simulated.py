@@ -14,7 +14,7 @@ from validator.ports.bus import MessageBus
 
 class TestSimulatedBus(BusPort):
     @pytest.fixture
-    async def open_bus(self) -> AsyncIterator[Callable[[], Awaitable[MessageBus]]]:  # type: ignore[override]
+    async def open_bus(self) -> AsyncIterator[Callable[[], Awaitable[MessageBus]]]:
         network, opened = SimulatedNetwork(), []
 
         async def open_bus() -> MessageBus:
