@@ -32,6 +32,9 @@ SETTINGS: dict[str, Any] = {
     "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
 }
 CONTRACTS = ("Token", "NodeManager", "StoreManager", "QueryManager", "ReportManager", "SignerWallet", "MessageReader")
+MOVE_TOKENS = ("NodeManager", "StoreManager", "QueryManager")
+TRANSFER_ERRORS = ("InsufficientAllowance", "InsufficientBalance", "ZeroAddress")
+"""What the token refuses comes back through those that move tokens, so their ABIs name its errors too."""
 LEAVE_WARNING = '"leave" will be promoted to keyword'  # the network's own name for it
 RUN_SOLC = "process.stdout.write(require(process.argv[1]).compile(require('fs').readFileSync(0,'utf8')))"
 
@@ -60,7 +63,10 @@ def compile_sources(solc: Path) -> dict[str, str]:
     problems = [e["formattedMessage"] for e in answer.get("errors", []) if LEAVE_WARNING not in e["message"]]
     if problems:
         raise CompileError("\n".join(problems))
-    return {f"{name}.json": _artifact(answer["contracts"][f"{name}.sol"][name]) for name in CONTRACTS}
+    outputs = {name: answer["contracts"][f"{name}.sol"][name] for name in CONTRACTS}
+    for name in MOVE_TOKENS:
+        _add_errors(outputs[name]["abi"], outputs["Token"]["abi"])
+    return {f"{name}.json": _artifact(output) for name, output in outputs.items()}
 
 
 def install_solc(folder: Path) -> Path:
@@ -81,6 +87,11 @@ def compile_here() -> dict[str, str]:
         return compile_sources(Path(named))
     with tempfile.TemporaryDirectory(prefix="logstore-solc-") as folder:
         return compile_sources(install_solc(Path(folder)))
+
+
+def _add_errors(abi: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
+    """Add the token's errors to the ABI of a contract that moves tokens."""
+    abi += [entry for entry in others if entry["type"] == "error" and entry["name"] in TRANSFER_ERRORS]
 
 
 def _artifact(output: dict[str, Any]) -> str:

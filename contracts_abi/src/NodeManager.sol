@@ -110,6 +110,7 @@ contract NodeManager is Owned, INodeManager {
     event Staked(address indexed account, uint256 amount);
     event Withdrawn(address indexed account, uint256 amount);
     event TreasuryWithdrawn(address indexed account, uint256 amount);
+    event Penalised(uint32 indexed index, uint256 fromStake, uint256 fromLeaving);
     event NodeLineShort(uint32 indexed index, int256 wanted, int256 settled);
 
     error OnlyReportManager();
@@ -506,6 +507,7 @@ contract NodeManager is Owned, INodeManager {
         if (taken - fromLeaving > pool.stake) fromLeaving = taken - pool.stake;
         pool.leaving -= uint96(fromLeaving);
         pool.stake -= uint96(taken - fromLeaving);
+        emit Penalised(uint32(index), taken - fromLeaving, fromLeaving);
         if (pool.listed) pool.listed = _list(_addresses[index], true, pool.stake);
         _pools[index] = pool;
     }

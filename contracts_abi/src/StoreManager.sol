@@ -32,6 +32,8 @@ contract StoreManager is Payers {
     mapping(uint256 index => mapping(uint256 generation => uint256)) private _leaving; // shares
     mapping(uint256 index => mapping(uint256 generation => mapping(address stakeholder => uint256))) private _shares;
     mapping(uint256 index => mapping(address stakeholder => Exit)) private _exits;
+    mapping(address stakeholder => uint256[]) private _stakedFor; // indices, once each
+    mapping(uint256 index => mapping(address stakeholder => bool)) private _hasStaked;
 
     event StoreIndexed(uint32 indexed index, string store);
     event StoreUpdated(string store, bool isNew, uint256 amount);
@@ -93,6 +95,15 @@ contract StoreManager is Payers {
         return _worth(store, _shares[index][store.generation][stakeholder]);
     }
 
+    /// What is left of one stakeholder's money in all streams, as storeBalanceOf.
+    function balanceOf(address stakeholder) external view returns (uint256 total) {
+        uint256[] memory indices = _stakedFor[stakeholder];
+        for (uint256 i = 0; i < indices.length; ++i) {
+            Store memory store = _stores[indices[i]];
+            total += _worth(store, _shares[indices[i]][store.generation][stakeholder]);
+        }
+    }
+
     /// What of one stakeholder is leaving, and when it is free: after the epoch, or at the time.
     function exitOf(address stakeholder, string calldata streamId)
         external
@@ -135,6 +146,10 @@ contract StoreManager is Payers {
         store.balance += uint96(amount);
         _stores[index] = store;
         _shares[index][store.generation][msg.sender] += minted;
+        if (!_hasStaked[index][msg.sender]) {
+            _hasStaked[index][msg.sender] = true;
+            _stakedFor[msg.sender].push(index);
+        }
         _brought += amount;
         emit StoreUpdated(streamId, isNew, amount);
     }

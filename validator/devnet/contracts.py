@@ -30,6 +30,8 @@ from validator.protocol.model import Address, Digest
 from validator.protocol.parameters import Contracts
 
 WEI = 10**18
+TOKEN_PRICE_WEI = 10
+"""Of one base unit, in the chain's own coin: 10 coins buy as many base units as there are in a token."""
 GAS_LIMIT = 2_000_000
 DEPLOY_GAS = 8_000_000
 REPORT_GAS = 12_000_000
@@ -118,8 +120,8 @@ class DevChain:
     # --- set-up -----------------------------------------------------------------------------------
 
     def deploy(self, *, stake_required: int = WEI, supply: int = 10**10 * WEI, raise_delay_s: int = 1) -> Deployment:
-        """Stop automatic mining, deploy all contracts in one block, and mint ``supply`` base units to the owner, who is
-        the guardian too.
+        """Stop automatic mining, deploy all contracts in one block, mint ``supply`` base units to the owner, who is the
+        guardian too, and offer as many for sale.
         """
         self.stop_mining()
         self._ask("anvil_setBlockGasLimit", hex(BLOCK_GAS))
@@ -154,7 +156,8 @@ class DevChain:
             self._owner_call("StreamRegistry", registry, "grantRole", TRUSTED_ROLE, _hex(owner)),
             self._owner_call("StreamRegistry", registry, "setEnsCache", _hex(names)),
         ]
-        calls.append(self._owner_call("Token", token, "mint", _hex(owner), supply))
+        calls.append(self._owner_call("Token", token, "mintTokens", _hex(owner), supply))
+        calls.append(self._owner_call("Token", token, "offer", TOKEN_PRICE_WEI, supply))
         calls += [
             self._owner_call("Token", token, "approve", _hex(spender), UNLIMITED) for spender in (node, store, query)
         ]
@@ -172,7 +175,7 @@ class DevChain:
         contracts = self.deployment.contracts
         self.fund([key.address for node in nodes for key in (node.key, node.stake_key)])
         calls = [
-            self._owner_call("Token", contracts.token, "mint", _hex(node.stake_key.address), node.stake)
+            self._owner_call("Token", contracts.token, "mintTokens", _hex(node.stake_key.address), node.stake)
             for node in nodes
             if node.stake
         ]

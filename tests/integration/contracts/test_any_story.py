@@ -2,6 +2,7 @@
 
 - the tokens that the managers hold are what their books say;
 - nobody has, here and taken out, more than it brought and earned; who joined since the last report earns nothing by it;
+- the events alone say every balance, for whoever indexes them;
 - the next honest report is accepted, unless the guardian has paused, which ends by itself.
 """
 
@@ -24,6 +25,7 @@ from hypothesis.stateful import (
 
 from tests.builders import a_key
 from tests.contract_network import CONFIG, ContractNetwork
+from tests.indexer import Indexer, hexed
 from validator.devnet.contracts import UNLIMITED, WEI
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import RemoteFault
@@ -42,10 +44,6 @@ units = st.one_of(st.sampled_from([1, 2, 3, WEI]), st.integers(1, 300 * WEI))
 parts = st.integers(0, 100)
 
 
-def hexed(data: bytes) -> str:
-    return "0x" + data.hex()
-
-
 class Story(RuleBasedStateMachine):
     network: ClassVar[ContractNetwork]
 
@@ -57,6 +55,7 @@ class Story(RuleBasedStateMachine):
         self.joined: Counter[tuple[bytes, bytes]] = Counter()
         """What each has delegated since the last report, by person and node."""
         self.earned: Counter[bytes] = Counter()
+        self.indexer = Indexer(self.chain)
 
     def teardown(self) -> None:
         self.chain.call_rpc("evm_revert", self.snapshot)
@@ -191,14 +190,35 @@ class Story(RuleBasedStateMachine):
         assert held == stores + queries + pools + free + self.ask("NodeManager", "treasurySupply")
 
     @invariant()
+    def events_alone_say_every_balance(self) -> None:
+        found = self.indexer
+        found.follow()
+        balances, leaving, _ = self.chain.call("StoreManager", "storesOf", self.network.streams)
+        held = {s: b + away for s, b, away in zip(self.network.streams, balances, leaving, strict=True)}
+        assert held == {stream: found.streams[stream] for stream in self.network.streams}
+        consumers = [hexed(who) for who in (*self.network.consumers, *(p.address for p in PEOPLE))]
+        paid = self.chain.call("QueryManager", "balancesOf", consumers)[0]
+        assert list(paid) == [found.consumers[who] for who in consumers]
+        for node in map(hexed, self.nodes):
+            assert self.ask("NodeManager", "nodeStake", node) == found.stakes[node]
+            assert self.ask("NodeManager", "nodeLeaving", node) == found.leaving[node]
+        for person in PEOPLE:
+            assert self.ask("NodeManager", "balanceOf", hexed(person.address)) == found.accounts[hexed(person.address)]
+        assert self.ask("NodeManager", "treasurySupply") == found.treasury
+
+    @invariant()
     def nobody_has_more_than_it_brought_and_earned(self) -> None:
         for person in PEOPLE:
             who = hexed(person.address)
             has = self.ask("Token", "balanceOf", who) + self.ask("NodeManager", "balanceOf", who)
             has += self.chain.call("QueryManager", "balancesOf", [who])[0][0]
+            staked = 0
             for stream in self.network.streams:
-                has += self.ask("StoreManager", "storeBalanceOf", who, stream)
+                own = self.ask("StoreManager", "storeBalanceOf", who, stream)
+                staked += own
+                has += own
                 has += self.ask("StoreManager", "exitOf", who, stream)
+            assert staked == self.ask("StoreManager", "balanceOf", who)
             for node in self.nodes:
                 has += self.delegated(person, node) + self.ask("NodeManager", "exitOf", who, hexed(node))
             # Each step may round a unit or two in somebody's favour, never more.
@@ -238,7 +258,7 @@ class Story(RuleBasedStateMachine):
 def people_with_purses(network: ContractNetwork) -> ContractNetwork:
     network.chain.fund([k.address for k in (*PEOPLE, *network.brokers)])
     for person in PEOPLE:
-        network.chain.transact(OWNER, "Token", "mint", hexed(person.address), PURSE)
+        network.chain.transact(OWNER, "Token", "mintTokens", hexed(person.address), PURSE)
         for name in MANAGERS:
             network.chain.transact(person, "Token", "approve", hexed(network.chain.address_of(name)), UNLIMITED)
     return network

@@ -148,7 +148,7 @@ def test_tokens_held_are_the_sum_of_all_claims_after_every_step(network: Contrac
     chain = network.chain
     chain.fund([k.address for k in STAKERS])
     for key in STAKERS:
-        chain.transact(a_key(1), "Token", "mint", hexed(key.address), 10**6 * WEI)
+        chain.transact(a_key(1), "Token", "mintTokens", hexed(key.address), 10**6 * WEI)
         for name in ("StoreManager", "QueryManager", "NodeManager"):
             chain.transact(key, "Token", "approve", hexed(chain.address_of(name)), 10**6 * WEI)
     before = Books(network)
@@ -187,7 +187,7 @@ def test_a_store_that_was_used_up_starts_again_without_old_claims(network: Contr
     owner, late = a_key(1), a_key(5000)
     network.submit(network.next_report({stream: 1_000 * WEI}, {}, {}))
     network.chain.fund([late.address])
-    network.chain.transact(owner, "Token", "mint", hexed(late.address), WEI)
+    network.chain.transact(owner, "Token", "mintTokens", hexed(late.address), WEI)
     store = hexed(network.chain.address_of("StoreManager"))
     network.chain.transact(late, "Token", "approve", store, WEI)
     network.chain.transact(late, "StoreManager", "stake", stream, WEI)
@@ -198,7 +198,7 @@ def test_a_store_that_was_used_up_starts_again_without_old_claims(network: Contr
 def test_every_stakeholder_pays_its_share_of_a_capture(network: ContractNetwork) -> None:
     stream, other = network.streams[0], a_key(5000)
     network.chain.fund([other.address])
-    network.chain.transact(a_key(1), "Token", "mint", hexed(other.address), 3_000 * WEI)
+    network.chain.transact(a_key(1), "Token", "mintTokens", hexed(other.address), 3_000 * WEI)
     network.chain.transact(other, "Token", "approve", hexed(network.chain.address_of("StoreManager")), 3_000 * WEI)
     network.chain.transact(other, "StoreManager", "stake", stream, 3_000 * WEI)
     network.submit(network.next_report({stream: 400 * WEI}, {}, {}))
@@ -219,7 +219,7 @@ def test_a_reward_for_an_address_that_never_joined_goes_to_the_treasury(network:
 def test_delegates_share_rewards_and_penalties(network: ContractNetwork) -> None:
     node, other = network.brokers[0].address, a_key(5000)
     network.chain.fund([other.address])
-    network.chain.transact(a_key(1), "Token", "mint", hexed(other.address), 300 * WEI)
+    network.chain.transact(a_key(1), "Token", "mintTokens", hexed(other.address), 300 * WEI)
     network.chain.transact(other, "Token", "approve", hexed(network.chain.address_of("NodeManager")), 300 * WEI)
     network.chain.transact(other, "NodeManager", "stakeAndDelegate", 300 * WEI, hexed(node))
     stake_account = a_key(2000).address
@@ -244,7 +244,7 @@ def test_a_stake_that_penalties_used_up_leaves_nothing_and_starts_again(network:
     assert network.chain.call("NodeManager", "isStaked", hexed(node))[0] is False
     network.submit(network.next_report({network.streams[0]: WEI}, {}, {node: WEI}))
     assert network.chain.call("NodeManager", "nodeStake", hexed(node))[0] == 0
-    network.chain.transact(a_key(1), "Token", "mint", hexed(owner.address), WEI)
+    network.chain.transact(a_key(1), "Token", "mintTokens", hexed(owner.address), WEI)
     network.chain.transact(owner, "NodeManager", "stakeAndDelegate", WEI, hexed(node))
     assert network.chain.call("NodeManager", "delegatesOf", hexed(owner.address), hexed(node))[0] == WEI
     assert network.chain.call("NodeManager", "isStaked", hexed(node))[0] is True
@@ -319,7 +319,7 @@ def test_a_removed_nodes_delegations_stay_its_delegates_and_count_again_when_it_
 def test_join_and_leave_return_what_was_brought(network: ContractNetwork) -> None:
     key = a_key(5001)
     network.chain.fund([key.address])
-    network.chain.transact(a_key(1), "Token", "mint", hexed(key.address), 5 * WEI)
+    network.chain.transact(a_key(1), "Token", "mintTokens", hexed(key.address), 5 * WEI)
     network.chain.transact(key, "Token", "approve", hexed(network.chain.address_of("NodeManager")), 5 * WEI)
     before = network.chain.call("NodeManager", "nodeAddresses")[0]
     network.chain.transact(key, "NodeManager", "join", 5 * WEI, '{"http":"http://127.0.0.1:9000"}')
@@ -352,7 +352,7 @@ def test_join_and_leave_return_what_was_brought(network: ContractNetwork) -> Non
         ("StoreManager", "stake", ["x" * 257, 1], "BadStreamId"),
         ("StoreManager", "stake", ["x", 0], "ZeroAmount"),
         ("QueryManager", "stake", [0], "ZeroAmount"),
-        ("Token", "mint", ["0x" + bytes(19).hex() + "01", 1], "NotOwner"),
+        ("Token", "mintTokens", ["0x" + bytes(19).hex() + "01", 1], "NotOwner"),
         ("StreamRegistry", "setPermissionsForUserIds", ["no such stream", [], []], "error_streamDoesNotExist"),
     ],
 )
@@ -366,8 +366,8 @@ def test_the_token_keeps_its_supply_below_two_to_the_96(network: ContractNetwork
     supply = network.chain.call("Token", "totalSupply")[0]
     left = (1 << 96) - 1 - supply
     owner, to = a_key(1), hexed(a_key(2).address)
-    assert network.refusal_of("Token", "mint", to, left, sender=owner) == ""
-    assert network.refusal_of("Token", "mint", to, left + 1, sender=owner) == "SupplyTooLarge"
+    assert network.refusal_of("Token", "mintTokens", to, left, sender=owner) == ""
+    assert network.refusal_of("Token", "mintTokens", to, left + 1, sender=owner) == "SupplyTooLarge"
 
 
 # --- gas ------------------------------------------------------------------------------------------

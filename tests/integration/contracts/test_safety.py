@@ -30,7 +30,7 @@ def hexed(address: bytes) -> str:
 def give(network: ContractNetwork, key: SigningKey, amount: int) -> None:
     """Tokens that all managers may take."""
     network.chain.fund([key.address])
-    network.chain.transact(OWNER, "Token", "mint", hexed(key.address), amount)
+    network.chain.transact(OWNER, "Token", "mintTokens", hexed(key.address), amount)
     for name in (MANAGER, "StoreManager", "QueryManager"):
         network.chain.transact(key, "Token", "approve", hexed(network.chain.address_of(name)), UNLIMITED)
 

@@ -107,7 +107,7 @@ class Told:
 
 
 def give_tokens(network: ContractNetwork, to: SigningKey, amount: int) -> None:
-    network.chain.transact(a_key(1), "Token", "mint", "0x" + to.address.hex(), amount)
+    network.chain.transact(a_key(1), "Token", "mintTokens", "0x" + to.address.hex(), amount)
 
 
 def view(network: ContractNetwork, function: str, *arguments: object) -> object:
