@@ -29,8 +29,8 @@ from validator.net.http.client import BoundedClient
 from validator.net.http.connections import trust
 from validator.net.http.urls import ParsedUrl, check_url
 from validator.net.peers.client import HttpPeers
-from validator.net.peers.signing import network_digest
 from validator.net.sandbox import Sandbox
+from validator.net.signed.signing import network_digest
 from validator.net.signer.remote import RemoteSigner
 from validator.ports.chain import ReportSender
 from validator.ports.queue import Tasks

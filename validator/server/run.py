@@ -16,7 +16,8 @@ import uvicorn
 from validator import log as logs
 from validator import metrics
 from validator.lasting import LastingThread, Watchdog
-from validator.net.peers.signing import network_digest
+from validator.net.signed.listener import Limits
+from validator.net.signed.signing import network_digest
 from validator.ports.queue import Tasks
 from validator.protocol.errors import ConfigError, TransientError, ValidatorError
 from validator.protocol.model import Address
@@ -47,7 +48,7 @@ def serve(settings: Settings, tasks: Tasks) -> None:
             settings.operator_fd, settings.operator_host, settings.operator_port, "LOGSTORE_OPERATOR_PORT"
         ),
     }
-    limits = peers.PeerLimits(allow_nets=settings.nets)
+    limits = Limits(allow_nets=settings.nets)
     apps = {
         "peers": peers.create_app(
             node.peer_service,

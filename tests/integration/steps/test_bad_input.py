@@ -14,8 +14,10 @@ import pytest
 from tests.builders import a_key
 from tests.fakes.small_network import SmallNetwork
 from validator.metrics import render_metrics
-from validator.net.peers import signing, wire
-from validator.net.peers.signing import Stamp, network_digest
+from validator.net.peers import wire
+from validator.net.signed import listener, signing
+from validator.net.signed.listener import Limits
+from validator.net.signed.signing import Channel, Stamp, network_digest
 from validator.ports.peers import Attestation, Gossip
 from validator.protocol.codec import cbor
 from validator.protocol.codec.outcome import encode_observation
@@ -33,8 +35,7 @@ from validator.protocol.model import (
     StatementKind,
     VoteQuorum,
 )
-from validator.server import peers
-from validator.server.peers import PeerLimits, create_app
+from validator.server.peers import create_app
 from validator.server.run import count_refusal
 from validator.steps import peer_service
 from validator.steps.peer_service import LocalPeerService
@@ -66,7 +67,7 @@ class Attacked:
             self.member.key,
             context.identity.signing,
             network_digest(context.network),
-            PeerLimits(),
+            Limits(),
             on_refusal=lambda name, _sender: self._count(name),
             now_ms=network.clock.now_ms,
         )
@@ -104,9 +105,8 @@ class Attacked:
         self.counter += 1
         context, key = self.member.context, key or self.liar.key
         stamp = Stamp(key.address, 7, self.counter, self.network.clock.now_ms())
-        asked = signing.request_payload(
-            stamp, path, self.member.address, body, network_digest(context.network), context.identity.signing
-        )
+        channel = Channel(wire.PURPOSE, context.identity.signing, network_digest(context.network))
+        asked = channel.request_payload(stamp, path, self.member.address, body)
         return {
             **dict(signing.write_stamp(stamp)),
             signing.SIGNATURE: signing.sign(asked, key),
@@ -295,7 +295,9 @@ async def test_ten_mebibytes_are_refused_before_a_byte_of_them_is_read(attacked:
 async def test_ten_thousand_requests_at_once_are_refused_once_the_bucket_is_empty(
     attacked: Attacked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "time", SimpleNamespace(monotonic=lambda: 0.0))  # "at once", however slow this machine
+    monkeypatch.setattr(
+        listener, "time", SimpleNamespace(monotonic=lambda: 0.0)
+    )  # "at once", however slow this machine
     known = attacked.statement()
     await attacked.tell(Gossip(statements=(known,)))
     before = attacked.state()

@@ -12,17 +12,21 @@ import pytest
 from starlette.applications import Starlette
 
 from tests.fakes.peer_service import FakePeerService
-from validator.net.peers import signing, wire
-from validator.net.peers.signing import Stamp
+from validator.net.peers import wire
+from validator.net.signed import signing
+from validator.net.signed.faults import decode_fault
+from validator.net.signed.listener import Limits
+from validator.net.signed.signing import Channel, Stamp
 from validator.protocol.codec.secp256k1 import Signer, SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import Disagreement, MalformedInput, RemoteFault, TransientError, UnknownOutcome
 from validator.protocol.hashing import hash_object, keccak256
 from validator.protocol.model import NIL, Address, Digest
-from validator.server.peers import PeerLimits, create_app
+from validator.server.peers import create_app
 
 CONTEXT = SigningContext(31337, Address(b"\x07" * 20))
 NETWORK = Digest(b"\x09" * 32)
+CHANNEL = Channel(wire.PURPOSE, CONTEXT, NETWORK)
 SENDER, SERVER, STRANGER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
 NOW_MS = 1_700_000_000_000
 BODY = wire.encode_digest(hash_object(b"body"))
@@ -41,7 +45,7 @@ class Listener:
             signer,
             CONTEXT,
             NETWORK,
-            PeerLimits(**limits),
+            Limits(**limits),
             on_refusal=lambda name, who: self.refusals.append((name, who)),
             now_ms=lambda: NOW_MS,
         )
@@ -63,7 +67,7 @@ class Listener:
         address: str = "198.51.100.7",
     ) -> Response:
         stamp = stamp or self.stamp()
-        payload = signing.request_payload(stamp, path, SERVER.address, body, NETWORK, CONTEXT)
+        payload = CHANNEL.request_payload(stamp, path, SERVER.address, body)
         fields: dict[str, str | None] = {
             **dict(signing.write_stamp(stamp)),
             signing.SIGNATURE: signing.sign(payload, key),
@@ -73,7 +77,7 @@ class Listener:
         chosen = {name: value for name, value in fields.items() if value is not None}
         response = await call(self.app, path, chosen, _pieces(body), method=method, address=address)
         if signing.SIGNATURE in response.headers:
-            answered = signing.response_payload(keccak256(payload), response.status_code, response.content, CONTEXT)
+            answered = CHANNEL.response_payload(keccak256(payload), response.status_code, response.content)
             signing.verify(answered, response.headers[signing.SIGNATURE], SERVER.address)
         return response
 
@@ -81,10 +85,10 @@ class Listener:
         """Ask and be refused; the reason. The service was not called."""
         calls = self.service.calls
         response = await self.ask(**options)
-        assert (response.status_code, wire.decode_fault(response.content)[0]) == (status, name)
+        assert (response.status_code, decode_fault(response.content)[0]) == (status, name)
         assert self.refusals[-1][0] == name
         assert self.service.calls == calls
-        return wire.decode_fault(response.content)[1]
+        return decode_fault(response.content)[1]
 
 
 @dataclass
@@ -191,7 +195,7 @@ class Unreachable:
 async def test_an_answer_that_cannot_be_signed_says_so_and_is_no_answer() -> None:
     listener = Listener(Unreachable())
     response = await listener.ask()
-    assert (response.status_code, wire.decode_fault(response.content)[0]) == (503, "busy")
+    assert (response.status_code, decode_fault(response.content)[0]) == (503, "busy")
     assert signing.SIGNATURE not in response.headers
     assert response.headers["retry-after"] == "1"
 
@@ -199,7 +203,7 @@ async def test_an_answer_that_cannot_be_signed_says_so_and_is_no_answer() -> Non
 async def test_a_signature_with_high_s_is_refused() -> None:
     listener = Listener()
     stamp = listener.stamp()
-    low = SENDER.sign_payload(signing.request_payload(stamp, wire.BODY, SERVER.address, BODY, NETWORK, CONTEXT))
+    low = SENDER.sign_payload(CHANNEL.request_payload(stamp, wire.BODY, SERVER.address, BODY))
     high = low[:32] + (ORDER - int.from_bytes(low[32:64], "big")).to_bytes(32, "big") + bytes([55 - low[64]])
     await listener.refused("signature", 401, stamp=stamp, headers={signing.SIGNATURE: "0x" + high.hex()})
 
@@ -207,10 +211,18 @@ async def test_a_signature_with_high_s_is_refused() -> None:
 async def test_a_signature_counts_for_one_path_recipient_network_and_body() -> None:
     listener = Listener()
     stamp = listener.stamp()
-    other = {"path": wire.ENTRIES}, {"recipient": STRANGER.address}, {"network": NIL}, {"body": BODY + b"x"}
+    other = (
+        {"path": wire.ENTRIES},
+        {"recipient": STRANGER.address},
+        {"network": NIL},
+        {"body": BODY + b"x"},
+        {"purpose": "Brokers"},
+    )
     for change in other:
         fields: dict[str, Any] = {"path": wire.BODY, "recipient": SERVER.address, "network": NETWORK, "body": BODY}
-        payload = signing.request_payload(stamp, **{**fields, **change}, context=CONTEXT)
+        fields.update(change)
+        channel = replace(CHANNEL, network=fields.pop("network"), purpose=fields.pop("purpose", wire.PURPOSE))
+        payload = channel.request_payload(stamp, **fields)
         await listener.refused(
             "signature", 401, stamp=stamp, headers={signing.SIGNATURE: signing.sign(payload, SENDER)}
         )
@@ -246,7 +258,7 @@ async def test_a_clock_that_is_off_is_told_the_time() -> None:
 async def test_anybody_may_shake_hands() -> None:
     response = await call(Listener().app, wire.HANDSHAKE, {"content-length": "0"}, _pieces(b""))
     assert wire.decode_handshake(response.content).member == SERVER.address
-    answered = signing.response_payload(NIL, 200, response.content, CONTEXT)
+    answered = CHANNEL.response_payload(NIL, 200, response.content)
     signing.verify(answered, response.headers[signing.SIGNATURE], SERVER.address)
 
 
@@ -311,7 +323,7 @@ async def test_a_service_that_hangs_is_given_up() -> None:
     listener = Listener(service_s=0.05)
     listener.service.hold = threading.Event()
     response = await listener.ask()
-    assert (response.status_code, wire.decode_fault(response.content)[0]) == (503, "busy")
+    assert (response.status_code, decode_fault(response.content)[0]) == (503, "busy")
     assert response.headers["retry-after"] == "1"
     listener.service.hold.set()
 
@@ -325,7 +337,7 @@ async def test_a_body_that_drips_is_given_up() -> None:
 
     headers = {**dict(signing.write_stamp(listener.stamp())), "content-length": str(len(BODY))}
     response = await call(listener.app, wire.BODY, headers, drip())
-    assert (response.status_code, wire.decode_fault(response.content)[0]) == (408, "slow")
+    assert (response.status_code, decode_fault(response.content)[0]) == (408, "slow")
 
 
 # --- what the service says ------------------------------------------------------------------------
@@ -345,7 +357,7 @@ async def test_errors_of_the_service_are_told_by_name(failure: Exception, name: 
     listener = Listener()
     listener.service.failure = failure
     response = await listener.ask()
-    assert (response.status_code, wire.decode_fault(response.content)) == (status, (name, str(failure)))
+    assert (response.status_code, decode_fault(response.content)) == (status, (name, str(failure)))
     assert listener.refusals == [(name, SENDER.address)]
 
 

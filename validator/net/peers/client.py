@@ -8,7 +8,6 @@ come back later, never a fact about the member.
 from __future__ import annotations
 
 import itertools
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,9 +15,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import TypeVar
 
-from validator.net.http.client import Answer, BoundedClient
+from validator.net.http.client import BoundedClient
 from validator.net.http.urls import ParsedUrl, check_url
-from validator.net.peers import signing, wire
+from validator.net.peers import wire
+from validator.net.signed.client import SignedClient
+from validator.net.signed.pages import MAX_LEAVES, decode_page, encode_page, split_pages
+from validator.net.signed.signing import Channel
 from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.outcome import body_digest, decode_entries
@@ -26,7 +28,6 @@ from validator.protocol.codec.outcome import set_root as compute_set_root
 from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
-from validator.protocol.hashing import keccak256
 from validator.protocol.model import Address, Digest, Flag, InstanceId, PartitionEntry, Root, StreamPart, VoteQuorum
 
 DEADLINE_S = 10.0
@@ -37,7 +38,6 @@ SET_DEADLINE_S = 300.0
 """Total deadline of all pages of one set: a member may fill a page with a single message."""
 BROADCAST_DEADLINE_S = 3.0
 _BROADCAST_THREADS = 32
-_MAX_TIME_MS = (1 << 62) - 1
 
 T = TypeVar("T")
 
@@ -63,20 +63,14 @@ class HttpPeers:
         broadcast_deadline_s: float = BROADCAST_DEADLINE_S,
         set_deadline_s: float = SET_DEADLINE_S,
     ) -> None:
-        self._key = key
-        self._context = context
-        self._network = network
+        self._asking = SignedClient(Channel(wire.PURPOSE, context, network), key, client, now_ms)
         self._endpoints = endpoints
         self._client = client
         self._check = check or (lambda url: check_url(url, allow_http=False))
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
         self._deadline_s = deadline_s
         self._transfer_deadline_s = transfer_deadline_s
         self._broadcast_deadline_s = broadcast_deadline_s
         self._set_deadline_s = set_deadline_s
-        self._boot_id = secrets.randbits(63)
-        self._counter = itertools.count(1)
-        self._skew_ms: dict[Address, int] = {}
         self._pool = ThreadPoolExecutor(_BROADCAST_THREADS, thread_name_prefix="peers")
         self._busy: set[Address] = set()
         self._lock = threading.Lock()
@@ -113,8 +107,8 @@ class HttpPeers:
             self._ask(member, wire.GOSSIP, wire.encode_gossip(part), self._deadline_s)
 
     def push_late(self, member: Address, messages: Sequence[bytes]) -> None:
-        for page in wire.split_pages(messages):
-            self._ask(member, wire.LATE, wire.encode_page(page), self._transfer_deadline_s)
+        for page in split_pages(messages):
+            self._ask(member, wire.LATE, encode_page(page), self._transfer_deadline_s)
 
     def _tell(self, member: Address, bodies: Sequence[bytes]) -> str:
         try:
@@ -163,10 +157,10 @@ class HttpPeers:
                     f"0x{member.hex()}: {len(found)} of {len(leaves)} messages within {self._set_deadline_s:.0f} s",
                     member=member,
                 )
-            asked = list(itertools.islice(missing, wire.MAX_LEAVES))
+            asked = list(itertools.islice(missing, MAX_LEAVES))
             body = wire.encode_leaves(set_root, asked)
             page = self._ask(member, wire.MESSAGES, body, self._transfer_deadline_s)
-            messages = self._read(member, partial(wire.decode_page, max_items=len(asked)), page)
+            messages = self._read(member, partial(decode_page, max_items=len(asked)), page)
             for message in messages:
                 leaf = self._read(member, leaf_of_canonical, message)
                 if leaf not in missing:
@@ -222,7 +216,6 @@ class HttpPeers:
     # --- one question ---
 
     def _ask(self, member: Address, path: str, body: bytes, deadline_s: float) -> bytes:
-        """Ask, and once more with the member's own time where it says that ours is off."""
         text = self._endpoints().get(member)
         if text is None:
             raise TransientError(f"0x{member.hex()}: no endpoint", member=member)
@@ -230,54 +223,7 @@ class HttpPeers:
             base = self._check(text)
         except MalformedInput as error:
             raise self._fault(member, f"endpoint: {error}") from error
-        for _ in range(2):
-            stamp = signing.Stamp(
-                self._key.address, self._boot_id, next(self._counter), self._now_ms() + self._skew_ms.get(member, 0)
-            )
-            asked = signing.request_payload(stamp, path, member, body, self._network, self._context)
-            answer = self._client.fetch(
-                "POST",
-                base,
-                path,
-                max_bytes=max(wire.ANSWER_BYTES[path], wire.MAX_FAULT_BYTES),
-                deadline_s=deadline_s,
-                headers=[
-                    *signing.write_stamp(stamp),
-                    (signing.SIGNATURE, signing.sign(asked, self._key)),
-                    ("Content-Type", "application/octet-stream"),
-                    ("Accept-Encoding", "identity"),
-                ],
-                body=body,
-            )
-            signed = self._is_signed(member, asked, answer)
-            if answer.status == 200 and signed:
-                return answer.body
-            name, reason = _fault_of(answer)
-            if not (signed and name == wire.Fault.TIME and self._learn_time(member, reason)):
-                break
-        where = f"0x{member.hex()}: {path}: {answer.status} {name}: {reason}"
-        fields = {"member": member, "reason": reason, "status": answer.status, "fault": name}
-        if not signed or answer.status in (409, 425, 429) or answer.status >= 500:
-            raise TransientError(where if signed else f"{where} (unsigned)", **fields)
-        raise RemoteFault(where, **fields)
-
-    def _is_signed(self, member: Address, asked: bytes, answer: Answer) -> bool:
-        signature = answer.headers.get(signing.SIGNATURE, "")
-        if not signature:
-            return False
-        try:
-            answered = signing.response_payload(keccak256(asked), answer.status, answer.body, self._context)
-            signing.verify(answered, signature, member)
-        except MalformedInput:
-            return False
-        return True
-
-    def _learn_time(self, member: Address, text: str) -> bool:
-        """Remember how far the member's clock is from ours; counts in requests to this member only."""
-        if not text.isdecimal() or not text.isascii() or len(text) > 18:
-            return False
-        self._skew_ms[member] = min(int(text), _MAX_TIME_MS) - self._now_ms()
-        return True
+        return self._asking.ask(member, base, path, body, max_bytes=wire.ANSWER_BYTES[path], deadline_s=deadline_s).body
 
     def _read(self, member: Address, decode: Callable[[bytes], T], body: bytes) -> T:
         try:
@@ -287,10 +233,3 @@ class HttpPeers:
 
     def _fault(self, member: Address, reason: str, **fields: object) -> RemoteFault:
         return RemoteFault(f"0x{member.hex()}: {reason}", member=member, reason=reason, **fields)
-
-
-def _fault_of(answer: Answer) -> tuple[str, str]:
-    try:
-        return wire.decode_fault(answer.body)
-    except MalformedInput:
-        return ("answer", "not one of a peers listener")

@@ -11,11 +11,9 @@
     instances/1   [[kind, number]…]                     -> certified/1
     certified/1   [[kind, number, outcome, quorum]…]
     handshake/1   member, [version…], [config preimage…], now_ms, head
-    fault/1       name, reason
 
-A page of messages is a CBOR sequence of canonical messages, compressed with zstd as a whole. Statements, quorums,
-announcements and bodies travel as byte strings that hold their own canonical encoding; their signatures are not
-checked here.
+Pages of messages and refusals: net.signed. Statements, quorums, announcements and bodies travel as byte strings that
+hold their own canonical encoding; their signatures are not checked here.
 """
 
 from __future__ import annotations
@@ -23,12 +21,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from enum import StrEnum
 from typing import Any
 
-import zstandard
-
-from validator.net.http.bodies import decompress_bounded
+from validator.net.signed.pages import MAX_LEAVES, MAX_PAGE_BYTES
 from validator.ports.peers import Attestation, Gossip, Handshake, HeldVotes
 from validator.protocol.codec import cbor
 from validator.protocol.codec.cbor import read_blob, read_bytes, read_u63
@@ -55,6 +50,9 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 
+PURPOSE = "Peers"
+"""Of the channel (net.signed) among validators."""
+
 GOSSIP, MISSING, ENTRIES, RECONCILE, MESSAGES, BODY, OBSERVATIONS, CERTIFIED, LATE, HANDSHAKE = (
     "/v1/gossip",
     "/v1/missing",
@@ -68,10 +66,6 @@ GOSSIP, MISSING, ENTRIES, RECONCILE, MESSAGES, BODY, OBSERVATIONS, CERTIFIED, LA
     "/v1/handshake",
 )
 
-PAGE_BYTES = 4 << 20
-"""Most bytes of messages in one page, before compression. A single message is far smaller."""
-MAX_PAGE_BYTES = PAGE_BYTES + (64 << 10)
-MAX_LEAVES = 4096
 MAX_INSTANCES = 256
 MAX_PARTS = 1 << 16
 MAX_NAMED = 64
@@ -83,7 +77,6 @@ MAX_HELD_BYTES = 1 << 20
 MAX_RECONCILE_BYTES = MAX_MESSAGE_BYTES + (4 << 20)
 MAX_CERTIFIED_BYTES = MAX_OUTCOME_BYTES + (1 << 20)
 MAX_HANDSHAKE_BYTES = 1 << 20
-MAX_FAULT_BYTES = 4096
 
 REQUEST_BYTES = {
     GOSSIP: MAX_GOSSIP_BYTES,
@@ -259,31 +252,6 @@ def decode_leaves(data: bytes) -> tuple[Root, list[Digest]]:
     return Root(read_bytes(f[0], 32, "set_root")), leaves
 
 
-def encode_page(messages: Sequence[bytes]) -> bytes:
-    """Canonical messages as one zstd frame."""
-    return zstandard.ZstdCompressor(level=1).compress(b"".join(messages))
-
-
-def decode_page(data: bytes, max_items: int) -> list[bytes]:
-    """Inverse of ``encode_page``: the bytes of each message, not yet read. Raises MalformedInput."""
-    plain = b"".join(decompress_bounded([data], "zstd", MAX_PAGE_BYTES))
-    return cbor.split_sequence(plain, max_items=max_items, what="page")
-
-
-def split_pages(messages: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Messages in runs that each fit a page."""
-    page: list[bytes] = []
-    size = 0
-    for message in messages:
-        if page and (size + len(message) > PAGE_BYTES or len(page) == MAX_LEAVES):
-            yield page
-            page, size = [], 0
-        page.append(message)
-        size += len(message)
-    if page:
-        yield page
-
-
 # --- bodies, certificates, handshakes -------------------------------------------------------------
 
 
@@ -356,40 +324,6 @@ def decode_handshake(data: bytes) -> Handshake:
         now_ms=read_u63(f[3], "handshake.now_ms"),
         head=read_u63(f[4], "handshake.head"),
     )
-
-
-class Fault(StrEnum):
-    """Why a request is not served, as both sides count it."""
-
-    PATH = "path"
-    METHOD = "method"
-    LENGTH = "length"
-    SLOW = "slow"
-    HEADERS = "headers"
-    STRANGER = "stranger"
-    RATE = "rate"
-    BUSY = "busy"
-    SIGNATURE = "signature"
-    REPLAY = "replay"
-    TIME = "time"
-    TRANSIENT = "transient"
-    MALFORMED = "malformed"
-    REFUSED = "refused"
-    DISAGREEMENT = "disagreement"
-    FORGED = "forged"
-    DISCONNECTED = "disconnected"
-
-
-def encode_fault(name: Fault, reason: str) -> bytes:
-    return cbor.encode_object("fault/1", name.value, reason[:1000])
-
-
-def decode_fault(data: bytes) -> tuple[str, str]:
-    """(name, reason) of a refusal; texts of a stranger."""
-    name, reason = cbor.decode_object(data, "fault/1", 2, max_bytes=MAX_FAULT_BYTES)
-    if not isinstance(name, str) or not isinstance(reason, str):
-        raise MalformedInput("fault", "not two texts")
-    return name[:40], reason[:1000]
 
 
 # --- reading --------------------------------------------------------------------------------------

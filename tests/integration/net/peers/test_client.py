@@ -17,6 +17,7 @@ from validator.net.http.client import BoundedClient
 from validator.net.http.urls import check_url
 from validator.net.peers import wire
 from validator.net.peers.client import HttpPeers
+from validator.net.signed.listener import Limits
 from validator.ports.peers import Attestation, Gossip, HeldVotes
 from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.secp256k1 import SigningKey
@@ -34,7 +35,7 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.server.listening import listener_config
-from validator.server.peers import PeerLimits, create_app
+from validator.server.peers import create_app
 from validator.steps.reconcile import difference
 
 CONTEXT = SigningContext(31337, Address(b"\x07" * 20))
@@ -88,7 +89,7 @@ def refusals() -> list[tuple[str, Address | None]]:
 @pytest.fixture
 def endpoint(service: FakePeerService, refusals: list[tuple[str, Address | None]]) -> Iterator[str]:
     app = create_app(
-        service, THEIRS, CONTEXT, NETWORK, PeerLimits(), on_refusal=lambda name, who: refusals.append((name, who))
+        service, THEIRS, CONTEXT, NETWORK, Limits(), on_refusal=lambda name, who: refusals.append((name, who))
     )
     with running(app) as url:
         yield url

@@ -18,6 +18,7 @@ from tests.fakes.tls import Authority, forwarding, reverse_proxy
 from validator.net.http.urls import check_url
 from validator.net.peers import wire
 from validator.net.peers.client import HttpPeers
+from validator.net.signed.listener import Limits
 from validator.ports.peers import Gossip
 from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.secp256k1 import SigningKey
@@ -26,7 +27,7 @@ from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, 
 from validator.protocol.hashing import hash_object
 from validator.protocol.model import Address, Digest
 from validator.server.listening import listener_config
-from validator.server.peers import PeerLimits, create_app
+from validator.server.peers import create_app
 from validator.settings import Settings
 from validator.wiring import Node, NoTasks
 
@@ -42,7 +43,7 @@ Terminator = Callable[[int, Path], AbstractContextManager[int]]
 class Behind:
     """A listener, a terminator in front of it, and members that ask through it."""
 
-    def __init__(self, folder: Path, terminator: Terminator, limits: PeerLimits) -> None:
+    def __init__(self, folder: Path, terminator: Terminator, limits: Limits) -> None:
         self.folder = folder
         self.authority = Authority(folder)
         self.service = FakePeerService(THEIRS.address, {k.address: "" for k in (OURS, THEIRS, OTHER)})
@@ -98,7 +99,7 @@ class Behind:
 
 @pytest.fixture(params=[forwarding, reverse_proxy], ids=["bytes passed on", "http on both sides"])
 def behind(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Behind]:
-    with Behind(tmp_path, request.param, PeerLimits(allow_nets=LOOPBACK)) as made:
+    with Behind(tmp_path, request.param, Limits(allow_nets=LOOPBACK)) as made:
         yield made
 
 
@@ -130,7 +131,7 @@ def test_refusals_come_through_signed(behind: Behind) -> None:
 
 
 def test_a_terminator_without_a_listener_is_a_reason_to_come_back(tmp_path: Path) -> None:
-    behind = Behind(tmp_path, reverse_proxy, PeerLimits())
+    behind = Behind(tmp_path, reverse_proxy, Limits())
     with socket.create_server((HOST, 0)) as gone:
         nobody = gone.getsockname()[1]
     with reverse_proxy(nobody, behind.authority.issue(HOST)) as behind.port, pytest.raises(TransientError, match="502"):
@@ -138,7 +139,7 @@ def test_a_terminator_without_a_listener_is_a_reason_to_come_back(tmp_path: Path
 
 
 def test_a_committee_that_comes_from_one_address_has_a_committees_share(tmp_path: Path) -> None:
-    few = PeerLimits(requests_per_s=0.001, burst=3, allow_nets=LOOPBACK)
+    few = Limits(requests_per_s=0.001, burst=3, allow_nets=LOOPBACK)
     with Behind(tmp_path, reverse_proxy, few) as behind:
         for key in (OURS, OTHER):
             peers = behind.member(key)
@@ -149,7 +150,7 @@ def test_a_committee_that_comes_from_one_address_has_a_committees_share(tmp_path
 
 
 def test_a_terminator_whose_address_is_not_named_has_one_members_share(tmp_path: Path) -> None:
-    with Behind(tmp_path, reverse_proxy, PeerLimits(requests_per_s=0.001, burst=3)) as behind:
+    with Behind(tmp_path, reverse_proxy, Limits(requests_per_s=0.001, burst=3)) as behind:
         for _ in range(3):
             behind.member(OURS).send(THEIRS.address, Gossip())
         with pytest.raises(TransientError, match="429 rate: too many requests from this address"):
@@ -172,4 +173,4 @@ def test_a_file_without_certificates_is_named(tmp_path: Path, content: bytes | N
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"^LOGSTORE_CA_FILE: .*wrong\.pem: "):
-        _ = Behind(tmp_path, reverse_proxy, PeerLimits()).node(path).http
+        _ = Behind(tmp_path, reverse_proxy, Limits()).node(path).http

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from validator.net.peers import wire
+from validator.net.signed.faults import Fault, decode_fault, encode_fault
+from validator.net.signed.pages import decode_page, encode_page
 from validator.ports.peers import Attestation, Gossip, Handshake, HeldVotes
 from validator.protocol.codec import cbor
 from validator.protocol.errors import MalformedInput
@@ -123,7 +125,7 @@ def test_the_names_of_observations_survive_the_wire(instance: Any, named: list[D
 
 @given(st.lists(st.lists(st.binary(max_size=30), max_size=3).map(cbor.encode), max_size=20))
 def test_pages_survive_the_wire(messages: list[bytes]) -> None:
-    assert wire.decode_page(wire.encode_page(messages), 20) == messages
+    assert decode_page(encode_page(messages), 20) == messages
 
 
 DECODERS: list[Callable[[bytes], Any]] = [
@@ -137,8 +139,8 @@ DECODERS: list[Callable[[bytes], Any]] = [
     wire.decode_instances,
     wire.decode_certified,
     wire.decode_handshake,
-    wire.decode_fault,
-    lambda data: wire.decode_page(data, 10),
+    decode_fault,
+    lambda data: decode_page(data, 10),
 ]
 WHOLE = [
     wire.encode_held(
@@ -156,8 +158,8 @@ WHOLE = [
     wire.encode_leaves(Root(bytes(32)), [Digest(bytes(32))]),
     wire.encode_instances([InstanceId(InstanceKind.LATE, 3)]),
     wire.encode_handshake(Handshake(Address(bytes(20)), (1,), (b"config",), 5, 6)),
-    wire.encode_fault(wire.Fault.TIME, "5"),
-    wire.encode_page([b"\x80"]),
+    encode_fault(Fault.TIME, "5"),
+    encode_page([b"\x80"]),
 ]
 
 
@@ -211,7 +213,7 @@ ROOT, LEAF = bytes(32), bytes(32)
         (wire.decode_instances, ["instances/1", [[1, 2]] * 257], "instances"),
         (wire.decode_handshake, ["handshake/1", bytes(19), [], [], 0, 0], "handshake.member"),
         (wire.decode_handshake, ["handshake/1", bytes(20), [], [b""] * 17, 0, 0], "handshake.configs"),
-        (wire.decode_fault, ["fault/1", 1, "x"], "fault"),
+        (decode_fault, ["fault/1", 1, "x"], "fault"),
     ],
 )
 def test_a_body_that_breaks_a_rule_is_refused_by_field(decode: Any, body: Any, field: str) -> None:
@@ -247,11 +249,11 @@ def test_the_largest_gossip_that_we_send_is_one_that_we_read() -> None:
 
 def test_a_page_beyond_its_limits_is_refused() -> None:
     with pytest.raises(MalformedInput, match="more than"):
-        wire.decode_page(wire.encode_page([cbor.encode(bytes(5 << 20))]), 10)
+        decode_page(encode_page([cbor.encode(bytes(5 << 20))]), 10)
     with pytest.raises(MalformedInput, match="more than 3 items"):
-        wire.decode_page(wire.encode_page([b"\x80"] * 4), 3)
+        decode_page(encode_page([b"\x80"] * 4), 3)
     with pytest.raises(MalformedInput):
-        wire.decode_page(b"not zstd", 3)
+        decode_page(b"not zstd", 3)
 
 
 def test_certified_outcomes_beyond_one_answer_are_left_out_but_never_all() -> None:

@@ -5,14 +5,13 @@ from dataclasses import replace
 import pytest
 
 from tests.wallet import Account, encode_typed_data
-from validator.net.peers.signing import (
+from validator.net.signed.signing import (
     SENDER,
+    Channel,
     Stamp,
     network_digest,
     read_sender,
     read_stamp,
-    request_payload,
-    response_payload,
     sign,
     verify,
     write_stamp,
@@ -27,6 +26,7 @@ from validator.protocol.parameters import ConsumerUrls, Contracts, Network, Para
 CONTEXT = SigningContext(31337, Address(b"\x07" * 20))
 NETWORK = Digest(b"\x09" * 32)
 KEY = SigningKey(b"\x01" * 32)
+CHANNEL = Channel("Peers", CONTEXT, NETWORK)
 STAMP = Stamp(KEY.address, 1 << 62, 3, 1_700_000_000_000)
 DOMAIN = {
     "name": "LogStorePeers",
@@ -55,7 +55,7 @@ def test_a_request_is_signed_as_a_wallet_signs_it() -> None:
         "timeMs": STAMP.time_ms,
         "network": NETWORK,
     }
-    payload = request_payload(STAMP, "/v1/gossip", recipient, b"body", NETWORK, CONTEXT)
+    payload = CHANNEL.request_payload(STAMP, "/v1/gossip", recipient, b"body")
     assert sign(payload, KEY) == "0x" + by_a_wallet(types, message).hex()
 
 
@@ -64,17 +64,17 @@ def test_an_answer_is_signed_as_a_wallet_signs_it() -> None:
     fields = "bytes32 requestDigest,bytes32 bodyHash,uint16 status"
     types = {"Response": [dict(zip(("type", "name"), f.split(), strict=True)) for f in fields.split(",")]}
     message = {"requestDigest": request, "bodyHash": hash_body(b"answer"), "status": 200}
-    payload = response_payload(request, 200, b"answer", CONTEXT)
+    payload = CHANNEL.response_payload(request, 200, b"answer")
     assert sign(payload, KEY) == "0x" + by_a_wallet(types, message).hex()
 
 
 def test_a_signature_counts_for_its_signer_alone() -> None:
-    payload = response_payload(NETWORK, 200, b"", CONTEXT)
+    payload = CHANNEL.response_payload(NETWORK, 200, b"")
     verify(payload, sign(payload, KEY), KEY.address)
     with pytest.raises(MalformedInput, match="named member"):
         verify(payload, sign(payload, KEY), CONTEXT.report_manager)
     with pytest.raises(MalformedInput, match=r"named member|no public key"):
-        verify(response_payload(NETWORK, 201, b"", CONTEXT), sign(payload, KEY), KEY.address)
+        verify(CHANNEL.response_payload(NETWORK, 201, b""), sign(payload, KEY), KEY.address)
 
 
 def test_stamps_survive_the_headers() -> None:

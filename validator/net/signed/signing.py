@@ -1,10 +1,11 @@
-"""What peers sign of requests and answers, and the headers that carry it.
+"""What is signed of requests and answers, and the headers that carry it.
 
     Request(bytes32 bodyHash,string path,address recipient,uint64 bootId,uint64 counter,uint64 timeMs,bytes32 network)
     Response(bytes32 requestDigest,bytes32 bodyHash,uint16 status)
 
-EIP-712 domain ("LogStorePeers", "1", chain id, ReportManager). The recipient keeps a request from being shown to
-another member, the network digest from another network; a boot id is drawn at random by each process that sends.
+EIP-712 domain ("LogStore<purpose>", "1", chain id, ReportManager): "Peers" among validators, "Brokers" among brokers.
+The recipient keeps a request from being shown to another node, the network digest from another network; a boot id is
+drawn at random by each process that sends.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from validator.protocol.hashing import hash_body, hash_labelled, keccak256
 from validator.protocol.model import Address, Digest
 from validator.protocol.parameters import Network
 
-PURPOSE = "Peers"
 SENDER, BOOT, COUNTER, TIME, SIGNATURE = (
     "logstore-sender",
     "logstore-boot",
@@ -58,6 +58,39 @@ class Stamp:
     time_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Among whom requests go: a purpose, which names the domain of all that they sign, and a network."""
+
+    purpose: str
+    context: SigningContext
+    network: Digest
+
+    def request_payload(self, stamp: Stamp, path: str, recipient: Address, body: bytes) -> bytes:
+        """What is signed of a request; its keccak-256 is the request's digest."""
+        return payload(
+            self.context.domain(self.purpose),
+            _REQUEST,
+            {
+                "bodyHash": hash_body(body),
+                "path": path,
+                "recipient": recipient,
+                "bootId": stamp.boot_id,
+                "counter": stamp.counter,
+                "timeMs": stamp.time_ms,
+                "network": self.network,
+            },
+        )
+
+    def response_payload(self, request: Digest, status: int, body: bytes) -> bytes:
+        """What is signed of the answer to the request of that digest."""
+        return payload(
+            self.context.domain(self.purpose),
+            _RESPONSE,
+            {"requestDigest": request, "bodyHash": hash_body(body), "status": status},
+        )
+
+
 def network_digest(network: Network) -> Digest:
     """Names a network, whatever its epoch: chain, the block before the deployment, contracts."""
     c = network.contracts
@@ -71,34 +104,6 @@ def network_digest(network: Network) -> Digest:
         c.query_manager,
         c.report_manager,
         c.stream_registry,
-    )
-
-
-def request_payload(
-    stamp: Stamp, path: str, recipient: Address, body: bytes, network: Digest, context: SigningContext
-) -> bytes:
-    """What is signed of a request; its keccak-256 is the request's digest."""
-    return payload(
-        context.domain(PURPOSE),
-        _REQUEST,
-        {
-            "bodyHash": hash_body(body),
-            "path": path,
-            "recipient": recipient,
-            "bootId": stamp.boot_id,
-            "counter": stamp.counter,
-            "timeMs": stamp.time_ms,
-            "network": network,
-        },
-    )
-
-
-def response_payload(request: Digest, status: int, body: bytes, context: SigningContext) -> bytes:
-    """What is signed of the answer to the request of that digest."""
-    return payload(
-        context.domain(PURPOSE),
-        _RESPONSE,
-        {"requestDigest": request, "bodyHash": hash_body(body), "status": status},
     )
 
 
