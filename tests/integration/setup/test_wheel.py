@@ -77,3 +77,10 @@ def test_the_wheel_carries_migrations_and_contracts_and_no_tests(wheel: zipfile.
 
 def test_the_wheel_knows_its_commit_though_it_was_built_where_there_is_no_repository(wheel: zipfile.ZipFile) -> None:
     assert wheel.read("validator/commit.txt").decode().strip() == COMMIT
+
+
+def test_the_wheel_carries_the_program_that_joins_streamr_s_network(wheel: zipfile.ZipFile) -> None:
+    node = ROOT / "validator" / "net" / "streamr" / "node"
+    files = {str(path.relative_to(ROOT)) for path in node.rglob("*") if path.is_file()}
+    assert "validator/net/streamr/node/bridge.mjs" in files
+    assert files <= set(wheel.namelist())

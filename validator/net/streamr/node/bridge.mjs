@@ -4,7 +4,7 @@
 //
 // {"packages": folder, "bufferBytes": n,
 //  "entryPoints": [{"id": 40 hex digits, "host", "port", "tls": false}],
-//  "nodes": [{"id": 40 hex digits, "host", "port", "tls": {"cert", "key"} or null, "socket": path or null}]}
+//  "nodes": [{"id", "host", "port", "tls": false, "certificate": {"cert", "key"} or null, "socket": path or null}]}
 //
 // The frames are those of frames.py. A node without a socket is an entry point only. There is no key here, no chain and
 // no check of a signature: bytes go through. The process ends when its standard input does, and with status 1 when
@@ -46,18 +46,19 @@ function listenOnLoopbackOnly() {
     }
 }
 
-async function startNode({ id, host, port, tls }) {
+async function startNode(own) {
+    const certificate = own.certificate ?? undefined
     const describe = (peer) => ({
         nodeId: new Uint8Array(Buffer.from(peer.id, 'hex')),
         type: 0,
-        websocket: { host: peer.host, port: peer.port, tls: Boolean(peer.tls) }
+        websocket: { host: peer.host, port: peer.port, tls: peer.tls }
     })
     const node = createNetworkNode({
         layer0: {
             entryPoints: config.entryPoints.map(describe),
-            peerDescriptor: describe({ id, host, port, tls }), // without one, the library asks the world where it is
+            peerDescriptor: describe(own), // without one, the library asks the world where it is
             websocketServerEnableTls: false,
-            tlsCertificate: tls ? { certFileName: tls.cert, privateKeyFileName: tls.key } : undefined,
+            tlsCertificate: certificate && { certFileName: certificate.cert, privateKeyFileName: certificate.key },
             iceServers: [],
             webrtcAllowPrivateAddresses: true,
             maxMessageSize: MAX_MESSAGE_BYTES
