@@ -1,7 +1,7 @@
 """Contracts of the network: Solidity sources in ``src``, and what the compiler made of them beside this file.
 
 The JSON files are written by ``python -m contracts_abi.compile`` (SOURCE.md) and never edited by hand: ours from our
-sources, ``StreamRegistry`` from Streamr's own package. ``load`` reads one.
+sources, the registries of streams, nodes and storage from Streamr's own package. ``load`` reads one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ NAMES = (
     "ReportManager",
     "SignerWallet",
     "MessageReader",
+    "NodeRegistry",
+    "StreamStorageRegistry",
 )
 
 

@@ -1,4 +1,4 @@
-"""Export what others compiled: ``StreamRegistry.json`` is Streamr's StreamRegistryV5 as its package ships it.
+"""Export what others compiled: Streamr's registries of streams, nodes and storage, as their package ships them.
 
 ``python -m contracts_abi.compile`` writes it with the rest. The package is fetched with npm (``npm pack``: one archive,
 nothing of it runs) unless ``LOGSTORE_STREAMR_CONTRACTS`` names the folder of an unpacked one.
@@ -16,7 +16,11 @@ from pathlib import Path
 
 PACKAGE = "@streamr/network-contracts"
 VERSION = "8.2.0"
-EXPORTED = {"StreamRegistry": "contracts/StreamRegistry/StreamRegistryV5.sol:StreamRegistryV5"}
+EXPORTED = {
+    "StreamRegistry": "contracts/StreamRegistry/StreamRegistryV5.sol:StreamRegistryV5",
+    "NodeRegistry": "contracts/NodeRegistry/NodeRegistry.sol:NodeRegistry",
+    "StreamStorageRegistry": "contracts/StreamStorageRegistry/StreamStorageRegistryV2.sol:StreamStorageRegistryV2",
+}
 """Our name of a contract → source and name in the package."""
 
 
