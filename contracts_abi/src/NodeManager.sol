@@ -9,7 +9,8 @@ import {Owned} from "./Owned.sol";
 /// tokens here + what was captured and not drawn yet = balances + stakes + what joins and leaves + treasury.
 ///
 /// What joins counts as stake at once, but has no part in the rewards of the next report (once there has been one): they
-/// are for what was served before. What leaves counts no longer as stake and earns nothing, but penalties take their part of it until it is free:
+/// are for what was served before. Where all that a node has joins, what it has earned before joins with it, as its own
+/// delegation. What leaves counts no longer as stake and earns nothing, but penalties take their part of it until it is free:
 /// two epochs have ended by their last report, so whoever was chosen for a committee with a stake has it here until the
 /// last report of that epoch; or, where none ends any more, a time has passed.
 contract NodeManager is Owned, INodeManager {
@@ -306,10 +307,7 @@ contract NodeManager is Owned, INodeManager {
             pool.stake += uint96(amount);
         } else {
             pool.joinedAt = uint56(_totals.reports + 1);
-            _joining[index] += amount;
-            Joining storage own = _joiningOf[index][msg.sender];
-            own.amount += uint96(amount);
-            own.joinedAt = pool.joinedAt;
+            _join(index, msg.sender, amount, pool.joinedAt);
         }
         pool.listed = _list(node, pool.listed, pool.stake + _joining[index]);
         _pools[index] = pool;
@@ -406,7 +404,7 @@ contract NodeManager is Owned, INodeManager {
 
     /// Applies a report's node lines with what was captured for them. Penalties come first, each at most what the node
     /// has, what is leaving included. If captures and penalties together are less than the rewards, all rewards shrink in
-    /// proportion. A line for a node nobody has delegated to goes to the treasury. Whatever the lines say:
+    /// proportion. A line for a node without any stake goes to the treasury. Whatever the lines say:
     /// rewards + treasury = captured + penalties. `given`: what the lines say, penalties negative.
     function settle(bytes calldata lines, uint256 fromStreams, uint256 fromConsumers)
         external
@@ -482,14 +480,16 @@ contract NodeManager is Owned, INodeManager {
         }
     }
 
-    /// Adds a reward to a stake: `reward` of the `wanted`, nothing where nobody has a stake that could earn.
+    /// Adds a reward to a stake: `reward` of the `wanted`, nothing where there is no stake. Where none of it earns yet, the
+    /// reward is for what the node itself has served: it joins as the node's own delegation, and nobody catches it.
     function _reward(uint256 index, uint256 wanted, uint256 reward, uint256 reports) private returns (uint256) {
         Pool memory pool = _pools[index];
         if (pool.joinedAt != 0 && pool.joinedAt <= reports) pool = _fold(index);
-        if (pool.stake == 0) reward = 0;
+        if (pool.stake == 0 && pool.joinedAt == 0) reward = 0;
         if (reward != wanted) emit NodeLineShort(uint32(index), int256(wanted), int256(reward));
         if (reward == 0) return 0;
-        pool.stake += uint96(reward);
+        if (pool.stake == 0) _join(index, _addresses[index], reward, pool.joinedAt);
+        else pool.stake += uint96(reward);
         pool.listed = _list(_addresses[index], pool.listed, pool.stake + _joining[index]);
         _pools[index] = pool;
         return reward;
@@ -551,12 +551,26 @@ contract NodeManager is Owned, INodeManager {
     function _enter(uint256 index) private {
         uint256 joinedAt = _pools[index].joinedAt;
         if (joinedAt != 0 && joinedAt <= _totals.reports) _fold(index);
-        Joining memory own = _joiningOf[index][msg.sender];
+        _claim(index, msg.sender);
+    }
+
+    /// Makes what a delegate had in a batch that has become shares its own shares.
+    function _claim(uint256 index, address delegate_) private {
+        Joining memory own = _joiningOf[index][delegate_];
         if (own.amount == 0) return;
         Batch memory batch = _batches[index][own.joinedAt];
         if (batch.amount == 0) return;
-        delete _joiningOf[index][msg.sender];
-        _shares[index][batch.generation][msg.sender] += _partOf(batch, own.amount);
+        delete _joiningOf[index][delegate_];
+        _shares[index][batch.generation][delegate_] += _partOf(batch, own.amount);
+    }
+
+    /// Adds to what joins a node before the report `joinedAt`, after what the delegate had before is claimed.
+    function _join(uint256 index, address delegate_, uint256 amount, uint56 joinedAt) private {
+        _claim(index, delegate_);
+        _joining[index] += amount;
+        Joining storage own = _joiningOf[index][delegate_];
+        own.amount += uint96(amount);
+        own.joinedAt = joinedAt;
     }
 
     function _partOf(Batch memory batch, uint256 amount) private pure returns (uint256) {

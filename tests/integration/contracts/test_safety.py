@@ -19,6 +19,8 @@ MANAGER = "NodeManager"
 OWNER = a_key(1)
 STAKER, OTHER = a_key(2000), a_key(5000)
 """The one has all of the first broker's stake; the other only what it is given here."""
+LATE = a_key(5300)
+"""A node that is not there from the beginning."""
 DAY_S = 86_400
 OTHER_DIGEST = Digest(b"\x0e" * 32)
 
@@ -95,6 +97,56 @@ def test_who_delegates_just_before_a_report_gets_nothing_of_its_rewards_and_its_
     network.submit(network.next_report({network.streams[0]: 201 * WEI}, {}, {node: 201 * WEI}))
     earned = amount(network, "delegatesOf", hexed(OTHER.address), hexed(node)) - 9_900 * WEI
     assert 197 * WEI < earned <= 198 * WEI
+
+
+def test_a_node_that_has_just_joined_is_paid_for_what_it_served_and_nobody_else_is(network: ContractNetwork) -> None:
+    rotate(network)
+    node = LATE.address
+    give(network, STAKER, 100 * WEI)
+    give(network, OTHER, 9_900 * WEI)
+    network.chain.fund([node])
+    network.chain.transact(LATE, MANAGER, "upsertNode", "{}")
+    network.chain.transact(STAKER, MANAGER, "stakeAndDelegate", 100 * WEI, hexed(node))
+    network.chain.transact(OTHER, MANAGER, "stakeAndDelegate", 9_900 * WEI, hexed(node))
+    receipt = network.submit(network.next_report({network.streams[0]: 50 * WEI}, {}, {node: 50 * WEI}))
+    assert len(receipt["logs"]) == 1  # ReportAccepted: nothing came short
+    assert amount(network, "nodeStake", hexed(node)) == 10_050 * WEI
+    parts = {STAKER: 100 * WEI, OTHER: 9_900 * WEI, LATE: 50 * WEI}
+    for who, part in parts.items():
+        assert amount(network, "delegatesOf", hexed(who.address), hexed(node)) == part
+
+    network.submit(network.next_report({network.streams[0]: 201 * WEI}, {}, {node: 201 * WEI}))
+    for who, part in parts.items():
+        right = part + 201 * WEI * part // (10_050 * WEI)
+        assert abs(amount(network, "delegatesOf", hexed(who.address), hexed(node)) - right) <= 1
+
+
+def test_what_a_node_earns_while_it_joins_comes_to_what_it_had_before(network: ContractNetwork) -> None:
+    """Its own delegation has become shares, a penalty has used them up, and others have joined since."""
+    rotate(network)
+    node = LATE.address
+    network.chain.fund([node])
+    give(network, LATE, 100 * WEI)
+    network.chain.transact(LATE, MANAGER, "join", 100 * WEI, "{}")
+    winner = network.brokers[0].address
+    network.submit(network.next_report({}, {}, {node: -100 * WEI, winner: 100 * WEI}))
+    assert amount(network, "nodeStake", hexed(node)) == 0
+    give(network, OTHER, 10 * WEI)
+    network.chain.transact(OTHER, MANAGER, "stakeAndDelegate", 10 * WEI, hexed(node))
+    network.submit(network.next_report({network.streams[0]: 5 * WEI}, {}, {node: 5 * WEI}))
+    assert amount(network, "delegatesOf", hexed(node), hexed(node)) == 5 * WEI
+    assert amount(network, "delegatesOf", hexed(OTHER.address), hexed(node)) == 10 * WEI
+    network.chain.transact(LATE, MANAGER, "undelegate", 5 * WEI, hexed(node))
+    assert amount(network, "exitOf", hexed(node), hexed(node)) == 5 * WEI
+
+
+def test_a_line_for_a_node_without_stake_goes_to_the_treasury(network: ContractNetwork) -> None:
+    node = network.brokers[0].address
+    network.chain.transact(STAKER, MANAGER, "undelegate", BROKER_STAKE, hexed(node))
+    receipt = network.submit(network.next_report({network.streams[0]: 5 * WEI}, {}, {node: 5 * WEI}))
+    assert len(receipt["logs"]) == 2  # NodeLineShort, ReportAccepted
+    assert amount(network, "treasurySupply") == 5 * WEI
+    assert amount(network, "nodeStake", hexed(node)) == 0
 
 
 def test_who_delegates_and_leaves_around_a_report_has_earned_nothing_and_waits_like_all(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders import a_key
 from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
 from tests.settlement_network import (
     UNIT_PRICE,
@@ -19,7 +20,7 @@ from tests.settlement_network import (
     streams_of,
     the_parameters,
 )
-from validator.devnet.contracts import WEI
+from validator.devnet.contracts import WEI, NodeSetup
 from validator.protocol.hashing import keccak256
 from validator.protocol.model import NIL, Address, Block, BrokerShare, ChainState, Digest, Ledger, Report, Root
 from validator.protocol.settlement import build_report
@@ -40,6 +41,16 @@ def network(anvil: str) -> Iterator[ContractNetwork]:
     network = ContractNetwork.create(anvil, balance=BALANCE)
     yield network
     network.chain.close()
+
+
+@pytest.fixture
+def _set_back(network: ContractNetwork) -> Iterator[None]:
+    """What the test does is undone afterwards."""
+    before, snapshot = (network.number, network.last_root, network.last_ms), network.chain.call_rpc("evm_snapshot")
+    yield
+    network.chain.call_rpc("evm_revert", snapshot)
+    network.chain.forget_nonces()
+    network.number, network.last_root, network.last_ms = before
 
 
 def read_newest_block(network: ContractNetwork) -> Block:
@@ -125,13 +136,38 @@ def test_three_reports_built_on_one_block_settle_exactly_and_leave_nothing_short
     assert chain.call("NodeManager", "treasurySupply") == (sum(report.treasury for report in reports),)
 
 
+@pytest.mark.usefixtures("_set_back")
 def test_the_names_of_shortage_are_those_that_the_contracts_log(network: ContractNetwork) -> None:
     """A line beyond the balance is cut and logged, so the test above would notice one."""
-    chain = network.chain
-    snapshot = chain.call_rpc("evm_snapshot")
     unknown = Address(b"\x99" * 20)
     report = network.next_report({network.streams[2]: BALANCE + 1}, {unknown: 5}, {unknown: BALANCE})
     topics = {log["topics"][0] for log in network.submit(report)["logs"]}
     assert topics >= SHORT
-    chain.call_rpc("evm_revert", snapshot)
-    chain.forget_nonces()
+
+
+@pytest.mark.usefixtures("_set_back")
+def test_the_first_report_of_a_node_that_joined_after_another_leaves_nothing_short(network: ContractNetwork) -> None:
+    chain = network.chain
+    if network.number == 0:
+        network.submit(network.next_report({}, {}, {}))
+    key, staker = a_key(5300), a_key(5301)
+    chain.register_nodes([NodeSetup(key, staker, BROKER_STAKE, "http://127.0.0.1:9000")])
+    stream, old = network.streams[2], network.brokers[2].address
+    stakes = {k.address: BROKER_STAKE for k in (*network.validators, network.brokers[2], key)}
+    bundle = Bundle(
+        number=network.number,
+        windows=({stream: 6_000},),
+        prices=(UNIT_PRICE * WEI // 100,),
+        shares=([BrokerShare(old, 6_000, 0), BrokerShare(key.address, 6_000, 0)],),
+        stores={stream: BALANCE},
+        stakes=stakes,
+        uploader=key.address,
+        parameters=the_parameters(treasury_ppm=100_000, upload_ppm=30_000),
+    )
+    report, _ = build_at(network, read_newest_block(network), bundle, Ledger(), network.last_root)
+    reward = nodes_of(report)[key.address]
+    assert reward > 0
+    receipt = network.submit(replace(report, first_ms=network.last_ms + 1, last_ms=network.last_ms + 2))
+    assert not {log["topics"][0] for log in receipt["logs"]} & SHORT
+    assert chain.call("NodeManager", "nodeStake", hexed(key.address)) == (BROKER_STAKE + reward,)
+    assert chain.call("NodeManager", "delegatesOf", hexed(key.address), hexed(key.address)) == (reward,)
