@@ -57,9 +57,10 @@ CONTENT_TYPE = "application/vnd.apache.parquet"
 APP_NAME = "LogStore"
 BATCH_BYTES = 4 << 20
 MAX_BATCH_ROWS = 2048
+REPEATED_BYTES = 8 << 20
 MAX_BATCH_BYTES = 3 * GROUP_ALLOWANCE
 """Of a batch in memory: what a row group may have, publishers as text and lengths included. A dictionary's values
-repeat when they are read, whatever the footer says."""
+repeat when they are read, whatever the footer says: a batch of more than ``MAX_BATCH_ROWS`` has few bytes of those."""
 DEFAULT_LEVEL, BEST_LEVEL = 11, 19
 """Of zstd, for contents: the first costs a message about 10 us, the second twenty times as much."""
 SIGNATURE_LEVEL, _OTHER_LEVEL = 8, 9
@@ -246,11 +247,11 @@ def _read_batches(file: Any, footer: Footer, manifest: Manifest) -> Iterator[Any
     def read(at: int, size: int) -> bytes:
         return os.pread(file.fileno(), size, at)
 
-    batch_rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * footer.rows // max(1, canonical_bytes(manifest))))
+    most = BATCH_BYTES * footer.rows // max(1, canonical_bytes(manifest))
     parquet = _open_parquet(file)
     for number, group in enumerate(footer.groups):
-        for chunk in group.chunks:
-            check_pages(read, chunk, f"row group {number} column {chunk.name}")
+        repeated = sum(check_pages(read, c, f"row group {number} column {c.name}") for c in group.chunks)
+        batch_rows = max(1, min(most, group.rows, max(MAX_BATCH_ROWS, REPEATED_BYTES // max(1, repeated))))
         totals = Totals()
         try:
             for batch in parquet.iter_batches(batch_rows, row_groups=[number], use_threads=False):

@@ -62,15 +62,15 @@ Read = Callable[[int, int], bytes]
 """Bytes of the file, by start and size; fewer at its end."""
 
 
-def check_pages(read: Read, chunk: Chunk, what: str) -> None:
-    """Walk the pages of a chunk.
+def check_pages(read: Read, chunk: Chunk, what: str) -> int:
+    """Walk the pages of a chunk; bytes of the longest value in its dictionary, which may repeat in every row.
 
     Raises:
         MalformedInput: a page that the format does not have, sizes or counts that are not the footer's, statistics that
             are not the chunk's, or a dictionary with a value that is too long.
     """
     at, end = chunk.start, chunk.start + chunk.compressed_bytes
-    unpacked = values = 0
+    unpacked = values = longest = 0
     counts: Counter[tuple[int, int]] = Counter()
     while at < end:
         page, size = _read_header(read(at, min(end - at, MAX_HEADER_BYTES)), what)
@@ -79,7 +79,7 @@ def check_pages(read: Read, chunk: Chunk, what: str) -> None:
         require(unpacked <= chunk.uncompressed_bytes, what, "its pages are larger than its footer says")
         if page["type"] == _DICTIONARY:
             require(at == chunk.start != chunk.data_start, what, "a dictionary where none belongs")
-            _check_dictionary(read(at + size, page["packed"]), page, chunk, what)
+            longest = _check_dictionary(read(at + size, page["packed"]), page, chunk, what)
         else:
             is_first = not any(kind == _DATA for kind, _ in counts)
             require(not is_first or at == chunk.data_start, what, "its data begins elsewhere")
@@ -91,6 +91,7 @@ def check_pages(read: Read, chunk: Chunk, what: str) -> None:
     require(chunk.page_counts in (None, counts), what, "its pages are not those that its footer counts")
     used = {encoding for _, encoding in counts}
     require(used <= chunk.encodings <= used | {_PLAIN, _RLE}, what, "its encodings are not those of its pages")
+    return longest
 
 
 def _read_header(data: bytes, what: str) -> tuple[dict[str, Any], int]:
@@ -121,21 +122,23 @@ def _check_data(page: Mapping[str, Any], chunk: Chunk, what: str) -> int:
     return values
 
 
-def _check_dictionary(packed: bytes, page: Mapping[str, Any], chunk: Chunk, what: str) -> None:
-    """A dictionary of no more values than rows, none of them longer than any of the column may be."""
+def _check_dictionary(packed: bytes, page: Mapping[str, Any], chunk: Chunk, what: str) -> int:
+    """A dictionary of no more values than rows, none of them longer than any of the column may be; the longest."""
     head = page["dictionary"]
     require(head["values"] <= chunk.values, what, "a dictionary of more values than rows")
     require(head.get("encoding") in (_PLAIN, _PLAIN_DICTIONARY), what, "a dictionary in an unknown encoding")
     require(not head.get("is_sorted", False), what, "a dictionary with a declared order")
     if chunk.name not in LONGEST:
-        return
+        return 0
     data = _unpack(packed, page["unpacked"], what)
-    at = 0
+    at = longest = 0
     for _ in range(head["values"]):
         size = int.from_bytes(data[at : at + 4], "little")
         require(size <= LONGEST[chunk.name], what, f"a dictionary with a value of {size} bytes")
         at += 4 + size
+        longest = max(longest, size)
     require(at == len(data), what, "a dictionary of another size than its values")
+    return longest
 
 
 def _unpack(packed: bytes, size: int, what: str) -> bytes:

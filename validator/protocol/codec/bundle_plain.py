@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import repeat
-from typing import Any
+from typing import Any, overload
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from validator.protocol.codec.bundle_columns import Row, plain_column, read_batch
 from validator.protocol.codec.json_text import are_json
 from validator.protocol.codec.limits import MAX_CONTENT_BYTES, MAX_ID_BYTES, MAX_PARTITION, MAX_TIMESTAMP_MS
 from validator.protocol.codec.payload import HALF_K1
-from validator.protocol.codec.plain_messages import EARLIEST_MS, TEXT, Chain, encode_plain, hash_plain, make_chain
+from validator.protocol.codec.plain_columns import encode_columns
+from validator.protocol.codec.plain_messages import EARLIEST_MS, Chain, hash_plain, make_chain
 from validator.protocol.codec.publisher_text import read_publisher
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import StreamPart
@@ -86,33 +87,50 @@ def read_rows(batch: Any) -> Iterator[Rows]:
 
 def _read_plain(columns: dict[str, Any]) -> Rows | None:
     """All rows, if all are plain."""
-    chains = _read_chains(columns) if _are_plain(columns) else None
-    if chains is None:
+    found = _read_chains(columns) if _are_plain(columns) else None
+    if found is None:
         return None
-    contents, signatures = columns["content"].to_pylist(), columns["signature"].to_pylist()
-    if max([signature[32:64] for signature in signatures]) > HALF_K1 or not are_json(contents):
+    places, distinct = found
+    contents = columns["content"].to_pylist()
+    if not are_json(contents):
         return None
+    chains = list(map(distinct.__getitem__, places.to_pylist()))
     timestamps, sequences = columns["timestamp"].to_pylist(), columns["sequence_number"].to_pylist()
-    before, numbers = columns["prev_timestamp"].to_pylist(), columns["prev_sequence_number"].to_pylist()
-    references = [None if time is None else (time, number) for time, number in zip(before, numbers, strict=True)]
-    canonical = encode_plain(chains, timestamps, sequences, references, repeat(TEXT, len(chains)), contents, signatures)
+    canonical = encode_columns(columns, places, distinct)
     leaves = hash_plain(chains, timestamps, sequences, contents, canonical)
-    digits = zip(*map(_count_digits, (timestamps, sequences, before, numbers)), strict=True)
     return Rows(
         [chain.stream_part for chain in chains],
         timestamps,
         columns["late"].to_pylist(),
-        [
-            (chain.stream_id, chain.stream_part[1], time, number, chain.publisher_id, chain.msg_chain_id, leaf)
-            for chain, time, number, leaf in zip(chains, timestamps, sequences, leaves, strict=True)
-        ],
+        _Orders(chains, timestamps, sequences, leaves),
         leaves,
-        [
-            chain.signed_bytes + len(content) + sum(some)
-            for chain, content, some in zip(chains, contents, digits, strict=True)
-        ],
+        _count_signed(columns, places, distinct),
         list(map(len, canonical)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Orders(Sequence[Order]):
+    """Made when it is asked for: where times ascend, nobody asks."""
+
+    chains: Sequence[Chain]
+    timestamps_ms: Sequence[int]
+    sequence_numbers: Sequence[int]
+    leaves: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.leaves)
+
+    @overload
+    def __getitem__(self, place: int) -> Order: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Order]: ...
+    def __getitem__(self, place: int | slice) -> Order | Sequence[Order]:
+        if isinstance(place, slice):
+            return [self[n] for n in range(*place.indices(len(self)))]
+        chain, leaf = self.chains[place], self.leaves[place]
+        time, number = self.timestamps_ms[place], self.sequence_numbers[place]
+        return chain.stream_id, chain.stream_part[1], time, number, chain.publisher_id, chain.msg_chain_id, leaf
 
 
 def _are_plain(columns: dict[str, Any]) -> bool:
@@ -125,9 +143,11 @@ def _are_plain(columns: dict[str, Any]) -> bool:
     times, numbers = columns["timestamp"], columns["sequence_number"]
     before, before_numbers = columns["prev_timestamp"], columns["prev_sequence_number"]
     earliest, latest = _range(times)
+    signatures = columns["signature"]
     return (
-        _range(pc.binary_length(columns["signature"])) == (_SIGNATURE_BYTES, _SIGNATURE_BYTES)
-        and not columns["signature"].null_count
+        _range(pc.binary_length(signatures)) == (_SIGNATURE_BYTES, _SIGNATURE_BYTES)
+        and not signatures.null_count
+        and _range(pc.binary_slice(signatures, 32, 64))[1] <= HALF_K1
         and _range(pc.binary_length(columns["content"]))[1] <= MAX_CONTENT_BYTES
         and _range(columns["partition"])[1] <= MAX_PARTITION
         and earliest >= EARLIEST_MS
@@ -142,25 +162,29 @@ def _are_plain(columns: dict[str, Any]) -> bool:
     )
 
 
-def _range(column: Any) -> tuple[int, int]:
+def _range(column: Any) -> tuple[Any, Any]:
     found = pc.min_max(column).as_py()
     return found["min"], found["max"]
 
 
-def _read_chains(columns: dict[str, Any]) -> list[Chain] | None:
-    """The chain of each row; None where one is not plain. Few differ, so what they share is worked out once."""
+def _read_chains(columns: dict[str, Any]) -> tuple[Any, list[Chain]] | None:
+    """The place of each row's chain, and the chains; None where one is not plain. Few differ."""
     texts = [columns[name].dictionary_encode() for name in ("stream_id", "publisher_id", "msg_chain_id")]
-    streams, publishers, chain_ids = (text.indices.to_pylist() for text in texts)
-    keys = list(zip(streams, columns["partition"].to_pylist(), publishers, chain_ids, strict=True))
     names = [text.dictionary.to_pylist() for text in texts]
-    known: dict[tuple[int, int, int, int], Chain] = {}
-    for key in set(keys):
-        stream, partition, publisher, chain_id = key
+    keys = columns["partition"].cast(pa.int64())
+    for text in texts:  # a batch has too few rows for this to overflow
+        keys = pc.add(pc.multiply(keys, len(text.dictionary)), text.indices.cast(pa.int64()))
+    distinct = keys.dictionary_encode()
+    chains = []
+    for key in distinct.dictionary.to_pylist():
+        rest, chain_id = divmod(key, len(names[2]))
+        rest, publisher = divmod(rest, len(names[1]))
+        partition, stream = divmod(rest, len(names[0]))
         chain = _read_chain(names[0][stream], partition, names[1][publisher], names[2][chain_id])
         if chain is None:
             return None
-        known[key] = chain
-    return [known[key] for key in keys]
+        chains.append(chain)
+    return distinct.indices, chains
 
 
 @lru_cache(maxsize=4096)
@@ -174,10 +198,22 @@ def _read_chain(stream_id: str, partition: int, publisher: str, msg_chain_id: st
     return make_chain(stream_id, partition, publisher_id, msg_chain_id) if len(publisher_id) == _ADDRESS_BYTES else None
 
 
-def _count_digits(numbers: Sequence[int | None]) -> Iterable[int]:
+def _count_signed(columns: dict[str, Any], places: Any, chains: Sequence[Chain]) -> list[int]:
+    """Bytes of the signed texts."""
+    sizes = pc.add(
+        pa.array([chain.signed_bytes for chain in chains], pa.int32()).take(places),
+        pc.binary_length(columns["content"]),
+    )
+    for name in ("timestamp", "sequence_number", "prev_timestamp", "prev_sequence_number"):
+        sizes = pc.add(sizes, _count_digits(columns[name]))
+    counted: list[int] = sizes.to_pylist()
+    return counted
+
+
+def _count_digits(numbers: Any) -> Any:
     """Decimal digits of each, as they are signed; none where there is no number."""
-    if None not in numbers:
-        fewest, most = len(str(min(numbers))), len(str(max(numbers)))  # type: ignore[type-var]
+    if not numbers.null_count:
+        fewest, most = (len(str(number)) for number in _range(numbers))
         if fewest == most:
-            return [most] * len(numbers)
-    return [0 if number is None else len(str(number)) for number in numbers]
+            return pa.scalar(most, pa.int32())
+    return pc.binary_length(numbers.cast(pa.string())).fill_null(0)

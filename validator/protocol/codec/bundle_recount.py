@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import groupby
 from operator import lt
 
 from validator.protocol.codec.bundle_plain import Order, Rows
@@ -61,6 +61,15 @@ class RowInstances:
             start = until
 
 
+def _find_parts(parts: Sequence[StreamPart]) -> Iterator[tuple[StreamPart, int, int]]:
+    """Where the rows of each part lie."""
+    start = 0
+    for part, members in groupby(parts):
+        end = start + len(list(members))
+        yield part, start, end
+        start = end
+
+
 @dataclass(slots=True)
 class _Count:
     """What the rows of one instance and partition add up to so far."""
@@ -89,23 +98,26 @@ class Recount:
 
     def add(self, rows: Rows) -> None:
         """Raises MalformedInput for a row out of order, or one more than its entry has."""
-        orders = rows.orders
-        if self._last is not None and orders and not self._last < orders[0]:
-            raise MalformedInput("rows", f"row {self.rows} is not in canonical order")
-        if not all(map(lt, orders, orders[1:])):
-            wrong = next(n for n, (one, other) in enumerate(pairwise(orders)) if not one < other)
-            raise MalformedInput("rows", f"row {self.rows + wrong + 1} is not in canonical order")
-        if orders:
-            self._last = orders[-1]
-        start = 0
-        for part, members in groupby(rows.parts):
-            end = start + sum(1 for _ in members)
+        runs = list(_find_parts(rows.parts))
+        self._require_order(rows, runs)
+        for part, start, end in runs:
             if part != self._part:
                 self._close_part()
                 self._part = part
             for instance, begin, until in self._sets.runs(rows, start, end):
                 self._add_run(instance, part, rows, begin, until)
-            start = end
+
+    def _require_order(self, rows: Rows, runs: Sequence[tuple[StreamPart, int, int]]) -> None:
+        """Where one part's times ascend, the rest of an order does not matter; elsewhere neighbours are compared."""
+        orders, times = rows.orders, rows.timestamps_ms
+        for _, start, end in runs:
+            if self._last is not None and not self._last < orders[start]:
+                raise MalformedInput("rows", f"row {self.rows + start} is not in canonical order")
+            if not all(map(lt, times[start : end - 1], times[start + 1 : end])):
+                for n in range(start + 1, end):
+                    if not times[n - 1] < times[n] and not orders[n - 1] < orders[n]:
+                        raise MalformedInput("rows", f"row {self.rows + n} is not in canonical order")
+            self._last = orders[end - 1]
 
     def _add_run(self, instance: InstanceId, part: StreamPart, rows: Rows, start: int, end: int) -> None:
         """Rows [start, end), all of one instance and partition."""

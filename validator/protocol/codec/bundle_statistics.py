@@ -30,7 +30,7 @@ class Totals:
             column = plain_column(batch.column(name))
             self._nulls[name] += column.null_count
             if column.type in (pa.string(), pa.binary()):
-                self._bytes[name] += pc.sum(pc.binary_length(column)).as_py() or 0
+                self._bytes[name] += _count_bytes(column)
             if name in STATISTICS:
                 plain = column.cast(pa.binary() if column.type == pa.string() else pa.int64())
                 found = pc.min_max(plain).as_py()
@@ -55,6 +55,16 @@ class Totals:
             true["max"] = true["max_value"] = (_pack_value(chunk.name, self._high[chunk.name]),)
         for name, value in {**(chunk.statistics or {}), **(chunk.size_statistics or {})}.items():
             require(value in true.get(name, ()), what, f"its {name} differs from the rows")
+
+
+def _count_bytes(column: Any) -> int:
+    """Of all texts together."""
+    if column.null_count == len(column):
+        return 0
+    if column.null_count:
+        return int(pc.sum(pc.binary_length(column)).as_py())
+    offsets = memoryview(column.buffers()[1]).cast("i")
+    return int(offsets[column.offset + len(column)] - offsets[column.offset])
 
 
 def _pack_value(name: str, value: bytes | int) -> bytes:

@@ -31,9 +31,17 @@ TEXT: Final = ENUMERATIONS[MessageType.MESSAGE, ContentType.JSON, EncryptionType
 _timestamp: Final = struct.Struct(">BQ").pack
 _reference: Final = struct.Struct(">BBQ").pack
 _PAIR, _LONG = 0x82, 0x1B
-_SIGNATURE: Final = integer_bytes(SignatureType.ECDSA_SECP256K1_LEGACY) + string_bytes(bytes(65))[:-65]
+SIGNATURE_HEAD: Final = integer_bytes(SignatureType.ECDSA_SECP256K1_LEGACY) + string_bytes(bytes(65))[:-65]
+"""Between content and signature."""
 _SEQUENCES: Final = tuple(map(integer_bytes, range(1024)))
-_CONTENT_HEADS: Final = tuple(string_bytes(bytes(size))[: -size or None] for size in range(4096))
+
+
+def content_head(size: int) -> bytes:
+    """Before a content of so many bytes."""
+    return string_bytes(bytes(size))[: -size or None]
+
+
+_CONTENT_HEADS: Final = tuple(map(content_head, range(4096)))
 
 Reference = tuple[int, int]
 """Timestamp and sequence number."""
@@ -101,9 +109,9 @@ def encode_plain(
                 NULL if prev is None else _reference(_PAIR, _LONG, prev[0]),
                 b"" if prev is None else _SEQUENCES[prev[1]] if prev[1] < 1024 else integer_bytes(prev[1]),
                 middle,
-                _CONTENT_HEADS[len(content)] if len(content) < 4096 else string_bytes(content)[: -len(content)],
+                _CONTENT_HEADS[len(content)] if len(content) < 4096 else content_head(len(content)),
                 content,
-                _SIGNATURE,
+                SIGNATURE_HEAD,
                 signature,
             )
         )

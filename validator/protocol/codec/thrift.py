@@ -16,7 +16,9 @@ Kind: TypeAlias = "str | list[Kind] | dict[int, tuple[str, Kind]]"
 
 _CODES = {"i8": 3, "i16": 4, "i32": 5, "i64": 6, "binary": 8}
 _LIST, _STRUCT = 9, 12
+_VARINT_BYTES = 10
 _BITS = {"i16": 16, "i32": 32, "i64": 64}
+_INTEGERS = {name: _CODES[name] for name in _BITS}
 
 
 class ThriftReader:
@@ -46,18 +48,21 @@ class ThriftReader:
         """Fields by name; ids must ascend, so none is there twice."""
         values: dict[str, Any] = {}
         last = 0
-        while True:
-            header = self._byte()
-            if header == 0:
-                return values
+        while header := self._byte():
             number = last + (header >> 4) if header >> 4 else self._integer(16)
-            require(number > last, what, "fields out of order, or one twice")
+            if number <= last:
+                raise MalformedInput(what, "fields out of order, or one twice")
             last = number
             if number not in kind:
                 named = self._refused.get((what, number), f"a field {number}")
                 raise MalformedInput(what, f"has {named}, which a bundle does not have")
             name, field_kind = kind[number]
-            values[name] = self._field(field_kind, header & 15, f"{what}.{name}")
+            code = header & 15
+            if isinstance(field_kind, str) and code == _INTEGERS.get(field_kind):  # nearly all of them
+                values[name] = self._integer(_BITS[field_kind])
+            else:
+                values[name] = self._field(field_kind, code, f"{what}.{name}")
+        return values
 
     def _field(self, kind: Kind, code: int, what: str) -> Any:
         if kind == "bool":
@@ -89,28 +94,31 @@ class ThriftReader:
     def _integer(self, bits: int) -> int:
         """A zigzag integer."""
         number = self._varint()
-        require(number < 1 << bits, self._what, f"an integer of more than {bits} bits")
+        if number >> bits:
+            raise MalformedInput(self._what, f"an integer of more than {bits} bits")
         return (number >> 1) ^ -(number & 1)
 
     def _varint(self) -> int:
-        at = self._at
-        if at < len(self._data) and self._data[at] < 0x80:  # nearly all of them
-            self._at = at + 1
-            return self._data[at]
-        number = 0
-        for shift in range(0, 70, 7):
-            byte = self._byte()
+        number = shift = 0
+        data, at = self._data, self._at
+        for byte in data[at : at + _VARINT_BYTES]:
             number |= (byte & 0x7F) << shift
+            shift += 7
             if byte < 0x80:
-                require(bool(byte) or not shift, self._what, "an integer that is not minimal")
+                if not byte and shift > 7:
+                    raise MalformedInput(self._what, "an integer that is not minimal")
+                self._at = at + shift // 7
                 return number
+        if len(data) - at < _VARINT_BYTES:
+            raise MalformedInput(self._what, "cut short")
         raise MalformedInput(self._what, "an integer of more than 64 bits")
 
     def _byte(self) -> int:
-        if self._at >= len(self._data):
+        at = self._at
+        if at >= len(self._data):
             raise MalformedInput(self._what, "cut short")
-        self._at += 1
-        return self._data[self._at - 1]
+        self._at = at + 1
+        return self._data[at]
 
     def _read(self, size: int) -> bytes:
         require(size <= len(self._data) - self._at, self._what, "cut short")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import some_records
+from tests.builders import GENESIS_MS, a_record, some_records
 from tests.bundle_builder import a_manifest, rows_of
 from validator.net.sandbox import Sandbox
 from validator.ports.storage import ReaderFailed
-from validator.protocol.codec.bundle_file import verify_bundle_file, write_bundle
+from validator.protocol.codec.bundle_file import DEFAULT_LEVEL, verify_bundle_file, write_bundle
 from validator.protocol.errors import MalformedInput, TransientError
 from validator.protocol.model import Manifest, Record
 
@@ -47,9 +47,13 @@ def test_what_the_child_finds_wrong_is_named_here(path: Path, manifest: Manifest
         Sandbox().verify(path)
 
 
-def test_a_reading_that_needs_more_memory_than_it_may_use_is_tried_again_later(path: Path) -> None:
+def test_a_reading_that_needs_more_memory_than_it_may_use_is_tried_again_later(tmp_path: Path) -> None:
+    """More than a process has left over of what is mapped at its start."""
+    records = [a_record(timestamp_ms=GENESIS_MS + i, content=b'"%b"' % (b"x" * 1_000_000)) for i in range(8)]
+    manifest = a_manifest([records])
+    write_bundle(tmp_path / "bundle", manifest, rows_of(manifest, [records]), DEFAULT_LEVEL)
     with pytest.raises(ReaderFailed, match="needs more memory than is allowed"):
-        Sandbox(memory_bytes=1).verify(path)
+        Sandbox(memory_bytes=1).verify(tmp_path / "bundle")
 
 
 def test_a_reading_that_outlasts_its_deadline_is_tried_again_later(path: Path) -> None:

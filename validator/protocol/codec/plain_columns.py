@@ -1,0 +1,64 @@
+"""Plain messages of Arrow columns: their canonical bytes, put together by the library for all rows at once.
+
+What comes out is what ``plain_messages.encode_plain`` makes of the same values. Whoever calls this has seen to it that
+all are plain: the only nulls are those of previous references.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from validator.protocol.codec.heads import NULL, PAIR, integer_bytes
+from validator.protocol.codec.plain_messages import SIGNATURE_HEAD, TEXT, Chain, content_head
+
+_LONG: Final = b"\x1b"
+_NOTHING: Final = pa.scalar(b"", pa.binary())
+
+
+def encode_columns(columns: dict[str, Any], places: Any, chains: Sequence[Chain]) -> list[bytes]:
+    """Canonical bytes of texts; ``places``: of each row's chain in ``chains``."""
+    before, numbers = columns["prev_timestamp"], columns["prev_sequence_number"]
+    reference: Any = pa.scalar(PAIR + _LONG, pa.binary())
+    if before.null_count:
+        reference = pc.if_else(pc.is_null(before), pa.scalar(NULL, pa.binary()), reference)
+    joined: list[bytes] = pc.binary_join_element_wise(
+        pa.array([chain.part_head + _LONG for chain in chains], pa.binary()).take(places),
+        _pack_longs(columns["timestamp"]),
+        _map_distinct(columns["sequence_number"], integer_bytes),
+        pa.array([chain.chain_head for chain in chains], pa.binary()).take(places),
+        reference,
+        _pack_longs(before),
+        _map_distinct(numbers, integer_bytes),
+        pa.scalar(TEXT, pa.binary()),
+        _map_distinct(pc.binary_length(columns["content"]), content_head),
+        columns["content"],
+        pa.scalar(SIGNATURE_HEAD, pa.binary()),
+        columns["signature"],
+        _NOTHING,
+        null_handling="replace",
+        null_replacement=b"",
+    ).to_pylist()
+    return joined
+
+
+def _pack_longs(column: Any) -> Any:
+    """Each number as eight bytes, big-endian; null where there is none."""
+    size, start = len(column), column.offset
+    numbers = array("q")
+    numbers.frombytes(memoryview(column.buffers()[1])[8 * start : 8 * (start + size)])
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    packed = pa.Array.from_buffers(pa.binary(8), size, [None, pa.py_buffer(numbers)]).cast(pa.binary())
+    return pc.if_else(pc.is_null(column), pa.scalar(None, pa.binary()), packed) if column.null_count else packed
+
+
+def _map_distinct(column: Any, make: Callable[[int], bytes]) -> Any:
+    """What ``make`` makes of each number; few differ."""
+    found = column.dictionary_encode()
+    return pa.array(list(map(make, found.dictionary.to_pylist())), pa.binary()).take(found.indices)
