@@ -4,6 +4,7 @@
     logstore-validator devnet    a whole network on this machine
     logstore-validator init      create or migrate this validator's database
     logstore-validator serve     both listeners and the head watcher
+    logstore-validator broker    cache streams and answer queries: a role of its own
     logstore-validator check     whether everything this validator depends on is as it must be
     logstore-validator evidence  double votes that were noticed
     logstore-validator keys      make, show and take in the keys of a node
@@ -143,6 +144,22 @@ def init(
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
     initialise(settings, restored=restored)
+
+
+@app.command()
+def broker(
+    role: Annotated[
+        str | None, typer.Option(metavar="all|ingest|serve", help="Part of the work, where processes share a folder.")
+    ] = None,
+) -> None:
+    """Run a broker: cache the network's streams and answer queries. Settings begin with LOGSTORE_BROKER_."""
+    from validator import log as logs
+    from validator.broker.config import load_broker_settings
+    from validator.broker.run import run_broker
+
+    settings = load_broker_settings(**({} if role is None else {"role": role}))
+    logs.configure(settings.log_level, settings.log_format)
+    run_broker(settings)
 
 
 @app.command()

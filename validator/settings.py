@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -50,6 +50,9 @@ OTHER_NAMES = frozenset(
     )
 )
 """Names with our prefix that are no settings: for set-up, tests, the process itself, or the consumer's command."""
+OTHER_ROLES = f"{PREFIX}BROKER_"
+"""What the settings of a broker begin with, which may stand in the same file."""
+S = TypeVar("S", bound=BaseSettings)
 ENCODE = "write special characters of user and password encoded, such as @ as %40 and # as %23"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
@@ -341,12 +344,17 @@ def load_settings(**said: Any) -> Settings:
     Raises:
         ConfigError: one line with every fault: the variable, the reason, a remedy. ``field`` is the first one's.
     """
-    given = given_values()
-    faults = list(_misnamed(given))
+    given = {name: value for name, value in given_values().items() if not name.startswith(OTHER_ROLES)}
+    return load_class(Settings, given, **said)
+
+
+def load_class(kind: type[S], given: Mapping[str, str], **said: Any) -> S:
+    """Settings of any role, judged whole; ``given``: the names and values that are its own. Raises ConfigError."""
+    faults = list(_misnamed(kind, given))
     try:
-        settings = Settings(**said)
+        settings = kind(**said)
     except ValidationError as error:
-        faults += [_describe(detail) for detail in error.errors(include_input=False)]
+        faults += [_describe(kind, detail) for detail in error.errors(include_input=False)]
     if faults:
         raise ConfigError("; ".join(faults), field=faults[0].partition(":")[0])
     return settings
@@ -363,9 +371,13 @@ def given_values() -> Mapping[str, str]:
     return {name.upper(): value for name, value in values.items() if value and name.upper().startswith(PREFIX)}
 
 
-def _misnamed(given: Mapping[str, str]) -> Iterator[str]:
+def _prefix_of(kind: type[BaseSettings]) -> str:
+    return str(kind.model_config.get("env_prefix", ""))
+
+
+def _misnamed(kind: type[BaseSettings], given: Mapping[str, str]) -> Iterator[str]:
     """Faults that the fields cannot see: names that nobody reads, and quotes that a shell would have taken off."""
-    known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
+    known = {f"{_prefix_of(kind)}{field.upper()}" for field in kind.model_fields}
     for name, value in sorted(given.items()):
         if name not in known | OTHER_NAMES:
             near = difflib.get_close_matches(name, known, n=1)
@@ -374,12 +386,12 @@ def _misnamed(given: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: its value stands in quotes; take them off"
 
 
-def _describe(detail: Any) -> str:
+def _describe(kind: type[BaseSettings], detail: Any) -> str:
     """One fault of one field, without its value."""
     place = str(detail["loc"][0])
-    field = Settings.model_fields[place]
+    field = kind.model_fields[place]
     text = f"not set; {field.description}" if detail["type"] == "missing" else detail["msg"]
-    return f"{PREFIX}{place.upper()}: {text.removeprefix('Value error, ')}"
+    return f"{_prefix_of(kind)}{place.upper()}: {text.removeprefix('Value error, ')}"
 
 
 def _require_url(url: str, *schemes: str) -> None:

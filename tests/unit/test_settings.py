@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import paths
+from validator.broker.config import BrokerSettings
 from validator.keys import load_key
 from validator.protocol.codec.secp256k1 import CURVE_ORDER
 from validator.protocol.errors import ConfigError
@@ -141,6 +142,7 @@ def test_every_name_with_our_prefix_that_the_project_uses_is_known() -> None:
         places += (root / folder).rglob("*.py")
     used = {name for place in places for name in re.findall(r"\bLOGSTORE_[A-Z][A-Z_]*[A-Z]\b", place.read_text())}
     known = OTHER_NAMES | {f"LOGSTORE_{field.upper()}" for field in Settings.model_fields}
+    known |= {f"LOGSTORE_BROKER_{field.upper()}" for field in BrokerSettings.model_fields}
     assert len(used) > 20
     assert used <= known
 

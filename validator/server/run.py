@@ -16,13 +16,13 @@ import uvicorn
 from validator import log as logs
 from validator import metrics
 from validator.lasting import LastingThread, Watchdog
+from validator.net.http.listening import listener_config
 from validator.net.signed.listener import Limits
 from validator.net.signed.signing import network_digest
 from validator.ports.queue import Tasks
 from validator.protocol.errors import ConfigError, TransientError, ValidatorError
 from validator.protocol.model import Address
 from validator.server import operator, peers
-from validator.server.listening import listener_config
 from validator.settings import Settings
 from validator.steps.chain_watch import prefetch_states, watch_head
 from validator.wiring import Node, share_metrics

@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 from itertools import compress, repeat
 
 from validator.ports.sources import PulledRecord
-from validator.protocol.codec.legacy_array import read_legacy_array
-from validator.protocol.codec.message import record_from_canonical, record_of_read
+from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.codec.message_rules import reason_of
 from validator.protocol.codec.plain_arrays import PlainBatch, read_plain
-from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.received import read_received
 from validator.protocol.codec.signatures import VALID, Verdict, check_recovered, verify_batch
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.errors import MalformedInput, TransientError
-from validator.protocol.model import Address, Digest, MessageType, Reason, Record, SignatureType, StreamPart
+from validator.protocol.model import Address, Digest, Reason, Record, SignatureType, StreamPart
 
 Permission = Callable[[str, bytes], bool]
 """(stream id, publisher) -> may publish at B."""
@@ -210,20 +209,15 @@ class WindowCheck:
 
 def read_record(part: StreamPart, form: str, data: bytes, span: Span, message_limit: int) -> Record:
     """The record of what a broker served for a partition, signature unchecked. Raises Refused."""
-    if len(data) > 2 * message_limit:
-        raise Refused(Reason.TOO_LARGE, f"{len(data)} bytes")
     try:
-        message = read_legacy_array(data) if form == "array" else read_protobuf(data)
-        record = record_of_read(message)
+        record = read_received(form, data, message_limit)
     except MalformedInput as error:
         raise Refused(reason_of(error), error.message) from error
-    if message.message_type is not MessageType.MESSAGE:
-        raise Refused(Reason.UNSUPPORTED_MESSAGE_TYPE, message.message_type.name)
+    message = record.message
     if message.stream_id != part[0] or message.partition != part[1]:
         raise Refused(Reason.WRONG_STREAM, f"{message.stream_id}#{message.partition}")
     if message.timestamp_ms not in span:
         raise Refused(Reason.OUTSIDE_WINDOW, str(message.timestamp_ms))
-    _check_size(record, message_limit)
     return record
 
 

@@ -14,6 +14,7 @@ import uvicorn
 
 from tests.fakes.peer_service import FakePeerService, FakeSet, a_body
 from validator.net.http.client import BoundedClient
+from validator.net.http.listening import listener_config
 from validator.net.http.urls import check_url
 from validator.net.peers import wire
 from validator.net.peers.client import HttpPeers
@@ -34,7 +35,6 @@ from validator.protocol.model import (
     StatementKind,
     VoteQuorum,
 )
-from validator.server.listening import listener_config
 from validator.server.peers import create_app
 from validator.steps.reconcile import difference
 

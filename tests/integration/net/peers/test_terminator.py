@@ -15,6 +15,7 @@ import uvicorn
 
 from tests.fakes.peer_service import FakePeerService, FakeSet, a_body
 from tests.fakes.tls import Authority, forwarding, reverse_proxy
+from validator.net.http.listening import listener_config
 from validator.net.http.urls import check_url
 from validator.net.peers import wire
 from validator.net.peers.client import HttpPeers
@@ -26,7 +27,6 @@ from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError
 from validator.protocol.hashing import hash_object
 from validator.protocol.model import Address, Digest
-from validator.server.listening import listener_config
 from validator.server.peers import create_app
 from validator.settings import Settings
 from validator.wiring import Node, NoTasks

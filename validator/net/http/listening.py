@@ -24,6 +24,8 @@ HEAD_BYTES = 16 << 10
 HEAD_S = 10.0
 EXCHANGE_S = 180.0
 """From a request's head to the last byte of its answer."""
+GRACEFUL_S = 10
+"""What answers under way have left when the process is told to end."""
 KEEP_ALIVE_S = 20
 """Longer than our clients keep an idle connection, so that they never send into one that is being closed."""
 
@@ -38,11 +40,14 @@ def listener_config(
     connections_per_address: int = CONNECTIONS_PER_ADDRESS,
     head_s: float = HEAD_S,
     exchange_s: float = EXCHANGE_S,
+    streams: bool = False,
+    graceful_s: int = GRACEFUL_S,
 ) -> uvicorn.Config:
     """Configuration of one listener. Addresses in ``allow_nets`` are exempt from the limit per address, since a
-    terminator or a whole committee may sit behind one of them."""
+    terminator or a whole committee may sit behind one of them. ``streams``: an answer may take for ever, while its
+    reader reads; ``exchange_s`` is then how long it may stall."""
 
-    class Protocol(GuardedProtocol):
+    class Protocol(StreamingProtocol if streams else GuardedProtocol):  # type: ignore[misc]
         pass
 
     Protocol.nets = tuple(allow_nets)
@@ -62,7 +67,7 @@ def listener_config(
         log_config=None,
         h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=graceful_s,
     )
 
 
@@ -134,6 +139,28 @@ class GuardedProtocol(H11Protocol):
         if sock is not None:  # reset at once, or the kernel keeps what it could not send
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+
+class StreamingProtocol(GuardedProtocol):
+    """The same for long answers: the timer looks whether the reader has read anything since it last looked.
+
+    An answer that waits for the broker is the broker's to end; a request whose body dribbles is ended as before.
+    """
+
+    _moved = False
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._moved = True
+
+    def _give_up(self) -> None:
+        cycle: Any = self.cycle
+        waits_for_us = cycle is not None and cycle.response_started and not self.transport.get_write_buffer_size()
+        if not self._is_waiting() and (waits_for_us or self._moved):
+            self._moved = False
+            self._start(self.exchange_s)
+            return
+        super()._give_up()
 
 
 def _host(protocol: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from validator.server.listening import listener_config
+from validator.net.http.listening import listener_config
 
 
 async def small(scope: Any, receive: Any, send: Any) -> None:

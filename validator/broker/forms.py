@@ -1,0 +1,201 @@
+"""The forms of an answer at ``/v1``. Each turns pages into bytes, and ends with the trailer.
+
+    frames    application/vnd.logstore.frames: u32 length, then one canonical object: ``message/1`` each, ``proof/…``
+              where asked for, and last ``answer/1``. Canonical bytes, since root and proofs are over them and our own
+              clients need no other; who wants protobuf asks at the old paths.
+    ndjson    application/x-ndjson: a line each, ``{"message": …}``; last ``{"answer": …}``
+    arrow     application/vnd.apache.arrow.stream: record batches with the columns of ``ndjson``, and last one without
+              rows whose metadata has ``answer``: canonical bytes
+    events    text/event-stream: ``message`` events whose id is a cursor, last ``answer``
+
+An answer without its trailer is cut, whatever the connection says: it goes on behind the last message that arrived.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from validator.broker.query import Query, make_cursor
+from validator.ports.message_store import StoredRow
+from validator.protocol.codec.answer import Answer, encode_answer, write_text
+from validator.protocol.codec.message import decode_message
+from validator.protocol.model import Flag
+
+FRAMES = "application/vnd.logstore.frames"
+NDJSON = "application/x-ndjson"
+ARROW = "application/vnd.apache.arrow.stream"
+EVENTS = "text/event-stream"
+NAMES = {"frames": FRAMES, "ndjson": NDJSON, "arrow": ARROW, "events": EVENTS}
+MESSAGE_FIELDS = (
+    "stream_id",
+    "partition",
+    "timestamp",
+    "sequence_number",
+    "publisher_id",
+    "msg_chain_id",
+    "previous",
+    "content_type",
+    "encryption_type",
+    "group_key_id",
+    "new_group_key",
+    "content",
+    "content_base64",
+    "signature_type",
+    "signature",
+    "leaf",
+)
+_encode = msgspec.json.Encoder().encode
+
+
+class Form(Protocol):
+    """One answer's way from rows to bytes."""
+
+    def rows(self, rows: Sequence[StoredRow]) -> bytes: ...
+
+    def end(self, answer: Answer) -> bytes: ...
+
+
+class Frames:
+    def rows(self, rows: Sequence[StoredRow]) -> bytes:
+        pieces: list[bytes] = []
+        for row in rows:
+            canonical = row[2]
+            pieces += (len(canonical).to_bytes(4, "big"), canonical)
+        return b"".join(pieces)
+
+    def end(self, answer: Answer) -> bytes:
+        body = encode_answer(answer)
+        return len(body).to_bytes(4, "big") + body
+
+
+class Lines:
+    def rows(self, rows: Sequence[StoredRow]) -> bytes:
+        return b"".join([_encode({"message": message_data(row)}) + b"\n" for row in rows])
+
+    def end(self, answer: Answer) -> bytes:
+        return _encode({"answer": answer_data(answer)}) + b"\n"
+
+
+class Events:
+    def __init__(self, query: Query) -> None:
+        self._query = query
+
+    def rows(self, rows: Sequence[StoredRow]) -> bytes:
+        return b"".join(
+            [
+                b"event: message\nid: %b\ndata: %b\n\n"
+                % (write_text(make_cursor(self._query, row.key)).encode(), _encode(message_data(row)))
+                for row in rows
+            ]
+        )
+
+    def end(self, answer: Answer) -> bytes:
+        return b"event: answer\ndata: " + _encode(answer_data(answer)) + b"\n\n"
+
+    @staticmethod
+    def pulse() -> bytes:
+        """Says that the broker lives, to proxies and clients that wait."""
+        return b": waiting\n\n"
+
+
+class Arrow:
+    """pyarrow is imported when the first answer of this form is asked for."""
+
+    def __init__(self) -> None:
+        import pyarrow as pa
+
+        self._pa = pa
+        self._sink = io.BytesIO()
+        text = pa.string()
+        kinds = {"partition": pa.int32(), "timestamp": pa.timestamp("ms", tz="UTC"), "sequence_number": pa.int32()}
+        self._schema = pa.schema([(name, kinds.get(name, text)) for name in MESSAGE_FIELDS])
+        self._writer = pa.ipc.new_stream(self._sink, self._schema)
+
+    def rows(self, rows: Sequence[StoredRow]) -> bytes:
+        batch = self._pa.RecordBatch.from_pylist([_flat(message_data(row)) for row in rows], schema=self._schema)
+        self._writer.write_batch(batch)
+        return self._drain()
+
+    def end(self, answer: Answer) -> bytes:
+        empty = self._pa.RecordBatch.from_pylist([], schema=self._schema)
+        self._writer.write_batch(empty, custom_metadata={"answer": encode_answer(answer)})
+        self._writer.close()
+        return self._drain()
+
+    def _drain(self) -> bytes:
+        """What was written since the last time; the sink begins anew, the stream goes on."""
+        data = self._sink.getvalue()
+        self._sink.seek(0)
+        self._sink.truncate()
+        return data
+
+
+def message_data(row: StoredRow) -> dict[str, Any]:
+    """A message as JSON: bytes in hex, but content, which is text where it is UTF-8 and else base64."""
+    m = decode_message(row.canonical)
+    key = m.new_group_key
+    content, other = _text_or_base64(m.content)
+    return {
+        "stream_id": m.stream_id,
+        "partition": m.partition,
+        "timestamp": m.timestamp_ms,
+        "sequence_number": m.sequence_number,
+        "publisher_id": "0x" + m.publisher_id.hex(),
+        "msg_chain_id": m.msg_chain_id,
+        "previous": None if m.prev is None else [m.prev.timestamp_ms, m.prev.sequence_number],
+        "content_type": m.content_type.name.lower(),
+        "encryption_type": m.encryption_type.name.lower(),
+        "group_key_id": m.group_key_id,
+        "new_group_key": None if key is None else [key.id, key.data.hex()],
+        "content": content,
+        "content_base64": other,
+        "signature_type": int(m.signature_type),
+        "signature": "0x" + m.signature.hex(),
+        "leaf": row.key.leaf.hex(),
+    }
+
+
+def _flat(message: dict[str, Any]) -> dict[str, Any]:
+    """The same with texts for what is nested or a number that no column is for."""
+    for name in ("previous", "new_group_key", "signature_type"):
+        if message[name] is not None:
+            message[name] = _encode(message[name]).decode()
+    return message
+
+
+def _text_or_base64(content: bytes) -> tuple[str | None, str | None]:
+    try:
+        return content.decode(), None
+    except UnicodeDecodeError:
+        return None, base64.b64encode(content).decode()
+
+
+def answer_data(answer: Answer) -> dict[str, Any]:
+    """A trailer as JSON, all that its signature is over, and its canonical bytes for who checks that."""
+    a = answer
+    r = a.request
+    return {
+        "stream_id": r.stream_id,
+        "partition": r.partition,
+        "from": r.from_ms,
+        "to": r.until_ms,
+        "request": r.digest().hex(),
+        "after": write_text(a.after) if a.after else None,
+        "next": write_text(a.next) if a.next else None,
+        "count": a.count,
+        "signed_bytes": a.signed_bytes,
+        "root": a.root.hex(),
+        "as_of": a.as_of,
+        "complete_to": a.complete_to,
+        "flags": [flag.name.lower() for flag in Flag if flag in a.flags and flag.name],
+        "brokers": {"0x" + c.broker.hex(): c.claim.hex() if c.claim else "unreachable" for c in a.claims},
+        "time": a.time_ms,
+        "broker": "0x" + a.broker.hex(),
+        "signature": "0x" + a.signature.hex(),
+        "canonical": write_text(encode_answer(a)),
+    }

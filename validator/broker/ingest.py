@@ -1,0 +1,105 @@
+"""From the message bus to the store: batches as they arrive, judged on threads, never more than so many at once.
+
+While all are busy the bus is not read; it holds a bounded number of bytes, drops the rest and counts them, and repair
+brings them back. Stream partitions are joined as the chain registers them, up to ``max_parts``: the rest are refused
+with one line in the log and a gauge, since each costs the network's node memory (half a MiB) whether it speaks or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from validator.broker.admission import Admission, Judged
+from validator.broker.chain_view import ChainView
+from validator.log import get_logger
+from validator.ports.bus import Delivered, MessageBus
+from validator.protocol.codec.received import PROTOBUF
+from validator.protocol.errors import ValidatorError
+from validator.protocol.model import StreamPart
+
+log = get_logger(__name__)
+
+WORKERS = 2
+GATHERED = 2048
+"""Messages judged at a time, where so many wait."""
+WAITING = 32
+"""Batches that wait."""
+Told = Callable[[Sequence[Delivered], Sequence[Judged]], None]
+
+
+class Ingest:
+    """Reads one bus. ``on_judged`` is told of every batch once it is on disk."""
+
+    def __init__(
+        self,
+        bus: MessageBus,
+        admission: Admission,
+        chain: ChainView,
+        *,
+        max_parts: int,
+        on_judged: Told | None = None,
+    ) -> None:
+        self._bus = bus
+        self._admission = admission
+        self._chain = chain
+        self._max_parts = max_parts
+        self._on_judged = on_judged
+        self._waiting: asyncio.Queue[Sequence[Delivered]] = asyncio.Queue(WAITING)
+        self._joined: set[StreamPart] = set()
+        self.refused_parts = 0
+
+    @property
+    def joined(self) -> int:
+        return len(self._joined)
+
+    async def run(self) -> None:
+        """Until the bus ends; what it has handed over by then is stored."""
+        async with asyncio.TaskGroup() as group:
+            workers = [group.create_task(self._work()) for _ in range(WORKERS)]
+            async for batch in self._bus.batches():
+                await self._waiting.put(batch)
+            await self._waiting.join()
+            for worker in workers:
+                worker.cancel()
+
+    async def follow_registry(self) -> None:
+        """Join what is registered now and leave what is no longer. Raises nothing: the next call tries again."""
+        parts = self._chain.parts()
+        if not parts:
+            return
+        refused = max(0, len(parts) - self._max_parts)
+        if refused != self.refused_parts:
+            self.refused_parts = refused
+            log.error("parts.refused", registered=len(parts), limit=self._max_parts, refused=refused)
+        wanted = set(parts[: self._max_parts])
+        try:
+            if new := sorted(wanted - self._joined):
+                await self._bus.join(new)
+                self._joined |= set(new)
+            if gone := sorted(self._joined - wanted):
+                await self._bus.leave(gone)
+                self._joined -= set(gone)
+        except ValidatorError as error:
+            log.warning("bus.not_joined", reason=str(error))
+
+    async def _work(self) -> None:
+        while True:
+            batches = [await self._waiting.get()]
+            size = len(batches[0])
+            while size < GATHERED and not self._waiting.empty():
+                batches.append(self._waiting.get_nowait())
+                size += len(batches[-1])
+            delivered = [message for batch in batches for message in batch]
+            try:
+                await asyncio.to_thread(self._judge, delivered)
+            except Exception:  # one batch is lost, and repair brings it back; the next is not
+                log.exception("ingest.failed", messages=len(delivered))
+            finally:
+                for _ in batches:
+                    self._waiting.task_done()
+
+    def _judge(self, delivered: Sequence[Delivered]) -> None:
+        judged = self._admission.admit([(message.part, message.data) for message in delivered], PROTOBUF)
+        if self._on_judged is not None:
+            self._on_judged(delivered, judged)

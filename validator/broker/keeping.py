@@ -1,0 +1,87 @@
+"""The store as ingest sees it: nothing is taken below the disk's floor, and whole days go when they are old."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from validator.log import get_logger
+from validator.ports.message_store import MessageStore, RangeState, SortKey, StoredRow
+from validator.protocol.errors import TransientError
+from validator.protocol.model import Digest, Record, StreamPart
+from validator.settings import floor_bytes
+
+log = get_logger(__name__)
+
+DAY_MS = 86_400_000
+LOOK_S = 1.0
+"""How old a look at the disk may be."""
+
+
+class DiskFloor:
+    """Whether there is room, looked at once a second. Thread-safe."""
+
+    def __init__(self, folder: Path, floor: str) -> None:
+        self._folder = folder
+        self._floor = floor
+        self._lock = threading.Lock()
+        self._looked_s = -LOOK_S
+        self._room = True
+
+    def has_room(self) -> bool:
+        with self._lock:
+            now_s = time.monotonic()
+            if now_s - self._looked_s >= LOOK_S:
+                self._looked_s = now_s
+                usage = shutil.disk_usage(self._folder)
+                room = usage.free >= floor_bytes(self._floor, usage.total)
+                if room != self._room:
+                    log.error("disk.floor", has_room=room, free_bytes=usage.free)
+                self._room = room
+            return self._room
+
+
+class GuardedStore:
+    """A message store that refuses records while the disk is below its floor; all else is the store's own."""
+
+    def __init__(self, store: MessageStore, floor: DiskFloor) -> None:
+        self._store = store
+        self._floor = floor
+
+    def insert(self, records: Sequence[Record], arrived_ms: int) -> int:
+        if records and not self._floor.has_room():
+            raise TransientError("the disk is below its floor", reason="floor")
+        return self._store.insert(records, arrived_ms)
+
+    def scan(
+        self, part: StreamPart, from_ms: int, until_ms: int, *, after: SortKey | None = None, limit: int
+    ) -> list[StoredRow]:
+        return self._store.scan(part, from_ms, until_ms, after=after, limit=limit)
+
+    def last(self, part: StreamPart, count: int) -> list[StoredRow]:
+        return self._store.last(part, count)
+
+    def keys(self, part: StreamPart, from_ms: int, until_ms: int) -> Iterator[list[tuple[int, Digest]]]:
+        return self._store.keys(part, from_ms, until_ms)
+
+    def fetch(self, part: StreamPart, leaves: Sequence[tuple[int, Digest]]) -> list[StoredRow]:
+        return self._store.fetch(part, leaves)
+
+    def state(self, part: StreamPart, from_ms: int, until_ms: int) -> RangeState:
+        return self._store.state(part, from_ms, until_ms)
+
+    def parts(self) -> list[StreamPart]:
+        return self._store.parts()
+
+    def drop_days_before(self, ms: int) -> int:
+        return self._store.drop_days_before(ms)
+
+
+def sweep(store: MessageStore, now_ms: int, retention_days: int) -> None:
+    """Delete the days that are older than the retention."""
+    dropped = store.drop_days_before(now_ms - retention_days * DAY_MS)
+    if dropped:
+        log.info("days.dropped", days=dropped)

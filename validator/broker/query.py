@@ -1,0 +1,130 @@
+"""One query: pages of rows in canonical order over all tiers, and the statement that ends the answer.
+
+    pages     the store's, or where history is certified that of all tiers together; each its own short read, so that
+              nothing is open while an answer is written
+    Tally     what was given so far: count, bytes, running root, flags
+    Answer    signed at the end (``protocol.codec.answer``)
+
+Memory does not depend on the size of the query: a page, and 32 bytes per 4 096 messages for the root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from validator.ports.message_store import MessageStore, SortKey, StoredRow
+from validator.protocol.codec.answer import Answer, Claim, Cursor, Request, encode_cursor
+from validator.protocol.merkle import RunningRoot
+from validator.protocol.model import Address, Flag
+
+FIRST_ROWS = 256
+"""Of the first page: little, so that the first byte is there at once; then each has four times as many."""
+PAGE_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """``after``: the cursor it goes on from. ``limit``: messages of the answer at most, 0 for all."""
+
+    request: Request
+    after: Cursor | None = None
+    as_of: int | None = None
+    limit: int = 0
+
+    @property
+    def start(self) -> SortKey | None:
+        c = self.after
+        if c is None:
+            return None
+        return SortKey(c.timestamp_ms, c.sequence_number, c.publisher_id, c.msg_chain_id, c.leaf)
+
+
+class Pages:
+    """The rows of a query, page by page. Synchronous; one thread at a time."""
+
+    def __init__(self, store: MessageStore, query: Query) -> None:
+        self._store = store
+        self._query = query
+        self._after = query.start
+        self._rows = FIRST_ROWS
+        self._given = 0
+
+    def following(self) -> list[StoredRow]:
+        """The next page; empty at the end. Raises TransientError."""
+        query = self._query
+        rows = min(self._rows, query.limit - self._given) if query.limit else self._rows
+        if rows <= 0:
+            return []
+        r = query.request
+        page = self._store.scan(r.stream_part, r.from_ms, r.until_ms, after=self._after, limit=rows)
+        if page:
+            self._after = page[-1].key
+        self._given += len(page)
+        self._rows = min(4 * self._rows, PAGE_ROWS)
+        return page
+
+    def has_more(self) -> bool:
+        """Whether a row follows the last page."""
+        r = self._query.request
+        return bool(self._store.scan(r.stream_part, r.from_ms, r.until_ms, after=self._after, limit=1))
+
+    @property
+    def last(self) -> SortKey | None:
+        return self._after
+
+
+@dataclass(slots=True)
+class Tally:
+    """What an answer has given so far."""
+
+    count: int = 0
+    signed_bytes: int = 0
+    flags: Flag = Flag(0)
+    last: StoredRow | None = None
+    root: RunningRoot = field(default_factory=RunningRoot)
+
+    def add(self, rows: Sequence[StoredRow]) -> None:
+        self.count += len(rows)
+        self.signed_bytes += sum([row.signed_bytes for row in rows])
+        self.root.add([row.key.leaf for row in rows])
+        before = self.last or rows[0]
+        for row in rows:
+            key, known = row.key, before.key
+            if key.timestamp_ms == known.timestamp_ms and row is not before and key[:4] == known[:4]:
+                self.flags |= Flag.VARIANTS if row.identity == before.identity else Flag.EQUIVOCATION
+            before = row
+        self.last = before
+
+
+def make_cursor(query: Query, key: SortKey) -> bytes:
+    """What continues a query behind a message."""
+    return encode_cursor(Cursor(query.as_of, *key, query.request.digest()))
+
+
+def make_answer(
+    query: Query,
+    tally: Tally,
+    *,
+    following: SortKey | None,
+    complete_to: int,
+    flags: Flag,
+    claims: Sequence[Claim],
+    time_ms: int,
+    broker: Address,
+) -> Answer:
+    """The trailer, unsigned. ``following``: where the rest goes on from; None where nothing is left."""
+    return Answer(
+        query.request,
+        b"" if query.after is None else encode_cursor(query.after),
+        b"" if following is None else make_cursor(query, following),
+        tally.count,
+        tally.signed_bytes,
+        tally.root.root(),
+        query.as_of,
+        complete_to,
+        tally.flags | flags,
+        tuple(claims),
+        time_ms,
+        broker,
+    )

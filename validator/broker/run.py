@@ -1,0 +1,268 @@
+"""``logstore-validator broker``: both listeners and all loops of a broker in one process, on one event loop.
+
+    chain      registry and nodes every few seconds, and the stream partitions that follow from them
+    ingest     while there is a bus
+    keeping    retention and accounts
+    listeners  public and operator's
+
+Loops outlive what they call (``lasting``'s rule): each goes on after any failure, with a pause, and says so. ``--role``
+splits them where several processes share one folder: ``ingest`` has no public paths, ``serve`` no bus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.routing import Route
+
+from validator import log as logs
+from validator.broker import operator
+from validator.broker.accounts import Accounts
+from validator.broker.admission import Admission, Limits
+from validator.broker.chain_view import ChainView
+from validator.broker.config import PREFIX, BrokerSettings
+from validator.broker.core import Broker
+from validator.broker.dialects import Dialects
+from validator.broker.gate import Gate, Terms
+from validator.broker.ingest import Ingest, Told
+from validator.broker.keeping import DAY_MS, DiskFloor, GuardedStore, sweep
+from validator.broker.serve import Server, build_app
+from validator.broker.store import SqliteMessageStore
+from validator.lasting import pause_s
+from validator.net.chain.reader import ChainReader
+from validator.net.http.listening import EXCHANGE_S, listener_config
+from validator.net.streamr.bridge import BridgeBus
+from validator.ports.bus import MessageBus
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.errors import ConfigError, ValidatorError
+from validator.protocol.model import Record
+from validator.protocol.parameters import Network, parse_network
+from validator.settings import read_text_file
+
+log = logs.get_logger(__name__)
+
+SAVE_S = 5.0
+Wrap = Callable[[MessageBus], MessageBus]
+
+
+@dataclass
+class Hooks:
+    """What a development network or a test puts in: a bus of its own, losses behind a bus, ears."""
+
+    bus: MessageBus | None = None
+    wrap_bus: Wrap = field(default=lambda bus: bus)
+    on_judged: Told | None = None
+    on_published: Callable[[Record], None] | None = None
+    on_listening: Callable[[int, int], None] | None = None
+    """Public and operator's port."""
+
+
+def run_broker(settings: BrokerSettings, hooks: Hooks | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError before anything is opened."""
+    asyncio.run(_Process(settings, hooks or Hooks()).run())
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def load_network(settings: BrokerSettings) -> Network:
+    """Raises ConfigError."""
+    return parse_network(read_text_file(settings.network_file, f"{PREFIX}NETWORK_FILE"))
+
+
+class _Process:
+    """The parts of one process, and their loops."""
+
+    def __init__(self, settings: BrokerSettings, hooks: Hooks) -> None:
+        self._settings = settings
+        self._hooks = hooks
+        self._sockets = [
+            listen(settings.fd, settings.host, settings.port, f"{PREFIX}PORT"),
+            listen(settings.operator_fd, settings.operator_host, settings.operator_port, f"{PREFIX}OPERATOR_PORT"),
+        ]
+        network = load_network(settings)
+        key = settings.signing_key()
+        folder = settings.data_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        self._reader = ChainReader(
+            list(settings.rpc_urls),
+            network.contracts,
+            deployment_block=network.deployment_block,
+            finality=network.sets[0].finality,
+            chain_id=network.chain_id,
+        )
+        self._floor = DiskFloor(folder, settings.disk_floor)
+        self._days = SqliteMessageStore(folder / "messages", shards=settings.shards)
+        store = GuardedStore(self._days, self._floor)
+        chain = ChainView(self._reader)
+        accounts = Accounts(folder / "accounts.sqlite", unpaid_limit=settings.unpaid_mib << 20)
+        context = SigningContext(network.chain_id, network.contracts.report_manager)
+        terms = Terms(settings.balance, settings.streamr)
+        self._admission = Admission(
+            store,
+            chain,
+            Limits(
+                message_bytes=max(parameters.message_limit for parameters in network.sets),
+                part_per_s=settings.part_per_s,
+                publisher_per_s=settings.publisher_per_s,
+                past_ms=settings.retention_days * DAY_MS,
+                future_ms=round(settings.future_s * 1000),
+            ),
+            now_ms=now_ms,
+            threads=settings.verify_threads,
+        )
+        gate = Gate(key.address, context, chain, accounts, terms, now_ms=now_ms)
+        self._broker = Broker(key, network, store, chain, self._admission, accounts, gate, now_ms)
+        self._broker.on_published = hooks.on_published
+        self._server = Server(self._broker, Dialects(self._broker, settings.eras))
+        self._ingest: Ingest | None = None
+        self.routes: Sequence[Route] = ()
+
+    async def run(self) -> None:
+        settings, broker = self._settings, self._broker
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._close)
+            bus = await stack.enter_async_context(self._open_bus())
+            if bus is not None:
+                broker.bus = bus
+                self._ingest = Ingest(
+                    bus,
+                    self._admission,
+                    broker.chain,
+                    max_parts=settings.max_parts,
+                    on_judged=self._hooks.on_judged,
+                )
+            log.info("broker.started", address="0x" + broker.address.hex(), network=broker.network.name)
+            loops = [
+                asyncio.create_task(_lasting("chain", self._read_chain, settings.chain_every_s)),
+                asyncio.create_task(_lasting("keeping", self._keep, SAVE_S)),
+            ]
+            if self._ingest is not None:
+                loops.append(asyncio.create_task(_lasting("ingest", self._ingest.run, 1.0)))
+            try:
+                await self._listen()
+            finally:
+                for loop in loops:
+                    loop.cancel()
+                await asyncio.gather(*loops, return_exceptions=True)
+        log.info("broker.stopped")
+
+    @contextlib.asynccontextmanager
+    async def _open_bus(self) -> AsyncIterator[MessageBus | None]:
+        """The network's bus, if this process reads one."""
+        sockets = self._settings.bridge_sockets
+        bus = self._hooks.bus
+        if self._settings.role == "serve":
+            bus = None
+        elif bus is None and sockets:
+            if len(sockets) > 1:
+                raise ConfigError(f"{PREFIX}BRIDGE_SOCKETS: one bridge a process", field=f"{PREFIX}BRIDGE_SOCKETS")
+            bus = await BridgeBus.open(Path(sockets[0]))
+        if bus is None:
+            yield None
+            return
+        bus = self._hooks.wrap_bus(bus)
+        try:
+            yield bus
+        finally:
+            await bus.close()
+
+    async def _read_chain(self) -> None:
+        await asyncio.to_thread(self._broker.chain.refresh)
+        if self._ingest is not None:
+            await self._ingest.follow_registry()
+
+    async def _keep(self) -> None:
+        await asyncio.to_thread(self._broker.accounts.save)
+        await asyncio.to_thread(sweep, self._days, now_ms(), self._settings.retention_days)
+
+    async def _listen(self) -> None:
+        """Until a signal; answers under way have some seconds to end."""
+        settings = self._settings
+        view = operator.View(self._broker, self._server, self._ingest, self._floor, time.monotonic())
+        apps: list[Any] = [build_app(self._server, self.routes), operator.create_app(view)]
+        servers = []
+        for app, sock in zip(apps, self._sockets, strict=True):
+            host, port = sock.getsockname()[:2]
+            streams = app is apps[0]
+            config = listener_config(
+                app,
+                host,
+                port,
+                allow_nets=settings.nets,
+                connections=settings.connections,
+                connections_per_address=settings.connections_per_address,
+                streams=streams,
+                exchange_s=settings.stall_s if streams else EXCHANGE_S,
+                graceful_s=2,
+            )
+            servers.append(_Server(config))
+            log.info("listening", listener="public" if streams else "operator", host=host, port=port)
+
+        def stop() -> None:
+            for server in servers:
+                server.should_exit = True
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        if self._hooks.on_listening is not None:
+            self._hooks.on_listening(*(sock.getsockname()[1] for sock in self._sockets))
+        await asyncio.gather(
+            *(server.serve(sockets=[sock]) for server, sock in zip(servers, self._sockets, strict=True))
+        )
+
+    def _close(self) -> None:
+        self._broker.readers.shutdown(wait=False, cancel_futures=True)
+        self._broker.accounts.close()
+        self._days.close()
+        self._reader.close()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are handled once for both listeners."""
+        yield
+
+
+async def _lasting(name: str, body: Callable[[], Awaitable[None]], every_s: float) -> None:
+    """Call for ever; after a failure, following a pause that grows."""
+    failures = 0
+    while True:
+        try:
+            await body()
+            failures = 0
+        except ValidatorError as error:
+            failures += 1
+            log.warning("loop.failed", loop=name, reason=str(error), failures=failures)
+        except Exception:
+            failures += 1
+            log.exception("loop.failed", loop=name, failures=failures)
+        await asyncio.sleep(pause_s(failures) if failures else every_s)
+
+
+def listen(fd: int | None, host: str, port: int, variable: str) -> socket.socket:
+    """A listening socket, inherited or new. Raises ConfigError."""
+    if fd is not None:
+        return socket.socket(fileno=fd)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"{variable}: cannot listen on {host}:{port}: {error.strerror}", field=variable) from error
+    listener.listen(512)
+    return listener
