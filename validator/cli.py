@@ -105,6 +105,13 @@ def devnet(
     kill_one: Annotated[
         bool, typer.Option("--kill-one", help="Kill one validator in the middle of a bundle and start it again.")
     ] = False,
+    network: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|real|simulated",
+            help="What carries messages: Streamr's own nodes, or a hub; auto: the nodes where Node.js is there.",
+        ),
+    ] = _DEFAULTS.network,
 ) -> int:
     """Run a whole network on this machine, on loopback, and check independently what it did."""
     from validator.devnet.conductor import run_devnet
@@ -123,6 +130,7 @@ def devnet(
         flower=flower,
         keep=keep,
         kill_one=kill_one,
+        network=network,
     )
     return run_devnet(options, _started_ms())
 

@@ -38,16 +38,29 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from validator.devnet.bus import BusConfig, FaultsConfig, FaultyBus, open_bus
 from validator.devnet.eras import Era
 from validator.devnet.message_cache import MAX_SEQUENCE, MessageCache, Range, Stored, tag_of
 from validator.devnet.network import log_form, log_forms, parcel_of_line
-from validator.devnet.process import LineLog, listen, now_ms, read_address, read_config, read_key, run, serve
+from validator.devnet.process import (
+    LineLog,
+    end_process_on_failure,
+    listen,
+    now_ms,
+    read_address,
+    read_config,
+    read_key,
+    run,
+    serve,
+)
 from validator.devnet.publisher import MessageChain, personal_digest
 from validator.net.brokers.pages import ARRAY, PROTOBUF, read_frames
-from validator.protocol.codec.protobuf import read_protobuf, write_frame
+from validator.ports.bus import MessageBus
+from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
+from validator.protocol.codec.protobuf import read_protobuf, write_frame, write_protobuf
 from validator.protocol.codec.receipt import MAX_RECEIPT_BYTES, parse_receipt
 from validator.protocol.codec.secp256k1 import recover_address
-from validator.protocol.errors import MalformedInput
+from validator.protocol.errors import MalformedInput, TransientError
 from validator.protocol.model import Address, EncryptionType
 
 MAX_INGEST_BYTES = 64 << 20
@@ -62,7 +75,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The broker's config file. Addresses and key are 0x hex.
 
     ``network_port_file`` holds the port of the network's process once that runs. Without ``rpc_url`` nobody's balance
-    is asked for. ``page_limit`` is how many messages one answer has at most.
+    is asked for. ``page_limit`` is how many messages one answer has at most. With ``bus`` messages arrive over the
+    network, as ``faults`` let them, for ``streams`` and the system stream.
     """
 
     key: str
@@ -77,6 +91,16 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     balance_cache_s: float = 5.0
     page_limit: int = 5000
     port: int = 0
+    bus: BusConfig | None = None
+    faults: FaultsConfig | None = None
+    streams: list[StreamConfig] = []
+
+
+class StreamConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A stream to be kept."""
+
+    id: str
+    partitions: int
 
 
 class Refusal(Exception):
@@ -151,6 +175,7 @@ class Broker:
             else None
         )
         self.logins: dict[str, Address] = {}
+        self.bus: MessageBus | None = None
 
     # --- what comes in
 
@@ -160,10 +185,12 @@ class Broker:
         Raises:
             MalformedInput: frames that are none.
         """
+        return self._keep(_split(body, self.era.form))
+
+    def _keep(self, records: Sequence[bytes]) -> dict[str, int]:
         new = refused = 0
         log = []
         form = self.era.form
-        records = _split(body, form)
         for record in records:
             try:
                 told = log_form(form, record)
@@ -176,6 +203,29 @@ class Broker:
         time_ms = now_ms()
         self.deliveries.write_all({"time_ms": time_ms, **entry} for entry in log)
         return {"received": len(records), "new": new, "refused": refused}
+
+    async def follow(self, config: BusConfig) -> None:
+        """Join the network and keep what it brings, until cancelled."""
+        bus: MessageBus = await open_bus(config)
+        if self.config.faults is not None:
+            bus = FaultyBus(bus, self.config.faults)
+        parts = [(stream.id, number) for stream in self.config.streams for number in range(stream.partitions)]
+        try:
+            await bus.join([(self.config.system_stream, 0), *parts])
+            self.bus = bus
+            async for batch in bus.batches():
+                self._keep([record for one in batch if (record := self._in_own_form(one.data)) is not None])
+        finally:
+            await bus.close()
+
+    def _in_own_form(self, data: bytes) -> bytes | None:
+        """As a broker of this era gets it: arrays never held most kinds of messages."""
+        if self.era.form == PROTOBUF:
+            return data
+        try:
+            return write_legacy_array(read_protobuf(data))
+        except MalformedInput:
+            return None
 
     async def take_receipt(self, content: bytes) -> dict[str, Any]:
         """Keep and publish a receipt whose cumulative bytes grow. Raises Refusal (400) for another form."""
@@ -195,6 +245,13 @@ class Broker:
 
     async def _publish(self, line: bytes) -> bool:
         """Hand a line to the network; a network that is away has lost it, as networks do."""
+        if self.config.bus is not None:
+            try:
+                if self.bus is not None:
+                    await self.bus.publish((self.config.system_stream, 0), write_protobuf(read_legacy_array(line)))
+            except TransientError:
+                return False
+            return self.bus is not None
         if self.config.network_port_file is None:
             return False
         for pause_s in (0.1, 0.3, 0.0):
@@ -323,7 +380,13 @@ class Broker:
 
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+            following = None if self.config.bus is None else asyncio.create_task(self.follow(self.config.bus))
+            if following is not None:
+                following.add_done_callback(end_process_on_failure)
             yield
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
             await self.client.aclose()
             self.deliveries.close()
             self.published.close()

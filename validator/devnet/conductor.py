@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from validator.devnet.carriers import Carrier, choose_network, start_carrier
 from validator.devnet.children import ChildEnded, Children, MemoryWatch, last_words
 from validator.devnet.collect import Observations, Operators, write_collected
 from validator.devnet.contracts import DevChain
@@ -104,6 +105,7 @@ def run_devnet(options: Options, started_ms: int) -> int:
         binaries = Binaries(find_anvil(), find_redis_server())
     except SetupError as error:
         raise ConfigError(str(error), field="devnet") from error
+    choose_network(options)
     if options.json_file is not None:
         _require_writable(options.json_file)
     with open_folder(options.data) as folder, _termination_as_exit():
@@ -130,6 +132,7 @@ class Stage:
     streams: tuple[Stream, ...]
     wallets: Mapping[str, str]
     contracts: Mapping[str, str]
+    carrier: Carrier
 
 
 class Conductor:
@@ -201,6 +204,7 @@ class Conductor:
             seconds_setup=(stage.network.genesis_ms - self.started_ms) / 1000,
             seconds=(now_ms() - stage.network.genesis_ms) / 1000,
             memory_pss_bytes=memory.most_bytes,
+            network=stage.carrier.describe(),
         )
         self.display.end_live()
         self.display.say("")
@@ -222,6 +226,7 @@ class Conductor:
         anvil = start_anvil(children, self.binaries.anvil, CHAIN_ID)
         redis = start_redis(children, self.binaries.redis_server, folder, options.validators)
         gateway_port = start_gateway(children, folder)
+        carrier = start_carrier(children, folder, options)
         rpc_url = wait_for_anvil(children, anvil)
         owner: SigningKey = make_key(options.seed, "network", "owner")
         chain = DevChain(rpc_url, owner)
@@ -232,6 +237,8 @@ class Conductor:
                 children,
                 folder,
                 options,
+                carrier,
+                streams,
                 rpc_url=rpc_url,
                 system_stream=f"{contracts['node_manager']}/system",
                 query_manager=contracts["query_manager"],
@@ -259,12 +266,21 @@ class Conductor:
             chain.close()
         say(f"EVM node      {rpc_url} (contracts deployed, {len(streams)} streams, {len(plan.validators)} validators)")
         say(f"gateway       {gateway_url}")
-        return Stage(network, validators, rpc_url, gateway_url, broker_urls, streams, addresses, contracts)
+        say(f"network       {carrier.describe()}")
+        return Stage(network, validators, rpc_url, gateway_url, broker_urls, streams, addresses, contracts, carrier)
 
     def _launch(self, stage: Stage) -> None:
         """Validators first, since they take longest; then publishers, consumers and Flower."""
         options, children = self.options, self.children
-        start_publisher(children, self.folder, options, stage.streams, stage.broker_urls, stage.network.genesis_ms)
+        start_publisher(
+            children,
+            self.folder,
+            options,
+            stage.carrier,
+            stage.streams,
+            stage.broker_urls,
+            stage.network.genesis_ms,
+        )
         inits = [validator.start_init(children) for validator in stage.validators]
         waiting = dict(zip(inits, stage.validators, strict=True))
         while waiting:
@@ -392,6 +408,7 @@ class Conductor:
             seconds_setup=0.0,
             seconds=(now_ms() - self.started_ms) / 1000,
             memory_pss_bytes=memory.most_bytes,
+            network=self.options.network,
         )
         with suppress(OSError):
             self._write_summary(summary)

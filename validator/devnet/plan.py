@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 
 from validator.protocol.codec.secp256k1 import SigningKey
@@ -30,6 +31,14 @@ STUCK_S = 90.0
 FLOWER_CHOICES = ("first", "all", "none")
 
 
+class NetworkChoice(StrEnum):
+    """What ``--network`` takes; ``auto``: the real one where it can be had."""
+
+    AUTO = "auto"
+    REAL = "real"
+    SIMULATED = "simulated"
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options of ``logstore-validator devnet``, in its words."""
@@ -47,6 +56,7 @@ class Options:
     flower: str = "first"
     keep: bool = False
     kill_one: bool = False
+    network: str = NetworkChoice.AUTO
 
     @property
     def window_ms(self) -> int:
@@ -80,6 +90,8 @@ def check_options(options: Options) -> None:
         raise _refusal("loss", f"{options.loss:g} does not work; at least 0 and below 1")
     if options.flower not in FLOWER_CHOICES:
         raise _refusal("flower", f"must be {', '.join(FLOWER_CHOICES[:-1])} or {FLOWER_CHOICES[-1]}")
+    if options.network not in set(NetworkChoice):
+        raise _refusal("network", f"must be {', '.join(list(NetworkChoice)[:-1])} or {list(NetworkChoice)[-1]}")
     if options.kill_one and options.validators < 4:
         raise _refusal(
             "kill-one", f"{options.validators} validators cannot spare one; use --validators 4 or more", "kill_one"
@@ -115,6 +127,11 @@ def consumer_name(index: int) -> str:
 def make_key(seed: int, name: str, purpose: str) -> SigningKey:
     """The key of one part for one purpose: the same for the same seed. Worth nothing outside this network."""
     return SigningKey(hash_labelled("logstore/devnet/key", str(seed).encode(), name.encode(), purpose.encode()))
+
+
+def make_node_id(seed: int, number: int) -> str:
+    """A place in the network that carries messages: 40 hex digits."""
+    return hash_labelled("logstore/devnet/node", str(seed).encode(), str(number).encode())[:20].hex()
 
 
 # --- parameters -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Each is started with ``--config FILE.json``, binds 127.0.0.1 (port 0: any free o
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import socket
 import sys
@@ -141,6 +142,15 @@ class LineLog:
 
     def close(self) -> None:
         self._file.close()
+
+
+def end_process_on_failure(task: asyncio.Task[None]) -> None:
+    """A part that has silently stopped would look like a quiet network: fail in the open."""
+    if not task.cancelled() and task.exception() is not None:
+        error = task.exception()
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.flush()
+        raise SystemExit(1)
 
 
 def run(name: str, main: Callable[[Path], None], arguments: list[str]) -> int:

@@ -2,8 +2,9 @@
 
 ``python -m validator.devnet.publisher --config FILE.json`` signs real Streamr messages at ``rate`` a second in total,
 each publisher in its own way (``signers``), public, encrypted and binary ones, with timestamps in [start_ms, end_ms),
-and slips forged ones in between. It stops publishing at ``end_ms``, brings what is under way to its end, and listens
-until SIGTERM:
+and slips forged ones in between. With ``bus`` messages go by that network, and only forged copies of a message take the
+lossy way to each broker, as a hostile stranger would post them. It stops publishing at ``end_ms``, brings what is under
+way to its end, and listens until SIGTERM:
 
     POST /publish    lines from elsewhere (brokers' receipts), treated like all others
     GET  /health     {"published", "forged", "pending", "dropped", "done"}
@@ -24,7 +25,7 @@ import json
 import string
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -37,14 +38,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from validator.devnet.bus import BusConfig, open_bus
 from validator.devnet.network import LinkFaults, Network, Parcel, log_forms, parcel_of, parcel_of_line
-from validator.devnet.process import LineLog, listen, now_ms, read_config, run, serve
+from validator.devnet.process import LineLog, end_process_on_failure, listen, now_ms, read_config, run, serve
 from validator.devnet.signers import AccountSigner, PublisherConfig, Signer, make_signer, make_stranger
-from validator.net.brokers.pages import ARRAY
+from validator.net.brokers.pages import ARRAY, PROTOBUF
+from validator.ports.bus import MessageBus
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.codec.payload import digest_of_payload
 from validator.protocol.codec.secp256k1 import SigningKey
-from validator.protocol.errors import ConfigError
+from validator.protocol.errors import ConfigError, TransientError
 from validator.protocol.hashing import hash_labelled
 from validator.protocol.model import (
     ContentType,
@@ -125,6 +128,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     batch_ms: int = 200
     network_log: Path | None = None
     port: int = 0
+    bus: BusConfig | None = None
 
 
 def personal_digest(text: bytes) -> Digest:
@@ -308,10 +312,13 @@ class PublisherProcess:
         self._forged = LineLog(config.forged_log)
         self.counts = {"published": 0, "forged": 0}
         self.done = False
+        self._bus: MessageBus | None = None
 
     async def publish(self) -> None:
         """Sign and send from start_ms to end_ms at the given rate, then say so in ``done``."""
         config = self.config
+        if config.bus is not None:
+            await self._join(config.bus)
         for due_ms in _due_times(config.start_ms, config.end_ms, config.rate):
             ahead = due_ms - now_ms()
             if ahead > 0:
@@ -323,23 +330,42 @@ class PublisherProcess:
             time_ms = now_ms()
             if time_ms >= config.end_ms:
                 break
-            self._send_one(max(time_ms, config.start_ms))
+            await self._send_one(max(time_ms, config.start_ms))
         self.done = True
 
-    def _send_one(self, time_ms: int) -> None:
+    async def _join(self, config: BusConfig) -> None:
+        """Reach the network before the first message is due, and know the neighbours that hand it on."""
+        bus = await open_bus(config)
+        self._bus = bus
+        await bus.join([(stream.id, number) for stream in self.config.streams for number in range(stream.partitions)])
+        discarding = asyncio.create_task(_discard(bus))
+        discarding.add_done_callback(end_process_on_failure)
+        with suppress(TransientError):  # alone it may stay: then messages wait for the first neighbour
+            await bus.wait_neighbours(max(0, self.config.start_ms - now_ms()) / 1000)
+
+    async def _send(self, message: Message, parcel: Parcel, time_ms: int, *, is_copy: bool = False) -> None:
+        """By the bus where there is one; a second message of one id goes to brokers directly, since nodes of the
+        network hand on one message of an id only.
+        """
+        if self._bus is None or is_copy:
+            self.network.send(parcel, time_ms)
+        else:
+            await self._bus.publish(message.stream_part, parcel[PROTOBUF])
+
+    async def _send_one(self, time_ms: int) -> None:
         message = self.publishers.next(time_ms)
         if message.timestamp_ms >= self.config.end_ms:
             return
         parcel = parcel_of(message)
         self._published.write_all(_entries(message, "message", parcel))
         self.counts["published"] += 1
-        self.network.send(parcel, time_ms)
+        await self._send(message, parcel, time_ms)
         if self._forging.random() < self.config.forged:
             kind, forged = self.publishers.forge(message)
             parcel = parcel_of(forged)
             self._forged.write_all(_entries(forged, kind, parcel))
             self.counts["forged"] += 1
-            self.network.send(parcel, time_ms)
+            await self._send(forged, parcel, time_ms, is_copy=kind != "unknown_publisher")
 
     def build_app(self) -> Starlette:
         async def publish(request: Request) -> Response:
@@ -364,7 +390,7 @@ class PublisherProcess:
         async def lifespan(_app: Starlette) -> AsyncIterator[None]:
             tasks = [asyncio.create_task(self.network.deliver()), asyncio.create_task(self.publish())]
             for task in tasks:
-                task.add_done_callback(_end_process_on_failure)
+                task.add_done_callback(end_process_on_failure)
             yield
             for task in tasks:
                 task.cancel()
@@ -378,6 +404,12 @@ class PublisherProcess:
         )
 
 
+async def _discard(bus: MessageBus) -> None:
+    """What one's own node hears is nothing to a publisher."""
+    async for _ in bus.batches():
+        pass
+
+
 def _due_times(start_ms: int, end_ms: int, rate: float) -> Iterator[float]:
     """When the messages are due, in Unix ms."""
     count = int((end_ms - start_ms) * rate / 1000)
@@ -388,15 +420,6 @@ def _entries(message: Message, kind: str, parcel: Parcel) -> list[dict[str, obje
     """One per form."""
     told = {"time_ms": message.timestamp_ms, "kind": kind, "stream": message.stream_id, "partition": message.partition}
     return [{**told, **form} for form in log_forms(parcel)]
-
-
-def _end_process_on_failure(task: asyncio.Task[None]) -> None:
-    """A publisher that has silently stopped would look like a quiet network: fail in the open."""
-    if not task.cancelled() and task.exception() is not None:
-        error = task.exception()
-        sys.stderr.write(f"publisher: {type(error).__name__}: {error}\n")
-        sys.stderr.flush()
-        raise SystemExit(1)
 
 
 def main(config_file: Path) -> None:

@@ -23,6 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from validator.devnet.carriers import Carrier
 from validator.devnet.children import Child, Children
 from validator.devnet.eras import era_of
 from validator.devnet.folder import DISK_FLOOR_BYTES, RunFolder, write_private
@@ -123,10 +126,19 @@ def start_gateway(children: Children, folder: RunFolder) -> Path:
 
 
 def start_brokers(
-    children: Children, folder: RunFolder, options: Options, *, rpc_url: str, system_stream: str, query_manager: str
+    children: Children,
+    folder: RunFolder,
+    options: Options,
+    carrier: Carrier,
+    streams: Sequence[Stream],
+    *,
+    rpc_url: str,
+    system_stream: str,
+    query_manager: str,
 ) -> list[Path]:
     """All brokers; their port files."""
     port_files = []
+    stored = [{"id": s.id, "partitions": s.partitions} for s in streams]
     for index in range(options.brokers):
         name = broker_name(index)
         port_file = folder.path / "configs" / f"{name}.port"
@@ -138,9 +150,16 @@ def start_brokers(
             "published_log": logs / "published.jsonl",
             "system_stream": system_stream,
             "query_manager": query_manager,
-            "network_port_file": publisher_port_file(folder),
             "rpc_url": rpc_url,
             "era": era_of(index),
+            "bus": msgspec.to_builtins(carrier.brokers[index], enc_hook=str),
+            "faults": {
+                "run_seed": str(options.seed),
+                "seed": f"{options.seed}/{name}",
+                "loss": options.loss,
+                "max_delay_ms": BUNDLE_WINDOWS * options.window_ms,
+            },
+            "streams": stored,
         }
         start_role(children, folder, "broker", name, config)
         port_files.append(port_file)
@@ -155,6 +174,7 @@ def start_publisher(
     children: Children,
     folder: RunFolder,
     options: Options,
+    carrier: Carrier,
     streams: Sequence[Stream],
     brokers: Sequence[str],
     genesis_ms: int,
@@ -177,6 +197,7 @@ def start_publisher(
         "seed": options.seed,
         "loss": options.loss,
         "forged": 0.03,
+        "bus": msgspec.to_builtins(carrier.publisher, enc_hook=str),
         "max_delay_ms": BUNDLE_WINDOWS * options.window_ms,
     }
     start_role(children, folder, "publisher", "publisher", config)

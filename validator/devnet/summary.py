@@ -12,6 +12,7 @@ from validator.devnet.plan import Options
 
 FIELDS: tuple[tuple[str, str], ...] = (
     ("validators, brokers", "how many took part"),
+    ("network", "what carried messages: real, Streamr's own nodes; or simulated, and why"),
     (
         "windows_agreed",
         "of the --windows windows, how many ended with a valid certificate; closing windows not counted",
@@ -73,12 +74,14 @@ def make_summary(
     seconds_setup: float,
     seconds: float,
     memory_pss_bytes: int,
+    network: str,
 ) -> dict[str, Any]:
     """The figures of the check with what only the conductor knows, in the order of ``FIELDS``."""
     known: dict[str, Any] = {
         **figures,
         "validators": options.validators,
         "brokers": options.brokers,
+        "network": network,
         "invalid_rejected": dict(invalid_rejected),
         "verified": figures.get("verified") is True,
         "seconds_setup": round(seconds_setup, 1),
@@ -97,6 +100,7 @@ def render_summary(summary: Mapping[str, Any]) -> str:
     """The plain table at the end."""
     lines = []
     for name in (
+        "network",
         "windows_agreed",
         "rounds_total",
         "rounds_max",

@@ -8,11 +8,13 @@ import pytest
 
 from validator.devnet.plan import (
     GRACE_MS,
+    NetworkChoice,
     Options,
     bundle_count,
     check_options,
     compute_launch_ms,
     make_key,
+    make_node_id,
     parameter_sets,
     plan_kill,
 )
@@ -154,3 +156,17 @@ def test_the_publishers_of_a_run_sign_in_every_way_and_each_is_somebody_else() -
     assert len({publisher.user_id for publisher in publishers}) == len(publishers)
     wallets = {publisher.scheme: publisher.wallet for publisher in publishers if publisher.wallet is not None}
     assert set(wallets) == {Scheme.ERC_1271}
+
+
+def test_a_network_that_is_none_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="--network: must be auto, real or simulated"):
+        check_options(Options(network="carrier pigeons"))
+    for network in NetworkChoice:
+        check_options(Options(network=network))
+
+
+def test_nodes_have_places_of_their_own_that_the_seed_decides() -> None:
+    places = {make_node_id(seed, number) for seed in (1, 2) for number in range(8)}
+    assert len(places) == 16
+    assert all(len(bytes.fromhex(place)) == 20 for place in places)
+    assert make_node_id(1, 0) == make_node_id(1, 0)

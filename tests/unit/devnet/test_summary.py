@@ -52,6 +52,7 @@ def a_summary(**changes: Any) -> dict[str, Any]:
         seconds_setup=20.04,
         seconds=60.06,
         memory_pss_bytes=1 << 30,
+        network="real",
     )
 
 
@@ -69,9 +70,16 @@ def test_only_a_true_verdict_is_verified() -> None:
     assert a_summary()["verified"] is True
     assert a_summary(verified="yes")["verified"] is False
     assert (
-        make_summary(Options(), {}, invalid_rejected={}, killed=None, seconds_setup=0, seconds=0, memory_pss_bytes=0)[
-            "verified"
-        ]
+        make_summary(
+            Options(),
+            {},
+            invalid_rejected={},
+            killed=None,
+            seconds_setup=0,
+            seconds=0,
+            memory_pss_bytes=0,
+            network="real",
+        )["verified"]
         is False
     )
 

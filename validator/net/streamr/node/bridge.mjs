@@ -7,8 +7,8 @@
 //  "nodes": [{"id", "host", "port", "tls": false, "certificate": {"cert", "key"} or null, "socket": path or null}]}
 //
 // The frames are those of frames.py. A node without a socket is an entry point only. There is no key here, no chain and
-// no check of a signature: bytes go through. The process ends when its standard input does, and with status 1 when
-// something goes wrong that it does not understand: whoever started it starts it again.
+// no check of a signature: bytes go through. The process ends when its standard input does, if that is a pipe, and with
+// status 1 when something goes wrong that it does not understand: whoever started it starts it again.
 
 import { createRequire } from 'node:module'
 import fs from 'node:fs'
@@ -26,7 +26,7 @@ process.env.LOG_LEVEL ??= 'warn'
 listenOnLoopbackOnly()
 const { createNetworkNode, StreamMessage } = require('@streamr/trackerless-network')
 
-process.stdin.resume().on('end', () => process.exit(0)).on('error', () => process.exit(0))
+if (isPipe(0)) process.stdin.resume().on('end', () => process.exit(0)).on('error', () => process.exit(0))
 process.on('SIGTERM', () => process.exit(0))
 process.on('unhandledRejection', (error) => console.error(`unhandled: ${error?.stack ?? error}`))
 
@@ -35,6 +35,11 @@ for (const node of config.nodes) {
     if (node.socket !== null) await serve(node.socket, running)
 }
 console.log(`ready: ${config.nodes.length} nodes, ${Math.round(process.memoryUsage().rss / 1e6)} MB`)
+
+function isPipe(descriptor) {
+    const status = fs.fstatSync(descriptor)
+    return status.isFIFO() || status.isSocket()
+}
 
 // The library's server listens on every address of the machine, whatever host it is told. Where all nodes are on
 // loopback, it must not.
