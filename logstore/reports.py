@@ -15,7 +15,7 @@ from validator.net.chain.reader import ChainReader, ContractConfig
 from validator.net.chain.source import SourceHealth
 from validator.net.chain.values import parse_quantity
 from validator.ports.chain import AcceptedReport
-from validator.protocol.codec.config import config_digest
+from validator.protocol.codec.config import find_epoch
 from validator.protocol.errors import ConfigError, RemoteFault
 from validator.protocol.model import Block, Root, StorageId
 from validator.protocol.parameters import Network
@@ -99,14 +99,7 @@ class Reports:
         """
         contract, newest = self.contract, self.fetch(self.count - 1)
         times = (self._network.genesis_ms if newest is None else newest.first_ms, self._now_ms)
-        epochs = [epoch.number for ms in times if (epoch := self._network.epoch_at(ms)) is not None]
-        for number in sorted({n + near for n in epochs for near in (-1, 0, 1)}):
-            epoch = self._network.epoch(number)
-            if epoch is None:
-                continue
-            if config_digest(self._network.config_of(epoch, contract.committee)) == contract.config_digest:
-                return number
-        return None
+        return find_epoch(self._network, contract.committee, contract.config_digest, times)
 
     @property
     def count(self) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.builders import a_key
-from validator.devnet.contracts import WEI, DevChain, NodeSetup, StreamSetup
+from validator.devnet.contracts import WEI, Deployment, DevChain, NodeSetup, StreamSetup
 from validator.protocol.codec.report import pack_signatures, report_digest, report_values, sort_report
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import RemoteFault
@@ -69,8 +69,16 @@ class ContractNetwork:
 
     @classmethod
     def create(
-        cls, url: str, *, members: int = 4, streams: int = 3, balance: int = 1_000 * WEI, owner: int = 1
+        cls,
+        url: str,
+        *,
+        members: int = 4,
+        streams: int = 3,
+        balance: int = 1_000 * WEI,
+        owner: int = 1,
+        digest_of: Callable[[Deployment, tuple[Address, ...]], Digest] | None = None,
     ) -> ContractNetwork:
+        """``digest_of``: the committee's config digest, where it is to follow from a network's file."""
         chain = DevChain(url, a_key(owner))
         chain.deploy(raise_delay_s=RAISE_DELAY_S)
         validators = [a_key(100 + i) for i in range(members)]
@@ -89,7 +97,8 @@ class ContractNetwork:
         )
         chain.create_streams([StreamSetup(s, balance, publishers=(a_key(300).address,)) for s in stream_ids])
         chain.stake_consumers(dict.fromkeys(consumers, balance))
-        chain.set_committee([k.address for k in validators], CONFIG)
+        committee = tuple(k.address for k in validators)
+        chain.set_committee(committee, CONFIG if digest_of is None else digest_of(chain.deployment, committee))
         return cls(chain, validators, brokers, stream_ids, consumers)
 
     def next_report(

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 import logstore
-from logstore.network_file import FRESH_S, MAX_BYTES
+from logstore.network_file import FRESH_S
 from tests.integration.logstore.conftest import Run
 from tests.stored_network import StoredNetwork
+from validator.net.network_file import MAX_BYTES
 from validator.protocol.parameters import format_network
 
 

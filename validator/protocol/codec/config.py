@@ -6,13 +6,14 @@ Canonical CBOR object "config/1" of [name, value] pairs, so every part carries i
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from validator.protocol.codec import cbor
 from validator.protocol.errors import ConfigError, MalformedInput
 from validator.protocol.hashing import hash_object
 from validator.protocol.model import Address, Digest
-from validator.protocol.parameters import COUNT_BITS, MONEY, Config, Contracts, ParameterSet
+from validator.protocol.parameters import COUNT_BITS, MONEY, Config, Contracts, Network, ParameterSet
 
 KIND = "config/1"
 MAX_BYTES = 64 << 10
@@ -38,6 +39,19 @@ def encode_config(config: Config) -> bytes:
 
 def config_digest(config: Config) -> Digest:
     return hash_object(encode_config(config))
+
+
+def find_epoch(network: Network, committee: tuple[Address, ...], digest: Digest, times_ms: Iterable[int]) -> int | None:
+    """The epoch at or next to one of these times whose config digest this is with this committee; None if none is.
+
+    So a network's file is compared with the contract: each parameter, address and count of it is in the digest.
+    """
+    epochs = [epoch.number for ms in times_ms if (epoch := network.epoch_at(ms)) is not None]
+    for number in sorted({n + near for n in epochs for near in (-1, 0, 1)}):
+        epoch = network.epoch(number)
+        if epoch is not None and config_digest(network.config_of(epoch, committee)) == digest:
+            return number
+    return None
 
 
 def decode_config(preimage: bytes) -> Config:
