@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -46,7 +47,7 @@ from validator.steps.identity import Identity, Origin
 from validator.steps.peer_service import LocalPeerService
 from validator.store.database import Database, open_database, require_head
 from validator.store.facade import SqlStore
-from validator.store.identity import create_identity, renew_identity, require_identity
+from validator.store.identity import create_identity, renew_identity, require_identity, require_votes_of
 from validator.store.meta import Meta, load_meta
 from validator.store.segments import SegmentStore
 from validator.store.view.screen import SqlView
@@ -229,7 +230,13 @@ class Node:
         Raises:
             ConfigError: names what differs and the remedy.
         """
-        return require_identity(self.database, self.settings.id_file, self.network)
+        held = require_identity(self.database, self.settings.id_file, self.network)
+        own: Address | None = None
+        with suppress(ConfigError):  # a key that cannot be read is said where keys are looked at
+            own = self.address
+        if own is not None:
+            require_votes_of(self.database, own)
+        return held
 
     def require_secrets(self) -> None:
         """Before a process begins its work: every key that is set here can be used. What is not set is another's.

@@ -14,7 +14,8 @@ they were journaled; of settled instances only the newest is kept. Integers are 
 Export retires the database before it writes the file, in this order: of what is exported nothing can be outdated by a
 vote that follows. Exporting again writes the same. Import takes a file into a database whose journal holds nothing
 that the file does not know, and lets it vote where the exported one might have: no fresh wait is needed, since
-nothing the key has said is missing.
+nothing the key has said is missing. The secrets' folder may be copied as it is: the id beside the voting key then names
+the exported database, and the import puts the new one's in its place, last of all.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from sqlalchemy import Connection
 from validator.protocol.codec.statement import decode_statement, encode_statement, verify_statement
 from validator.protocol.errors import ConfigError, Disagreement, MalformedInput
 from validator.protocol.model import Address, Digest, InstanceId, Statement
-from validator.store.identity import require_network
-from validator.store.meta import Meta, load_meta, replace_meta, require_active, save_retired
+from validator.store.database import migrate
+from validator.store.identity import describe_new, require_heir, require_network, write_id
+from validator.store.meta import Meta, load_meta, replace_meta, save_retired
 from validator.store.statements import load_whole_journal, take_over_vote
 from validator.wiring import Node
 
@@ -131,36 +133,46 @@ def export_votes(node: Node, path: Path) -> int:
 
 
 def import_votes(node: Node, path: Path) -> Imported:
-    """Add a file's statements to the journal, all or none.
+    """Add a file's statements to the journal, all or none; the database is made where there is none yet. Safe to
+    repeat.
 
     Raises:
         ConfigError: the database is not ours to vote from, or the file cannot be read.
         MalformedInput: the file is not one of these, or holds a statement that the voting key has not signed.
         Disagreement: the journal holds what the file does not know: the file is older.
     """
-    node.require_identity()
     interchange = read_interchange(path)
     statements = list(_own_statements(node, interchange))
+    migrate(node.settings.database_url)
+    theirs, id_file = interchange.metadata, node.settings.id_file
+    exported = _bytes(theirs.database_id)
     with node.database.write() as connection:
-        require_active(connection)
-        meta = _load_meta(connection, node)
-        _require_network(meta, interchange.metadata)
+        held = load_meta(connection)
+        require_heir(held, id_file, exported)
+        meta = _take_over(node, held, theirs)
         _require_newer(load_whole_journal(connection), statements)
-        new = 0
         now_ms = node.clock.now_ms()
-        for statement in statements:
-            new += take_over_vote(connection, statement, now_ms)
-        theirs = interchange.metadata
-        replace_meta(
-            connection,
-            replace(
-                meta,
-                created_block_number=theirs.created_block_number,
-                created_block_s=theirs.created_block_s,
-                config_count=theirs.config_count,
-            ),
-        )
+        new = sum(take_over_vote(connection, statement, now_ms) for statement in statements)
+        replace_meta(connection, meta)
+    write_id(id_file, meta.database_id)  # last: before it, the old database's name keeps this one from voting
     return Imported(len(statements), new)
+
+
+def _take_over(node: Node, held: Meta | None, theirs: Metadata) -> Meta:
+    """What this database is once it holds the votes: it may vote wherever the exported one might have."""
+    number, at_s, count = theirs.created_block_number, theirs.created_block_s, theirs.config_count
+    if held is None:
+        held = describe_new(
+            node.network,
+            secrets.token_bytes(32),
+            node.clock.now_ms(),
+            created_block_number=number,
+            created_block_s=at_s,
+            config_count=count,
+        )
+    require_network(held, node.network)
+    _require_network(held, theirs)
+    return replace(held, created_block_number=number, created_block_s=at_s, config_count=count)
 
 
 def read_interchange(path: Path) -> Interchange:

@@ -128,6 +128,7 @@ class _Watch:
 
     def __call__(self, beat: Callable[[], None]) -> None:
         beat()
+        self._node.context.identity.voting_block()  # says so here too when voting stops, such as after an export
         try:
             watch_head(self._node.context)
             prefetch_states(self._node.context)

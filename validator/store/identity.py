@@ -13,8 +13,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
+from validator.protocol.codec.statement import decode_statement
 from validator.protocol.errors import ConfigError, InvariantError
-from validator.protocol.model import Block
+from validator.protocol.model import Address, Block
 from validator.protocol.parameters import Network
 from validator.store import schema
 from validator.store.database import Database
@@ -45,8 +46,9 @@ def create_identity(database: Database, id_file: Path, network: Network, head: B
         if held is None:
             if id_file.exists():
                 raise _refusal(
-                    f"{id_file} names another database, this one is empty; use that one, or, if it is lost for good, "
-                    "run logstore-validator init --restored",
+                    f"{id_file} names another database, this one is empty; use that one, or, where its votes were "
+                    "exported, run logstore-validator votes import FILE, or, if it is lost for good, "
+                    "logstore-validator init --restored",
                     SETTING,
                 )
             held = create_meta(connection, _new_meta(network, head, now_ms))
@@ -99,6 +101,42 @@ def require_identity(database: Database, id_file: Path, network: Network) -> Met
         raise retired_error()
     _require_same(id_file, held)
     return held
+
+
+def require_votes_of(database: Database, key: Address) -> None:
+    """One database, one voting key. Raises ConfigError: the newest vote in the journal is another key's."""
+    newest = select(schema.journal.c.bytes).order_by(schema.journal.c.id.desc()).limit(1)
+    with database.read() as connection:
+        data = connection.scalar(newest)
+    signer = key if data is None else decode_statement(data).signer
+    if signer != key:
+        raise _refusal(
+            f"this database holds the votes of 0x{signer.hex()}, the voting key is 0x{key.hex()}; name that key's "
+            "database, or a new one",
+            "LOGSTORE_DATABASE_URL",
+        )
+
+
+def require_heir(held: Meta | None, id_file: Path, exported: bytes) -> None:
+    """Before a database takes over the votes of the database ``exported``: it is the key's already, or that one was.
+
+    So secrets that were copied with the id file of the old database do, and so does a try that ended in between.
+
+    Raises:
+        ConfigError: the id file names a third database, or the one here has a past of its own.
+    """
+    if held is not None and held.retired_ms is not None:
+        raise retired_error()
+    if not id_file.exists():
+        if held is None:
+            return
+        raise _refusal(f"{id_file} is missing; put it back", SETTING)
+    named = read_id(id_file)
+    if named != exported and (held is None or named != held.database_id):
+        raise _refusal(
+            f"{id_file} names a database that is neither this one nor the one whose votes these are; use that one",
+            SETTING,
+        )
 
 
 def require_network(held: Meta, network: Network) -> None:
@@ -162,15 +200,35 @@ def read_id(id_file: Path) -> bytes:
 def _new_meta(network: Network, head: Block | None, now_ms: int) -> Meta:
     if head is None:
         raise InvariantError("a database cannot begin without a block")
-    return Meta(
-        database_id=secrets.token_bytes(32),
-        created_ms=now_ms,
+    return describe_new(
+        network,
+        secrets.token_bytes(32),
+        now_ms,
         created_block_number=head.number,
         created_block_s=head.timestamp_s,
+        config_count=network.config_count,
+    )
+
+
+def describe_new(
+    network: Network,
+    database_id: bytes,
+    now_ms: int,
+    *,
+    created_block_number: int,
+    created_block_s: int,
+    config_count: int,
+) -> Meta:
+    """What a new database of this network is."""
+    return Meta(
+        database_id=database_id,
+        created_ms=now_ms,
+        created_block_number=created_block_number,
+        created_block_s=created_block_s,
         chain_id=network.chain_id,
         parent_hash=network.deployment_parent_hash,
         contracts=encode_contracts(network.contracts),
-        config_count=network.config_count,
+        config_count=config_count,
     )
 
 

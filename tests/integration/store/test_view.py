@@ -36,6 +36,7 @@ from validator.server.operator import create_app
 from validator.store.database import downgrade
 from validator.store.disk import Disk, measure_disk
 from validator.store.facade import SqlStore
+from validator.store.meta import Meta, replace_meta, save_retired
 from validator.store.view.screen import SqlView
 from validator.store.view.status import PaymentsView, UsedObservations, WalletView
 
@@ -235,6 +236,12 @@ def test_readiness_follows_database_schema_disk_and_chain(
     assert failing(view) == {"chain"}
     full = SqlView(store.database, clock, address=None, network="t", data_dir=tmp_path, disk_floor="100%")
     assert failing(full) == {"chain", "disk"}
+    with store.database.write() as connection:
+        replace_meta(connection, Meta(bytes(32), 1, 1, 1, 1, NIL, b"", 0))
+    assert failing(view) == {"chain"}
+    with store.database.write() as connection:
+        save_retired(connection, 5)  # as an export of the votes does
+    assert failing(view) == {"chain", "votes"}
     store.database.close()
     downgrade(url, "base")
     assert {"database", "migrations"} <= failing(view)

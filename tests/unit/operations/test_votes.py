@@ -17,7 +17,7 @@ from validator.protocol.model import Address, Block, Digest, InstanceId, Instanc
 from validator.protocol.parameters import Contracts, Network, ParameterSet, format_network
 from validator.settings import Settings
 from validator.store.database import migrate
-from validator.store.identity import create_identity, require_identity
+from validator.store.identity import create_identity, read_id, require_identity, write_id
 from validator.store.statements import journal_vote, load_whole_journal
 from validator.wiring import Node, NoTasks
 
@@ -191,3 +191,55 @@ def test_a_retired_database_imports_nothing(a_node: MakeNode, tmp_path: Path) ->
     export_votes(old, tmp_path / "votes.json")
     with pytest.raises(ConfigError, match="retired"):
         import_votes(old, tmp_path / "votes.json")
+
+
+def test_the_folder_of_secrets_may_be_copied_with_the_old_databases_name(a_node: MakeNode, tmp_path: Path) -> None:
+    old, file = a_node(), tmp_path / "votes.json"
+    journal(old, a_vote(), a_vote(1))
+    assert export_votes(old, file) == 2
+    home = tmp_path / "new"
+    home.mkdir()
+    for name in ("voting", "voting.database"):
+        (home / name).write_bytes((old.settings.data_dir / name).read_bytes())
+        (home / name).chmod(0o600)
+    url = f"sqlite:///{home}/validator.sqlite"
+    settings = old.settings.model_copy(
+        update={"data_dir": home, "database_url": url, "voting_key_file": home / "voting"}
+    )
+    new = Node(settings, NoTasks())
+    assert import_votes(new, file).new == 2
+    meta = new.require_identity()
+    assert (meta.created_block_s, meta.database_id != read_id(old.settings.id_file)) == (1_700_000_000, True)
+    assert journaled(new) == journaled(old)
+
+    write_id(settings.id_file, read_id(old.settings.id_file))  # as if the import had ended before its last step
+    with pytest.raises(ConfigError, match="names another database"):
+        new.require_identity()
+    assert import_votes(new, file).new == 0
+    assert new.require_identity() == meta
+    new.close()
+
+
+def test_votes_are_not_taken_over_in_place_of_a_third_database(a_node: MakeNode, tmp_path: Path) -> None:
+    old, new, file = a_node(), a_node(), tmp_path / "votes.json"
+    export_votes(old, file)
+    write_id(new.settings.id_file, b"\x99" * 32)
+    with pytest.raises(ConfigError, match="neither this one nor the one whose votes these are"):
+        import_votes(new, file)
+    with pytest.raises(ConfigError, match="retired"):
+        import_votes(old, file)
+
+
+def test_a_database_belongs_to_one_voting_key(a_node: MakeNode, tmp_path: Path) -> None:
+    node = a_node()
+    journal(node, a_vote())
+    (tmp_path / "other").write_text(a_key(6).secret_hex())
+    (tmp_path / "other").chmod(0o600)
+    (tmp_path / "other.database").write_bytes(node.settings.id_file.read_bytes())
+    other = Node(node.settings.model_copy(update={"voting_key_file": tmp_path / "other"}), NoTasks())
+    with pytest.raises(
+        ConfigError, match=f"the votes of 0x{KEY.address.hex()}, the voting key is 0x{a_key(6).address.hex()}"
+    ):
+        other.require_identity()
+    other.close()
+    node.require_identity()

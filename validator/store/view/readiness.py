@@ -14,6 +14,7 @@ from validator.store import schema
 from validator.store.database import Database, head_revision, load_revision
 from validator.store.disk import measure_disk
 from validator.store.due import LOOKED
+from validator.store.meta import load_meta
 from validator.store.rows import insert_or_replace
 from validator.store.view.status import Check, HeadView
 
@@ -24,7 +25,7 @@ LOOK_AGE_MS = 180_000
 
 
 class Readiness:
-    """The conditions: database, schema, disk, chain, beat and worker."""
+    """The conditions: database, schema, votes, disk, chain, beat and worker."""
 
     def __init__(self, database: Database, clock: Clock, data_dir: Path, disk_floor: str) -> None:
         self._database = database
@@ -37,6 +38,7 @@ class Readiness:
         return [
             self._ask("database", self._write_once),
             self._ask("migrations", self._compare_revision),
+            self._ask("votes", self._look_at_meta),
             self._ask("disk", self._measure_disk),
             self._ask("chain", self._measure_head),
             self._ask("beat", self._measure_look),
@@ -62,6 +64,14 @@ class Readiness:
         if current != head_revision():
             raise ConfigError(f"schema is at {current}, this release needs {head_revision()}")
         return str(current)
+
+    def _look_at_meta(self) -> str:
+        """A database whose votes were exported never votes again: whatever runs on it takes no part."""
+        with self._database.read() as connection:
+            meta = load_meta(connection)
+        if meta is not None and meta.retired_ms is not None:
+            raise ConfigError("this database is retired, its votes were exported: stop these processes")
+        return "not exported"
 
     def _measure_disk(self) -> str:
         disk = measure_disk(self._data_dir, self._disk_floor)
