@@ -2,14 +2,14 @@
 
     logstore-validator --version what this copy is: version, commit, protocol and bundle versions
     logstore-validator devnet    a whole network on this machine
-    logstore-validator init      create or migrate this validator's database
+    logstore-validator init      from an empty folder to settings, keys and a database; create or migrate the database
     logstore-validator serve     both listeners and the head watcher
     logstore-validator broker    cache streams and answer queries: a role of its own
     logstore-validator check     whether everything this validator depends on is as it must be
     logstore-validator evidence  double votes that were noticed
     logstore-validator keys      make, show and take in the keys of a node
     logstore-validator join      register a node, or change its metadata; leave takes it off the list
-    logstore-validator stake     bring tokens to the network; delegate, undelegate and withdraw move them
+    logstore-validator stake     bring tokens to the network; delegate, undelegate, withdraw and deposit move them
     logstore-validator votes     take all that the voting key has signed to another database
 
 Status 0: done; 1: the run did not verify; 2: a wrong option, setting or environment; 130: Ctrl-C.
@@ -133,25 +133,6 @@ def devnet(
         network=network,
     )
     return run_devnet(options, _started_ms())
-
-
-@app.command()
-def init(
-    restored: Annotated[
-        bool,
-        typer.Option(
-            "--restored", help="The database is a restored backup or replaces a lost one: vote only after a while."
-        ),
-    ] = False,
-) -> None:
-    """Create or migrate this validator's database, and tie it to the voting key; safe to repeat."""
-    from validator import log as logs
-    from validator.operations.initialise import initialise
-    from validator.settings import load_settings
-
-    settings = load_settings()
-    logs.configure(settings.log_level, settings.log_format)
-    initialise(settings, restored=restored)
 
 
 @app.command()

@@ -101,13 +101,15 @@ class Settings(BaseSettings):
     # key itself in hex, for development networks; and the Arweave JWK. Whoever speaks to peers signs with the voting
     # key; the others are needed by one queue each: gas by `report`, query by `collect`, the wallet by `bundle`
     voting_key: SecretStr | None = Field(default=None, description="signs statements and reports; the node's address")
-    voting_key_file: Path | None = None
+    voting_key_file: Path | None = Field(
+        default=None, description="file with the voting key: everything that speaks to peers needs it"
+    )
     gas_key: SecretStr | None = Field(default=None, description="pays for transactions; any funded account")
-    gas_key_file: Path | None = None
+    gas_key_file: Path | None = Field(default=None, description="file with the gas key; worker `report` needs it")
     query_key: SecretStr | None = Field(
         default=None, description="logs in at brokers; holds a QueryManager balance only"
     )
-    query_key_file: Path | None = None
+    query_key_file: Path | None = Field(default=None, description="file with the query key; worker `collect` needs it")
     key_password_file: Path | None = Field(
         default=None, description="file with the password of all keystores; empty: it is asked for at the terminal"
     )
@@ -122,12 +124,14 @@ class Settings(BaseSettings):
         description="names the one database that may be used with the voting key; empty: beside the key's file",
     )
     wallet: SecretStr | None = Field(default=None, description="Arweave JWK that pays for uploads, as JSON")
-    wallet_file: Path | None = Field(default=None, description="or a file with it, that others cannot read")
+    wallet_file: Path | None = Field(default=None, description="file with the Arweave JWK; worker `bundle` needs it")
 
     # listeners
-    peers_host: str = "0.0.0.0"  # noqa: S104  (the peers listener is public by design)
+    peers_host: str = Field(default="0.0.0.0", description="peers reach it here, through a TLS proxy")  # noqa: S104
     peers_port: int = Field(default=7180, ge=0, le=65535)
-    operator_host: str = "127.0.0.1"
+    operator_host: str = Field(
+        default="127.0.0.1", description="status page, metrics, health: never public, they ask for no password"
+    )
     operator_port: int = Field(default=7181, ge=0, le=65535)
     peers_fd: int | None = Field(default=None, description="inherited listening socket instead of peers_host and port")
     operator_fd: int | None = Field(
@@ -171,8 +175,8 @@ class Settings(BaseSettings):
         le=10**6,
         description="least tip per gas in gwei; empty: 30 on Polygon and Amoy, whose nodes drop less, 1 elsewhere",
     )
-    log_level: str = "INFO"
-    log_format: str = Field(default="json", pattern="^(json|console)$")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_format: str = Field(default="json", pattern="^(json|console)$", description="json lines, or console for people")
     observer: bool = Field(default=False, description="follow, verify and serve, sign nothing")
 
     @field_validator("rpc_urls", "gateway_urls", "allow_nets", mode="before")

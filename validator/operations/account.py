@@ -45,13 +45,13 @@ def open_account(
     return Account(network, reader, make_sender(settings, network, signer))
 
 
-def own_node(network_file: Path | None, rpc_urls: list[str]) -> Address:
-    """The node of the voting key that is set here. Raises ConfigError."""
+def own_address(purpose: str, option: str, network_file: Path | None, rpc_urls: list[str]) -> Address:
+    """The address of a key that is set here, where ``option`` does not name one. Raises ConfigError."""
     settings = _settings(network_file, rpc_urls, None)
-    variable = variable_of("voting")
-    address = shown_address(settings.key_text("voting"), variable) if settings.has_secret("voting") else None
+    variable = variable_of(purpose)
+    address = shown_address(settings.key_text(purpose), variable) if settings.has_secret(purpose) else None
     if address is None:
-        raise ConfigError(f"--node: not named, and {variable}_FILE names none", field="--node")
+        raise ConfigError(f"{option}: not named, and {variable}_FILE names none", field=option)
     return address
 
 

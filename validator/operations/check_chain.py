@@ -10,11 +10,12 @@ from sqlalchemy import func, select
 
 from validator.net.chain.abi import interface
 from validator.net.chain.jsonrpc import Failed, Request, Reverted
-from validator.net.chain.reader import ChainReader
+from validator.net.chain.reader import ChainReader, ContractConfig
 from validator.net.chain.values import parse_bytes, parse_quantity
 from validator.operations.findings import Finding, fail, ok, warn
+from validator.protocol.codec.config import find_epoch
 from validator.protocol.errors import TransientError
-from validator.protocol.model import Address, Block
+from validator.protocol.model import Address, Block, Digest
 from validator.protocol.parameters import Network, ParameterSet
 from validator.store import schema
 from validator.wiring import Node
@@ -111,15 +112,32 @@ def check_blocks(node: Node, reader: ChainReader) -> Iterator[Finding]:
 
 
 def check_contract(node: Node, reader: ChainReader) -> Iterator[Finding]:
-    """The config count that the contract holds is the network file's."""
+    """What the contract holds follows from the network's file: config count, and the digest of all the rest."""
     held = reader.fetch_config()
-    if held.config_count != node.network.config_count:
-        yield fail(
-            "contract",
-            f"config_count is {held.config_count}, the network file says {node.network.config_count}; take the newest",
-        )
+    difference = describe_difference(node.network, reader, held)
+    if difference:
+        yield fail("contract", difference)
         return
     yield ok("contract", f"next report {held.next_number}, {len(held.committee)} members")
+
+
+def describe_difference(network: Network, reader: ChainReader, held: ContractConfig) -> str:
+    """In what the contract and the network's file differ; "" where the one follows from the other.
+
+    Before anything is accepted the owner may not have set the first committee: then there is nothing to compare.
+    """
+    if held.config_count != network.config_count:
+        return f"config_count is {held.config_count}, the network file says {network.config_count}; take the newest"
+    if held.config_digest == Digest(bytes(32)):
+        return ""
+    last = reader.fetch_last_report()
+    times_ms = [network.genesis_ms if last is None else last.last_ms, time.time_ns() // 1_000_000]
+    if find_epoch(network, held.committee, held.config_digest, times_ms) is None:
+        return (
+            f"it holds config digest 0x{held.config_digest.hex()}, which follows from no epoch of the network file: "
+            "that is out of date, or not of this contract; take the newest"
+        )
+    return ""
 
 
 def fetch_fees(node: Node, reader: ChainReader) -> Fees:

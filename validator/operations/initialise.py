@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from validator.log import get_logger
-from validator.protocol.model import Window
+from validator.operations.check_chain import describe_difference, make_reader
+from validator.protocol.errors import ConfigError
+from validator.protocol.model import Digest, Window
 from validator.settings import Settings
 from validator.store.database import migrate
 from validator.wiring import Node, NoTasks
@@ -39,6 +41,29 @@ def initialise(settings: Settings, *, restored: bool = False) -> None:
             genesis_ms=node.network.genesis_ms,
             votes_from_ms=first.start_ms,
         )
+
+
+def compare_with_contract(settings: Settings) -> str:
+    """That the network's file is what the contract was set up with, before a database is made for it.
+
+    Raises:
+        ConfigError: another chain, no contracts there, or parameters that differ.
+        TransientError: the chain does not answer.
+    """
+    node = Node(settings, NoTasks())
+    reader = make_reader(node)
+    try:
+        reader.check()
+        held = reader.fetch_config()
+        difference = describe_difference(node.network, reader, held)
+    finally:
+        reader.close()
+        node.close()
+    if difference:
+        raise ConfigError(f"{settings.network_file}: the contract differs: {difference}", field="LOGSTORE_NETWORK_FILE")
+    if held.config_digest == Digest(bytes(32)):
+        return "the contract answers; it has no committee yet to compare the network's file with"
+    return f"the contract holds what follows from the network's file: {len(held.committee)} members"
 
 
 def first_voted_window(node: Node, created_s: int) -> Window | None:

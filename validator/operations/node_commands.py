@@ -1,4 +1,4 @@
-"""``logstore-validator join|leave|stake|delegate|undelegate|withdraw``, a thin shell over ``operations.staking``."""
+"""``logstore-validator join|leave|stake|delegate|…|deposit``, a thin shell over ``operations.staking``."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def register(app: typer.Typer) -> None:
         (delegate, "delegate all --node 0x… --key stake.json"),
         (undelegate, "undelegate 10LSAN --node 0x… --key stake.json"),
         (withdraw, "withdraw all --key stake.json"),
+        (deposit, "deposit 10LSAN --for 0x… --key stake.json"),
     ):
         app.command(epilog=example.format(words))(command)
 
@@ -180,6 +181,33 @@ def withdraw(
     _perform(words, lambda account: staking.withdraw(account, units))
 
 
+def deposit(
+    amount: Amount,
+    consumer: Annotated[
+        str | None,
+        typer.Option("--for", metavar="ADDRESS", help="The query key's address; default: of LOGSTORE_QUERY_KEY_FILE."),
+    ] = None,
+    key: StakeKey = Path("secrets/stake.json"),
+    network: NetworkFile = None,
+    rpc: RpcUrls = None,
+    password_file: PasswordFile = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Give a query key a balance in QueryManager: brokers answer who can pay. Two transactions: allow, and bring."""
+    from validator.operations import staking
+    from validator.operations.account import own_address
+
+    units, words = staking.parse_amount(amount), _Words(network, rpc, key, password_file, yes, dry_run)
+
+    def plan(account: Account) -> list[Call]:
+        if consumer is None:
+            return staking.deposit(account, units, own_address("query", "--for", words.network, words.rpc or []))
+        return staking.deposit(account, units, staking.parse_address(consumer, "--for"))
+
+    _perform(words, plan)
+
+
 def _perform(words: _Words, plan: Callable[[Account], list[Call]]) -> None:
     from validator.operations import staking
     from validator.protocol.errors import ConfigError, RemoteFault
@@ -226,6 +254,8 @@ def _units(amount: str) -> int | None:
 
 def _node(text: str | None, words: _Words) -> Address:
     from validator.operations import staking
-    from validator.operations.account import own_node
+    from validator.operations.account import own_address
 
-    return own_node(words.network, words.rpc or []) if text is None else staking.parse_address(text, "--node")
+    if text is None:
+        return own_address("voting", "--node", words.network, words.rpc or [])
+    return staking.parse_address(text, "--node")

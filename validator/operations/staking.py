@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -133,16 +133,27 @@ def leave(account: Account) -> list[Call]:
 
 def stake(account: Account, amount: int) -> list[Call]:
     """Bring tokens into NodeManager; it must be allowed to draw them."""
-    manager = account.address_of("NodeManager")
-    bring = Call(
-        f"bring {show_tokens(amount)} into NodeManager, delegated to nobody yet", "NodeManager", "stake", (amount,)
-    )
+    text = f"bring {show_tokens(amount)} into NodeManager, delegated to nobody yet"
+    return _bring(account, Call(text, "NodeManager", "stake", (amount,)), amount)
+
+
+def deposit(account: Account, amount: int, consumer: Address) -> list[Call]:
+    """Bring tokens into QueryManager for a query key, which needs neither tokens nor gas; it must be allowed too."""
+    text = f"bring {show_tokens(amount)} into QueryManager for 0x{consumer.hex()}"
+    return _bring(account, Call(text, "QueryManager", "stakeFor", (_hex(consumer), amount)), amount)
+
+
+def _bring(account: Account, bring: Call, amount: int) -> list[Call]:
+    """One call where the contract may draw so much already, else the allowance before it."""
+    manager = account.address_of(bring.contract)
     allowed: int = account.read("Token", "allowance", _hex(account.address), _hex(manager))[0]
     if allowed >= amount:
         return [bring]
-    text = f"allow NodeManager 0x{manager.hex()} to draw {show_tokens(amount)}"
-    allow = Call(text, "Token", "approve", (_hex(manager), amount))
-    return [allow, Call(bring.text, bring.contract, bring.function, bring.arguments, follows=True)]
+    text = f"allow {bring.contract} 0x{manager.hex()} to draw {show_tokens(amount)}"
+    return [
+        Call(text, "Token", "approve", (_hex(manager), amount)),
+        replace(bring, follows=True),
+    ]
 
 
 def delegate(account: Account, amount: int | None, node: Address) -> list[Call]:
