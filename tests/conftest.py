@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 HERE = Path(__file__).resolve().parent
+MEMORY_FOLDER = Path("/dev/shm")
+MEMORY_FREE_BYTES = 8 << 30
+if MEMORY_FOLDER.is_dir() and shutil.disk_usage(MEMORY_FOLDER).free > MEMORY_FREE_BYTES:
+    # A small network commits some thousand times, and each commit waits for the disk.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_FOLDER))
 WITHOUT_NETWORK = (HERE / "unit", HERE / "property")
 NETWORK_EVENTS = frozenset({"socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo"})
 _blocked_for: list[str] = []

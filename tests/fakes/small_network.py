@@ -35,7 +35,9 @@ from tests.fakes.world import (
 from validator.net.sandbox import Sandbox
 from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.ports.queue import Task
-from validator.protocol.codec.bundle_file import VerifiedBundle
+from validator.ports.storage import ReaderFailed
+from validator.protocol.codec.bundle_file import VerifiedBundle, verify_bundle_file
+from validator.protocol.codec.manifest_rules import check_same_manifest
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
@@ -207,13 +209,24 @@ class Ran:
 
 @dataclass
 class Reader:
-    """The port ``BundleReader``: the sandbox, unless ``before`` raises."""
+    """The port ``BundleReader``, unless ``before`` raises: reads here, since a child for each file takes half a second.
+
+    With ``in_child`` it is the real one.
+    """
 
     before: Callable[[], None] = lambda: None
+    in_child: bool = False
 
     def verify(self, path: Path, expected: Manifest) -> VerifiedBundle:
         self.before()
-        return Sandbox().verify(path, expected)
+        if self.in_child:
+            return Sandbox().verify(path, expected)
+        try:
+            bundle = verify_bundle_file(path)
+        except OSError as error:
+            raise ReaderFailed(f"bundle: {error}", path=str(path)) from error
+        check_same_manifest(bundle.manifest, expected)
+        return bundle
 
 
 @dataclass

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,16 +30,17 @@ LIMIT_S = 400
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of what a clone holds, without .venv; removed at the end, since set-up fills it with half a gigabyte."""
-    folder = tmp_path_factory.mktemp("checkout")
+def checkout() -> Iterator[Path]:
+    """A copy of what a clone holds, without .venv; on disk, since set-up fills it with half a gigabyte."""
+    folder = Path(tempfile.mkdtemp()) / "checkout"
+    folder.mkdir()
     for part in PARTS:
         if (ROOT / part).is_dir():
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / part, folder / part)
     yield folder
-    shutil.rmtree(folder)
+    shutil.rmtree(folder.parent)
 
 
 def _start(checkout: Path, home: Path, *words: str, **more: str) -> subprocess.Popen[str]:
@@ -56,9 +58,11 @@ def _start(checkout: Path, home: Path, *words: str, **more: str) -> subprocess.P
 
 @pytest.mark.timeout(3 * LIMIT_S)
 def test_a_first_run_killed_half_way_is_finished_by_the_next_two_and_then_needs_no_network(
-    checkout: Path, tmp_path: Path
+    checkout: Path,
 ) -> None:
-    killed = _start(checkout, tmp_path, "install")
+    home = checkout.with_name("home")
+    home.mkdir()
+    killed = _start(checkout, home, "install")
     assert killed.stderr is not None
     for line in killed.stderr:
         if "installing the packages" in line:
@@ -67,7 +71,7 @@ def test_a_first_run_killed_half_way_is_finished_by_the_next_two_and_then_needs_
     killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
 
-    both = [_start(checkout, tmp_path, "install") for _ in range(2)]
+    both = [_start(checkout, home, "install") for _ in range(2)]
     said = [run.communicate(timeout=LIMIT_S)[1] for run in both]
     assert [run.returncode for run in both] == [0, 0], said
     assert any("an earlier set-up was interrupted" in text for text in said)
@@ -75,14 +79,14 @@ def test_a_first_run_killed_half_way_is_finished_by_the_next_two_and_then_needs_
 
     nowhere = "http://127.0.0.1:9"
     offline = {"HTTPS_PROXY": nowhere, "HTTP_PROXY": nowhere, "PIP_INDEX_URL": nowhere}
-    again = _start(checkout, tmp_path, "install", **offline)
+    again = _start(checkout, home, "install", **offline)
     assert again.communicate(timeout=60) == ("", "")
     assert again.returncode == 0
 
     # What was installed is this checkout, and the words reach its command.
     script = checkout / ".venv" / "bin" / "logstore-validator"
     script.write_text('#!/bin/sh\necho "$LOGSTORE_STARTED_MS $@"\n')
-    devnet = _start(checkout, tmp_path, "devnet", "--windows", "2", **offline)
+    devnet = _start(checkout, home, "devnet", "--windows", "2", **offline)
     moment, *words = devnet.communicate(timeout=60)[0].split()
     assert int(moment) > 1_600_000_000_000
     assert words == ["devnet", "--windows", "2"]

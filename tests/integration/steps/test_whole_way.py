@@ -14,6 +14,8 @@ MakeNetwork = Callable[..., SmallNetwork]
 @pytest.mark.parametrize("n", [1, 4])
 def test_messages_of_two_windows_and_a_late_one_end_in_one_final_report(a_network: MakeNetwork, n: int) -> None:
     network = a_network(n, brokers=3)
+    for member in network.members:
+        member.reader.in_child = True
     for i in range(8):
         network.world.publish(i * 400, b'{"i":%d}' % i)
     network.world.publish(900, b'{"late":1}', delays={1: 3_500})
