@@ -9,7 +9,7 @@ the checker knows from elsewhere, never from the prover. Vectors: tests/vectors/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from validator.protocol.hashing import EMPTY_ROOT, hash_node, hash_pairs
 from validator.protocol.model import Digest, Root
@@ -17,6 +17,8 @@ from validator.protocol.model import Digest, Root
 Proof = tuple[Digest, ...]
 CHUNK_LEAVES = 4096
 """A power of two, so that the root over a chunk of leaves is a node of the tree over all."""
+KEPT_LEAVES = 256
+"""The same of a tree that is kept: 12.5 kB of nodes for 100 000 leaves, and at most so many leaves at either end."""
 
 
 def compute_root(leaf_hashes: Sequence[bytes]) -> Root:
@@ -186,6 +188,36 @@ def _subproof(first: int, leaves: Sequence[bytes], *, whole: bool) -> list[Diges
         proof.append(Digest(compute_root(leaves)))
     proof.reverse()
     return proof
+
+
+class KeptTree:
+    """A tree of which one level is kept: ranges of many leaves are proven from it and from the leaves at their ends."""
+
+    __slots__ = ("_nodes", "size")
+
+    def __init__(self, nodes: Sequence[bytes], size: int) -> None:
+        """``nodes``: roots over each ``KEPT_LEAVES`` leaves from the left, the last one over fewer."""
+        self._nodes = nodes
+        self.size = size
+
+    def root(self) -> Root:
+        return compute_root(self._nodes)
+
+    def holds(self, number: int, leaf_hashes: Sequence[bytes]) -> bool:
+        """Whether these are the leaves of chunk ``number``."""
+        return 0 <= number < len(self._nodes) and compute_root(leaf_hashes) == self._nodes[number]
+
+    def range_proof(self, first: int, end: int, load: Callable[[int], Sequence[bytes]]) -> Proof:
+        """As ``range_proof``. ``load`` gives the leaves of a chunk by its number: of two chunks at most. IndexError."""
+        if not 0 <= first < end <= self.size:
+            raise IndexError(f"leaves {first} to {end} of {self.size}")
+        return tuple(Digest(self._root_of(low, high, load)) for low, high in _outside(first, end, 0, self.size))
+
+    def _root_of(self, low: int, high: int, load: Callable[[int], Sequence[bytes]]) -> Root:
+        number, at = divmod(low, KEPT_LEAVES)
+        if at == 0 and (high % KEPT_LEAVES == 0 or high == self.size):
+            return compute_root(self._nodes[number : -(-high // KEPT_LEAVES)])
+        return compute_root(load(number)[at : at + high - low])
 
 
 class RunningRoot:

@@ -148,20 +148,20 @@ def build_message(
         KeyError: the outcome has no such entry.
         IndexError: the entry has no such message.
     """
-    entry, window = _climb_from(outcome, part)
-    step = _entry_step(entry, index, inclusion_proof(leaves, index))
+    entry, window = climb_from(outcome, part)
+    step = entry_step(entry, index, inclusion_proof(leaves, index))
     return MessageProof(step, window, _bundle_step(outcome_digest(outcome), bundle))
 
 
 def build_entry(outcome: Outcome, part: StreamPart, bundle: Sequence[bytes] | None = None) -> EntryProof:
     """Raises KeyError if the outcome has no such entry."""
-    _, window = _climb_from(outcome, part)
+    _, window = climb_from(outcome, part)
     return EntryProof(window, _bundle_step(outcome_digest(outcome), bundle))
 
 
 def build_window(digest: Digest, bundle: Sequence[bytes]) -> WindowProof:
     """Raises KeyError if the bundle has no such window or late set."""
-    return WindowProof(_require_bundle_step(digest, bundle))
+    return WindowProof(bundle_step(digest, bundle))
 
 
 def build_range(
@@ -182,15 +182,16 @@ def build_range(
     Raises:
         KeyError: the outcome has no such entry.
     """
-    entry, window = _climb_from(outcome, part)
     first = bisect_left(timestamps_ms, from_ms)
     end = max(first, bisect_left(timestamps_ms, until_ms))
-    before = _read_neighbour(load(first - 1)) if first else None
-    after = _read_neighbour(load(end)) if end < len(leaves) else None
+    before = read_neighbour(load(first - 1)) if first else None
+    after = read_neighbour(load(end)) if end < len(leaves) else None
     start, stop = max(first - 1, 0), min(end + 1, len(leaves))
     path = range_proof(leaves, start, stop) if leaves else ()
-    step = _entry_step(entry, start, path)
-    return RangeProof(step, before, after, window, _bundle_step(outcome_digest(outcome), bundle))
+    entry, window = climb_from(outcome, part)
+    return RangeProof(
+        entry_step(entry, start, path), before, after, window, _bundle_step(outcome_digest(outcome), bundle)
+    )
 
 
 def build_absence(outcome: Outcome, part: StreamPart, bundle: Sequence[bytes] | None = None) -> AbsenceProof:
@@ -207,8 +208,8 @@ def build_absence(outcome: Outcome, part: StreamPart, bundle: Sequence[bytes] | 
     return AbsenceProof(step, before, after, _bundle_step(outcome_digest(outcome), bundle))
 
 
-def _climb_from(outcome: Outcome, part: StreamPart) -> tuple[PartitionEntry, WindowStep]:
-    """A partition's entry and the way up from it."""
+def climb_from(outcome: Outcome, part: StreamPart) -> tuple[PartitionEntry, WindowStep]:
+    """A partition's entry and the way up from it. Raises KeyError if the outcome has none."""
     entries = sorted(outcome.entries, key=entry_order)
     place = bisect_left(entries, part_order(part), key=entry_order)
     if place == len(entries) or entries[place].stream_part != part:
@@ -218,22 +219,23 @@ def _climb_from(outcome: Outcome, part: StreamPart) -> tuple[PartitionEntry, Win
     return entries[place], WindowStep(outcome.instance, rest_hash, place, len(entries), path)
 
 
-def _entry_step(entry: PartitionEntry, index: int, path: Path) -> EntryStep:
+def entry_step(entry: PartitionEntry, index: int, path: Path) -> EntryStep:
     return EntryStep(index, entry.count, entry.signed_bytes, entry.canonical_bytes, entry.flags, path)
 
 
 def _bundle_step(digest: Digest, bundle: Sequence[bytes] | None) -> BundleStep | None:
-    return None if bundle is None else _require_bundle_step(digest, bundle)
+    return None if bundle is None else bundle_step(digest, bundle)
 
 
-def _require_bundle_step(digest: Digest, bundle: Sequence[bytes]) -> BundleStep:
+def bundle_step(digest: Digest, bundle: Sequence[bytes]) -> BundleStep:
+    """From an outcome digest up. Raises KeyError if the bundle has no such window or late set."""
     if digest not in bundle[1:]:
         raise KeyError(digest)
     index = bundle.index(digest)
     return BundleStep(index, len(bundle), inclusion_proof(bundle, index))
 
 
-def _read_neighbour(canonical: bytes) -> Neighbour:
+def read_neighbour(canonical: bytes) -> Neighbour:
     m = decode_message(canonical)
     return Neighbour(
         m.timestamp_ms,
@@ -285,31 +287,51 @@ def verify_range(
     Raises:
         MalformedInput: one does not belong there, one is missing, or the proof does not lead to the anchor.
     """
-    _require_instance(proof.window, instance)
-    step, stream_hash = proof.entry, hash_stream_id(part[0])
     messages = [decode_message(item) for item in canonical]
-    leaves: list[bytes] = []
-    if proof.before is not None:
-        if proof.before.timestamp_ms >= from_ms:
-            _refuse("before", "not earlier than the range")
-        leaves.append(_neighbour_leaf(proof.before, stream_hash, part[1]))
-    elif step.index:
-        _refuse("before", "left out, and the range does not begin where the entry does")
-    for message, item in zip(messages, canonical, strict=True):
+    for message in messages:
         if message.stream_part != part:
             _refuse("messages", "one of another stream partition")
         if not from_ms <= message.timestamp_ms < until_ms:
             _refuse("messages", "one outside the range")
-        leaves.append(leaf_of(message, item))
+    leaves = [leaf_of(message, item) for message, item in zip(messages, canonical, strict=True)]
+    verify_range_of_leaves(proof, instance, part, from_ms, until_ms, leaves, anchor)
+    return messages
+
+
+def verify_range_of_leaves(
+    proof: RangeProof,
+    instance: InstanceId,
+    part: StreamPart,
+    from_ms: int,
+    until_ms: int,
+    leaves: Sequence[bytes],
+    anchor: bytes,
+) -> PartitionEntry:
+    """The entry, if these leaf hashes are all that ``instance`` has of the partition in [from_ms, until_ms), in order.
+
+    For who reads messages one by one: that each leaf is of a message of this partition and range is the caller's word.
+
+    Raises:
+        MalformedInput: one does not belong there, one is missing, or the proof does not lead to the anchor.
+    """
+    _require_instance(proof.window, instance)
+    step, stream_hash = proof.entry, hash_stream_id(part[0])
+    shown = list(leaves)
+    if proof.before is not None:
+        if proof.before.timestamp_ms >= from_ms:
+            _refuse("before", "not earlier than the range")
+        shown.insert(0, _neighbour_leaf(proof.before, stream_hash, part[1]))
+    elif step.index:
+        _refuse("before", "left out, and the range does not begin where the entry does")
     if proof.after is not None:
         if proof.after.timestamp_ms < until_ms:
             _refuse("after", "not later than the range")
-        leaves.append(_neighbour_leaf(proof.after, stream_hash, part[1]))
-    elif step.index + len(leaves) != step.count:
+        shown.append(_neighbour_leaf(proof.after, stream_hash, part[1]))
+    elif step.index + len(shown) != step.count:
         _refuse("after", "left out, and the range does not end where the entry does")
-    entry = _entry_above(part, step, _root_around(leaves, step.index, step.count, step.path, "entry"))
+    entry = _entry_above(part, step, _root_around(shown, step.index, step.count, step.path, "entry"))
     _require_anchor(_climb(entry, proof.window, proof.bundle), anchor)
-    return messages
+    return entry
 
 
 def verify_absence(proof: AbsenceProof, instance: InstanceId, part: StreamPart, anchor: bytes) -> None:

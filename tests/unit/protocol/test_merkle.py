@@ -8,6 +8,8 @@ from tests import rfc9162
 from tests.rfc9162 import leaf_hash
 from validator.protocol.hashing import EMPTY_ROOT, hash_body, hash_node
 from validator.protocol.merkle import (
+    KEPT_LEAVES,
+    KeptTree,
     RunningRoot,
     compute_root,
     compute_root_around,
@@ -159,3 +161,28 @@ def test_a_root_over_leaves_that_come_in_pieces_is_the_root_over_all(sizes: list
         running.add(leaves[at : at + size])
         at += size
     assert running.root() == compute_root(leaves)
+
+
+@pytest.mark.parametrize("size", [1, 2, 255, 256, 257, 511, 512, 700, 1030])
+def test_a_kept_tree_proves_what_the_leaves_themselves_do_and_asks_for_those_at_the_ends_only(size: int) -> None:
+    leaves = leaves_of(size)
+    chunks = [leaves[at : at + KEPT_LEAVES] for at in range(0, size, KEPT_LEAVES)]
+    tree = KeptTree([compute_root(chunk) for chunk in chunks], size)
+    assert tree.root() == compute_root(leaves)
+    assert all(tree.holds(number, chunk) for number, chunk in enumerate(chunks))
+    assert (
+        not tree.holds(0, leaves[1:KEPT_LEAVES]) and not tree.holds(len(chunks), []) and not tree.holds(-1, chunks[-1])
+    )
+    for first in range(0, size, 37):
+        for end in sorted({first + 1, min(first + 256, size), (first + size + 1) // 2, size} - {first}):
+            asked: set[int] = set()
+
+            def load(number: int, asked: set[int] = asked) -> list[bytes]:
+                asked.add(number)
+                return chunks[number]
+
+            assert tree.range_proof(first, end, load) == range_proof(leaves, first, end)
+            assert asked <= {first // KEPT_LEAVES, (end - 1) // KEPT_LEAVES}
+    for first, end in ((0, 0), (-1, 1), (0, size + 1)):
+        with pytest.raises(IndexError):
+            tree.range_proof(first, end, chunks.__getitem__)
