@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from logstore.cache import Cache
 from logstore.errors import Refused
 from logstore.output import Output
-from logstore.reports import AcceptedBundle
 from logstore.verification import Verdict, ask_contract, check_tags, verify_file
+from validator.net.arweave.ranges import fetch_footer
+from validator.net.chain.bundles import AcceptedBundle
 from validator.protocol.codec.bundle_file import read_manifest
-from validator.protocol.codec.bundle_front import MAGIC, MAX_FOOTER_BYTES
+from validator.protocol.codec.bundle_front import read_tail
 from validator.protocol.codec.manifest import decode_manifest, encode_manifest, manifest_root
 from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import Manifest, StorageId
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 8 << 30
 """No bundle is larger, whatever its transaction says."""
-TAIL_BYTES = 64 << 10
-"""The footer of most bundles lies in so many last bytes."""
 
 
 class Bundles:
@@ -127,24 +126,12 @@ class Bundles:
     def _fetch_front(self, bundle: AcceptedBundle) -> Manifest:
         """The manifest out of the file's last bytes, if it gives the root that the contract holds.
 
-        The rest of the file is a hole of the same size, so that the one reader of fronts can read it.
-
         Raises:
             RemoteFault: what a gateway gave is not that.
             TransientError: no gateway has it.
         """
-        weave = self._connection.weave
-        size, tail = weave.fetch_tail(bundle.storage_id, TAIL_BYTES)
-        length = int.from_bytes(tail[-8:-4], "little") + 8
-        if len(tail) < length <= MAX_FOOTER_BYTES + 8:
-            size, tail = weave.fetch_tail(bundle.storage_id, length)
-        with tempfile.NamedTemporaryFile(prefix="logstore-") as file:
-            file.truncate(size)
-            file.write(MAGIC)
-            file.seek(max(size - len(tail), 0))
-            file.write(tail)
-            file.flush()
-            manifest = read_manifest(Path(file.name))
+        size, tail = fetch_footer(self._connection.weave, bundle.storage_id)
+        _, manifest = read_tail(size, tail)
         if manifest_root(manifest) != bundle.root:
             raise RemoteFault(f"bundle {bundle.number}: a manifest of another root")
         return manifest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from logstore.output import Output
-from logstore.reports import AcceptedBundle
 from logstore.times import format_time
+from validator.net.chain.bundles import AcceptedBundle
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.config import decode_config
 from validator.protocol.model import Certified, Flag, InstanceKind, Manifest, PartitionEntry

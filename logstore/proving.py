@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from logstore.reports import AcceptedBundle
 from logstore.rows import read_part
 from logstore.stored_message import StoredMessage
+from validator.net.chain.bundles import AcceptedBundle
 from validator.protocol.codec.manifest import bundle_leaves
 from validator.protocol.codec.outcome import outcome_digest
 from validator.protocol.model import Manifest, Outcome, Record

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from logstore.errors import NotStored
 from logstore.output import Output
 from logstore.rows import read_part
-from logstore.stored_range import RangePart, StoredRange, late_numbers
+from logstore.stored_range import RangePart, StoredRange
 from logstore.times import format_time
 from validator.protocol.codec.manifest import bundle_leaves
 from validator.protocol.codec.outcome import outcome_digest
@@ -19,8 +19,8 @@ from validator.protocol.model import Manifest, Outcome, Record, StreamPart
 from validator.protocol.proof import build_absence, build_range
 
 if TYPE_CHECKING:
-    from logstore.reports import AcceptedBundle
     from logstore.store import LogStore
+    from validator.net.chain.bundles import AcceptedBundle
 
 
 def prove_range(store: LogStore, output: Output, part: StreamPart, from_ms: int, until_ms: int) -> StoredRange:
@@ -38,7 +38,7 @@ def prove_range(store: LogStore, output: Output, part: StreamPart, from_ms: int,
         until = "nothing" if newest is None else format_time(newest.end_ms)
         raise NotStored(f"stored until {until}: what came later is in no bundle yet, so nothing can be proven of it")
     proving = _Proving(store, output, part, from_ms, until_ms)
-    late, _ = late_numbers(network, reports, from_ms, until_ms)
+    late, _ = reports.late_numbers(from_ms, until_ms)
     numbers = reports.find(from_ms, until_ms)
     parts = [*proving.windows(numbers), *proving.late_sets(late)]
     return StoredRange(network.chain_id, network.contracts.report_manager, part, from_ms, until_ms, tuple(parts))

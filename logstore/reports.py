@@ -1,71 +1,48 @@
-"""What the contract holds: one accepted report per bundle, with the bundle's root and where its file lies.
-
-All answers of one object are about one block, the newest when it was first asked, so they fit together. A report whose
-block is final can no longer go away.
-"""
+"""What the contract holds, as a reader asks for it: at the newest block, of a chain that is the network's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
+from validator.net.chain.bundles import AcceptedBundles
 from validator.net.chain.jsonrpc import Request
-from validator.net.chain.reader import ChainReader, ContractConfig
+from validator.net.chain.reader import ChainReader
 from validator.net.chain.source import SourceHealth
 from validator.net.chain.values import parse_quantity
-from validator.ports.chain import AcceptedReport
 from validator.protocol.codec.config import find_epoch
-from validator.protocol.errors import ConfigError, RemoteFault
-from validator.protocol.model import Block, Root, StorageId
+from validator.protocol.errors import ConfigError
+from validator.protocol.model import Block
 from validator.protocol.parameters import Network
 
-PAGE = 100
 DEADLINE_S = 15.0
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedBundle:
-    """A bundle whose report the contract accepted: windows from ``first_ms`` to ``end_ms``, which is not in it."""
-
-    number: int
-    root: Root
-    storage_id: StorageId
-    first_ms: int
-    end_ms: int
-    block_number: int
-    is_final: bool
-
-    @property
-    def leaves_open(self) -> str:
-        """What the contract's word does not settle yet, or nothing."""
-        return "" if self.is_final else "the report's block is not final yet; ask again in a while"
-
-
-class Reports:
+class Reports(AcceptedBundles):
     """Bundles by number and by time. One thread."""
 
     def __init__(self, urls: Sequence[str], network: Network, now_ms: int) -> None:
         """Raises ConfigError for a URL that is none."""
         epoch = network.epoch_at(now_ms)
-        self._network = network
         self._now_ms = now_ms
-        self._chain = ChainReader(
-            urls,
-            network.contracts,
-            deployment_block=network.deployment_block,
-            finality=(epoch.parameters if epoch else network.sets[-1]).finality,
-            chain_id=network.chain_id,
-            deadline_s=DEADLINE_S,
+        super().__init__(
+            ChainReader(
+                urls,
+                network.contracts,
+                deployment_block=network.deployment_block,
+                finality=(epoch.parameters if epoch else network.sets[-1]).finality,
+                chain_id=network.chain_id,
+                deadline_s=DEADLINE_S,
+            ),
+            network,
         )
-        self._known: dict[int, AcceptedReport] = {}
 
     def close(self) -> None:
-        self._chain.close()
+        self.chain.close()
 
     @property
     def health(self) -> list[SourceHealth]:
-        return self._chain.health()
+        return self.chain.health()
 
     @cached_property
     def head(self) -> Block:
@@ -74,22 +51,12 @@ class Reports:
         Raises:
             ConfigError: the nodes are of another chain.
         """
-        chain_id = self._chain.rpc.agree([Request("eth_chainId", (), parse_quantity)])[0]
-        if chain_id != self._network.chain_id:
+        chain_id = self.chain.rpc.agree([Request("eth_chainId", (), parse_quantity)])[0]
+        if chain_id != self.network.chain_id:
             raise ConfigError(
-                f"rpc: the nodes are of chain {chain_id}, the network is on {self._network.chain_id}", field="rpc"
+                f"rpc: the nodes are of chain {chain_id}, the network is on {self.network.chain_id}", field="rpc"
             )
-        return self._chain.fetch_head()
-
-    @cached_property
-    def final_number(self) -> int:
-        """Number of the newest block that is final."""
-        return self._chain.fetch_finalised().number
-
-    @cached_property
-    def contract(self) -> ContractConfig:
-        """Committee, config digest and counter; how many bundles there are."""
-        return self._chain.fetch_config(self.head)
+        return self.chain.fetch_head()
 
     @cached_property
     def contract_epoch(self) -> int | None:
@@ -98,63 +65,5 @@ class Reports:
         That is the epoch of the newest bundle, the one behind it, or one of today.
         """
         contract, newest = self.contract, self.fetch(self.count - 1)
-        times = (self._network.genesis_ms if newest is None else newest.first_ms, self._now_ms)
-        return find_epoch(self._network, contract.committee, contract.config_digest, times)
-
-    @property
-    def count(self) -> int:
-        """How many bundles were accepted: they are numbered from 0."""
-        return self.contract.next_number
-
-    def fetch(self, number: int) -> AcceptedBundle | None:
-        """A bundle by its number; None if the contract has not accepted its report."""
-        return self.fetch_many(number, number + 1)[0] if 0 <= number < self.count else None
-
-    def fetch_many(self, first: int, end: int) -> list[AcceptedBundle]:
-        """Bundles ``first`` up to, not including, ``end``, as far as there are any."""
-        first, end = max(first, 0), min(end, self.count)
-        wanted = [n for n in range(max(first - 1, 0), end) if n not in self._known] if first < end else []
-        for at in range(0, len(wanted), PAGE):
-            page = wanted[at : at + PAGE]
-            self._known.update(zip(page, self._chain.fetch_reports(page, self.head), strict=True))
-        return [self._bundle(number) for number in range(first, end)]
-
-    def find(self, from_ms: int, to_ms: int) -> range:
-        """Numbers of the bundles that hold windows of [from_ms, to_ms)."""
-        if from_ms >= to_ms or to_ms <= self._network.genesis_ms:
-            return range(0)
-        first = self._first_that_ends_after(from_ms)
-        last = self._first_that_ends_after(to_ms - 1)
-        return range(first, min(last + 1, self.count))
-
-    def _first_that_ends_after(self, ms: int) -> int:
-        """Bundles follow each other without gaps, so halving finds it in log2(n) questions."""
-        low, high = 0, self.count
-        while low < high:
-            middle = (low + high) // 2
-            (bundle,) = self.fetch_many(middle, middle + 1)
-            low, high = (low, middle) if bundle.end_ms > ms else (middle + 1, high)
-        return low
-
-    def _bundle(self, number: int) -> AcceptedBundle:
-        report = self._known[number]
-        first_ms = self._end_ms(self._known[number - 1]) if number else self._network.genesis_ms
-        return AcceptedBundle(
-            number,
-            report.bundle_root,
-            report.storage_id,
-            first_ms,
-            self._end_ms(report),
-            report.block_number,
-            report.block_number <= self.final_number,
-        )
-
-    def _end_ms(self, report: AcceptedReport) -> int:
-        window = self._network.window(report.last_ms)
-        if window is None:
-            raise RemoteFault(
-                f"bundle {report.number} ends with a window at {report.last_ms}, which the network file does not know:"
-                " it is older than the network's newest parameters",
-                number=report.number,
-            )
-        return window.end_ms
+        times = (self.network.genesis_ms if newest is None else newest.first_ms, self._now_ms)
+        return find_epoch(self.network, contract.committee, contract.config_digest, times)

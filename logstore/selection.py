@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logstore.output import Output
-from logstore.reports import AcceptedBundle
+from validator.net.chain.bundles import AcceptedBundle
 from validator.protocol.codec.config import decode_config
 from validator.protocol.model import Manifest
 

@@ -29,7 +29,8 @@ from validator.protocol.proof import MessageProof
 from validator.protocol.proof import verify_message as verify_place
 
 if TYPE_CHECKING:
-    from logstore.reports import AcceptedBundle, Reports
+    from logstore.reports import Reports
+    from validator.net.chain.bundles import AcceptedBundle
 
 KIND = "stored-message/1"
 MAX_FILE_BYTES = MAX_CANONICAL_BYTES + MAX_PROOF_BYTES + 256

@@ -33,7 +33,8 @@ from validator.protocol.parameters import Network
 from validator.protocol.proof import AbsenceProof, RangeProof, verify_absence, verify_range
 
 if TYPE_CHECKING:
-    from logstore.reports import AcceptedBundle, Reports
+    from logstore.reports import Reports
+    from validator.net.chain.bundles import AcceptedBundle
 
 KIND = "stored-range/1"
 MAX_FILE_BYTES = 64 << 20
@@ -212,20 +213,9 @@ def _require_consistent(path: Path, parts: Sequence[RangePart]) -> None:
 def _require_windows(path: Path, stored: StoredRange, network: Network) -> None:
     """Raises Refused where a window of the span is missing."""
     held = {part.instance for part in stored.parts}
-    for start_ms in window_starts(network, stored.from_ms, stored.until_ms):
-        instance = InstanceId(InstanceKind.WINDOW, start_ms)
+    for window in network.windows_between(stored.from_ms, stored.until_ms):
+        instance = InstanceId(InstanceKind.WINDOW, window.start_ms)
         require(instance in held, path.name, "parts", f"{instance} is left out")
-
-
-def window_starts(network: Network, from_ms: int, until_ms: int) -> list[int]:
-    """Starts of the windows that overlap [from_ms, until_ms)."""
-    starts: list[int] = []
-    first = network.window_at(max(from_ms, network.genesis_ms))
-    for window in network.windows_from(first.start_ms) if first is not None else ():
-        if window.start_ms >= until_ms:
-            break
-        starts.append(window.start_ms)
-    return starts
 
 
 def _check_signatures(path: Path, messages: Sequence[Message]) -> int:
@@ -240,7 +230,7 @@ def _check_signatures(path: Path, messages: Sequence[Message]) -> int:
     return by_contracts
 
 
-def ask_contract(path: Path, verdict: RangeVerdict, network: Network, reports: Reports) -> RangeVerdict:
+def ask_contract(path: Path, verdict: RangeVerdict, reports: Reports) -> RangeVerdict:
     """The verdict with the contract's word.
 
     Raises:
@@ -258,7 +248,7 @@ def ask_contract(path: Path, verdict: RangeVerdict, network: Network, reports: R
         require(bundle.root == roots[number], path.name, "root", said)
         accepted.append(bundle)
     held = {part.number for part in stored.parts if part.instance.kind is InstanceKind.LATE}
-    wanted, is_over = late_numbers(network, reports, stored.from_ms, stored.until_ms)
+    wanted, is_over = reports.late_numbers(stored.from_ms, stored.until_ms)
     newest = max(held, default=-1)
     for number in wanted:
         is_here = number in held or number > newest >= 0
@@ -271,17 +261,6 @@ def _name_newer(missing: Sequence[int], is_over: bool) -> str:
     if missing:
         return f"what came too late and lies in bundles {missing[0]} to {missing[-1]}, newer than this file"
     return "" if is_over else "what came too late and will lie in bundles to come"
-
-
-def late_numbers(network: Network, reports: Reports, from_ms: int, until_ms: int) -> tuple[range, bool]:
-    """Bundles so far whose late sets reach into [from_ms, until_ms), and whether later ones cannot."""
-    first = reports.find(from_ms, until_ms).start
-    for number in range(first, reports.count):
-        (bundle,) = reports.fetch_many(number, number + 1)
-        epoch = network.epoch_at(bundle.first_ms)
-        if epoch is not None and bundle.end_ms - epoch.parameters.late_reach_ms >= until_ms:
-            return range(first, number), True
-    return range(first, reports.count), False
 
 
 def describe(verdict: RangeVerdict) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from logstore.errors import Refused
-from logstore.reports import AcceptedBundle, Reports
+from logstore.reports import Reports
 from logstore.rows import scan
 from logstore.times import format_time
+from validator.net.chain.bundles import AcceptedBundle
 from validator.net.sandbox import Sandbox
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.bundle_columns import read_batch

@@ -26,7 +26,8 @@ from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from logstore.output import Output
-    from logstore.reports import AcceptedBundle, Reports
+    from logstore.reports import Reports
+    from validator.net.chain.bundles import AcceptedBundle
 
 app = typer.Typer(help="Bundles that the contract has accepted, and their files.", no_args_is_help=True)
 

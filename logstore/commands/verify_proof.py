@@ -60,8 +60,7 @@ def _verify_range(path: Path, roots: Sequence[bytes], asked: Asked) -> None:
         verdict = verify_stored_range(path, asked.find_network(), known)
     else:
         with asked.connect() as store:
-            network = store.network
-            verdict = ask_contract(path, verify_stored_range(path, network, known), network, store.reports)
+            verdict = ask_contract(path, verify_stored_range(path, store.network, known), store.reports)
     asked.output.document(describe(verdict), lambda out: _render_range(out, verdict))
 
 

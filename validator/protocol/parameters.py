@@ -267,6 +267,14 @@ class Network:
             yield window
             window = self.next_window(window)
 
+    def windows_between(self, from_ms: int, until_ms: int) -> Iterator[Window]:
+        """Windows that overlap [from_ms, until_ms)."""
+        first = self.window_at(max(from_ms, self.genesis_ms))
+        for window in self.windows_from(first.start_ms) if first is not None else ():
+            if window.start_ms >= until_ms:
+                return
+            yield window
+
 
 @dataclass(frozen=True, slots=True)
 class Config:

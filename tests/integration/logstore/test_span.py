@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from logstore.reports import AcceptedBundle
-from logstore.stored_range import RangePart, StoredRange, decode_range, encode_range, late_numbers
+from logstore.stored_range import RangePart, StoredRange, decode_range, encode_range
 from tests.builders import GENESIS_MS
 from tests.integration.logstore.conftest import Run
 from tests.stored_network import STREAMS, StoredNetwork
+from validator.net.chain.bundles import AcceptedBundle, AcceptedBundles
 from validator.protocol.model import Root
 from validator.protocol.parameters import Network
 
@@ -177,12 +177,17 @@ def test_what_cannot_be_proven_is_told_in_one_line(run: Run, words: list[str], s
     assert named in ran.err
 
 
-class FakeReports:
+class FakeReports(AcceptedBundles):
     """Bundles of two windows each, as many as are said."""
 
     def __init__(self, network: Network, count: int) -> None:
+        super().__init__(None, network)  # type: ignore[arg-type]
         self._step_ms = 2 * network.sets[0].window_ms
-        self.count = count
+        self._count = count
+
+    @property
+    def count(self) -> int:
+        return self._count
 
     def find(self, from_ms: int, to_ms: int) -> range:
         return range((from_ms - GENESIS_MS) // self._step_ms, -(-(to_ms - GENESIS_MS) // self._step_ms))
@@ -198,6 +203,6 @@ def test_late_sets_are_looked_through_as_far_as_they_reach_back(stored: StoredNe
     reaching = -(-network.sets[0].late_reach_ms // step_ms)
     for first in (0, 5):
         at_ms = GENESIS_MS + first * step_ms
-        found = late_numbers(network, FakeReports(network, 1_000), at_ms, at_ms + step_ms)  # type: ignore[arg-type]
+        found = FakeReports(network, 1_000).late_numbers(at_ms, at_ms + step_ms)
         assert found == (range(first, first + reaching), True)
-    assert late_numbers(network, FakeReports(network, 9), GENESIS_MS, GENESIS_MS + 1) == (range(9), False)  # type: ignore[arg-type]
+    assert FakeReports(network, 9).late_numbers(GENESIS_MS, GENESIS_MS + 1) == (range(9), False)

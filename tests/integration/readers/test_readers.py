@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.readers.conftest import ReadBundle, Values
-from validator.protocol.codec.bundle_columns import COLUMNS
+from validator.protocol.codec.bundle_schema import COLUMNS
 
 TIMES = ("timestamp", "prev_timestamp")
 BYTES = ("new_group_key", "content_bytes", "signature")

@@ -122,20 +122,22 @@ def _read_by_name(gateway: Gateway, transaction: StoredTransaction, file: Binary
 
 
 def _read_chunks(gateway: Gateway, transaction: StoredTransaction, file: BinaryIO, on_part: OnPart) -> int:
-    first = _find_first_byte(gateway, transaction)
+    first = find_first_byte(gateway, transaction)
     end_s = time.monotonic() + gateway.limits.download_s
     done = 0
     while done < transaction.data_size:
         if time.monotonic() > end_s:
             raise TransientError(f"{gateway.host}: chunks come too slowly", host=gateway.host)
-        piece = _fetch_chunk(gateway, transaction, first, done)
+        start, piece = fetch_chunk_at(gateway, transaction, first, done)
+        if start != done:
+            raise RemoteFault(f"{gateway.host}: a chunk that is not proven", host=gateway.host, offset=done)
         file.write(piece)
         on_part(piece)
         done += len(piece)
     return done
 
 
-def _find_first_byte(gateway: Gateway, transaction: StoredTransaction) -> int:
+def find_first_byte(gateway: Gateway, transaction: StoredTransaction) -> int:
     """Where the data begins in the weave."""
     path = f"/tx/{arweave_text.encode_storage_id(transaction.storage_id)}/offset"
     body = _get_object(gateway, path, "offset", MAX_PLACE_BYTES)
@@ -148,19 +150,22 @@ def _find_first_byte(gateway: Gateway, transaction: StoredTransaction) -> int:
     return last - size + 1
 
 
-def _fetch_chunk(gateway: Gateway, transaction: StoredTransaction, first: int, done: int) -> bytes:
-    """The chunk that begins at byte ``done`` of the data, proven to stand there."""
-    body = _get_object(gateway, f"/chunk/{first + done}", "chunk", MAX_CHUNK_JSON_BYTES)
+def fetch_chunk_at(gateway: Gateway, transaction: StoredTransaction, first: int, at: int) -> tuple[int, bytes]:
+    """The chunk that holds byte ``at`` of the data, proven to stand there, and where it begins.
+
+    ``first``: where the gateway says that the data begins in the weave.
+    """
+    body = _get_object(gateway, f"/chunk/{first + at}", "chunk", MAX_CHUNK_JSON_BYTES)
     piece = decode_base64url(body.get("chunk"), "chunk.chunk", max_bytes=arweave_chunks.CHUNK_BYTES)
     path = decode_base64url(body.get("data_path"), "chunk.data_path", max_bytes=MAX_DATA_PATH_BYTES)
-    proven = arweave_chunks.validate_data_path(transaction.data_root, transaction.data_size, done, path)
+    proven = arweave_chunks.validate_data_path(transaction.data_root, transaction.data_size, at, path)
     if (
         proven is None
-        or (proven.start, proven.end) != (done, done + len(piece))
+        or not proven.start <= at < proven.end == proven.start + len(piece)
         or proven.data_hash != hashlib.sha256(piece).digest()
     ):
-        raise RemoteFault(f"{gateway.host}: a chunk that is not proven", host=gateway.host, offset=done)
-    return piece
+        raise RemoteFault(f"{gateway.host}: a chunk that is not proven", host=gateway.host, offset=at)
+    return proven.start, piece
 
 
 def _get_object(gateway: Gateway, path: str, what: str, max_bytes: int) -> dict[str, object]:

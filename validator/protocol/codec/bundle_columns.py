@@ -31,15 +31,15 @@ of version 1 only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from validator.protocol.codec.bundle_schema import COLUMNS, NULLABLE, TYPES, Kind
 from validator.protocol.codec.json_text import are_json, is_json
 from validator.protocol.codec.message import record_of_read
 from validator.protocol.codec.message_rules import check_message
-from validator.protocol.codec.parquet_footer import Column
 from validator.protocol.codec.publisher_text import format_publisher, read_publisher
 from validator.protocol.errors import MalformedInput, require
 from validator.protocol.model import (
@@ -55,51 +55,17 @@ from validator.protocol.model import (
 
 _TIME = pa.timestamp("ms", tz="UTC")
 _JSON = pa.json_(pa.string())
-_NULLABLE = frozenset(
-    {
-        "prev_timestamp",
-        "prev_sequence_number",
-        "group_key_id",
-        "new_group_key_id",
-        "new_group_key",
-        "content",
-        "content_bytes",
-    }
-)
-_TYPES: dict[str, Any] = {
-    "stream_id": pa.string(),
-    "partition": pa.uint8(),
-    "timestamp": _TIME,
-    "sequence_number": pa.int32(),
-    "publisher_id": pa.string(),
-    "msg_chain_id": pa.string(),
-    "prev_timestamp": _TIME,
-    "prev_sequence_number": pa.int32(),
-    "message_type": pa.uint8(),
-    "content_type": pa.uint8(),
-    "encryption_type": pa.uint8(),
-    "group_key_id": pa.string(),
-    "new_group_key_id": pa.string(),
-    "new_group_key": pa.binary(),
-    "content": _JSON,
-    "content_bytes": pa.binary(),
-    "signature_type": pa.uint8(),
-    "signature": pa.binary(),
-    "late": pa.bool_(),
+_ARROW = {
+    Kind.BOOL: pa.bool_(),
+    Kind.UINT8: pa.uint8(),
+    Kind.INT32: pa.int32(),
+    Kind.TIME: _TIME,
+    Kind.TEXT: pa.string(),
+    Kind.JSON: _JSON,
+    Kind.BINARY: pa.binary(),
 }
-_PARQUET: dict[Any, tuple[int, int | None, Mapping[str, Any] | None]] = {
-    pa.bool_(): (0, None, None),
-    pa.uint8(): (1, 11, {"integer": {"bits": 8, "signed": False}}),
-    pa.int32(): (1, None, None),
-    _TIME: (2, 9, {"timestamp": {"is_adjusted": True, "unit": {"millis": {}}}}),
-    pa.string(): (6, 0, {"string": {}}),
-    _JSON: (6, 19, {"json": {}}),
-    pa.binary(): (6, None, None),
-}
-"""Parquet's physical, converted and logical type of ours, by their numbers and names there."""
-SCHEMA = pa.schema([pa.field(name, kind, nullable=name in _NULLABLE) for name, kind in _TYPES.items()])
-COLUMNS = tuple(_TYPES)
-STATISTICS = ("stream_id", "partition", "timestamp")
+_TYPES: dict[str, Any] = {name: _ARROW[kind] for name, kind in TYPES.items()}
+SCHEMA = pa.schema([pa.field(name, kind, nullable=name in NULLABLE) for name, kind in _TYPES.items()])
 ENCODINGS = {
     "timestamp": "DELTA_BINARY_PACKED",
     "prev_timestamp": "DELTA_BINARY_PACKED",
@@ -113,18 +79,6 @@ PAGE_VERSION = "1.0"
 
 Row = tuple[bool, Record]
 """(late, record)."""
-
-
-def check_columns(columns: Sequence[Column]) -> None:
-    """Raises MalformedInput unless a footer's schema is that of a bundle; no reader may find other types in it."""
-    require(tuple(column.name for column in columns) == COLUMNS, "schema", "not exactly the columns of a bundle")
-    for column in columns:
-        physical, converted, logical = _PARQUET[_TYPES[column.name]]
-        shape = (column.physical, column.repetition) == (physical, int(column.name in _NULLABLE))
-        told = column.converted in (None, converted) and column.logical in (None, logical)
-        require(shape and told, f"schema.{column.name}", "another type than a bundle has there")
-        is_told = column.converted == converted or column.logical == logical
-        require(is_told, f"schema.{column.name}", "does not say what its values are")
 
 
 def make_table(rows: Sequence[Row]) -> Any:
@@ -191,7 +145,7 @@ def read_batch(batch: Any) -> Iterator[Row]:
     columns = []
     for name in COLUMNS:
         column = plain_column(batch.column(name))
-        if name not in _NULLABLE and column.null_count:
+        if name not in NULLABLE and column.null_count:
             raise MalformedInput(f"column {name}", "holds null")
         try:
             columns.append(column.to_pylist())

@@ -23,12 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from validator.protocol.codec.bundle_columns import (
-    COLUMNS,
     DICTIONARY,
     ENCODINGS,
     PAGE_VERSION,
     SCHEMA,
-    STATISTICS,
     Row,
     make_table,
     read_batch,
@@ -45,6 +43,7 @@ from validator.protocol.codec.bundle_front import (
 from validator.protocol.codec.bundle_pages import check_pages
 from validator.protocol.codec.bundle_plain import read_rows, rows_of
 from validator.protocol.codec.bundle_recount import Recount, RowInstances
+from validator.protocol.codec.bundle_schema import COLUMNS, STATISTICS
 from validator.protocol.codec.bundle_statistics import Totals
 from validator.protocol.codec.manifest import encode_manifest, manifest_root
 from validator.protocol.codec.manifest_rules import CODEC_VERSION, canonical_bytes, check_manifest, check_same_manifest

@@ -12,7 +12,7 @@ from typing import Any
 
 import zstandard
 
-from validator.protocol.codec.bundle_columns import STATISTICS, check_columns
+from validator.protocol.codec.bundle_schema import STATISTICS, check_columns
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.codec.manifest import MAX_MANIFEST_BYTES, decode_manifest
 from validator.protocol.codec.manifest_rules import canonical_bytes
@@ -80,16 +80,32 @@ def read_front(file: Any) -> tuple[Footer, Manifest]:
     size = os.fstat(file.fileno()).st_size
     require(size >= 12 and file.read(4) == MAGIC, "bundle", "not a Parquet file")
     file.seek(size - 8)
-    tail = file.read(8)
-    require(tail[4:] == MAGIC, "bundle", "cut short, or an encrypted footer")
-    length = int.from_bytes(tail[:4], "little")
-    require(length <= min(MAX_FOOTER_BYTES, size - 12), "footer", f"{length} bytes exceed the limit or the file")
+    length = footer_bytes(size, file.read(8))
     file.seek(size - 8 - length)
-    footer = parse_footer(file.read(length))
+    return _read_footer(size, file.read(length))
+
+
+def read_tail(size: int, tail: bytes) -> tuple[Footer, Manifest]:
+    """The same from the last bytes of a file of ``size``, for who has no more: ``footer_bytes`` and 8 are enough."""
+    length = footer_bytes(size, tail[-8:])
+    require(len(tail) >= length + 8, "footer", "cut short")
+    return _read_footer(size, tail[-8 - length : -8])
+
+
+def footer_bytes(size: int, end: bytes) -> int:
+    """Size of the footer that stands before the last 8 bytes of a file of ``size``. Raises MalformedInput."""
+    require(len(end) == 8 and end[4:] == MAGIC, "bundle", "cut short, or an encrypted footer")
+    length = int.from_bytes(end[:4], "little")
+    require(length <= min(MAX_FOOTER_BYTES, size - 12), "footer", f"{length} bytes exceed the limit or the file")
+    return length
+
+
+def _read_footer(size: int, data: bytes) -> tuple[Footer, Manifest]:
+    footer = parse_footer(data)
     check_columns(footer.columns)
     require([key for key, _ in footer.keys] == [MANIFEST_KEY], "metadata", f"keys other than {_MANIFEST}")
     manifest = decode_manifest(_unpack_manifest(footer.keys[0][1]))
-    _check_layout(footer, manifest, size - 8 - length)
+    _check_layout(footer, manifest, size - 8 - len(data))
     return footer, manifest
 
 

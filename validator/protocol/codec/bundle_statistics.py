@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from validator.protocol.codec.bundle_columns import COLUMNS, SCHEMA, STATISTICS, plain_column
+from validator.protocol.codec.bundle_columns import SCHEMA, plain_column
+from validator.protocol.codec.bundle_schema import COLUMNS, STATISTICS
 from validator.protocol.codec.parquet_footer import Chunk
 from validator.protocol.errors import require
 

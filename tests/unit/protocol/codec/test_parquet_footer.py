@@ -9,9 +9,9 @@ import pytest
 
 from tests.builders import some_records
 from tests.bundle_builder import a_manifest, rows_of
-from validator.protocol.codec.bundle_columns import COLUMNS
 from validator.protocol.codec.bundle_file import write_bundle
 from validator.protocol.codec.bundle_front import MANIFEST_KEY
+from validator.protocol.codec.bundle_schema import COLUMNS
 from validator.protocol.codec.parquet_footer import parse_footer
 from validator.protocol.errors import MalformedInput
 
