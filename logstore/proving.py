@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from logstore.rows import read_part
-from logstore.stored_message import StoredMessage
 from validator.net.chain.bundles import AcceptedBundle
 from validator.protocol.codec.manifest import bundle_leaves
 from validator.protocol.codec.outcome import outcome_digest
+from validator.protocol.codec.stored_message import StoredMessage
 from validator.protocol.model import Manifest, Outcome, Record
 from validator.protocol.parameters import Network
 from validator.protocol.proof import build_message

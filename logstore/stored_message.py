@@ -1,11 +1,7 @@
-"""One stored message with its proof, as a small file, and what it proves.
+"""One stored message with its proof, as a small file (``codec.stored_message``), and what it proves.
 
-    ["stored-message/1", chain id, ReportManager, bundle number, bundle root, message, proof]
-
-canonical CBOR; ``message`` are its canonical bytes, ``proof`` those of a message's proof that ends at the bundle root
-(``protocol.proof``). Whoever holds the root from the contract needs nothing else: leaf, entry, window and bundle are
-rebuilt from the message. Checking takes a few milliseconds and no library but the protocol's, so this module imports
-neither pyarrow nor an adapter.
+Checking takes a few milliseconds and no library but the protocol's, so this module imports neither pyarrow nor an
+adapter.
 """
 
 from __future__ import annotations
@@ -16,64 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from logstore.errors import Refused, require
 from logstore.times import format_time
-from validator.protocol.codec import cbor
-from validator.protocol.codec.cbor import read_blob, read_bytes, read_u64
-from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
-from validator.protocol.codec.proof import MAX_PROOF_BYTES, decode_proof, encode_proof
 from validator.protocol.codec.publisher_text import format_publisher
 from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.codec.stored_message import MAX_STORED_BYTES, StoredMessage, decode_stored
 from validator.protocol.errors import MalformedInput
-from validator.protocol.model import Address, Message, Root, SignatureType
+from validator.protocol.model import Address, Message, SignatureType
 from validator.protocol.parameters import Network
-from validator.protocol.proof import MessageProof
 from validator.protocol.proof import verify_message as verify_place
 
 if TYPE_CHECKING:
     from logstore.reports import Reports
     from validator.net.chain.bundles import AcceptedBundle
-
-KIND = "stored-message/1"
-MAX_FILE_BYTES = MAX_CANONICAL_BYTES + MAX_PROOF_BYTES + 256
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
-    """What the file holds. ``root`` is what it says of itself: the contract's is another matter."""
-
-    chain_id: int
-    report_manager: Address
-    number: int
-    root: Root
-    canonical: bytes
-    proof: MessageProof
-
-
-def encode_stored(stored: StoredMessage) -> bytes:
-    return cbor.encode_object(
-        KIND,
-        stored.chain_id,
-        stored.report_manager,
-        stored.number,
-        stored.root,
-        stored.canonical,
-        encode_proof(stored.proof),
-    )
-
-
-def decode_stored(data: bytes) -> StoredMessage:
-    """Inverse of ``encode_stored``; nothing is proven yet. Raises MalformedInput."""
-    f = cbor.decode_object(data, KIND, 6, max_bytes=MAX_FILE_BYTES)
-    proof = decode_proof(read_blob(f[5], "proof"))
-    if not isinstance(proof, MessageProof) or proof.bundle is None:
-        raise MalformedInput("proof", "not that of a message in a bundle")
-    return StoredMessage(
-        read_u64(f[0], "chain_id"),
-        Address(read_bytes(f[1], 20, "report_manager")),
-        read_u64(f[2], "number"),
-        Root(read_bytes(f[3], 32, "root")),
-        read_blob(f[4], "message"),
-        proof,
-    )
 
 
 def is_of_kind(path: Path, kind: str) -> bool:
@@ -124,7 +73,7 @@ def verify_stored(path: Path, network: Network | None, root: bytes | None = None
     """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(MAX_STORED_BYTES + 1)
         stored = decode_stored(data)
         message = verify_place(stored.proof, stored.canonical, stored.root if root is None else root)
     except MalformedInput as error:

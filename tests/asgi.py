@@ -15,8 +15,10 @@ class AsgiClient:
     def __init__(self, app: Any) -> None:
         self._app = app
 
-    def get(self, path: str, params: Mapping[str, str] | None = None) -> httpx.Response:
-        return asyncio.run(self._send("GET", path, params=params))
+    def get(
+        self, path: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        return asyncio.run(self._send("GET", path, params=params, headers=headers))
 
     def post(self, path: str, content: bytes = b"") -> httpx.Response:
         return asyncio.run(self._send("POST", path, content=content))

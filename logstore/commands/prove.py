@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from logstore.output import Output
     from logstore.proving import OpenBundle, Wanted
     from logstore.store import LogStore
-    from logstore.stored_message import StoredMessage
+    from validator.protocol.codec.stored_message import StoredMessage
     from validator.protocol.model import Record, StreamPart
 
 
@@ -145,9 +145,10 @@ def _open(store: LogStore, number: int, output: Output) -> OpenBundle:
 
 
 def _write(stored: StoredMessage, folder: Path, output: Output) -> dict[str, Any]:
-    from logstore.stored_message import describe_message, encode_stored
+    from logstore.stored_message import describe_message
     from validator.protocol.codec.message import decode_message
     from validator.protocol.codec.proof import encode_proof
+    from validator.protocol.codec.stored_message import encode_stored
 
     message = decode_message(stored.canonical)
     data = encode_stored(stored)

@@ -26,10 +26,11 @@ def verify_proof(path: Path, roots: Sequence[bytes], asked: Asked) -> bool:
         Refused: it does not prove what it says.
     """
     from logstore import stored_message, stored_range
+    from validator.protocol.codec.stored_message import KIND
 
     if not path.is_file():
         return False
-    if stored_message.is_of_kind(path, stored_message.KIND):
+    if stored_message.is_of_kind(path, KIND):
         _verify_message(path, roots, asked)
         return True
     if stored_message.is_of_kind(path, stored_range.KIND):

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from logstore.stored_message import StoredMessage, decode_stored, encode_stored
 from tests.builders import GENESIS_MS, a_key
 from tests.integration.logstore.conftest import Run
 from tests.stored_network import STREAMS, StoredNetwork, a_stored_record
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.signatures import sign_message
+from validator.protocol.codec.stored_message import StoredMessage, decode_stored, encode_stored
 from validator.protocol.model import Address, Digest, Root
 from validator.protocol.parameters import format_network
 

@@ -7,20 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from logstore.stored_message import (
-    KIND,
-    StoredMessage,
-    decode_stored,
-    encode_stored,
-    is_of_kind,
-    verify_stored,
-)
+from logstore.stored_message import is_of_kind, verify_stored
 from tests.builders import GENESIS_MS, a_record, a_stream_id
 from tests.bundle_builder import CHAIN_ID, CONTRACTS, an_outcome
 from validator.protocol.codec import cbor
 from validator.protocol.codec.manifest import bundle_leaves, bundle_root
 from validator.protocol.codec.outcome import entries_root, outcome_digest
 from validator.protocol.codec.proof import encode_proof
+from validator.protocol.codec.stored_message import KIND, StoredMessage, decode_stored, encode_stored
 from validator.protocol.errors import MalformedInput
 from validator.protocol.merkle import compute_root
 from validator.protocol.model import (

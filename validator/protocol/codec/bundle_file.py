@@ -12,9 +12,10 @@ Beside it: ``bundle_front`` (what stands before and behind the rows), ``bundle_p
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from validator.protocol.codec.bundle_front import (
     pack_manifest,
     read_front,
 )
-from validator.protocol.codec.bundle_pages import check_pages
+from validator.protocol.codec.bundle_pages import Read, check_pages
 from validator.protocol.codec.bundle_plain import read_rows, rows_of
 from validator.protocol.codec.bundle_recount import Recount, RowInstances
 from validator.protocol.codec.bundle_schema import COLUMNS, STATISTICS
@@ -248,23 +249,82 @@ def _read_batches(file: Any, footer: Footer, manifest: Manifest) -> Iterator[Any
 
     most = BATCH_BYTES * footer.rows // max(1, canonical_bytes(manifest))
     parquet = _open_parquet(file)
-    for number, group in enumerate(footer.groups):
-        repeated = sum(check_pages(read, c, f"row group {number} column {c.name}") for c in group.chunks)
-        batch_rows = max(1, min(most, group.rows, max(MAX_BATCH_ROWS, REPEATED_BYTES // max(1, repeated))))
-        totals = Totals()
-        try:
-            for batch in parquet.iter_batches(batch_rows, row_groups=[number], use_threads=False):
-                require(batch.nbytes <= MAX_BATCH_BYTES, f"row group {number}", "more bytes than a row group has")
-                batch.validate(full=True)
-                totals.add(batch)
-                yield batch
-        except _LIBRARY_ERRORS as error:
-            if _is_this_machines(error):
-                raise
-            raise MalformedInput(f"row group {number}", f"not readable: {_first_line(error)}") from error
-        require(totals.rows == group.rows, f"row group {number}", f"{totals.rows} rows, not {group.rows}")
-        for chunk in group.chunks:
-            totals.check(chunk, f"row group {number} column {chunk.name}")
+    for number in range(len(footer.groups)):
+        yield from _read_group(parquet, read, footer, number, most)
+
+
+def _read_group(parquet: Any, read: Read, footer: Footer, number: int, most: int) -> Iterator[Any]:
+    """Batches of at most ``most`` rows or, where dictionaries repeat long values, fewer."""
+    group = footer.groups[number]
+    repeated = sum(check_pages(read, c, f"row group {number} column {c.name}") for c in group.chunks)
+    batch_rows = max(1, min(most, group.rows, max(MAX_BATCH_ROWS, REPEATED_BYTES // max(1, repeated))))
+    totals = Totals()
+    try:
+        for batch in parquet.iter_batches(batch_rows, row_groups=[number], use_threads=False):
+            require(batch.nbytes <= MAX_BATCH_BYTES, f"row group {number}", "more bytes than a row group has")
+            batch.validate(full=True)
+            totals.add(batch)
+            yield batch
+    except _LIBRARY_ERRORS as error:
+        if _is_this_machines(error):
+            raise
+        raise MalformedInput(f"row group {number}", f"not readable: {_first_line(error)}") from error
+    require(totals.rows == group.rows, f"row group {number}", f"{totals.rows} rows, not {group.rows}")
+    for chunk in group.chunks:
+        totals.check(chunk, f"row group {number} column {chunk.name}")
+
+
+def read_group(size: int, tail: bytes, footer: Footer, number: int, data: bytes) -> Iterator[Row]:
+    """The rows of one row group, from its bytes and the last bytes of its file, which is of ``size``.
+
+    ``footer`` is that of ``tail`` (``bundle_front.read_tail``), ``data`` what it names (``bundle_groups.group_bytes``).
+    Statistics are compared with the rows, roots are not. For bytes that somebody has read whole before, and proven.
+
+    Raises:
+        MalformedInput: names the column, statistic or field that breaks the format.
+    """
+    start = footer.groups[number].chunks[0].start
+    file = _Parts(size, ((start, data), (size - len(tail), tail)))
+    for batch in _read_group(_open_parquet(file), file.pread, footer, number, MAX_BATCH_ROWS):
+        yield from read_batch(batch)
+
+
+class _Parts(io.RawIOBase):
+    """Of a file, the parts that are here; the rest is zeros."""
+
+    def __init__(self, size: int, parts: Sequence[tuple[int, bytes]]) -> None:
+        super().__init__()
+        self._size = size
+        self._parts = parts
+        self._at = 0
+
+    def pread(self, at: int, size: int) -> bytes:
+        end = max(at, min(at + size, self._size))
+        found = bytearray(end - at)  # the library reads more than it looks at
+        for start, data in self._parts:
+            first, last = max(at, start), min(end, start + len(data))
+            if first < last:
+                found[first - at : last - at] = data[first - start : last - start]
+        return bytes(found)
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.pread(self._at, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
 
 
 def _open_parquet(file: Any) -> Any:
