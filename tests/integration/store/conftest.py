@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests import servers
+from tests.fakes.small_network import an_empty_database
 from validator.store.database import Database, migrate, open_database
 from validator.store.facade import SqlStore
 from validator.store.segments import SegmentStore
@@ -26,19 +30,42 @@ class HandClock:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """A database without a schema, on each engine."""
-    if request.param == "sqlite":
+    if engine == "sqlite":
         return f"sqlite:///{tmp_path}/validator.sqlite"
     url: str = request.getfixturevalue("postgres_url")
     return url
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return an_empty_database(tmp_path_factory.mktemp("migrated"))
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres_server: str) -> Iterator[str]:
+    """Name of a database to copy."""
+    with servers.fresh_database(postgres_server, "migrated") as url:
+        migrate(url)
+        yield "migrated"
+
+
 @pytest.fixture
-def url(empty_url: str) -> str:
-    """A migrated database, on each engine."""
-    migrate(empty_url)
-    return empty_url
+def url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A migrated database, on each engine: a copy, since migrating takes longer than most tests."""
+    if engine == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "validator.sqlite")
+        yield f"sqlite:///{tmp_path}/validator.sqlite"
+        return
+    template, server = request.getfixturevalue("migrated_database"), request.getfixturevalue("postgres_server")
+    with servers.fresh_database(server, f"test_{uuid.uuid4().hex}", template) as copied:
+        yield copied
 
 
 @pytest.fixture
