@@ -5,6 +5,7 @@ They may stand beside a validator's. What is equal for everybody is in network.t
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,9 @@ class BrokerSettings(BaseSettings):
     rpc_urls: Words = Field(description="EVM nodes, comma-separated; three of different operators advised")
     bridge_sockets: Words = Field(
         default=(), description="Unix sockets of the bridges to Streamr's network; none: only HTTP brings messages"
+    )
+    storage_registry: str = Field(
+        default="", description="Streamr's StreamStorageRegistry, 0x hex: who assigns a stream here hears it is stored"
     )
     role: str = Field(default="all", description="all, or ingest or serve where several processes share the folder")
     shards: int = Field(default=1, ge=1, le=64, description="files per day; as many may be written at once")
@@ -105,6 +109,13 @@ class BrokerSettings(BaseSettings):
         for word in value:
             if word not in known:
                 raise ValueError(f"{word!r} is none of {', '.join(known)}")
+        return value
+
+    @field_validator("storage_registry")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not re.fullmatch("0x[0-9a-fA-F]{40}", value):
+            raise ValueError("is not 0x and 40 hex digits")
         return value
 
     @field_validator("role")

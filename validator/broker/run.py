@@ -36,15 +36,18 @@ from validator.broker.gate import Gate, Terms
 from validator.broker.ingest import Ingest, Told
 from validator.broker.keeping import DAY_MS, DiskFloor, GuardedStore, sweep
 from validator.broker.serve import Server, build_app
+from validator.broker.storage_node import StorageNode
 from validator.broker.store import SqliteMessageStore
 from validator.lasting import pause_s
 from validator.net.chain.reader import ChainReader
+from validator.net.chain.registries import Registry, StreamrRegistries
+from validator.net.chain.rpc import Rpc
 from validator.net.http.listening import EXCHANGE_S, listener_config
 from validator.net.streamr.bridge import BridgeBus
 from validator.ports.bus import MessageBus
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, ValidatorError
-from validator.protocol.model import Record
+from validator.protocol.model import Address, Record, StreamPart
 from validator.protocol.parameters import Network, parse_network
 from validator.settings import read_text_file
 
@@ -149,6 +152,9 @@ class _Process:
             ]
             if self._ingest is not None:
                 loops.append(asyncio.create_task(_lasting("ingest", self._ingest.run, 1.0)))
+            if bus is not None and settings.storage_registry:
+                storage = StorageNode(self._registries(stack), broker.key, bus, now_ms, self._join)
+                loops.append(asyncio.create_task(_lasting("storage", storage.look, settings.chain_every_s)))
             try:
                 await self._listen()
             finally:
@@ -181,6 +187,19 @@ class _Process:
         await asyncio.to_thread(self._broker.chain.refresh)
         if self._ingest is not None:
             await self._ingest.follow_registry()
+
+    async def _join(self, _parts: Sequence[StreamPart]) -> None:
+        """What has just been assigned is joined as the chain says, and not when the chain is next looked at."""
+        await self._read_chain()
+
+    def _registries(self, stack: contextlib.AsyncExitStack) -> StreamrRegistries:
+        rpc = Rpc(list(self._settings.rpc_urls))
+        stack.callback(rpc.close)
+        addresses = {
+            Registry.STREAMS: self._broker.network.contracts.stream_registry,
+            Registry.STORAGE: Address(bytes.fromhex(self._settings.storage_registry[2:])),
+        }
+        return StreamrRegistries(rpc, addresses)
 
     async def _keep(self) -> None:
         await asyncio.to_thread(self._broker.accounts.save)

@@ -1,0 +1,249 @@
+"""Streamr's own SDK, unmodified, at our broker: creates a stream, has it stored, publishes, and reads it back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from tests.builders import a_key
+from tests.paths import ROOT
+from tests.streamr_network import StreamrNetwork, a_peer, run_streamr_network
+from validator.devnet.contracts import WEI, DevChain, NodeSetup
+from validator.devnet.storage import deploy_registries, register_storage_nodes
+from validator.net.chain.registries import Registry
+from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.model import Address, Message
+from validator.protocol.parameters import Network, ParameterSet, format_network
+from validator.setup.console import die_with_parent
+
+OWNER, BROKER, STAKER, USER = a_key(1), a_key(2), a_key(3), a_key(4)
+COUNT = 20
+PARTITIONS = 2
+LIMIT_S = 90.0
+SDK = ROOT / "validator" / "devnet" / "sdk"
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+
+@dataclass
+class Stack:
+    """Chain, registries, network, broker and indexer, as a client of Streamr sees them."""
+
+    folder: Path
+    url: str
+    indexer_url: str
+    rpc_url: str
+    chain: DevChain
+    registries: Mapping[Registry, Address]
+    streamr: StreamrNetwork
+
+    async def run(self, program: str, **more: Any) -> list[dict[str, Any]]:
+        """What one program of the SDK says, step by step."""
+        entry, peer = self.streamr.program.entry_points[0], a_peer()
+        contracts = self.chain.deployment.contracts
+        config = {
+            "packages": str(self.streamr.program.packages),
+            "key": "0x" + USER.secret_hex().removeprefix("0x"),
+            "chainId": 31337,
+            "rpcUrl": self.rpc_url,
+            "theGraphUrl": self.indexer_url,
+            "streamRegistry": _hex(self.registries[Registry.STREAMS]),
+            "nodeRegistry": _hex(self.registries[Registry.NODES]),
+            "storageRegistry": _hex(self.registries[Registry.STORAGE]),
+            "storeManager": _hex(contracts.store_manager),
+            "token": _hex(contracts.token),
+            "entryPoints": [{"id": entry.id, "host": entry.host, "port": entry.port}],
+            "peer": {"id": peer.id, "host": peer.host, "port": peer.port},
+            "partitions": PARTITIONS,
+            **more,
+        }
+        path = self.folder / f"{program}.json"
+        path.write_text(json.dumps(config))
+        process = await asyncio.create_subprocess_exec(
+            self.streamr.program.node,
+            str(SDK / program),
+            str(path),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                out, err = await process.communicate()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        assert process.returncode == 0, (out + err).decode()[-3000:]
+        return [json.loads(line) for line in out.decode().splitlines() if line.startswith("{")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(anvil: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    folder = tmp_path_factory.mktemp("sdk")
+    chain = DevChain(anvil, OWNER)
+    async with run_streamr_network() as streamr:
+        with contextlib.ExitStack() as started:
+            started.callback(chain.close)
+            yield await asyncio.to_thread(_start, folder, anvil, chain, streamr, started)
+
+
+def _start(
+    folder: Path, rpc_url: str, chain: DevChain, streamr: StreamrNetwork, started: contextlib.ExitStack
+) -> Stack:
+    deployment = chain.deploy()
+    registries = deploy_registries(chain, OWNER)
+    parameters = ParameterSet(first_epoch=0, epoch_windows=10)
+    network = Network("test", 31337, deployment.block, deployment.parent_hash, deployment.contracts, 0, (parameters,))
+    (folder / "network.toml").write_text(format_network(network))
+    key_file = folder / "key"
+    key_file.write_text(BROKER.secret_hex())
+    key_file.chmod(0o600)
+    log = started.enter_context((folder / "broker.log").open("wb"))
+    environment = {
+        "NETWORK_FILE": folder / "network.toml",
+        "DATA_DIR": folder / "data",
+        "RPC_URLS": rpc_url,
+        "KEY_FILE": key_file,
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "OPERATOR_PORT": "0",
+        "DISK_FLOOR": "1MiB",
+        "BRIDGE_SOCKETS": streamr.sockets[0],
+        "STORAGE_REGISTRY": _hex(registries[Registry.STORAGE]),
+        "CHAIN_EVERY_S": "0.5",
+    }
+    own = {f"LOGSTORE_BROKER_{name}": str(value) for name, value in environment.items()}
+    started.enter_context(_running([sys.executable, "-m", "validator.cli", "broker"], log, {**os.environ, **own}))
+    url = f"http://127.0.0.1:{_wait_for_port(folder / 'broker.log')}"
+    chain.register_nodes([NodeSetup(BROKER, STAKER, WEI, http_url=url)])
+    register_storage_nodes(chain, OWNER, [(BROKER, url)], [])
+    chain.fund([USER.address])
+    chain.transact(OWNER, "Token", "mintTokens", _hex(USER.address), 100 * WEI)
+    chain.start_mining(1)
+    config = {
+        "port_file": str(folder / "indexer.port"),
+        "rpc_url": rpc_url,
+        "stream_registry": _hex(registries[Registry.STREAMS]),
+        "node_registry": _hex(registries[Registry.NODES]),
+        "storage_registry": _hex(registries[Registry.STORAGE]),
+    }
+    (folder / "indexer.json").write_text(json.dumps(config))
+    words = [sys.executable, "-m", "validator.devnet.indexer", "--config", str(folder / "indexer.json")]
+    started.enter_context(_running(words, log, dict(os.environ)))
+    indexer = f"http://127.0.0.1:{_wait_for(folder / 'indexer.port')}"
+    return Stack(folder, url, indexer, rpc_url, chain, registries, streamr)
+
+
+@contextlib.contextmanager
+def _running(words: list[str], log: Any, environment: dict[str, str]) -> Iterator[None]:
+    process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=log, stderr=log, preexec_fn=die_with_parent)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait_for_port(log: Path) -> int:
+    for _ in range(600):
+        for line in log.read_text().splitlines():
+            if line.startswith("{") and (said := json.loads(line)).get("listener") == "public":
+                port: int = said["port"]
+                return port
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())
+
+
+def _wait_for(path: Path) -> int:
+    for _ in range(600):
+        if path.exists():
+            return int(path.read_text())
+        time.sleep(0.05)
+    raise AssertionError(f"no {path.name}")
+
+
+def _hex(data: bytes) -> str:
+    return "0x" + data.hex()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def published(stack: Stack) -> tuple[str, list[Message]]:
+    """The stream that the SDK has made, and what it has published there."""
+    now_ms = int(time.time() * 1000)
+    steps = await stack.run(
+        "publish.mjs",
+        path="/measurements",
+        storageNode=_hex(BROKER.address),
+        stake=str(WEI),
+        startMs=now_ms,
+        endMs=now_ms + 90_000,
+        count=COUNT,
+        everyMs=20,
+    )
+    names = [step["step"] for step in steps]
+    assert names == ["created", "staked", "stored", *["published"] * COUNT, "done"]
+    messages = [read_protobuf(base64.b64decode(step["data"])) for step in steps if step["step"] == "published"]
+    return steps[0]["stream"], messages
+
+
+async def test_what_the_sdk_publishes_is_what_it_signed(published: tuple[str, list[Message]]) -> None:
+    stream, messages = published
+    assert stream == f"{_hex(USER.address)}/measurements"
+    assert [verify_message(message) for message in messages] == [VALID] * COUNT
+    assert {message.stream_part for message in messages} == {(stream, number) for number in range(PARTITIONS)}
+
+
+async def test_resend_gives_back_every_message_and_the_sdk_verifies_each(
+    stack: Stack, published: tuple[str, list[Message]]
+) -> None:
+    stream, messages = published
+    await _wait_until_stored(stack, stream, messages)
+    times = [message.timestamp_ms for message in messages]
+    middle = times[COUNT // 2]
+    answers = await stack.run("check.mjs", stream=stream, fromMs=min(times), toMs=middle, last=COUNT // 4)
+    assert [(answer["partition"], answer["step"]) for answer in answers] == [
+        (number, kind) for number in range(PARTITIONS) for kind in ("last", "from", "range")
+    ]
+    for answer in answers:
+        assert answer["error"] == ""
+        own = [_identity(m) for m in messages if m.partition == answer["partition"]]
+        wanted = {
+            "last": own[-(COUNT // 4) :],
+            "from": own,
+            "range": [one for one in own if one[0] <= middle],
+        }[answer["step"]]
+        assert answer["messages"] == wanted
+
+
+async def _wait_until_stored(stack: Stack, stream: str, messages: list[Message]) -> None:
+    """The last messages may still be under way to the broker."""
+    async with httpx.AsyncClient(base_url=stack.url) as client, asyncio.timeout(30):
+        while True:
+            held = 0
+            for number in range(PARTITIONS):
+                path = f"/streams/{stream.replace('/', '%2F')}/data/partitions/{number}/from"
+                answer = await client.get(path, params={"fromTimestamp": 0, "format": "object"})
+                held += len(answer.json()) if answer.status_code == 200 and answer.content else 0
+            if held >= len(messages):
+                return
+            await asyncio.sleep(0.1)
+
+
+def _identity(message: Message) -> list[Any]:
+    publisher = _hex(message.publisher_id)
+    return [message.timestamp_ms, message.sequence_number, publisher, message.msg_chain_id]
