@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
+from typer.completion import shell_complete
 
 from logstore.commands import bundle, network
 from logstore.commands.export import export
@@ -34,13 +35,14 @@ from validator import __version__
 from validator.protocol.errors import ConfigError, ValidatorError
 
 PROGRAM = "logstore"
+COMPLETION = "_LOGSTORE_COMPLETE"
+"""Set by the functions that --show-completion prints."""
 REFUSED, USAGE, NOT_FETCHED, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
 app = typer.Typer(
     name=PROGRAM,
     help="Read, query and verify what the Log Store Network has stored.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -109,11 +111,16 @@ def _run(words: list[str]) -> int:
 def _invoke(words: list[str]) -> int:
     """The framework's own ``main`` would end a closed pipe, and Ctrl-C, with statuses and silences of its own."""
     command = typer.main.get_command(app)
+    asked = os.environ.get(COMPLETION)
+    if asked:  # by the shell, with what was typed so far in other variables
+        return shell_complete(command, {}, PROGRAM, COMPLETION, asked)
     try:
         with command.make_context(PROGRAM, words) as context:
             command.invoke(context)
     except typer.Exit as ended:
         return ended.exit_code
+    except SystemExit as ended:  # --show-completion, --install-completion
+        return ended.code if isinstance(ended.code, int) else 0
     return 0
 
 
