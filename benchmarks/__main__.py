@@ -7,6 +7,7 @@ import sys
 
 SUBJECTS = (
     "bundle",
+    "export",
     "messages",
     "agreement",
     "reconcile",

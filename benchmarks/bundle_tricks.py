@@ -51,15 +51,19 @@ def measure_tricks(path: Path) -> dict[str, dict[str, float]]:
         f"signatures at level {SIGNATURE_LEVEL}, not 3": _size(signatures, level=3) - signature,
     }
     rows = {name: pa.chunked_array(groups).combine_chunks() for name, groups in columns.items()}
-    regrouped = {name: [c.slice(n, MANY_ROWS) for n in range(0, count, MANY_ROWS)] for name, c in rows.items()}
+    regrouped = [rows["content"].slice(n, MANY_ROWS) for n in range(0, count, MANY_ROWS)]
+    whole = _size([rows["content"]], level=BEST_LEVEL, page_bytes=1 << 30)
     bits = [pa.array([value[64] & 1 for value in group.to_pylist()], pa.uint8()) for group in signatures]
     links = _without_links(columns)
     unused = {
-        "row groups of 8192 rows (a query fetches twice as much)": content - _size(regrouped["content"]),
+        "row groups of 8192 rows (a query fetches twice as much)": content - _size(regrouped),
+        "contents of a whole bundle in one page, at the best (nothing to fetch by range)": best - whole,
         "lengths apart (fastparquet has no DELTA_LENGTH_BYTE_ARRAY)": content
         + signature
         - _size(contents, encoding="DELTA_LENGTH_BYTE_ARRAY")
         - _size(signatures, encoding="DELTA_LENGTH_BYTE_ARRAY", level=SIGNATURE_LEVEL),
+        "prefixes shared (DELTA_BYTE_ARRAY: a page unpacks without bound)": content
+        - _size(contents, encoding="DELTA_BYTE_ARRAY"),
         "signatures of a fixed width (others have other widths)": signature - _size(fixed),
         "the recovery bit in a column of its own, and that": signature
         - _size([_as_fixed(group, 64) for group in signatures])
@@ -102,7 +106,12 @@ def _column_sizes(metadata: Any, file_bytes: int) -> dict[str, float]:
 
 
 def _size(
-    groups: Sequence[Any], *, level: int = DEFAULT_LEVEL, encoding: str = "PLAIN", dictionary: bool = False
+    groups: Sequence[Any],
+    *,
+    level: int = DEFAULT_LEVEL,
+    encoding: str = "PLAIN",
+    dictionary: bool = False,
+    page_bytes: int = PAGE_BYTES,
 ) -> int:
     """Compressed bytes of a column's chunks, the footer apart."""
     sink = pa.BufferOutputStream()
@@ -116,7 +125,7 @@ def _size(
         column_encoding=None if dictionary else {"c": encoding},
         write_statistics=False,
         data_page_version=PAGE_VERSION,
-        data_page_size=PAGE_BYTES,
+        data_page_size=page_bytes,
     ) as writer:
         for group in groups:
             writer.write_table(pa.Table.from_arrays([group], schema=schema), row_group_size=max(1, len(group)))

@@ -91,11 +91,11 @@ def make_records(messages: list[Message], hours: int = 1) -> Iterator[Record]:
         for hour in range(hours):
             shift = hour * len(messages) * STEP_MS * 2
             for m in messages[start:end]:
-                yield make_record(_later(m, shift) if shift else m)
+                yield make_record(shift_message(m, shift) if shift else m)
         start = end
 
 
-def _later(m: Message, shift_ms: int) -> Message:
+def shift_message(m: Message, shift_ms: int) -> Message:
     prev = None if m.prev is None else MessageRef(m.prev.timestamp_ms + shift_ms, m.prev.sequence_number)
     return replace(m, timestamp_ms=m.timestamp_ms + shift_ms, prev=prev)
 

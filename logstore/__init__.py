@@ -13,7 +13,7 @@
     stored_range.py      all messages of a span with their proofs: the file, and what it proves
     proving.py, range_proving.py, rows.py    proofs made from bundles' files
     selection.py         the files that hold the messages of a span of time
-    query.py, export.py  SQL over them, and the messages for other programs
+    query.py, merging.py, export.py    SQL over them, and the messages in one order for other programs
     times.py, output.py, csv_text.py, files.py, errors.py
 
 Trust: none is needed in a gateway, since files are checked against what was signed, and little in a node of the chain,

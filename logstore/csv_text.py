@@ -14,15 +14,16 @@ UNSAFE_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def write_csv_rows(out: TextIO, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
     """How many rows. Null is an empty cell; true, false, lists and objects are written as JSON has them."""
     writer = csv.writer(out)
-    writer.writerow([_cell(name) for name in names])
+    writer.writerow(map(write_cell, names))
     count = 0
     for row in rows:
-        writer.writerow([_cell(value) for value in row])
+        writer.writerow(map(write_cell, row))
         count += 1
     return count
 
 
-def _cell(value: Any) -> Any:
+def write_cell(value: Any) -> Any:
+    """A value as the writer of the standard library takes it."""
     if isinstance(value, (bool, list, dict)):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, str) and value.startswith(UNSAFE_STARTS):

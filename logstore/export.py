@@ -1,30 +1,45 @@
-"""Messages out of bundles, in one order over all of them: stream, partition, time, sequence number, publisher, chain.
+"""Messages out of bundles, in one order over all of them (``merging``), column by column.
 
-    ndjson    an object a line; content as text, or content_hex where it is none
-    csv       the same fields; content as it is, with ' before a cell that begins with = + - @ (tab, return)
-    arrow     an Arrow stream; content as text or null, content_bytes for what is no text
-    raw       canonical bytes, a CBOR sequence (RFC 8742): what leaves commit to, for who verifies with his own program
-
-Files are merged row by row, so memory is bounded by one batch a bundle, whatever the span of time.
+ndjson    an object a line; content as text, or content_hex where it is none
+csv       the same fields; content as it is, with ' before a cell that begins with = + - @ (tab, return)
+arrow     an Arrow stream; content as text or null, content_bytes for what is no text
+raw       canonical bytes, a CBOR sequence (RFC 8742): what leaves commit to, for who verifies with his own program
 """
 
 from __future__ import annotations
 
-import heapq
+import csv
 import io
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from json.encoder import encode_basestring
 from typing import Any, BinaryIO
 
-from logstore.csv_text import write_csv_rows
-from logstore.rows import scan
+import pyarrow as pa
+
+from logstore.csv_text import write_cell
+from logstore.merging import Part, read_merged
 from logstore.selection import BundleFile
 from logstore.stored_message import decode_text
 from logstore.times import format_time
-from validator.protocol.codec.publisher_text import read_publisher
+from validator.protocol.codec.bundle_columns import plain_column
+from validator.protocol.codec.bundle_plain import read_canonical
 
-BATCH_ROWS = 4_096
-
+COLUMNS = (
+    "stream_id",
+    "partition",
+    "timestamp",
+    "sequence_number",
+    "publisher_id",
+    "msg_chain_id",
+    "content",
+    "content_bytes",
+    "encryption_type",
+    "group_key_id",
+    "signature_type",
+    "signature",
+    "late",
+)
+"""What all formats but ``raw`` show of a row; the bundle's number comes behind it."""
 FIELDS = (
     "stream_id",
     "partition",
@@ -42,99 +57,8 @@ FIELDS = (
     "late",
     "bundle",
 )
-_COLUMNS = (
-    "stream_id",
-    "partition",
-    "timestamp",
-    "sequence_number",
-    "publisher_id",
-    "msg_chain_id",
-    "content",
-    "content_bytes",
-    "encryption_type",
-    "group_key_id",
-    "signature_type",
-    "signature",
-    "late",
-)
-Part = tuple[str | None, int | None]
-"""A stream and a partition; None: any."""
-Line = dict[str, Any]
-Write = Callable[[Iterable[Line], BinaryIO], int]
-"""Writes all lines; how many."""
-
-
-def read_lines(files: Sequence[BundleFile], part: Part, from_ms: int | None, to_ms: int) -> Iterator[Line]:
-    """All messages of the span, in order; values as ``FIELDS``, but content and signature as bytes."""
-    every = [_read_file(file, part, from_ms, to_ms) for file in files]
-    for _, line in heapq.merge(*every, key=lambda item: item[0]):
-        yield line
-
-
-def _read_file(file: BundleFile, part: Part, from_ms: int | None, to_ms: int) -> Iterator[tuple[Any, Line]]:
-    from validator.protocol.codec.bundle_columns import plain_column
-
-    for batch in scan(file.path, part, from_ms or 0, to_ms):
-        columns = [plain_column(batch.column(name)) for name in _COLUMNS]
-        for values in zip(*(column.to_pylist() for column in columns), strict=True):
-            stream_id, partition, timestamp_ms, sequence, publisher, chain, content, other, *rest = values
-            key = read_publisher(publisher)
-            order = (stream_id.encode(), partition, timestamp_ms, sequence, key, chain.encode())
-            encryption, group_key_id, signature_type, signature, late = rest
-            yield (
-                order,
-                {
-                    "stream_id": stream_id,
-                    "partition": partition,
-                    "timestamp_ms": timestamp_ms,
-                    "sequence_number": sequence,
-                    "publisher_id": publisher,
-                    "msg_chain_id": chain,
-                    "content": other if content is None else content,
-                    "encryption_type": encryption,
-                    "group_key_id": group_key_id,
-                    "signature_type": signature_type,
-                    "signature": signature,
-                    "late": late,
-                    "bundle": file.bundle.number,
-                },
-            )
-
-
-def _texts(line: Line) -> Line:
-    """The values of ``FIELDS``, none of them bytes."""
-    text = decode_text(line["content"])
-    values = {
-        **line,
-        "timestamp": format_time(line["timestamp_ms"]),
-        "content": text,
-        "content_hex": None if text is not None else line["content"].hex(),
-        "signature": f"0x{line['signature'].hex()}",
-    }
-    return {name: values[name] for name in FIELDS}
-
-
-def write_ndjson(lines: Iterable[Line], out: BinaryIO) -> int:
-    count = 0
-    for line in lines:
-        out.write(json.dumps(_texts(line), ensure_ascii=False).encode() + b"\n")
-        count += 1
-    return count
-
-
-def write_csv(lines: Iterable[Line], out: BinaryIO) -> int:
-    text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
-    try:
-        return write_csv_rows(text, FIELDS, ([*_texts(line).values()] for line in lines))
-    finally:
-        text.detach()
-
-
-def write_arrow(lines: Iterable[Line], out: BinaryIO) -> int:
-    """An Arrow stream (IPC), in batches."""
-    import pyarrow as pa
-
-    kinds = {
+_SCHEMA = pa.schema(
+    {
         "stream_id": pa.string(),
         "partition": pa.uint8(),
         "timestamp": pa.timestamp("ms", tz="UTC"),
@@ -150,51 +74,119 @@ def write_arrow(lines: Iterable[Line], out: BinaryIO) -> int:
         "late": pa.bool_(),
         "bundle": pa.int64(),
     }
-    schema = pa.schema(list(kinds.items()))
+)
+
+_SAMPLE = 64
+
+Batch = tuple[Any, list[int]]
+"""Rows, and the number of each one's bundle."""
+Write = Callable[[Iterable[Batch], BinaryIO], int]
+"""Writes all rows; how many."""
+
+
+def export_messages(
+    form: str, files: Sequence[BundleFile], part: Part, from_ms: int | None, to_ms: int, out: BinaryIO
+) -> int:
+    """All messages of the span in one of ``FORMATS``; how many."""
+    if form == RAW:
+        return write_raw(read_merged(files, part, from_ms, to_ms), out)
+    return WRITERS[form](read_merged(files, part, from_ms, to_ms, COLUMNS), out)
+
+
+def _read_fields(batch: Batch) -> dict[str, Sequence[Any]]:
+    """The values of ``FIELDS``, none of them bytes."""
+    rows, numbers = batch
+    columns = {name: plain_column(rows.column(name)).to_pylist() for name in COLUMNS}
+    contents = _join_contents(columns["content"], columns["content_bytes"])
+    texts = list(map(decode_text, contents))
+    times = columns["timestamp"]
+    values = columns | {
+        "timestamp": list(map(format_time, times)),
+        "timestamp_ms": times,
+        "content": texts,
+        "content_hex": [c.hex() if text is None else None for c, text in zip(contents, texts, strict=True)],
+        "signature": [f"0x{signature.hex()}" for signature in columns["signature"]],
+        "bundle": numbers,
+    }
+    return {name: values[name] for name in FIELDS}
+
+
+def _join_contents(texts: Sequence[bytes | None], others: Sequence[bytes | None]) -> list[bytes]:
+    return [(other or b"") if text is None else text for text, other in zip(texts, others, strict=True)]
+
+
+def write_ndjson(batches: Iterable[Batch], out: BinaryIO) -> int:
+    """Lines as ``json.dumps`` has them, put together from the columns' words."""
+    shape = "{{" + ", ".join(f'"{name}": {{}}' for name in FIELDS) + "}}\n"
     count = 0
-    with pa.ipc.new_stream(out, schema) as writer:
-        for group in _grouped(lines):
-            columns: dict[str, list[Any]] = {name: [line.get(name) for line in group] for name in kinds}
-            columns["timestamp"] = [line["timestamp_ms"] for line in group]
-            texts = [decode_text(line["content"]) for line in group]
-            columns["content"] = texts
-            pairs = zip(group, texts, strict=True)
-            columns["content_bytes"] = [line["content"] if text is None else None for line, text in pairs]
-            arrays = [
-                pa.array(columns[name], pa.int64()).cast(kind) if name == "timestamp" else pa.array(columns[name], kind)
-                for name, kind in kinds.items()
-            ]
-            writer.write_batch(pa.record_batch(arrays, schema=schema))
-            count += len(group)
+    for batch in batches:
+        words = [_map_values(column, _json_word) for column in _read_fields(batch).values()]
+        out.write("".join(map(shape.format, *words)).encode())
+        count += batch[0].num_rows
     return count
 
 
-def _grouped(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    group: list[Line] = []
-    for line in lines:
-        group.append(line)
-        if len(group) == BATCH_ROWS:
-            yield group
-            group = []
-    if group:
-        yield group
+def _map_values(values: Sequence[Any], make: Callable[[Any], Any]) -> Iterable[Any]:
+    """Each value in its form; of equal ones, as most columns have, it is made once."""
+    if len(set(values[:_SAMPLE])) * 2 > len(values[:_SAMPLE]):
+        return map(make, values)
+    return map({value: make(value) for value in set(values)}.__getitem__, values)
 
 
-def write_raw(files: Sequence[BundleFile], part: Part, from_ms: int | None, to_ms: int, out: BinaryIO) -> int:
-    """Canonical bytes of all messages of the span, in order; how many."""
-    from validator.protocol.codec.bundle_columns import read_batch
+def _json_word(value: str | bool | int | None) -> str:
+    if isinstance(value, str):
+        return encode_basestring(value)
+    return "null" if value is None else "true" if value is True else "false" if value is False else str(value)
 
-    def read_file(file: BundleFile) -> Iterator[tuple[Any, bytes]]:
-        for batch in scan(file.path, part, from_ms or 0, to_ms):
-            for _, record in read_batch(batch):
-                yield record.order, record.canonical
 
+def write_csv(batches: Iterable[Batch], out: BinaryIO) -> int:
+    text = io.TextIOWrapper(out, encoding="utf-8", newline="")
+    writer = csv.writer(text)
+    writer.writerow(FIELDS)
     count = 0
-    for _, canonical in heapq.merge(*map(read_file, files), key=lambda item: item[0]):
-        out.write(canonical)
-        count += 1
+    try:
+        for batch in batches:
+            cells = [_map_values(column, write_cell) for column in _read_fields(batch).values()]
+            writer.writerows(zip(*cells, strict=True))
+            count += batch[0].num_rows
+        return count
+    finally:
+        text.detach()
+
+
+def write_arrow(batches: Iterable[Batch], out: BinaryIO) -> int:
+    """An Arrow stream (IPC), in batches."""
+    count = 0
+    with pa.ipc.new_stream(out, _SCHEMA) as writer:
+        for rows, numbers in batches:
+            columns = {name: rows.column(name) for name in COLUMNS}
+            columns["content"], columns["content_bytes"] = _split_contents(columns["content"], columns["content_bytes"])
+            columns["bundle"] = pa.array(numbers, pa.int64())
+            writer.write_batch(pa.record_batch([columns[name] for name in _SCHEMA.names], schema=_SCHEMA))
+            count += rows.num_rows
     return count
 
 
+def _split_contents(contents: Any, others: Any) -> tuple[Any, Any]:
+    """Texts, whether they are JSON or not, and what is no text."""
+    if not contents.null_count:
+        return contents.storage, others
+    joined = _join_contents(plain_column(contents).to_pylist(), others.to_pylist())
+    texts = list(map(decode_text, joined))
+    kept = [content if text is None else None for content, text in zip(joined, texts, strict=True)]
+    return pa.array(texts, pa.string()), pa.array(kept, pa.binary())
+
+
+def write_raw(batches: Iterable[Batch], out: BinaryIO) -> int:
+    """Canonical bytes."""
+    count = 0
+    for rows, _ in batches:
+        for some in read_canonical(rows):
+            out.write(b"".join(some))
+            count += len(some)
+    return count
+
+
+RAW = "raw"
 WRITERS: dict[str, Write] = {"ndjson": write_ndjson, "csv": write_csv, "arrow": write_arrow}
-FORMATS = (*WRITERS, "raw")
+FORMATS = (*WRITERS, RAW)

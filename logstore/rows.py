@@ -5,7 +5,7 @@ Statistics of a verified file were compared with its rows, so they can be truste
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from validator.protocol.codec.bundle_columns import SCHEMA, read_batch
+from validator.protocol.codec.bundle_schema import COLUMNS
 from validator.protocol.errors import RemoteFault
 from validator.protocol.model import InstanceId, InstanceKind, Manifest, Record, StreamPart
 
@@ -32,7 +33,13 @@ def read_part(path: Path, manifest: Manifest, instance: InstanceId, part: Stream
     return records
 
 
-def scan(path: Path, part: tuple[str | None, int | None], from_ms: int, to_ms: int | None) -> Iterator[Any]:
+def scan(
+    path: Path,
+    part: tuple[str | None, int | None],
+    from_ms: int,
+    to_ms: int | None,
+    columns: Sequence[str] = COLUMNS,
+) -> Iterator[Any]:
     """Batches of rows of a stream (None: any), a partition (None: any), and a span of time, in file order."""
     try:
         parquet = pq.ParquetFile(path, pre_buffer=False)
@@ -41,7 +48,7 @@ def scan(path: Path, part: tuple[str | None, int | None], from_ms: int, to_ms: i
         groups = [
             n for n in range(parquet.metadata.num_row_groups) if _may_hold(parquet.metadata.row_group(n), part[0])
         ]
-        for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, use_threads=False):
+        for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False):
             kept = batch.filter(_mask(batch, part, from_ms, to_ms))
             if kept.num_rows:
                 yield kept

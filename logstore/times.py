@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from validator.protocol.errors import ConfigError
 
@@ -51,5 +52,10 @@ def _bounded(ms: int, text: str, what: str) -> int:
 
 def format_time(ms: int) -> str:
     """2026-11-30T12:00:05Z, with milliseconds where there are any."""
-    moment = datetime.fromtimestamp(ms // 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{moment}.{ms % 1_000:03}Z" if ms % 1_000 else f"{moment}Z"
+    second, rest = divmod(ms, 1_000)
+    return f"{_format_second(second)}.{rest:03}Z" if rest else f"{_format_second(second)}Z"
+
+
+@lru_cache(maxsize=4096)
+def _format_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

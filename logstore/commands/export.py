@@ -53,7 +53,7 @@ def export(
 
     With --json what was written is told as a document, so --output is needed.
     """
-    from logstore.export import FORMATS, WRITERS, read_lines, write_raw
+    from logstore.export import FORMATS, export_messages
     from logstore.selection import select_files
 
     if form not in FORMATS:
@@ -63,14 +63,10 @@ def export(
     is_verified = parse_verify(verify)
     from_ms, to_ms = parse_span(from_, to, "-1h")
     output = make_output(as_json)
-    part = (stream, partition)
     with connected(network, rpc, gateway, cache, output) as store:
         files = select_files(store.reports, store.bundles, output, from_ms, to_ms, stream_id=stream, verify=is_verified)
         with _opened(file, is_text=form in ("ndjson", "csv")) as out, _watched(output, file):
-            if form == "raw":
-                count = write_raw(files, part, from_ms, to_ms, out)
-            else:
-                count = WRITERS[form](read_lines(files, part, from_ms, to_ms), out)
+            count = export_messages(form, files, (stream, partition), from_ms, to_ms, out)
     if file is not None:
         values = {"file": str(file), "format": form, "messages": count, "bundles": [f.bundle.number for f in files]}
         output.document({**values, "verified": is_verified}, lambda o: o.line(f"{file}  {count} messages"))

@@ -76,6 +76,16 @@ def test_a_bundles_file_is_compared_with_plain_forms_and_tells_what_it_left_out(
     assert written["memory"]["verify_mib"] > 0
 
 
+def test_every_format_of_an_export_is_measured(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = run("export", "--messages", "1000", "--hours", "2", "--rounds", "1", "--json", str(figures))
+    assert done.returncode == 0, done.stderr
+    written = json.loads(figures.read_text())
+    assert {form: told["rows"] for form, told in written["formats"].items()} == dict.fromkeys(
+        ("ndjson", "csv", "arrow", "raw"), 2_000
+    )
+
+
 def test_reports_stay_within_their_gas(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     done = run("reports", "--json", str(figures))

@@ -85,15 +85,44 @@ def read_rows(batch: Any) -> Iterator[Rows]:
         yield from read_rows(batch.slice(half))
 
 
-def _read_plain(columns: dict[str, Any]) -> Rows | None:
-    """All rows, if all are plain."""
+def read_canonical(batch: Any) -> Iterator[list[bytes]]:
+    """Canonical bytes of the same rows, in pieces, without leaves. Raises MalformedInput."""
+    columns = {name: plain_column(batch.column(name)) for name in batch.schema.names}
+    plain = _find_plain(columns) if batch.num_rows else None
+    if plain is not None:
+        yield encode_columns(columns, plain.places, plain.chains)
+    elif batch.num_rows <= SMALL_ROWS:
+        yield [record.canonical for _, record in read_batch(batch)]
+    else:
+        half = batch.num_rows // 2
+        yield from read_canonical(batch.slice(0, half))
+        yield from read_canonical(batch.slice(half))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """What is found out of rows that are all plain."""
+
+    places: Any
+    """Of each row's chain in ``chains``."""
+    chains: Sequence[Chain]
+    contents: Sequence[bytes]
+
+
+def _find_plain(columns: dict[str, Any]) -> _Plain | None:
     found = _read_chains(columns) if _are_plain(columns) else None
     if found is None:
         return None
-    places, distinct = found
     contents = columns["content"].to_pylist()
-    if not are_json(contents):
+    return _Plain(*found, contents) if are_json(contents) else None
+
+
+def _read_plain(columns: dict[str, Any]) -> Rows | None:
+    """All rows, if all are plain."""
+    plain = _find_plain(columns)
+    if plain is None:
         return None
+    places, distinct, contents = plain.places, plain.chains, plain.contents
     chains = list(map(distinct.__getitem__, places.to_pylist()))
     timestamps, sequences = columns["timestamp"].to_pylist(), columns["sequence_number"].to_pylist()
     canonical = encode_columns(columns, places, distinct)
