@@ -32,11 +32,11 @@ class Books:
             | {a_key(1000 + i).address for i in range(4)}
         )
         nodes = [k.address for k in network.brokers + network.validators]
+        holders |= set(nodes)
         balances, leaving, _ = call("StoreManager", "storesOf", network.streams)
         self.stores = [b + e for b, e in zip(balances, leaving, strict=True)]
         self.consumers = call("QueryManager", "balancesOf", [hexed(c) for c in network.consumers])[0]
         self.stakes = {node: int(call("NodeManager", "nodeStake", hexed(node))[0]) for node in nodes}
-        self.earning = {node: int(call("NodeManager", "nodeEarning", hexed(node))[0]) for node in nodes}
         self.leaving = {node: int(call("NodeManager", "nodeLeaving", hexed(node))[0]) for node in nodes}
         self.balances = {h: int(call("NodeManager", "balanceOf", hexed(h))[0]) for h in holders}
         self.treasury = int(call("NodeManager", "treasurySupply")[0])
@@ -77,7 +77,7 @@ def _settled_like(before: Books, after: Books, nodes: dict[Address, int]) -> Non
     for node in before.stakes:
         amount = nodes.get(node, 0)
         expected = all_of[node] - penalties.get(node, 0)
-        if amount > 0 and before.earning[node] > 0:
+        if amount > 0 and before.stakes[node] > 0:
             reward = amount if wanted <= available else amount * available // wanted
             expected += reward
             paid += reward
