@@ -167,8 +167,7 @@ contract NodeManager is Owned, INodeManager {
         if (delegated > 0) _undelegate(node, msg.sender, delegated);
         _releaseAll();
         uint256 amount = balanceOf[msg.sender];
-        (, bool paused) = IReportManager(reportManager).exitTerms();
-        if (amount > 0 && !paused) withdraw(amount);
+        if (amount > 0 && !IReportManager(reportManager).withdrawalsPaused()) withdraw(amount);
     }
 
     /// As the network's clients have always read a node; `next` and `prev` are its neighbours in nodeAddresses.
@@ -297,6 +296,7 @@ contract NodeManager is Owned, INodeManager {
         Pool memory pool = _pools[index];
         uint256 shares = _totalShares[index].active;
         if (_isLive(pool.stake, shares)) {
+            // slither-disable-next-line divide-before-multiply -- the rounding is what is measured here
             uint256 worth = (((amount * shares) / pool.stake) * pool.stake) / shares;
             if (worth < amount - amount / 1000) revert AmountTooSmall();
         }
@@ -314,6 +314,7 @@ contract NodeManager is Owned, INodeManager {
         emit StakeDelegateUpdated(msg.sender, node, amount, _stakeOf(index), delegatesOf(msg.sender, node), true);
     }
 
+    // slither-disable-next-line reentrancy-no-eth -- the token is the network's; credit comes after it
     function stakeAndDelegate(uint256 amount, address node) public {
         stake(amount);
         delegate(amount, node);
@@ -334,8 +335,7 @@ contract NodeManager is Owned, INodeManager {
 
     /// Pays `amount` of the caller's balance out, with all that has left nodes for long enough.
     function withdraw(uint256 amount) public {
-        (, bool paused) = IReportManager(reportManager).exitTerms();
-        if (paused) revert WithdrawalsPaused();
+        if (IReportManager(reportManager).withdrawalsPaused()) revert WithdrawalsPaused();
         _releaseAll();
         uint256 available = balanceOf[msg.sender];
         if (available < amount) revert InsufficientBalance(available, amount);
@@ -345,8 +345,7 @@ contract NodeManager is Owned, INodeManager {
     }
 
     function treasuryWithdraw(uint256 amount) external onlyOwner {
-        (, bool paused) = IReportManager(reportManager).exitTerms();
-        if (paused) revert WithdrawalsPaused();
+        if (IReportManager(reportManager).withdrawalsPaused()) revert WithdrawalsPaused();
         uint256 available = _totals.treasury;
         if (available < amount) revert InsufficientBalance(available, amount);
         _totals.treasury = uint96(available - amount);
@@ -377,7 +376,7 @@ contract NodeManager is Owned, INodeManager {
         uint256 index = indexOf[node];
         Joining memory own = _joiningOf[index][delegate_];
         uint256 shares = _shares[index][_generations[index].active][delegate_];
-        uint256 joining;
+        uint256 joining = 0;
         if (own.amount != 0) {
             Batch memory batch = _batches[index][own.joinedAt];
             if (batch.amount == 0) joining = own.amount;
@@ -394,6 +393,7 @@ contract NodeManager is Owned, INodeManager {
     {
         uint256 index = indexOf[node];
         Exit memory leaving = _exits[index][delegate_];
+        // slither-disable-next-line incorrect-equality -- shares of this generation, or void
         if (leaving.generation == _generations[index].leaving) {
             amount = _worth(_pools[index].leaving, _totalShares[index].leaving, leaving.shares);
         }
@@ -485,9 +485,11 @@ contract NodeManager is Owned, INodeManager {
     function _reward(uint256 index, uint256 wanted, uint256 reward, uint256 reports) private returns (uint256) {
         Pool memory pool = _pools[index];
         if (pool.joinedAt != 0 && pool.joinedAt <= reports) pool = _fold(index);
+        // slither-disable-next-line incorrect-equality -- our own books, nothing sent here changes them
         if (pool.stake == 0 && pool.joinedAt == 0) reward = 0;
         if (reward != wanted) emit NodeLineShort(uint32(index), int256(wanted), int256(reward));
         if (reward == 0) return 0;
+        // slither-disable-next-line incorrect-equality -- our own books, nothing sent here changes them
         if (pool.stake == 0) _join(index, _addresses[index], reward, pool.joinedAt);
         else pool.stake += uint96(reward);
         pool.listed = _list(_addresses[index], pool.listed, pool.stake + _joining[index]);
@@ -502,6 +504,7 @@ contract NodeManager is Owned, INodeManager {
         uint256 all = uint256(pool.stake) + pool.leaving;
         taken = wanted < all ? wanted : all;
         if (taken < wanted) emit NodeLineShort(uint32(index), -int256(wanted), -int256(taken));
+        // slither-disable-next-line incorrect-equality -- our own books, nothing sent here changes them
         if (taken == 0) return 0;
         uint256 fromLeaving = (taken * pool.leaving) / all;
         if (taken - fromLeaving > pool.stake) fromLeaving = taken - pool.stake;
@@ -557,6 +560,7 @@ contract NodeManager is Owned, INodeManager {
     /// Makes what a delegate had in a batch that has become shares its own shares.
     function _claim(uint256 index, address delegate_) private {
         Joining memory own = _joiningOf[index][delegate_];
+        // slither-disable-next-line incorrect-equality -- our own books, nothing sent here changes them
         if (own.amount == 0) return;
         Batch memory batch = _batches[index][own.joinedAt];
         if (batch.amount == 0) return;
@@ -591,6 +595,7 @@ contract NodeManager is Owned, INodeManager {
         if (moved != 0) {
             _joiningOf[index][msg.sender].amount -= uint96(moved);
             _joining[index] -= moved;
+            // slither-disable-next-line incorrect-equality -- our own books, nothing sent here changes them
             if (_joining[index] == 0) pool.joinedAt = 0;
         }
         if (amount > moved) {
@@ -615,8 +620,7 @@ contract NodeManager is Owned, INodeManager {
         leaving.shares += uint128(minted);
         _totalShares[index].leaving = uint128(shares);
         pool.leaving += uint96(moved);
-        (uint32 epochs,) = IReportManager(reportManager).exitTerms();
-        leaving.epoch = epochs + uint32(EXIT_EPOCHS);
+        leaving.epoch = IReportManager(reportManager).endedEpochs() + uint32(EXIT_EPOCHS);
         leaving.time = uint48(block.timestamp + EXIT_TIME);
         pool.listed = _list(node, pool.listed, pool.stake + _joining[index]);
         _pools[index] = pool;
@@ -633,6 +637,7 @@ contract NodeManager is Owned, INodeManager {
             burnt = (amount * total + pool.stake - 1) / pool.stake;
             if (burnt > own) burnt = own;
         }
+        // slither-disable-next-line incorrect-equality -- whether these are all shares
         worth = burnt == total ? pool.stake : _worth(pool.stake, total, burnt);
         _shares[index][generation][msg.sender] = own - burnt;
         _totalShares[index].active = uint128(total - burnt);
@@ -647,8 +652,9 @@ contract NodeManager is Owned, INodeManager {
 
     function _release(uint256 index) private {
         Exit memory leaving = _exits[index][msg.sender];
+        // slither-disable-next-line incorrect-equality -- epochs of exits count from 2: 0 says that there is none
         if (leaving.epoch == 0) return;
-        (uint32 epochs,) = IReportManager(reportManager).exitTerms();
+        uint256 epochs = IReportManager(reportManager).endedEpochs();
         if (epochs < leaving.epoch && block.timestamp < leaving.time) return;
         delete _exits[index][msg.sender];
         uint256[] storage from = _leavingFrom[msg.sender];
@@ -658,10 +664,12 @@ contract NodeManager is Owned, INodeManager {
             from.pop();
             break;
         }
-        uint256 amount;
+        uint256 amount = 0;
+        // slither-disable-next-line incorrect-equality -- shares of this generation, or void
         if (leaving.generation == _generations[index].leaving) {
             Pool storage pool = _pools[index];
             uint256 total = _totalShares[index].leaving;
+            // slither-disable-next-line incorrect-equality -- whether these are all shares
             amount = leaving.shares == total ? pool.leaving : _worth(pool.leaving, total, leaving.shares);
             pool.leaving -= uint96(amount);
             _totalShares[index].leaving = uint128(total - leaving.shares);
@@ -730,6 +738,7 @@ contract NodeManager is Owned, INodeManager {
     /// Whether a node is among the staked ones now: those that are registered and reach the requirement.
     function _list(address node, bool listed, uint256 total) private returns (bool) {
         bool reaches = total >= stakeRequiredAmount && _position[node] != 0;
+        // slither-disable-next-line incorrect-equality -- two booleans
         if (reaches == listed) return listed;
         if (listed) {
             _take(_staked, _stakedPosition, node);

@@ -46,13 +46,13 @@ abstract contract Payers is IPayers {
 
     /// Epoch and time at which what begins to leave now is free.
     function _exitTerms() internal view returns (uint32 epoch, uint48 time) {
-        (uint32 epochs,) = IReportManager(reportManager).exitTerms();
-        return (epochs + uint32(EXIT_EPOCHS), uint48(block.timestamp + EXIT_TIME));
+        epoch = IReportManager(reportManager).endedEpochs() + uint32(EXIT_EPOCHS);
+        time = uint48(block.timestamp + EXIT_TIME);
     }
 
     function _requireReady(uint256 epoch, uint256 time) internal view {
-        (uint32 epochs, bool paused) = IReportManager(reportManager).exitTerms();
-        if (paused) revert WithdrawalsPaused();
+        if (IReportManager(reportManager).withdrawalsPaused()) revert WithdrawalsPaused();
+        uint256 epochs = IReportManager(reportManager).endedEpochs();
         if (epochs < epoch && block.timestamp < time) revert NotReady(uint64(epoch), uint64(time));
     }
 }

@@ -144,7 +144,9 @@ contract ReportManager is Guarded, IStoredMessages {
     /// Announces that everything after the last accepted report is to be agreed anew, under a new digest.
     function announceConfigCount(address[] calldata members, bytes32 digest) external onlyOwner {
         Committee memory current = _loadCommittee(_progress.committees);
+        // slither-disable-next-line incorrect-equality -- a digest is never 0 where there is a committee
         if (current.digest == 0) revert NoCommittee();
+        // slither-disable-next-line incorrect-equality -- the very same digest is refused, no amount
         if (digest == current.digest) revert BadConfigDigest();
         _requireCommittee(members, digest);
         _announce(keccak256(abi.encode(members, digest, current.count)), digest, members);
@@ -175,10 +177,13 @@ contract ReportManager is Guarded, IStoredMessages {
         return _progress.consumersCaptured;
     }
 
-    /// What tells whether something that leaves may be paid out: how many epochs have ended by their last report, and
-    /// whether withdrawals are paused.
-    function exitTerms() external view returns (uint32 epochs, bool paused) {
-        return (_loadCommittee(_progress.committees).epochs, block.timestamp < withdrawalsPausedUntil);
+    /// How many epochs have ended by their last report: what tells when something that leaves may be paid out.
+    function endedEpochs() external view returns (uint32) {
+        return _loadCommittee(_progress.committees).epochs;
+    }
+
+    function withdrawalsPaused() external view returns (bool) {
+        return block.timestamp < withdrawalsPausedUntil;
     }
 
     function submissionsPausedUntil() public view override returns (uint256) {
@@ -223,6 +228,7 @@ contract ReportManager is Guarded, IStoredMessages {
         if (block.timestamp < progress.pausedUntil) revert SubmissionsPaused();
         uint64 number = progress.nextNumber;
         if (report.number != number) revert WrongNumber(number);
+        // slither-disable-next-line incorrect-equality -- reports count from 0, whatever the time
         bytes32 previousRoot = number == 0 ? bytes32(0) : _reports[number - 1].bundleRoot;
         if (report.previousRoot != previousRoot) revert WrongPreviousRoot(previousRoot);
         if (number != 0 && report.firstMs <= progress.lastMs) revert WrongSpan();
@@ -235,6 +241,7 @@ contract ReportManager is Guarded, IStoredMessages {
 
         bytes32 digest = reportDigest(report);
         Committee memory current = _loadCommittee(progress.committees);
+        // slither-disable-next-line incorrect-equality -- a digest is never 0 where there is a committee
         if (current.digest == 0) revert NoCommittee();
         if (report.configDigest != current.digest) revert WrongConfigDigest(current.digest);
         if (report.configCount != current.count) revert WrongConfigCount(current.count);
@@ -315,6 +322,7 @@ contract ReportManager is Guarded, IStoredMessages {
         )
     {
         uint64 next = _progress.nextNumber;
+        // slither-disable-next-line incorrect-equality -- reports count from 0, whatever the time
         if (next == 0) return (false, 0, 0, 0, 0, 0, 0);
         number = next - 1;
         (bundleRoot, lastMs, blockNumber, signerBitmap, digestStart) = reportOf(number);
@@ -465,6 +473,7 @@ contract ReportManager is Guarded, IStoredMessages {
                     mstore(0, 0) // stays where the precompiled contract finds no signer
                     pop(staticcall(gas(), 1, input, 128, 0, 32))
                     // No member is the zero address.
+                    // slither-disable-next-line incorrect-equality -- this very member has to have signed
                     if or(gt(s, HALF_ORDER), iszero(eq(mload(0), shr(96, mload(member))))) {
                         wrong := i
                         break
@@ -487,7 +496,7 @@ contract ReportManager is Guarded, IStoredMessages {
         uint256 n = members.length;
         if (n == 0 || n > MAX_COMMITTEE) revert BadCommittee();
         if (digest == 0) revert BadConfigDigest();
-        address last;
+        address last = address(0);
         for (uint256 i = 0; i < n; ++i) {
             if (members[i] <= last) revert BadCommittee();
             last = members[i];
@@ -522,6 +531,7 @@ contract ReportManager is Guarded, IStoredMessages {
 
     /// The committee that was set as the `number`th; all zero before the first.
     function _loadCommittee(uint256 number) private view returns (Committee memory found) {
+        // slither-disable-next-line incorrect-equality -- committees count from 1, whatever the time
         if (number == 0) return found;
         address code = _createdAs(number);
         uint256 size = code.code.length - 41;
@@ -555,6 +565,7 @@ contract ReportManager is Guarded, IStoredMessages {
     }
 
     function _quorum(uint256 n) private pure returns (uint256) {
+        // slither-disable-next-line incorrect-equality -- members count from 1, whatever the time
         return n == 0 ? 0 : n - (n - 1) / 3;
     }
 

@@ -51,7 +51,8 @@ interface IStreamRegistry {
 interface IReportManager {
     function isMember(address node) external view returns (bool);
     function consumersCaptured() external view returns (uint96);
-    function exitTerms() external view returns (uint32 epochs, bool paused);
+    function endedEpochs() external view returns (uint32);
+    function withdrawalsPaused() external view returns (bool);
 }
 
 interface INodeManager {

@@ -196,12 +196,12 @@ class _Installer:
     """uv where it can be had, else pip; both with hashes and wheels only."""
 
     def __init__(self) -> None:
-        self.pip = _find_pip()
+        self.pip = find_pip()
         self.uv = self._find_uv()
         if self.pip is None and self.uv is None:
             raise SetupError("no pip and no uv to install with", "install python3-venv or uv, remove .venv, try again")
         self.name = "uv" if self.uv else "pip (slower)"
-        self.environment = _uv_environment(self.pip) if self.uv else {}
+        self.environment = uv_environment(self.pip) if self.uv else {}
 
     def _find_uv(self) -> str | None:
         own = VENV / "bin" / "uv"
@@ -279,7 +279,7 @@ class _Installer:
         part.rename(folder)
 
 
-def _find_pip() -> list[str] | None:
+def find_pip() -> list[str] | None:
     """Words that start a pip working on `.venv`: its own, or this Python's pointed at it."""
     for words in ([str(PYTHON), "-m", "pip"], [sys.executable, "-m", "pip", "--python", str(PYTHON)]):
         answer = subprocess.run([*words, "--version"], capture_output=True, check=False, timeout=60)
@@ -288,7 +288,7 @@ def _find_pip() -> list[str] | None:
     return None
 
 
-def _uv_environment(pip: list[str] | None) -> dict[str, str]:
+def uv_environment(pip: list[str] | None) -> dict[str, str]:
     """What uv must be told: the system's certificates, and pip's index where one is configured and uv has none."""
     environment = {"UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy", "VIRTUAL_ENV": ""}
     if "UV_SYSTEM_CERTS" not in os.environ:
