@@ -32,7 +32,7 @@ class Cast:
         path = self.folder / f"{name}.json"
         path.write_text(json.dumps(config, default=str))
         process = subprocess.Popen(
-            [sys.executable, "-m", f"validator.devnet.{module}", "--config", str(path)],
+            [sys.executable, "-m", module, "--config", str(path)],
             cwd=paths.ROOT,
             stderr=subprocess.PIPE,
         )
@@ -52,8 +52,8 @@ class Cast:
         raise AssertionError(f"{name} has not written its port")
 
     def broker(self, name: str, **more: Any) -> str:
-        """Start a broker; its URL."""
-        self.start("broker", name, self.broker_config(name, **more))
+        """Start a broker as they were before ours; its URL."""
+        self.start("tests.fakes.old_broker", name, self.broker_config(name, **more))
         return self.url(name)
 
     def broker_config(self, name: str, **more: Any) -> dict[str, Any]:

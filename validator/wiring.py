@@ -297,6 +297,7 @@ class Node:
             allow_http=settings.allow_http,
             allow_nets=settings.nets,
             on_pull=count_pull,
+            context=self.signing,
         )
 
     def _sender(self) -> ReportSender:

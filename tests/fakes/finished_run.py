@@ -27,6 +27,7 @@ from tests.verifier.chain import CONTRACTS as ABI_NAMES
 from tests.verifier.chain import Chain
 from tests.verifier.folder import Run, read_run
 from tests.verifier.gateway import Gateway
+from tests.verifier.messages import REASON_OF
 from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
 from validator.protocol.codec.config import config_digest, encode_config
@@ -548,7 +549,11 @@ def _write_folder(folder: Path, plan: Plan) -> None:
         own = [p for p in receipts if p.message.publisher_id == key.address]
         _write_log(logs / f"broker-{index}" / "published.jsonl", own)
         deliveries = [
-            {"time_ms": p.delivered_ms[index], **p.logged}
+            {
+                "time_ms": p.delivered_ms[index],
+                **p.logged,
+                **_refusal(p.kind),
+            }
             for p in (*plan.published, *plan.forged)
             if index < len(p.delivered_ms)
         ]
@@ -587,6 +592,11 @@ def a_vote(validator: str, start_ms: int = CLOSING_MS) -> bytes:
         key.address,
     )
     return encode_statement(sign_statement(statement, key, CONTEXT))
+
+
+def _refusal(kind: str) -> dict[str, str]:
+    """What a broker's log adds of a forged message."""
+    return {"refused": REASON_OF[kind]} if kind in REASON_OF else {}
 
 
 def _write_log(path: Path, published: list[Published]) -> None:

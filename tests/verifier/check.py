@@ -12,7 +12,7 @@ from tests.verifier.bundles import (
 )
 from tests.verifier.chain import Chain
 from tests.verifier.claims import Claim
-from tests.verifier.collected import check_killed, check_rejections
+from tests.verifier.collected import check_killed
 from tests.verifier.contents import check_contents
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run, read_json
@@ -61,16 +61,13 @@ def check_run(run: Run, chain: Chain, gateway: Gateway) -> Findings:
     with findings.examining(Claim.LEDGER, "payments"):
         check_payments(run, chain, states, bundles, len(truth.receipts), findings)
     with findings.examining(Claim.KILLED, "collected.json"):
-        _check_collected(run, states, gateway, truth, bundles, findings)
+        _check_collected(run, states, gateway, bundles, findings)
     return findings
 
 
-def _check_collected(
-    run: Run, states: States, gateway: Gateway, truth: Truth, bundles: list[Archived], findings: Findings
-) -> None:
-    """What needs the word of validators: refusals, and the kill that may excuse a second payment."""
+def _check_collected(run: Run, states: States, gateway: Gateway, bundles: list[Archived], findings: Findings) -> None:
+    """What needs the word of validators: the kill that may excuse a second payment."""
     collected = read_json(run.folder / "collected.json")
-    check_rejections(run, truth, collected, findings)
     check_killed(run, collected, bundles, findings)
     paid: dict[int, int] = {}
     with findings.examining(Claim.UPLOADS, "gateway"):

@@ -97,7 +97,7 @@ class Claim(StrEnum):
     BALANCES = "balances left"
     """What is left in the contracts is what was put in, less what reports took."""
     REFUSALS = "refused messages"
-    """Each validator refused the forged messages that reached brokers."""
+    """Brokers refused the forged messages that reached them, each by its reason, and no valid one."""
     KILLED = "killed validator"
     """The validator that was killed came back and voted."""
 
@@ -111,7 +111,7 @@ UNKNOWABLE = (
     "which of two valid forms of one message most brokers served, and that two forms went unmarked",
     "when a late message first reached a validator: only when it reached brokers",
     "that a member voted twice where no two of its votes were kept",
-    "how many forged messages a validator refused: it says so itself",
+    "what a broker refused that was not put in its way on purpose: it says so itself",
     "what the treasury's owner has withdrawn: the contract keeps no record of it",
 )
 """What is wrong without leaving a trace that others can check."""

@@ -1,9 +1,9 @@
 """Messages: each valid one that reached a broker is stored once, as its publisher made it, as early as it could be.
 
 Truth is what publishers and brokers logged when they signed: the line as it went over the wire. A delivery is a
-broker's log of a line that can be queried there since ``time_ms``. A broker's whole answer holds what it had when it
-was asked, and validators ask at a cut-off or later; so what was at every broker by then was seen by whoever got one
-whole answer, and what was at one of them a little earlier by whoever got that one's.
+broker's log of a line that can be queried there since ``time_ms``, or that it refused, and why. A broker's whole answer
+holds what it had when it was asked, and validators ask at a cut-off or later; so what was at every broker by then was
+seen by whoever got one whole answer, and what was at one of them a little earlier by whoever got that one's.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ STREAMR_TYPES = (
     SignatureType.ECDSA_SECP256R1,
 )
 """Every way to sign that Streamr knows."""
+REASON_OF = {
+    "wrong_signature": "bad_signature",
+    "altered_content": "bad_signature",
+    "unknown_publisher": "not_permitted",
+}
+"""Under which reason brokers refuse each kind of forged message."""
 ENOUGH_MESSAGES = 500
 """In so many a network's publishers have signed in every way, whatever chance and loss did."""
 PULLED_BEFORE_CUT_OFF_MS = 2_000
@@ -89,14 +95,20 @@ def read_truth(run: Run, findings: Findings) -> Truth:
     forged = {str(e["line"]): str(e["kind"]) for e in read_lines(logs / "publisher" / "forged.jsonl")}
     for name in names:
         for entry in read_lines(logs / name / "deliveries.jsonl"):
-            line, time_ms = str(entry["line"]), int(entry["time_ms"])
+            line, time_ms, refused = str(entry["line"]), int(entry["time_ms"]), entry.get("refused")
             if line in valid:
+                if refused is not None:
+                    findings.fail(Claim.REFUSALS, f"{name}, {describe(valid[line])}", f"valid, but refused: {refused}")
+                    continue
                 record = valid[line]
                 times = truth.delivered_ms[record.identity]
                 times[name] = min(time_ms, times.get(name, time_ms))
                 truth.forms[record.identity].add(record.leaf)
             elif line in forged:
-                truth.forged_delivered[forged[line]].add(line)
+                kind = forged[line]
+                truth.forged_delivered[kind].add(line)
+                said = f"a forged message ({kind}) is {'kept' if refused is None else f'refused as {refused}'}"
+                findings.expect(refused == REASON_OF.get(kind, ""), Claim.REFUSALS, name, said)
             else:
                 findings.fail(Claim.EXACT, f"{name}, deliveries", f"a line that nobody logged: {line[:120]}")
     return truth

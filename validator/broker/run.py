@@ -17,7 +17,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from validator.net.chain.registries import Registry, StreamrRegistries
 from validator.net.chain.rpc import Rpc
 from validator.net.http.listening import EXCHANGE_S, listener_config
 from validator.net.streamr.bridge import BridgeBus
+from validator.net.streamr.sharding import ShardedBus
 from validator.ports.bus import MessageBus
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, ValidatorError
@@ -54,19 +55,17 @@ from validator.settings import read_text_file
 log = logs.get_logger(__name__)
 
 SAVE_S = 5.0
-Wrap = Callable[[MessageBus], MessageBus]
 
 
 @dataclass
 class Hooks:
-    """What a development network or a test puts in: a bus of its own, losses behind a bus, ears."""
+    """What a development network puts in: a bus of its own, with losses behind it, ears, and a door for tests."""
 
-    bus: MessageBus | None = None
-    wrap_bus: Wrap = field(default=lambda bus: bus)
+    open_bus: Callable[[], Awaitable[MessageBus]] | None = None
     on_judged: Told | None = None
     on_published: Callable[[Record], None] | None = None
-    on_listening: Callable[[int, int], None] | None = None
-    """Public and operator's port."""
+    routes: Callable[[Admission], Sequence[Route]] | None = None
+    """Paths beside the public ones."""
 
 
 def run_broker(settings: BrokerSettings, hooks: Hooks | None = None) -> None:
@@ -129,7 +128,7 @@ class _Process:
         self._broker.on_published = hooks.on_published
         self._server = Server(self._broker, Dialects(self._broker, settings.eras))
         self._ingest: Ingest | None = None
-        self.routes: Sequence[Route] = ()
+        self._routes = [] if hooks.routes is None else hooks.routes(self._admission)
 
     async def run(self) -> None:
         settings, broker = self._settings, self._broker
@@ -167,17 +166,18 @@ class _Process:
     async def _open_bus(self) -> AsyncIterator[MessageBus | None]:
         """The network's bus, if this process reads one."""
         sockets = self._settings.bridge_sockets
-        bus = self._hooks.bus
+        bus: MessageBus | None = None
         if self._settings.role == "serve":
-            bus = None
-        elif bus is None and sockets:
-            if len(sockets) > 1:
-                raise ConfigError(f"{PREFIX}BRIDGE_SOCKETS: one bridge a process", field=f"{PREFIX}BRIDGE_SOCKETS")
+            pass
+        elif self._hooks.open_bus is not None:
+            bus = await self._hooks.open_bus()
+        elif len(sockets) == 1:
             bus = await BridgeBus.open(Path(sockets[0]))
+        elif sockets:
+            bus = ShardedBus([await BridgeBus.open(Path(path)) for path in sockets])
         if bus is None:
             yield None
             return
-        bus = self._hooks.wrap_bus(bus)
         try:
             yield bus
         finally:
@@ -209,7 +209,7 @@ class _Process:
         """Until a signal; answers under way have some seconds to end."""
         settings = self._settings
         view = operator.View(self._broker, self._server, self._ingest, self._floor, time.monotonic())
-        apps: list[Any] = [build_app(self._server, self.routes), operator.create_app(view)]
+        apps: list[Any] = [build_app(self._server, self._routes), operator.create_app(view)]
         servers = []
         for app, sock in zip(apps, self._sockets, strict=True):
             host, port = sock.getsockname()[:2]
@@ -235,8 +235,6 @@ class _Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        if self._hooks.on_listening is not None:
-            self._hooks.on_listening(*(sock.getsockname()[1] for sock in self._sockets))
         await asyncio.gather(
             *(server.serve(sockets=[sock]) for server, sock in zip(servers, self._sockets, strict=True))
         )

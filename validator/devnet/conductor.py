@@ -36,7 +36,6 @@ from validator.devnet.plan import (
     STUCK_S,
     Options,
     align_to_second,
-    broker_name,
     check_options,
     compute_launch_ms,
     make_key,
@@ -62,6 +61,7 @@ from validator.devnet.roles import (
     ValidatorProcess,
     child_environment,
     make_validators,
+    reserve_brokers,
     start_anvil,
     start_brokers,
     start_consumers,
@@ -233,24 +233,13 @@ class Conductor:
         try:
             contracts = contract_names(chain.deploy().contracts)
             streams = make_streams(options, owner)
-            port_files = start_brokers(
-                children,
-                folder,
-                options,
-                carrier,
-                streams,
-                rpc_url=rpc_url,
-                system_stream=f"{contracts['node_manager']}/system",
-                query_manager=contracts["query_manager"],
-            )
+            places = reserve_brokers(options)
             gateway_url = f"http://127.0.0.1:{wait_for_port(children, gateway_port, 'gateway')}"
             wait_for_socket(children, redis)
             validators = make_validators(
                 folder, options, self.names, rpc_url=rpc_url, gateway_url=gateway_url, redis=redis
             )
-            broker_urls = [
-                f"http://127.0.0.1:{wait_for_port(children, path, broker_name(i))}" for i, path in enumerate(port_files)
-            ]
+            broker_urls = [place.url for place in places]
             urls = tuple(validator.validator_url for validator in validators)
             addresses = wallets.wait()
             plan = ChainPlan(options, owner, streams, tuple(broker_urls), urls, addresses)
@@ -262,6 +251,7 @@ class Conductor:
             genesis_ms = align_to_second(now_ms() + launch_ms)
             network = make_network(chain, options, genesis_ms, ConsumerUrls((rpc_url,), (gateway_url,)))
             begin_network(chain, network, plan.validators, folder.path / "network.toml")
+            start_brokers(children, folder, options, carrier, places, rpc_url=rpc_url)
         finally:
             chain.close()
         say(f"EVM node      {rpc_url} (contracts deployed, {len(streams)} streams, {len(plan.validators)} validators)")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from validator.net.brokers.dialects import Dialect
-from validator.net.brokers.pages import ARRAY, PROTOBUF
+from validator.protocol.codec.received import ARRAY, PROTOBUF
 
 
 class Era(StrEnum):

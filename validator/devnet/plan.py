@@ -190,10 +190,10 @@ def bundle_count(options: Options) -> int:
 def compute_launch_ms(validators: int, brokers: int, consumers: int, cores: int) -> int:
     """How long after the validators' launch the first window begins.
 
-    A validator's three processes import for about 4.5 s of one core together, the others about 0.6 s each; on two
-    cores, with some room, that is 20 s for the default network.
+    A validator's three processes import for about 4.5 s of one core together, a broker for 2 s, the others 0.6 s each;
+    on two cores, with some room, that is 22 s for the default network.
     """
-    busy_s = 4.5 * validators + 0.6 * (brokers + consumers + 3)
+    busy_s = 4.5 * validators + 2.0 * brokers + 0.6 * (consumers + 3)
     return 8_000 + round(busy_s * 1_000 / max(1, min(cores, 4)))
 
 

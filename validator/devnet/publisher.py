@@ -42,10 +42,10 @@ from validator.devnet.bus import BusConfig, open_bus
 from validator.devnet.network import LinkFaults, Network, Parcel, log_forms, parcel_of, parcel_of_line
 from validator.devnet.process import LineLog, end_process_on_failure, listen, now_ms, read_config, run, serve
 from validator.devnet.signers import AccountSigner, PublisherConfig, Signer, make_signer, make_stranger
-from validator.net.brokers.pages import ARRAY, PROTOBUF
 from validator.ports.bus import MessageBus
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.codec.payload import digest_of_payload
+from validator.protocol.codec.received import ARRAY, PROTOBUF
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import ConfigError, TransientError
 from validator.protocol.hashing import hash_labelled

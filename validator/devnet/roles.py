@@ -32,6 +32,7 @@ from validator.devnet.folder import DISK_FLOOR_BYTES, RunFolder, write_private
 from validator.devnet.plan import BUNDLE_WINDOWS, GRACE_MS, Options, broker_name, consumer_name, make_key
 from validator.devnet.preparation import Stream, wallet_file
 from validator.devnet.process import now_ms
+from validator.protocol.codec.received import PROTOBUF
 from validator.protocol.errors import TransientError
 from validator.protocol.parameters import Network
 
@@ -125,45 +126,71 @@ def start_gateway(children: Children, folder: RunFolder) -> Path:
 # --- brokers, publishers, consumers ---------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class BrokerPlace:
+    """Where a broker will be: its URLs are told before it runs, since the chain names them."""
+
+    index: int
+    public: socket.socket
+    operator: socket.socket
+
+    @property
+    def name(self) -> str:
+        return broker_name(self.index)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.public.getsockname()[1]}"
+
+    @property
+    def operator_url(self) -> str:
+        return f"http://127.0.0.1:{self.operator.getsockname()[1]}"
+
+
+def reserve_brokers(options: Options) -> list[BrokerPlace]:
+    return [BrokerPlace(index, _listen(), _listen()) for index in range(options.brokers)]
+
+
 def start_brokers(
     children: Children,
     folder: RunFolder,
     options: Options,
     carrier: Carrier,
-    streams: Sequence[Stream],
+    places: Sequence[BrokerPlace],
     *,
     rpc_url: str,
-    system_stream: str,
-    query_manager: str,
-) -> list[Path]:
-    """All brokers; their port files."""
-    port_files = []
-    stored = [{"id": s.id, "partitions": s.partitions} for s in streams]
-    for index in range(options.brokers):
-        name = broker_name(index)
-        port_file = folder.path / "configs" / f"{name}.port"
-        logs = folder.logs / name
-        config = {
+) -> None:
+    """All brokers, once network.toml is there; each speaks the old dialect of one generation beside the new one."""
+    for place in places:
+        name, logs = place.name, folder.logs / place.name
+        sockets = [place.public.fileno(), place.operator.fileno()]
+        settings = {
+            "network_file": folder.path / "network.toml",
+            "data_dir": folder.path / name,
+            "rpc_urls": rpc_url,
             "key": make_key(options.seed, name, "node").secret_hex(),
-            "port_file": port_file,
+            "fd": sockets[0],
+            "operator_fd": sockets[1],
+            "allow_nets": "127.0.0.0/8",
+            "disk_floor": str(DISK_FLOOR_BYTES),
+            "chain_every_s": 1.0,
+            "dialects": f"{era_of(place.index)},streamr",
+        }
+        config = {
+            "settings": settings,
             "delivery_log": logs / "deliveries.jsonl",
             "published_log": logs / "published.jsonl",
-            "system_stream": system_stream,
-            "query_manager": query_manager,
-            "rpc_url": rpc_url,
-            "era": era_of(index),
-            "bus": msgspec.to_builtins(carrier.brokers[index], enc_hook=str),
+            "bus": msgspec.to_builtins(carrier.brokers[place.index], enc_hook=str),
             "faults": {
                 "run_seed": str(options.seed),
                 "seed": f"{options.seed}/{name}",
                 "loss": options.loss,
                 "max_delay_ms": BUNDLE_WINDOWS * options.window_ms,
             },
-            "streams": stored,
         }
-        start_role(children, folder, "broker", name, config)
-        port_files.append(port_file)
-    return port_files
+        start_role(children, folder, "broker", name, config, sockets=sockets)
+        place.public.close()
+        place.operator.close()
 
 
 def publisher_port_file(folder: RunFolder) -> Path:
@@ -190,7 +217,7 @@ def start_publisher(
             {"id": s.id, "partitions": s.partitions, "publishers": [publisher.config() for publisher in s.publishers]}
             for s in streams
         ],
-        "brokers": [{"url": url, "form": era_of(index).form} for index, url in enumerate(brokers)],
+        "brokers": [{"url": url, "form": PROTOBUF} for url in brokers],
         "start_ms": genesis_ms,
         "end_ms": genesis_ms + options.windows * options.window_ms,
         "rate": options.rate,
@@ -233,11 +260,18 @@ def start_consumers(
 
 
 def start_role(
-    children: Children, folder: RunFolder, module: str, name: str, config: Mapping[str, Any], *, may_end: bool = False
+    children: Children,
+    folder: RunFolder,
+    module: str,
+    name: str,
+    config: Mapping[str, Any],
+    *,
+    may_end: bool = False,
+    sockets: Sequence[int] = (),
 ) -> None:
     path = write_config(folder, name, config)
     words = [sys.executable, "-m", f"validator.devnet.{module}", "--config", str(path)]
-    children.start(name, words, may_end=may_end)
+    children.start(name, words, may_end=may_end, sockets=sockets)
 
 
 # --- validators -----------------------------------------------------------------------------------

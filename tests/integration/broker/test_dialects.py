@@ -12,9 +12,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.broker_parts import BROKER_KEY, CONSUMER, NOW_MS, PART, STREAM, BrokerParts, serving
+from tests.broker_parts import BROKER_KEY, CONSUMER, NOW_MS, PART, STREAM, BrokerParts, a_network, serving
 from tests.builders import a_key, a_p256_message, a_record
-from tests.fakes.held_pulls import fetch_window
+from tests.fakes.held_pulls import HeldPull, fetch_window
 from validator.broker.gate import Terms
 from validator.net.brokers.client import BrokerClient
 from validator.net.brokers.dialects import make_logins
@@ -22,7 +22,8 @@ from validator.ports.sources import Broker
 from validator.protocol.codec.legacy_array import read_legacy_array
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.protobuf import read_protobuf, write_frame, write_protobuf
-from validator.protocol.model import Record, Window
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.model import Address, Record, StreamPart, Window
 
 FIRST_MS = NOW_MS - 10_000
 WINDOW = Window(FIRST_MS, FIRST_MS + 4_000)
@@ -168,6 +169,75 @@ def test_the_validators_client_pulls_the_whole_window(url: str) -> None:
     assert pull.complete, pull.error
     assert len({record.data for record in pull.records}) == len(HELD)
     client.close()
+
+
+def pull_v1(url: str, broker: Address, parts: list[StreamPart], **more: Any) -> list[HeldPull]:
+    network = a_network()
+    context = SigningContext(network.chain_id, network.contracts.report_manager)
+    client = BrokerClient(CONSUMER, allow_http=True, allow_nets=(ip_network("127.0.0.0/8"),), context=context)
+    deadline_ms = int(time.time() * 1000) + 20_000
+    etags = more.get("etags", {})
+    pulls = fetch_window(client, [Broker(broker, url)], parts, WINDOW, etags=etags, deadline_ms=deadline_ms)
+    client.close()
+    return pulls
+
+
+@pytest.fixture(scope="module")
+def today(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker whose clock is right, so that the client's tokens are good there."""
+    parts = BrokerParts(tmp_path_factory.mktemp("today"))
+    parts.now_ms = int(time.time() * 1000)
+    parts.store.insert(HELD, NOW_MS)
+    with serving(parts.app, streams=True) as url:
+        yield url
+    parts.close()
+
+
+def test_validators_prefer_v1_and_take_its_trailer_for_the_end(today: str) -> None:
+    pull, unknown = pull_v1(today, BROKER_KEY.address, [PART, ("0x/none", 0)])
+    assert (pull.complete, pull.error) == (True, "")
+    assert [(record.form, record.data) for record in pull.records] == [("canonical", r.canonical) for r in HELD]
+    assert (unknown.complete, unknown.records) == (True, ())
+    assert pull.etag is not None
+    (again,) = pull_v1(today, BROKER_KEY.address, [PART], etags={(BROKER_KEY.address, PART): pull.etag})
+    assert (again.unchanged, again.complete) == (True, True)
+
+
+def test_an_answer_that_another_broker_signed_is_not_complete(today: str) -> None:
+    (pull,) = pull_v1(today, a_key(9).address, [PART])
+    assert pull.complete  # its token was for another broker, so the old paths were asked
+    assert {record.form for record in pull.records} == {"protobuf"}
+
+
+@pytest.mark.parametrize("fault", ["cut", "count", "signature", "behind", "kind"])
+def test_a_trailer_that_is_not_right_completes_nothing(today: str, fault: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        """Hands the answer on, and alters its end."""
+        target = scope["raw_path"].decode() + "?" + scope["query_string"].decode()
+        headers = {name.decode(): value.decode() for name, value in scope["headers"] if name != b"host"}
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(today + target, headers=headers)
+        body, status = answer.content, answer.status_code
+        if b"/v1/" not in scope["raw_path"]:
+            body, status = b"", 404
+        elif fault == "cut":
+            body = body[:-10]
+        elif fault == "count":
+            size = int.from_bytes(body[:4], "big")
+            body = body[4 + size :]
+        elif fault == "signature":
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        elif fault == "behind":
+            body += body[: 4 + int.from_bytes(body[:4], "big")]
+        else:
+            body = (3).to_bytes(4, "big") + b"abc" + body
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    with serving(app) as url:
+        (pull,) = pull_v1(url, BROKER_KEY.address, [PART])
+    assert not pull.complete
+    assert pull.error
 
 
 def test_an_operator_may_close_streamrs_interface(tmp_path_factory: pytest.TempPathFactory) -> None:

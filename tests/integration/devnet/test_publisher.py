@@ -16,10 +16,10 @@ import pytest
 from tests.cast import CHAIN_ID, QUERY_MANAGER, SYSTEM, Cast, broker_address, run_cast
 from validator.devnet.eras import era_of
 from validator.devnet.publisher import FORGED_KINDS
-from validator.net.brokers.pages import ARRAY
 from validator.protocol.codec.legacy_array import read_legacy_array
 from validator.protocol.codec.protobuf import read_protobuf
 from validator.protocol.codec.receipt import receipt_of
+from validator.protocol.codec.received import ARRAY
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.model import Address, Message, SignatureType
@@ -67,9 +67,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
             "forged": 0.3,
             "max_delay_ms": LONGEST_MS,
         }
-        cast.start("publisher", "network", config)
+        cast.start("validator.devnet.publisher", "network", config)
         consumer = cast.start(
-            "consumer",
+            "validator.devnet.consumer",
             "consumer",
             {
                 "key": CONSUMER.secret_hex(),
@@ -181,7 +181,9 @@ def test_each_broker_holds_what_its_form_can_hold(run: Cast) -> None:
 def test_a_consumer_without_brokers_is_told_so_in_one_line(tmp_path: Path) -> None:
     with run_cast(tmp_path) as cast:
         config = {"key": CONSUMER.secret_hex(), "brokers": [], "streams": [], "chain_id": 1, "start_ms": 0, "end_ms": 1}
-        process = cast.start("consumer", "c", {**config, "query_manager": QUERY_MANAGER, "log": tmp_path / "log"})
+        process = cast.start(
+            "validator.devnet.consumer", "c", {**config, "query_manager": QUERY_MANAGER, "log": tmp_path / "log"}
+        )
         assert process.stderr is not None
         assert process.stderr.read().decode().count("\n") == 1
         assert process.wait(20) == 2

@@ -6,9 +6,9 @@ from random import Random
 
 from tests.builders import a_key, a_message
 from validator.devnet.network import LinkFaults, Network, parcel_of, parcel_of_line
-from validator.net.brokers.pages import ARRAY, PROTOBUF
 from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
 from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.received import ARRAY, PROTOBUF
 from validator.protocol.model import SignatureType
 
 BATCH_MS = 70

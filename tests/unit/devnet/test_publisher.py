@@ -9,11 +9,11 @@ import pytest
 from validator.devnet.network import parcel_of
 from validator.devnet.publisher import FORGED_KINDS, MessageChain, Publishers, StreamConfig
 from validator.devnet.signers import PublisherConfig, Scheme, make_signer
-from validator.net.brokers.pages import ARRAY, PROTOBUF
 from validator.protocol.codec.conversion import normalise_stream_id
 from validator.protocol.codec.legacy_array import read_legacy_array
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.received import ARRAY, PROTOBUF
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.signatures import VALID, resolve_erc1271, verify_message
 from validator.protocol.errors import ConfigError

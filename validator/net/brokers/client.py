@@ -1,6 +1,7 @@
 """The broker client: pulls windows of stream partitions from all brokers at once (``ports.MessageSource``).
 
-Endpoint: ``GET {url}/stores/{id}/data/partitions/{n}/range?fromTimestamp&toTimestamp&format=raw``, below ``/streams``
+Endpoints: ``GET {url}/v1/streams/{id}/partitions/{n}/messages?from&to`` with a login token; of brokers before ours
+``GET {url}/stores/{id}/data/partitions/{n}/range?fromTimestamp&toTimestamp&format=raw``, below ``/streams``
 on older brokers, with Basic login by the query key (reference: Log Store broker layer, HTTP API). How a broker wants
 to be asked is learned (``dialects``); what to ask next, and when all is read, is decided in ``ranges``.
 """
@@ -14,18 +15,21 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from validator.net.brokers.dialects import REMEMBERED_S, Brokers, Dialect, make_logins
-from validator.net.brokers.pages import position_of, read_frames, read_lines
+from validator.net.brokers.dialects import DIALECTS, REMEMBERED_S, V1, Brokers, Dialect, Tokens, make_logins
+from validator.net.brokers.pages import position_of, read_answer, read_frames, read_lines
 from validator.net.brokers.pull import PullFailed, PullFault, PullMetrics, Room, RunningPull
 from validator.net.brokers.ranges import Ending, NoProgress, Page, Range, Reading
 from validator.net.http.client import BoundedClient, OpenAnswer
 from validator.net.http.pacing import retry_after_s
 from validator.net.http.urls import IPNetwork, ParsedUrl, check_url
 from validator.ports.sources import Broker, Pull, TakeRecords
+from validator.protocol.codec.answer import Request, verify_answer
 from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, ValidatorError
 from validator.protocol.model import MIB, Address, StreamPart, Window
 
+FRAMES = "application/vnd.logstore.frames"
 MAX_ERROR_BYTES = 4 << 10
 PATIENCE_S = 10.0
 """How long one request waits for a broker that wants to be left alone; what takes longer is the next pull's affair."""
@@ -72,8 +76,11 @@ class BrokerClient:
         on_pull: Callable[[PullMetrics], None] | None = None,
         accept_encoding: str = "zstd, gzip",
         remembered_s: float = REMEMBERED_S,
+        context: SigningContext | None = None,
     ) -> None:
-        """``http``: share the process's one client, so that its limits per address count for peers too.
+        """``context``: of the network whose brokers answer at ``/v1``; without, only the old paths are tried.
+
+        ``http``: share the process's one client, so that its limits per address count for peers too.
 
         ``remembered_s``: how long a broker's dialect is believed without trying newer ones.
         """
@@ -84,7 +91,10 @@ class BrokerClient:
         self._on_pull = on_pull
         self._accept_encoding = accept_encoding
         self._logins = make_logins(query_key)
-        self._brokers = Brokers(remembered_s=remembered_s, clock=time.monotonic)
+        self._context = context
+        self._tokens = None if context is None else Tokens(query_key, context)
+        dialects = DIALECTS if context is None else (V1, *DIALECTS)
+        self._brokers = Brokers(remembered_s=remembered_s, clock=time.monotonic, dialects=dialects)
 
     def close(self) -> None:
         """Close idle connections; pulls under way end with their deadlines."""
@@ -253,13 +263,8 @@ class BrokerClient:
                 pace.refused(f"it said {error.status}", error.asked_s)
 
     def _ask(self, job: RunningPull, url: ParsedUrl, dialect: Dialect, asked: Range, known: bool) -> Page:
-        stream_id, partition = job.part
-        target = (
-            f"/{dialect.prefix}/{quote(stream_id, safe='')}/data/partitions/{partition}/range"
-            f"?fromTimestamp={asked.start.timestamp_ms}&fromSequenceNumber={asked.start.sequence_number}"
-            f"&toTimestamp={asked.end.timestamp_ms}&toSequenceNumber={asked.end.sequence_number}&format=raw"
-        )
-        headers = [("Authorization", self._logins[dialect.hex_password]), ("Accept-Encoding", self._accept_encoding)]
+        target, headers = self._request(job, dialect, asked)
+        headers.append(("Accept-Encoding", self._accept_encoding))
         tag = job.etag if job.pages == 0 else None
         if tag is not None:
             headers.append(("If-None-Match", tag))
@@ -277,21 +282,50 @@ class BrokerClient:
                     job.new_etag = tag
                     return Page(0, 0, None, Ending.LAST_PAGE)
                 if answer.status != 200:
+                    if dialect == V1 and _knows_no_such_part(answer):
+                        return Page(0, 0, None, Ending.LAST_PAGE)
                     raise _refusal(answer)
                 begun = True
                 if job.pages == 0:
                     job.new_etag = _etag(answer)
-                return self._read(job, answer)
+                return self._read_v1(job, answer, asked) if dialect == V1 else self._read(job, answer)
         except (MalformedInput, RemoteFault, TransientError) as error:
             if begun and _is_cut(error, job):
                 return Page(job.rows, job.fresh, job.last, Ending.CUT, reason=str(error))
-            if begun and job.rows == 0 and error.fields.get("field") in ("metadata", "frame"):
+            if begun and job.rows == 0 and error.fields.get("field") in ("metadata", "frame", "trailer"):
                 self._brokers.doubt(job.broker.url)
                 if not known:
                     raise _OtherDialect(_fault_of(error, job), str(error), says=1) from error
             if "status" in error.fields:
                 raise _OtherDialect(PullFault.REDIRECT, str(error), says=1) from error
             raise
+
+    def _request(self, job: RunningPull, dialect: Dialect, asked: Range) -> tuple[str, list[tuple[str, str]]]:
+        """Path and headers."""
+        stream_id, partition = job.part
+        name = quote(stream_id, safe="")
+        if dialect == V1 and self._tokens is not None:
+            target = f"/v1/streams/{name}/partitions/{partition}/messages"
+            target += f"?from={asked.start.timestamp_ms}&to={asked.end.timestamp_ms + 1}"
+            return target, [("Authorization", self._tokens.of(job.broker.address)), ("Accept", FRAMES)]
+        target = (
+            f"/{dialect.prefix}/{name}/data/partitions/{partition}/range"
+            f"?fromTimestamp={asked.start.timestamp_ms}&fromSequenceNumber={asked.start.sequence_number}"
+            f"&toTimestamp={asked.end.timestamp_ms}&toSequenceNumber={asked.end.sequence_number}&format=raw"
+        )
+        return target, [("Authorization", self._logins[dialect.hex_password])]
+
+    def _read_v1(self, job: RunningPull, answer: OpenAnswer, asked: Range) -> Page:
+        """Frames up to the broker's own word that these were all."""
+        assert self._context is not None
+        said = read_answer(_counted(job, answer.chunks), job.accept_page)
+        verify_answer(said, self._context)
+        request = Request(*job.part, asked.start.timestamp_ms, asked.end.timestamp_ms + 1)
+        if (said.broker, said.request, said.count) != (job.broker.address, request, job.rows):
+            raise MalformedInput("trailer", "of another broker, request or number of messages")
+        if said.next:
+            return Page(job.rows, job.fresh, job.last, Ending.CUT, reason="the broker gives no more without a receipt")
+        return Page(job.rows, job.fresh, None, Ending.LAST_PAGE)
 
     def _read(self, job: RunningPull, answer: OpenAnswer) -> Page:
         """Hand the records over while they come, and say how the answer ends."""
@@ -332,12 +366,26 @@ class _Throttled(Exception):
         self.asked_s = asked_s
 
 
+def _knows_no_such_part(answer: OpenAnswer) -> bool:
+    """Whether a broker of today says so of the stream or partition, and not of the path. Reads a little of the body."""
+    if answer.status != 404:
+        return False
+    text = b""
+    for chunk in answer.chunks:
+        text += chunk[: MAX_ERROR_BYTES - len(text)]
+        if len(text) >= MAX_ERROR_BYTES:
+            break
+    return b'"field":"stream"' in text or b'"field":"partition"' in text
+
+
 def _refusal(answer: OpenAnswer) -> Exception:
     """What a status other than 200 and 304 means. Reads a little of the body."""
     if answer.status in (429, 503):
         return _Throttled(answer.status, retry_after_s(answer.headers))
     if answer.status in (404, 405):
         return _OtherDialect(PullFault.STATUS, f"{answer.status}: no such path", says=0)
+    if answer.status == 402:
+        return PullFailed(PullFault.BALANCE, "402: the broker wants to be paid first")
     if answer.status in (401, 403):
         return _OtherDialect(PullFault.LOGIN, f"{answer.status}: the login of the query key was refused", says=2)
     text = b""

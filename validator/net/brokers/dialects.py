@@ -13,15 +13,18 @@ A broker that says 429 or 503 is asked by nobody before the time it names, or a 
 from __future__ import annotations
 
 import base64
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from validator.net.http.pacing import Pace
+from validator.protocol.codec.login import Login, sign_login, write_login
 from validator.protocol.codec.payload import digest_of_payload
 from validator.protocol.codec.secp256k1 import SigningKey
-from validator.protocol.model import SignatureType
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.model import Address, SignatureType
 
 REMEMBERED_S = 3600.0
 SEARCH_AGAIN_S = 60.0
@@ -36,9 +39,12 @@ class Dialect:
     hex_password: bool
 
 
+V1 = Dialect("v1", False)
+"""Of the brokers of today: a login token, frames of canonical messages, and a signed trailer, which proves the end."""
 NEWEST = Dialect("stores", False)
 DIALECTS = (NEWEST, Dialect("stores", True), Dialect("streams", True), Dialect("streams", False))
-"""Since April 2024; January to April 2024; 2023; and the one that is left. Newest first."""
+"""Before: since April 2024; January to April 2024; 2023; and the one that is left. Newest first."""
+TOKEN_LIFE_MS = 1_800_000
 
 
 @dataclass(slots=True)
@@ -55,7 +61,15 @@ class _Known:
 class Brokers:
     """What is known of all brokers, by URL. Thread-safe."""
 
-    def __init__(self, *, remembered_s: float = REMEMBERED_S, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        remembered_s: float = REMEMBERED_S,
+        clock: Callable[[], float] = time.monotonic,
+        dialects: Sequence[Dialect] = DIALECTS,
+    ) -> None:
+        """``dialects``: those that are tried, in this order."""
+        self._dialects = tuple(dialects)
         self._remembered_s = remembered_s
         self._clock = clock
         self._lock = threading.Lock()
@@ -66,10 +80,10 @@ class Brokers:
         with self._lock:
             known = self._of(url)
             if known.dialect is None or self._clock() >= known.until_s:
-                return DIALECTS, False
+                return self._dialects, False
             if not known.confirmed:
                 return (known.dialect,), False
-            return (known.dialect, *(d for d in DIALECTS if d != known.dialect)), True
+            return (known.dialect, *(d for d in self._dialects if d != known.dialect)), True
 
     def understood(self, url: str, dialect: Dialect) -> None:
         """The broker answered in this dialect."""
@@ -104,6 +118,27 @@ class Brokers:
                 del self._known[next(iter(self._known))]
             known = self._known[url] = _Known(Pace(now=self._clock))
         return known
+
+
+class Tokens:
+    """Authorization headers of ``V1``, one for each broker, made anew when half of its life is over. Thread-safe."""
+
+    def __init__(self, key: SigningKey, context: SigningContext) -> None:
+        self._key = key
+        self._context = context
+        self._lock = threading.Lock()
+        self._made: dict[Address, tuple[str, int]] = {}
+
+    def of(self, broker: Address) -> str:
+        now_ms = time.time_ns() // 1_000_000
+        with self._lock:
+            made = self._made.get(broker)
+            if made is None or abs(now_ms - made[1]) > TOKEN_LIFE_MS // 2:
+                login = Login(self._key.address, broker, now_ms + TOKEN_LIFE_MS, secrets.token_bytes(32))
+                while len(self._made) >= MAX_BROKERS:
+                    del self._made[next(iter(self._made))]
+                made = self._made[broker] = (write_login(sign_login(login, self._key, self._context)), now_ms)
+            return made[0]
 
 
 def make_logins(key: SigningKey) -> dict[bool, str]:

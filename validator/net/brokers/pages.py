@@ -1,7 +1,8 @@
 """Bodies of brokers' answers, split into records while they arrive. Nothing is parsed but what paging needs.
 
 Two raw formats (reference: Log Store broker layer, HTTP API): lines of JSON arrays whose last line is a metadata
-object, and since April 2024 frames of a 4-byte big-endian length and a protobuf message, without metadata.
+object, and since April 2024 frames of a 4-byte big-endian length and a protobuf message, without metadata. And that of
+``/v1``: such frames of canonical objects, the last of them the broker's signed word of what it gave.
 """
 
 from __future__ import annotations
@@ -14,13 +15,20 @@ from typing import Any
 import msgspec
 
 from validator.net.brokers.ranges import Position
+from validator.protocol.codec import cbor
+from validator.protocol.codec.answer import ANSWER_FIELDS, ANSWER_KIND, MAX_ANSWER_BYTES, Answer, decode_answer
 from validator.protocol.codec.conversion import BOM
+from validator.protocol.codec.heads import PREFIX as MESSAGE_PREFIX
 from validator.protocol.codec.legacy_array import MAX_LINE_BYTES, read_legacy_array
+from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
+from validator.protocol.codec.message import decode_message
 from validator.protocol.codec.protobuf import MAX_BODY_BYTES, read_protobuf
+from validator.protocol.codec.received import ARRAY, CANONICAL, PROTOBUF
 from validator.protocol.errors import MalformedInput
 
-ARRAY = "array"
-PROTOBUF = "protobuf"
+_READERS = {ARRAY: read_legacy_array, PROTOBUF: read_protobuf, CANONICAL: decode_message}
+ANSWER_PREFIX = cbor.array_head(1 + ANSWER_FIELDS) + cbor.encode(ANSWER_KIND)
+MAX_FRAME_BYTES = max(MAX_CANONICAL_BYTES, MAX_ANSWER_BYTES)
 MAX_METADATA_BYTES = 64 << 10
 MAX_RECORD_BYTES = MAX_LINE_BYTES + 1
 """Of a longer line only so much is kept: enough for the codec to refuse it as too large."""
@@ -144,10 +152,47 @@ def read_frames(chunks: Iterable[bytes], sink: Sink) -> None:
         raise MalformedInput("frame", "the last one is cut short", cut=True)
 
 
+def read_answer(chunks: Iterable[bytes], sink: Sink) -> Answer:
+    """Hand the canonical messages of a ``/v1`` answer to ``sink``; its trailer, of whoever wrote it.
+
+    Raises:
+        MalformedInput: "frame": longer than any object, or of an unknown kind; "trailer": none at the end (cut),
+            something behind it, or not a trailer.
+    """
+    buffer = bytearray()
+    trailer: bytes | None = None
+    for chunk in chunks:
+        buffer += chunk
+        at = 0
+        whole: list[bytes] = []
+        while len(buffer) - at >= 4:
+            length = int.from_bytes(buffer[at : at + 4], "big")
+            if length > MAX_FRAME_BYTES:
+                raise MalformedInput("frame", f"{length} bytes exceed the limit of {MAX_FRAME_BYTES}")
+            if len(buffer) - at - 4 < length:
+                break
+            body = bytes(buffer[at + 4 : at + 4 + length])
+            at += 4 + length
+            if trailer is not None:
+                raise MalformedInput("trailer", "not the last frame")
+            if body.startswith(MESSAGE_PREFIX):
+                whole.append(body)
+            elif body.startswith(ANSWER_PREFIX):
+                trailer = body
+            else:
+                raise MalformedInput("frame", "of an unknown kind")
+        del buffer[:at]
+        if whole:
+            sink(whole, CANONICAL)
+    if buffer or trailer is None:
+        raise MalformedInput("trailer", "the answer is cut", cut=True)
+    return decode_answer(trailer)
+
+
 def position_of(record: bytes, form: str) -> Position | None:
     """Where a record stands; None if it cannot be read."""
     try:
-        message = read_protobuf(record) if form == PROTOBUF else read_legacy_array(record)
+        message = _READERS[form](record)
     except MalformedInput:
         return None
     return Position(message.timestamp_ms, message.sequence_number)

@@ -75,7 +75,7 @@ _ANSWER = Struct(
     ),
     (_CLAIM,),
 )
-_FIELDS = 16
+ANSWER_FIELDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,7 @@ def encode_answer(answer: Answer) -> bytes:
 
 def decode_answer(data: bytes) -> Answer:
     """Inverse of ``encode_answer``; says nothing about the signature. Raises MalformedInput."""
-    f = cbor.decode_object(data, ANSWER_KIND, _FIELDS, max_bytes=MAX_ANSWER_BYTES)
+    f = cbor.decode_object(data, ANSWER_KIND, ANSWER_FIELDS, max_bytes=MAX_ANSWER_BYTES)
     require(isinstance(f[0], str), "stream_id", "not a text")
     check_id("stream_id", f[0])
     partition, from_ms, until_ms = (read_u63(f[at], name) for at, name in ((1, "partition"), (2, "from"), (3, "until")))

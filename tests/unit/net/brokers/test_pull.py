@@ -6,11 +6,11 @@ import tracemalloc
 from collections.abc import Sequence
 
 from tests.builders import GENESIS_MS, a_message, a_stream_id
-from validator.net.brokers.pages import ARRAY
 from validator.net.brokers.pull import Room, RunningPull
 from validator.net.brokers.ranges import Position
 from validator.ports.sources import Broker
 from validator.protocol.codec.legacy_array import write_legacy_array
+from validator.protocol.codec.received import ARRAY
 from validator.protocol.model import Address, StreamPart, Window
 
 LINE = write_legacy_array(a_message(content=b"x" * 1000))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from validator.net.brokers.pages import ARRAY
 from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.received import ARRAY
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import hash_body
 from validator.protocol.model import Digest, StreamPart

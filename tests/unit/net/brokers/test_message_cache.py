@@ -8,9 +8,9 @@ from random import Random
 import pytest
 
 from tests.builders import a_key, a_message
-from validator.devnet.message_cache import MessageCache, Range, tag_of
-from validator.net.brokers.pages import PROTOBUF
+from tests.fakes.message_cache import MessageCache, Range, tag_of
 from validator.protocol.codec.protobuf import write_protobuf
+from validator.protocol.codec.received import PROTOBUF
 from validator.protocol.errors import MalformedInput
 
 PART = ("s.eth/a", 0)

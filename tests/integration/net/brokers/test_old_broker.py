@@ -330,7 +330,7 @@ def test_a_growing_receipt_is_published_once_signed_by_the_broker_and_logged(tmp
 )  # fmt: skip
 def test_a_wrong_config_is_one_line_and_status_2(tmp_path: Path, change: dict[str, object], field: str) -> None:
     with run_cast(tmp_path) as cast:
-        process = cast.start("broker", "b", {**cast.broker_config("b"), **change})
+        process = cast.start("tests.fakes.old_broker", "b", {**cast.broker_config("b"), **change})
         assert process.stderr is not None
         text = process.stderr.read().decode()
         assert process.wait(20) == 2
