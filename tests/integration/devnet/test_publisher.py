@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
             cast.broker(name, network_port_file=folder / "network.port", era=era_of(index))
             for index, name in enumerate(BROKERS)
         ]
-        start_ms = int(time.time() * 1000) + 1500
+        start_ms = int(time.time() * 1000) + 4_000  # the processes start meanwhile
         config: dict[str, Any] = {
             "port_file": folder / "network.port",
             "published_log": folder / "published",
