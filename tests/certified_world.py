@@ -6,7 +6,7 @@ are real. A broker of this world has its own store, index and folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,21 @@ from validator.protocol.codec.bundle_front import footer_bytes
 from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.manifest import manifest_root
 from validator.protocol.codec.message import make_record
+from validator.protocol.completeness import SetProof
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.hashing import sha256
-from validator.protocol.model import NIL, Block, Digest, InstanceId, InstanceKind, Manifest, Record, Root, StorageId
+from validator.protocol.model import (
+    NIL,
+    Block,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Manifest,
+    Record,
+    Root,
+    StorageId,
+    StreamPart,
+)
 from validator.protocol.parameters import Network, ParameterSet
 
 STREAM = a_stream_id(1, "a")
@@ -210,6 +222,11 @@ class Broker:
     def follow(self) -> None:
         for bundle in self.bundles.step():
             self.comparing.compare_bundle(self.bundles.open(bundle))
+
+    def prove(self, part: StreamPart, from_ms: int, until_ms: int, as_of: int) -> Iterator[SetProof]:
+        """Of every set that may hold messages of the span."""
+        for found in self.history.sets(part, from_ms, until_ms, as_of):
+            yield self.history.prove(found, part, from_ms, until_ms)
 
     def hold(self, records: Sequence[Record]) -> None:
         """Records that arrive now, later than all before."""

@@ -7,6 +7,8 @@
     ingest     bytes become records: cheap checks first, signatures in batches on threads, permission remembered
     store      SQLite, one file per UTC day and shard; behind ``ports.message_store``
     query      pages by key, cursors that any broker understands, a signed trailer behind every answer
+    certified  ReportManager followed, bundles verified, holes filled (``comparing``), every set proven (``history``)
+    lake       entries read out of bundles by range: holes, and whatever lies behind retention
     serve      HTTP: ``/v1``, and what the clients of today know (``dialects``)
 
 It owns its folder of day files and nothing else: what it holds can be had again from other brokers and from bundles,

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from itertools import islice
 
 from validator.broker.core import Broker
 from validator.broker.forms import ARROW, EVENTS, FRAMES, Arrow, Events, Form, Frames, Lines
-from validator.broker.query import Pages, Query, Tally, make_answer
+from validator.broker.proving import Proving
+from validator.broker.query import Pages, Proof, Query, Tally, make_answer
+from validator.log import get_logger
 from validator.ports.message_store import SortKey, StoredRow
 from validator.protocol.codec.answer import Answer, Claim, sign_answer
+from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import Address, Flag
+
+log = get_logger(__name__)
 
 SETTLE_MS = 2_000
 """How far behind the clock a follower reads: what comes later than that has missed it, and is there when asked for."""
 POLL_S = 0.5
 PULSE_S = 15.0
+PROOFS = 64
+"""Sets that are proven at once."""
 OTHERS_S = 3.0
 """How long an answer's end waits for what other brokers say."""
 
@@ -35,19 +44,33 @@ def make_form(kind: str, query: Query) -> Form:
 class Answering:
     """One answer of one broker."""
 
-    def __init__(self, broker: Broker, query: Query, form: Form, consumer: Address | None) -> None:
+    def __init__(
+        self, broker: Broker, query: Query, form: Form, consumer: Address | None, *, can_do_without: bool = False
+    ) -> None:
+        """``can_do_without``: nobody asked for certified history, so what the store has will do where it fails."""
         self._broker = broker
         self._query = query
         self._form = form
         self._consumer = consumer
-        self._pages = Pages(broker.store, query)
+        self._can_do_without = can_do_without and query.proof is Proof.NONE
+        self._pages = Pages(broker.store, query, broker.history)
+        self._proving: Proving | None = None
         self._tally = Tally()
         self._charged = 0
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The whole answer, trailer last. What was given is charged, however it ends."""
+    async def begin(self) -> AsyncIterator[bytes]:
+        """Read the first page; the whole answer, trailer last, is what is returned.
+
+        Raises:
+            TransientError, RemoteFault: what was asked for cannot be given now, and nothing was.
+        """
+        return self._pieces(await self._broker.read(self._begin))
+
+    async def _pieces(self, first: bytes | None) -> AsyncIterator[bytes]:
+        """What was given is charged, however it ends."""
         others = asyncio.create_task(self._ask_others())
-        pending = asyncio.create_task(self._broker.read(self._step))
+        pending: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        pending.set_result(first)
         try:
             while (piece := await pending) is not None:
                 self._charge()
@@ -57,7 +80,11 @@ class Answering:
                     continue
                 yield piece
                 break
-            yield self._form.end(await self._broker.read(self._end, await others))
+            following = await self._broker.read(self._following)
+            if following is None:
+                while piece := await self._broker.read(self._prove):
+                    yield piece
+            yield self._form.end(await self._broker.read(self._end, following, await others))
         finally:
             others.cancel()
             pending.cancel()
@@ -65,11 +92,29 @@ class Answering:
 
     def _step(self) -> bytes | None:
         """The next page as bytes; None at the end."""
+        assert self._proving is not None
+        return self._read(self._proving)
+
+    def _begin(self) -> bytes | None:
+        try:
+            self._proving = Proving(self._broker.history, self._query, self._form)
+            return self._read(self._proving)
+        except (TransientError, RemoteFault) as error:
+            if not self._can_do_without or self._query.as_of is None:
+                raise
+            log.warning("answer.without_history", reason=str(error))
+        self._query = replace(self._query, as_of=None)
+        self._pages, self._tally = Pages(self._broker.store, self._query), Tally()
+        self._proving = Proving(None, self._query, self._form)
+        return self._read(self._proving)
+
+    def _read(self, proving: Proving) -> bytes | None:
         rows = self._pages.following()
         if not rows:
             return None
         self._tally.add(rows)
-        return self._form.rows(rows)
+        marks = proving.mark(self._pages.marks)
+        return marks + self._form.rows(rows) + proving.passed(rows[-1].key.timestamp_ms)
 
     def _may_go_on(self) -> bool:
         return self._consumer is None or self._broker.accounts.may_read(self._consumer)
@@ -80,9 +125,17 @@ class Answering:
             self._broker.accounts.charge(self._consumer, given - self._charged)
             self._charged = given
 
-    def _end(self, claims: Sequence[Claim]) -> Answer:
-        following = self._pages.last if self._tally.count and self._pages.has_more() else None
-        return end_answer(self._broker, self._query, self._tally, following, claims)
+    def _following(self) -> SortKey | None:
+        """Where the rest goes on from; None where nothing is left."""
+        return self._pages.last if self._tally.count and self._pages.has_more() else None
+
+    def _prove(self) -> bytes:
+        """What is said of some more sets; nothing at the end."""
+        assert self._proving is not None
+        return b"".join(islice(self._proving.rest(), PROOFS))
+
+    def _end(self, following: SortKey | None, claims: Sequence[Claim]) -> Answer:
+        return end_answer(self._broker, self._query, self._tally, following, claims, self._proving)
 
     async def _ask_others(self) -> Sequence[Claim]:
         try:
@@ -93,15 +146,20 @@ class Answering:
 
 
 def end_answer(
-    broker: Broker, query: Query, tally: Tally, following: SortKey | None, claims: Sequence[Claim] = ()
+    broker: Broker,
+    query: Query,
+    tally: Tally,
+    following: SortKey | None,
+    claims: Sequence[Claim] = (),
+    proving: Proving | None = None,
 ) -> Answer:
     """The signed trailer."""
     answer = make_answer(
         query,
         tally,
         following=following,
-        complete_to=0,
-        flags=Flag(0),
+        complete_to=0 if proving is None else proving.complete_to,
+        flags=Flag(0) if proving is None else proving.flags,
         claims=claims,
         time_ms=broker.now_ms(),
         broker=broker.address,

@@ -9,7 +9,7 @@ from starlette.requests import Request as HttpRequest
 
 from validator.broker.chain_view import ChainView
 from validator.broker.forms import EVENTS, NAMES, NDJSON
-from validator.broker.query import Query
+from validator.broker.query import Proof, Query
 from validator.broker.refusal import Refused, bad, busy
 from validator.protocol.codec.answer import MAX_CURSOR_BYTES, Request, decode_cursor, read_text
 from validator.protocol.codec.limits import MAX_ID_BYTES, MAX_TIMESTAMP_MS
@@ -82,18 +82,27 @@ def read_query(request: HttpRequest, part: StreamPart) -> Query:
     span = read_span(request, part)
     limit = read_number(request, "limit", 0)
     as_of = read_number(request, "asOf", -1) if "asOf" in request.query_params else None
+    proof = read_proof(request)
     text = request.query_params.get("cursor")
     if text is None and EVENTS in request.headers.get("accept", ""):
         text = request.headers.get("last-event-id")
     if not text:
-        return Query(span, None, as_of, limit)
+        return Query(span, None, as_of, limit, proof)
     try:
         cursor = decode_cursor(read_text(text, "cursor", max_bytes=MAX_CURSOR_BYTES), span)
     except MalformedInput as error:
         raise Refused(400, error.message, field="cursor") from error
     if as_of is not None and as_of != cursor.as_of:
         raise bad("asOf", "not the cursor's")
-    return Query(span, cursor, cursor.as_of, limit)
+    return Query(span, cursor, cursor.as_of, limit, proof)
+
+
+def read_proof(request: HttpRequest) -> Proof:
+    """Raises Refused (400)."""
+    try:
+        return Proof(request.query_params.get("proof", Proof.NONE))
+    except ValueError:
+        raise bad("proof", f"one of {', '.join(Proof)}") from None
 
 
 def read_form(request: HttpRequest) -> str:

@@ -36,7 +36,7 @@ _MEMBER = struct.Struct(">Q32s")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS bundles (
   number INTEGER PRIMARY KEY, root BLOB NOT NULL, storage_id BLOB NOT NULL, first_ms INTEGER NOT NULL,
-  end_ms INTEGER NOT NULL, block INTEGER NOT NULL, manifest BLOB);
+  end_ms INTEGER NOT NULL, block INTEGER NOT NULL, manifest BLOB, is_compared INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS ends ON bundles (end_ms);
 CREATE TABLE IF NOT EXISTS compared (
   bundle INTEGER NOT NULL, instance TEXT NOT NULL, stream_id TEXT NOT NULL, partition INTEGER NOT NULL,
@@ -135,6 +135,20 @@ class CertifiedIndex:
                 return
             yield from map(_bundle, found)
             number = found[-1][0]
+
+    def not_compared(self, from_ms: int, limit: int) -> list[AcceptedBundle]:
+        """The newest bundles that hold something of ``from_ms`` or later and were not compared whole yet."""
+        with self._use() as connection:
+            found = connection.execute(
+                f"SELECT {_BUNDLE} FROM bundles WHERE end_ms > ? AND NOT is_compared"  # noqa: S608
+                " ORDER BY number DESC LIMIT ?",
+                (from_ms, limit),
+            ).fetchall()
+        return [_bundle(row) for row in found]
+
+    def mark_compared(self, numbers: Sequence[int]) -> None:
+        with self._use() as connection:
+            connection.executemany("UPDATE bundles SET is_compared = 1 WHERE number = ?", [(n,) for n in numbers])
 
     # --- manifests
 

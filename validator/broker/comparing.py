@@ -28,6 +28,8 @@ log = get_logger(__name__)
 
 PAGE = 4096
 FETCHED = 256
+COUNTED = 2_048
+"""Rows of a span that are counted for each page that is read of it; of more, a page is held against the tree."""
 NODES_REMEMBERED = 20_000
 """Of trees in memory: five million messages, some 6 MB."""
 Key = tuple[InstanceId, StreamPart, bytes]
@@ -120,6 +122,26 @@ class Comparing:
             if known is not None:
                 self._memo.add(key, known)
         return known
+
+    def vouch(self, found: CertifiedSet, part: StreamPart, page: Sequence[StoredRow]) -> frozenset[Digest] | None:
+        """Which rows of a window's page are not the window's; None: rows came in since they were compared.
+
+        Asked behind the page, so what is true now was true when it was read. Raises as ``compare_window``.
+        """
+        if found.entry is None or not found.entry.count:
+            return NO_OTHERS
+        known = self.known(found, part)
+        if known is None:
+            return None
+        if known.held <= COUNTED:
+            return known.others if self.count(part, found.from_ms, found.until_ms) == known.held else None
+        rows = HeldWindow(*self._place(found, part), known.others)
+        own = [row for row in page if row.key.leaf not in known.others] if known.others else page
+        try:
+            fits = not own or self.tree(found, part, rows).holds_page(rows, own)
+        except RowsChanged:
+            fits = False
+        return known.others if fits else None
 
     def compare_window(self, found: CertifiedSet, part: StreamPart) -> Compared | None:
         """Which of a window's rows here are the entry's, missing ones brought; None where it is not retained.

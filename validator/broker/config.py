@@ -52,6 +52,10 @@ class BrokerSettings(BaseSettings):
         default=Path("broker-data"), description="folder of the day files and accounts, on a local disk"
     )
     rpc_urls: Words = Field(description="EVM nodes, comma-separated; three of different operators advised")
+    gateway_urls: Words = Field(
+        default=(), description="Arweave gateways to read bundles from; none: nothing is certified, nothing proven"
+    )
+    lake_mib: int = Field(default=1_024, ge=16, description="of bundles' chunks on disk, for what is older")
     bridge_sockets: Words = Field(
         default=(), description="Unix sockets of the bridges to Streamr's network; none: only HTTP brings messages"
     )
@@ -97,7 +101,7 @@ class BrokerSettings(BaseSettings):
     log_level: str = "INFO"
     log_format: str = Field(default="json", pattern="^(json|console)$")
 
-    @field_validator("rpc_urls", "bridge_sockets", "allow_nets", "dialects", mode="before")
+    @field_validator("rpc_urls", "gateway_urls", "bridge_sockets", "allow_nets", "dialects", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value

@@ -16,6 +16,7 @@ from validator.broker.chain_view import ChainView
 from validator.broker.gate import Gate
 from validator.broker.system_messages import SystemChain
 from validator.ports.bus import MessageBus
+from validator.ports.certified import CertifiedHistory
 from validator.ports.message_store import MessageStore
 from validator.protocol.codec.answer import Claim, Request
 from validator.protocol.codec.protobuf import write_protobuf
@@ -51,6 +52,7 @@ class Broker:
     gate: Gate
     now_ms: Callable[[], int]
     bus: MessageBus | None = None
+    history: CertifiedHistory | None = None
     ask_others: AskOthers = ask_nobody
     on_published: Callable[[Record], None] | None = None
     boot: str = field(default_factory=lambda: secrets.token_hex(4))

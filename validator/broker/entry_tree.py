@@ -8,10 +8,11 @@ What those reads give is compared with the node above it, so rows that changed s
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
 from validator.ports.message_store import SortKey, StoredRow
@@ -21,6 +22,7 @@ from validator.protocol.merkle import Proof as Path
 from validator.protocol.model import Digest, PartitionEntry
 from validator.protocol.proof import Neighbour, read_neighbour
 
+_KEY = attrgetter("key")
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -109,6 +111,29 @@ class EntryTree:
         if not self._tree.holds(number, [row.key.leaf for row in found]):
             raise RowsChanged("not yet: the rows of an entry are not those that were compared; they are compared anew")
         return found
+
+    def holds_page(self, rows: EntryRows, page: Sequence[StoredRow]) -> bool:
+        """Whether a page, read from ``rows`` before, is the entry's rows one behind the other and nothing among them.
+
+        Rows are only ever added, so those between two chunks' beginnings are the entry's if they are as many; at the
+        page's ends the chunks are read again. Raises what reading the rows raises.
+        """
+        first = bisect_left(self._firsts, page[0].key)
+        last = bisect_right(self._firsts, page[-1].key) - 1
+        try:
+            if first > last:
+                chunk = self.read(rows, last) if last >= 0 else []
+                at = bisect_left(chunk, page[0].key, key=_KEY)
+                return list(page) == chunk[at : at + len(page)]
+            begin, end = (bisect_left(page, self._firsts[number], key=_KEY) for number in (first, last))
+            return (
+                page[begin].key == self._firsts[first]
+                and end - begin == (last - first) * KEPT_LEAVES
+                and (not begin or list(page[:begin]) == self.read(rows, first - 1)[-begin:])
+                and list(page[end:]) == self.read(rows, last)[: len(page) - end]
+            )
+        except RowsChanged:
+            return False
 
     def chunks_of(self, from_ms: int, until_ms: int, after: SortKey | None) -> range:
         """Numbers of the chunks in which rows of [from_ms, until_ms) behind ``after`` may lie."""

@@ -1,11 +1,13 @@
 """The forms of an answer at ``/v1``. Each turns pages into bytes, and ends with the trailer.
 
-    frames    application/vnd.logstore.frames: u32 length, then one canonical object: ``message/1`` each, ``proof/…``
-              where asked for, and last ``answer/1``. Canonical bytes, since root and proofs are over them and our own
-              clients need no other; who wants protobuf asks at the old paths.
-    ndjson    application/x-ndjson: a line each, ``{"message": …}``; last ``{"answer": …}``
-    arrow     application/vnd.apache.arrow.stream: record batches with the columns of ``ndjson``, and last one without
-              rows whose metadata has ``answer``: canonical bytes
+    frames    application/vnd.logstore.frames: u32 length, then one canonical object: ``message/1`` each, where asked
+              for ``set-marks/1`` before messages and ``set-proof/1`` or ``set-commitment/1`` behind a set's last, and
+              last ``answer/1``. Canonical bytes, since root and proofs are over them and our own clients need no other;
+              who wants protobuf asks at the old paths.
+    ndjson    application/x-ndjson: a line each, ``{"message": …}``; ``{"marks": …}``, ``{"proof": …}`` and
+              ``{"commitment": …}`` are such objects in base64url; last ``{"answer": …}``
+    arrow     application/vnd.apache.arrow.stream: record batches with the columns of ``ndjson``; marks and the like as
+              metadata of batches without rows, and last one whose metadata has ``answer``: canonical bytes
     events    text/event-stream: ``message`` events whose id is a cursor, last ``answer``
 
 An answer without its trailer is cut, whatever the connection says: it goes on behind the last message that arrived.
@@ -57,6 +59,9 @@ class Form(Protocol):
 
     def rows(self, rows: Sequence[StoredRow]) -> bytes: ...
 
+    def said(self, name: str, data: bytes) -> bytes:
+        """A canonical object of ``codec.completeness``: marks before the rows that they are about, proofs behind."""
+
     def end(self, answer: Answer) -> bytes: ...
 
 
@@ -68,6 +73,10 @@ class Frames:
             pieces += (len(canonical).to_bytes(4, "big"), canonical)
         return b"".join(pieces)
 
+    def said(self, name: str, data: bytes) -> bytes:
+        del name  # the object names itself
+        return len(data).to_bytes(4, "big") + data
+
     def end(self, answer: Answer) -> bytes:
         body = encode_answer(answer)
         return len(body).to_bytes(4, "big") + body
@@ -76,6 +85,9 @@ class Frames:
 class Lines:
     def rows(self, rows: Sequence[StoredRow]) -> bytes:
         return b"".join([_encode({"message": message_data(row)}) + b"\n" for row in rows])
+
+    def said(self, name: str, data: bytes) -> bytes:
+        return _encode({name: write_text(data)}) + b"\n"
 
     def end(self, answer: Answer) -> bytes:
         return _encode({"answer": answer_data(answer)}) + b"\n"
@@ -93,6 +105,9 @@ class Events:
                 for row in rows
             ]
         )
+
+    def said(self, name: str, data: bytes) -> bytes:
+        return b"event: %b\ndata: %b\n\n" % (name.encode(), write_text(data).encode())
 
     def end(self, answer: Answer) -> bytes:
         return b"event: answer\ndata: " + _encode(answer_data(answer)) + b"\n\n"
@@ -119,6 +134,11 @@ class Arrow:
     def rows(self, rows: Sequence[StoredRow]) -> bytes:
         batch = self._pa.RecordBatch.from_pylist([_flat(message_data(row)) for row in rows], schema=self._schema)
         self._writer.write_batch(batch)
+        return self._drain()
+
+    def said(self, name: str, data: bytes) -> bytes:
+        empty = self._pa.RecordBatch.from_pylist([], schema=self._schema)
+        self._writer.write_batch(empty, custom_metadata={name: data})
         return self._drain()
 
     def end(self, answer: Answer) -> bytes:

@@ -16,7 +16,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from validator.broker.certified import CertifiedBundles, OpenedBundle
-from validator.broker.comparing import NO_OTHERS, Comparing
+from validator.broker.comparing import Comparing
 from validator.broker.entry_tree import Remembered, RowsChanged
 from validator.net.chain.bundles import AcceptedBundle
 from validator.ports.certified import CertifiedSet, MarkedRow
@@ -68,14 +68,21 @@ class History:
     def complete_to(self, as_of: int) -> int:
         return self._bundles.require(as_of).end_ms
 
-    def sets(self, part: StreamPart, from_ms: int, until_ms: int, as_of: int) -> list[CertifiedSet]:
+    def sets(
+        self, part: StreamPart, from_ms: int, until_ms: int, as_of: int, *, behind_ms: int = 0
+    ) -> Iterator[CertifiedSet]:
         self._bundles.require(as_of)
-        windows: list[CertifiedSet] = []
-        for bundle in self._bundles.ending_after(from_ms, as_of):
+        return self._find_sets(part, from_ms, until_ms, as_of, behind_ms)
+
+    def _find_sets(
+        self, part: StreamPart, from_ms: int, until_ms: int, as_of: int, behind_ms: int
+    ) -> Iterator[CertifiedSet]:
+        first_ms = max(from_ms, behind_ms)
+        for bundle in self._bundles.ending_after(first_ms, as_of):
             if bundle.first_ms >= until_ms:
                 break
-            windows += self._windows(bundle, part, from_ms, until_ms)
-        return [*windows, *self._late_sets(part, from_ms, until_ms, as_of)]
+            yield from self._windows(bundle, part, first_ms, until_ms)
+        yield from self._late_sets(part, from_ms, until_ms, as_of)
 
     def _windows(self, bundle: AcceptedBundle, part: StreamPart, from_ms: int, until_ms: int) -> list[CertifiedSet]:
         """A bundle's windows that overlap the span."""
@@ -179,8 +186,9 @@ class History:
             rows = self._store.scan(part, from_ms, until_ms, after=after, limit=limit)
             page: list[MarkedRow] = []
             for window, own in _by_window(windows, rows):
-                others = self._others(window, part)
+                others = self._comparing.vouch(window, part, own)
                 if others is None:
+                    self._comparing.compare_window(window, part)
                     break
                 is_all = window.entry is not None and window.entry.count
                 default = window.instance if is_all else None
@@ -194,16 +202,6 @@ class History:
             else:
                 return page
         raise TransientError("not yet: messages come in faster than they are compared", reason="busy")
-
-    def _others(self, window: CertifiedSet, part: StreamPart) -> frozenset[Digest] | None:
-        """Rows of its span that are not the window's, asked behind the page; None: compared anew, so read again."""
-        if window.entry is None or not window.entry.count:
-            return NO_OTHERS
-        known = self._comparing.known(window, part)
-        if known is not None and known.held == self._comparing.count(part, window.from_ms, window.until_ms):
-            return known.others
-        self._comparing.compare_window(window, part)
-        return None
 
     def _merge(
         self,
@@ -251,11 +249,7 @@ class History:
 
     # --- proofs
 
-    def prove(self, part: StreamPart, from_ms: int, until_ms: int, as_of: int) -> Iterator[SetProof]:
-        self._bundles.require(as_of)
-        return (self._prove(found, part, from_ms, until_ms) for found in self.sets(part, from_ms, until_ms, as_of))
-
-    def _prove(self, found: CertifiedSet, part: StreamPart, from_ms: int, until_ms: int) -> SetProof:
+    def prove(self, found: CertifiedSet, part: StreamPart, from_ms: int, until_ms: int) -> SetProof:
         opened = self._bundles.open(self._bundles.require(found.bundle))
         outcome = opened.outcomes[found.instance]
         entry = found.entry
@@ -287,7 +281,7 @@ class History:
         if marked is None or marked.instance is None:
             return None
         key = marked.row.key
-        sets = self.sets(part, timestamp_ms, timestamp_ms + 1, as_of)
+        sets = self._find_sets(part, timestamp_ms, timestamp_ms + 1, as_of, 0)
         found = next(each for each in sets if each.instance == marked.instance)
         assert found.entry is not None
         opened = self._bundles.open(self._bundles.require(found.bundle))

@@ -12,15 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
+from validator.ports.certified import CertifiedHistory
 from validator.ports.message_store import MessageStore, SortKey, StoredRow
 from validator.protocol.codec.answer import Answer, Claim, Cursor, Request, encode_cursor
 from validator.protocol.merkle import RunningRoot
-from validator.protocol.model import Address, Flag
+from validator.protocol.model import Address, Digest, Flag, InstanceKind
 
 FIRST_ROWS = 256
 """Of the first page: little, so that the first byte is there at once; then each has four times as many."""
 PAGE_ROWS = 8192
+
+
+class Proof(StrEnum):
+    """What an answer says of the certified sets in its span."""
+
+    NONE = "none"
+    COMMITMENT = "commitment"
+    """Each set's root and totals."""
+    FULL = "full"
+    """And a proof, up to the root that the contract holds, that its messages are all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,7 @@ class Query:
     after: Cursor | None = None
     as_of: int | None = None
     limit: int = 0
+    proof: Proof = Proof.NONE
 
     @property
     def start(self) -> SortKey | None:
@@ -43,9 +56,13 @@ class Query:
 class Pages:
     """The rows of a query, page by page. Synchronous; one thread at a time."""
 
-    def __init__(self, store: MessageStore, query: Query) -> None:
+    def __init__(self, store: MessageStore, query: Query, history: CertifiedHistory | None = None) -> None:
+        """``history``: asked where the query says up to which bundle (``as_of``)."""
         self._store = store
         self._query = query
+        self._history = history if query.as_of is not None else None
+        self.marks: list[tuple[Digest, int | None]] = []
+        """Of the last page: rows that are not in the window of their time, and whose late set has them."""
         self._after = query.start
         self._rows = FIRST_ROWS
         self._given = 0
@@ -56,8 +73,7 @@ class Pages:
         rows = min(self._rows, query.limit - self._given) if query.limit else self._rows
         if rows <= 0:
             return []
-        r = query.request
-        page = self._store.scan(r.stream_part, r.from_ms, r.until_ms, after=self._after, limit=rows)
+        page = self._scan(rows)
         if page:
             self._after = page[-1].key
         self._given += len(page)
@@ -66,8 +82,20 @@ class Pages:
 
     def has_more(self) -> bool:
         """Whether a row follows the last page."""
-        r = self._query.request
-        return bool(self._store.scan(r.stream_part, r.from_ms, r.until_ms, after=self._after, limit=1))
+        return bool(self._scan(1))
+
+    def _scan(self, limit: int) -> list[StoredRow]:
+        r, as_of = self._query.request, self._query.as_of
+        if self._history is None or as_of is None:
+            return self._store.scan(r.stream_part, r.from_ms, r.until_ms, after=self._after, limit=limit)
+        page = self._history.scan(r.stream_part, r.from_ms, r.until_ms, as_of, after=self._after, limit=limit)
+        complete_to = self._history.complete_to(as_of)
+        self.marks = [
+            (row.key.leaf, None if instance is None else instance.number)
+            for row, instance in page
+            if (instance is None or instance.kind is InstanceKind.LATE) and row.key.timestamp_ms < complete_to
+        ]
+        return [marked.row for marked in page]
 
     @property
     def last(self) -> SortKey | None:

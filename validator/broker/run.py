@@ -28,6 +28,7 @@ from validator import log as logs
 from validator.broker import operator
 from validator.broker.accounts import Accounts
 from validator.broker.admission import Admission, Limits
+from validator.broker.certified_layer import CertifiedLayer
 from validator.broker.chain_view import ChainView
 from validator.broker.config import PREFIX, BrokerSettings
 from validator.broker.core import Broker
@@ -46,6 +47,7 @@ from validator.net.http.listening import EXCHANGE_S, listener_config
 from validator.net.streamr.bridge import BridgeBus
 from validator.net.streamr.sharding import ShardedBus
 from validator.ports.bus import MessageBus
+from validator.ports.message_store import MessageStore
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, ValidatorError
 from validator.protocol.model import Address, Record, StreamPart
@@ -126,9 +128,28 @@ class _Process:
         gate = Gate(key.address, context, chain, accounts, terms, now_ms=now_ms)
         self._broker = Broker(key, network, store, chain, self._admission, accounts, gate, now_ms)
         self._broker.on_published = hooks.on_published
+        self._certified = self._open_certified(network, folder, store)
         self._server = Server(self._broker, Dialects(self._broker, settings.eras))
         self._ingest: Ingest | None = None
         self._routes = [] if hooks.routes is None else hooks.routes(self._admission)
+
+    def _open_certified(self, network: Network, folder: Path, store: MessageStore) -> CertifiedLayer | None:
+        """What is certified, if there are gateways to read it from. Raises ConfigError."""
+        settings = self._settings
+        if not settings.gateway_urls:
+            return None
+        layer = CertifiedLayer(
+            network,
+            self._reader,
+            settings.gateway_urls,
+            folder,
+            store,
+            lake_bytes=settings.lake_mib << 20,
+            retained_from_ms=lambda: now_ms() - settings.retention_days * DAY_MS,
+            now_ms=now_ms,
+        )
+        self._broker.history = layer.history
+        return layer
 
     async def run(self) -> None:
         settings, broker = self._settings, self._broker
@@ -149,6 +170,8 @@ class _Process:
                 asyncio.create_task(_lasting("chain", self._read_chain, settings.chain_every_s)),
                 asyncio.create_task(_lasting("keeping", self._keep, SAVE_S)),
             ]
+            if self._certified is not None:
+                loops.append(asyncio.create_task(_lasting("certified", self._follow_bundles, settings.chain_every_s)))
             if self._ingest is not None:
                 loops.append(asyncio.create_task(_lasting("ingest", self._ingest.run, 1.0)))
             if bus is not None and settings.storage_registry:
@@ -201,6 +224,11 @@ class _Process:
         }
         return StreamrRegistries(rpc, addresses)
 
+    async def _follow_bundles(self) -> None:
+        assert self._certified is not None
+        while await asyncio.to_thread(self._certified.step):
+            pass  # more is waiting
+
     async def _keep(self) -> None:
         await asyncio.to_thread(self._broker.accounts.save)
         await asyncio.to_thread(sweep, self._days, now_ms(), self._settings.retention_days)
@@ -209,7 +237,8 @@ class _Process:
         """Until a signal; answers under way have some seconds to end."""
         settings = self._settings
         view = operator.View(self._broker, self._server, self._ingest, self._floor, time.monotonic())
-        apps: list[Any] = [build_app(self._server, self._routes), operator.create_app(view)]
+        certified = [] if self._certified is None else self._certified.routes()
+        apps: list[Any] = [build_app(self._server, [*self._routes, *certified]), operator.create_app(view)]
         servers = []
         for app, sock in zip(apps, self._sockets, strict=True):
             host, port = sock.getsockname()[:2]
@@ -241,6 +270,8 @@ class _Process:
 
     def _close(self) -> None:
         self._broker.readers.shutdown(wait=False, cancel_futures=True)
+        if self._certified is not None:
+            self._certified.close()
         self._broker.accounts.close()
         self._days.close()
         self._reader.close()

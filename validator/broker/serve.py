@@ -11,6 +11,7 @@ Stream ids come percent-encoded, slashes too. ``routes`` of other parts of the b
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -31,12 +32,13 @@ from validator.broker.asked import (
 from validator.broker.core import Broker
 from validator.broker.dialects import Dialects
 from validator.broker.forms import EVENTS
-from validator.broker.query import Query, Tally
+from validator.broker.query import Proof, Query, Tally
 from validator.broker.refusal import Refused, answer_refused, bad, busy
 from validator.broker.summary import summarise
+from validator.ports.certified import NotVerifiedYet
 from validator.ports.message_store import StoredRow
 from validator.protocol.codec.answer import Request as Asked
-from validator.protocol.errors import TransientError
+from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import Address, StreamPart
 from validator.version import describe_version
 
@@ -109,12 +111,9 @@ class Server:
     # --- reading
 
     async def _messages(self, request: Request, part: StreamPart) -> Response:
-        query, kind = read_query(request, part), read_form(request)
-        if query.as_of is not None:
-            raise bad("asOf", "no such bundle is verified here")
-        if request.query_params.get("proof", "none") != "none":
-            raise bad("proof", "nothing is certified here yet; only none")
+        asked, kind = read_query(request, part), read_form(request)
         consumer = await self._consumer(request)
+        query = await self._broker.read(self._certify, asked)
         tag = await self._tag(request, query)
         if tag is not None and request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"etag": tag})
@@ -124,8 +123,35 @@ class Server:
             following = Following(self._broker, query, consumer)
             return StreamingResponse(self.followers.hold(following.pieces()), media_type=kind, headers=headers)
         self.answers.acquire()
-        answering = Answering(self._broker, query, make_form(kind, query), consumer)
-        return StreamingResponse(self.answers.hold(answering.pieces()), media_type=kind, headers=headers)
+        answering = Answering(self._broker, query, make_form(kind, query), consumer, can_do_without=asked.as_of is None)
+        try:
+            pieces = await answering.begin()
+        except BaseException:
+            self.answers.used -= 1
+            raise
+        return StreamingResponse(self.answers.hold(pieces), media_type=kind, headers=headers)
+
+    def _certify(self, query: Query) -> Query:
+        """With the bundle up to which history is certified: the one that was asked for, or the newest.
+
+        Raises:
+            Refused: 400; none is verified here, or not that one.
+        """
+        history = self._broker.history
+        newest = None if history is None else history.newest()
+        if query.as_of is not None:
+            try:
+                if history is None:
+                    raise NotVerifiedYet("none is")
+                history.complete_to(query.as_of)
+            except NotVerifiedYet:
+                raise bad("asOf", f"no such bundle is verified here; the newest is {newest}") from None
+            return query
+        if query.after is None and newest is not None:
+            return replace(query, as_of=newest)
+        if query.proof is not Proof.NONE:
+            raise bad("proof", "nothing is certified here yet, or not for this cursor; only none")
+        return query
 
     async def _tag(self, request: Request, query: Query) -> str | None:
         """Over count and newest arrival of the span."""
@@ -134,7 +160,7 @@ class Server:
             return None
         state = await self._broker.read(self._broker.store.state, r.stream_part, r.from_ms, r.until_ms)
         form = "".join(letter for letter in request.headers.get("accept", "") if letter.isalnum())[:80]
-        return f'"{self._broker.boot}-{state.count}-{state.newest_arrival_ms}-{form}"'
+        return f'"{self._broker.boot}-{state.count}-{state.newest_arrival_ms}-{query.as_of}-{query.proof}-{form}"'
 
     async def _last(self, request: Request, part: StreamPart) -> Response:
         count, kind = read_number(request, "count", 1, most=MAX_LAST), read_form(request)
@@ -172,6 +198,7 @@ class Server:
         """Who this is, what it knows of chain and time; the clock shows, so that a wrong one does."""
         chain = self._broker.chain
         block = chain.block
+        newest, complete_to = await self._broker.read(self._newest)
         return JSONResponse(
             {
                 "broker": "0x" + self._broker.address.hex(),
@@ -179,16 +206,27 @@ class Server:
                 "time": self._broker.now_ms(),
                 "block": None if block is None else {"number": block.number, "hash": "0x" + block.hash.hex()},
                 "parts": len(chain.parts()),
-                "newest": None,
-                "complete_to": None,
+                "newest": newest,
+                "complete_to": complete_to,
                 "version": describe_version("logstore-broker"),
             },
             headers={"cache-control": "no-store"},
         )
 
+    def _newest(self) -> tuple[int | None, int | None]:
+        """Number of the newest certified bundle, and up to where certificates cover time."""
+        history = self._broker.history
+        newest = None if history is None else history.newest()
+        return newest, None if history is None or newest is None else history.complete_to(newest)
+
 
 async def _not_now(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 503, {"retry-after": "5"})
+
+
+async def _not_ours(_request: Request, error: Exception) -> Response:
+    """What lies behind us broke a rule."""
+    return JSONResponse({"error": str(error)}, 502)
 
 
 def build_app(server: Server, routes: Sequence[Route] = ()) -> Starlette:
@@ -201,5 +239,5 @@ def build_app(server: Server, routes: Sequence[Route] = ()) -> Starlette:
             Route("/v1/head", server.head),
             Route("/{rest:path}", server.dispatch, methods=["GET", "POST"]),
         ],
-        exception_handlers={Refused: answer_refused, TransientError: _not_now},
+        exception_handlers={Refused: answer_refused, TransientError: _not_now, RemoteFault: _not_ours},
     )

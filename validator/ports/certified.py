@@ -65,8 +65,12 @@ class CertifiedHistory(Protocol):
             NotVerifiedYet: no such bundle is verified here.
         """
 
-    def sets(self, part: StreamPart, from_ms: int, until_ms: int, as_of: int) -> list[CertifiedSet]:
+    def sets(
+        self, part: StreamPart, from_ms: int, until_ms: int, as_of: int, *, behind_ms: int = 0
+    ) -> Iterator[CertifiedSet]:
         """All sets up to ``as_of`` that may hold messages of the span: windows by time, then late sets by number.
+
+        They are found as they are asked for. Windows that end at ``behind_ms`` or earlier are left out.
 
         Raises:
             NotVerifiedYet: no such bundle is verified here.
@@ -91,9 +95,5 @@ class CertifiedHistory(Protocol):
             NotVerifiedYet: no such bundle is verified here.
         """
 
-    def prove(self, part: StreamPart, from_ms: int, until_ms: int, as_of: int) -> Iterator[SetProof]:
-        """For each of ``sets``, in their order: that the rows marked with it are all it has in the span.
-
-        Raises:
-            NotVerifiedYet: no such bundle is verified here.
-        """
+    def prove(self, found: CertifiedSet, part: StreamPart, from_ms: int, until_ms: int) -> SetProof:
+        """That the rows marked with one of ``sets`` are all that it has in the span."""

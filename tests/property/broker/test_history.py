@@ -33,7 +33,7 @@ def _certified(broker: Broker, from_ms: int, until_ms: int, as_of: int, limit: i
     for row, instance in marked:
         if instance is not None:
             consumer.add(instance, row.key.timestamp_ms, row.key.leaf)
-    proofs = list(broker.history.prove(PART, from_ms, until_ms, as_of))
+    proofs = list(broker.prove(PART, from_ms, until_ms, as_of))
     for said in proofs:
         consumer.prove(said)
     consumer.finish()

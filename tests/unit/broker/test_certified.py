@@ -158,7 +158,7 @@ def test_reports_of_blocks_that_are_not_final_do_not_count(world: World) -> None
 
 def test_where_the_contract_holds_another_report_everything_from_there_on_is_read_anew(world: World) -> None:
     broker = world.broker("reorganised", world.all_records)
-    before = list(broker.history.prove(PART, *SPAN, 0))
+    before = list(broker.prove(PART, *SPAN, 0))
     del world.manifests[1:], world.chain.reports[1:]
     world.add_bundle(([a_row(BUNDLE_MS, 77)], []))
     broker.follow()
@@ -166,7 +166,7 @@ def test_where_the_contract_holds_another_report_everything_from_there_on_is_rea
     marked = broker.history.scan(PART, GENESIS_MS + BUNDLE_MS, SPAN[1], 1, limit=1_000)
     assert [m.row.key.sequence_number for m in marked if m.instance is not None] == [77]
     assert len(marked) == 1 + 20, "what was certified before is tail now"
-    assert list(broker.history.prove(PART, *SPAN, 0)) == before
+    assert list(broker.prove(PART, *SPAN, 0)) == before
 
 
 def test_a_broker_begins_where_its_retention_does_and_reads_older_bundles_behind_that(world: World) -> None:

@@ -75,7 +75,7 @@ def check(broker: Broker, from_ms: int, until_ms: int, as_of: int, part: StreamP
 
 
 def _proven(broker: Broker, consumer: CompletenessCheck, part: StreamPart, from_ms: int, until_ms: int, as_of: int):  # type: ignore[no-untyped-def]
-    for said in broker.history.prove(part, from_ms, until_ms, as_of):
+    for said in broker.prove(part, from_ms, until_ms, as_of):
         consumer.prove(said)
         yield said
 
@@ -157,7 +157,6 @@ def test_an_as_of_that_is_not_verified_is_refused_by_name(world: World) -> None:
         lambda: broker.history.complete_to(3),
         lambda: broker.history.sets(PART, GENESIS_MS, END_MS, 3),
         lambda: broker.history.scan(PART, GENESIS_MS, END_MS, 7, limit=1),
-        lambda: broker.history.prove(PART, GENESIS_MS, END_MS, 3),
     ):
         with pytest.raises(NotVerifiedYet, match=r"asOf: bundle [37] is not verified here, 0 to 2 are") as caught:
             act()
@@ -178,7 +177,7 @@ def test_a_row_that_a_broker_adds_or_leaves_out_fails_the_consumers_check(world:
     broker = world.broker("liar", world.all_records)
     span = SPANS[2]
     rows = [m for m in read(broker, *span, 0) if m.instance == InstanceId(InstanceKind.WINDOW, GENESIS_MS + WINDOW_MS)]
-    said = next(p for p in broker.history.prove(PART, *span, 0) if p.instance == rows[0].instance)
+    said = next(p for p in broker.prove(PART, *span, 0) if p.instance == rows[0].instance)
     for wrong in (rows[1:], rows[:-1], [*rows, rows[-1]]):
         consumer = CompletenessCheck(PART, *span, [said.instance], world.root_of)
         for row, _ in wrong:

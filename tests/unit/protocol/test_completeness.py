@@ -11,15 +11,19 @@ from tests.proving import START_MS, STEP_MS, Proven, a_bundle, a_part
 from validator.protocol.codec import cbor
 from validator.protocol.codec.completeness import (
     MAX_COMMITMENT_BYTES,
+    MAX_MARKS,
+    MAX_MARKS_BYTES,
     decode_commitment,
+    decode_marks,
     decode_set_proof,
     encode_commitment,
+    encode_marks,
     encode_set_proof,
 )
 from validator.protocol.codec.proof import encode_proof
 from validator.protocol.completeness import CompletenessCheck, SetCommitment, SetProof
 from validator.protocol.errors import MalformedInput
-from validator.protocol.model import InstanceId, InstanceKind, PartitionEntry, Record
+from validator.protocol.model import Digest, InstanceId, InstanceKind, PartitionEntry, Record
 from validator.protocol.proof import build_absence, build_window
 
 PART = a_part(1)
@@ -115,6 +119,14 @@ def test_commitments_are_read_as_they_were_written_and_bounded() -> None:
         data = encode_commitment(said)
         assert decode_commitment(data, PART) == said
         assert len(data) <= MAX_COMMITMENT_BYTES
+
+
+def test_marks_name_each_message_once() -> None:
+    marks = [(Digest(number.to_bytes(32, "big")), None if number % 2 else (1 << 64) - 1) for number in range(MAX_MARKS)]
+    data = encode_marks(marks)
+    assert decode_marks(data) == dict(marks)
+    assert len(data) <= MAX_MARKS_BYTES
+    assert "twice" in refusal(lambda: decode_marks(encode_marks([*marks[:2], marks[0]])))
 
 
 def test_another_kind_of_proof_is_none_of_an_answers() -> None:
