@@ -13,6 +13,7 @@ SUBJECTS = (
     "reconcile",
     "memory",
     "reports",
+    "completeness",
 )
 USAGE = 2
 

@@ -1,0 +1,149 @@
+"""What it costs to prove that an answer is complete: bytes per entry, time to build a proof and to check it.
+
+One window holds an entry of so many messages beside those of a hundred other streams. *cold* builds the tree over the
+entry first, from the broker's store or from the bundle's file (*lake*); *warm* asks again for another range. *checked*
+is what a consumer does with the leaves of the whole entry. Beside it: rows a second of the store alone, and of history,
+which marks each with the set that holds it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.builders import GENESIS_MS
+from tests.bundle_builder import WINDOW_MS
+from tests.certified_world import BUNDLE_MS, PART, Broker, World, a_row
+from validator.ports.certified import CertifiedSet
+from validator.protocol.codec.completeness import encode_set_proof
+from validator.protocol.completeness import verify_set
+from validator.protocol.model import InstanceKind, Record
+
+OK = 0
+FAILED = 1
+OTHER_STREAMS = 100
+ASKED = 50
+MOST_BYTES = 1_024
+LEAST_CHECKED = 500_000
+PAGE = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of an entry of so many messages: bytes of the largest proof, milliseconds, leaves and rows a second."""
+
+    messages: int
+    proof_bytes: int
+    store_cold_ms: float
+    lake_cold_ms: float
+    warm_ms: float
+    checked_per_s: int
+    store_rows_per_s: int
+    history_rows_per_s: int
+
+    @property
+    def misses(self) -> bool:
+        return self.proof_bytes > MOST_BYTES or (self.messages >= PAGE and self.checked_per_s < LEAST_CHECKED)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks completeness", description=__doc__)
+    parser.add_argument("--messages", type=int, nargs="+", default=[1_000, 100_000], metavar="COUNT")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    options = parser.parse_args(arguments)
+    found = [measure(count) for count in options.messages]
+    if options.json:
+        options.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+    print("messages  proof bytes  store cold ms  lake cold ms  warm ms  checked/s  store rows/s  history rows/s")
+    for one in found:
+        print(
+            f"{one.messages:8,}  {one.proof_bytes:11,}  {one.store_cold_ms:13.1f}  {one.lake_cold_ms:12.1f}"
+            f"  {one.warm_ms:7.2f}  {one.checked_per_s:9,}  {one.store_rows_per_s:12,}  {one.history_rows_per_s:14,}"
+        )
+    missed = [one.messages for one in found if one.misses]
+    for messages in missed:
+        print(f"misses the goal: {messages} messages", file=sys.stderr)
+    return FAILED if missed else OK
+
+
+def measure(count: int) -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        records = [a_row(number * WINDOW_MS // count, number) for number in range(count)]
+        others = [a_row(1, 1, stream_id=f"other/{number:03}") for number in range(OTHER_STREAMS)]
+        world.add_bundle(([*records, *others], []))
+        held = world.broker("held", [*records, *others])
+        lake = world.broker("lake", retained_from_ms=GENESIS_MS + BUNDLE_MS)
+        held.open()
+        sizes, store_cold_ms, warm_ms = _prove(held)
+        more, lake_cold_ms, _ = _prove(lake)
+        store_rate, history_rate = _read(held, records)
+        return Measured(
+            count,
+            max(sizes + more),
+            store_cold_ms,
+            lake_cold_ms,
+            warm_ms,
+            _check(held, records),
+            store_rate,
+            history_rate,
+        )
+
+
+def _window(broker: Broker) -> CertifiedSet:
+    sets = broker.history.sets(PART, GENESIS_MS, GENESIS_MS + 1, 0)
+    return next(found for found in sets if found.instance.kind is InstanceKind.WINDOW)
+
+
+def _prove(broker: Broker) -> tuple[list[int], float, float]:
+    """Bytes of proofs of many ranges; milliseconds of the first, and of the quickest after it."""
+    found, sizes, taken = _window(broker), list[int](), list[float]()
+    for number in range(ASKED):
+        from_ms = GENESIS_MS + 1 + number * (WINDOW_MS - 200) // ASKED
+        begun = time.perf_counter()
+        said = broker.history.prove(found, PART, from_ms, from_ms + 1 + 37 * number % 150)
+        taken.append((time.perf_counter() - begun) * 1e3)
+        sizes.append(len(encode_set_proof(said)))
+    return sizes, taken[0], min(taken[1:])
+
+
+def _check(broker: Broker, records: Sequence[Record]) -> int:
+    """Leaves a second, of the whole entry."""
+    found = _window(broker)
+    said = broker.history.prove(found, PART, GENESIS_MS, GENESIS_MS + WINDOW_MS)
+    leaves = [record.leaf for record in records]
+
+    def check() -> None:
+        verify_set(said, PART, GENESIS_MS, GENESIS_MS + WINDOW_MS, leaves, broker.world.root_of)
+
+    return round(len(leaves) / min(_timed(check) for _ in range(5)))
+
+
+def _read(broker: Broker, records: Sequence[Record]) -> tuple[int, int]:
+    """Rows a second: of the store's pages, and of history's."""
+    span = (GENESIS_MS, GENESIS_MS + WINDOW_MS)
+
+    def plain() -> None:
+        after = None
+        while page := broker.store.scan(PART, *span, after=after, limit=PAGE):
+            after = page[-1].key
+
+    def marked() -> None:
+        after = None
+        while page := broker.history.scan(PART, *span, 0, after=after, limit=PAGE):
+            after = page[-1].row.key
+
+    plain_s, marked_s = (min(_timed(read) for _ in range(3)) for read in (plain, marked))
+    return round(len(records) / plain_s), round(len(records) / marked_s)
+
+
+def _timed(act: Callable[[], None]) -> float:
+    begun = time.perf_counter()
+    act()
+    return time.perf_counter() - begun
