@@ -177,7 +177,10 @@ class Settings(BaseSettings):
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json lines, or console for people")
-    observer: bool = Field(default=False, description="follow, verify and serve, sign nothing")
+    observer: bool = Field(
+        default=False,
+        description="follow, verify and serve, sign nothing; members answer it only if it is a staked node",
+    )
 
     @field_validator("rpc_urls", "gateway_urls", "allow_nets", mode="before")
     @classmethod

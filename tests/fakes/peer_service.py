@@ -79,6 +79,7 @@ class FakePeerService:
     def __init__(self, member: Address, members: Mapping[Address, str]) -> None:
         self.member = member
         self.known_members = dict(members)
+        self.known_followers: frozenset[Address] = frozenset()
         self.sets: dict[Root, FakeSet] = {}
         self.known_bodies: dict[Digest, bytes] = {}
         self.known_certified: dict[InstanceId, tuple[bytes, VoteQuorum]] = {}
@@ -105,6 +106,9 @@ class FakePeerService:
 
     def members(self) -> Mapping[Address, str]:
         return self.known_members
+
+    def followers(self) -> frozenset[Address]:
+        return self.known_followers
 
     def receive(self, sender: Address, gossip: Gossip) -> None:
         self._enter()

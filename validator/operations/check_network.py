@@ -14,8 +14,8 @@ from validator.protocol.codec.config import decode_config, name_difference
 from validator.protocol.errors import ConfigError, MalformedInput, TransientError, ValidatorError
 from validator.protocol.model import Address
 from validator.protocol.parameters import PROTOCOL_VERSIONS
-from validator.protocol.quorum import quorum
 from validator.steps.cut_points import EpochConfig
+from validator.steps.seat import Standing, describe_seat, find_seat, load_newest_state
 from validator.wiring import Node, load_wallet
 
 UPLOAD_BYTES = 16 << 20
@@ -121,20 +121,20 @@ def load_current_config(node: Node) -> EpochConfig:
 
 
 def check_membership(node: Node, config: EpochConfig) -> Iterator[Finding]:
+    """Whether it votes, and if not, when or why not; of an observer, whether members answer it."""
     members = len(config.committee)
-    text = f"epoch {config.epoch.number}, {members} members, quorum {quorum(members)}"
+    seat = find_seat(node.context, node.address, load_newest_state(node.context), observer=node.settings.observer)
+    text = describe_seat(seat, node.clock.now_ms())
     if not members:
         yield fail("committee", f"{text}: nobody can agree on anything")
-    elif node.settings.observer:
-        yield ok("committee", f"{text}; this validator only observes")
-    elif node.address not in config.committee:
-        yield warn(
-            "committee",
-            f"{text}; 0x{node.address.hex()} is not one of them: it needs stake, and metadata with a validator URL, "
-            "before the next epoch begins",
-        )
-    else:
+    elif node.settings.observer and seat.standing is Standing.STRANGER:
+        yield fail("committee", f"{text}; stake it: logstore-validator stake, then delegate")
+    elif seat.standing is Standing.MEMBER or node.settings.observer:
         yield ok("committee", text)
+    elif seat.standing is Standing.JOINING:
+        yield warn("committee", text)
+    else:
+        yield warn("committee", f"{text}; logstore-validator check --join says what is missing")
     if members < 4:
         yield warn("committee", f"with {members} members not one may be faulty")
 

@@ -113,6 +113,9 @@ class PeerService(Protocol):
     def members(self) -> Mapping[Address, str]:
         """Members (of current and coming epochs) whose requests are served, with their URLs."""
 
+    def followers(self) -> frozenset[Address]:
+        """Staked nodes without a seat, such as observers: they are answered, and tell us nothing."""
+
     def receive(self, sender: Address, gossip: Gossip) -> None: ...
 
     def missing(self, sender: Address, held: HeldVotes) -> Gossip: ...

@@ -23,6 +23,7 @@ class Ending(StrEnum):
     ESTIMATED = "estimated"
     FEE_CAP = "fee cap"
     FINAL = "final"
+    FOLLOWED = "followed"
     IN_HAND = "in hand"
     LEVEL = "level"
     LOOKED = "looked"

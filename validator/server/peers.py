@@ -24,7 +24,9 @@ _DOOR = Door(
     wire.REQUEST_BYTES,
     timeless=frozenset({wire.GOSSIP, wire.LATE, wire.CERTIFIED, wire.HANDSHAKE}),
     anonymous=frozenset({wire.HANDSHAKE}),
+    strangers=frozenset(wire.REQUEST_BYTES) - {wire.GOSSIP, wire.LATE},
 )
+"""A staked node without a seat, such as an observer, may ask everything; what it would tell counts for nothing."""
 _FIRST_MESSAGES = 64
 
 
@@ -49,6 +51,7 @@ def create_app(
         key,
         Channel(wire.PURPOSE, context, network),
         limits,
+        admitted=lambda: service.followers(),
         on_refusal=on_refusal,
         now_ms=now_ms,
     )

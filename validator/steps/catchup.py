@@ -24,6 +24,8 @@ KEY = "all"
 LAG_WINDOWS = 2
 LAG_MS = 10_000
 """Behind is what has not been decided this long, and this many windows, after its cut-off."""
+OBSERVER_LAG_MS = 2_000
+"""Nobody sends an observer what it did not ask for: soon after the cut-off it asks."""
 MAX_ASKED = 64
 """Instances asked for at once, the oldest first; the next look goes on from there."""
 AGAIN_MS = 5_000
@@ -44,7 +46,8 @@ def behind(context: Context, now_ms: int, limit: int = MAX_ASKED) -> list[Instan
     if epoch is None:
         return []
     parameters = epoch.parameters
-    until_ms = now_ms - parameters.grace_ms - max(LAG_MS, LAG_WINDOWS * parameters.window_ms)
+    lag_ms = OBSERVER_LAG_MS if context.identity.is_observer else max(LAG_MS, LAG_WINDOWS * parameters.window_ms)
+    until_ms = now_ms - parameters.grace_ms - lag_ms
     late: list[InstanceId] = []
     bundle = context.store.bundles.last_bundle()
     while bundle is not None and bundle.state == BundleState.OPEN and len(late) < limit:

@@ -13,6 +13,7 @@ from validator.log import get_logger
 from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.sources import Pull
 from validator.ports.states import WindowState
+from validator.ports.store import StoredWindow
 from validator.protocol.codec.outcome import encode_observation, observation_digest, part_order, set_root
 from validator.protocol.errors import TransientError
 from validator.protocol.model import (
@@ -26,7 +27,7 @@ from validator.protocol.model import (
 from validator.protocol.parameters import Epoch, ParameterSet
 from validator.steps.context import Context
 from validator.steps.cut_points import system_stream
-from validator.steps.identity import NOBODY
+from validator.steps.identity import FOLLOWS, NOBODY
 from validator.steps.pruned import is_pruned, leave_to_others
 from validator.steps.pulling import count_refusals, pull_late, pulled, require_cut_off, save_etags
 from validator.steps.scopes import budgets_at
@@ -49,6 +50,8 @@ def collect_window(context: Context, start_ms: int) -> StepResult:
     if stored.observation is not None:
         _open_round(context, stored.window, epoch)
         return StepResult(Ending.ALREADY_DONE)
+    if context.identity.is_observer:
+        return _follow(context, stored, epoch)
     if stored.state != WindowState.OPEN:
         return _decided_without_us(context, stored.window, epoch)
     require_cut_off(context, stored.window, epoch)
@@ -67,9 +70,23 @@ def collect_at_horizon(context: Context, start_ms: int) -> StepResult:
     stored = context.store.windows.load_window(start_ms)
     if stored is None:
         return StepResult(Ending.UNKNOWN_WINDOW)
-    result = pull_late(context, stored)
+    observes = context.identity.is_observer
+    result = StepResult(Ending.FOLLOWED) if observes else pull_late(context, stored)
     context.store.due.done(Task.WINDOW_COLLECT_HORIZON, str(start_ms))
     return result
+
+
+def _follow(context: Context, stored: StoredWindow, epoch: Epoch) -> StepResult:
+    """An observer asks no broker, which would ask to be paid: what an agreed window holds the members know."""
+    key = str(stored.window.start_ms)
+    if stored.state == WindowState.OPEN:
+        require_cut_off(context, stored.window, epoch)
+        instance = InstanceId(InstanceKind.WINDOW, stored.window.start_ms)
+        digest = context.cut_points.epoch_config(epoch.number).digest
+        if context.store.instances.create_instance(instance, digest, context.clock.now_ms()):
+            context.store.instances.save_wait(instance, FOLLOWS)
+    context.store.due.done(Task.WINDOW_COLLECT, key)
+    return StepResult(Ending.FOLLOWED)
 
 
 def _observe_window(context: Context, window: Window, epoch: Epoch) -> StepResult:

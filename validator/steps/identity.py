@@ -12,6 +12,9 @@ from validator.protocol.model import Address
 NOBODY = Address(bytes(20))
 """The observer in observations of a validator without a seat; nobody counts them."""
 
+FOLLOWS = "the members' certificate (this validator observes)"
+"""What an instance of an observer waits for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -40,6 +43,11 @@ class Identity:
     @property
     def address(self) -> Address | None:
         return self.voting_key.address if self.voting_key is not None else None
+
+    @property
+    def is_observer(self) -> bool:
+        """Whether the operator wants it to follow and sign nothing."""
+        return not self.may_vote
 
     def others(self, members: Iterable[Address]) -> list[Address]:
         """The members without ourselves, in their order."""

@@ -24,7 +24,7 @@ from validator.protocol.model import (
 from validator.steps.agreed import require_outcome
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle
-from validator.steps.identity import NOBODY
+from validator.steps.identity import FOLLOWS, NOBODY
 from validator.steps.late_candidates import late_candidates
 from validator.steps.pruned import is_pruned, leave_to_others
 from validator.steps.pulling import pull_late
@@ -45,6 +45,11 @@ def collect_late(context: Context, number: int) -> StepResult:
         if context.store.instances.load_certificate(instance) is not None:
             context.store.due.done(Task.LATE_COLLECT, str(number))
             return StepResult(Ending.DECIDED_BEFORE)
+        if context.identity.is_observer:
+            if context.store.instances.create_instance(instance, config.digest, context.clock.now_ms()):
+                context.store.instances.save_wait(instance, FOLLOWS)
+            context.store.due.done(Task.LATE_COLLECT, str(number))
+            return StepResult(Ending.FOLLOWED)
         _require_predecessor(context, number)
         for stored in context.store.windows.load_windows(bundle.first_ms, bundle.end_ms):
             pull_late(context, stored)

@@ -54,6 +54,7 @@ from validator.steps.eligibility import is_too_early
 from validator.steps.kept import Kept
 from validator.steps.permissions import CandidateCheck
 from validator.steps.reconcile import records_of
+from validator.steps.seat import load_newest_state
 from validator.steps.statements import WITH_BODY, load_bodies, restore_state
 from validator.steps.uploads import announcements_for_peers, hear
 
@@ -151,6 +152,12 @@ class LocalPeerService:
                 continue  # its block is not final yet
         self._members, self._members_until_ms = urls, clock_ms + MEMBERS_FOR_MS
         return urls
+
+    def followers(self) -> frozenset[Address]:
+        """Of the newest state that was read: a stake is what keeps a stranger's questions from being free."""
+        newest = load_newest_state(self._context)
+        nodes = () if newest is None else newest.nodes
+        return frozenset(node.address for node in nodes) - self.members().keys()
 
     def handshake(self, sender: Address | None) -> Handshake:
         context = self._context

@@ -20,6 +20,9 @@ from validator.steps.context import Context
 LOOKED_AHEAD = 2
 """Epochs: the block of the next one may be behind us, that of the one after it never is."""
 
+NEWEST = 4
+"""Cut points; the newest may be one whose state nobody has asked for yet."""
+
 
 class Standing(StrEnum):
     """Of this validator in the network."""
@@ -132,3 +135,12 @@ def describe_seat(seat: Seat, now_ms: int) -> str:
 
 def _because(seat: Seat) -> str:
     return f": {seat.reason}" if seat.reason else ""
+
+
+def load_newest_state(context: Context) -> ChainState | None:
+    """The state that was read last; None while there is none. Asks nobody."""
+    for cut in context.store.chain.load_cut_points(0, None, NEWEST):
+        state = context.store.chain.load_state(cut.block.hash)
+        if state is not None:
+            return state
+    return None

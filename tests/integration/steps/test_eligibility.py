@@ -8,10 +8,13 @@ from functools import partial
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_parameters
-from validator.protocol.model import InstanceId, InstanceKind
+from validator.durations import show_span
+from validator.protocol.model import Address, ChainState, InstanceId, InstanceKind
+from validator.protocol.quorum import choose_committee
 from validator.steps.context import Context
 from validator.steps.eligibility import is_too_early, may_vote
 from validator.steps.identity import Origin
+from validator.steps.seat import describe_seat, find_seat, load_newest_state
 
 MakeNetwork = Callable[..., SmallNetwork]
 GENESIS_S = GENESIS_MS // 1000
@@ -110,3 +113,54 @@ def test_an_observer_never_votes(a_network: MakeNetwork) -> None:
     assert not may_vote(member.context, window(0))
     member.become(may_vote=True, voting_key=None)
     assert not may_vote(member.context, window(0))
+
+
+def committee_of(network: SmallNetwork) -> tuple[Address, ...]:
+    epoch = network.world.network.epoch(0)
+    assert epoch is not None
+    nodes = network.world.nodes_at(network.world.head().number)
+    return choose_committee(nodes, epoch.parameters.committee_limit)
+
+
+def test_an_observer_has_all_that_members_agree_on_and_asks_no_broker(a_network: MakeNetwork) -> None:
+    network = a_network(5, parameters=[some_parameters(committee_limit=4)])
+    (observer,) = [m for m in network.members if m.address not in committee_of(network)]
+    observer.become(may_vote=False, voting_key=None)
+    asked: list[object] = []
+    observer.source.stream_window = lambda *a, **k: asked.append((a, k)) or []  # type: ignore[method-assign, func-returns-value]
+    network.world.publish(300, b"{}")
+    network.run(lambda: observer.states().partition("|")[2].startswith("verified"))
+    other = next(m for m in network.members if m is not observer)
+    assert observer.held(window(0)) == other.held(window(0)) != []
+    assert asked == []
+    assert observer.rows("SELECT * FROM journal") == []
+    assert observer.address in other.service.followers()
+    assert other.address not in other.service.followers()
+
+
+def test_who_has_no_seat_yet_reads_when_it_joins(a_network: MakeNetwork) -> None:
+    network = a_network(2, parameters=[some_parameters(committee_limit=1, epoch_windows=4, last=False)])
+    member, other = network.members
+    if member.address not in committee_of(network):
+        member, other = other, member
+    network.run_until(1_000)
+    now_ms = network.clock.now_ms()
+
+    def read(who: Member, newest: ChainState | None, *, observer: bool = False) -> str:
+        seat = find_seat(who.context, who.address, newest, observer=observer)
+        return describe_seat(seat, now_ms)
+
+    newest = load_newest_state(member.context)
+    assert newest is not None
+    assert read(member, newest) == "votes in epoch 0, 1 members, quorum 1"
+    full = "has no seat in epoch 0, 1 members, quorum 1: 1 nodes have more stake, and a committee has no more seats"
+    assert read(other, newest) == full
+    richer = replace(
+        newest, nodes=tuple(replace(n, stake=n.stake + (n.address == other.address)) for n in newest.nodes)
+    )
+    span = show_span(GENESIS_MS + 4 * WINDOW_MS - now_ms)
+    assert read(other, richer) == f"joins with epoch 1, in {span}; epoch 0, 1 members, quorum 1"
+    assert read(member, richer).endswith(f"; leaves with epoch 1, in {span}")
+    gone = replace(newest, nodes=tuple(n for n in newest.nodes if n.address != other.address))
+    assert read(other, gone).endswith("it is no staked node: members do not answer it")
+    assert read(other, gone, observer=True).startswith("observes and signs nothing (LOGSTORE_OBSERVER); epoch 0")

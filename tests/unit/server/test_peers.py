@@ -16,7 +16,9 @@ from validator.net.peers import wire
 from validator.net.signed import signing
 from validator.net.signed.faults import decode_fault
 from validator.net.signed.listener import Limits
+from validator.net.signed.pages import encode_page
 from validator.net.signed.signing import Channel, Stamp
+from validator.ports.peers import Gossip
 from validator.protocol.codec.secp256k1 import Signer, SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import Disagreement, MalformedInput, RemoteFault, TransientError, UnknownOutcome
@@ -260,6 +262,31 @@ async def test_anybody_may_shake_hands() -> None:
     assert wire.decode_handshake(response.content).member == SERVER.address
     answered = CHANNEL.response_payload(NIL, 200, response.content)
     signing.verify(answered, response.headers[signing.SIGNATURE], SERVER.address)
+
+
+async def test_a_staked_node_without_a_seat_may_ask_and_not_tell() -> None:
+    listener = Listener()
+    listener.service.known_followers = frozenset({STRANGER.address})
+    stamp = listener.stamp(sender=STRANGER.address)
+    assert (await listener.ask(stamp=stamp, key=STRANGER)).status_code == 200
+    for path, body in ((wire.GOSSIP, wire.encode_gossip(Gossip())), (wire.LATE, encode_page([]))):
+        stamp = listener.stamp(sender=STRANGER.address)
+        await listener.refused("stranger", 403, path=path, body=body, stamp=stamp, key=STRANGER)
+
+
+async def test_all_nodes_without_a_seat_share_what_one_member_may_use() -> None:
+    listener = Listener(in_flight_per_sender=1)
+    others = [SigningKey(bytes([n]) * 32) for n in (4, 5)]
+    listener.service.known_followers = frozenset(key.address for key in others)
+    listener.service.hold = threading.Event()
+    first, second = others
+    stamp = listener.stamp(sender=first.address)
+    held = asyncio.create_task(listener.ask(stamp=stamp, key=first))
+    while not listener.service.calls:
+        await asyncio.sleep(0.001)
+    await listener.refused("busy", 503, stamp=listener.stamp(sender=second.address), key=second)
+    listener.service.hold.set()
+    assert (await held).status_code == 200
 
 
 # --- limits ---------------------------------------------------------------------------------------

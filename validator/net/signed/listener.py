@@ -71,7 +71,8 @@ class Door:
     anonymous: frozenset[str] = frozenset()
     """They may be asked without a name."""
     strangers: frozenset[str] = frozenset()
-    """They may be asked by any key; what its address has used counts, and all strangers together are one sender."""
+    """They may be asked by any key, or by those that ``admitted`` names; what its address has used counts, and all
+    strangers together are one sender."""
 
 
 class Refused(Exception):
@@ -114,15 +115,18 @@ class SignedListener:
         channel: Channel,
         limits: Limits | None = None,
         *,
+        admitted: Callable[[], frozenset[Address]] | None = None,
         on_refusal: Callable[[str, Address | None], None] | None = None,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        """``members``: who is served, asked every few seconds; ``perform`` answers (path, sender, body). Both run in
-        threads and raise errors of the tree, which become refusals. ``on_refusal`` is told each refusal's name and the
+        """``members``: who is served, asked every few seconds, and with it ``admitted``: which strangers may ask what
+        strangers may (None: all); ``perform`` answers (path, sender, body). All run in threads and raise errors of the
+        tree, which become refusals. ``on_refusal`` is told each refusal's name and the
         verified sender, if any, for metrics."""
         limits = limits or Limits()
         self._door = door
         self._load = members
+        self._load_admitted = admitted
         self._perform = perform
         self._key = key
         self._channel = channel
@@ -130,6 +134,7 @@ class SignedListener:
         self._on_refusal = on_refusal or _uncounted
         self._now_ms = now_ms or (lambda: time.time_ns() // _MS)
         self._members: Mapping[Address, str] = {}
+        self._admitted: frozenset[Address] = frozenset()
         self._members_until = float("-inf")
         self._members_lock = anyio.Lock()
         self._of_sender = Buckets(limits.requests_per_s, limits.burst, _now_s)
@@ -202,7 +207,7 @@ class SignedListener:
         except MalformedInput as error:
             raise Refused(401, Fault.HEADERS, str(error)) from error
         if sender not in members:
-            if path in self._door.strangers:
+            if path in self._door.strangers and (self._load_admitted is None or sender in self._admitted):
                 return sender
             raise Refused(403, Fault.STRANGER, "not a member")
         return sender
@@ -254,6 +259,8 @@ class SignedListener:
             if time.monotonic() >= self._members_until:
                 try:
                     self._members = await anyio.to_thread.run_sync(self._load, limiter=self._threads)
+                    if self._load_admitted is not None:
+                        self._admitted = await anyio.to_thread.run_sync(self._load_admitted, limiter=self._threads)
                 except ValidatorError as error:
                     raise Refused(503, Fault.TRANSIENT, str(error)) from error
                 self._members_until = time.monotonic() + self._limits.members_for_s
