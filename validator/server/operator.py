@@ -10,14 +10,18 @@
     GET /readyz             database, schema, disk, chain, and that somebody looks for what is due; 503 if one fails
 
 In JSON, addresses, digests and roots are 0x-hex, storage ids and the wallet base64url as Arweave writes them, times
-Unix ms.
+Unix ms. Beside the fields of ``validator.store.view.status.Status``, status.json has ``verdict`` (level: "healthy",
+"degraded" or "not taking part"; text; reasons), ``causes`` (what stands still outside, by its one name, and since
+when), ``seat`` (standing, epoch and its end, members, epoch and time of the next change), ``peers`` (reachable,
+clock_ms, head, error) and ``balances`` (of the keys that this process knows, in base units); they are null or empty
+until the server has looked.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -31,7 +35,11 @@ from validator.metrics import CONTENT_TYPE, Sample, render_metrics
 from validator.ports.states import WindowState
 from validator.protocol.errors import TransientError
 from validator.protocol.model import InstanceId
+from validator.server.pages.look import SCRIPT_HASH
 from validator.server.pages.status import render_problem, render_status
+from validator.server.surroundings import PeerSeen, Surroundings
+from validator.server.verdict import find_causes, judge, waits_for
+from validator.steps.seat import describe_seat
 from validator.store.view.status import (
     Check,
     RoundView,
@@ -39,7 +47,6 @@ from validator.store.view.status import (
     UsedObservations,
     WindowView,
     shown_state,
-    waits_for,
 )
 
 MAX_LIMIT = 10_000
@@ -47,8 +54,8 @@ DEFAULT_LIMIT = 100
 
 _HEADERS = {
     b"cache-control": b"no-store",
-    b"content-security-policy": b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
-    b"form-action 'none'; frame-ancestors 'none'",
+    b"content-security-policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src '{SCRIPT_HASH}'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'".encode(),
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
 }
@@ -66,9 +73,12 @@ class OperatorView(Protocol):
     def check_ready(self) -> list[Check]: ...
 
 
-def create_app(view: OperatorView) -> Starlette:
-    """ASGI application of one validator's operator listener. Requests change nothing but the readiness probe's row."""
-    answers = _Answers(view)
+def create_app(view: OperatorView, look_around: Callable[[], Surroundings] = Surroundings) -> Starlette:
+    """ASGI application of one validator's operator listener. Requests change nothing but the readiness probe's row.
+
+    ``look_around``: what a thread of the process has seen outside the database.
+    """
+    answers = _Answers(view, look_around)
     routes = {
         "/": answers.page,
         "/status.json": answers.status,
@@ -88,14 +98,17 @@ def create_app(view: OperatorView) -> Starlette:
 class _Answers:
     """One method per path."""
 
-    def __init__(self, view: OperatorView) -> None:
+    def __init__(self, view: OperatorView, look_around: Callable[[], Surroundings]) -> None:
         self._view = view
+        self._look_around = look_around
 
     def page(self, request: Request) -> Response:
-        return HTMLResponse(render_status(self._view.load_status(_limit(request)), self._view.check_ready()))
+        status = self._view.load_status(_limit(request))
+        return HTMLResponse(render_status(status, self._view.check_ready(), self._look_around()))
 
     def status(self, request: Request) -> Response:
-        return JSONResponse(status_data(self._view.load_status(_limit(request))))
+        status = self._view.load_status(_limit(request))
+        return JSONResponse(status_data(status, self._view.check_ready(), self._look_around()))
 
     def statements(self, request: Request) -> Response:
         instance = _instance(request)
@@ -180,15 +193,48 @@ class _SafeHeaders:
 # --- the same as data -----------------------------------------------------------------------------------
 
 
-def status_data(status: Status) -> dict[str, Any]:
+def status_data(status: Status, checks: Sequence[Check], around: Surroundings) -> dict[str, Any]:
     """JSON form of a status; each window carries its round's fields, so a reader needs one loop."""
     data = {field.name: _plain(field.name, getattr(status, field.name)) for field in dataclasses.fields(status)}
-    data["windows"] = [_window_data(window, status.now_ms) for window in status.windows]
+    causes, verdict = find_causes(status), judge(status, checks, around)
+    data["verdict"] = {"level": verdict.level.value, "text": verdict.text, "reasons": list(verdict.reasons)}
+    data["causes"] = list(causes)
+    data["seat"] = _seat_data(around, status.now_ms)
+    data["peers"] = [_peer_data(peer) for peer in around.peers]
+    data["balances"] = dict(around.balances)
+    data["windows"] = [_window_data(window, status, causes) for window in status.windows]
     data["late"] = [{"number": view.instance.number, **_round_data(view)} for view in status.late]
     return data
 
 
-def _window_data(window: WindowView, now_ms: int) -> dict[str, Any]:
+def _seat_data(around: Surroundings, now_ms: int) -> dict[str, Any] | None:
+    seat = around.seat
+    if seat is None:
+        return None
+    return {
+        "standing": seat.standing.value,
+        "observer": seat.observer,
+        "epoch": None if seat.epoch is None else seat.epoch.number,
+        "epoch_ends_ms": None if seat.epoch is None else seat.epoch.end_ms,
+        "members": ["0x" + member.hex() for member in seat.members],
+        "changes_epoch": seat.changes_epoch,
+        "changes_ms": seat.changes_ms,
+        "text": describe_seat(seat, now_ms),
+    }
+
+
+def _peer_data(peer: PeerSeen) -> dict[str, Any]:
+    return {
+        "address": "0x" + peer.address.hex(),
+        "name": peer.name,
+        "reachable": peer.clock_ms is not None,
+        "clock_ms": peer.clock_ms,
+        "head": peer.head,
+        "error": peer.error,
+    }
+
+
+def _window_data(window: WindowView, status: Status, causes: Sequence[str]) -> dict[str, Any]:
     return {
         "start_ms": window.start_ms,
         "end_ms": window.end_ms,
@@ -196,7 +242,7 @@ def _window_data(window: WindowView, now_ms: int) -> dict[str, Any]:
         "bundle": window.bundle,
         **_round_data(window.round),
         "state": shown_state(window),
-        "waits_for": waits_for(window, now_ms),
+        "waits_for": waits_for(window, status, causes),
     }
 
 

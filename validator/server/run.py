@@ -23,6 +23,7 @@ from validator.ports.queue import Tasks
 from validator.protocol.errors import ConfigError, TransientError, ValidatorError
 from validator.protocol.model import Address
 from validator.server import operator, peers
+from validator.server.surroundings import Lookout
 from validator.settings import Settings
 from validator.steps.chain_watch import prefetch_states, watch_head
 from validator.wiring import Node, share_metrics
@@ -30,6 +31,7 @@ from validator.wiring import Node, share_metrics
 log = logs.get_logger(__name__)
 
 WATCH_S = 0.5
+LOOKOUT_S = 15.0
 WATCH_SILENT_S = 180.0
 """Far above what one look may take: every call to the chain has a deadline."""
 
@@ -48,6 +50,7 @@ def serve(settings: Settings, tasks: Tasks) -> None:
             settings.operator_fd, settings.operator_host, settings.operator_port, "LOGSTORE_OPERATOR_PORT"
         ),
     }
+    lookout = Lookout(node)
     limits = Limits(allow_nets=settings.nets)
     apps = {
         "peers": peers.create_app(
@@ -59,11 +62,13 @@ def serve(settings: Settings, tasks: Tasks) -> None:
             on_refusal=count_refusal,
             now_ms=node.clock.now_ms,
         ),
-        "operator": operator.create_app(node.view),
+        "operator": operator.create_app(node.view, lambda: lookout.newest),
     }
     watcher = LastingThread("head-watcher", _Watch(node), every_s=WATCH_S)
+    around = LastingThread("lookout", lookout, every_s=LOOKOUT_S)
     watchdog = Watchdog([watcher], limit_s=WATCH_SILENT_S)
     watcher.start()
+    around.start()
     watchdog.start()
     log.info("serve.started", address=node.address, network=node.network.name)
     try:
@@ -71,6 +76,7 @@ def serve(settings: Settings, tasks: Tasks) -> None:
     finally:
         watchdog.stop()
         watcher.stop()
+        around.stop()
         node.peers.close()
     log.info("serve.stopped")
 

@@ -114,6 +114,7 @@ ALL_STAGES: tuple[Stage, ...] = (
             "tests.integration.net.arweave.test_arlocal",
             "tests.integration.net.arweave.test_port",
             "tests.integration.readers.test_hyparquet",
+            "tests.integration.server.test_page_in_browser",
         ),
         needs=("tests/integration",),
     ),

@@ -8,34 +8,33 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from validator.durations import show_span
 from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
 from validator.protocol.model import Address
+from validator.server.pages.look import SCRIPT, STYLE
+from validator.server.surroundings import PeerSeen, Surroundings
+from validator.server.verdict import Level, Verdict, find_causes, judge, waits_for
+from validator.steps.seat import describe_seat
 from validator.store.view.status import (
     BundleView,
+    CertificateView,
     Check,
     HeadView,
     ReportView,
     RoundView,
     Status,
+    UploadView,
     shown_state,
-    waits_for,
 )
 
-REFRESH_S = 2
 MAX_TEXT = 200
 SHOWN_WINDOWS = 24
 """Rows of windows on the page; all of them are in status.json."""
-
-_STYLE = """
-:root{color-scheme:light dark;font:13px/1.35 system-ui,sans-serif}body{margin:.8em 1.2em}
-h1{font-size:1.2em;margin:0 0 .4em}h2{font-size:1em;margin:.2em 0}main{display:flex;flex-wrap:wrap;gap:.8em 2.4em;
-align-items:start}section{max-width:100%;overflow-x:auto}section.wide{flex-basis:100%}
-table{border-collapse:collapse}td,th{padding:.1em 1em .1em 0;text-align:left;vertical-align:top;
-border-bottom:1px solid #8883;white-space:nowrap}td.text{white-space:normal;overflow-wrap:anywhere;
-min-width:12em;max-width:60em}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}code{font:12px ui-monospace,monospace}
-.good{color:#197a3a}.warn{color:#a15c00}.bad{color:#c22}.dim{opacity:.65}b.chip{margin-right:1em}
-"""
+NO_PROGRAM_S = 10
+"""Where programs may not run, the page is loaded anew so often."""
+CLOCK_MS = 5_000
+FEW = 10
+"""Uploads, below which the wallet is shown as low."""
 
 _GOOD = frozenset(
     {WindowState.AGREED, WindowState.HELD, BundleState.VERIFIED, BundleState.FINAL, ReportState.ATTESTED, "decided"}
@@ -43,34 +42,31 @@ _GOOD = frozenset(
 _BAD = frozenset({AnnouncedState.REFUSED, UploadState.DROPPED, ReportState.REVERTED})
 
 
-def render_status(status: Status, checks: Sequence[Check]) -> str:
+def render_status(status: Status, checks: Sequence[Check], around: Surroundings | None = None) -> str:
     """The whole page."""
-    problems = [check for check in checks if not check.ok]
-    who = _address(status.address) if status.address is not None else "observer"
-    sections = [
-        _section("Windows", _windows(status), wide=True),
-        _section("Late sets", _late(status.late)),
-        _section("Bundles and uploads", _bundles(status.bundles)),
-        _section("Reports", _reports(status.reports)),
-        _section("Gateways and wallet", _weave(status)),
-        _section("Members", _members(status)),
-        _section("Brokers", _brokers(status)),
-        _section("Refused records", _pairs(status.invalid_rejected) or _none()),
-        _section(f"Evidence of double votes: {status.evidence_count}", _evidence(status)),
-        _section("Warnings and alarms", _events(status), wide=True),
-    ]
+    around = around or Surroundings()
+    causes, verdict = find_causes(status), judge(status, checks, around)
+    named = _Names(around, status.address)
+    who = "" if status.address is None else f" {_id(_hex(status.address))}"
+    groups = (
+        ("Agreement", _windows(status, causes, named), _late(status, named), _members(status, around, named)),
+        ("Archive", _bundles(status.bundles, named), _weave(status)),
+        ("Settlement", _reports(status.reports, named), _balances(status, around)),
+        ("Sources", _brokers(status), _refused(status)),
+        ("Trouble", _evidence(status, named), _events(status)),
+    )
+    body = "".join(_group(title, sections) for title, *sections in groups)
     return _document(
-        f"Log Store validator {who}",
-        f"<h1>Log Store validator <code>{who}</code> on {show(status.network)}</h1>"
-        f"<p>{_heads(status)} <b class=chip>{status.due} due</b>{_pairs(status.window_counts)}</p>"
-        + "".join(f"<p class=bad>not ready: {show(c.name)}: {show(c.detail)}</p>" for c in problems)
-        + f"<main>{''.join(sections)}</main>",
+        f"{verdict.level.value}: Log Store validator on {show(status.network)}",
+        f"<h1>Log Store validator{who} on {show(status.network)}</h1>{_live('head', _head(status, around, verdict))}"
+        f"{_live('groups', body)}{_legend()}",
     )
 
 
 def render_problem(reason: str) -> str:
     """Shown while the database does not answer; it refreshes itself too."""
-    return _document("Log Store validator", f"<h1>Log Store validator</h1><p class=bad>{show(reason)}</p>")
+    problem = f"<p class='verdict bad'>● {show(reason)}</p>"
+    return _document("Log Store validator", f"<h1>Log Store validator</h1>{_live('head', problem)}")
 
 
 def show(text: object, limit: int = MAX_TEXT) -> str:
@@ -89,63 +85,163 @@ def _spell(char: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+# --- the head -------------------------------------------------------------------------------------------
+
+
+def _head(status: Status, around: Surroundings, verdict: Verdict) -> str:
+    colour = {Level.HEALTHY: "good", Level.DEGRADED: "warn", Level.OUT: "bad"}[verdict.level]
+    rest = "".join(f"<li>{show(reason)}" for reason in verdict.reasons[1:])
+    reasons = f"<ul class=reasons>{rest}</ul>" if rest else ""
+    seat = ""
+    if around.seat is not None:
+        seat = f"<p>{show(describe_seat(around.seat, status.now_ms))}{_countdown(around, status)}"
+    facts = "".join(f"<span>{fact}</span>" for fact in _facts(status, around))
+    return f"<p class='verdict {colour}'>● {show(verdict.text)}</p>{reasons}{seat}<p class=facts>{facts}</p>"
+
+
+def _countdown(around: Surroundings, status: Status) -> str:
+    epoch = None if around.seat is None else around.seat.epoch
+    if epoch is None:
+        return ""
+    return f"; {_term('epoch')} ends in <b>{show_span(epoch.end_ms - status.now_ms)}</b>"
+
+
+def _facts(status: Status, around: Surroundings) -> list[str]:
+    """What is counted, in short."""
+    facts = [
+        f"{_term('head', 'The newest block that the head watcher saw')} {_block(status.head, status.now_ms)}",
+        f"finalised {_block(status.finalised, status.now_ms)}",
+    ]
+    if around.peers:
+        facts.append(f"peers <b>{around.reachable} of {len(around.peers)}</b> reachable")
+    facts.append(f"<b>{status.due}</b> due")
+    counts = ", ".join(f"<b>{count:,}</b> {show(state)}" for state, count in status.window_counts.items())
+    facts.append(f"windows: {counts}")
+    return facts
+
+
+def _block(head: HeadView | None, now_ms: int) -> str:
+    if head is None:
+        return "<span class=bad>unknown</span>"
+    age_ms = now_ms - head.timestamp_s * 1000
+    return f"<b>{head.number}</b> <span class={'bad' if age_ms > 60_000 else 'dim'}>{show_span(age_ms)} old</span>"
+
+
 # --- sections -------------------------------------------------------------------------------------------
 
 
-def _windows(status: Status) -> str:
+class _Names:
+    """Members by the host of their URL and their address."""
+
+    def __init__(self, around: Surroundings, own: Address | None) -> None:
+        self._names, self._own = around.names, own
+
+    def __call__(self, address: Address) -> str:
+        name = "this one" if address == self._own else self._names.get(address, "")
+        return f"{show(name)} {_id(_hex(address))}" if name else _id(_hex(address))
+
+
+def _windows(status: Status, causes: Sequence[str], named: _Names) -> str:
+    certified = {certificate.instance: certificate for certificate in status.certificates}
     rows = []
     for window in status.windows[-SHOWN_WINDOWS:][::-1]:
-        state = shown_state(window)
+        view = window.round
         rows.append(
             [
-                f"<code>{window.start_ms}</code> <span class=dim>{_clock(window.start_ms)}</span>",
-                _state(state),
-                *_round_cells(window.round),
-                _text(waits_for(window, status.now_ms)),
+                f"<code class=id>{window.start_ms}</code> <span class=dim>{_clock(window.start_ms)}</span>",
+                _state(shown_state(window)),
+                *_round_cells(view, None if view is None else certified.get(view.instance), named),
+                _text(waits_for(window, status, causes)),
                 _number(window.bundle),
             ]
         )
-    heads = ["window", "state", "#round", "step", "leader", "votes", "waits for", "#bundle"]
+    heads = ["window", "state", "#round", "step", "leader", "said", "waits for", "#bundle"]
     older = len(status.windows) - SHOWN_WINDOWS
     note = f"<p class=dim>and {older} more in <a href=status.json>status.json</a></p>" if older > 0 else ""
-    return _table(heads, rows) + note
+    return _section("Windows", _table(heads, rows) + note)
 
 
-def _late(late: Iterable[RoundView]) -> str:
+def _late(status: Status, named: _Names) -> str:
+    certified = {certificate.instance: certificate for certificate in status.certificates}
     rows = [
-        [_number(view.instance.number), _state(view.state), *_round_cells(view), _text(view.waits_for)] for view in late
+        [
+            _number(view.instance.number),
+            _state(view.state),
+            *_round_cells(view, certified.get(view.instance), named),
+            _text(view.waits_for),
+        ]
+        for view in status.late
     ]
-    return _table(["#bundle", "state", "#round", "step", "leader", "votes", "waits for"], rows)
+    return _section("Late sets", _table(["#bundle", "state", "#round", "step", "leader", "said", "waits for"], rows))
 
 
-def _round_cells(view: RoundView | None) -> list[str]:
+def _round_cells(view: RoundView | None, certificate: CertificateView | None, named: _Names) -> list[str]:
+    """Of a decided round the certificate's signers count, not what precommits happened to arrive here."""
     if view is None:
         return ["<td class=n>", "", "", ""]
-    votes = ", ".join(f"{count} {show(kind)}" for kind, count in view.votes.items() if count)
-    leader = "" if view.leader is None else f"<code>{_address(view.leader)}</code>"
-    return [_number(view.round), show(view.step), leader, votes]
+    if certificate is not None:
+        said = f"{_term('certificate')} of {len(certificate.signers)}"
+    else:
+        said = ", ".join(f"{count} {show(kind)}{'s' * (count > 1)}" for kind, count in view.votes.items() if count)
+    leader = "" if view.leader is None else named(view.leader)
+    return [_number(view.round), show(view.step), leader, said]
 
 
-def _bundles(bundles: Iterable[BundleView]) -> str:
+def _members(status: Status, around: Surroundings, named: _Names) -> str:
+    kinds = ("observation", "proposal", "prevote", "precommit")
+    seen = {peer.address: peer for peer in around.peers}
+    spoken = {member.address: member for member in status.members}
+    rows = []
+    for address in sorted(spoken.keys() | seen.keys()):
+        member = spoken.get(address)
+        said = {} if member is None else member.statements
+        evidence = 0 if member is None else member.evidence
+        rows.append(
+            [
+                named(address),
+                _answers(seen.get(address)),
+                *(_number(said.get(kind, 0)) for kind in kinds),
+                f"<td class='n{' bad' if evidence else ''}'>{evidence}",
+            ]
+        )
+    return _section("Members", _table(["member", "answers", *(f"#{kind}s" for kind in kinds), "#evidence"], rows))
+
+
+def _answers(peer: PeerSeen | None) -> str:
+    if peer is None:
+        return ""
+    if peer.clock_ms is None:
+        return f"<td class='text bad'>no: {show(peer.error)}"
+    off = f", clock {peer.clock_ms / 1000:+.1f} s" if abs(peer.clock_ms) > CLOCK_MS else ""
+    return f"<span class={'warn' if off else 'good'}>yes{off}</span>"
+
+
+def _bundles(bundles: Iterable[BundleView], named: _Names) -> str:
     rows = []
     for bundle in bundles:
         uploads = "<br>".join(
-            f"<code>{_storage_id(upload.storage_id)}</code> {_state(upload.state)} "
-            f"{'own' if upload.own else 'by'} {'' if upload.by is None else _address(upload.by)} {show(upload.reason)}"
+            f"{_id(_storage_id(upload.storage_id))} {_state(upload.state)} {_by(upload, named)} {show(upload.reason)}"
             for upload in bundle.uploads
         )
-        root = "" if bundle.root is None else f"<code>0x{bundle.root.hex()[:12]}</code>"
         rows.append(
             [
                 _number(bundle.number),
                 _state(bundle.state),
                 _number(bundle.messages),
                 _number(bundle.size),
-                root,
+                "" if bundle.root is None else _id(_hex(bundle.root)),
                 f"<td class=text>{uploads}",
             ]
         )
-    return _table(["#number", "state", "#messages", "#bytes", "root", "uploads"], rows[::-1])
+    return _section(
+        "Bundles and uploads", _table(["#number", "state", "#messages", "#bytes", "root", "uploads"], rows[::-1])
+    )
+
+
+def _by(upload: UploadView, named: _Names) -> str:
+    if upload.own:
+        return "own"
+    return "" if upload.by is None else f"by {named(upload.by)}"
 
 
 def _weave(status: Status) -> str:
@@ -159,70 +255,75 @@ def _weave(status: Status) -> str:
         ]
         for gateway in status.gateways
     ]
-    paid, wallet = status.payments, status.wallet
+    paid = status.payments
     lines = [f"{paid.headers} headers paid for {paid.bundles} bundles"]
     if paid.twice:
         lines.append(f"<span class=bad>{paid.twice} bundles paid more than once</span>")
     if paid.own_messages:
         lines.append(f"own: {paid.own_winston // paid.own_messages} winston a message")
-    if wallet is not None:
-        lines.append(f"wallet {wallet.balance} winston; a header costs {wallet.base}, each chunk {wallet.step}")
-    return _table(["gateway", "state", "#failures", "since", "after"], rows) + f"<p>{'; '.join(lines)}</p>"
+    table = _table(["gateway", "state", "#failures", "since", "after"], rows)
+    return _section("Gateways", f"{table}<p>{'; '.join(lines)}</p>")
 
 
-def _reports(reports: Iterable[ReportView]) -> str:
+def _reports(reports: Iterable[ReportView], named: _Names) -> str:
     rows = [
         [
             _number(report.number),
             _state(report.state),
-            f"<code>{_storage_id(report.storage_id)}</code>",
-            f"<td class=text>{len(report.signers)}: {', '.join(_address(s) for s in report.signers)}",
-            "" if report.transaction is None else f"<code>0x{report.transaction.hex()[:12]}</code>",
+            _id(_storage_id(report.storage_id)),
+            f"<td class=text>{len(report.signers)}: {', '.join(named(s) for s in report.signers)}",
+            "" if report.transaction is None else _id(_hex(report.transaction)),
             _number(None if report.transaction is None else report.gas_used),
         ]
         for report in reports
     ]
-    return _table(["#number", "state", "storage id", "attested by", "transaction", "#gas"], rows[::-1])
+    return _section(
+        "Reports", _table(["#number", "state", "storage id", "attested by", "transaction", "#gas"], rows[::-1])
+    )
 
 
-def _members(status: Status) -> str:
-    kinds = ("observation", "proposal", "prevote", "precommit")
-    rows = [
-        [
-            f"<code>{_address(member.address)}</code>{' (this one)' if member.address == status.address else ''}",
-            *(_number(member.statements.get(kind, 0)) for kind in kinds),
-            f"<td class='n{' bad' if member.evidence else ''}'>{member.evidence}",
-        ]
-        for member in status.members
-    ]
-    return _table(["member", *(f"#{kind}s" for kind in kinds), "#evidence"], rows)
+def _balances(status: Status, around: Surroundings) -> str:
+    rows = []
+    wallet = status.wallet
+    if wallet is not None:
+        each = wallet.base + 64 * wallet.step
+        left = wallet.balance // max(1, each)
+        said = f"<td class='text{' warn' if left < FEW else ''}'>{left} uploads of 16 MiB"
+        rows.append(
+            ["wallet", f"<td class=n>{wallet.balance / 10**12:.6f} AR", _id(_storage_id(wallet.wallet_address)), said]
+        )
+    for purpose, unit in (("gas", "POL"), ("query", "LSAN")):
+        held = around.balances.get(purpose)
+        if held is not None:
+            said = "" if held else "<td class='text bad'>empty"
+            rows.append([f"{purpose} key", f"<td class=n>{held / 10**18:,.4f} {unit}", "", said])
+    return _section("Balances", _table(["of", "#holds", "address", "is enough for"], rows))
 
 
 def _brokers(status: Status) -> str:
     rows = [
         [
-            f"<code>{_address(broker.address)}</code>",
+            _id(_hex(broker.address)),
             _number(broker.served),
             f"<td class='n{' warn' if broker.missed else ''}'>{broker.missed:,}",
             f"<td class=text>{_pairs(broker.invalid)}",
         ]
         for broker in status.brokers
     ]
-    return _table(["broker", "#bytes served", "#bytes missed", "refused records"], rows)
+    return _section("Brokers", _table(["broker", "#bytes served", "#bytes missed", "refused records"], rows))
 
 
-def _evidence(status: Status) -> str:
+def _refused(status: Status) -> str:
+    return _section("Refused records", _pairs(status.invalid_rejected) or _none())
+
+
+def _evidence(status: Status, named: _Names) -> str:
     rows = [
-        [
-            f"<code>{_address(item.signer)}</code>",
-            show(item.instance),
-            _number(item.round),
-            show(item.kind),
-            _clock(item.noticed_ms),
-        ]
+        [named(item.signer), show(item.instance), _number(item.round), show(item.kind), _clock(item.noticed_ms)]
         for item in status.evidence[:10]
     ]
-    return _table(["signer", "instance", "#round", "kind", "noticed"], rows)
+    title = f"Evidence of double votes: {status.evidence_count}"
+    return _section(title, _table(["signer", "instance", "#round", "kind", "noticed"], rows))
 
 
 def _events(status: Status) -> str:
@@ -235,21 +336,54 @@ def _events(status: Status) -> str:
         ]
         for event in status.events
     ]
-    return _table(["time", "level", "event", "fields"], rows)
+    return _section("Warnings and alarms", _table(["time", "level", "event", "fields"], rows))
 
 
-def _heads(status: Status) -> str:
-    parts = []
-    for name, head in (("head", status.head), ("finalised", status.finalised)):
-        parts.append(f"<b class=chip>{name} {_head(head, status.now_ms)}</b>")
-    return "".join(parts)
+# --- words ----------------------------------------------------------------------------------------------
+
+_HINTS = {
+    "certificate": "a quorum of precommits of one round for one outcome: it decides",
+    "epoch": "run of windows with one committee and one parameter set",
+    "window": "half-open span of time; the unit that is agreed on. Shown by its start, Unix ms",
+    "round": "one attempt to decide, led by one member; the next begins where it fails",
+    "leader": "whose turn it is to propose in a round",
+    "said": "statements of the round that are here: of how many members, by kind; once decided, the certificate",
+    "bundle": "consecutive windows and one late set: one Parquet file, one Arweave transaction",
+    "root": "the one hash above all leaves of the bundle's tree",
+    "observations": "what each one saw of the shown windows",
+    "evidence": "two different signed statements where only one is allowed",
+    "gas": "of our own transactions; others' are not asked for",
+    "storage id": "the Arweave transaction, base64url as gateways take it",
+    "attested by": "who has signed the report with this storage id",
+    "answers": "at the last handshake, which is made every quarter of a minute",
+    "uploads": "each announced or own transaction of the bundle's file",
+    "bytes missed": "what most brokers served and this one did not",
+}
+_LEGEND = {
+    "green": "done: agreed, verified, final",
+    "amber": "moving, or degraded and still moving",
+    "red": "somebody must look",
+    "open": "the window has not been collected yet",
+    "observed": "what we saw is frozen and signed",
+    "agreed": "its outcome is certain; a certificate says so",
+    "held": "its messages are here too",
+    "sealed": "the bundle's file is written",
+    "posted, seeded, confirmed": "an upload: taken by a gateway, its chunks too, in a block",
+    "verified": "read back whole, and every root and signature checked",
+    "final": "the report is in a final block",
+    **_HINTS,
+}
 
 
-def _head(head: HeadView | None, now_ms: int) -> str:
-    if head is None:
-        return "<span class=bad>unknown</span>"
-    age_s = (now_ms - head.seen_ms) // 1000
-    return f"{head.number} <span class={'bad' if age_s > 60 else 'dim'}>{age_s} s ago</span>"
+def _term(word: str, hint: str = "") -> str:
+    """A word with its meaning on hover."""
+    text = hint or _HINTS.get(word, "")
+    return f'<abbr title="{show(text)}">{show(word)}</abbr>' if text else show(word)
+
+
+def _legend() -> str:
+    items = "".join(f"<dt>{show(word)}<dd>{show(text)}" for word, text in _LEGEND.items())
+    return f"<details><summary>What the words and colours mean</summary><dl>{items}</dl></details>"
 
 
 # --- pieces ---------------------------------------------------------------------------------------------
@@ -257,22 +391,32 @@ def _head(head: HeadView | None, now_ms: int) -> str:
 
 def _document(title: str, body: str) -> str:
     return (
-        f'<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content="{REFRESH_S}">'
-        f"<title>{title}</title><style>{_STYLE}</style>{body}</html>"
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<noscript><meta http-equiv=refresh content={NO_PROGRAM_S}></noscript>"
+        f"<title>{title}</title><style>{STYLE}</style><body>{body}<script>{SCRIPT}</script></html>"
     )
 
 
-def _section(title: str, body: str, *, wide: bool = False) -> str:
-    return f"<section{' class=wide' if wide else ''}><h2>{show(title)}</h2>{body}</section>"
+def _live(name: str, body: str) -> str:
+    """A part that is replaced when it changes."""
+    return f"<div id={name} data-live>{body}</div>"
+
+
+def _group(title: str, sections: Sequence[str]) -> str:
+    return f"<h2>{show(title)}</h2><div class=group>{''.join(sections)}</div>"
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h3>{show(title)}</h3>{body}</section>"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """``heads`` that begin with # are numbers; a cell may bring its own <td>."""
     if not rows:
         return _none()
-    head = "".join(f"<th class=n>{h[1:]}" if h.startswith("#") else f"<th>{h}" for h in heads)
+    head = "".join(f"<th class=n>{_term(h[1:])}" if h.startswith("#") else f"<th>{_term(h)}" for h in heads)
     body = "".join("<tr>" + "".join(c if c.startswith("<td") else f"<td>{c}" for c in row) for row in rows)
-    return f"<table><tr>{head}{body}</table>"
+    return f"<div class=scroll><table><tr>{head}{body}</table></div>"
 
 
 def _none() -> str:
@@ -280,12 +424,12 @@ def _none() -> str:
 
 
 def _pairs(counts: Mapping[str, int]) -> str:
-    return " ".join(f"<b class=chip>{count:,} {show(name)}</b>" for name, count in counts.items())
+    return ", ".join(f"{count:,} {show(name)}" for name, count in counts.items())
 
 
 def _state(state: str) -> str:
-    kind = "good" if state in _GOOD else "bad" if state in _BAD else ""
-    return f"<span class='{kind}'>{show(state)}</span>"
+    kind = "good" if state in _GOOD else "bad" if state in _BAD else "warn"
+    return f"<span class={kind}>{show(state)}</span>"
 
 
 def _number(value: int | None) -> str:
@@ -296,12 +440,17 @@ def _text(text: str) -> str:
     return f"<td class=text>{show(text)}"
 
 
-def _address(address: Address) -> str:
-    return f"0x{address.hex()[:8]}…"
+def _id(text: str) -> str:
+    """Whole, and cut by the style: a click takes all of it."""
+    return f"<code class=id>{text}</code>"
+
+
+def _hex(data: bytes) -> str:
+    return f"0x{data.hex()}"
 
 
 def _storage_id(storage_id: bytes) -> str:
-    return base64.urlsafe_b64encode(storage_id).decode()[:10] + "…"
+    return base64.urlsafe_b64encode(storage_id).decode().rstrip("=")
 
 
 def _clock(at_ms: int) -> str:

@@ -235,12 +235,3 @@ def shown_state(window: WindowView) -> str:
         if window.state == WindowState.COLLECTED and round_.step not in ("", "waiting"):
             return "observed"
     return window.state
-
-
-def waits_for(window: WindowView, now_ms: int) -> str:
-    """Why a window does not move; "" once it is agreed."""
-    if window.round is not None and (window.state != WindowState.OPEN or window.round.waits_for):
-        return window.round.waits_for
-    if window.state != WindowState.OPEN:
-        return ""
-    return "its end" if now_ms < window.end_ms else "its cut-off: clock, chain and brokers"
