@@ -27,6 +27,8 @@ have statistics: they are what queries select by. There is no index and no decla
 Encodings and pages are those that DuckDB, Polars, pyarrow, fastparquet and hyparquet all read. fastparquet has no
 DELTA_LENGTH_BYTE_ARRAY and no BYTE_STREAM_SPLIT (the latter would bring little), and reads deltas with nulls in pages
 of version 1 only.
+
+Decided against (docs/decisions): contents in columns of their values, and shorter signatures and references (0029).
 """
 
 from __future__ import annotations
