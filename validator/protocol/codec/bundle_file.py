@@ -335,7 +335,6 @@ def _open_parquet(file: Any) -> Any:
             file,
             memory_map=False,
             pre_buffer=False,
-            buffer_size=1 << 20,
             arrow_extensions_enabled=True,
             thrift_string_size_limit=MAX_FOOTER_BYTES,
             thrift_container_size_limit=MAX_ITEMS,
