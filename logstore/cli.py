@@ -89,9 +89,9 @@ def _run(words: list[str]) -> int:
         sys.stderr.write(f"{error.format_message()}\n")
         return USAGE
     except ClickException as error:
-        return _fail(
-            words, USAGE, "usage", f"{' '.join(error.format_message().split())} See {_command_of(error)} --help."
-        )
+        wrong = " ".join(error.format_message().split()).rstrip(".")
+        ending = "" if wrong.endswith(("?", "!")) else "."
+        return _fail(words, USAGE, "usage", f"{wrong}{ending} See {_command_of(error)} --help.")
     except Refused as error:
         return _fail(words, REFUSED, "refused", f"refused: {error}", **error.fields)
     except ConfigError as error:

@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def count_of(count: int, name: str) -> str:
+    """1 bundle, 2 bundles."""
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
+
+
 def shorten(text: str, limit: int) -> str:
     """The text, or its beginning where it is longer: keys may have thousands of digits."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

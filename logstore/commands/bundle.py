@@ -22,6 +22,7 @@ from logstore.commands.options import (
     parse_span,
     parse_verify,
 )
+from logstore.output import count_of
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def fetch_bundles(
             done.append({**describe(bundle), "file": str(path), "verified": is_verified})
             if not as_json:
                 output.line(f"{path}  {'verified' if is_verified else 'not verified'}")
-        output.document(done, lambda out: out.line(f"{len(done)} bundles"))
+        output.document(done, lambda out: out.line(count_of(len(done), "bundle")))
 
 
 def _require(reports: Reports, number: int) -> AcceptedBundle:

@@ -25,6 +25,7 @@ from logstore.commands.options import (
     parse_verify,
 )
 from logstore.files import written_whole
+from logstore.output import count_of
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def export(
             count = export_messages(form, files, (stream, partition), from_ms, to_ms, out)
     if file is not None:
         values = {"file": str(file), "format": form, "messages": count, "bundles": [f.bundle.number for f in files]}
-        output.document({**values, "verified": is_verified}, lambda o: o.line(f"{file}  {count} messages"))
+        output.document({**values, "verified": is_verified}, lambda o: o.line(f"{file}  {count_of(count, 'message')}"))
 
 
 def _watched(output: Output, file: Path | None) -> AbstractContextManager[None]:

@@ -21,6 +21,7 @@ from logstore.commands.options import (
     parse_span,
 )
 from logstore.files import written_whole
+from logstore.output import count_of
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def prove(
         for at_ms in times:
             found = _find(store, output, stream, at_ms, wanted)
             done += [_write(stored, folder, output) for stored in found]
-        output.document(done, lambda out: out.line(f"{len(done)} proofs"))
+        output.document(done, lambda out: out.line(count_of(len(done), "proof")))
 
 
 def _parse_publisher(text: str | None) -> bytes | None:

@@ -36,7 +36,9 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
 def test_a_usage_error_names_the_help_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run(capsys, "bundle", "list", "--wat")
     assert (status, out) == (2, "")
-    assert err.endswith("See logstore bundle list --help.\n")
+    assert err.endswith(". See logstore bundle list --help.\n")
+    assert run(capsys, "bundle", "show", "abc")[2].endswith("as an integer. See logstore bundle show --help.\n")
+    assert run(capsys, "bundle", "sho")[2].endswith("'show'? See logstore bundle --help.\n")
 
 
 def test_with_json_an_error_is_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 
 from logstore.commands.verify_proof import MAX_SHOWN, show_content, show_publisher
-from logstore.output import Output, quiet
+from logstore.output import Output, count_of, quiet
 
 
 def test_a_document_goes_to_standard_output_as_one_line_of_json() -> None:
@@ -48,3 +48,7 @@ def test_a_publishers_key_of_thousands_of_digits_does_not_flood_what_is_shown() 
     assert show_publisher(b"\xab" * 20) == "0x" + "ab" * 20
     shown = show_publisher(bytes(2_592))
     assert (len(shown), shown[:6], shown[-1]) == (MAX_SHOWN, "key:00", "…")
+
+
+def test_one_thing_is_not_many() -> None:
+    assert [count_of(n, "proof") for n in (0, 1, 2)] == ["0 proofs", "1 proof", "2 proofs"]
