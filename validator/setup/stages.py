@@ -106,7 +106,12 @@ ALL_STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "integration",
-        (("pytest", "tests/integration", "--ignore", "tests/integration/contracts", "-n", "2", "--dist", "loadfile"),),
+        (
+            (
+                *("pytest", "tests/integration", "--ignore", "tests/integration/contracts"),
+                *("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"),  # long files first, as they are collected
+            ),
+        ),
         limit_s=1200,
         kind=Kind.PYTEST,
         wants_packages=True,
