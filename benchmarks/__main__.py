@@ -14,6 +14,7 @@ SUBJECTS = (
     "memory",
     "reports",
     "completeness",
+    "broker",
 )
 USAGE = 2
 

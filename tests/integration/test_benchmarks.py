@@ -98,3 +98,12 @@ def test_reports_stay_within_their_gas(tmp_path: Path) -> None:
 
 def test_an_unknown_benchmark_is_refused() -> None:
     assert run("nothing").returncode == 2
+
+
+def test_a_broker_is_measured_from_the_socket_to_disk_and_from_disk_to_http(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = run("broker", "--messages", "1500", "--held", "3000", "--rounds", "1", "--json", str(figures))
+    assert done.returncode == 0, done.stderr
+    written = json.loads(figures.read_text())
+    assert min(written.values()) > 0
+    assert written["ingest_of_checking"] < 1.5

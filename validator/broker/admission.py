@@ -80,6 +80,14 @@ class Limits:
     future_ms: int = 300_000
 
 
+@dataclass(slots=True)
+class _Door:
+    """Of one part in one batch: why nothing may pass, or how many may."""
+
+    why: Why | None
+    left: int = 0
+
+
 class Admission:
     """Thread-safe: several threads may admit batches at once. Duplicates among them cost only time."""
 
@@ -116,7 +124,13 @@ class Admission:
         judged: list[Judged | None] = [None] * len(items)
         read: list[tuple[int, Record]] = []
         now_ms = self._now_ms()
+        doors = self._open_doors(Counter([part for part, _ in items]))
         for number, (part, data) in enumerate(items):
+            door = doors[part]
+            if door.why is not None or not door.left:
+                judged[number] = Judged(Fate.REFUSED, door.why or Refusal.PART_RATE, f"{part[0][:256]}#{part[1]}")
+                continue
+            door.left -= 1
             answer = self._read(part, data, form, now_ms)
             if isinstance(answer, Record):
                 read.append((number, answer))
@@ -130,14 +144,17 @@ class Admission:
 
     # --- one after the other
 
+    def _open_doors(self, counts: Counter[StreamPart]) -> dict[StreamPart, _Door]:
+        """How many of a batch each part may bring."""
+        doors = {part: _Door(self._why_not_part(part)) for part in counts}
+        with self._lock:
+            for part, door in doors.items():
+                if door.why is None:
+                    door.left = self._parts.spend(part, counts[part])
+        return doors
+
     def _read(self, part: StreamPart, data: bytes, form: str, now_ms: int) -> Record | Judged:
         limits = self._limits
-        why = self._why_not_part(part)
-        if why is not None:
-            return Judged(Fate.REFUSED, why, f"{part[0][:256]}#{part[1]}")
-        with self._lock:
-            if not self._parts.spend(part):
-                return Judged(Fate.REFUSED, Refusal.PART_RATE, f"more than {limits.part_per_s:g} a second")
         try:
             record = read_received(form, data, limits.message_bytes)
         except MalformedInput as error:
@@ -173,7 +190,12 @@ class Admission:
                 signed.append((number, record))
             else:
                 judged[number] = self._of_publisher(why, record)
-        answers = self._chain.permitted({(r.message.stream_id, r.message.publisher_id) for _, r in signed})
+        counts = Counter([(r.message.stream_id, r.message.publisher_id) for _, r in signed])
+        answers = self._chain.permitted(counts)
+        left: Counter[bytes] = Counter()
+        with self._lock:
+            for (_, publisher), count in counts.items():
+                left[publisher] += self._publishers.spend(publisher, count)
         good: list[tuple[int, Record]] = []
         for number, record in signed:
             m = record.message
@@ -182,9 +204,8 @@ class Admission:
                 why = Refusal.CHAIN_UNKNOWN if permitted is None else Reason.NOT_PERMITTED
                 judged[number] = self._of_publisher(why, record)
                 continue
-            with self._lock:
-                within = self._publishers.spend(m.publisher_id)
-            if within:
+            if left[m.publisher_id]:
+                left[m.publisher_id] -= 1
                 good.append((number, record))
             else:
                 judged[number] = self._of_publisher(Refusal.PUBLISHER_RATE, record)

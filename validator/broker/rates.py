@@ -21,13 +21,13 @@ class Rates:
         self._clock = clock
         self._buckets: dict[Hashable, tuple[float, float]] = {}
 
-    def spend(self, key: Hashable, tokens: float = 1.0) -> bool:
-        """Whether there is so much left; takes it if so."""
+    def spend(self, key: Hashable, wanted: int) -> int:
+        """Takes so many tokens, or as many as there are; how many."""
         now = self._clock()
         left, at = self._buckets.pop(key, (self._burst, now))
         left = min(self._burst, left + (now - at) * self._per_s)
-        enough = left >= tokens
+        taken = min(wanted, int(left))
         while len(self._buckets) >= self._limit:
             del self._buckets[next(iter(self._buckets))]
-        self._buckets[key] = (left - tokens if enough else left, now)
-        return enough
+        self._buckets[key] = (left - taken, now)
+        return taken

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from validator.protocol.codec import group_key, wire
 from validator.protocol.codec.kinds import CONTENT_TYPES, ENCRYPTION_TYPES, SIGNATURE_TYPES
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.codec.message_rules import check_message
 from validator.protocol.codec.payload import normalise_signature
+from validator.protocol.codec.quick_protobuf import read_plain_protobuf
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import ContentType, EncryptionType, Message, MessageRef, MessageType, NewGroupKey, Reason
 
@@ -37,6 +40,17 @@ def read_protobuf(body: bytes) -> Message:
     """
     if len(body) > MAX_BODY_BYTES:
         raise MalformedInput("protobuf", f"{len(body)} bytes exceed the limit", verdict=Reason.TOO_LARGE)
+    plain = read_plain_protobuf(body)
+    if plain is None:
+        return read_any_protobuf(body)
+    signature = normalise_signature(plain.signature_type, plain.signature)
+    message = plain if signature is plain.signature else replace(plain, signature=signature)
+    check_message(message)
+    return message
+
+
+def read_any_protobuf(body: bytes) -> Message:
+    """The same by the general reader, however it is written. Raises MalformedInput."""
     outer = wire.Fields(body, "protobuf", _MESSAGE)
     if not outer.has(1):
         raise MalformedInput("messageId", "missing")
