@@ -20,7 +20,7 @@ from validator.protocol.codec.bundle_columns import Row, plain_column, read_batc
 from validator.protocol.codec.json_text import are_json
 from validator.protocol.codec.limits import MAX_CONTENT_BYTES, MAX_ID_BYTES, MAX_PARTITION, MAX_TIMESTAMP_MS
 from validator.protocol.codec.payload import HALF_K1
-from validator.protocol.codec.plain_columns import encode_columns
+from validator.protocol.codec.plain_columns import encode_columns, integer_array
 from validator.protocol.codec.plain_messages import EARLIEST_MS, Chain, hash_plain, make_chain
 from validator.protocol.codec.publisher_text import read_publisher
 from validator.protocol.errors import MalformedInput
@@ -202,7 +202,7 @@ def _read_chains(columns: dict[str, Any]) -> tuple[Any, list[Chain]] | None:
     names = [text.dictionary.to_pylist() for text in texts]
     keys = columns["partition"].cast(pa.int64())
     for text in texts:  # a batch has too few rows for this to overflow
-        keys = pc.add(pc.multiply(keys, len(text.dictionary)), text.indices.cast(pa.int64()))
+        keys = pc.add(pc.multiply(keys, integer_array([len(text.dictionary)])[0]), text.indices.cast(pa.int64()))
     distinct = keys.dictionary_encode()
     chains = []
     for key in distinct.dictionary.to_pylist():
@@ -230,7 +230,7 @@ def _read_chain(stream_id: str, partition: int, publisher: str, msg_chain_id: st
 def _count_signed(columns: dict[str, Any], places: Any, chains: Sequence[Chain]) -> list[int]:
     """Bytes of the signed texts."""
     sizes = pc.add(
-        pa.array([chain.signed_bytes for chain in chains], pa.int32()).take(places),
+        integer_array([chain.signed_bytes for chain in chains]).take(places),
         pc.binary_length(columns["content"]),
     )
     for name in ("timestamp", "sequence_number", "prev_timestamp", "prev_sequence_number"):
@@ -244,5 +244,5 @@ def _count_digits(numbers: Any) -> Any:
     if not numbers.null_count:
         fewest, most = (len(str(number)) for number in _range(numbers))
         if fewest == most:
-            return pa.scalar(most, pa.int32())
-    return pc.binary_length(numbers.cast(pa.string())).fill_null(0)
+            return integer_array([most])[0]
+    return pc.binary_length(numbers.cast(pa.string())).fill_null(integer_array([0])[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import pyarrow as pa
@@ -18,27 +19,37 @@ from validator.protocol.codec.heads import NULL, PAIR, integer_bytes
 from validator.protocol.codec.plain_messages import SIGNATURE_HEAD, TEXT, Chain, content_head
 
 _LONG: Final = b"\x1b"
-_NOTHING: Final = pa.scalar(b"", pa.binary())
+
+
+def binary_array(values: Sequence[bytes]) -> Any:
+    """An array of these values. ``pyarrow.array`` imports pandas, where it is installed, before it looks at them."""
+    ends = array("i", accumulate(map(len, values), initial=0))
+    return pa.Array.from_buffers(pa.binary(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(values))])
+
+
+def integer_array(values: Sequence[int]) -> Any:
+    """The same for integers of 32 bits."""
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(array("i", values))])
+
+
+(_REFERENCE, _NULL, _TEXT, _SIGNATURE_HEAD, _NOTHING) = binary_array([PAIR + _LONG, NULL, TEXT, SIGNATURE_HEAD, b""])
 
 
 def encode_columns(columns: dict[str, Any], places: Any, chains: Sequence[Chain]) -> list[bytes]:
     """Canonical bytes of texts; ``places``: of each row's chain in ``chains``."""
     before, numbers = columns["prev_timestamp"], columns["prev_sequence_number"]
-    reference: Any = pa.scalar(PAIR + _LONG, pa.binary())
-    if before.null_count:
-        reference = pc.if_else(pc.is_null(before), pa.scalar(NULL, pa.binary()), reference)
     joined: list[bytes] = pc.binary_join_element_wise(
-        pa.array([chain.part_head + _LONG for chain in chains], pa.binary()).take(places),
+        binary_array([chain.part_head + _LONG for chain in chains]).take(places),
         _pack_longs(columns["timestamp"]),
         _map_distinct(columns["sequence_number"], integer_bytes),
-        pa.array([chain.chain_head for chain in chains], pa.binary()).take(places),
-        reference,
+        binary_array([chain.chain_head for chain in chains]).take(places),
+        pc.if_else(pc.is_null(before), _NULL, _REFERENCE) if before.null_count else _REFERENCE,
         _pack_longs(before),
         _map_distinct(numbers, integer_bytes),
-        pa.scalar(TEXT, pa.binary()),
+        _TEXT,
         _map_distinct(pc.binary_length(columns["content"]), content_head),
         columns["content"],
-        pa.scalar(SIGNATURE_HEAD, pa.binary()),
+        _SIGNATURE_HEAD,
         columns["signature"],
         _NOTHING,
         null_handling="replace",
@@ -48,17 +59,17 @@ def encode_columns(columns: dict[str, Any], places: Any, chains: Sequence[Chain]
 
 
 def _pack_longs(column: Any) -> Any:
-    """Each number as eight bytes, big-endian; null where there is none."""
+    """Each number as eight bytes, big-endian; nothing where there is none."""
     size, start = len(column), column.offset
     numbers = array("q")
     numbers.frombytes(memoryview(column.buffers()[1])[8 * start : 8 * (start + size)])
     if sys.byteorder == "little":
         numbers.byteswap()
     packed = pa.Array.from_buffers(pa.binary(8), size, [None, pa.py_buffer(numbers)]).cast(pa.binary())
-    return pc.if_else(pc.is_null(column), pa.scalar(None, pa.binary()), packed) if column.null_count else packed
+    return pc.if_else(pc.is_null(column), _NOTHING, packed) if column.null_count else packed
 
 
 def _map_distinct(column: Any, make: Callable[[int], bytes]) -> Any:
     """What ``make`` makes of each number; few differ."""
     found = column.dictionary_encode()
-    return pa.array(list(map(make, found.dictionary.to_pylist())), pa.binary()).take(found.indices)
+    return binary_array(list(map(make, found.dictionary.to_pylist()))).take(found.indices)

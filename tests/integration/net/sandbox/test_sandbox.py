@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 
 from tests.builders import GENESIS_MS, a_record, some_records
 from tests.bundle_builder import a_manifest, rows_of
+from tests.paths import ROOT
 from validator.net.sandbox import Sandbox
 from validator.ports.storage import ReaderFailed
 from validator.protocol.codec.bundle_file import DEFAULT_LEVEL, verify_bundle_file, write_bundle
@@ -37,6 +41,16 @@ def path(tmp_path: Path, records: list[Record], manifest: Manifest) -> Path:
 
 def test_the_childs_verdict_is_that_of_a_reading_in_this_process(path: Path, manifest: Manifest) -> None:
     assert Sandbox(30, 512 << 20).verify(path, manifest) == verify_bundle_file(path)
+
+
+def test_a_child_waits_for_no_library_that_it_does_not_use(path: Path) -> None:
+    """pyarrow imports pandas for the first Python value that it is to convert: half a second, and 40 MiB."""
+    code = "import sys; from validator.net.sandbox.program import main; main(sys.argv[1:]); print([*sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=ROOT)
+    verdict, modules = done.stdout.splitlines()
+    assert json.loads(verdict)["rows"] == 5
+    assert "'pyarrow'" in modules
+    assert "'pandas'" not in modules
 
 
 def test_what_the_child_finds_wrong_is_named_here(path: Path, manifest: Manifest) -> None:
