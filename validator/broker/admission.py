@@ -116,15 +116,18 @@ class Admission:
         self.stored = 0
         self.known = 0
 
-    def admit(self, items: Sequence[tuple[StreamPart, bytes]], form: str, *, tell_known: bool = False) -> list[Judged]:
+    def admit(
+        self, items: Sequence[tuple[StreamPart, bytes]], form: str, *, tell_known: bool = False, paced: bool = True
+    ) -> list[Judged]:
         """What became of each message; what is stored is on disk when this returns.
 
         ``tell_known``: look first which of them the store has, for an asker who wants to know; else they pass for new.
+        ``paced``: rates count; not where we chose ourselves what to fetch, and when.
         """
         judged: list[Judged | None] = [None] * len(items)
         read: list[tuple[int, Record]] = []
         now_ms = self._now_ms()
-        doors = self._open_doors(Counter([part for part, _ in items]))
+        doors = self._open_doors(Counter([part for part, _ in items]), paced=paced)
         for number, (part, data) in enumerate(items):
             door = doors[part]
             if door.why is not None or not door.left:
@@ -136,7 +139,7 @@ class Admission:
                 read.append((number, answer))
             else:
                 judged[number] = answer
-        good = self._check(read, judged)
+        good = self._check(read, judged, paced=paced)
         new = self._keep(good, judged, now_ms, tell_known=tell_known)
         found = [answer for answer in judged if answer is not None]
         self._count(items, found, new)
@@ -144,13 +147,13 @@ class Admission:
 
     # --- one after the other
 
-    def _open_doors(self, counts: Counter[StreamPart]) -> dict[StreamPart, _Door]:
+    def _open_doors(self, counts: Counter[StreamPart], *, paced: bool) -> dict[StreamPart, _Door]:
         """How many of a batch each part may bring."""
         doors = {part: _Door(self._why_not_part(part)) for part in counts}
         with self._lock:
             for part, door in doors.items():
                 if door.why is None:
-                    door.left = self._parts.spend(part, counts[part])
+                    door.left = self._parts.spend(part, counts[part]) if paced else counts[part]
         return doors
 
     def _read(self, part: StreamPart, data: bytes, form: str, now_ms: int) -> Record | Judged:
@@ -180,7 +183,9 @@ class Admission:
 
     # --- all at once
 
-    def _check(self, read: Sequence[tuple[int, Record]], judged: list[Judged | None]) -> list[tuple[int, Record]]:
+    def _check(
+        self, read: Sequence[tuple[int, Record]], judged: list[Judged | None], *, paced: bool
+    ) -> list[tuple[int, Record]]:
         """Those whose signature holds and whose publisher may publish."""
         verdicts = verify_batch([record for _, record in read], self._threads)
         signed: list[tuple[int, Record]] = []
@@ -195,7 +200,7 @@ class Admission:
         left: Counter[bytes] = Counter()
         with self._lock:
             for (_, publisher), count in counts.items():
-                left[publisher] += self._publishers.spend(publisher, count)
+                left[publisher] += self._publishers.spend(publisher, count) if paced else count
         good: list[tuple[int, Record]] = []
         for number, record in signed:
             m = record.message

@@ -77,7 +77,10 @@ class BrokerSettings(BaseSettings):
     operator_port: int = Field(default=7172, ge=0, le=65535)
     fd: int | None = Field(default=None, description="inherited listening socket instead of host and port")
     operator_fd: int | None = Field(default=None, description="the same for the operator's listener")
-    allow_nets: Words = Field(default=(), description="networks without a limit of connections per address")
+    allow_nets: Words = Field(
+        default=(), description="networks without a limit of connections per address, where other brokers may be too"
+    )
+    allow_http: bool = Field(default=False, description="accept http:// of other brokers; development networks only")
     connections: int = Field(default=1_000, ge=1, le=100_000, description="open at once")
     connections_per_address: int = Field(default=50, ge=1)
     stall_s: float = Field(default=30.0, gt=0, description="how long a reader may read nothing")

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from validator.broker.core import Broker
 from validator.broker.ingest import Ingest
 from validator.broker.keeping import DiskFloor
+from validator.broker.neighbours import Neighbours
 from validator.broker.serve import Server
 from validator.metrics import CONTENT_TYPE, Sample, render_metrics
 
@@ -39,6 +40,7 @@ class View:
     server: Server
     ingest: Ingest | None
     floor: DiskFloor
+    neighbours: Neighbours
     started_s: float
 
     def checks(self) -> dict[str, tuple[bool, str]]:
@@ -70,6 +72,7 @@ class View:
             },
             "answers": {"under_way": self.server.answers.used, "followers": self.server.followers.used},
             "consumers": self.broker.accounts.count(),
+            "others": self.neighbours.status(),
         }
 
     def samples(self) -> Iterator[Sample]:
@@ -83,6 +86,7 @@ class View:
             yield Sample("logstore_broker_parts", "Stream partitions", count, {"state": state})
         for kind, count in status["answers"].items():
             yield Sample("logstore_broker_answers", "Answers under way", count, {"kind": kind})
+        yield from self.neighbours.samples()
         yield Sample("logstore_broker_block", "Newest block that was read", status["block"] or 0)
 
 

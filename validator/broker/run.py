@@ -34,8 +34,10 @@ from validator.broker.config import PREFIX, BrokerSettings
 from validator.broker.core import Broker
 from validator.broker.dialects import Dialects
 from validator.broker.gate import Gate, Terms
+from validator.broker.heartbeat import BEAT_S
 from validator.broker.ingest import Ingest, Told
 from validator.broker.keeping import DAY_MS, DiskFloor, GuardedStore, sweep
+from validator.broker.neighbours import Neighbours
 from validator.broker.serve import Server, build_app
 from validator.broker.storage_node import StorageNode
 from validator.broker.store import SqliteMessageStore
@@ -107,8 +109,20 @@ class _Process:
         )
         self._floor = DiskFloor(folder, settings.disk_floor)
         self._days = SqliteMessageStore(folder / "messages", shards=settings.shards)
-        store = GuardedStore(self._days, self._floor)
         chain = ChainView(self._reader)
+        self._neighbours = Neighbours(
+            folder,
+            GuardedStore(self._days, self._floor),
+            key,
+            network,
+            chain,
+            from_ms=now_ms() - settings.retention_days * DAY_MS,
+            now_ms=now_ms,
+            nets=settings.nets,
+            allow_http=settings.allow_http,
+            settles=settings.role != "serve",
+        )
+        store = self._neighbours.store
         accounts = Accounts(folder / "accounts.sqlite", unpaid_limit=settings.unpaid_mib << 20)
         context = SigningContext(network.chain_id, network.contracts.report_manager)
         terms = Terms(settings.balance, settings.streamr)
@@ -125,9 +139,11 @@ class _Process:
             now_ms=now_ms,
             threads=settings.verify_threads,
         )
+        self._neighbours.attach(self._admission)
         gate = Gate(key.address, context, chain, accounts, terms, now_ms=now_ms)
         self._broker = Broker(key, network, store, chain, self._admission, accounts, gate, now_ms)
         self._broker.on_published = hooks.on_published
+        self._broker.ask_others = self._neighbours.ask_others
         self._certified = self._open_certified(network, folder, store)
         self._server = Server(self._broker, Dialects(self._broker, settings.eras))
         self._ingest: Ingest | None = None
@@ -170,6 +186,9 @@ class _Process:
                 asyncio.create_task(_lasting("chain", self._read_chain, settings.chain_every_s)),
                 asyncio.create_task(_lasting("keeping", self._keep, SAVE_S)),
             ]
+            if settings.role != "serve":
+                loops.append(asyncio.create_task(_lasting("repair", self._neighbours.mend, 1.0)))
+                loops.append(asyncio.create_task(_lasting("heartbeat", self._beat, BEAT_S)))
             if self._certified is not None:
                 loops.append(asyncio.create_task(_lasting("certified", self._follow_bundles, settings.chain_every_s)))
             if self._ingest is not None:
@@ -224,6 +243,14 @@ class _Process:
         }
         return StreamrRegistries(rpc, addresses)
 
+    async def _beat(self) -> None:
+        """Say what is held, once the chain has told whether this is a broker: others would not listen."""
+        broker = self._broker
+        if any(node.address == broker.address for node in broker.chain.brokers):
+            newest = None if self._certified is None else self._certified.bundles.newest()
+            bundle = None if newest is None else (newest.number, newest.root)
+            await self._neighbours.beat(broker.publish_on_system_stream, bundle)
+
     async def _follow_bundles(self) -> None:
         assert self._certified is not None
         while await asyncio.to_thread(self._certified.step):
@@ -231,14 +258,17 @@ class _Process:
 
     async def _keep(self) -> None:
         await asyncio.to_thread(self._broker.accounts.save)
-        await asyncio.to_thread(sweep, self._days, now_ms(), self._settings.retention_days)
+        await asyncio.to_thread(sweep, self._neighbours.store, now_ms(), self._settings.retention_days)
 
     async def _listen(self) -> None:
         """Until a signal; answers under way have some seconds to end."""
         settings = self._settings
-        view = operator.View(self._broker, self._server, self._ingest, self._floor, time.monotonic())
+        view = operator.View(self._broker, self._server, self._ingest, self._floor, self._neighbours, time.monotonic())
         certified = [] if self._certified is None else self._certified.routes()
-        apps: list[Any] = [build_app(self._server, [*self._routes, *certified]), operator.create_app(view)]
+        apps: list[Any] = [
+            build_app(self._server, [*self._routes, *certified, *self._neighbours.routes()]),
+            operator.create_app(view),
+        ]
         servers = []
         for app, sock in zip(apps, self._sockets, strict=True):
             host, port = sock.getsockname()[:2]
@@ -273,6 +303,7 @@ class _Process:
         if self._certified is not None:
             self._certified.close()
         self._broker.accounts.close()
+        self._neighbours.close()
         self._days.close()
         self._reader.close()
 

@@ -172,6 +172,7 @@ def start_brokers(
             "fd": sockets[0],
             "operator_fd": sockets[1],
             "allow_nets": "127.0.0.0/8",
+            "allow_http": True,
             "disk_floor": str(DISK_FLOOR_BYTES),
             "chain_every_s": 1.0,
             "dialects": f"{era_of(place.index)},streamr",

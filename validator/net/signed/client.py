@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from validator.net.http.client import Answer, BoundedClient
 from validator.net.http.urls import ParsedUrl
@@ -18,12 +19,14 @@ from validator.net.signed import signing
 from validator.net.signed.faults import MAX_FAULT_BYTES, Fault, decode_fault
 from validator.net.signed.signing import Channel, Stamp
 from validator.protocol.codec import cbor
+from validator.protocol.codec.cbor import read_blob, read_bytes, read_list, read_u63
 from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
 from validator.protocol.hashing import keccak256
 from validator.protocol.model import Address
 
 _MAX_TIME_MS = (1 << 62) - 1
+MAX_SPOKEN_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,26 @@ class Spoken:
         return cbor.encode_object(
             "spoken/1", self.node, self.path, self.asked, stamp, self.status, self.body, self.signature
         )
+
+
+def decode_spoken(data: bytes) -> Spoken:
+    """Inverse of ``Spoken.encode``; the signature is not checked here. Raises MalformedInput."""
+    f = cbor.decode_object(data, "spoken/1", 7, max_bytes=MAX_SPOKEN_BYTES)
+    stamp = read_list(f[3], "spoken.stamp", 4)
+    texts = (f[1], f[6])
+    if not all(isinstance(text, str) for text in texts):
+        raise MalformedInput("spoken", "path or signature is no text")
+    return Spoken(
+        node=Address(read_bytes(f[0], 20, "spoken.node")),
+        path=f[1],
+        asked=read_blob(f[2], "spoken.asked"),
+        stamp=Stamp(
+            Address(read_bytes(stamp[0], 20, "spoken.sender")), *(read_u63(n, "spoken.stamp") for n in stamp[1:])
+        ),
+        status=read_u63(f[4], "spoken.status"),
+        body=read_blob(f[5], "spoken.body"),
+        signature=f[6],
+    )
 
 
 class SignedClient:
@@ -103,8 +126,10 @@ class SignedClient:
             if not (signed and name == Fault.TIME and self._learn_time(node, reason)):
                 break
         where = f"0x{node.hex()}: {path}: {answer.status} {name}: {reason}"
-        fields = {"member": node, "reason": reason, "status": answer.status, "fault": name}
+        fields: dict[str, Any] = {"member": node, "reason": reason, "status": answer.status, "fault": name}
         if not signed or answer.status in (409, 425, 429) or answer.status >= 500:
+            if signed:
+                fields["spoken"] = spoken
             raise TransientError(where if signed else f"{where} (unsigned)", **fields)
         raise RemoteFault(where, spoken=spoken, **fields)
 

@@ -62,6 +62,11 @@ class Heartbeat:
             raise InvariantError(f"no heartbeat: {error}") from error
 
 
+def is_fit_url(url: str) -> bool:
+    """Whether a heartbeat can name it: metadata may hold what no client would ask."""
+    return _URL.fullmatch(url) is not None
+
+
 def write_heartbeat(heartbeat: Heartbeat) -> bytes:
     """Content of the system message."""
     h = heartbeat
@@ -108,7 +113,7 @@ def _check(h: Heartbeat) -> None:
         raise MalformedInput("heartbeat.kept", "does not end where the recent slices begin")
     if h.recent.length_ms > 2 * RECENT_MS + SLICE_MS:
         raise MalformedInput("heartbeat.recent", "longer than the last minutes")
-    if len(h.urls) > MAX_URLS or not all(_URL.fullmatch(url) for url in h.urls):
+    if len(h.urls) > MAX_URLS or not all(map(is_fit_url, h.urls)):
         raise MalformedInput("heartbeat.urls", f"not at most {MAX_URLS} URLs of at most {MAX_URL_CHARS} characters")
     if h.bundle is not None and not 0 <= h.bundle[0] < 1 << 63:
         raise MalformedInput("heartbeat.bundle", "not below 2^63")

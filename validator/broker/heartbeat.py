@@ -1,0 +1,88 @@
+"""Heartbeats of this broker, and what those of others say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+
+from validator.broker.evidence import Evidence, EvidenceBook, Lie
+from validator.broker.slices import SliceSums
+from validator.log import get_logger
+from validator.protocol.codec.heartbeat import RECENT_MS, Heartbeat, heartbeat_of
+from validator.protocol.model import Address, Record, Root, StreamPart
+from validator.protocol.slices import BLOCK_MS, closed_until
+
+log = get_logger(__name__)
+
+BEAT_S = 1.0
+CLOCK_MS = 30_000
+"""A broker whose heartbeats lie farther from our clock is shown with the difference."""
+SILENT_MS = 10_000
+"""Ten heartbeats; whoever says nothing for so long is shown as silent."""
+
+
+def make_heartbeat(sums: SliceSums, now_ms: int, urls: Sequence[str], bundle: tuple[int, Root] | None) -> Heartbeat:
+    """What this broker holds in the slices that are closed: of the last five to ten minutes, and of the time before."""
+    until_ms = closed_until(now_ms)
+    first_ms = min(sums.from_ms, until_ms)
+    recent_ms = max(until_ms - until_ms % BLOCK_MS - RECENT_MS, first_ms)
+    return Heartbeat(tuple(urls), bundle, sums.total(recent_ms, until_ms), sums.total(first_ms, recent_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The newest heartbeat of a broker: ``said_ms`` by its clock, ``heard_ms`` by ours, with the message that it is."""
+
+    heartbeat: Heartbeat
+    said_ms: int
+    heard_ms: int
+    canonical: bytes
+
+    @property
+    def clock_off_ms(self) -> int:
+        """How far the broker's clock seems to be from ours, where that is more than travelling takes; else 0."""
+        off_ms = self.said_ms - self.heard_ms
+        return off_ms if abs(off_ms) > CLOCK_MS else 0
+
+
+class Hearing:
+    """Belongs to one event loop. ``brokers``: who counts as one now."""
+
+    def __init__(
+        self,
+        system_part: StreamPart,
+        brokers: Callable[[], Container[Address]],
+        book: EvidenceBook,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._system_part = system_part
+        self._brokers = brokers
+        self._book = book
+        self._now_ms = now_ms
+        self.newest: dict[Address, Heard] = {}
+
+    def hear(self, record: Record) -> None:
+        """A message that was checked and stored. Old ones, as repair brings them, are no news."""
+        message = record.message
+        if message.stream_part != self._system_part:
+            return
+        said = heartbeat_of(message)
+        if said is None or said[0] not in self._brokers():
+            return
+        broker, heartbeat = said
+        last = self.newest.get(broker)
+        if last is not None and message.timestamp_ms <= last.said_ms:
+            if message.timestamp_ms == last.said_ms and heartbeat != last.heartbeat:
+                self._catch(broker, last.canonical, record.canonical)
+            return
+        self.newest[broker] = Heard(heartbeat, message.timestamp_ms, self._now_ms(), record.canonical)
+
+    def _catch(self, broker: Address, first: bytes, second: bytes) -> None:
+        detail = "two heartbeats of one moment that differ"
+        words = tuple(sorted((first, second)))
+        if not any(e.words == words for e in self._book.of(broker)):
+            self._book.add(Evidence(broker, Lie.EQUIVOCATED, detail, self._now_ms(), words))
+
+    def is_silent(self, broker: Address) -> bool:
+        heard = self.newest.get(broker)
+        return heard is None or self._now_ms() - heard.heard_ms > SILENT_MS

@@ -1,0 +1,304 @@
+"""Sums of what the store holds, kept as messages come: nothing is ever computed over all of it when somebody asks.
+
+A slice is summed once, when it closes, by one scan of its keys, and again when something came late. Sums of slices,
+blocks and hours lie in a small SQLite file beside the messages; partitions of slices that were asked for lately, in
+memory. Whatever a process may have left half done is written down before the messages are (``reopen``), so that a kill
+costs a second look at some slices, never a claim that is not so. After a power cut, which may take the last messages
+with it, the newest hour is looked at once more.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from validator.ports.message_store import MessageStore, RangeState, SortKey, StoredRow
+from validator.protocol.model import Digest, Record, Root, StreamPart
+from validator.protocol.slices import (
+    HOUR_MS,
+    LEVELS_MS,
+    SLICE_MS,
+    PartSum,
+    Sum,
+    closed_until,
+    cut,
+    empty_total,
+    slice_start,
+    sum_messages,
+    sum_parts,
+    sum_spans,
+)
+
+LOOKED_HOURS, LOOKED_KEYS = 64, 50_000
+"""Of what is looked at after a start, in one settling: an eighth of a second."""
+CACHED_TOTALS = 64
+CACHED_PARTS = 20_000
+"""Sums of partitions that stay in memory: 4 MB."""
+_SCHEMA = """
+create table if not exists sums (length integer, start integer, count integer, root blob, primary key (length, start))
+    without rowid;
+create table if not exists open (start integer primary key);
+create table if not exists meta (name text primary key, value integer);
+"""
+_FORGET = "delete from sums where length = ? and start = ?"
+
+
+class SliceSums:
+    """Thread-safe. ``from_ms``: nothing before it is summed, or claimed.
+
+    Of several processes that share the file one ``settles``; the others say what they have changed, and read.
+    """
+
+    def __init__(self, path: str, store: MessageStore, *, from_ms: int = 0, settles: bool = True) -> None:
+        self._store = store
+        self._settles = settles
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("pragma journal_mode = wal")
+        self._db.execute("pragma synchronous = normal")
+        self._db.executescript(_SCHEMA)
+        self._floor_ms = slice_start(from_ms + SLICE_MS - 1)
+        self._dirty: defaultdict[int, set[StreamPart]] = defaultdict(set)
+        self._busy: Counter[int] = Counter()
+        self._parts: OrderedDict[int, dict[StreamPart, PartSum]] = OrderedDict()
+        self._totals: OrderedDict[tuple[int, int], Sum] = OrderedDict()
+        """Of ranges asked for since a sum has changed last."""
+        self._unlooked: list[tuple[int, int]] | None = None
+        """Spans whose slices nobody has looked at since the start, newest first; None before the first settling."""
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    # --- what changes
+
+    def reopen(self, touched: Iterable[tuple[int, StreamPart]]) -> None:
+        """Messages of these slices are about to be stored; they are summed after ``done``."""
+        with self._lock:
+            starts = {start for start, _ in touched}
+            fresh = [(start,) for start in starts if start not in self._dirty or not self._settles]
+            for start, part in touched:
+                self._dirty[start].add(part)
+            self._busy.update(starts)
+            self._db.executemany("insert or ignore into open values (?)", fresh)
+
+    def done(self, touched: Iterable[tuple[int, StreamPart]]) -> None:
+        with self._lock:
+            starts = {start for start, _ in touched}
+            self._busy -= Counter(starts)
+            if not self._settles:
+                self._dirty.clear()
+                self._db.executemany("insert or ignore into open values (?)", [(start,) for start in starts])
+
+    def settle(self, now_ms: int, *, most: int = 256) -> int:
+        """Sum slices that are closed and have changed, newest first, at most so many. Returns how many are left."""
+        until_ms = closed_until(now_ms)
+        with self._lock:
+            for (start,) in self._db.execute("select start from open").fetchall():
+                self._dirty.setdefault(start, set())  # by another process, or before a start
+        keys = 0
+        for _ in range(LOOKED_HOURS):
+            found = self._look(until_ms)
+            keys += found or 0
+            if found is None or keys > LOOKED_KEYS:
+                break
+        with self._lock:
+            waiting = sorted((s for s in self._dirty if s < until_ms and not self._busy[s]), reverse=True)
+        for start in waiting[:most]:
+            self._settle_slice(start)
+        with self._lock:
+            return max(0, len(waiting) - most) + len(self._unlooked or ())
+
+    def freshen(self, from_ms: int, until_ms: int) -> None:
+        """Sum what has changed in a range of closed slices now: what is answered next is of one moment."""
+        with self._lock:
+            waiting = [s for s in self._dirty if self._settles and from_ms <= s < until_ms and not self._busy[s]]
+        for start in waiting:
+            self._settle_slice(start)
+
+    def drop_before(self, ms: int) -> None:
+        """Nothing before this time is kept any more."""
+        with self._lock:
+            self._floor_ms = max(self._floor_ms, slice_start(ms + SLICE_MS - 1))
+            self._totals.clear()
+            # a block or an hour that the floor cuts is summed anew when it is asked for
+            self._db.execute("delete from sums where start < ?", (self._floor_ms,))
+            self._db.execute("delete from open where start < ?", (self._floor_ms,))
+            for start in [s for s in self._dirty if s < self._floor_ms]:
+                del self._dirty[start]
+
+    def _look(self, until_ms: int) -> int | None:
+        """Find slices with messages in an hour that nobody has looked at since the start, the newest first.
+
+        Returns how many keys that took; None where everything was looked at.
+        """
+        with self._lock:
+            if self._unlooked is None:
+                self._unlooked = self._plan(until_ms)
+            if not self._unlooked:
+                return None
+            start, end = self._unlooked[0]
+        begin = max(start, end - HOUR_MS)
+        found: set[tuple[int, StreamPart]] = set()
+        keys = 0
+        for part in self._store.parts():
+            for page in self._store.keys(part, begin, end):
+                keys += len(page)
+                found.update((slice_start(timestamp_ms), part) for timestamp_ms, _ in page)
+        with self._lock:
+            for first, part in found:
+                self._dirty[first].add(part)
+            self._unlooked[:1] = [(start, begin)] if start < begin else []
+            if not self._unlooked:
+                self._db.execute("insert or replace into meta values ('looked_from', ?)", (self._floor_ms,))
+        return keys
+
+    def _plan(self, until_ms: int) -> list[tuple[int, int]]:
+        """What to look at after a start: the newest hour that was summed and what follows it; what never was."""
+        (newest,) = self._db.execute("select max(start) from sums where length = ?", (SLICE_MS,)).fetchone()
+        looked = self._db.execute("select value from meta where name = 'looked_from'").fetchone()
+        begin = max(self._floor_ms, slice_start(max(0, (newest or 0) - HOUR_MS)))
+        spans = [(begin, until_ms), (self._floor_ms, min(begin, until_ms if looked is None else looked[0]))]
+        return [(start, end) for start, end in spans if start < end]
+
+    def _settle_slice(self, start: int) -> None:
+        with self._lock:
+            changed = self._dirty.pop(start, None)
+            known = self._parts.get(start)
+        if changed is None:
+            return
+        scanned = self._store.parts() if known is None or not changed else changed
+        sums = {**(known or {}), **{part: self._sum_part(part, start) for part in scanned}}
+        held = {part: s for part, s in sums.items() if s.count}
+        with self._lock:
+            if start >= self._floor_ms:
+                self._cache(start, held)
+                self._write(sum_parts(start, held.values()))
+                self._totals.clear()
+                for length in LEVELS_MS[1:]:
+                    self._db.execute(_FORGET, (length, start - start % length))
+            if start not in self._dirty:  # nothing has come since
+                self._db.execute("delete from open where start = ?", (start,))
+
+    def _sum_part(self, part: StreamPart, start: int) -> PartSum:
+        pages = self._store.keys(part, start, start + SLICE_MS)
+        return sum_messages(part, [leaf for page in pages for _, leaf in page])
+
+    def _cache(self, start: int, parts: dict[StreamPart, PartSum]) -> None:
+        self._parts[start] = parts
+        self._parts.move_to_end(start)
+        total = sum(map(len, self._parts.values()))
+        while total > CACHED_PARTS and len(self._parts) > 1:
+            total -= len(self._parts.popitem(last=False)[1])
+
+    # --- what is asked
+
+    @property
+    def from_ms(self) -> int:
+        """Since when everything that is held is summed."""
+        with self._lock:
+            return max((end for _, end in self._unlooked or ()), default=self._floor_ms)
+
+    def total(self, from_ms: int, until_ms: int) -> Sum:
+        """Raises MalformedInput unless the range is of whole slices."""
+        with self._lock:
+            known = self._totals.get((from_ms, until_ms)) if self._settles else None
+            if known is None:
+                known = sum_spans(from_ms, until_ms - from_ms, self.below(from_ms, until_ms))
+                self._totals[from_ms, until_ms] = known
+                while len(self._totals) > CACHED_TOTALS:
+                    self._totals.popitem(last=False)
+            return known
+
+    def below(self, from_ms: int, until_ms: int) -> list[Sum]:
+        """The nodes that cover a range of whole slices, without empty ones. Raises MalformedInput."""
+        with self._lock:
+            return [s for s in (self._node(*node) for node in cut(from_ms, until_ms)) if s.count]
+
+    def parts(self, start: int) -> list[PartSum]:
+        """What a slice has of each partition."""
+        with self._lock:
+            known = self._parts.get(start) if self._settles else None
+            if known is None and start < self._floor_ms:
+                return []
+        if known is None:
+            sums = [self._sum_part(part, start) for part in self._store.parts()]
+            known = {s.part: s for s in sums if s.count}
+            with self._lock:
+                if start not in self._dirty:
+                    self._cache(start, known)
+        return sorted(known.values())
+
+    def _node(self, start: int, length: int) -> Sum:
+        key = (length, start)
+        row = self._db.execute("select count, root from sums where length = ? and start = ?", key).fetchone()
+        if row is not None:
+            return Sum(start, length, row[0], Root(row[1]))
+        if length == SLICE_MS or not self._has(start, length):
+            return empty_total(start, start + length)
+        node = self.total(start, start + length)
+        self._write(node)
+        return node
+
+    def _has(self, start: int, length: int) -> bool:
+        found = self._db.execute(
+            "select 1 from sums where length = ? and start >= ? and start < ? limit 1",
+            (SLICE_MS, start, start + length),
+        )
+        return found.fetchone() is not None
+
+    def _write(self, node: Sum) -> None:
+        key = (node.length_ms, node.start_ms)
+        if node.count:
+            self._db.execute("insert or replace into sums values (?, ?, ?, ?)", (*key, node.count, node.root))
+        else:
+            self._db.execute(_FORGET, key)
+
+
+class SummedStore:
+    """A message store (``ports.MessageStore``) whose sums follow what is stored. Everything else goes straight on."""
+
+    def __init__(
+        self, store: MessageStore, sums: SliceSums, on_stored: Callable[[Sequence[Record]], None] | None = None
+    ) -> None:
+        """``on_stored`` is told what is stored, in the thread that did so."""
+        self._store = store
+        self._on_stored = on_stored
+        self._sums = sums
+
+    def insert(self, records: Sequence[Record], arrived_ms: int) -> int:
+        touched = {(slice_start(r.message.timestamp_ms), r.message.stream_part) for r in records}
+        self._sums.reopen(touched)
+        try:
+            new = self._store.insert(records, arrived_ms)
+        finally:
+            self._sums.done(touched)
+        if self._on_stored is not None:
+            self._on_stored(records)
+        return new
+
+    def scan(
+        self, part: StreamPart, from_ms: int, until_ms: int, *, after: SortKey | None = None, limit: int
+    ) -> list[StoredRow]:
+        return self._store.scan(part, from_ms, until_ms, after=after, limit=limit)
+
+    def last(self, part: StreamPart, count: int) -> list[StoredRow]:
+        return self._store.last(part, count)
+
+    def keys(self, part: StreamPart, from_ms: int, until_ms: int) -> Iterator[list[tuple[int, Digest]]]:
+        return self._store.keys(part, from_ms, until_ms)
+
+    def fetch(self, part: StreamPart, leaves: Sequence[tuple[int, Digest]]) -> list[StoredRow]:
+        return self._store.fetch(part, leaves)
+
+    def state(self, part: StreamPart, from_ms: int, until_ms: int) -> RangeState:
+        return self._store.state(part, from_ms, until_ms)
+
+    def parts(self) -> list[StreamPart]:
+        return self._store.parts()
+
+    def drop_days_before(self, ms: int) -> int:
+        self._sums.drop_before(ms)
+        return self._store.drop_days_before(ms)
