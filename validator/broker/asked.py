@@ -81,7 +81,8 @@ def read_query(request: HttpRequest, part: StreamPart) -> Query:
     """Raises Refused (400)."""
     span = read_span(request, part)
     limit = read_number(request, "limit", 0)
-    as_of = read_number(request, "asOf", -1) if "asOf" in request.query_params else None
+    named = "asOf" in request.query_params and not wants_no_history(request)
+    as_of = read_number(request, "asOf", None) if named else None
     proof = read_proof(request)
     text = request.query_params.get("cursor")
     if text is None and EVENTS in request.headers.get("accept", ""):
@@ -95,6 +96,11 @@ def read_query(request: HttpRequest, part: StreamPart) -> Query:
     if as_of is not None and as_of != cursor.as_of:
         raise bad("asOf", "not the cursor's")
     return Query(span, cursor, cursor.as_of, limit, proof)
+
+
+def wants_no_history(request: HttpRequest) -> bool:
+    """``asOf=none``: what is held, as it is held. Validators pull so: neither bundles nor gateways are in their way."""
+    return request.query_params.get("asOf") == "none"
 
 
 def read_proof(request: HttpRequest) -> Proof:

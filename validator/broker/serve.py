@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -28,6 +28,7 @@ from validator.broker.asked import (
     read_query,
     read_span,
     require_registered,
+    wants_no_history,
 )
 from validator.broker.core import Broker
 from validator.broker.dialects import Dialects
@@ -113,7 +114,9 @@ class Server:
     async def _messages(self, request: Request, part: StreamPart) -> Response:
         asked, kind = read_query(request, part), read_form(request)
         consumer = await self._consumer(request)
-        query = await self._broker.read(self._certify, asked)
+        query = asked if wants_no_history(request) else await self._broker.read(self._certify, asked)
+        if query.as_of is None and query.proof is not Proof.NONE:
+            raise bad("proof", "nothing is certified here yet, or not for this cursor; only none")
         tag = await self._tag(request, query)
         if tag is not None and request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"etag": tag})
@@ -149,8 +152,6 @@ class Server:
             return query
         if query.after is None and newest is not None:
             return replace(query, as_of=newest)
-        if query.proof is not Proof.NONE:
-            raise bad("proof", "nothing is certified here yet, or not for this cursor; only none")
         return query
 
     async def _tag(self, request: Request, query: Query) -> str | None:
@@ -224,6 +225,11 @@ async def _not_now(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 503, {"retry-after": "5"})
 
 
+async def _left(_request: Request, _error: Exception) -> Response:
+    """Who asked is gone, or was shown out by the listener: nobody reads this."""
+    return Response(status_code=400)
+
+
 async def _not_ours(_request: Request, error: Exception) -> Response:
     """What lies behind us broke a rule."""
     return JSONResponse({"error": str(error)}, 502)
@@ -239,5 +245,10 @@ def build_app(server: Server, routes: Sequence[Route] = ()) -> Starlette:
             Route("/v1/head", server.head),
             Route("/{rest:path}", server.dispatch, methods=["GET", "POST"]),
         ],
-        exception_handlers={Refused: answer_refused, TransientError: _not_now, RemoteFault: _not_ours},
+        exception_handlers={
+            Refused: answer_refused,
+            TransientError: _not_now,
+            RemoteFault: _not_ours,
+            ClientDisconnect: _left,
+        },
     )

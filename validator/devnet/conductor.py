@@ -251,7 +251,7 @@ class Conductor:
             genesis_ms = align_to_second(now_ms() + launch_ms)
             network = make_network(chain, options, genesis_ms, ConsumerUrls((rpc_url,), (gateway_url,)))
             begin_network(chain, network, plan.validators, folder.path / "network.toml")
-            start_brokers(children, folder, options, carrier, places, rpc_url=rpc_url)
+            start_brokers(children, folder, options, carrier, places, rpc_url=rpc_url, gateway_url=gateway_url)
         finally:
             chain.close()
         say(f"EVM node      {rpc_url} (contracts deployed, {len(streams)} streams, {len(plan.validators)} validators)")

@@ -159,6 +159,7 @@ def start_brokers(
     places: Sequence[BrokerPlace],
     *,
     rpc_url: str,
+    gateway_url: str,
 ) -> None:
     """All brokers, once network.toml is there; each speaks the old dialect of one generation beside the new one."""
     for place in places:
@@ -168,6 +169,7 @@ def start_brokers(
             "network_file": folder.path / "network.toml",
             "data_dir": folder.path / name,
             "rpc_urls": rpc_url,
+            "gateway_urls": gateway_url,
             "key": make_key(options.seed, name, "node").secret_hex(),
             "fd": sockets[0],
             "operator_fd": sockets[1],

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from validator.broker.config import BrokerSettings
 from validator.settings import Settings
 from validator.setup.binaries import ROOT
 
@@ -19,7 +20,17 @@ OURS = ("migrate", "serve", "beat", *QUEUES, "flower")
 
 
 def test_the_parts_of_one_validator_are_there() -> None:
-    assert set(SERVICES) == {"postgres", "redis", "prometheus", *OURS}
+    assert set(SERVICES) == {"postgres", "redis", "prometheus", "broker", *OURS}
+
+
+def test_a_broker_runs_only_where_its_profile_is_asked_for_and_needs_no_other_part() -> None:
+    broker = SERVICES["broker"]
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["broker"]
+    assert broker["profiles"] == ["broker"]
+    assert broker["command"] == ["logstore-validator", "broker"]
+    assert "depends_on" not in broker
+    fields = {f"LOGSTORE_BROKER_{name.upper()}" for name in BrokerSettings.model_fields}
+    assert set(broker["environment"]) <= fields
 
 
 def test_it_keeps_to_what_docker_compose_1_29_reads() -> None:
@@ -49,7 +60,7 @@ def test_only_the_peers_port_is_public() -> None:
         for port in service.get("ports", ())
         if not port.startswith("127.0.0.1:")
     ]
-    assert public == [("serve", "${PEERS_PORT:-7180}:7180")]
+    assert public == [("serve", "${PEERS_PORT:-7180}:7180"), ("broker", "${BROKER_PORT:-7171}:7171")]
 
 
 def test_each_key_is_given_to_those_who_need_it_and_nobody_else() -> None:
@@ -60,7 +71,8 @@ def test_each_key_is_given_to_those_who_need_it_and_nobody_else() -> None:
     speaks_to_peers = ["serve", "collect", "round", "bundle", "report"]
     assert holders == {
         "voting_key": speaks_to_peers,
-        "key_password": speaks_to_peers,
+        "key_password": ["serve", "broker", *speaks_to_peers[1:]],
+        "broker_key": ["broker"],
         "gas_key": ["report"],
         "query_key": ["collect"],
         "wallet": ["bundle"],

@@ -306,7 +306,7 @@ class BrokerClient:
         name = quote(stream_id, safe="")
         if dialect == V1 and self._tokens is not None:
             target = f"/v1/streams/{name}/partitions/{partition}/messages"
-            target += f"?from={asked.start.timestamp_ms}&to={asked.end.timestamp_ms + 1}"
+            target += f"?from={asked.start.timestamp_ms}&to={asked.end.timestamp_ms + 1}&asOf=none"
             return target, [("Authorization", self._tokens.of(job.broker.address)), ("Accept", FRAMES)]
         target = (
             f"/{dialect.prefix}/{name}/data/partitions/{partition}/range"
