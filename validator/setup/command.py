@@ -23,7 +23,7 @@ usage: python3 -m validator.setup COMMAND [ARGS…]
   test              set up, then run all test stages, two at a time, and print their table
   test ARGS…        set up, then run pytest alone with these words, as in: test -k round
   ci-stages NAME…   set up, then run these test stages only; `ci-stages --list` shows them
-  install           set up only
+  install           set up only, with what tests need
 
 Needs Python 3.11 to 3.13 on Linux and nothing else; all it makes lies in .venv. The second start needs no network.
 LOGSTORE_REDIS_SERVER_BIN, LOGSTORE_ANVIL_BIN, LOGSTORE_NODE_BIN and LOGSTORE_NPM_BIN name binaries to use instead of
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str], started_ms: int) -> int:
         if word == "install" and rest:
             raise SetupError(f"install takes no words ({rest[0]!r})", "leave them out")
         chosen = stages.choose_stages(rest) if word == "ci-stages" else stages.STAGES
-        environment.make_ready()
+        environment.make_ready(for_tests=word != "devnet")
         if word == "devnet":
             _become([str(environment.SCRIPT), "devnet", *rest], started_ms)
         if word == "test" and rest:

@@ -26,6 +26,8 @@ from validator.setup.binaries import ROOT, VENV
 from validator.setup.console import ChildFailed, SetupError, run_child, say, with_retries
 
 LOCK = ROOT / "requirements.lock"
+TEST_LOCK = ROOT / "requirements-test.lock"
+"""All of the other lock, and what only tests and checks need."""
 PROJECT = ROOT / "pyproject.toml"
 PYTHON = VENV / "bin" / "python"
 SCRIPT = VENV / "bin" / "logstore-validator"
@@ -36,8 +38,10 @@ PACKAGES_LIMIT_S = 900.0
 STEP_LIMIT_S = 300.0
 
 
-def make_ready() -> None:
+def make_ready(*, for_tests: bool) -> None:
     """Bring `.venv` to the state that the lock names; short and without network where it is there already.
+
+    One that was made for tests is kept so.
 
     Raises: SetupError with the remedy; nothing is left running.
     """
@@ -45,16 +49,17 @@ def make_ready() -> None:
         raise SetupError(f"{ROOT} is no checkout of the project", "run this from a clone, beside requirements.lock")
     begun = time.monotonic()
     with _alone():
-        if _is_stamped() and not _missing_binaries() and not _can_have_streamr():
+        lock = TEST_LOCK if for_tests or _was_for_tests() else LOCK
+        if _is_stamped(lock) and not _missing_binaries() and not _can_have_streamr():
             return
         say(f"Python {platform.python_version()} on {binaries.describe_machine()}; details in {LOG}")
         try:
             made_now = _ensure_venv()
-            _ensure_packages(made_now)
+            _ensure_packages(lock, made_now)
             _ensure_redis()
             _ensure_anvil()
             _ensure_streamr()
-            STAMP.write_text(_compute_stamp(), encoding="utf-8")
+            STAMP.write_text(_compute_stamp(lock), encoding="utf-8")
         except OSError as error:
             raise SetupError(f"{VENV}: {error}", "check owner, permissions and free space") from error
         say(f"ready after {time.monotonic() - begun:.1f} s")
@@ -78,12 +83,21 @@ def _alone() -> Iterator[None]:
         os.close(handle)
 
 
-def _compute_stamp() -> str:
+def _was_for_tests() -> bool:
+    """Tell whether the packages of tests were asked for before."""
+    try:
+        return bool(json.loads(STAMP.read_text(encoding="utf-8"))["lock"] == TEST_LOCK.name)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _compute_stamp(lock: Path) -> str:
     """What the finished state depends on; another text means work to do."""
     digest = hashlib.sha256()
-    for path in (LOCK, PROJECT, Path(__file__), Path(binaries.__file__), binaries.STREAMR_SOURCE / "package-lock.json"):
+    for path in (lock, PROJECT, Path(__file__), Path(binaries.__file__), binaries.STREAMR_SOURCE / "package-lock.json"):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     facts = {
+        "lock": lock.name,
         "inputs": digest.hexdigest(),
         "python": platform.python_version(),
         "machine": binaries.describe_machine(),
@@ -92,11 +106,11 @@ def _compute_stamp() -> str:
     return json.dumps(facts, sort_keys=True, indent=1) + "\n"
 
 
-def _is_stamped() -> bool:
+def _is_stamped(lock: Path) -> bool:
     if UNFINISHED.exists() or not PYTHON.exists() or not SCRIPT.exists():
         return False
     try:
-        return STAMP.read_text(encoding="utf-8") == _compute_stamp()
+        return STAMP.read_text(encoding="utf-8") == _compute_stamp(lock)
     except FileNotFoundError:
         return False
 
@@ -164,14 +178,14 @@ def _why_useless() -> str | None:
     return None
 
 
-def _ensure_packages(made_now: bool) -> None:
+def _ensure_packages(lock: Path, made_now: bool) -> None:
     """Install what the lock names, each file by its hash, then the project itself in place.
 
     The mark stays where an installer was cut short: then no file of `.venv` can be trusted. Where it said no by
     itself (no network), an older `.venv` is left usable, since it cannot be built again just now.
     """
     try:
-        _install_packages()
+        _install_packages(lock)
     except SetupError as error:
         cut_short = isinstance(error.__cause__, ChildFailed) and error.__cause__.was_stopped
         if not made_now and not cut_short:
@@ -180,11 +194,11 @@ def _ensure_packages(made_now: bool) -> None:
     UNFINISHED.unlink()
 
 
-def _install_packages() -> None:
+def _install_packages(lock: Path) -> None:
     installer = _Installer()
-    say(f"installing the packages of requirements.lock with {installer.name}")
+    say(f"installing the packages of {lock.name} with {installer.name}")
     begun = time.monotonic()
-    with_retries("the Python packages", lambda: installer.install_lock(LOCK))
+    with_retries("the Python packages", lambda: installer.install_lock(lock))
     try:
         installer.install_project()
     except ChildFailed as failure:

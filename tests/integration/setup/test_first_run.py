@@ -22,6 +22,7 @@ PARTS = (
     "alembic",
     "pyproject.toml",
     "requirements.lock",
+    "requirements-test.lock",
     "README.md",
     "LICENSE",
     "hatch_build.py",

