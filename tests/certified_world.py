@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from tests.builders import GENESIS_MS, a_stream_id, an_unsigned_message
@@ -70,14 +71,16 @@ NETWORK = Network(
 CONFIG = a_config(epoch_windows=1_000, bundle_windows=2, horizon_ms=18_000, margin_ms=60_000)
 
 
-def a_row(at_ms: int, number: int = 0, stream_id: str = STREAM, partition: int = 0, size: int = 0) -> Record:
+def a_row(at_ms: int, number: int = 0, stream_id: str = STREAM, partition: int = 0, noise: int = 0) -> Record:
+    """``noise``: so many characters of content that no compression removes."""
+    text = Random(number).randbytes(noise // 2).hex() if noise else ""
     return make_record(
         an_unsigned_message(
             stream_id=stream_id,
             partition=partition,
             timestamp_ms=GENESIS_MS + at_ms,
             sequence_number=number,
-            content=b'{"n":%d}' % number + b" " * size,
+            content=b'{"n":%d}' % number if not noise else b'{"n":"%b"}' % text.encode(),
         )
     )
 
@@ -165,16 +168,18 @@ class World:
         self.report(manifest, path.read_bytes())
         return manifest
 
-    def report(self, manifest: Manifest, data: bytes, root: Root | None = None, block: int | None = None) -> None:
+    def report(
+        self, manifest: Manifest, data: bytes, root: Root | None = None, storage_id: StorageId | None = None
+    ) -> None:
         number = manifest.header.number
-        storage_id = StorageId(sha256(data).digest())
+        storage_id = storage_id or StorageId(sha256(data).digest())
         self.gateways.files[storage_id] = data
         said = AcceptedReport(
             number,
             root or manifest_root(manifest),
             storage_id,
             Digest(bytes(32)),
-            number + 1 if block is None else block,
+            number + 1,
             manifest.header.last_ms,
         )
         self.chain.reports[number:] = [said]
