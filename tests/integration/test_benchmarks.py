@@ -107,3 +107,11 @@ def test_a_broker_is_measured_from_the_socket_to_disk_and_from_disk_to_http(tmp_
     written = json.loads(figures.read_text())
     assert min(written.values()) > 0
     assert written["ingest_of_checking"] < 1.5
+
+
+def test_completeness_is_measured_from_store_and_lake(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = run("completeness", "--messages", "300", "--json", str(figures))
+    assert done.returncode == 0, done.stderr
+    (written,) = json.loads(figures.read_text())
+    assert written["whole_bytes"] <= written["cut_bytes"] <= 1_024
