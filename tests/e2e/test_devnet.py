@@ -10,11 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from tests import paths
+from tests.sockets import watching
+from validator.devnet.children import find_descendants
 from validator.devnet.summary import FIELDS
 from validator.protocol.model import SignatureType
 from validator.setup.console import die_with_parent, stop_group
@@ -23,7 +26,10 @@ ROOT = paths.ROOT
 RUN_LIMIT_S = 240
 START_LIMIT_S = 60
 END_LIMIT_S = 20
-SMALLEST = ("--validators", "1", "--brokers", "1", "--windows", "1", "--flower", "none")
+SMALLEST = (
+    *("--validators", "1", "--brokers", "1", "--windows", "1", "--flower", "none"),
+    *("--network", "simulated"),  # what ends is the same, and it starts sooner
+)
 
 
 @contextmanager
@@ -89,9 +95,16 @@ def wait_until_gone(run: Path) -> None:
 
 
 @pytest.mark.timeout(RUN_LIMIT_S + 40)
-def test_a_small_network_agrees_archives_settles_and_is_verified(tmp_path: Path) -> None:
-    result = tmp_path / "summary.json"
-    with running_devnet(tmp_path, "--windows", "2", "--json", str(result)) as process:
+def test_a_small_network_agrees_archives_settles_and_is_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, asked = tmp_path / "summary.json", tmp_path / "asked"
+    monkeypatch.setenv("NODE_OPTIONS", f"--require {ROOT / 'tests' / 'loopback_only.cjs'}")
+    monkeypatch.setenv("LOOPBACK_LOG", str(asked))
+    with (
+        running_devnet(tmp_path, "--windows", "2", "--network", "real", "--json", str(result)) as process,
+        watching(lambda: find_descendants([process.pid])) as addresses,
+    ):
         status = process.wait(RUN_LIMIT_S)
     said = (tmp_path / "out").read_text()
     assert status == 0, said[-4000:]
@@ -109,7 +122,13 @@ def test_a_small_network_agrees_archives_settles_and_is_verified(tmp_path: Path)
     assert [report["id"] for report in summary["reports"]] == [0, 1]
     assert summary["receipts"]["captured"] > 0
     assert sum(summary["forged_delivered"].values()) > 0
-    assert summary["memory_pss_bytes"] < 2 << 30
+    assert summary["memory_pss_bytes"] < 3 << 30
+    assert summary["network"] == "real"
+    assert summary["sdk"]["published"] > 0
+    assert set(summary["sdk"]["resend"]) == {"last", "from", "range"}
+    assert all(summary["sdk"]["resend"].values())
+    assert addresses == {IPv4Address("127.0.0.1")}
+    assert set(asked.read_text().splitlines()) == {"started"}  # by no Node process, however briefly
     unchecked = [claim for claim, counts in summary["claims"].items() if not counts["checked"]]
     assert unchecked == ["killed validator"]
     assert processes_of(tmp_path / "run") == []

@@ -82,7 +82,9 @@ def read_truth(run: Run, findings: Findings) -> Truth:
     valid: dict[str, Record] = {}
     logs = run.folder / "logs"
     names = [broker.name for broker in run.brokers]
-    for path in (logs / "publisher" / "published.jsonl", *(logs / name / "published.jsonl" for name in names)):
+    for path in (logs / name / "published.jsonl" for name in ("publisher", "sdk", *names)):
+        if path.parent.name == "sdk" and not path.exists():
+            continue  # only where Streamr's SDK took part
         for entry in read_lines(path):
             line = str(entry["line"])
             record = make_record(read_form(str(entry.get("form", "array")), line))

@@ -24,8 +24,8 @@ from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import Address, StreamPart
 
 PAUSES_S = (0.0, 2.0, 5.0)
-"""Before the word is given, and given again: a client that has just joined may not be anybody's neighbour yet. Who has
-heard it hears it once, since the network hands on one message of an id only."""
+"""Before the word is given, and given again: our node, or a client that has just joined, may not be anybody's neighbour
+yet. Who has heard it hears it once, since the network hands on one message of an id only."""
 
 
 def assignment_stream(node: Address) -> str:
@@ -56,7 +56,6 @@ class StorageNode:
         """Answer what is new on the chain; what fails is read again. Raises TransientError, RemoteFault."""
         head = await asyncio.to_thread(self.registries.fetch_head)
         if self._upto is None:
-            await self.bus.join([(assignment_stream(self.key.address), 0)])
             self._upto = head
         if head <= self._upto:
             return

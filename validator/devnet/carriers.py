@@ -24,6 +24,7 @@ from validator.setup.binaries import find_streamr
 from validator.setup.console import SetupError
 
 ENTRY_POINTS = 2
+SPARES = 4
 PROCESS = "streamr"
 
 
@@ -43,8 +44,8 @@ class Carrier:
     entry_points: tuple[PeerConfig, ...] = ()
     packages: Path | None = None
     node: str = ""
-    spare: PeerConfig | None = None
-    """A place in the network for one node more."""
+    spares: tuple[PeerConfig, ...] = ()
+    """Places in the network for one node more, tried in turn."""
 
     def describe(self) -> str:
         return f"{self.kind}, {self.why}" if self.why else str(self.kind)
@@ -74,21 +75,23 @@ def start_carrier(children: Children, folder: RunFolder, options: Options) -> Ca
     node, packages = chosen
     peers = [
         PeerConfig(make_node_id(options.seed, number), port)
-        for number, port in enumerate(_free_ports(ENTRY_POINTS + 2 + options.brokers))
+        for number, port in enumerate(_free_ports(ENTRY_POINTS + 1 + SPARES + options.brokers))
     ]
-    entry_points, publisher, spare = peers[:ENTRY_POINTS], peers[ENTRY_POINTS], peers[ENTRY_POINTS + 1]
+    entry_points, publisher = peers[:ENTRY_POINTS], peers[ENTRY_POINTS]
+    first_broker = ENTRY_POINTS + 1 + SPARES
+    spares = tuple(peers[ENTRY_POINTS + 1 : first_broker])
     program = Program(node, packages, [peer.peer() for peer in entry_points])
     config_file, own = folder.path / "configs" / f"{PROCESS}.json", folder.sockets / "publisher.bus"
     program.write_config(config_file, [*(Node(peer.peer()) for peer in entry_points), Node(publisher.peer(), own)])
     children.start(PROCESS, program.words(config_file), is_server=True)
     brokers = []
-    for index, peer in enumerate(peers[ENTRY_POINTS + 2 :]):
+    for index, peer in enumerate(peers[first_broker:]):
         name = broker_name(index)
         home = folder.logs / name
         home.mkdir(exist_ok=True)
         config = NodeConfig(node, packages, entry_points, peer, home)
         brokers.append(BusConfig(folder.sockets / f"{name}.bus", config))
-    return Carrier(Kind.REAL, "", BusConfig(own), tuple(brokers), tuple(entry_points), packages, node, spare)
+    return Carrier(Kind.REAL, "", BusConfig(own), tuple(brokers), tuple(entry_points), packages, node, spares)
 
 
 def _start_hub(children: Children, folder: RunFolder, options: Options, why: str) -> Carrier:

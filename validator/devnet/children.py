@@ -202,6 +202,26 @@ def measure_pss(pids: Sequence[int]) -> int:
     return total
 
 
+def measure_by_process(children: Children) -> dict[str, int]:
+    """PSS of each running child and of what it has started; what of that is Node's, under a name of its own."""
+    sizes: dict[str, int] = {}
+    for child in children.all.values():
+        if not child.is_running:
+            continue
+        for pid in find_descendants([child.process.pid]):
+            is_node = pid != child.process.pid and _program_of(pid) == "node"
+            name = f"{child.name} (node)" if is_node else child.name
+            sizes[name] = sizes.get(name, 0) + measure_pss([pid])
+    return sizes
+
+
+def _program_of(pid: int) -> str:
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:
+        return ""
+
+
 class MemoryWatch:
     """Largest sum of PSS seen, sampled now and then by a thread."""
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from validator.devnet.carriers import Carrier, choose_network, start_carrier
-from validator.devnet.children import ChildEnded, Children, MemoryWatch, last_words
+from validator.devnet.carriers import Carrier, Kind, choose_network, start_carrier
+from validator.devnet.children import ChildEnded, Children, MemoryWatch, last_words, measure_by_process
 from validator.devnet.collect import Observations, Operators, write_collected
 from validator.devnet.contracts import DevChain
 from validator.devnet.crash import Crash
@@ -73,7 +73,10 @@ from validator.devnet.roles import (
     wait_for_socket,
     write_run_file,
 )
-from validator.devnet.summary import make_summary, render_summary, write_summary
+from validator.devnet.sdk_programs import READY_MS, SdkSide, check_with_sdk, launch_sdk, prepare_sdk, read_published
+from validator.devnet.storage import deploy_registries
+from validator.devnet.summary import add_failures, make_summary, render_summary, write_summary
+from validator.net.chain.registries import Registry
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, ValidatorError
@@ -133,6 +136,8 @@ class Stage:
     wallets: Mapping[str, str]
     contracts: Mapping[str, str]
     carrier: Carrier
+    sdk: SdkSide | None
+    indexer_url: str = ""
 
 
 class Conductor:
@@ -182,6 +187,7 @@ class Conductor:
             crash = self._watch(stage, operators, observations)
             memory.sample()
             memory.end()
+            by_process = measure_by_process(self.children)
             observations.look({name: operators.fetch_status(name) for name in self.names})
             observations.write(self.folder.path / "observations.jsonl")
             if crash is not None:
@@ -193,9 +199,12 @@ class Conductor:
                 killed=None if crash is None else crash.describe(),
                 votes={} if crash is None else crash.statements(),
             )
+            sdk = self._check_with_sdk(stage)
         finally:
             operators.close()
         figures = self._check()
+        if sdk is not None:
+            add_failures(figures, sdk.pop("failures"))
         summary = make_summary(
             self.options,
             figures,
@@ -205,6 +214,8 @@ class Conductor:
             seconds=(now_ms() - stage.network.genesis_ms) / 1000,
             memory_pss_bytes=memory.most_bytes,
             network=stage.carrier.describe(),
+            sdk=sdk,
+            memory_by_process=by_process,
         )
         self.display.end_live()
         self.display.say("")
@@ -232,6 +243,7 @@ class Conductor:
         chain = DevChain(rpc_url, owner)
         try:
             contracts = contract_names(chain.deploy().contracts)
+            registries = deploy_registries(chain, owner)
             streams = make_streams(options, owner)
             places = reserve_brokers(options)
             gateway_url = f"http://127.0.0.1:{wait_for_port(children, gateway_port, 'gateway')}"
@@ -244,20 +256,35 @@ class Conductor:
             addresses = wallets.wait()
             plan = ChainPlan(options, owner, streams, tuple(broker_urls), urls, addresses)
             fill_chain(chain, plan)
+            sdk = None
+            if carrier.kind is Kind.REAL:
+                ids = [stream.id for stream in streams]
+                sdk = prepare_sdk(chain, options, carrier, owner, registries, broker_urls, ids, rpc_url)
             mint_winston(gateway_url, list(addresses.values()))
             launch_ms = compute_launch_ms(
                 options.validators, options.brokers, options.consumers, len(os.sched_getaffinity(0))
             )
-            genesis_ms = align_to_second(now_ms() + launch_ms)
+            genesis_ms = align_to_second(now_ms() + launch_ms + (READY_MS if sdk is not None else 0))
             network = make_network(chain, options, genesis_ms, ConsumerUrls((rpc_url,), (gateway_url,)))
             begin_network(chain, network, plan.validators, folder.path / "network.toml")
-            start_brokers(children, folder, options, carrier, places, rpc_url=rpc_url, gateway_url=gateway_url)
+            start_brokers(
+                children,
+                folder,
+                options,
+                carrier,
+                places,
+                rpc_url=rpc_url,
+                gateway_url=gateway_url,
+                storage_registry=registries[Registry.STORAGE],
+            )
         finally:
             chain.close()
         say(f"EVM node      {rpc_url} (contracts deployed, {len(streams)} streams, {len(plan.validators)} validators)")
         say(f"gateway       {gateway_url}")
         say(f"network       {carrier.describe()}")
-        return Stage(network, validators, rpc_url, gateway_url, broker_urls, streams, addresses, contracts, carrier)
+        return Stage(
+            network, validators, rpc_url, gateway_url, broker_urls, streams, addresses, contracts, carrier, sdk
+        )
 
     def _launch(self, stage: Stage) -> None:
         """Validators first, since they take longest; then publishers, consumers and Flower."""
@@ -271,6 +298,8 @@ class Conductor:
             stage.broker_urls,
             stage.network.genesis_ms,
         )
+        if stage.sdk is not None:
+            stage.indexer_url = launch_sdk(children, self.folder, options, stage.sdk, stage.network.genesis_ms)
         inits = [validator.start_init(children) for validator in stage.validators]
         waiting = dict(zip(inits, stage.validators, strict=True))
         while waiting:
@@ -349,6 +378,15 @@ class Conductor:
             raise Stuck(f"no state has changed for {limit_s:.0f} s: {progress.describe_wait()}")
 
     # --- the end ----------------------------------------------------------------------------------
+
+    def _check_with_sdk(self, stage: Stage) -> dict[str, Any] | None:
+        """Streamr's SDK reads back what it has published, where it has."""
+        if stage.sdk is None:
+            return None
+        self.display.change("Streamr's SDK reads its stream back")
+        messages = read_published(self.folder)
+        environment = child_environment(self.folder)
+        return check_with_sdk(self.folder, stage.sdk, stage.indexer_url, messages, environment)
 
     def _check(self) -> dict[str, Any]:
         """What the independent check found. Raises ChildEnded where it does not come to an end."""

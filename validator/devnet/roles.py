@@ -34,6 +34,7 @@ from validator.devnet.preparation import Stream, wallet_file
 from validator.devnet.process import now_ms
 from validator.protocol.codec.received import PROTOBUF
 from validator.protocol.errors import TransientError
+from validator.protocol.model import Address
 from validator.protocol.parameters import Network
 
 START_LIMIT_S = 30.0
@@ -160,6 +161,7 @@ def start_brokers(
     *,
     rpc_url: str,
     gateway_url: str,
+    storage_registry: Address,
 ) -> None:
     """All brokers, once network.toml is there; each speaks the old dialect of one generation beside the new one."""
     for place in places:
@@ -177,6 +179,7 @@ def start_brokers(
             "allow_http": True,
             "disk_floor": str(DISK_FLOOR_BYTES),
             "chain_every_s": 1.0,
+            "storage_registry": f"0x{storage_registry.hex()}",
             "dialects": f"{era_of(place.index)},streamr",
         }
         config = {

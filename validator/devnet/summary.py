@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,12 @@ FIELDS: tuple[tuple[str, str], ...] = (
     ("reports", "[{id, tx, gas_used, signers, status}]; id: the bundle's number, signers: how many signed"),
     ("receipts", "{published, archived, charged_bytes, captured}; captured in base units of the token"),
     (
+        "sdk",
+        "{stream, published, resend: {last, from, range}, rss_mb}, only on the real network: what Streamr's unmodified "
+        "SDK has published, how many messages it read back and verified from the first broker, and its most resident "
+        "memory",
+    ),
+    (
         "killed",
         "{validator, signal, at_window, windows_away, back_at_window}, only with --kill-one; windows count from 0, "
         "windows_away counts the cut-offs it was away for, back_at_window is the first that began after its return",
@@ -56,6 +62,7 @@ FIELDS: tuple[tuple[str, str], ...] = (
     ("seconds_setup", "from the first line of the command to the start of the first window"),
     ("seconds", "from there to the end of the run"),
     ("memory_pss_bytes", "largest proportional set size of all processes together, sampled every 5 s"),
+    ("memory_by_process", "{name: bytes}: the same of each process with its children at the end, Node's apart"),
 )
 """Name and meaning of each field of ``--json``."""
 
@@ -75,6 +82,8 @@ def make_summary(
     seconds: float,
     memory_pss_bytes: int,
     network: str,
+    sdk: Mapping[str, Any] | None = None,
+    memory_by_process: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The figures of the check with what only the conductor knows, in the order of ``FIELDS``."""
     known: dict[str, Any] = {
@@ -88,12 +97,23 @@ def make_summary(
         "seconds": round(seconds, 1),
         "memory_pss_bytes": memory_pss_bytes,
     }
+    if sdk is not None:
+        known["sdk"] = dict(sdk)
+    if memory_by_process is not None:
+        known["memory_by_process"] = dict(memory_by_process)
     if killed is not None:
         known["killed"] = dict(killed)
     names = [name for entry, _ in FIELDS for name in entry.split(", ")]
     return {name: known[name] for name in names if name in known} | {
         name: value for name, value in known.items() if name not in names
     }
+
+
+def add_failures(figures: dict[str, Any], failures: Sequence[str]) -> None:
+    """What the run's own checks found counts like what the independent one did."""
+    if failures:
+        figures["failures"] = [*figures.get("failures", ()), *failures]
+        figures["verified"] = False
 
 
 def render_summary(summary: Mapping[str, Any]) -> str:
@@ -117,6 +137,7 @@ def render_summary(summary: Mapping[str, Any]) -> str:
     for name in ("signature_types", "forged_delivered", "receipts", "killed"):
         if isinstance(summary.get(name), Mapping):
             lines.append(f"{name:<26}{_pairs(summary[name])}")
+    lines += _sdk(summary)
     for validator, counts in _mapping(summary.get("invalid_rejected")).items():
         lines.append(f"{'refused by ' + clean(str(validator), 14):<26}{_pairs(_mapping(counts))}")
     lines += _table(
@@ -127,11 +148,22 @@ def render_summary(summary: Mapping[str, Any]) -> str:
     lines += _table("report", summary.get("reports"), ("id", "status", "signers", "gas_used", "tx"))
     lines.append(f"{'seconds_setup, seconds':<26}{summary['seconds_setup']}, {summary['seconds']}")
     lines.append(f"{'memory_pss_bytes':<26}{summary['memory_pss_bytes']} ({summary['memory_pss_bytes'] >> 20} MiB)")
+    for name, size in sorted(_mapping(summary.get("memory_by_process")).items()):
+        lines.append(f"  {clean(str(name)):<34}{size >> 20} MiB")
     lines += _claims(summary)
     for failure in summary.get("failures", ()):
         lines.append(f"  {clean(str(failure), 400)}")
     lines.append("verified" if summary["verified"] else f"not verified: {len(summary.get('failures', ()))} failures")
     return "\n".join(lines)
+
+
+def _sdk(summary: Mapping[str, Any]) -> list[str]:
+    """What Streamr's SDK did, in a line."""
+    sdk = _mapping(summary.get("sdk"))
+    if not sdk:
+        return []
+    read = _pairs(_mapping(sdk["resend"]))
+    return [f"{'Streamr SDK':<26}published {sdk['published']}; read back and verified: {read}; {sdk['rss_mb']} MB"]
 
 
 def _claims(summary: Mapping[str, Any]) -> list[str]:

@@ -54,7 +54,7 @@ class Stack:
 
     async def run(self, program: str, **more: Any) -> list[dict[str, Any]]:
         """What one program of the SDK says, step by step."""
-        entry, peer = self.streamr.program.entry_points[0], a_peer()
+        entry, peers = self.streamr.program.entry_points[0], [a_peer() for _ in range(3)]
         contracts = self.chain.deployment.contracts
         config = {
             "packages": str(self.streamr.program.packages),
@@ -68,7 +68,7 @@ class Stack:
             "storeManager": _hex(contracts.store_manager),
             "token": _hex(contracts.token),
             "entryPoints": [{"id": entry.id, "host": entry.host, "port": entry.port}],
-            "peer": {"id": peer.id, "host": peer.host, "port": peer.port},
+            "peers": [{"id": peer.id, "host": peer.host, "port": peer.port} for peer in peers],
             "partitions": PARTITIONS,
             **more,
         }
@@ -95,6 +95,14 @@ class Stack:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(anvil: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("sdk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NODE_OPTIONS", f"--require {ROOT / 'tests' / 'loopback_only.cjs'}")
+        patch.setenv("LOOPBACK_LOG", str(folder / "asked"))
+        async for stack in _run(folder, anvil):
+            yield stack
+
+
+async def _run(folder: Path, anvil: str) -> AsyncIterator[Stack]:
     chain = DevChain(anvil, OWNER)
     async with run_streamr_network() as streamr:
         with contextlib.ExitStack() as started:
@@ -228,6 +236,15 @@ async def test_resend_gives_back_every_message_and_the_sdk_verifies_each(
             "range": [one for one in own if one[0] <= middle],
         }[answer["step"]]
         assert answer["messages"] == wanted
+
+
+async def test_no_node_has_asked_for_anything_beyond_loopback(
+    stack: Stack, published: tuple[str, list[Message]]
+) -> None:
+    assert published[1]
+    lines = (stack.folder / "asked").read_text().splitlines()
+    assert lines.count("started") >= 2  # the network's nodes, and the publisher
+    assert set(lines) == {"started"}
 
 
 async def _wait_until_stored(stack: Stack, stream: str, messages: list[Message]) -> None:

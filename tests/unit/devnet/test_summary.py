@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from validator.devnet.plan import Options
-from validator.devnet.summary import FIELDS, describe_fields, make_summary, render_summary
+from validator.devnet.summary import FIELDS, add_failures, describe_fields, make_summary, render_summary
 
 NAMES = [name for entry, _ in FIELDS for name in entry.split(", ")]
 
@@ -53,6 +53,8 @@ def a_summary(**changes: Any) -> dict[str, Any]:
         seconds=60.06,
         memory_pss_bytes=1 << 30,
         network="real",
+        sdk={"published": 9, "resend": {"last": 2, "from": 8, "range": 4}, "rss_mb": 120},
+        memory_by_process={"broker-1": 90 << 20, "broker-1 (node)": 85 << 20},
     )
 
 
@@ -113,3 +115,18 @@ def test_the_table_is_safe_to_print_and_ends_with_the_verdict() -> None:
     assert "\x1b" not in text
     assert "validator-1\\x1b[1m" in text
     assert text.splitlines()[-1] == "verified"
+
+
+def test_the_sdk_and_the_memory_of_each_process_are_in_the_table() -> None:
+    table = render_summary(a_summary())
+    assert "published 9; read back and verified: last 2, from 8, range 4; 120 MB" in table
+    assert "broker-1 (node)                   85 MiB" in table
+
+
+def test_what_the_run_itself_found_wrong_makes_it_not_verified() -> None:
+    figures: dict[str, Any] = {"verified": True, "failures": []}
+    add_failures(figures, [])
+    assert figures == {"verified": True, "failures": []}
+    add_failures(figures, ["resend last of partition 0: 3 messages where the broker has 4"])
+    assert figures["verified"] is False
+    assert len(figures["failures"]) == 1

@@ -4,9 +4,9 @@
 //
 // One line of JSON per question on standard output: how many messages came, their identities, and what went wrong.
 
-import { config, createClient, tell } from './client.mjs'
+import { config, connect, tell } from './client.mjs'
 
-const client = createClient()
+const client = await connect()
 for (let partition = 0; partition < config.partitions; partition += 1) {
     await ask(partition, 'last', { last: config.last })
     await ask(partition, 'from', { from: { timestamp: config.fromMs } })

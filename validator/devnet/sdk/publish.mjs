@@ -6,12 +6,12 @@
 // "stake": the Log Store's contracts, and what the stream's balance is to be; "startMs", "endMs", "everyMs", "count": when
 // and how much is published. Each step is a line of JSON on standard output; of each message its bytes, in base64.
 
-import { config, createClient, require, tell } from './client.mjs'
+import { config, connect, require, tell } from './client.mjs'
 
 const { convertStreamMessageToBytes, StreamPermission } = require('@streamr/sdk')
 const { Contract, JsonRpcProvider, Wallet } = require('ethers')
 
-const client = createClient()
+const client = await connect()
 const stream = await client.createStream({ id: config.path, partitions: config.partitions })
 await stream.grantPermissions({ public: true, permissions: [StreamPermission.SUBSCRIBE] })
 tell('created', { stream: stream.id })
