@@ -40,9 +40,8 @@ PAUSE_MS = 200
 STAKE = 1_000 * WEI
 LAST = 10
 CHECK_LIMIT_S = 90.0
-READY_LIMIT_S = 40.0
 READY_MS = 12_000
-"""How long a machine of two cores needs until then."""
+"""How much later the first window begins, so that the stream is stored before many processes start at once."""
 Identity = tuple[int, int, str, str]
 
 
@@ -137,7 +136,7 @@ def _start_publisher(
     children.start("sdk-publish", _words(side, "publish.mjs", path), may_end=True)
 
 
-def _wait_until_stored(children: Children, folder: RunFolder, limit_s: float = READY_LIMIT_S) -> None:
+def _wait_until_stored(children: Children, folder: RunFolder, limit_s: float = READY_MS / 1000) -> None:
     """Until the publisher's stream is stored, so that its node is there before many processes start at once; not longer
     than ``limit_s``. Raises ChildEnded."""
     log, end = folder.logs / "sdk-publish.log", time.monotonic() + limit_s
