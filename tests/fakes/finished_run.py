@@ -31,8 +31,9 @@ from tests.verifier.messages import REASON_OF
 from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
 from validator.protocol.codec.config import config_digest, encode_config
+from validator.protocol.codec.ledger_changes import encode_ledger_part
 from validator.protocol.codec.legacy_array import write_legacy_array
-from validator.protocol.codec.manifest import encode_ledger, manifest_root
+from validator.protocol.codec.manifest import manifest_root
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.outcome import encode_observation, entries_root, part_order, set_root
 from validator.protocol.codec.protobuf import write_protobuf
@@ -262,6 +263,15 @@ def a_long_plan() -> Plan:
     return plan
 
 
+def a_longer_plan() -> Plan:
+    """As the long one, with a third bundle in the first epoch: its manifest has what changed in the ledger."""
+    plan = a_long_plan()
+    plan.network = a_network(epoch_windows=6)
+    plan.spans = ((0, 1), (2, 3), (4, 5), (6, 7, 8))
+    plan.sets |= {window(7): [], window(8): [], late(3): []}
+    return plan
+
+
 def window_of(message: Message) -> InstanceId:
     return window((message.timestamp_ms - GENESIS_MS) // WINDOW_MS)
 
@@ -359,6 +369,9 @@ def _manifest(
     ledger: Ledger,
 ) -> Manifest:
     digest = config_digest(config)
+    former = run.ledgers[-2] if number > 1 else Ledger()
+    epoch = plan.network.epoch(config.epoch)
+    first = epoch is None or windows[0].number == epoch.start_ms
     certified = []
     for instance in (*windows, late(number)):
         start_ms = windows[-1].number if instance.kind is InstanceKind.LATE else instance.number
@@ -369,7 +382,7 @@ def _manifest(
         config_preimage=encode_config(config),
         windows=tuple(certified[:-1]),
         late=certified[-1],
-        ledger=encode_ledger(ledger),
+        ledger=encode_ledger_part(former, ledger, first=first),
     )
 
 

@@ -18,7 +18,8 @@ from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.state import States
-from validator.protocol.codec.manifest import decode_ledger, encode_ledger
+from validator.protocol.codec.ledger_changes import encode_ledger_part, follow_ledger
+from validator.protocol.codec.manifest import encode_ledger
 from validator.protocol.codec.receipt import Receipt, receipt_of
 from validator.protocol.hashing import hash_object
 from validator.protocol.model import MIB, Address, Ledger
@@ -31,11 +32,13 @@ def check_payments(
 ) -> None:
     """Every line of every report, the ledgers between them, and the balances that are left."""
     account = Account()
+    former = Ledger()
     receipts: list[Receipt] = []
     for bundle in bundles:
         where = f"report {bundle.number}"
         with findings.examining(Claim.LEDGER, where):
-            _check_ledger(bundle, account.ledger, findings)
+            _check_ledger(run, bundle, former, account.ledger, findings)
+            former = account.ledger
             found = receipts_of(run, bundle)
             settlement = account.settle(sold_of(run, states, bundle, found, account))
             _check_lines(bundle, settlement, where, findings)
@@ -103,12 +106,15 @@ def _check_lines(bundle: Archived, right: Settlement, where: str, findings: Find
     findings.expect(report.treasury == right.treasury, Claim.TREASURY, where, wrong)
 
 
-def _check_ledger(bundle: Archived, right: Ledger, findings: Findings) -> None:
-    """The ledger in a manifest is the one that the bundles before it leave."""
+def _check_ledger(run: Run, bundle: Archived, former: Ledger, right: Ledger, findings: Findings) -> None:
+    """The ledger that a manifest says is the one that the bundles before it leave, in the form that is due."""
     faults = []
-    if bundle.manifest.ledger != encode_ledger(right):
-        said = decode_ledger(bundle.manifest.ledger)
+    epoch = run.network.epoch_at(bundle.manifest.header.first_ms)
+    first = epoch is not None and epoch.start_ms == bundle.manifest.header.first_ms
+    if bundle.manifest.ledger != encode_ledger_part(former, right, first=first):
+        said = follow_ledger(former, bundle.manifest.ledger)
         faults = [f"{what} differ from the account's" for what in _differing(said, right)]
+        faults = faults or ["the ledger is written in the other way"]
     findings.faultless(Claim.LEDGER, f"bundle {bundle.number}", faults)
 
 

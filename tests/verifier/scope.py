@@ -11,8 +11,8 @@ from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.state import FundedStore, State, States
-from validator.protocol.codec.manifest import decode_ledger
-from validator.protocol.model import MIB, Debt, Flag, InstanceKind, Outcome, PartitionEntry, Record, StreamPart
+from validator.protocol.codec.ledger_changes import follow_ledger
+from validator.protocol.model import MIB, Debt, Flag, InstanceKind, Ledger, Outcome, PartitionEntry, Record, StreamPart
 from validator.protocol.parameters import ParameterSet
 
 
@@ -36,9 +36,14 @@ Debts = Mapping[str, Debt]
 
 
 def debts_at(state: State, bundles: Sequence[Archived]) -> Debts:
-    """A bundle holds the ledger that the report before it has left."""
-    following = next((b for b in bundles if b.number == state.reports), None)
-    return {} if following is None or not state.reports else decode_ledger(following.manifest.ledger).owed or {}
+    """A bundle says the ledger that the report before it has left, or what that report has changed in it."""
+    ledger = Ledger()
+    if state.reports not in {b.number for b in bundles}:
+        return {}
+    for bundle in bundles:
+        if bundle.number <= state.reports:
+            ledger = follow_ledger(ledger, bundle.manifest.ledger)
+    return ledger.owed or {}
 
 
 def budgets_at(state: State, debts: Debts, parameters: ParameterSet, system_stream: str) -> Mapping[StreamPart, Budget]:

@@ -417,14 +417,15 @@ class Certified:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The canonical description of a bundle: header, windows and late set, digest preimage, previous ledger."""
+    """The canonical description of a bundle: header, windows and late set, digest preimage, ledger or its changes."""
 
     header: BundleHeader
     config_preimage: bytes
     windows: tuple[Certified, ...]
     late: Certified
     ledger: bytes
-    codec_versions: tuple[int, ...] = (2,)
+    """``codec.ledger_changes``: all of the ledger before this bundle's report, or what changed in it."""
+    codec_versions: tuple[int, ...] = (3,)
 
 
 # --- reports --------------------------------------------------------------------------------------

@@ -8,11 +8,8 @@ from validator.log import get_logger
 from validator.ports.queue import Ending, NotYet, StepResult, Task
 from validator.ports.states import BundleState
 from validator.ports.store import StoredBundle
-from validator.protocol.codec.manifest import (
-    encode_ledger,
-    encode_manifest,
-    manifest_root,
-)
+from validator.protocol.codec.ledger_changes import encode_ledger_part
+from validator.protocol.codec.manifest import encode_manifest, manifest_root
 from validator.protocol.model import (
     NIL,
     BundleHeader,
@@ -114,8 +111,16 @@ def build_manifest(context: Context, bundle: StoredBundle, config: EpochConfig) 
         config_preimage=config.preimage,
         windows=tuple(windows),
         late=load_certified(context, InstanceId(InstanceKind.LATE, bundle.number)),
-        ledger=encode_ledger(ledger_after(context, bundle.number - 1)),
+        ledger=_ledger_part(context, bundle, config),
     )
+
+
+def _ledger_part(context: Context, bundle: StoredBundle, config: EpochConfig) -> bytes:
+    """The ledger that the report before leaves, or what that report has changed in it."""
+    ledger = ledger_after(context, bundle.number - 1)
+    if bundle.first_ms == config.epoch.start_ms:
+        return encode_ledger_part(ledger, ledger, first=True)
+    return encode_ledger_part(ledger_after(context, bundle.number - 2), ledger, first=False)
 
 
 # --- the report that follows -----------------------------------------------------------------------

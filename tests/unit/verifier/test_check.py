@@ -29,6 +29,7 @@ from tests.fakes.finished_run import (
     Plan,
     Published,
     a_long_plan,
+    a_longer_plan,
     a_network,
     a_plan,
     a_publication,
@@ -52,6 +53,8 @@ from tests.fakes.forgery import (
 from tests.verifier.check import check_run
 from tests.verifier.claims import UNKNOWABLE, Claim
 from tests.verifier.findings import Unreachable, render_claims
+from validator.protocol.codec.ledger_changes import apply_changes
+from validator.protocol.codec.manifest import decode_ledger
 from validator.protocol.codec.signatures import sign_message
 from validator.protocol.model import BrokerShare, Certified, Digest, Flag, InstanceKind, Observation, Outcome
 
@@ -115,6 +118,14 @@ def test_three_bundles_two_epochs_and_reports_under_way_are_verified(tmp_path: P
     findings = check_run(*run.parts)
     assert findings.failures == []
     assert findings.figures["messages_late"] == 2
+
+
+def test_a_manifest_that_says_only_what_changed_in_the_ledger_is_verified(tmp_path: Path) -> None:
+    run = finish(tmp_path, a_longer_plan())
+    wholes = [decode_ledger(m.ledger) for m in run.manifests if m.header.number != 2]
+    assert apply_changes(wholes[1], run.manifests[2].ledger) == run.ledgers[1]
+    assert wholes[2] == run.ledgers[2]
+    assert check_run(*run.parts).failures == []
 
 
 def cut_an_entry(plan: Plan) -> None:

@@ -25,6 +25,7 @@ from tests.fakes.finished_run import (
     Plan,
     _config,
     a_long_plan,
+    a_longer_plan,
     a_plan,
 )
 from tests.fakes.forgery import (
@@ -41,7 +42,8 @@ from tests.fakes.forgery import (
 from tests.verifier.claims import Claim
 from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.codec.config import config_digest
-from validator.protocol.codec.manifest import decode_ledger, encode_ledger, ledger_root
+from validator.protocol.codec.ledger_changes import encode_changes, encode_ledger_part, follow_ledger
+from validator.protocol.codec.manifest import encode_ledger, ledger_root
 from validator.protocol.codec.report import pack_lines, report_digest
 from validator.protocol.hashing import order_committee
 from validator.protocol.model import (
@@ -230,9 +232,29 @@ def in_ledger(change: Callable[[Ledger], Ledger]) -> ChangePlan:
     """The ledger in the second bundle's manifest; the report before keeps the true one's root."""
 
     def forge(manifest: Manifest) -> Manifest:
-        return replace(manifest, ledger=encode_ledger(change(decode_ledger(manifest.ledger))))
+        ledger = follow_ledger(Ledger(), manifest.ledger)
+        return replace(manifest, ledger=encode_ledger_part(Ledger(), change(ledger), first=False))
 
     return in_manifest(1, forge)
+
+
+def in_changes(change: Callable[[Ledger, Ledger], bytes]) -> ChangePlan:
+    """What the third bundle's manifest says of the ledger, made from the one before and the true one."""
+
+    def apply(plan: Plan) -> None:
+        former = Ledger()
+
+        def forge(manifest: Manifest) -> Manifest:
+            nonlocal former
+            ledger = follow_ledger(former, manifest.ledger)
+            if manifest.header.number == 2:
+                return replace(manifest, ledger=change(former, ledger))
+            former = ledger
+            return manifest
+
+        plan.manifest = forge
+
+    return apply
 
 
 def owe(ledger: Ledger) -> Ledger:
@@ -272,6 +294,27 @@ def agree_on(change: Callable[[Ledger], Ledger]) -> ChangePlan:
 
 
 LEDGERS = [
+    Forgery(
+        "changes make up a debt",
+        Claim.LEDGER,
+        "bundle 2: debts of streams differ",
+        in_changes(lambda former, ledger: encode_changes(former, owe(ledger))),
+        start=a_longer_plan,
+    ),
+    Forgery(
+        "the whole stands where changes are due",
+        Claim.LEDGER,
+        "bundle 2: the ledger is written in the other way",
+        in_changes(lambda _, ledger: encode_ledger(ledger)),
+        start=a_longer_plan,
+    ),
+    Forgery(
+        "changes are of another ledger",
+        Claim.LEDGER,
+        "which is not in the ledger before",
+        in_changes(lambda former, ledger: encode_changes(owe(former), ledger)),
+        start=a_longer_plan,
+    ),
     Forgery("captures in flight are others", Claim.LEDGER, "captures in flight differ", in_ledger(fly)),
     Forgery("a debt is entered", Claim.LEDGER, "debts of streams differ", in_ledger(owe)),
     Forgery(

@@ -2,7 +2,7 @@
 
     header     ["header/1", config_digest, number, previous_root, first_ms, last_ms]
     certified  [outcome bytes, certificate bytes]
-    manifest   ["manifest/1", header bytes, config preimage, [certified…], certified (late), ledger bytes,
+    manifest   ["manifest/1", header bytes, config preimage, [certified…], certified (late), ledger part,
                 [codec versions]]
     ledger     ["ledger/2", [[number, [[stream, amount]…], [[consumer, amount]…], [[node, amount]…]]…],
                 [[stream, amount, since, epoch]…], [[consumer, broker, epoch, bytes]…]]
@@ -10,7 +10,8 @@
 The bundle root is the hash of the bundle's leaf (``leaves``): the number of leaves, and the RFC 9162 root over the
 header's leaf, the windows' in order, the late set's.
 
-``ledger`` is the one before this bundle's report: the previous report's ledger root covers it.
+The ledger part is of the ledger before this bundle's report, which the previous report's ledger root covers: all of it,
+or what changed since the manifest before (``ledger_changes``).
 """
 
 from __future__ import annotations

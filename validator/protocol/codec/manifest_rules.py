@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from validator.protocol.codec.certificate import verify_certificate
 from validator.protocol.codec.config import decode_config
-from validator.protocol.codec.manifest import decode_ledger, encode_header
+from validator.protocol.codec.ledger_changes import check_ledger_part
+from validator.protocol.codec.manifest import encode_header
 from validator.protocol.codec.outcome import outcome_digest
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput, require
@@ -12,7 +13,7 @@ from validator.protocol.hashing import hash_object
 from validator.protocol.model import BundleHeader, Certified, InstanceId, InstanceKind, Manifest
 from validator.protocol.parameters import Config
 
-CODEC_VERSION = 2
+CODEC_VERSION = 3
 
 
 def check_manifest(manifest: Manifest) -> Config:
@@ -28,7 +29,7 @@ def check_manifest(manifest: Manifest) -> Config:
     digest = hash_object(manifest.config_preimage)
     require(digest == header.config_digest, "header.config_digest", "not the preimage's")
     require(manifest.codec_versions == (CODEC_VERSION,), "manifest.codec_versions", f"not ({CODEC_VERSION},)")
-    decode_ledger(manifest.ledger)
+    check_ledger_part(manifest.ledger)
     window_ms = config.parameters.window_ms
     require(len(manifest.windows) <= config.parameters.bundle_windows, "manifest.windows", "more than a bundle holds")
     for index, certified in enumerate(manifest.windows):

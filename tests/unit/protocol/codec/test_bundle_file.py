@@ -176,7 +176,7 @@ def test_tags_are_exactly_the_nine_in_their_order(manifest: Manifest) -> None:
     root = manifest_root(manifest)
     assert bundle_tags(header, root, CONTEXT, GENESIS_MS + 8_000) == (
         ("App-Name", "LogStore"),
-        ("App-Version", "2"),
+        ("App-Version", "3"),
         ("Content-Type", "application/vnd.apache.parquet"),
         ("Network", "31337:0x" + "05" * 20),
         ("Bundle-Number", "12"),
