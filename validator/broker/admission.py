@@ -115,6 +115,8 @@ class Admission:
         self.refused: Counter[Why] = Counter()
         self.stored = 0
         self.known = 0
+        self.on_kept: Callable[[Sequence[Record]], None] | None = None
+        """Told of what is on disk now, whoever brought it."""
 
     def admit(
         self, items: Sequence[tuple[StreamPart, bytes]], form: str, *, tell_known: bool = False, paced: bool = True
@@ -248,6 +250,8 @@ class Admission:
             judged[number] = Judged(Fate.KNOWN if record.leaf in held else Fate.STORED, leaf=record.leaf)
             if tell_known:
                 held.add(record.leaf)
+        if self.on_kept is not None:
+            self.on_kept(records)
         with self._lock:
             self._recent.update(dict.fromkeys(record.leaf for record in records))
             while len(self._recent) > self._recent_limit:

@@ -67,6 +67,7 @@ class Hooks:
 
     open_bus: Callable[[], Awaitable[MessageBus]] | None = None
     on_judged: Told | None = None
+    on_kept: Callable[[Sequence[Record]], None] | None = None
     on_published: Callable[[Record], None] | None = None
     routes: Callable[[Admission], Sequence[Route]] | None = None
     """Paths beside the public ones."""
@@ -139,6 +140,7 @@ class _Process:
             now_ms=now_ms,
             threads=settings.verify_threads,
         )
+        self._admission.on_kept = hooks.on_kept
         self._neighbours.attach(self._admission)
         gate = Gate(key.address, context, chain, accounts, terms, now_ms=now_ms)
         self._broker = Broker(key, network, store, chain, self._admission, accounts, gate, now_ms)

@@ -32,7 +32,7 @@ from validator.devnet.network import log_form, log_forms, parcel_of
 from validator.devnet.process import LineLog, now_ms, read_config, run
 from validator.net.brokers.pages import read_frames
 from validator.ports.bus import Delivered, MessageBus
-from validator.protocol.codec.protobuf import read_protobuf
+from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
 from validator.protocol.codec.receipt import parse_receipt
 from validator.protocol.codec.received import PROTOBUF
 from validator.protocol.errors import MalformedInput
@@ -66,9 +66,18 @@ class Ears:
                 "time_ms": time_ms,
                 "sha256": hash_body(message.data).hex(),
                 **log_form(PROTOBUF, message.data),
-                **({} if answer.why is None else {"refused": answer.why}),
+                "refused": answer.why,
             }
             for message, answer in zip(delivered, judged, strict=True)
+            if answer.why is not None
+        )
+
+    def on_kept(self, records: Sequence[Record]) -> None:
+        """From the network, from another broker, or posted: from now on it can be queried here."""
+        time_ms = now_ms()
+        bodies = [write_protobuf(record.message) for record in records]
+        self._deliveries.write_all(
+            {"time_ms": time_ms, "sha256": hash_body(body).hex(), **log_form(PROTOBUF, body)} for body in bodies
         )
 
     def on_published(self, record: Record) -> None:
@@ -117,6 +126,7 @@ def main(config_file: Path) -> None:
         Hooks(
             open_bus=open_faulty,
             on_judged=ears.on_judged,
+            on_kept=ears.on_kept,
             on_published=ears.on_published,
             routes=lambda admission: [make_door(admission, ears)],
         ),
