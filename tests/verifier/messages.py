@@ -82,6 +82,8 @@ def read_truth(run: Run, findings: Findings) -> Truth:
     valid: dict[str, Record] = {}
     logs = run.folder / "logs"
     names = [broker.name for broker in run.brokers]
+    delivered = {name: list(read_lines(logs / name / "deliveries.jsonl")) for name in names}
+    # first of all: brokers go on meanwhile, and what reaches one was in its publisher's log before
     for path in (logs / name / "published.jsonl" for name in ("publisher", "sdk", *names)):
         if path.parent.name == "sdk" and not path.exists():
             continue  # only where Streamr's SDK took part
@@ -96,7 +98,7 @@ def read_truth(run: Run, findings: Findings) -> Truth:
                 truth.receipts.add(record.identity)
     forged = {str(e["line"]): str(e["kind"]) for e in read_lines(logs / "publisher" / "forged.jsonl")}
     for name in names:
-        for entry in read_lines(logs / name / "deliveries.jsonl"):
+        for entry in delivered[name]:
             line, time_ms, refused = str(entry["line"]), int(entry["time_ms"]), entry.get("refused")
             if line in valid:
                 if refused is not None:
