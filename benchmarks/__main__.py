@@ -15,6 +15,7 @@ SUBJECTS = (
     "reports",
     "completeness",
     "broker",
+    "repair",
 )
 USAGE = 2
 

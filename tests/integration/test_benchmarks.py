@@ -115,3 +115,12 @@ def test_completeness_is_measured_from_store_and_lake(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (written,) = json.loads(figures.read_text())
     assert written["whole_bytes"] <= written["cut_bytes"] <= 1_024
+
+
+def test_the_benchmark_of_repair_makes_two_brokers_equal_and_writes_its_figures(tmp_path: Path) -> None:
+    figures = tmp_path / "repair.json"
+    done = run("repair", "--messages", "1000", "--slices", "3", "--json", str(figures))
+    assert done.returncode == 0, done.stderr
+    written = json.loads(figures.read_text())
+    assert written["bytes_per_message_at_0"] == 0
+    assert written["bytes_per_message_at_0.001"] < written["bytes_per_message_at_0.03"]
