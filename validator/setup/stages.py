@@ -99,7 +99,7 @@ ALL_STAGES: tuple[Stage, ...] = (
     Stage(
         "contracts",
         (("pytest", "tests/integration/contracts"),),
-        limit_s=300,
+        limit_s=480,
         kind=Kind.PYTEST,
         may_skip=("tests.integration.contracts.test_clients_of_today",),
         needs=("tests/integration/contracts",),
