@@ -126,6 +126,17 @@ def test_a_message_too_few_one_too_many_and_an_error_are_failures(run: Run) -> N
         assert failure.startswith("resend from of partition 0: ")
 
 
+def test_what_others_brought_the_broker_may_be_read_and_what_is_read_twice_or_in_disorder_may_not(run: Run) -> None:
+    mended = run.right_answers()
+    mended[1]["messages"].insert(1, identity(run.messages[2]))
+    assert run.check(mended)["failures"] == []
+    for spoil in (list.reverse, lambda messages: messages.append(messages[-1])):
+        answers = run.right_answers()
+        spoil(answers[4]["messages"])
+        (failure,) = run.check(answers)["failures"]
+        assert failure == "resend from of partition 1: out of order, or twice"
+
+
 def test_a_reader_that_does_not_answer_is_a_failure(run: Run) -> None:
     assert len(run.check([], status=1)["failures"]) == 2
 
