@@ -45,6 +45,8 @@ class Stage:
     name: str
     commands: tuple[tuple[str, ...], ...]
     limit_s: float
+    """Ends a stage that hangs. Some three times what it takes alone on two cores: a machine that others use as well was
+    seen to take seven times as long for the types, and a slow machine is no fault of the code."""
     kind: Kind = Kind.PROGRAM
     cores: int = 1
     wants_packages: bool = False
@@ -69,12 +71,12 @@ ALL_STAGES: tuple[Stage, ...] = (
             ("mypy", *_folders("validator", "tasks", "logstore", "tests")),
             ("vulture",),
         ),
-        limit_s=240,
+        limit_s=600,
     ),
     Stage(
         "unit, property",
         (("pytest", "tests/unit", "tests/property", "-n", "2"),),
-        limit_s=900,
+        limit_s=1500,
         kind=Kind.PYTEST,
         needs=("tests/unit", "tests/property"),
     ),
@@ -87,19 +89,19 @@ ALL_STAGES: tuple[Stage, ...] = (
             ("python", "-m", "tests.conformance", "ans104", "tests/vectors/ans104.json"),
             ("python", "-m", "tests.conformance", "negentropy_reference"),
         ),
-        limit_s=180,
+        limit_s=400,
         needs=("tests/conformance/negentropy_reference.py", "tests/vectors/streamr.jsonl"),
     ),
     Stage(
         "simulator",
         (("python", "-m", "tests.simulator", "--seeds", "300", "--first", "10000"),),
-        limit_s=300,
+        limit_s=600,
         needs=("tests/simulator/__main__.py",),
     ),
     Stage(
         "contracts",
         (("pytest", "tests/integration/contracts"),),
-        limit_s=480,
+        limit_s=900,
         kind=Kind.PYTEST,
         may_skip=("tests.integration.contracts.test_clients_of_today",),
         needs=("tests/integration/contracts",),
@@ -112,7 +114,7 @@ ALL_STAGES: tuple[Stage, ...] = (
                 *("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"),  # long files first, as they are collected
             ),
         ),
-        limit_s=1200,
+        limit_s=2100,
         kind=Kind.PYTEST,
         wants_packages=True,
         may_skip=(
@@ -126,7 +128,7 @@ ALL_STAGES: tuple[Stage, ...] = (
     Stage(
         "end to end",
         (("pytest", "tests/e2e"),),
-        limit_s=480,
+        limit_s=900,
         kind=Kind.PYTEST,
         cores=2,
         wants_packages=True,
