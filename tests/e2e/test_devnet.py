@@ -114,7 +114,7 @@ def test_a_small_network_agrees_archives_settles_and_is_verified(
     assert names <= summary.keys()
     assert summary["verified"] is True
     assert summary["windows_agreed"] == 2
-    assert summary["messages_unique_valid"] == summary["messages_archived"] > 100
+    assert summary["messages_unique_valid"] >= summary["messages_archived"] > 100  # heartbeats outlive the last window
     assert set(summary["signature_types"]) == {kind.name for kind in SignatureType if kind < 5}
     assert all(summary["signature_types"].values())
     assert summary["messages_missing"] == summary["messages_archived_twice"] == summary["invalid_archived"] == 0
