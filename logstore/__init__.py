@@ -12,6 +12,9 @@
     stored_message.py    one message with its proof: the file, and what it proves
     stored_range.py      all messages of a span with their proofs: the file, and what it proves
     proving.py, range_proving.py, rows.py    proofs made from bundles' files
+    answers.py           a query's answer by brokers: ``store.query``; as it streams, resumed at another broker
+    answer_check.py      what must hold of it, message by message and set by set
+    answer_proof.py, answer_export.py, brokers.py    what is proven of it; its forms; whom to ask
     selection.py         the files that hold the messages of a span of time
     query.py, merging.py, export.py    SQL over them, and the messages in one order for other programs
     times.py, output.py, csv_text.py, files.py, errors.py

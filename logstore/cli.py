@@ -1,5 +1,6 @@
 """The command line, a thin shell: parse, call, translate errors into one line and an exit status.
 
+    logstore query STREAM --from --to       messages that brokers hold, proven as far as they are certified
     logstore bundle list | show | fetch     bundles that the contract accepted, and their files
     logstore bundle sql QUERY               questions to the messages of a span of time; or logstore sql
     logstore bundle export --format ...     the messages themselves: NDJSON, CSV, Arrow, raw; or logstore export
@@ -28,6 +29,7 @@ from typer.completion import shell_complete
 from logstore.commands import bundle, network
 from logstore.commands.export import export
 from logstore.commands.prove import prove
+from logstore.commands.query import query
 from logstore.commands.sql import sql
 from logstore.commands.verify import SCHEME, STORAGE_ID, verify
 from logstore.errors import NotStored, Refused
@@ -49,6 +51,7 @@ app = typer.Typer(
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(network.app, name="network")
 app.command("verify")(verify)
+app.command("query")(query)
 for group in (app, bundle.app):
     group.command("sql")(sql)
     group.command("export")(export)

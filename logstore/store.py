@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 from logstore.connection import Connection, Sources, now_ms
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
+    from logstore.answers import QueryAnswer
     from logstore.bundles import Bundles
+    from validator.protocol.codec.secp256k1 import SigningKey
 
 
 class LogStore(Connection):
@@ -33,6 +37,33 @@ class LogStore(Connection):
         from logstore.bundles import Bundles
 
         return Bundles(self)
+
+    def query(
+        self,
+        stream: str,
+        start: str | int = "-1h",
+        end: str | int = "now",
+        *,
+        partition: int = 0,
+        verify: str = "proof",
+        brokers: Sequence[str] = (),
+        key: SigningKey | None = None,
+    ) -> QueryAnswer:
+        """The messages of [start, end) as brokers hold them, checked while they stream; nothing is asked before that.
+
+        ``verify``: "proof": certified history is complete; "signatures": publishers' and the broker's; "none".
+        ``brokers``: URLs, instead of those that the chain names. ``key``: the consumer's, where they want one.
+
+        Raises:
+            ConfigError: a time, level or URL that is none, or no broker to ask.
+            TransientError, RemoteFault: the chain, which names the brokers, cannot be read.
+        """
+        from logstore.answers import make_request, open_answer, parse_verify_level
+        from logstore.times import parse_time
+
+        from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
+        request = make_request(stream, partition, from_ms, to_ms)
+        return open_answer(self, request, parse_verify_level(verify), brokers, key)
 
     def sql(
         self,

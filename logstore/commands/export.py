@@ -66,20 +66,20 @@ def export(
     output = make_output(as_json)
     with connected(network, rpc, gateway, cache, output) as store:
         files = select_files(store.reports, store.bundles, output, from_ms, to_ms, stream_id=stream, verify=is_verified)
-        with _opened(file, is_text=form in ("ndjson", "csv")) as out, _watched(output, file):
+        with open_target(file, is_text=form in ("ndjson", "csv")) as out, watched(output, file):
             count = export_messages(form, files, (stream, partition), from_ms, to_ms, out)
     if file is not None:
         values = {"file": str(file), "format": form, "messages": count, "bundles": [f.bundle.number for f in files]}
         output.document({**values, "verified": is_verified}, lambda o: o.line(f"{file}  {count_of(count, 'message')}"))
 
 
-def _watched(output: Output, file: Path | None) -> AbstractContextManager[None]:
+def watched(output: Output, file: Path | None) -> AbstractContextManager[None]:
     """Something that moves while nothing else does: not beside messages on the same terminal."""
     return nullcontext() if file is None and sys.stdout.isatty() else output.busy("writing")
 
 
 @contextmanager
-def _opened(file: Path | None, *, is_text: bool) -> Iterator[BinaryIO]:
+def open_target(file: Path | None, *, is_text: bool) -> Iterator[BinaryIO]:
     """Where the messages go. A file is there complete, or not at all. Raises ConfigError."""
     if file is None:
         if sys.stdout.isatty() and not is_text:

@@ -140,12 +140,15 @@ class ChainReader:
 
     def fetch_state(self, block: Block) -> ChainState:
         """Staked nodes and funded stores at ``block``, by its hash. ``consumers`` is empty."""
-        first_page = self._call("node_manager", self._node_manager.function("stakedNodes"), (0, NODE_PAGE), block)
-        page = self.rpc.agree([first_page])[0]
-        nodes = self._read_nodes(page, block)
+        nodes = self.fetch_nodes(block)
         stream_ids = sorted(self._read_index(block), key=_raw)
         stores = self._read_stores(stream_ids, block)
         return ChainState(block, tuple(nodes), tuple(stores), self.system_stream, {})
+
+    def fetch_nodes(self, block: Block) -> list[Node]:
+        """Staked nodes at ``block``, by their addresses."""
+        first_page = self._call("node_manager", self._node_manager.function("stakedNodes"), (0, NODE_PAGE), block)
+        return self._read_nodes(self.rpc.agree([first_page])[0], block)
 
     def fetch_publish_permission(self, stream_id: str, publisher: bytes, block: Block) -> bool:
         """May ``publisher`` publish in ``stream_id`` at ``block``, by the registry (public permission included)?"""

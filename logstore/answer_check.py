@@ -1,0 +1,320 @@
+"""One broker's answer after another, checked as they stream, until the span that was asked for is read to its end.
+
+What is checked of every message: it is of the partition and span, stands behind the one before (one order at all
+brokers, so nothing comes twice), and its publisher has signed it. Of every part of the answer: its trailer is the
+broker's signed word on this request, from this cursor on, with this count and root. Of certified history, set by set:
+the messages are all, by a proof that ends at a root that the contract holds (``protocol.completeness``).
+
+Windows are proven behind their last message, so a message whose window is not over is handed out with the proof still
+to come, and nothing is handed out behind a window that is over and not proven. Hence an answer may be cut anywhere: the
+next part begins behind the last message that was handed out, at whichever broker, and proves what this one did not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from logstore.errors import Refused
+from logstore.times import format_time
+from validator.net.chain.bundles import AcceptedBundles
+from validator.protocol.codec import cbor
+from validator.protocol.codec.answer import (
+    ANSWER_FIELDS,
+    ANSWER_KIND,
+    Answer,
+    Cursor,
+    Request,
+    decode_answer,
+    encode_cursor,
+    verify_answer,
+)
+from validator.protocol.codec.completeness import MARKS, PROOF, decode_marks, decode_set_proof
+from validator.protocol.codec.message import record_from_canonical
+from validator.protocol.codec.signatures import VALID, verify_batch
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.completeness import CompletenessCheck, RootOf, SetProof
+from validator.protocol.errors import MalformedInput
+from validator.protocol.merkle import RunningRoot
+from validator.protocol.model import (
+    Address,
+    Digest,
+    InstanceId,
+    InstanceKind,
+    Message,
+    Reason,
+    Record,
+    SignatureType,
+    Window,
+)
+from validator.protocol.parameters import Network
+
+MAX_HELD = 1 << 15
+"""Messages behind a window that is over and not proven: a broker proves after each page of 8 192."""
+SIGNING_THREADS = 2
+_ANSWER = cbor.array_head(1 + ANSWER_FIELDS) + cbor.encode(ANSWER_KIND)
+_PROOF = cbor.array_head(5) + cbor.encode(PROOF)
+_MARKS = cbor.array_head(2) + cbor.encode(MARKS)
+
+
+class Verify(StrEnum):
+    """How much of an answer is checked; each adds to the one before."""
+
+    NONE = "none"
+    """Order, span, and that it is whole by the broker's word."""
+    SIGNATURES = "signatures"
+    """Publishers' signatures, and the broker's under count and root."""
+    PROOF = "proof"
+    """That certified history is complete, up to the contract's roots."""
+
+
+class Row(NamedTuple):
+    """A message, and the certified set that it is said to be in; None: the tail, or history was not asked about."""
+
+    record: Record
+    instance: InstanceId | None
+
+    @property
+    def message(self) -> Message:
+        return self.record.message
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """What a span has to be proven by, as network and contract say it."""
+
+    as_of: int
+    complete_to: int
+    windows: tuple[Window, ...]
+    late: range
+    """Numbers of the bundles whose late sets reach into the span."""
+    window_at: Callable[[int], Window | None]
+    root_of: RootOf
+    is_final: bool
+
+
+def find_certified(reports: AcceptedBundles, network: Network, request: Request, as_of: int) -> Certified:
+    """Raises TransientError; ``as_of`` is the number of a bundle that the contract holds."""
+
+    def root_of(number: int) -> bytes:
+        found = reports.fetch(number)
+        if found is None:
+            raise KeyError(number)
+        return found.root
+
+    (newest,) = reports.fetch_many(as_of, as_of + 1)
+    until_ms = min(request.until_ms, newest.end_ms)
+    windows = tuple(network.windows_between(request.from_ms, until_ms)) if request.from_ms < until_ms else ()
+    late, _ = reports.late_numbers(request.from_ms, request.until_ms)
+    reaching = range(late.start, min(late.stop, as_of + 1))
+    return Certified(as_of, newest.end_ms, windows, reaching, network.window_at, root_of, newest.is_final)
+
+
+@dataclass(slots=True)
+class Part:
+    """What one broker gave in one answer. ``trailer``: its signed word; None where the answer was cut."""
+
+    broker: Address
+    url: str
+    after: bytes
+    count: int = 0
+    signed_bytes: int = 0
+    root: RunningRoot = field(default_factory=RunningRoot)
+    trailer: Answer | None = None
+
+
+class AnswerCheck:
+    """Everything that is wrong is ``Refused``, which names the broker, the field and the reason. One thread."""
+
+    def __init__(
+        self, request: Request, verify: Verify, context: SigningContext, as_of: int | None, certified: Certified | None
+    ) -> None:
+        """``certified``: with ``Verify.PROOF``, where something is certified at all."""
+        self.request = request
+        self.verify = verify
+        self.as_of = as_of
+        self.certified = certified
+        self.parts: list[Part] = []
+        self.given = self.in_sets = self.by_contracts = 0
+        self.is_done = False
+        self._context = context
+        self._digest = request.digest()
+        self._last: Record | None = None
+        """The last message that was handed out."""
+        self._held: deque[Row] = deque()
+        self._received: Record | None = None
+        self._marks: dict[Digest, int | None] = {}
+        self._windows = deque(certified.windows if certified else ())
+        self._proven: dict[InstanceId, int] = {}
+        """Bundle by set."""
+        sets = [InstanceId(InstanceKind.WINDOW, window.start_ms) for window in self._windows]
+        sets += [InstanceId(InstanceKind.LATE, number) for number in (certified.late if certified else ())]
+        self._complete = (
+            CompletenessCheck(request.stream_part, request.from_ms, request.until_ms, sets, certified.root_of)
+            if certified
+            else None
+        )
+
+    @property
+    def bundles(self) -> list[int]:
+        """Numbers of those whose roots the proofs led to."""
+        return sorted(set(self._proven.values()))
+
+    @property
+    def cursor(self) -> bytes:
+        """Behind the last message that was handed out; empty at the beginning."""
+        return b"" if self._last is None else self._cursor_behind(self._last)
+
+    def begin(self, broker: Address, url: str) -> None:
+        """What follows is this broker's, from the cursor on. What another gave and was held is forgotten."""
+        self._held.clear()
+        self._marks.clear()
+        self._received = self._last
+        self.parts = [part for part in self.parts if part.count or part.trailer]
+        self.parts.append(Part(broker, url, self.cursor))
+
+    def read(self, objects: Sequence[bytes]) -> list[Row]:
+        """The next objects of the part; the messages that may be handed out now.
+
+        Raises:
+            Refused: something is not as it must be.
+        """
+        try:
+            return self._read(objects)
+        except MalformedInput as error:
+            raise Refused(self.parts[-1].url, error.field, error.reason) from error
+
+    def _read(self, objects: Sequence[bytes]) -> list[Row]:
+        said: list[Record | bytes] = [
+            data if data.startswith((_PROOF, _MARKS, _ANSWER)) else record_from_canonical(data) for data in objects
+        ]
+        self._check_signatures([item for item in said if isinstance(item, Record)])
+        rows: list[Row] = []
+        for item in said:
+            if self.parts[-1].trailer is not None:
+                raise MalformedInput("trailer", "not the last object")
+            if isinstance(item, Record):
+                self._receive(item)
+            elif item.startswith(_ANSWER):
+                self._end_part(decode_answer(item))
+            elif self._complete is None:
+                raise MalformedInput("frame", "a proof that was not asked for")
+            elif item.startswith(_MARKS):
+                self._marks.update(decode_marks(item))
+                if len(self._marks) > MAX_HELD:
+                    raise MalformedInput("marks", "of messages that do not come")
+            else:
+                self._prove(self._complete, decode_set_proof(item))
+            self._release(rows)
+        return rows
+
+    def _check_signatures(self, records: Sequence[Record]) -> None:
+        if self.verify is Verify.NONE or not records:
+            return
+        for record, verdict in zip(records, verify_batch(records, threads=SIGNING_THREADS), strict=True):
+            if verdict is not VALID and verdict is not Reason.ERC1271_UNKNOWN:
+                raise MalformedInput("message.signature", f"{_name(record)}: {verdict.value}")
+
+    def _receive(self, record: Record) -> None:
+        m, r, part = record.message, self.request, self.parts[-1]
+        if m.stream_part != r.stream_part:
+            raise MalformedInput("message.stream", f"{_name(record)}: of another stream or partition")
+        if not r.from_ms <= m.timestamp_ms < r.until_ms:
+            raise MalformedInput("message.timestamp", f"{_name(record)}: outside the span that was asked for")
+        if self._received is not None and record.order <= self._received.order:
+            raise MalformedInput("order", f"{_name(record)}: does not come behind {_name(self._received)}")
+        self._received = record
+        part.count += 1
+        part.signed_bytes += record.signed_bytes
+        part.root.add((record.leaf,))
+        self._held.append(Row(record, self._set_of(record)))
+
+    def _set_of(self, record: Record) -> InstanceId | None:
+        ms = record.message.timestamp_ms
+        late = self._marks.pop(record.leaf, -1)
+        if self.certified is None or ms >= self.certified.complete_to or late is None:
+            return None
+        if late >= 0:
+            return InstanceId(InstanceKind.LATE, late)
+        window = self.certified.window_at(ms)
+        if window is None:
+            raise MalformedInput("message.timestamp", f"{_name(record)}: certified, where there is no window")
+        return InstanceId(InstanceKind.WINDOW, window.start_ms)
+
+    def _release(self, rows: list[Row]) -> None:
+        while self._held:
+            row = self._held[0]
+            if self._windows and row.message.timestamp_ms >= self._windows[0].end_ms:
+                if len(self._held) > MAX_HELD:
+                    raise MalformedInput("proof", f"none of the window at {format_time(self._windows[0].start_ms)}")
+                return
+            self._held.popleft()
+            if row.instance is not None and self._complete is not None:
+                self._complete.add(row.instance, row.message.timestamp_ms, row.record.leaf)
+                self.in_sets += 1
+            self.given += 1
+            self.by_contracts += row.message.signature_type is SignatureType.ERC_1271
+            self._last = row.record
+            rows.append(row)
+
+    def _prove(self, complete: CompletenessCheck, said: SetProof) -> None:
+        """Of a window that the part before has proven an honest broker speaks once more."""
+        if said.instance in self._proven:
+            return
+        complete.prove(said)
+        self._proven[said.instance] = said.bundle
+        while self._windows and InstanceId(InstanceKind.WINDOW, self._windows[0].start_ms) in self._proven:
+            self._windows.popleft()
+
+    def _end_part(self, answer: Answer) -> None:
+        part = self.parts[-1]
+        if answer.broker != part.broker:
+            raise MalformedInput("trailer.broker", f"0x{answer.broker.hex()}, not 0x{part.broker.hex()} that was asked")
+        if self.verify is not Verify.NONE:
+            try:
+                verify_answer(answer, self._context)
+            except MalformedInput as error:
+                raise MalformedInput("trailer.signature", error.reason) from error
+        _require("request", answer.request.digest() == self._digest, "of another request")
+        _require("after", answer.after == part.after, "of another cursor")
+        _require("asOf", answer.as_of == self.as_of, f"{answer.as_of}, where {self.as_of} was asked for")
+        _require("count", answer.count == part.count, f"{answer.count}, where {part.count} messages came")
+        if self.verify is not Verify.NONE:
+            _require("root", answer.root == part.root.root(), "not that of the messages that came")
+            _require("signed_bytes", answer.signed_bytes == part.signed_bytes, "not those of the messages that came")
+        if self.certified is not None:
+            same = answer.complete_to == self.certified.complete_to
+            _require("completeTo", same, f"{answer.complete_to}, where the contract says {self.certified.complete_to}")
+        if answer.next:
+            self._check_next(answer)
+        elif self._complete is not None:
+            self._complete.finish()
+        part.trailer = answer
+        self.is_done = not answer.next
+
+    def _check_next(self, answer: Answer) -> None:
+        """More follows: behind the last message, and nothing is held back for a proof that will not come."""
+        if self._held:
+            raise MalformedInput("proof", f"none of the window at {format_time(self._windows[0].start_ms)}")
+        _require("next", answer.count > 0 and answer.next == self.cursor, "not behind the last message")
+
+    def _cursor_behind(self, record: Record) -> bytes:
+        m = record.message
+        return encode_cursor(
+            Cursor(
+                self.as_of, m.timestamp_ms, m.sequence_number, m.publisher_id, m.msg_chain_id, record.leaf, self._digest
+            )
+        )
+
+
+def _require(name: str, holds: bool, reason: str) -> None:
+    if not holds:
+        raise MalformedInput(f"trailer.{name}", reason)
+
+
+def _name(record: Record) -> str:
+    m = record.message
+    return f"the message of {format_time(m.timestamp_ms)}, number {m.sequence_number}"

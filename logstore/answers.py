@@ -1,0 +1,229 @@
+"""A query's answer: messages as they stream, checked, from one broker or from several in turn.
+
+    with network.query("0x…/sensors", start="-1h") as answer:
+        for message in answer:
+            ...
+        print(answer.proof.proves)
+
+What a broker gives and must not give raises ``Refused`` with its URL, the field and the reason: nobody else is asked,
+since the caller will want to know. A broker that does not answer, or whose answer breaks off, is only left: the answer
+goes on at the next, behind the last message that was handed out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+from logstore.answer_check import AnswerCheck, Row, Verify, find_certified
+from logstore.brokers import Brokers, Place
+from validator.protocol.codec.answer import MAX_ANSWER_BYTES, Request
+from validator.protocol.codec.completeness import MAX_MARKS_BYTES, MAX_SET_PROOF_BYTES
+from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
+from validator.protocol.codec.statement import SigningContext
+from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError, ValidatorError
+from validator.protocol.model import Message
+from validator.protocol.parameters import Network
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from logstore.answer_proof import AnswerProof
+    from validator.net.chain.bundles import AcceptedBundles
+
+MAX_OBJECT_BYTES = max(MAX_CANONICAL_BYTES, MAX_ANSWER_BYTES, MAX_SET_PROOF_BYTES, MAX_MARKS_BYTES)
+BATCH = 1_000
+"""Messages whose signatures are checked at once."""
+ROUNDS = 4
+"""How often all brokers are asked without a new message before it is given up."""
+PAUSE_S = 0.5
+
+
+class QueryAnswer:
+    """Iterate once, over ``Message``s, or over ``batches`` of rows. One thread."""
+
+    def __init__(
+        self,
+        request: Request,
+        verify: Verify,
+        network: Network,
+        brokers: Brokers,
+        reports: Callable[[], AcceptedBundles],
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``reports``: what the contract holds; asked with ``Verify.PROOF`` only."""
+        self.request = request
+        self.verify = verify
+        self._network = network
+        self._brokers = brokers
+        self._find_reports = reports
+        self._pause = pause
+        self._close = close
+        self._check: AnswerCheck | None = None
+        self._accepted: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give connections back."""
+        self._close()
+
+    def __iter__(self) -> Iterator[Message]:
+        """Messages in the network's order. Raises as ``batches``."""
+        for rows in self.batches():
+            for row in rows:
+                yield row.record.message
+
+    def batches(self) -> Iterator[list[Row]]:
+        """Messages with the sets that they are in, as they come.
+
+        Raises:
+            Refused: a broker gave what it must not; names it, the field and the reason.
+            TransientError: no broker answers, or none goes on.
+            RemoteFault: all refuse; says why.
+        """
+        if self._check is not None:
+            raise ConfigError("an answer is read once", field="answer")
+        turns = _Turns(self._brokers.places, self._pause)
+        while self._check is None:
+            place = turns.place
+            try:
+                self._check = self._begin(place)
+            except (TransientError, RemoteFault) as error:
+                turns.failed(error)
+        check = self._check
+        while not check.is_done:
+            before, place = check.given, turns.place
+            try:
+                yield from self._ask(check, place)
+                turns.worked()
+            except (TransientError, RemoteFault) as error:
+                if check.given > before:
+                    turns.worked()
+                turns.failed(error)
+
+    @property
+    def proof(self) -> AnswerProof:
+        """What is proven, and what rests on whose word. Raises ConfigError before the answer was read to its end."""
+        from logstore.answer_proof import summarise
+
+        if self._check is None or not self._check.is_done:
+            raise ConfigError("an answer is proven when it was read to its end", field="answer")
+        return summarise(self._check, self._accepted)
+
+    def to_arrow(self) -> pa.Table:
+        """All messages, once all are checked: see ``answer_export`` for the columns. Raises as ``batches``."""
+        from logstore.answer_export import read_table
+
+        return read_table(self.batches())
+
+    def _begin(self, place: Place) -> AnswerCheck:
+        """With the certified history that this broker and the contract both know."""
+        as_of = self._brokers.head(place).newest
+        certified = None
+        if self.verify is Verify.PROOF:
+            reports = self._find_reports()
+            self._accepted = reports.count
+            as_of = None if as_of is None or not reports.count else min(as_of, reports.count - 1)
+            if as_of is not None:
+                certified = find_certified(reports, self._network, self.request, as_of)
+        context = SigningContext(self._network.chain_id, self._network.contracts.report_manager)
+        return AnswerCheck(self.request, self.verify, context, as_of, certified)
+
+    def _ask(self, check: AnswerCheck, place: Place) -> Iterator[list[Row]]:
+        """One answer. Raises TransientError where it ends without a trailer."""
+        address = self._brokers.head(place).address
+        check.begin(address, str(place.url))
+        proof = "full" if check.certified is not None else "none"
+        with self._brokers.ask(place, self.request, check.as_of, check.cursor, proof) as answer:
+            for objects in split_objects(answer.chunks):
+                rows = check.read(objects)
+                if rows:
+                    yield rows
+        if check.parts[-1].trailer is None:
+            raise TransientError(f"{place.url}: the answer is cut: it has no trailer", url=str(place.url))
+
+
+class _Turns:
+    """Whose turn it is, and when it is enough."""
+
+    def __init__(self, places: list[Place], pause: Callable[[float], None]) -> None:
+        self._places = list(places)
+        self._pause = pause
+        self._failures = 0
+
+    @property
+    def place(self) -> Place:
+        return self._places[0]
+
+    def worked(self) -> None:
+        self._failures = 0
+
+    def failed(self, error: ValidatorError) -> None:
+        """The next's turn. Raises the error where nobody is left, or nobody gives anything any more."""
+        place = self._places.pop(0)
+        if isinstance(error, TransientError):
+            self._places.append(place)
+        self._failures += 1
+        if not self._places or self._failures >= ROUNDS * len(self._places):
+            raise error
+        if self._failures >= len(self._places):
+            self._pause(PAUSE_S * self._failures / len(self._places))
+
+
+def split_objects(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Frames of u32 length and an object, some at a time. What ends within a frame just ends.
+
+    Raises:
+        MalformedInput: a frame that is longer than any object.
+    """
+    buffer = bytearray()
+    for chunk in chunks:
+        buffer += chunk
+        at = 0
+        whole: list[bytes] = []
+        while len(buffer) - at >= 4:
+            size = int.from_bytes(buffer[at : at + 4], "big")
+            if size > MAX_OBJECT_BYTES:
+                raise MalformedInput("frame", f"{size} bytes exceed the limit of {MAX_OBJECT_BYTES}")
+            if len(buffer) - at - 4 < size:
+                break
+            whole.append(bytes(buffer[at + 4 : at + 4 + size]))
+            at += 4 + size
+        del buffer[:at]
+        for first in range(0, len(whole), BATCH):
+            yield whole[first : first + BATCH]
+
+
+def parse_verify_level(text: str) -> Verify:
+    """Raises ConfigError."""
+    try:
+        return Verify(text)
+    except ValueError:
+        raise ConfigError(f"--verify: {text!r} is none of {', '.join(Verify)}", field="verify") from None
+
+
+def make_request(stream: str, partition: int, from_ms: int, until_ms: int) -> Request:
+    """Raises ConfigError: the span is empty, or the partition none."""
+    if from_ms >= until_ms:
+        raise ConfigError("start: not before end", field="start")
+    if not 0 <= partition < 100:
+        raise ConfigError(f"partition: {partition} is none of 0 to 99", field="partition")
+    return Request(stream, partition, from_ms, until_ms)
+
+
+def open_answer(store: Any, request: Request, verify: Verify, named: Iterable[str], key: Any) -> QueryAnswer:
+    """Of brokers that are named, or else of those that the chain names."""
+    from logstore.brokers import find_places
+
+    places, http = find_places(store, tuple(named))
+    context = SigningContext(store.network.chain_id, store.network.contracts.report_manager)
+    brokers = Brokers(places, http, context, key)
+    return QueryAnswer(request, verify, store.network, brokers, lambda: store.reports, close=http.close)

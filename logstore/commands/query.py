@@ -1,0 +1,113 @@
+"""logstore query: what brokers hold of a stream between two times, checked as it comes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from logstore.commands.export import open_target, watched
+from logstore.commands.options import (
+    CacheOption,
+    FromOption,
+    JsonOption,
+    NetworkOption,
+    RpcOption,
+    ToOption,
+    connected,
+    make_output,
+    parse_span,
+)
+from logstore.output import count_of
+from validator.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from logstore.answer_proof import AnswerProof
+    from logstore.output import Output
+    from validator.protocol.codec.secp256k1 import SigningKey
+
+PartitionOption = Annotated[int, typer.Option("--partition", min=0, metavar="N", help="Of the stream.")]
+BrokerOption = Annotated[
+    list[str] | None,
+    typer.Option("--broker", metavar="URL", help="A broker, several times; else those that the chain names."),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option("--key", metavar="FILE", help="The consumer's key in hex, for brokers that want to know who asks."),
+]
+
+
+def query(
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
+    from_: FromOption = None,
+    to: ToOption = None,
+    partition: PartitionOption = 0,
+    form: Annotated[
+        str, typer.Option("--format", metavar="ndjson|csv|arrow|raw", help="raw: canonical CBOR.")
+    ] = "ndjson",
+    file: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output.")
+    ] = None,
+    verify: Annotated[
+        str, typer.Option("--verify", metavar="proof|signatures|none", help="How much of the answer is checked.")
+    ] = "proof",
+    broker: BrokerOption = None,
+    key: KeyOption = None,
+    network: NetworkOption = None,
+    rpc: RpcOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the messages that brokers hold of a span of time (default: the last hour), each checked before it is shown.
+
+    Certified history is proven complete up to roots that the contract holds; what is newer rests on a broker's signed
+    word, and which one is said at the end, on standard error. With --json that is a document on standard output, so
+    --output is needed. A file is there when all of it is verified, or not at all.
+
+    Status 0: verified; 1: refused, and what differs is named; 2: wrong words; 3: no broker could be reached.
+
+    Example: logstore query 0x…/sensors --from -1h --format csv
+    """
+    from logstore.answer_export import WRITERS
+    from logstore.answer_proof import describe
+
+    if form not in WRITERS:
+        raise ConfigError(f"--format: {form!r} is none of {', '.join(WRITERS)}", field="format")
+    if as_json and file is None:
+        raise ConfigError("--json: the messages take standard output; name a file with --output", field="output")
+    from_ms, to_ms = parse_span(from_, to, "-1h")
+    output = make_output(as_json)
+    consumer = None if key is None else read_key(key)
+    with (
+        connected(network, rpc, None, cache, output) as store,
+        store.query(
+            stream, from_ms or 0, to_ms, partition=partition, verify=verify, brokers=broker or (), key=consumer
+        ) as answer,
+        open_target(file, is_text=form in ("ndjson", "csv")) as out,
+        watched(output, file),
+    ):
+        WRITERS[form](answer.batches(), out)
+        proof = answer.proof
+    if as_json:
+        output.document({"file": str(file), "format": form, **describe(proof)}, lambda _: None)
+    else:
+        _say(output, proof, describe(proof)["verdict"])
+
+
+def _say(output: Output, proof: AnswerProof, verdict: Any) -> None:
+    output.note(f"{verdict}: {count_of(proof.count, 'message')}; {proof.proves}")
+    if proof.leaves_open:
+        output.note(f"leaves open: {proof.leaves_open}")
+
+
+def read_key(path: Path) -> SigningKey:
+    """Raises ConfigError, which does not show it."""
+    from validator.net.signer.source import read_secret
+    from validator.protocol.codec.secp256k1 import SigningKey
+
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--key: {path}: {getattr(error, 'strerror', None) or 'not a text'}", field="key") from error
+    return SigningKey(read_secret(text, "--key", ask_password=lambda: typer.prompt("password", hide_input=True)))

@@ -1,0 +1,150 @@
+"""logstore query, asked of a broker on loopback that holds and follows the stored network."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.broker_parts import BrokerParts, serving
+from tests.builders import GENESIS_MS
+from tests.integration.logstore.conftest import Ran, Run
+from tests.stored_network import LATE, STREAMS, WINDOWS, StoredNetwork, a_stored_record
+from validator.broker.certified_layer import CertifiedLayer
+from validator.broker.gate import Gate, Terms
+from validator.net.chain.reader import ChainReader
+from validator.protocol.codec.statement import SigningContext
+
+STREAM = STREAMS[0]
+TAIL = a_stored_record(30_000, 90)
+EVERYTHING = sorted(
+    [
+        record
+        for records in (*(window for windows in WINDOWS for window in windows), *LATE, (TAIL,))
+        for record in records
+        if record.message.stream_part == (STREAM, 0)
+    ],
+    key=lambda record: record.order,
+)
+NUMBERS = [record.message.sequence_number for record in EVERYTHING]
+SPAN = (STREAM, "--from", str(GENESIS_MS), "--to", str(GENESIS_MS + 60_000))
+
+
+@pytest.fixture(scope="module")
+def broker(stored: StoredNetwork, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of one that wants to know who asks."""
+    folder: Path = tmp_path_factory.mktemp("broker")
+    parts = BrokerParts(folder, streams={STREAM: 2})
+    parts.now_ms = time.time_ns() // 1_000_000  # a token's life is of today
+    network = stored.network
+    chain = ChainReader(
+        network.consumers.rpc_urls,
+        network.contracts,
+        deployment_block=network.deployment_block,
+        finality="1",
+        chain_id=network.chain_id,
+    )
+    layer = CertifiedLayer(
+        network,
+        chain,
+        network.consumers.gateway_urls,
+        folder / "certified",
+        parts.store,
+        lake_bytes=1 << 24,
+        retained_from_ms=lambda: 0,
+        now_ms=lambda: parts.now_ms,
+    )
+    parts.store.insert(EVERYTHING, parts.now_ms)
+    while layer.step():
+        pass
+    parts.broker.network, parts.broker.history = network, layer.history
+    context = SigningContext(network.chain_id, network.contracts.report_manager)
+    parts.broker.context = context
+    parts.broker.gate = Gate(
+        parts.broker.address, context, parts.chain, parts.accounts, Terms(), now_ms=lambda: parts.now_ms
+    )
+    with serving(parts.app) as url:
+        yield url
+    layer.close()
+    chain.close()
+    parts.close()
+
+
+def ask(run: Run, broker: str, *words: str) -> Ran:
+    """As a consumer with a balance."""
+    key = Path("consumer.key")
+    key.write_text((78).to_bytes(32, "big").hex())
+    return run("query", *SPAN, "--broker", broker, "--key", key, *words)
+
+
+def test_an_answer_is_written_as_it_is_verified_and_says_what_rests_on_whose_word(run: Run, broker: str) -> None:
+    ran = ask(run, broker)
+    assert ran.status == 0, ran.err
+    rows = [json.loads(line) for line in ran.out.splitlines()]
+    assert [row["sequence_number"] for row in rows] == NUMBERS
+    assert [row["sequence_number"] for row in rows if row["set"] is None] == [90]
+    assert "late:2" in {row["set"] for row in rows}
+    assert ran.err.startswith(f"verified: {len(rows)} messages; ")
+    assert "1 message of the tail rest on the word of 0x" in ran.err
+
+
+def test_a_file_and_a_document(run: Run, broker: str, tmp_path: Path) -> None:
+    ran = ask(run, broker, "--format", "arrow", "-o", "out.arrow", "--json")
+    assert ran.status == 0, ran.err
+    said = ran.document
+    assert (said["verdict"], said["messages"], said["as_of"], said["bundles"]) == (
+        "verified",
+        len(NUMBERS),
+        2,
+        [0, 1, 2],
+    )
+    assert said["brokers"][0]["url"] == broker
+    table = pa.ipc.open_stream((tmp_path / "out.arrow").read_bytes()).read_all()
+    assert table.column("sequence_number").to_pylist() == NUMBERS
+
+
+def test_forms_and_levels(run: Run, broker: str) -> None:
+    ran = ask(run, broker, "--format", "csv", "--verify", "signatures")
+    assert ran.status == 0, ran.err
+    assert [int(row["sequence_number"]) for row in csv.DictReader(io.StringIO(ran.out))] == NUMBERS
+    assert "all of it rests on the word of" in ran.err
+    ran = ask(run, broker, "--verify", "none", "--format", "raw", "-o", "out.cbor")
+    assert (ran.status, ran.err.partition(":")[0]) == (0, "not verified")
+    assert Path("out.cbor").read_bytes() == b"".join(record.canonical for record in EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ((*SPAN, "--broker", "http://127.0.0.1:65535"), 3, "127.0.0.1:65535"),
+        ((*SPAN, "--broker", "gopher://x"), 2, "--broker: neither https nor http"),
+        ((*SPAN,), 2, "no staked node names a broker"),
+        ((*SPAN, "--verify", "much"), 2, "--verify: 'much' is none of"),
+        ((*SPAN, "--format", "png"), 2, "--format: 'png' is none of"),
+        ((*SPAN, "--json"), 2, "name a file with --output"),
+        ((*SPAN, "--key", "nowhere"), 2, "--key: nowhere"),
+        ((*SPAN, "--partition", "100"), 2, "partition: 100 is none of 0 to 99"),
+    ],
+)
+def test_what_cannot_be_asked_has_a_status_and_a_reason(
+    run: Run, words: tuple[str, ...], status: int, said: str
+) -> None:
+    ran = run("query", *words)
+    assert ran.status == status, ran.err
+    assert said in ran.err
+    assert ran.out == "" or "--json" in words
+
+
+def test_what_the_broker_refuses_is_said_in_its_words(run: Run, broker: str) -> None:
+    ran = run("query", *SPAN, "--broker", broker)
+    assert (ran.status, ran.out) == (3, "")
+    assert "HTTP 401: authorization: a login token is needed" in ran.err
+    ran = ask(run, broker, "--partition", "2")
+    assert (ran.status, ran.out) == (3, "")
+    assert "HTTP 404: partition: the stream has 2" in ran.err
