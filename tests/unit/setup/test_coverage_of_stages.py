@@ -21,5 +21,6 @@ def test_a_stage_is_left_out_only_as_long_as_its_folder_is_missing() -> None:
     assert not stages.NOT_YET & there
 
 
-def test_the_limits_of_all_stages_leave_ci_below_its_thirty_minutes_twice_over() -> None:
-    assert sum(stage.limit_s for stage in stages.ALL_STAGES) <= 2 * 30 * 60
+def test_stages_that_hang_end_ci_within_four_times_its_thirty_minutes() -> None:
+    """Two one-core stages run at a time, so the sum is more than it ever takes."""
+    assert sum(stage.limit_s for stage in stages.ALL_STAGES) <= 4 * 30 * 60

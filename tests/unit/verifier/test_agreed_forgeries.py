@@ -713,7 +713,7 @@ MESSAGES = [
     Forgery(
         "forged messages are of an unknown kind",
         Claim.REFUSALS,
-        "forged messages of kind unnamed: have no known reason",
+        "a forged message (unnamed) is",
         deliver_what_nobody_published,
     ),
     Forgery(
