@@ -15,6 +15,7 @@
     answers.py           a query's answer by brokers: ``store.query``; as it streams, resumed at another broker
     answer_check.py      what must hold of it, message by message and set by set
     answer_proof.py, answer_export.py, brokers.py    what is proven of it; its forms; whom to ask
+    auditing.py          one broker's answer against what a second one holds
     selection.py         the files that hold the messages of a span of time
     query.py, merging.py, export.py    SQL over them, and the messages in one order for other programs
     times.py, output.py, csv_text.py, files.py, errors.py

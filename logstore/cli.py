@@ -1,6 +1,7 @@
 """The command line, a thin shell: parse, call, translate errors into one line and an exit status.
 
     logstore query STREAM --from --to       messages that brokers hold, proven as far as they are certified
+    logstore audit STREAM --from --to       whether a broker left out what a second one holds
     logstore bundle list | show | fetch     bundles that the contract accepted, and their files
     logstore bundle sql QUERY               questions to the messages of a span of time; or logstore sql
     logstore bundle export --format ...     the messages themselves: NDJSON, CSV, Arrow, raw; or logstore export
@@ -27,6 +28,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageErro
 from typer.completion import shell_complete
 
 from logstore.commands import bundle, network
+from logstore.commands.audit import audit
 from logstore.commands.export import export
 from logstore.commands.prove import prove
 from logstore.commands.query import query
@@ -52,6 +54,7 @@ app.add_typer(bundle.app, name="bundle")
 app.add_typer(network.app, name="network")
 app.command("verify")(verify)
 app.command("query")(query)
+app.command("audit")(audit)
 for group in (app, bundle.app):
     group.command("sql")(sql)
     group.command("export")(export)

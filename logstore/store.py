@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
     from logstore.answers import QueryAnswer
+    from logstore.auditing import AuditVerdict
     from logstore.bundles import Bundles
     from validator.protocol.codec.secp256k1 import SigningKey
 
@@ -64,6 +65,31 @@ class LogStore(Connection):
         from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
         request = make_request(stream, partition, from_ms, to_ms)
         return open_answer(self, request, parse_verify_level(verify), brokers, key)
+
+    def audit(
+        self,
+        stream: str,
+        start: str | int = "-1h",
+        end: str | int = "now",
+        *,
+        partition: int = 0,
+        brokers: Sequence[str] = (),
+        key: SigningKey | None = None,
+    ) -> AuditVerdict:
+        """What the first broker answers, compared with what the second holds; ``brokers``: these two, or the chain's.
+
+        Raises:
+            Refused: the answer is false, or leaves messages out.
+            ConfigError: fewer than two brokers.
+            TransientError, RemoteFault: one of them, or the chain, does not answer.
+        """
+        from logstore.answer_check import Verify
+        from logstore.answers import make_request
+        from logstore.auditing import audit_brokers
+        from logstore.times import parse_time
+
+        from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
+        return audit_brokers(self, make_request(stream, partition, from_ms, to_ms), Verify.PROOF, brokers, key)
 
     def sql(
         self,

@@ -7,18 +7,29 @@ import io
 import json
 import time
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from tests.broker_parts import BrokerParts, serving
-from tests.builders import GENESIS_MS
+from tests.builders import GENESIS_MS, a_key
+from tests.fakes.message_store import MemoryMessageStore
 from tests.integration.logstore.conftest import Ran, Run
 from tests.stored_network import LATE, STREAMS, WINDOWS, StoredNetwork, a_stored_record
+from validator.broker.answers import DOOR, Answers
 from validator.broker.certified_layer import CertifiedLayer
 from validator.broker.gate import Gate, Terms
+from validator.broker.slices import SliceSums
 from validator.net.chain.reader import ChainReader
+from validator.net.mutual import wire
+from validator.net.signed.listener import Limits, SignedListener
+from validator.net.signed.signing import Channel, network_digest
 from validator.protocol.codec.statement import SigningContext
 
 STREAM = STREAMS[0]
@@ -148,3 +159,45 @@ def test_what_the_broker_refuses_is_said_in_its_words(run: Run, broker: str) -> 
     ran = ask(run, broker, "--partition", "2")
     assert (ran.status, ran.out) == (3, "")
     assert "HTTP 404: partition: the stream has 2" in ran.err
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["the same", "one more"])
+def second(request: pytest.FixtureRequest, stored: StoredNetwork) -> Iterator[tuple[str, int]]:
+    """A broker that others compare with, and how many messages it holds that the first has not."""
+    network, key = stored.network, a_key(79)
+    context = SigningContext(network.chain_id, network.contracts.report_manager)
+    raw = MemoryMessageStore()
+    sums = SliceSums(":memory:", raw, from_ms=GENESIS_MS)
+    more = [a_stored_record(31_000, 91)][: request.param]
+    raw.insert([*EVERYTHING, *more], GENESIS_MS)
+    answers = Answers(raw, sums, lambda records: [None for _ in records], key, context, lambda: GENESIS_MS + 60_000)
+    channel = Channel(wire.PURPOSE, context, network_digest(network))
+    limits = Limits(allow_nets=(ip_network("127.0.0.0/8"),))
+    listener = SignedListener(DOOR, dict, answers.perform, key, channel, limits)
+
+    async def head(_: Request) -> JSONResponse:
+        return JSONResponse({"broker": f"0x{key.address.hex()}"})
+
+    routes = [Route("/v1/head", head), Route("/{path:path}", listener.handle, methods=["GET", "POST"])]
+    with serving(Starlette(routes=routes)) as url:
+        yield url, request.param
+    sums.close()
+
+
+def test_an_audit_names_what_the_first_broker_left_out(run: Run, broker: str, second: tuple[str, int]) -> None:
+    url, more = second
+    Path("consumer.key").write_text((78).to_bytes(32, "big").hex())
+    ran = run("audit", *SPAN, "--broker", broker, "--broker", url, "--key", "consumer.key", "--json")
+    said = ran.document
+    assert ran.status == more, ran.err
+    if more:
+        assert f"{broker}: messages: 1 message left out that {url} holds" in said["error"]
+        assert said["field"] == "messages"
+    else:
+        assert (said["verdict"], said["messages"], said["lacking"]) == ("verified", len(NUMBERS), 0)
+
+
+def test_an_audit_needs_two(run: Run, broker: str) -> None:
+    ran = run("audit", *SPAN, "--broker", broker)
+    assert (ran.status, ran.out) == (2, "")
+    assert "an audit needs two" in ran.err
