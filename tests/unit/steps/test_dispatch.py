@@ -81,7 +81,7 @@ def context() -> Any:
     store: Any = SimpleNamespace(windows=rows, due=rows, bundles=rows, sets=rows)
     network = some_network(epoch_windows=1_000)
     cut_points = CutPoints(network, clock, store, chain=cast(Any, None))
-    parts = {"cut_points": cut_points, "noticed": Noticed(clock)}
+    parts = {"cut_points": cut_points, "noticed": Noticed(clock), "identity": SimpleNamespace(is_observer=False)}
     return SimpleNamespace(network=network, clock=clock, store=store, tasks=Queue(), **parts)
 
 
