@@ -19,10 +19,14 @@ FIELDS: tuple[tuple[str, str], ...] = (
     ),
     ("rounds_total", "sum over these windows of deciding round + 1"),
     ("rounds_max", "the most rounds that one of them took"),
-    ("messages_published", "distinct valid messages signed by publishers, and receipts published by brokers"),
+    ("messages_published", "distinct valid messages signed by publishers; brokers' receipts and heartbeats"),
     ("messages_unique_valid", "of these, distinct messages that reached a live broker, by the brokers' delivery logs"),
     ("messages_archived", "of these, distinct messages found in bundles on the gateway"),
-    ("messages_missing", "messages_unique_valid less messages_archived"),
+    (
+        "messages_missing",
+        "of those that reached a live broker and belong into a window, how many are in no bundle; heartbeats go on "
+        "after the last window and belong into none",
+    ),
     ("messages_late", "archived messages that entered by a bundle's late set"),
     ("messages_archived_twice", "messages found more than once"),
     (
