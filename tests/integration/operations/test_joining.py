@@ -99,7 +99,7 @@ def test_from_an_empty_folder_to_a_seat(
     gas = re.findall(r"gas (0x[0-9a-f]{40}) holds 0 POL", failed["gas"])[0]
 
     contracts.chain.fund([bytes.fromhex(a[2:]) for a in (voting, gas)], WEI)  # type: ignore[misc]
-    contracts.chain.transact(a_key(1), "Token", "mint", "0x" + STAKE.address.hex(), 100 * WEI)
+    contracts.chain.transact(a_key(1), "Token", "mintTokens", "0x" + STAKE.address.hex(), 100 * WEI)
     write_key(tmp_path / "stake.hex", STAKE)
     done = [
         re.findall(r"logstore-validator (join .+)", failed["node"])[0].replace("<where peers reach it>", "v.example"),

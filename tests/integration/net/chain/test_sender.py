@@ -67,13 +67,13 @@ def test_gas_is_offered_for_nodes_that_fall_below_the_requirement_until_it_is_mi
     required: int = network.chain.call("NodeManager", "stakeRequiredAmount")[0]
     network.chain.register_nodes([NodeSetup(node, stake, required, "https://x.example") for node, stake in nodes])
     lines = {key.address: required // 50 for key in (*network.brokers, *(node for node, _ in nodes))}
-    for _ in range(2):  # whoever joins has no part in the rewards of the next report
+    for _ in range(2):  # each is paid both times
         network.submit(network.next_report(nodes=lines))
     report = network.next_report(nodes=lines)
     network.chain.mine()
     prepared = sender.prepare(report, *network.sign(report))
     for node, stake in nodes:
-        network.chain.transact(stake, "NodeManager", "undelegate", required // 50 + 1, "0x" + node.address.hex())
+        network.chain.transact(stake, "NodeManager", "undelegate", 2 * (required // 50) + 1, "0x" + node.address.hex())
         assert not network.chain.call("NodeManager", "isStaked", "0x" + node.address.hex())[0]
     sender.send(prepared)
     network.chain.mine()
