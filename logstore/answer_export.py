@@ -94,23 +94,9 @@ def read_table(batches: Batches) -> pa.Table:
 def _schema() -> pa.Schema:
     import pyarrow as pa
 
-    return pa.schema(
-        {
-            "stream_id": pa.string(),
-            "partition": pa.uint8(),
-            "timestamp": pa.timestamp("ms", tz="UTC"),
-            "sequence_number": pa.int32(),
-            "publisher_id": pa.string(),
-            "msg_chain_id": pa.string(),
-            "content": pa.string(),
-            "content_bytes": pa.binary(),
-            "encryption_type": pa.uint8(),
-            "group_key_id": pa.string(),
-            "signature_type": pa.uint8(),
-            "signature": pa.binary(),
-            "set": pa.string(),
-        }
-    )
+    from logstore.export import MESSAGE_SCHEMA
+
+    return MESSAGE_SCHEMA.append(pa.field("set", pa.string()))
 
 
 def _batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:

@@ -57,7 +57,7 @@ FIELDS = (
     "late",
     "bundle",
 )
-_SCHEMA = pa.schema(
+MESSAGE_SCHEMA = pa.schema(
     {
         "stream_id": pa.string(),
         "partition": pa.uint8(),
@@ -71,10 +71,10 @@ _SCHEMA = pa.schema(
         "group_key_id": pa.string(),
         "signature_type": pa.uint8(),
         "signature": pa.binary(),
-        "late": pa.bool_(),
-        "bundle": pa.int64(),
     }
 )
+"""A message's own columns, whoever was asked for it."""
+_SCHEMA = MESSAGE_SCHEMA.append(pa.field("late", pa.bool_())).append(pa.field("bundle", pa.int64()))
 
 _SAMPLE = 64
 

@@ -39,6 +39,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.fakes.message_cache import MAX_SEQUENCE, MessageCache, Range, Stored, tag_of
+from validator.broker.old_forms import flat_object, nested_object
 from validator.devnet.eras import Era
 from validator.devnet.network import log_form, log_forms, parcel_of_line
 from validator.devnet.process import LineLog, listen, now_ms, read_address, read_config, read_key, run, serve
@@ -49,7 +50,7 @@ from validator.protocol.codec.receipt import MAX_RECEIPT_BYTES, parse_receipt
 from validator.protocol.codec.received import ARRAY, PROTOBUF
 from validator.protocol.codec.secp256k1 import recover_address
 from validator.protocol.errors import MalformedInput
-from validator.protocol.model import Address, EncryptionType
+from validator.protocol.model import Address
 
 MAX_INGEST_BYTES = 64 << 20
 MAX_LOGINS = 1000
@@ -433,55 +434,12 @@ def _object(line: bytes) -> Any:
     array = msgspec.json.decode(line)
     if not isinstance(array, list) or len(array) < 11 or array[0] != 32:
         return array
-    names = ("streamId", "streamPartition", "timestamp", "sequenceNumber", "publisherId", "msgChainId")
-    content = array[7]
-    if array[5] == 0 and isinstance(content, str):
-        try:
-            content = msgspec.json.decode(content.encode("utf-8", "surrogatepass"))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            content = array[7]
-    prev = array[2]
-    return {
-        "metadata": {
-            "id": dict(zip(names, array[1], strict=False)),
-            "prevMsgRef": None
-            if not isinstance(prev, list)
-            else dict(zip(("timestamp", "sequenceNumber"), prev, strict=False)),
-            "messageType": array[3],
-            "contentType": array[4],
-            "encryptionType": array[5],
-            "groupKeyId": array[6],
-            "newGroupKey": array[8],
-            "signature": array[10],
-        },
-        "content": content,
-    }
+    return nested_object(line)
 
 
 def _flat_object(body: bytes) -> Any:
     """The newest brokers' object form."""
-    message = read_protobuf(body)
-    content: Any = message.content.hex()
-    if message.encryption_type is EncryptionType.NONE:
-        try:
-            content = msgspec.json.decode(message.content)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            content = message.content.hex()
-    found = {
-        "streamId": message.stream_id,
-        "streamPartition": message.partition,
-        "timestamp": message.timestamp_ms,
-        "sequenceNumber": message.sequence_number,
-        "publisherId": "0x" + message.publisher_id.hex(),
-        "msgChainId": message.msg_chain_id,
-        "messageType": int(message.message_type),
-        "contentType": int(message.content_type),
-        "encryptionType": int(message.encryption_type),
-        "content": content,
-        "signatureType": int(message.signature_type),
-        "signature": message.signature.hex(),
-    }
-    return found if message.group_key_id is None else {**found, "groupKeyId": message.group_key_id}
+    return flat_object(read_protobuf(body))
 
 
 def main(config_file: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from validator.broker.passing_store import PassingStore
 from validator.log import get_logger
-from validator.ports.message_store import MessageStore, RangeState, SortKey, StoredRow
+from validator.ports.message_store import MessageStore
 from validator.protocol.errors import TransientError
-from validator.protocol.model import Digest, Record, StreamPart
+from validator.protocol.model import Record
 from validator.settings import floor_bytes
 
 log = get_logger(__name__)
@@ -44,40 +45,17 @@ class DiskFloor:
             return self._room
 
 
-class GuardedStore:
+class GuardedStore(PassingStore):
     """A message store that refuses records while the disk is below its floor; all else is the store's own."""
 
     def __init__(self, store: MessageStore, floor: DiskFloor) -> None:
-        self._store = store
+        super().__init__(store)
         self._floor = floor
 
     def insert(self, records: Sequence[Record], arrived_ms: int) -> int:
         if records and not self._floor.has_room():
             raise TransientError("the disk is below its floor", reason="floor")
-        return self._store.insert(records, arrived_ms)
-
-    def scan(
-        self, part: StreamPart, from_ms: int, until_ms: int, *, after: SortKey | None = None, limit: int
-    ) -> list[StoredRow]:
-        return self._store.scan(part, from_ms, until_ms, after=after, limit=limit)
-
-    def last(self, part: StreamPart, count: int) -> list[StoredRow]:
-        return self._store.last(part, count)
-
-    def keys(self, part: StreamPart, from_ms: int, until_ms: int) -> Iterator[list[tuple[int, Digest]]]:
-        return self._store.keys(part, from_ms, until_ms)
-
-    def fetch(self, part: StreamPart, leaves: Sequence[tuple[int, Digest]]) -> list[StoredRow]:
-        return self._store.fetch(part, leaves)
-
-    def state(self, part: StreamPart, from_ms: int, until_ms: int) -> RangeState:
-        return self._store.state(part, from_ms, until_ms)
-
-    def parts(self) -> list[StreamPart]:
-        return self._store.parts()
-
-    def drop_days_before(self, ms: int) -> int:
-        return self._store.drop_days_before(ms)
+        return super().insert(records, arrived_ms)
 
 
 def sweep(store: MessageStore, now_ms: int, retention_days: int) -> None:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from validator.ports.message_store import MessageStore, RangeState, SortKey, StoredRow
-from validator.protocol.model import Digest, Record, Root, StreamPart
+from validator.broker.passing_store import PassingStore
+from validator.ports.message_store import MessageStore
+from validator.protocol.model import Record, Root, StreamPart
 from validator.protocol.slices import (
     HOUR_MS,
     LEVELS_MS,
@@ -257,14 +258,14 @@ class SliceSums:
             self._db.execute(_FORGET, key)
 
 
-class SummedStore:
+class SummedStore(PassingStore):
     """A message store (``ports.MessageStore``) whose sums follow what is stored. Everything else goes straight on."""
 
     def __init__(
         self, store: MessageStore, sums: SliceSums, on_stored: Callable[[Sequence[Record]], None] | None = None
     ) -> None:
         """``on_stored`` is told what is stored, in the thread that did so."""
-        self._store = store
+        super().__init__(store)
         self._on_stored = on_stored
         self._sums = sums
 
@@ -272,33 +273,13 @@ class SummedStore:
         touched = {(slice_start(r.message.timestamp_ms), r.message.stream_part) for r in records}
         self._sums.reopen(touched)
         try:
-            new = self._store.insert(records, arrived_ms)
+            new = super().insert(records, arrived_ms)
         finally:
             self._sums.done(touched)
         if self._on_stored is not None:
             self._on_stored(records)
         return new
 
-    def scan(
-        self, part: StreamPart, from_ms: int, until_ms: int, *, after: SortKey | None = None, limit: int
-    ) -> list[StoredRow]:
-        return self._store.scan(part, from_ms, until_ms, after=after, limit=limit)
-
-    def last(self, part: StreamPart, count: int) -> list[StoredRow]:
-        return self._store.last(part, count)
-
-    def keys(self, part: StreamPart, from_ms: int, until_ms: int) -> Iterator[list[tuple[int, Digest]]]:
-        return self._store.keys(part, from_ms, until_ms)
-
-    def fetch(self, part: StreamPart, leaves: Sequence[tuple[int, Digest]]) -> list[StoredRow]:
-        return self._store.fetch(part, leaves)
-
-    def state(self, part: StreamPart, from_ms: int, until_ms: int) -> RangeState:
-        return self._store.state(part, from_ms, until_ms)
-
-    def parts(self) -> list[StreamPart]:
-        return self._store.parts()
-
     def drop_days_before(self, ms: int) -> int:
         self._sums.drop_before(ms)
-        return self._store.drop_days_before(ms)
+        return super().drop_days_before(ms)
