@@ -1,7 +1,7 @@
 """Brokers, as a consumer finds and asks them: by the chain's metadata, or where they are named.
 
 What the chain names is hostile input: https, or what LOGSTORE_ALLOW_HTTP and LOGSTORE_ALLOW_NETS allow, as for a
-validator. Whom the caller names may be anywhere.
+validator; where the chain itself is on this machine, whatever is here too. Whom the caller names may be anywhere.
 """
 
 from __future__ import annotations
@@ -96,9 +96,13 @@ def find_places(
         return [Place(_check_named(url)) for url in named], BoundedClient(
             allow_nets=_EVERYWHERE, floor_after_s=FLOOR_AFTER_S, user_agent="logstore"
         )
-    allow_http = environment.get("LOGSTORE_ALLOW_HTTP", "").lower() in ("1", "true", "yes", "on")
+    is_here = store.sources.is_here
+    allow_http = is_here or environment.get("LOGSTORE_ALLOW_HTTP", "").lower() in ("1", "true", "yes", "on")
     try:
-        nets = [ip_network(net.strip()) for net in environment.get("LOGSTORE_ALLOW_NETS", "").split(",") if net.strip()]
+        nets = [ip_network("127.0.0.0/8")] if is_here else []
+        nets += [
+            ip_network(net.strip()) for net in environment.get("LOGSTORE_ALLOW_NETS", "").split(",") if net.strip()
+        ]
     except ValueError as error:
         raise ConfigError(f"LOGSTORE_ALLOW_NETS: {error}", field="allow_nets") from error
     places = []

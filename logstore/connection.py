@@ -1,6 +1,7 @@
 """Whose network it is, and whom to ask.
 
-    network file    --network, or LOGSTORE_NETWORK_FILE, or ./network.toml; a path, or an https address
+    network file    --network, or LOGSTORE_NETWORK_FILE, or ./network.toml, or that of a development network that runs
+                    on this machine; a path, or an https address
     RPC nodes       --rpc (several times), or LOGSTORE_RPC_URLS, or [consumers] of the network file
     gateways        --gateway, or LOGSTORE_GATEWAY_URLS, or [consumers] of the network file
     cache folder    --cache, or LOGSTORE_CACHE_DIR, or logstore below the user's cache folder; its bound in MiB is
@@ -19,9 +20,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from logstore.errors import Refused
 from logstore.network_file import load_network_file
+from validator.net.network_file import THIS_MACHINE
+from validator.net.running_network import RunningNetwork, find_running
 from validator.protocol.errors import ConfigError
 from validator.protocol.parameters import Network
 
@@ -47,6 +51,13 @@ class Sources:
     """Where the network's file is kept, if it came from an address."""
     remark: str = ""
     """On the network's file, or nothing."""
+    running: RunningNetwork | None = None
+    """The development network that was found, where nobody named another."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all of the chain is on this machine: then brokers may be, and without TLS."""
+        return bool(self.rpc_urls) and all(urlsplit(url).hostname in THIS_MACHINE for url in self.rpc_urls)
 
 
 def find_sources(
@@ -65,7 +76,8 @@ def find_sources(
         TransientError, RemoteFault: the address of the file does not answer, or with something else.
     """
     folder = cache or _default_cache(environment)
-    source = network_file or environment.get("LOGSTORE_NETWORK_FILE") or DEFAULT_FILE
+    running = None if has_network(network_file, environment) else find_running(environment)
+    source = network_file or environment.get("LOGSTORE_NETWORK_FILE") or (running.network if running else DEFAULT_FILE)
     found = load_network_file(source, folder / "networks", offline=offline)
     network, named = found.network, found.network.consumers
     return Sources(
@@ -76,6 +88,7 @@ def find_sources(
         cache_bytes=_cache_bytes(environment),
         kept_file=found.kept,
         remark=found.remark,
+        running=running,
     )
 
 

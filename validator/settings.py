@@ -47,6 +47,9 @@ OTHER_NAMES = frozenset(
         "SOLC_JS",
         "CACHE_DIR",
         "CACHE_MIB",
+        "STATE_DIR",
+        "KEY_FILE",
+        "KEY",
     )
 )
 """Names with our prefix that are no settings: for set-up, tests, the process itself, or the consumer's command."""

@@ -31,6 +31,7 @@ from validator.devnet.contracts import DevChain
 from validator.devnet.crash import Crash
 from validator.devnet.display import Display, clean
 from validator.devnet.folder import RunFolder, open_folder
+from validator.devnet.newcomer import announce_network, fund_newcomer
 from validator.devnet.plan import (
     CLOSING_WINDOWS,
     STUCK_S,
@@ -256,6 +257,7 @@ class Conductor:
             addresses = wallets.wait()
             plan = ChainPlan(options, owner, streams, tuple(broker_urls), urls, addresses)
             fill_chain(chain, plan)
+            fund_newcomer(chain, options)
             sdk = None
             if carrier.kind is Kind.REAL:
                 ids = [stream.id for stream in streams]
@@ -445,9 +447,10 @@ class Conductor:
         """Stay up until interrupted."""
         self.display.say("")
         self.display.say(f"staying up: status page {stage.validators[0].operator_url}/, end with Ctrl-C")
-        while True:
-            self.children.check()
-            time.sleep(0.5)
+        with announce_network(self.folder, self.options, [s.id for s in stage.streams], stage.broker_urls):
+            while True:
+                self.children.check()
+                time.sleep(0.5)
 
 
 # --- signals, files -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from logstore.connection import find_sources, has_network
 from logstore.store import LogStore
 from tests.builders import GENESIS_MS
 from tests.bundle_builder import CONTRACTS
+from validator.net.running_network import RunningNetwork, announced
 from validator.protocol.errors import ConfigError
 from validator.protocol.model import Digest
 from validator.protocol.parameters import ConsumerUrls, Network, ParameterSet, format_network
@@ -57,7 +59,7 @@ def test_without_a_network_file_the_remedy_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     assert not has_network(None, {})
     with pytest.raises(ConfigError, match=r"network file network\.toml: No such file.*--network"):
-        find_sources(environment={})
+        find_sources(environment={"LOGSTORE_STATE_DIR": str(tmp_path)})
     a_file(tmp_path)
     assert has_network(None, {})
     assert find_sources(environment={}).network.name == "test"
@@ -78,3 +80,19 @@ def test_nobody_to_ask_is_said_when_somebody_is_to_be_asked(tmp_path: Path) -> N
 def test_a_program_connects_as_the_command_does(tmp_path: Path) -> None:
     with logstore.connect(a_file(tmp_path), rpc=["https://r.example"], cache=tmp_path) as store:
         assert (store.network.name, store.sources.rpc_urls) == ("test", ("https://r.example",))
+
+
+def test_a_network_that_runs_here_is_found_where_nobody_names_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environment = {"LOGSTORE_STATE_DIR": str(tmp_path / "state")}
+    (tmp_path / "run").mkdir()
+    file = a_file(tmp_path / "run", ConsumerUrls(("http://127.0.0.1:1", "http://localhost:2")))
+    with announced(RunningNetwork(os.getpid(), str(file), "newcomer.key"), environment):
+        found = find_sources(environment=environment)
+        assert found.running is not None
+        assert (found.running.key, found.is_here) == ("newcomer.key", True)
+        own = find_sources(a_file(tmp_path), environment=environment)
+        assert (own.running, own.is_here) == (None, False)
+        assert find_sources(environment=environment).running is None, "the file of this folder is meant"
