@@ -50,6 +50,8 @@ BRIDGE = Path(__file__).with_suffix(".mjs")
 
 SIZES = (0, 1, 2, 31, 32, 33, 100, 480, 1000, 5000)
 LIMITS = (0, 4096, 5000, 60_000)
+BEGINNINGS = ("62", "60", "6f00", "50", "70", "00", "ff")
+"""Of messages in another version of the protocol, and of what is none."""
 MOST_MESSAGES = 5000
 """Of one side in one session; the longest here has some hundred."""
 
@@ -94,8 +96,8 @@ def fetch_reference(folder: Path) -> Path:
     return folder / MODULE
 
 
-def compare(ours: Words, theirs: Words, seeds: range) -> int:
-    """Hold all sessions; print each difference, then what was compared."""
+def compare(ours: Words, theirs: Words, seeds: range, beginnings: Sequence[str] = BEGINNINGS) -> int:
+    """Hold all sessions, then try other versions' beginnings; print each difference and what was compared."""
     differing = messages = moved = unfound = 0
     for seed in seeds:
         case = make_case(seed)
@@ -116,7 +118,7 @@ def compare(ours: Words, theirs: Words, seeds: range) -> int:
         differing += bool(differences)
         for difference in differences:
             print(f"seed {seed} ({case}): {difference}")
-    for start in ("62", "60", "6f00", "50", "70", "00", "ff"):
+    for start in beginnings:
         said = {tuple(answer_once(words, start)) for words in (ours, theirs)}
         if len(said) != 1:
             differing += 1

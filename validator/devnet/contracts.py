@@ -309,13 +309,23 @@ class DevChain:
 
     def call(self, contract: str, function: str, *arguments: Any, sender: Address | None = None) -> tuple[Any, ...]:
         """Values of a call on the newest state. Raises RemoteFault with the decoded error if it reverts."""
-        entry = self._function(contract, function)
-        request = _call_request(self.address_of(contract), entry.encode(arguments), sender=sender)
-        answer = self.rpc.agree([request])[0]
-        if isinstance(answer, Reverted):
-            reason = explain_revert(answer.data)
-            raise RemoteFault(f"{contract}.{function}: {reason}", revert=reason)
-        return entry.decode(answer)
+        return self.call_all([(contract, function, arguments)], sender=sender)[0]
+
+    def call_all(
+        self, asked: Sequence[tuple[str, str, Sequence[Any]]], *, sender: Address | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Values of many calls (contract, function, arguments) in one request. Raises as ``call``, for the first."""
+        entries = [self._function(contract, function) for contract, function, _ in asked]
+        requests = [
+            _call_request(self.address_of(contract), entry.encode(arguments), sender=sender)
+            for entry, (contract, _, arguments) in zip(entries, asked, strict=True)
+        ]
+        answers = self.rpc.agree(requests)
+        for answer, (contract, function, _) in zip(answers, asked, strict=True):
+            if isinstance(answer, Reverted):
+                reason = explain_revert(answer.data)
+                raise RemoteFault(f"{contract}.{function}: {reason}", revert=reason)
+        return [entry.decode(answer) for entry, answer in zip(entries, answers, strict=True)]
 
     def forget_nonces(self) -> None:
         """Ask the node again, after its state was set back."""

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -144,16 +145,20 @@ class Story(RuleBasedStateMachine):
 
     def report(self, streams: Any, consumers: Any, nodes: Any, **changes: Any) -> None:
         """Submit it, and credit everybody with at most its part of the rewards."""
-        before = {(p.address, n): self.delegated(p, n) for p in PEOPLE for n in self.nodes}
-        earning = {n: self.ask("NodeManager", "nodeEarning", hexed(n)) for n in self.nodes}
+        pairs = [(p.address, n) for p in PEOPLE for n in self.nodes]
+        keys = [(hexed(who), hexed(node)) for who, node in pairs]
+        before = dict(zip(pairs, self.ask_all("NodeManager", "delegatesOf", keys), strict=True))
+        earned = self.ask_all("NodeManager", "nodeEarning", [(hexed(n),) for n in self.nodes])
+        earning = dict(zip(self.nodes, earned, strict=True))
         self.network.submit(self.network.next_report(streams, consumers, nodes, **changes))
+        after = dict(zip(pairs, self.ask_all("NodeManager", "delegatesOf", keys), strict=True))
         for person in PEOPLE:
             for node in self.nodes:
                 key = (person.address, node)
                 part = before[key] - self.joined[key]
                 reward = max(nodes.get(node, 0), 0)
                 due = reward * part // earning[node] + 2 if part > 0 and earning[node] else 0
-                gained = self.delegated(person, node) - before[key]
+                gained = after[key] - before[key]
                 assert gained <= due + 2, "gained more than its part of the stake that earns"
                 self.earned[person.address] += max(0, gained)
         self.joined.clear()
@@ -177,16 +182,14 @@ class Story(RuleBasedStateMachine):
 
     @invariant()
     def tokens_are_what_the_books_say(self) -> None:
-        held = sum(self.ask("Token", "balanceOf", hexed(self.chain.address_of(name))) for name in MANAGERS)
+        held = sum(self.ask_all("Token", "balanceOf", [(hexed(self.chain.address_of(name)),) for name in MANAGERS]))
         stores, queries = self.ask("StoreManager", "totalSupply"), self.ask("QueryManager", "totalSupply")
         balances, leaving, _ = self.chain.call("StoreManager", "storesOf", self.network.streams)
         assert sum(balances) + sum(leaving) == stores
         everybody = [*self.nodes, *(k.address for k in self.network.validators)]
-        pools = sum(
-            self.ask("NodeManager", "nodeStake", hexed(n)) + self.ask("NodeManager", "nodeLeaving", hexed(n))
-            for n in everybody
-        )
-        free = sum(self.ask("NodeManager", "balanceOf", hexed(p.address)) for p in PEOPLE)
+        keys = [(hexed(n),) for n in everybody]
+        pools = sum(self.ask_all("NodeManager", "nodeStake", keys) + self.ask_all("NodeManager", "nodeLeaving", keys))
+        free = sum(self.ask_all("NodeManager", "balanceOf", [(hexed(p.address),) for p in PEOPLE]))
         assert held == stores + queries + pools + free + self.ask("NodeManager", "treasurySupply")
 
     @invariant()
@@ -199,28 +202,37 @@ class Story(RuleBasedStateMachine):
         consumers = [hexed(who) for who in (*self.network.consumers, *(p.address for p in PEOPLE))]
         paid = self.chain.call("QueryManager", "balancesOf", consumers)[0]
         assert list(paid) == [found.consumers[who] for who in consumers]
-        for node in map(hexed, self.nodes):
-            assert self.ask("NodeManager", "nodeStake", node) == found.stakes[node]
-            assert self.ask("NodeManager", "nodeLeaving", node) == found.leaving[node]
-        for person in PEOPLE:
-            assert self.ask("NodeManager", "balanceOf", hexed(person.address)) == found.accounts[hexed(person.address)]
+        nodes, accounts = [hexed(n) for n in self.nodes], [hexed(p.address) for p in PEOPLE]
+        for view, who, expected in (
+            ("nodeStake", nodes, found.stakes),
+            ("nodeLeaving", nodes, found.leaving),
+            ("balanceOf", accounts, found.accounts),
+        ):
+            assert self.ask_all("NodeManager", view, [(w,) for w in who]) == [expected[w] for w in who], view
         assert self.ask("NodeManager", "treasurySupply") == found.treasury
 
     @invariant()
     def nobody_has_more_than_it_brought_and_earned(self) -> None:
-        for person in PEOPLE:
-            who = hexed(person.address)
-            has = self.ask("Token", "balanceOf", who) + self.ask("NodeManager", "balanceOf", who)
-            has += self.chain.call("QueryManager", "balancesOf", [who])[0][0]
-            staked = 0
-            for stream in self.network.streams:
-                own = self.ask("StoreManager", "storeBalanceOf", who, stream)
-                staked += own
-                has += own
-                has += self.ask("StoreManager", "exitOf", who, stream)
-            assert staked == self.ask("StoreManager", "balanceOf", who)
-            for node in self.nodes:
-                has += self.delegated(person, node) + self.ask("NodeManager", "exitOf", who, hexed(node))
+        people = [(hexed(p.address),) for p in PEOPLE]
+        of_streams = [(*who, stream) for who in people for stream in self.network.streams]
+        of_nodes = [(*who, hexed(node)) for who in people for node in self.nodes]
+        in_stores = self.ask_all("StoreManager", "balanceOf", people)
+        single = [
+            self.ask_all("Token", "balanceOf", people),
+            self.ask_all("NodeManager", "balanceOf", people),
+            self.chain.call("QueryManager", "balancesOf", [who for (who,) in people])[0],
+            self.ask_all("QueryManager", "exitOf", people),
+            in_stores,
+        ]
+        leaving = self.ask_all("StoreManager", "exitOf", of_streams)
+        delegated = self.ask_all("NodeManager", "delegatesOf", of_nodes)
+        undelegated = self.ask_all("NodeManager", "exitOf", of_nodes)
+        own = self.ask_all("StoreManager", "storeBalanceOf", of_streams)
+        for at, person in enumerate(PEOPLE):
+            streams, nodes = (slice(at * n, (at + 1) * n) for n in (len(self.network.streams), len(self.nodes)))
+            assert sum(own[streams]) == in_stores[at]
+            has = sum(column[at] for column in single) + sum(leaving[streams])
+            has += sum(delegated[nodes]) + sum(undelegated[nodes])
             # Each step may round a unit or two in somebody's favour, never more.
             assert has <= PURSE + self.earned[person.address] + 200
 
@@ -243,6 +255,9 @@ class Story(RuleBasedStateMachine):
 
     def ask(self, contract: str, function: str, *arguments: Any) -> int:
         return int(self.chain.call(contract, function, *arguments)[0])
+
+    def ask_all(self, contract: str, function: str, arguments: Sequence[tuple[Any, ...]]) -> list[int]:
+        return [int(v) for (v, *_) in self.chain.call_all([(contract, function, a) for a in arguments])]
 
     def attempt(self, key: SigningKey, contract: str, function: str, *arguments: Any) -> bool:
         """Whether the step could be done; a refusal has one of the names that it may have."""
