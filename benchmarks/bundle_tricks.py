@@ -24,7 +24,7 @@ FORMER_LEVEL = 9
 MANY_ROWS = 8_192
 FEW_ROWS = 50
 """A template of fewer messages is not worth columns."""
-TARGET_ROWS = 3_500
+TARGET_ROWS = 2_100
 _VALUE = re.compile(rb'"(?:[^"\\]|\\.)*"(:?)|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?')
 _DECIMAL = re.compile(rb"-?(?:0|[1-9][0-9]{0,9})\.[0-9]{1,6}")
 _HOLE = b"\0"

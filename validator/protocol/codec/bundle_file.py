@@ -15,6 +15,7 @@ import hashlib
 import io
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ SIGNATURE_LEVEL, _OTHER_LEVEL = 8, 9
 """What lies between signatures is found from level 8 on, and nothing else in them."""
 SMALL_BYTES = 16 << 20
 """Below this the best level takes seconds; above it, a twentieth more bytes is the price of a sealed bundle."""
-_TARGET_BYTES = 3 << 19
+_TARGET_BYTES = 1 << 20
 _MANY_GROUPS = 1024
 """A row group is so large that a reader of one fetches some 0.3 MB; in a large bundle larger, for the footer's sake."""
 PAGE_BYTES = 8 << 20
@@ -131,7 +132,7 @@ def write_bundle(
                 store_schema=False,
             ) as writer,
         ):
-            for group in _cut_groups(_mark_late(records, manifest), limit):
+            for group in _cut_groups(_mark_late(records, manifest), _count_bytes(manifest), limit):
                 recount.add(rows_of(group))
                 writer.write_table(make_table(group), row_group_size=len(group))
             writer.add_key_value_metadata({MANIFEST_KEY: pack_manifest(encode_manifest(manifest))})
@@ -158,22 +159,37 @@ def _mark_late(records: Iterable[tuple[InstanceId, Record]], manifest: Manifest)
         yield late, record
 
 
-def _cut_groups(rows: Iterable[Row], limit: int) -> Iterator[list[Row]]:
-    """Row groups of ``limit`` canonical bytes; one of a quarter ends with its partition.
+def _count_bytes(manifest: Manifest) -> Counter[StreamPart]:
+    """Canonical bytes of each partition, over all windows and the late set."""
+    sizes: Counter[StreamPart] = Counter()
+    for certified in (*manifest.windows, manifest.late):
+        for entry in certified.outcome.entries:
+            sizes[entry.stream_part] += entry.canonical_bytes
+    return sizes
 
-    So the times of most groups are those of one stream, and who asks for seconds of it fetches one group or two.
+
+def _cut_groups(rows: Iterable[Row], sizes: Counter[StreamPart], limit: int) -> Iterator[list[Row]]:
+    """Row groups of about ``limit`` canonical bytes; ``sizes`` are those of whole partitions.
+
+    A partition of more has groups of its own, all of one size, so that their times exclude each other and who asks for
+    seconds of it fetches one of them. Partitions of fewer share a group as long as they fit, and none is cut.
     """
     group: list[Row] = []
-    size = 0
+    size, share = 0, limit
     part: StreamPart | None = None
     for row in rows:
         record = row[1]
-        if size >= limit or len(group) == GROUP_ROWS or (size >= limit // 4 and record.message.stream_part != part):
+        if record.message.stream_part != part:
+            shared, part = sizes[part] if part else 0, record.message.stream_part
+            if group and (shared > limit or size + sizes[part] > limit):
+                yield group
+                group, size = [], 0
+            share = -(-sizes[part] // max(1, -(-sizes[part] // limit))) if sizes[part] > limit else limit
+        elif size >= share or len(group) == GROUP_ROWS:
             yield group
             group, size = [], 0
         group.append(row)
         size += len(record.canonical)
-        part = record.message.stream_part
     if group:
         yield group
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -363,24 +363,30 @@ def test_a_damaged_file_is_refused(path: Path, damage: Callable[[bytes], bytes],
     assert named in refusal(lambda: verify_bundle_file(path))
 
 
+def sealed_groups(path: Path, counts: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Rows of each group and the streams that it holds, of a bundle with so many messages of 40 kB in each stream."""
+    streams = sorted(a_stream_id(1 + n) for n in range(len(counts)))
+    records = [
+        a_record(stream_id=stream, timestamp_ms=GENESIS_MS + i, content=b'"%b"' % (b"x" * 40_000))
+        for stream, count in zip(streams, counts, strict=True)
+        for i in range(count)
+    ]
+    manifest = a_manifest([records])
+    write_bundle(path, manifest, rows_of(manifest, [records]))
+    assert verify_bundle_file(path, manifest).rows == sum(counts)
+    parquet = pq.ParquetFile(path)
+    groups = [parquet.read_row_group(n, columns=["stream_id"]).column(0) for n in range(parquet.num_row_groups)]
+    return [(len(group), [streams.index(stream) for stream in group.unique().to_pylist()]) for group in groups]
+
+
 def test_a_large_partition_has_row_groups_of_its_own(tmp_path: Path) -> None:
     """Who asks for some seconds of one stream fetches one group, since its times are those of that stream."""
-    records = sorted(
-        (
-            a_record(stream_id=a_stream_id(stream), timestamp_ms=GENESIS_MS + i, content=b'"%b"' % (b"x" * 40_000))
-            for stream in (1, 2, 3)
-            for i in range(50 if stream == 2 else 15)
-        ),
-        key=lambda r: r.order,
-    )
-    manifest = a_manifest([records])
-    path = tmp_path / "bundle"
-    write_bundle(path, manifest, rows_of(manifest, [records]))
-    metadata = pq.ParquetFile(path).metadata
-    groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
-    assert all(g.column(0).statistics.min == g.column(0).statistics.max for g in groups)
-    assert sorted(g.num_rows for g in groups) == [10, 15, 15, 40]
-    assert verify_bundle_file(path, manifest).rows == 80
+    groups = sealed_groups(tmp_path / "bundle", [2, 50, 3, 80])
+    assert groups == [(2, [0]), (25, [1]), (25, [1]), (3, [2]), (20, [3]), (20, [3]), (20, [3]), (20, [3])]
+
+
+def test_small_partitions_share_row_groups_and_none_is_cut(tmp_path: Path) -> None:
+    assert sealed_groups(tmp_path / "bundle", [10, 10, 10, 5]) == [(20, [0, 1]), (15, [2, 3])]
 
 
 def test_a_row_group_of_more_bytes_than_one_may_have_is_refused(tmp_path: Path) -> None:
