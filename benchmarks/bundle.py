@@ -143,9 +143,7 @@ def print_figures(figures: dict[str, Any]) -> None:
     print(f"\nsealed    {speed['sealed']:9,.0f} messages a second of CPU time (goal {GOALS['sealed']:,})")
     print(f"verified  {speed['verified']:9,.0f} without signatures (goal {GOALS['verified']:,})")
     reads = figures["reads"]
-    print(
-        f"\ntwo seconds of one of {reads['streams']} streams, of a file of {reads['file_bytes'] / 1e6:.1f} MB (goal 0.6)"
-    )
+    print(f"\ntwo seconds of one of {reads['streams']} streams, file of {reads['file_bytes'] / 1e6:.1f} MB (goal 0.6)")
     print(f"{'MB fetched':42}  {'median':>7}  {'most':>7}")
     for name, fetched in reads["fetched"].items():
         print(f"{name:42}  {fetched['median'] / 1e6:7.2f}  {fetched['most'] / 1e6:7.2f}")
