@@ -151,13 +151,13 @@ def _read(broker: Broker, records: Sequence[Record]) -> tuple[int, int]:
 
     def plain() -> None:
         after = None
-        while page := broker.store.scan(PART, *span, after=after, limit=PAGE):
-            after = page[-1].key
+        while page := broker.store.page(PART, *span, after=after, limit=PAGE):
+            after = page.last_key
 
     def marked() -> None:
         after = None
-        while page := broker.history.scan(PART, *span, 0, after=after, limit=PAGE):
-            after = page[-1].row.key
+        while (page := broker.history.page(PART, *span, 0, after=after, limit=PAGE)).columns:
+            after = page.columns.last_key
 
     plain_s, marked_s = (min(_timed(read) for _ in range(3)) for read in (plain, marked))
     return round(len(records) / plain_s), round(len(records) / marked_s)

@@ -6,6 +6,7 @@ are real. A broker of this world has its own store, index and folder.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +22,14 @@ from validator.broker.history import History
 from validator.broker.lake import Lake
 from validator.broker.store import SqliteMessageStore
 from validator.net.chain.reader import ContractConfig
-from validator.ports.certified import CertifiedHistory
+from validator.ports.certified import CertifiedHistory, MarkedRow
 from validator.ports.chain import AcceptedReport
+from validator.ports.message_store import SortKey, StoredRow
 from validator.protocol.codec.bundle_file import write_bundle
 from validator.protocol.codec.bundle_front import footer_bytes
 from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.manifest import manifest_root
-from validator.protocol.codec.message import make_record
+from validator.protocol.codec.message import make_record, record_from_canonical
 from validator.protocol.completeness import SetProof
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.hashing import sha256
@@ -83,6 +85,34 @@ def a_row(at_ms: int, number: int = 0, stream_id: str = STREAM, partition: int =
             content=b'{"n":%d}' % number if not noise else b'{"n":"%b"}' % text.encode(),
         )
     )
+
+
+def read_marked(
+    history: CertifiedHistory, part: StreamPart, from_ms: int, until_ms: int, as_of: int, *, limit: int = 1_000
+) -> list[MarkedRow]:
+    """Every row of a span with its set, by pages."""
+    windows = {
+        found.from_ms: found
+        for found in history.sets(part, from_ms, until_ms, as_of)
+        if found.instance.kind is InstanceKind.WINDOW
+    }
+    starts = sorted(windows)
+    complete_ms = history.complete_to(as_of)
+    rows: list[MarkedRow] = []
+    after: SortKey | None = None
+    while (page := history.page(part, from_ms, until_ms, as_of, after=after, limit=limit)).columns:
+        assert len(page.columns) <= limit
+        exceptions = dict(page.exceptions)
+        for place, canonical in enumerate(page.columns.messages()):
+            record = record_from_canonical(canonical)
+            key = page.columns.key(place)
+            instance = None
+            if key.timestamp_ms < complete_ms:
+                instance = windows[starts[bisect_right(starts, key.timestamp_ms) - 1]].instance
+            instance = exceptions.get(place, instance)
+            rows.append(MarkedRow(StoredRow(key, record.signed_digest, canonical, record.signed_bytes, 0), instance))
+        after = page.columns.last_key
+    return rows
 
 
 @dataclass

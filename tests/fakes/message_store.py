@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
-from validator.ports.message_store import RangeState, SortKey, StoredRow
+from validator.ports.message_store import Columns, RangeState, SortKey, StoredRow
 from validator.protocol.model import Digest, Record, StreamPart
 
 DAY_MS = 86_400_000
@@ -31,6 +31,11 @@ class MemoryMessageStore:
         self, part: StreamPart, from_ms: int, until_ms: int, *, after: SortKey | None = None, limit: int
     ) -> list[StoredRow]:
         return [row for row in self._of(part, from_ms, until_ms) if after is None or row.key > after][:limit]
+
+    def page(
+        self, part: StreamPart, from_ms: int, until_ms: int, *, after: SortKey | None = None, limit: int
+    ) -> Columns:
+        return Columns.of_rows(self.scan(part, from_ms, until_ms, after=after, limit=limit))
 
     def last(self, part: StreamPart, count: int) -> list[StoredRow]:
         return self._rows.get(part, [])[-count:]

@@ -16,7 +16,7 @@ from validator.broker.forms import ARROW, EVENTS, FRAMES, Arrow, Events, Form, F
 from validator.broker.proving import Proving
 from validator.broker.query import Pages, Proof, Query, Tally, make_answer
 from validator.log import get_logger
-from validator.ports.message_store import SortKey, StoredRow
+from validator.ports.message_store import NO_ROWS, Columns, SortKey
 from validator.protocol.codec.answer import Answer, Claim, sign_answer
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import Address, Flag
@@ -109,12 +109,12 @@ class Answering:
         return self._read(self._proving)
 
     def _read(self, proving: Proving) -> bytes | None:
-        rows = self._pages.following()
-        if not rows:
+        page = self._pages.following()
+        if not page:
             return None
-        self._tally.add(rows)
+        self._tally.add(page)
         marks = proving.mark(self._pages.marks)
-        return marks + self._form.rows(rows) + proving.passed(rows[-1].key.timestamp_ms)
+        return b"".join((marks, self._form.rows(page), proving.passed(page.times_ms[-1])))
 
     def _may_go_on(self) -> bool:
         return self._consumer is None or self._broker.accounts.may_read(self._consumer)
@@ -183,15 +183,15 @@ class Following:
         silent_s = 0.0
         while True:
             until_ms = min(r.until_ms, self._broker.now_ms() - SETTLE_MS)
-            rows: list[StoredRow] = []
+            page = NO_ROWS
             if until_ms > r.from_ms:
-                rows = await self._broker.read(self._scan, until_ms)
-            if rows:
+                page = await self._broker.read(self._read, until_ms)
+            if page:
                 silent_s = 0.0
-                self._tally.add(rows)
-                yield self._form.rows(rows)
+                self._tally.add(page)
+                yield self._form.rows(page)
                 if self._consumer is not None:
-                    self._broker.accounts.charge(self._consumer, sum(row.signed_bytes for row in rows))
+                    self._broker.accounts.charge(self._consumer, page.signed_bytes)
                     if not self._broker.accounts.may_read(self._consumer):
                         break
                 continue
@@ -204,9 +204,9 @@ class Following:
                 yield self._form.pulse()
         yield self._form.end(end_answer(self._broker, self._query, self._tally, self._after))
 
-    def _scan(self, until_ms: int) -> list[StoredRow]:
+    def _read(self, until_ms: int) -> Columns:
         r = self._query.request
-        rows = self._broker.store.scan(r.stream_part, r.from_ms, until_ms, after=self._after, limit=512)
-        if rows:
-            self._after = rows[-1].key
-        return rows
+        page = self._broker.store.page(r.stream_part, r.from_ms, until_ms, after=self._after, limit=512)
+        if page:
+            self._after = page.last_key
+        return page

@@ -20,7 +20,7 @@ from validator.broker.entry_tree import EntryRows, EntryTree, Remembered, RowsCh
 from validator.broker.lake import Lake, LakeEntry, key_of
 from validator.log import get_logger
 from validator.ports.certified import CertifiedSet
-from validator.ports.message_store import MessageStore, SortKey, StoredRow
+from validator.ports.message_store import Columns, MessageStore, SortKey, StoredRow
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import Digest, InstanceId, InstanceKind, Record, StreamPart
 
@@ -85,6 +85,27 @@ class HeldLate:
         return [row for row in found if low <= row.key and (high is None or row.key < high)]
 
 
+class Chosen:
+    """Rows of a page by their places (``KeyedRows``)."""
+
+    def __init__(self, columns: Columns, places: Sequence[int]) -> None:
+        self._columns = columns
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def key(self, number: int) -> SortKey:
+        return self._columns.key(self._places[number])
+
+    def leaf(self, number: int) -> Digest:
+        return self._columns.leaf(self._places[number])
+
+    def without(self, others: frozenset[Digest]) -> Chosen:
+        leaf = self._columns.leaf
+        return Chosen(self._columns, [place for place in self._places if leaf(place) not in others])
+
+
 class Comparing:
     """Thread-safe: two threads that compare the same set do the same work."""
 
@@ -123,7 +144,7 @@ class Comparing:
                 self._memo.add(key, known)
         return known
 
-    def vouch(self, found: CertifiedSet, part: StreamPart, page: Sequence[StoredRow]) -> frozenset[Digest] | None:
+    def vouch(self, found: CertifiedSet, part: StreamPart, page: Chosen) -> frozenset[Digest] | None:
         """Which rows of a window's page are not the window's; None: rows came in since they were compared.
 
         Asked behind the page, so what is true now was true when it was read. Raises as ``compare_window``.
@@ -136,9 +157,9 @@ class Comparing:
         if known.held <= COUNTED:
             return known.others if self.count(part, found.from_ms, found.until_ms) == known.held else None
         rows = HeldWindow(*self._place(found, part), known.others)
-        own = [row for row in page if row.key.leaf not in known.others] if known.others else page
+        own = page.without(known.others) if known.others else page
         try:
-            fits = not own or self.tree(found, part, rows).holds_page(rows, own)
+            fits = not len(own) or self.tree(found, part, rows).holds_page(rows, own)
         except RowsChanged:
             fits = False
         return known.others if fits else None

@@ -37,6 +37,16 @@ class EntryRows(Protocol):
         """Those from ``low`` on and before ``high`` (None: to the end), in order."""
 
 
+class KeyedRows(Protocol):
+    """Some rows of a page, in order. A leaf names a row; a key is quick to ask for a few of them."""
+
+    def __len__(self) -> int: ...
+
+    def key(self, number: int) -> SortKey: ...
+
+    def leaf(self, number: int) -> Digest: ...
+
+
 class RowsChanged(TransientError):
     """Rows are not those that the tree was built over: they are compared anew before anything is proven."""
 
@@ -112,25 +122,29 @@ class EntryTree:
             raise RowsChanged("not yet: the rows of an entry are not those that were compared; they are compared anew")
         return found
 
-    def holds_page(self, rows: EntryRows, page: Sequence[StoredRow]) -> bool:
+    def holds_page(self, rows: EntryRows, page: KeyedRows) -> bool:
         """Whether a page, read from ``rows`` before, is the entry's rows one behind the other and nothing among them.
 
         Rows are only ever added, so those between two chunks' beginnings are the entry's if they are as many; at the
         page's ends the chunks are read again. Raises what reading the rows raises.
         """
-        first = bisect_left(self._firsts, page[0].key)
-        last = bisect_right(self._firsts, page[-1].key) - 1
+        places = range(len(page))
+        low = page.key(0)
+        first = bisect_left(self._firsts, low)
+        last = bisect_right(self._firsts, page.key(len(page) - 1)) - 1
         try:
             if first > last:
                 chunk = self.read(rows, last) if last >= 0 else []
-                at = bisect_left(chunk, page[0].key, key=_KEY)
-                return list(page) == chunk[at : at + len(page)]
-            begin, end = (bisect_left(page, self._firsts[number], key=_KEY) for number in (first, last))
+                at = bisect_left(chunk, low, key=_KEY)
+                return _leaves(page, 0, len(page)) == [row.key.leaf for row in chunk[at : at + len(page)]]
+            begin, end = (bisect_left(places, self._firsts[number], key=page.key) for number in (first, last))
+            ahead = [row.key.leaf for row in self.read(rows, first - 1)[-begin:]] if begin else []
+            rest = [row.key.leaf for row in self.read(rows, last)[: len(page) - end]]
             return (
-                page[begin].key == self._firsts[first]
+                page.key(begin) == self._firsts[first]
                 and end - begin == (last - first) * KEPT_LEAVES
-                and (not begin or list(page[:begin]) == self.read(rows, first - 1)[-begin:])
-                and list(page[end:]) == self.read(rows, last)[: len(page) - end]
+                and _leaves(page, 0, begin) == ahead
+                and _leaves(page, end, len(page)) == rest
             )
         except RowsChanged:
             return False
@@ -187,6 +201,10 @@ def build_tree(entry: PartitionEntry, pages: Iterable[Sequence[StoredRow]]) -> E
 def _close_chunk(nodes: list[bytes], firsts: list[SortKey], keys: Sequence[SortKey]) -> None:
     firsts.append(keys[0])
     nodes.append(compute_root([key.leaf for key in keys]))
+
+
+def _leaves(page: KeyedRows, start: int, end: int) -> list[Digest]:
+    return [page.leaf(number) for number in range(start, end)]
 
 
 def _neighbour(row: StoredRow) -> Neighbour:

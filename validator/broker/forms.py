@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import msgspec
 
 from validator.broker.query import Query, make_cursor
-from validator.ports.message_store import StoredRow
+from validator.ports.message_store import Columns
 from validator.protocol.codec.answer import Answer, encode_answer, write_text
 from validator.protocol.codec.message import decode_message
 from validator.protocol.model import Flag
@@ -57,7 +57,7 @@ _encode = msgspec.json.Encoder().encode
 class Form(Protocol):
     """One answer's way from rows to bytes."""
 
-    def rows(self, rows: Sequence[StoredRow]) -> bytes: ...
+    def rows(self, page: Columns) -> bytes: ...
 
     def said(self, name: str, data: bytes) -> bytes:
         """A canonical object of ``codec.completeness``: marks before the rows that they are about, proofs behind."""
@@ -66,11 +66,14 @@ class Form(Protocol):
 
 
 class Frames:
-    def rows(self, rows: Sequence[StoredRow]) -> bytes:
-        pieces: list[bytes] = []
-        for row in rows:
-            canonical = row[2]
-            pieces += (len(canonical).to_bytes(4, "big"), canonical)
+    def rows(self, page: Columns) -> bytes:
+        data, at = memoryview(page.canonical), 0
+        lengths = {size: size.to_bytes(4, "big") for size in set(page.sizes)}
+        pieces: list[bytes | memoryview] = []
+        for size in page.sizes:
+            pieces.append(lengths[size])
+            pieces.append(data[at : at + size])
+            at += size
         return b"".join(pieces)
 
     def said(self, name: str, data: bytes) -> bytes:
@@ -83,8 +86,8 @@ class Frames:
 
 
 class Lines:
-    def rows(self, rows: Sequence[StoredRow]) -> bytes:
-        return b"".join([_encode({"message": message_data(row)}) + b"\n" for row in rows])
+    def rows(self, page: Columns) -> bytes:
+        return b"".join([_encode({"message": message}) + b"\n" for message in _all_data(page)])
 
     def said(self, name: str, data: bytes) -> bytes:
         return _encode({name: write_text(data)}) + b"\n"
@@ -97,12 +100,12 @@ class Events:
     def __init__(self, query: Query) -> None:
         self._query = query
 
-    def rows(self, rows: Sequence[StoredRow]) -> bytes:
+    def rows(self, page: Columns) -> bytes:
         return b"".join(
             [
                 b"event: message\nid: %b\ndata: %b\n\n"
-                % (write_text(make_cursor(self._query, row.key)).encode(), _encode(message_data(row)))
-                for row in rows
+                % (write_text(make_cursor(self._query, page.key(place))).encode(), _encode(message))
+                for place, message in enumerate(_all_data(page))
             ]
         )
 
@@ -131,8 +134,8 @@ class Arrow:
         self._schema = pa.schema([(name, kinds.get(name, text)) for name in MESSAGE_FIELDS])
         self._writer = pa.ipc.new_stream(self._sink, self._schema)
 
-    def rows(self, rows: Sequence[StoredRow]) -> bytes:
-        batch = self._pa.RecordBatch.from_pylist([_flat(message_data(row)) for row in rows], schema=self._schema)
+    def rows(self, page: Columns) -> bytes:
+        batch = self._pa.RecordBatch.from_pylist([_flat(message) for message in _all_data(page)], schema=self._schema)
         self._writer.write_batch(batch)
         return self._drain()
 
@@ -155,9 +158,14 @@ class Arrow:
         return data
 
 
-def message_data(row: StoredRow) -> dict[str, Any]:
+def _all_data(page: Columns) -> Iterator[dict[str, Any]]:
+    for canonical, leaf in zip(page.messages(), page.leaf_list(), strict=True):
+        yield message_data(canonical, leaf)
+
+
+def message_data(canonical: bytes, leaf: bytes) -> dict[str, Any]:
     """A message as JSON: bytes in hex, but content, which is text where it is UTF-8 and else base64."""
-    m = decode_message(row.canonical)
+    m = decode_message(canonical)
     key = m.new_group_key
     content, other = _text_or_base64(m.content)
     return {
@@ -176,7 +184,7 @@ def message_data(row: StoredRow) -> dict[str, Any]:
         "content_base64": other,
         "signature_type": int(m.signature_type),
         "signature": "0x" + m.signature.hex(),
-        "leaf": row.key.leaf.hex(),
+        "leaf": leaf.hex(),
     }
 
 

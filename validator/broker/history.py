@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
 from validator.broker.certified import CertifiedBundles, OpenedBundle
-from validator.broker.comparing import Comparing
+from validator.broker.comparing import Chosen, Comparing
 from validator.broker.entry_tree import Remembered, RowsChanged
 from validator.net.chain.bundles import AcceptedBundle
-from validator.ports.certified import CertifiedSet, MarkedRow
-from validator.ports.message_store import MessageStore, SortKey, StoredRow
+from validator.ports.certified import CertifiedSet, MarkedPage, MarkedRow
+from validator.ports.message_store import Columns, MessageStore, SortKey, StoredRow
 from validator.protocol.codec.outcome import outcome_digest
 from validator.protocol.codec.stored_message import StoredMessage
 from validator.protocol.completeness import SetProof
@@ -110,7 +110,7 @@ class History:
 
     # --- rows
 
-    def scan(
+    def page(
         self,
         part: StreamPart,
         from_ms: int,
@@ -119,28 +119,28 @@ class History:
         *,
         after: SortKey | None = None,
         limit: int,
-    ) -> list[MarkedRow]:
+    ) -> MarkedPage:
         complete_ms = self.complete_to(as_of)
         at_ms = from_ms if after is None else max(from_ms, after.timestamp_ms)
-        page: list[MarkedRow] = []
-        size = 0
+        pages: list[MarkedPage] = []
+        rows = size = 0
         for bundle in self._bundles.ending_after(at_ms, as_of) if at_ms < complete_ms else ():
             if bundle.first_ms >= until_ms:
-                return page
+                return _join(pages)
             span = max(at_ms, bundle.first_ms), min(until_ms, bundle.end_ms)
-            while more := self._scan_bundle(bundle, part, *span, as_of, after, limit - len(page)):
-                page += more
-                after = more[-1].row.key
-                size += sum(len(marked.row.canonical) for marked in more)
-                if len(page) == limit or size >= PAGE_BYTES:
-                    return page
+            while more := self._page_of_bundle(bundle, part, *span, as_of, after, limit - rows):
+                pages.append(more)
+                after = more.columns.last_key
+                rows, size = rows + len(more.columns), size + len(more.columns.canonical)
+                if rows == limit or size >= PAGE_BYTES:
+                    return _join(pages)
         tail_ms = max(at_ms, complete_ms)
         if tail_ms < until_ms:
-            rows = self._store.scan(part, tail_ms, until_ms, after=after, limit=limit - len(page))
-            page += [MarkedRow(row, None) for row in rows]
-        return page
+            tail = self._store.page(part, tail_ms, until_ms, after=after, limit=limit - rows)
+            pages.append(MarkedPage(tail, ()))
+        return _join(pages)
 
-    def _scan_bundle(
+    def _page_of_bundle(
         self,
         bundle: AcceptedBundle,
         part: StreamPart,
@@ -149,7 +149,7 @@ class History:
         as_of: int,
         after: SortKey | None,
         limit: int,
-    ) -> list[MarkedRow]:
+    ) -> MarkedPage | None:
         """The next page of a bundle's windows: of a stretch that the store holds, or of one window that it does not."""
         windows = self._windows(bundle, part, from_ms, until_ms)
         lates = [s for s in self._late_sets(part, from_ms, until_ms, as_of) if s.entry is not None and s.entry.count]
@@ -163,9 +163,9 @@ class History:
                     continue
                 read = self._read_held if is_held else partial(self._merge, in_lake=in_lake)
                 page = read(part, some, marks, low, high, after, limit)
-                if page:
+                if page.columns:
                     return page
-        return []
+        return None
 
     def _late_leaves(self, found: CertifiedSet, part: StreamPart, from_ms: int, until_ms: int) -> list[Digest]:
         members = self._comparing.late_members(found, part)
@@ -181,26 +181,18 @@ class History:
         until_ms: int,
         after: SortKey | None,
         limit: int,
-    ) -> list[MarkedRow]:
+    ) -> MarkedPage:
         for _ in range(ATTEMPTS):
-            rows = self._store.scan(part, from_ms, until_ms, after=after, limit=limit)
-            page: list[MarkedRow] = []
-            for window, own in _by_window(windows, rows):
-                others = self._comparing.vouch(window, part, own)
+            columns = self._store.page(part, from_ms, until_ms, after=after, limit=limit)
+            exceptions: list[tuple[int, InstanceId | None]] = []
+            for window, places in _by_window(windows, columns.times_ms):
+                others = self._comparing.vouch(window, part, Chosen(columns, places))
                 if others is None:
                     self._comparing.compare_window(window, part)
                     break
-                is_all = window.entry is not None and window.entry.count
-                default = window.instance if is_all else None
-                if not others and not marks:
-                    page += [MarkedRow(row, default) for row in own]
-                else:
-                    page += [
-                        MarkedRow(row, marks.get(row.key.leaf, None if row.key.leaf in others else default))
-                        for row in own
-                    ]
+                exceptions += _exceptions(window, columns, places, others, marks)
             else:
-                return page
+                return MarkedPage(columns, exceptions)
         raise TransientError("not yet: messages come in faster than they are compared", reason="busy")
 
     def _merge(
@@ -214,7 +206,7 @@ class History:
         limit: int,
         *,
         in_lake: Sequence[CertifiedSet],
-    ) -> list[MarkedRow]:
+    ) -> MarkedPage:
         """One window, of which the store has some or nothing, with what the lake has of it and of late sets."""
         certified = [s for s in (*windows, *in_lake) if s.entry is not None and s.entry.count]
         lake = [self._read_entry(found, part, from_ms, until_ms, after) for found in certified]
@@ -229,7 +221,12 @@ class History:
             size += len(marked.row.canonical)
             if len(page) == limit or size >= PAGE_BYTES:
                 break
-        return page
+        others = [
+            (place, m.instance)
+            for place, m in enumerate(page)
+            if m.instance is None or m.instance.kind is InstanceKind.LATE
+        ]
+        return MarkedPage(Columns.of_rows([m.row for m in page]), others)
 
     def _read_entry(
         self, found: CertifiedSet, part: StreamPart, from_ms: int, until_ms: int, after: SortKey | None
@@ -277,12 +274,12 @@ class History:
         Raises:
             NotVerifiedYet: no such bundle is verified here.
         """
-        marked = self._find(part, timestamp_ms, leaf, as_of)
-        if marked is None or marked.instance is None:
+        found_at = self._find(part, timestamp_ms, leaf, as_of)
+        if found_at is None:
             return None
-        key = marked.row.key
+        key, instance = found_at
         sets = self._find_sets(part, timestamp_ms, timestamp_ms + 1, as_of, 0)
-        found = next(each for each in sets if each.instance == marked.instance)
+        found = next(each for each in sets if each.instance == instance)
         assert found.entry is not None
         opened = self._bundles.open(self._bundles.require(found.bundle))
         rows = self._comparing.rows(found, part)
@@ -297,14 +294,24 @@ class History:
             self._chain_id, self._report_manager, found.bundle, opened.bundle.root, row.canonical, proof
         )
 
-    def _find(self, part: StreamPart, timestamp_ms: int, leaf: Digest, as_of: int) -> MarkedRow | None:
+    def _find(self, part: StreamPart, timestamp_ms: int, leaf: Digest, as_of: int) -> tuple[SortKey, InstanceId] | None:
+        """Place of a message, and the set that holds it."""
         after = None
-        while page := self.scan(part, timestamp_ms, timestamp_ms + 1, as_of, after=after, limit=MERGED):
-            after = page[-1].row.key
-            for marked in page:
-                if marked.row.key.leaf == leaf:
-                    return marked
+        while (page := self.page(part, timestamp_ms, timestamp_ms + 1, as_of, after=after, limit=MERGED)).columns:
+            after = page.columns.last_key
+            leaves = page.columns.leaf_list()
+            if leaf in leaves:
+                place = leaves.index(leaf)
+                instance = dict(page.exceptions).get(place, self._window_at(part, timestamp_ms, as_of))
+                return None if instance is None else (page.columns.key(place), instance)
         return None
+
+    def _window_at(self, part: StreamPart, ms: int, as_of: int) -> InstanceId | None:
+        """The window of this time; None where certificates do not reach."""
+        if ms >= self.complete_to(as_of):
+            return None
+        sets = self._find_sets(part, ms, ms + 1, as_of, 0)
+        return next((found.instance for found in sets if found.instance.kind is InstanceKind.WINDOW), None)
 
     def _climb(self, opened: OpenedBundle, found: CertifiedSet, part: StreamPart) -> tuple[WindowStep, BundleStep]:
         key = (opened.bundle.root, found.instance, part)
@@ -316,19 +323,44 @@ class History:
         return known
 
 
-def _by_window(
-    windows: Sequence[CertifiedSet], rows: Iterable[StoredRow]
-) -> Iterator[tuple[CertifiedSet, list[StoredRow]]]:
-    """Rows in order, cut where windows end; windows without rows are left out."""
-    own: list[StoredRow] = []
-    place = 0
-    for row in rows:
-        if row.key.timestamp_ms >= windows[place].until_ms:
-            if own:
-                yield windows[place], own
-            own = []
-            while row.key.timestamp_ms >= windows[place].until_ms:
-                place += 1
-        own.append(row)
-    if own:
-        yield windows[place], own
+def _by_window(windows: Sequence[CertifiedSet], times_ms: Sequence[int]) -> Iterator[tuple[CertifiedSet, range]]:
+    """Places of a page's rows, cut where windows end; windows without rows are left out."""
+    start = 0
+    for window in windows:
+        if start == len(times_ms):
+            return
+        end = bisect_left(times_ms, window.until_ms, start)
+        if end > start:
+            yield window, range(start, end)
+        start = end
+
+
+def _exceptions(
+    window: CertifiedSet,
+    columns: Columns,
+    places: range,
+    others: frozenset[Digest],
+    marks: dict[Digest, InstanceId],
+) -> Iterator[tuple[int, InstanceId | None]]:
+    """Which rows of a window's time are not the window's, and whose they are."""
+    is_all = window.entry is not None and window.entry.count
+    if is_all and not others and not marks:
+        return
+    for place in places:
+        leaf = columns.leaf(place)
+        if leaf in marks:
+            yield place, marks[leaf]
+        elif not is_all or leaf in others:
+            yield place, None
+
+
+def _join(pages: Sequence[MarkedPage]) -> MarkedPage:
+    """Pages one behind the other."""
+    if len(pages) == 1:
+        return pages[0]
+    exceptions: list[tuple[int, InstanceId | None]] = []
+    start = 0
+    for page in pages:
+        exceptions += [(start + place, instance) for place, instance in page.exceptions]
+        start += len(page.columns)
+    return MarkedPage(Columns.join([page.columns for page in pages]), exceptions)

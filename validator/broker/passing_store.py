@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from validator.ports.message_store import MessageStore, RangeState, SortKey, StoredRow
+from validator.ports.message_store import Columns, MessageStore, RangeState, SortKey, StoredRow
 from validator.protocol.model import Digest, Record, StreamPart
 
 
@@ -21,6 +21,11 @@ class PassingStore:
         self, part: StreamPart, from_ms: int, until_ms: int, *, after: SortKey | None = None, limit: int
     ) -> list[StoredRow]:
         return self._store.scan(part, from_ms, until_ms, after=after, limit=limit)
+
+    def page(
+        self, part: StreamPart, from_ms: int, until_ms: int, *, after: SortKey | None = None, limit: int
+    ) -> Columns:
+        return self._store.page(part, from_ms, until_ms, after=after, limit=limit)
 
     def last(self, part: StreamPart, count: int) -> list[StoredRow]:
         return self._store.last(part, count)

@@ -13,16 +13,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 from validator.ports.certified import CertifiedHistory
-from validator.ports.message_store import MessageStore, SortKey, StoredRow
+from validator.ports.message_store import NO_ROWS, Columns, MessageStore, SortKey
 from validator.protocol.codec.answer import Answer, Claim, Cursor, Request, encode_cursor
+from validator.protocol.codec.message import record_from_canonical
+from validator.protocol.codec.quick_reader import message_id_bytes
 from validator.protocol.merkle import RunningRoot
-from validator.protocol.model import Address, Digest, Flag, InstanceKind
+from validator.protocol.model import Address, Digest, Flag
 
 FIRST_ROWS = 256
 """Of the first page: little, so that the first byte is there at once; then each has four times as many."""
 PAGE_ROWS = 8192
+PAGE_BYTES = 2 << 20
+"""Canonical bytes that a page is meant to have, by what the last one's rows had."""
 
 
 class Proof(StrEnum):
@@ -67,35 +72,33 @@ class Pages:
         self._rows = FIRST_ROWS
         self._given = 0
 
-    def following(self) -> list[StoredRow]:
+    def following(self) -> Columns:
         """The next page; empty at the end. Raises TransientError."""
         query = self._query
         rows = min(self._rows, query.limit - self._given) if query.limit else self._rows
         if rows <= 0:
-            return []
-        page = self._scan(rows)
+            return NO_ROWS
+        page = self._read(rows)
         if page:
-            self._after = page[-1].key
+            self._after = page.last_key
+            self._rows = min(4 * self._rows, PAGE_ROWS, max(1, PAGE_BYTES * len(page) // len(page.canonical)))
         self._given += len(page)
-        self._rows = min(4 * self._rows, PAGE_ROWS)
         return page
 
     def has_more(self) -> bool:
         """Whether a row follows the last page."""
-        return bool(self._scan(1))
+        return bool(self._read(1))
 
-    def _scan(self, limit: int) -> list[StoredRow]:
+    def _read(self, limit: int) -> Columns:
         r, as_of = self._query.request, self._query.as_of
         if self._history is None or as_of is None:
-            return self._store.scan(r.stream_part, r.from_ms, r.until_ms, after=self._after, limit=limit)
-        page = self._history.scan(r.stream_part, r.from_ms, r.until_ms, as_of, after=self._after, limit=limit)
-        complete_to = self._history.complete_to(as_of)
+            return self._store.page(r.stream_part, r.from_ms, r.until_ms, after=self._after, limit=limit)
+        page = self._history.page(r.stream_part, r.from_ms, r.until_ms, as_of, after=self._after, limit=limit)
         self.marks = [
-            (row.key.leaf, None if instance is None else instance.number)
-            for row, instance in page
-            if (instance is None or instance.kind is InstanceKind.LATE) and row.key.timestamp_ms < complete_to
+            (page.columns.leaf(place), None if instance is None else instance.number)
+            for place, instance in page.exceptions
         ]
-        return [marked.row for marked in page]
+        return page.columns
 
     @property
     def last(self) -> SortKey | None:
@@ -109,20 +112,35 @@ class Tally:
     count: int = 0
     signed_bytes: int = 0
     flags: Flag = Flag(0)
-    last: StoredRow | None = None
     root: RunningRoot = field(default_factory=RunningRoot)
+    _last: bytes = b""
+    _last_ms: int = -1
 
-    def add(self, rows: Sequence[StoredRow]) -> None:
-        self.count += len(rows)
-        self.signed_bytes += sum([row.signed_bytes for row in rows])
-        self.root.add([row.key.leaf for row in rows])
-        before = self.last or rows[0]
-        for row in rows:
-            key, known = row.key, before.key
-            if key.timestamp_ms == known.timestamp_ms and row is not before and key[:4] == known[:4]:
-                self.flags |= Flag.VARIANTS if row.identity == before.identity else Flag.EQUIVOCATION
-            before = row
-        self.last = before
+    def add(self, page: Columns) -> None:
+        self.count += len(page)
+        self.signed_bytes += page.signed_bytes
+        self.root.add(page.leaf_list())
+        times = page.times_ms
+        if times[0] == self._last_ms:
+            self._compare(self._last, page.message(0))
+        if len(set(times)) < len(times) and self.flags != _ALL_DOUBLES:
+            self._look_for_doubles(page)
+        self._last, self._last_ms = page.message(len(page) - 1), times[-1]
+
+    def _look_for_doubles(self, page: Columns) -> None:
+        messages = page.messages()
+        for place, (ms, next_ms) in enumerate(pairwise(page.times_ms)):
+            if ms == next_ms:
+                self._compare(messages[place], messages[place + 1])
+
+    def _compare(self, one: bytes, other: bytes) -> None:
+        """Two neighbours of one time: where they have one id they are variants, or what was signed differs too."""
+        if message_id_bytes(one) == message_id_bytes(other):
+            same = record_from_canonical(one).signed_digest == record_from_canonical(other).signed_digest
+            self.flags |= Flag.VARIANTS if same else Flag.EQUIVOCATION
+
+
+_ALL_DOUBLES = Flag.VARIANTS | Flag.EQUIVOCATION
 
 
 def make_cursor(query: Query, key: SortKey) -> bytes:

@@ -37,7 +37,7 @@ from validator.broker.query import Proof, Query, Tally
 from validator.broker.refusal import Refused, answer_refused, bad, busy
 from validator.broker.summary import summarise
 from validator.ports.certified import NotVerifiedYet
-from validator.ports.message_store import StoredRow
+from validator.ports.message_store import Columns, StoredRow
 from validator.protocol.codec.answer import Request as Asked
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import Address, StreamPart
@@ -178,8 +178,9 @@ class Server:
         form, tally = make_form(kind, query), Tally()
         if not rows:
             return form.end(end_answer(self._broker, query, tally, None))
-        tally.add(rows)
-        return form.rows(rows) + form.end(end_answer(self._broker, query, tally, None))
+        page = Columns.of_rows(rows)
+        tally.add(page)
+        return form.rows(page) + form.end(end_answer(self._broker, query, tally, None))
 
     async def _summary(self, request: Request, part: StreamPart) -> Response:
         span = read_span(request, part)

@@ -18,7 +18,7 @@ from itertools import groupby, islice
 from pathlib import Path
 
 from validator.broker.day_file import DayFile, Place
-from validator.ports.message_store import RangeState, SortKey, StoredRow
+from validator.ports.message_store import Columns, RangeState, SortKey, StoredRow
 from validator.protocol.errors import TransientError
 from validator.protocol.hashing import sha256
 from validator.protocol.model import Digest, Record, StreamPart
@@ -94,6 +94,26 @@ class SqliteMessageStore:
             if len(rows) == limit or left <= 0:
                 break
         return rows
+
+    def page(
+        self, part: StreamPart, from_ms: int, until_ms: int, *, after: SortKey | None = None, limit: int
+    ) -> Columns:
+        pages: list[Columns] = []
+        left, left_bytes = limit, PAGE_BYTES
+        if after is not None:
+            from_ms = max(from_ms, after.timestamp_ms)
+        for day in self._days(from_ms, until_ms):
+            span = max(from_ms, day * DAY_MS), until_ms
+            files = self._files(part, day)
+            page = files[0].page(part, *span, after=after, limit=left) if len(files) == 1 else None
+            if page is None:  # large messages, or more than one file: row by row until bytes or limit end it
+                pages.append(Columns.of_rows(self.scan(part, *span, after=after, limit=left)))
+                break
+            pages.append(page)
+            left, left_bytes = left - len(page), left_bytes - len(page.canonical)
+            if left <= 0 or left_bytes <= 0:
+                break
+        return Columns.join(pages)
 
     def last(self, part: StreamPart, count: int) -> list[StoredRow]:
         rows: list[StoredRow] = []

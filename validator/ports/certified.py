@@ -12,11 +12,11 @@ given is not what the contract holds); nothing that failed a check is ever retur
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from validator.ports.message_store import SortKey, StoredRow
+from validator.ports.message_store import Columns, SortKey, StoredRow
 from validator.protocol.completeness import SetProof
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Flag, InstanceId, PartitionEntry, StreamPart
@@ -31,6 +31,14 @@ class MarkedRow(NamedTuple):
 
     row: StoredRow
     instance: InstanceId | None
+
+
+class MarkedPage(NamedTuple):
+    """Rows of an answer, each in the window of its time where certificates cover that, but for ``exceptions``: place in
+    the page, and the late set that holds the row; None: no set up to ``as_of`` does, it is tail."""
+
+    columns: Columns
+    exceptions: Sequence[tuple[int, InstanceId | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ class CertifiedHistory(Protocol):
             NotVerifiedYet: no such bundle is verified here.
         """
 
-    def scan(
+    def page(
         self,
         part: StreamPart,
         from_ms: int,
@@ -85,10 +93,10 @@ class CertifiedHistory(Protocol):
         *,
         after: SortKey | None = None,
         limit: int,
-    ) -> list[MarkedRow]:
+    ) -> MarkedPage:
         """At most ``limit`` rows of all tiers of [from_ms, until_ms) behind ``after``, in order; each stands once.
 
-        Like ``MessageStore.scan``: fewer where their bytes are many, only an empty page is the end. The span may reach
+        Like ``MessageStore.page``: fewer where their bytes are many, only an empty page is the end. The span may reach
         beyond ``complete_to``: what lies there is tail.
 
         Raises:

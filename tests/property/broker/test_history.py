@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS
 from tests.bundle_builder import WINDOW_MS
-from tests.certified_world import BUNDLE_MS, NETWORK, PART, Broker, World, a_row
+from tests.certified_world import BUNDLE_MS, NETWORK, PART, Broker, World, a_row, read_marked
 from validator.protocol.codec.completeness import encode_set_proof
 from validator.protocol.completeness import CompletenessCheck
 from validator.protocol.model import InstanceId, InstanceKind, Record
@@ -21,10 +21,7 @@ SPAN_MS = BUNDLES * BUNDLE_MS
 
 
 def _certified(broker: Broker, from_ms: int, until_ms: int, as_of: int, limit: int) -> bytes:
-    marked, after = [], None
-    while page := broker.history.scan(PART, from_ms, until_ms, as_of, after=after, limit=limit):
-        marked += page
-        after = page[-1].row.key
+    marked = read_marked(broker.history, PART, from_ms, until_ms, as_of, limit=limit)
     assert [m.row.key for m in marked] == sorted({m.row.key for m in marked})
     end_ms = min(until_ms, broker.history.complete_to(as_of))
     sets = [InstanceId(InstanceKind.WINDOW, w.start_ms) for w in NETWORK.windows_between(from_ms, end_ms)]

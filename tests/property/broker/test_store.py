@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.builders import a_key, a_message
 from validator.broker.store import DAY_MS, SqliteMessageStore
-from validator.ports.message_store import MessageStore, SortKey, StoredRow
+from validator.ports.message_store import Columns, MessageStore, SortKey, StoredRow
 from validator.protocol.codec.message import make_record
 from validator.protocol.model import Record
 
@@ -88,7 +88,11 @@ def test_pages_of_a_span_are_the_sorted_list_of_it(
         while page := store.scan(PART, *span, after=after, limit=limit):
             assert len(page) <= limit
             found += page
+            columns = store.page(PART, *span, after=after, limit=limit)
+            assert columns == Columns.of_rows(page), "the same rows, column by column"
             after = page[-1].key
+            assert columns.last_key == after
+        assert not store.page(PART, *span, after=after, limit=limit)
         assert _is(found, wanted)
         assert [key for page in store.keys(PART, *span) for key in page] == [
             (r.message.timestamp_ms, r.leaf) for r in wanted
@@ -126,6 +130,7 @@ def test_another_number_of_shards_changes_no_answer(
         after = None
         while page := store.scan(PART, 0, TIMES[-1], after=after, limit=limit):
             found += page
+            assert store.page(PART, 0, TIMES[-1], after=after, limit=limit) == Columns.of_rows(page)
             after = page[-1].key
         store.close()
         assert _is(found, held)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.builders import GENESIS_MS
 from tests.bundle_builder import MEMBERS, a_manifest, rows_of
-from tests.certified_world import BUNDLE_MS, CONFIG, PART, Broker, World, a_row
+from tests.certified_world import BUNDLE_MS, CONFIG, PART, Broker, World, a_row, read_marked
 from validator.ports.certified import NotVerifiedYet
 from validator.protocol.codec.bundle_file import write_bundle
 from validator.protocol.codec.bundle_front import read_tail
@@ -31,7 +31,7 @@ def world(tmp_path: Path) -> World:
 
 
 def numbers(broker: Broker, as_of: int) -> int:
-    return len(broker.history.scan(PART, *SPAN, as_of, limit=1_000))
+    return len(broker.history.page(PART, *SPAN, as_of, limit=1_000).columns)
 
 
 def test_a_gateway_that_lies_about_a_files_end_is_overruled_by_chunks_that_are_proven(world: World) -> None:
@@ -56,7 +56,7 @@ def test_a_report_whose_root_is_not_its_files_is_evidence_and_history_ends_befor
     (evidence,) = broker.index.evidence()
     assert (evidence.number, evidence.root, evidence.storage_id) == (1, b"\x66" * 32, honest.storage_id)
     with pytest.raises(NotVerifiedYet):
-        broker.history.scan(PART, *SPAN, 1, limit=1)
+        broker.history.page(PART, *SPAN, 1, limit=1)
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,10 @@ def test_rows_that_do_not_give_their_entrys_root_are_evidence_and_never_served(w
     broker = world.broker("rows")
     assert broker.comparing.filled == 21, "what the other two bundles hold, and the window that is as it was"
     with pytest.raises(RemoteFault, match="do not give the root that is certified") as caught:
-        broker.history.scan(PART, *SPAN, 2, limit=1_000)
+        broker.history.page(PART, *SPAN, 2, limit=1_000)
     assert caught.value.reason == "entry root"
     assert [evidence.reason for evidence in broker.index.evidence()] == ["entry root"]
-    assert len(broker.history.scan(PART, GENESIS_MS + BUNDLE_MS, SPAN[1], 2, limit=1_000)) == 20
+    assert len(broker.history.page(PART, GENESIS_MS + BUNDLE_MS, SPAN[1], 2, limit=1_000).columns) == 20
 
 
 def test_nothing_counts_while_nobody_answers_and_what_counted_stays(world: World) -> None:
@@ -139,7 +139,7 @@ def test_a_hole_that_nobody_fills_yet_is_an_error_and_not_a_shorter_answer(world
     broker.bundles.step()
     world.gateways.is_down = True
     with pytest.raises(TransientError):
-        broker.history.scan(PART, *SPAN, 2, limit=1_000)
+        broker.history.page(PART, *SPAN, 2, limit=1_000)
     world.gateways.is_down = False
     assert numbers(broker, 2) == 30
 
@@ -163,7 +163,7 @@ def test_where_the_contract_holds_another_report_everything_from_there_on_is_rea
     world.add_bundle(([a_row(BUNDLE_MS, 77)], []))
     broker.follow()
     assert broker.history.newest() == 1
-    marked = broker.history.scan(PART, GENESIS_MS + BUNDLE_MS, SPAN[1], 1, limit=1_000)
+    marked = read_marked(broker.history, PART, GENESIS_MS + BUNDLE_MS, SPAN[1], 1)
     assert [m.row.key.sequence_number for m in marked if m.instance is not None] == [77]
     assert len(marked) == 1 + 20, "what was certified before is tail now"
     assert list(broker.prove(PART, *SPAN, 0)) == before

@@ -8,9 +8,8 @@ import pytest
 
 from tests.builders import GENESIS_MS
 from tests.bundle_builder import WINDOW_MS
-from tests.certified_world import BUNDLE_MS, LATE_REACH_MS, NETWORK, PART, Broker, World, a_row
+from tests.certified_world import BUNDLE_MS, LATE_REACH_MS, NETWORK, PART, Broker, World, a_row, read_marked
 from validator.ports.certified import MarkedRow, NotVerifiedYet
-from validator.ports.message_store import SortKey
 from validator.protocol.codec.completeness import MAX_SET_PROOF_BYTES, encode_set_proof
 from validator.protocol.completeness import CompletenessCheck
 from validator.protocol.errors import MalformedInput
@@ -38,13 +37,7 @@ def world(tmp_path: Path) -> World:
 def read(
     broker: Broker, from_ms: int, until_ms: int, as_of: int, limit: int = 70, part: StreamPart = PART
 ) -> list[MarkedRow]:
-    rows: list[MarkedRow] = []
-    after: SortKey | None = None
-    while page := broker.history.scan(part, from_ms, until_ms, as_of, after=after, limit=limit):
-        assert len(page) <= limit
-        rows += page
-        after = page[-1].row.key
-    return rows
+    return read_marked(broker.history, part, from_ms, until_ms, as_of, limit=limit)
 
 
 def check(broker: Broker, from_ms: int, until_ms: int, as_of: int, part: StreamPart = PART) -> bytes:
@@ -156,7 +149,7 @@ def test_an_as_of_that_is_not_verified_is_refused_by_name(world: World) -> None:
     for act in (
         lambda: broker.history.complete_to(3),
         lambda: broker.history.sets(PART, GENESIS_MS, END_MS, 3),
-        lambda: broker.history.scan(PART, GENESIS_MS, END_MS, 7, limit=1),
+        lambda: broker.history.page(PART, GENESIS_MS, END_MS, 7, limit=1),
     ):
         with pytest.raises(NotVerifiedYet, match=r"asOf: bundle [37] is not verified here, 0 to 2 are") as caught:
             act()

@@ -117,3 +117,15 @@ def read_quickly(data: bytes) -> Message | None:
         signature_type,
         signature,
     )
+
+
+def message_id_bytes(data: bytes) -> bytes:
+    """How canonical bytes begin, up to the end of the message id: two messages have one id where these are equal."""
+    _, size, at = _read_head(data, len(PREFIX))
+    at += size
+    for _ in range(3):  # partition, timestamp, sequence number
+        _, _, at = _read_head(data, at)
+    for _ in range(2):  # publisher, chain
+        _, size, at = _read_head(data, at)
+        at += size
+    return data[:at]
