@@ -2,7 +2,7 @@
 
 A lie is counted and shown only with what proves it to a stranger: the broker's signed answers (``Spoken``), and where a
 message is missing, the proofs that its first word has it and its second has not. Kept are the newest of each broker and
-kind, as one file each, so that a liar fills no disk.
+kind, as one file each, so that a liar fills no disk. A restart reads them again, and counts on from what is kept.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from validator.log import get_logger
 from validator.protocol.codec import cbor
+from validator.protocol.codec.cbor import read_blob, read_bytes, read_list, read_u63
+from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import hash_object
 from validator.protocol.model import Address
 
@@ -24,6 +26,9 @@ CONFIRMED_MS, FORGOTTEN_MS = 20_000, 600_000
 SUSPICIONS = 4096
 KEPT = 16
 """Pieces of evidence kept of one broker and lie: the newest."""
+MAX_EVIDENCE_BYTES = 512 << 20
+MAX_WORDS = 16
+_KIND = "broker-evidence/1"
 
 
 class Lie(StrEnum):
@@ -39,6 +44,10 @@ class Lie(StrEnum):
     """Held a message, by its own word, and claims a set without it later."""
     EQUIVOCATED = "equivocated"
     """Two heartbeats of one moment that differ; or two brokers with one key."""
+    OUT_OF_ORDER = "out-of-order"
+    """Claims a root over messages that do not stand in the one order: no proof against it could be read."""
+    STALE = "stale"
+    """Signs at one moment a claim of another: its heartbeat says nothing of the slices that have closed since."""
     UNFIT = "unfit"
     """Signed an answer that is none: not to the protocol, not what was asked for."""
 
@@ -57,7 +66,7 @@ class Evidence:
 
     def encode(self) -> bytes:
         return cbor.encode_object(
-            "broker-evidence/1",
+            _KIND,
             self.broker,
             self.lie.value,
             self.detail[:1000],
@@ -65,6 +74,31 @@ class Evidence:
             list(self.words),
             list(self.proofs),
         )
+
+    @property
+    def name(self) -> str:
+        """Of its file, and of its path on the operator's listener."""
+        return f"0x{self.broker.hex()}-{self.lie}-{hash_object(self.encode()).hex()[:16]}.cbor"
+
+
+def decode_evidence(data: bytes) -> Evidence:
+    """Inverse of ``Evidence.encode``; what the words say is not checked here. Raises MalformedInput."""
+    f = cbor.decode_object(data, _KIND, 6, max_bytes=MAX_EVIDENCE_BYTES)
+    if not isinstance(f[1], str) or f[1] not in set(Lie):
+        raise MalformedInput("evidence.lie", "none that is known")
+    if not isinstance(f[2], str):
+        raise MalformedInput("evidence.detail", "not a text")
+    words, proofs = read_list(f[4], "evidence.words"), read_list(f[5], "evidence.proofs")
+    if max(len(words), len(proofs)) > MAX_WORDS:
+        raise MalformedInput("evidence.words", f"more than {MAX_WORDS}")
+    return Evidence(
+        Address(read_bytes(f[0], 20, "evidence.broker")),
+        Lie(f[1]),
+        f[2],
+        read_u63(f[3], "evidence.time"),
+        tuple(read_blob(word, "evidence.words") for word in words),
+        tuple(read_blob(proof, "evidence.proofs") for proof in proofs),
+    )
 
 
 class Suspicions:
@@ -96,6 +130,21 @@ class EvidenceBook:
         self._kept: OrderedDict[tuple[Address, Lie], list[Evidence]] = OrderedDict()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
+            self._load(folder)
+
+    def _load(self, folder: Path) -> None:
+        """What was kept before this start, the oldest first. What cannot be read stays where it is."""
+        found: list[Evidence] = []
+        for path in folder.glob("*.cbor"):
+            try:
+                if path.stat().st_size <= MAX_EVIDENCE_BYTES:
+                    found.append(decode_evidence(path.read_bytes()))
+            except (OSError, MalformedInput) as error:
+                log.warning("evidence.not_read", file=path.name, reason=str(error))
+        for evidence in sorted(found, key=lambda e: e.at_ms):
+            key = (evidence.broker, evidence.lie)
+            self.counts[key] += 1
+            self._kept.setdefault(key, []).append(evidence)
 
     def add(self, evidence: Evidence) -> None:
         key = (evidence.broker, evidence.lie)
@@ -112,6 +161,10 @@ class EvidenceBook:
     def of(self, broker: Address) -> Sequence[Evidence]:
         return [e for (whose, _), kept in self._kept.items() if whose == broker for e in kept]
 
+    def all(self) -> Sequence[Evidence]:
+        """All that is kept, the newest first."""
+        return sorted((e for kept in self._kept.values() for e in kept), key=lambda e: -e.at_ms)
+
     def _save(self, evidence: Evidence) -> None:
         if self._folder is None:
             return
@@ -125,5 +178,4 @@ class EvidenceBook:
 
     def _path(self, evidence: Evidence) -> Path:
         assert self._folder is not None
-        name = f"0x{evidence.broker.hex()}-{evidence.lie}-{hash_object(evidence.encode()).hex()[:16]}.cbor"
-        return self._folder / name
+        return self._folder / evidence.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
-from validator.broker.evidence import Evidence, EvidenceBook, Lie
+from validator.broker.evidence import KEPT, Evidence, EvidenceBook, Lie
 from validator.broker.slices import SliceSums
 from validator.log import get_logger
 from validator.protocol.codec.heartbeat import RECENT_MS, Heartbeat, heartbeat_of
@@ -17,6 +17,8 @@ log = get_logger(__name__)
 BEAT_S = 1.0
 CLOCK_MS = 30_000
 """A broker whose heartbeats lie farther from our clock is shown with the difference."""
+STALE_MS = 60_000
+"""A heartbeat is made a moment before it is signed, by one clock; this is more than any machine takes."""
 SILENT_MS = 10_000
 """Ten heartbeats; whoever says nothing for so long is shown as silent."""
 
@@ -70,18 +72,22 @@ class Hearing:
         if said is None or said[0] not in self._brokers():
             return
         broker, heartbeat = said
+        if closed_until(message.timestamp_ms) - heartbeat.recent.end_ms > STALE_MS:
+            behind_s = (closed_until(message.timestamp_ms) - heartbeat.recent.end_ms) // 1000
+            self._catch(broker, Lie.STALE, f"its heartbeat claims nothing of the newest {behind_s} s", record.canonical)
         last = self.newest.get(broker)
         if last is not None and message.timestamp_ms <= last.said_ms:
             if message.timestamp_ms == last.said_ms and heartbeat != last.heartbeat:
-                self._catch(broker, last.canonical, record.canonical)
+                detail = "two heartbeats of one moment that differ"
+                self._catch(broker, Lie.EQUIVOCATED, detail, *sorted((last.canonical, record.canonical)))
             return
         self.newest[broker] = Heard(heartbeat, message.timestamp_ms, self._now_ms(), record.canonical)
 
-    def _catch(self, broker: Address, first: bytes, second: bytes) -> None:
-        detail = "two heartbeats of one moment that differ"
-        words = tuple(sorted((first, second)))
-        if not any(e.words == words for e in self._book.of(broker)):
-            self._book.add(Evidence(broker, Lie.EQUIVOCATED, detail, self._now_ms(), words))
+    def _catch(self, broker: Address, lie: Lie, detail: str, *words: bytes) -> None:
+        """Once for the same words; and of a lie that goes on every second, so many pieces are enough."""
+        held = [e for e in self._book.of(broker) if e.lie is lie]
+        if len(held) < KEPT and not any(e.words == words for e in held):
+            self._book.add(Evidence(broker, lie, detail, self._now_ms(), words))
 
     def is_silent(self, broker: Address) -> bool:
         heard = self.newest.get(broker)

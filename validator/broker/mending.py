@@ -9,6 +9,7 @@ contradiction in signed words is never counted as one.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -186,6 +187,7 @@ class Mending:
         if sum_messages(part, listed) != claimed:
             detail = f"its leaves of {part[0]}#{part[1]} at {start} do not give the root that it claims"
             raise Caught(Lie.WRONG_ROOT, detail, [difference.said, said])
+        self._check_order(part, start, [leaf for _, leaf in keys], listed, [difference.said, said])
         strangers = set(listed).difference(leaf for _, leaf in keys)
         missing = await self._obtain(
             talk, start, start + SLICE_MS, [part], {leaf for leaf in strangers if not self._is_refused(leaf)}
@@ -193,6 +195,19 @@ class Mending:
         if missing:
             await self._prove_not_held(talk, part, start, missing, [difference.said, said])
         self._vouch(talk, start, Vouched(difference.said, claimed, tuple(listed)))
+
+    def _check_order(
+        self, part: StreamPart, start: int, own: Sequence[Digest], listed: Sequence[Digest], words: Sequence[Spoken]
+    ) -> None:
+        """What we hold too must stand in its list as in ours; two neighbours of those that do not are the proof."""
+        place = {leaf: number for number, leaf in enumerate(own)}
+        shared = [leaf for leaf in listed if leaf in place]
+        for first, second in itertools.pairwise(shared):
+            if place[first] >= place[second]:
+                by_leaf = {key[1]: key for key in self._own_keys(part, start)}
+                rows = [self._store.fetch(part, [by_leaf[leaf]]) for leaf in (first, second)]
+                detail = f"its leaves of {part[0]}#{part[1]} at {start} do not stand in the order of messages"
+                raise Caught(Lie.OUT_OF_ORDER, detail, words, [row.canonical for found in rows for row in found])
 
     async def _prove_unlisted(
         self, talk: Talk, part: StreamPart, difference: Difference, refusal: Spoken | None

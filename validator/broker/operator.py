@@ -1,4 +1,6 @@
-"""What a broker's operator sees, on a listener of its own: a page, the same as data, metrics, health, readiness."""
+"""What a broker's operator sees, on a listener of its own: a page, the same as data, metrics, health, readiness; and of
+brokers that lied the evidence, which is for handing on: ``/evidence.json`` lists it, ``/evidence/NAME`` is its bytes.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from validator.broker.core import Broker
+from validator.broker.evidence import EvidenceBook
 from validator.broker.ingest import Ingest
 from validator.broker.keeping import DiskFloor
 from validator.broker.neighbours import Neighbours
@@ -112,8 +115,37 @@ def create_app(view: View) -> Starlette:
         "/metrics": lambda: Response(render_metrics(view.samples), media_type=CONTENT_TYPE),
         "/healthz": lambda: PlainTextResponse("ok\n"),
         "/readyz": ready,
+        "/evidence.json": lambda: JSONResponse(list_evidence(view.neighbours.book)),
     }
-    return Starlette(routes=[Route(path, answer(make), methods=["GET"]) for path, make in routes.items()])
+
+    def evidence(request: Request) -> Response:
+        wanted = request.path_params["name"]
+        found = next((e for e in view.neighbours.book.all() if e.name == wanted), None)
+        if found is None:
+            return PlainTextResponse("no such evidence\n", 404, _HEADERS)
+        return Response(found.encode(), headers=_HEADERS, media_type="application/cbor")
+
+    return Starlette(
+        routes=[
+            *(Route(path, answer(make), methods=["GET"]) for path, make in routes.items()),
+            Route("/evidence/{name}", evidence, methods=["GET"]),
+        ]
+    )
+
+
+def list_evidence(book: EvidenceBook) -> list[dict[str, Any]]:
+    """Each piece that is kept, newest first: whose, what, when, how many signed words, and where its bytes are."""
+    return [
+        {
+            "broker": "0x" + e.broker.hex(),
+            "lie": str(e.lie),
+            "detail": e.detail,
+            "at_ms": e.at_ms,
+            "words": len(e.words),
+            "path": f"/evidence/{e.name}",
+        }
+        for e in book.all()
+    ]
 
 
 def render_page(view: View) -> str:
