@@ -26,6 +26,7 @@ from validator.protocol.codec.answer import (
     ANSWER_FIELDS,
     ANSWER_KIND,
     Answer,
+    Claim,
     Cursor,
     Request,
     decode_answer,
@@ -35,6 +36,7 @@ from validator.protocol.codec.answer import (
 from validator.protocol.codec.completeness import MARKS, PROOF, decode_marks, decode_set_proof
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.codec.signatures import VALID, verify_batch
+from validator.protocol.codec.slice_claim import decode_claim, verify_claim
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.completeness import CompletenessCheck, RootOf, SetProof
 from validator.protocol.errors import MalformedInput
@@ -288,12 +290,28 @@ class AnswerCheck:
         if self.certified is not None:
             same = answer.complete_to == self.certified.complete_to
             _require("completeTo", same, f"{answer.complete_to}, where the contract says {self.certified.complete_to}")
+        if self.verify is not Verify.NONE:
+            for claim in answer.claims:
+                if claim.claim:
+                    self._check_claim(claim)
         if answer.next:
             self._check_next(answer)
         elif self._complete is not None:
             self._complete.finish()
         part.trailer = answer
         self.is_done = not answer.next
+
+    def _check_claim(self, said: Claim) -> None:
+        """What another broker says of the span must be that one's word: nobody else's, and of no other span."""
+        r, named = self.request, f"0x{said.broker.hex()}"
+        try:
+            claim = decode_claim(said.claim)
+            verify_claim(claim, self._context)
+        except MalformedInput as error:
+            raise MalformedInput("trailer.claims", f"what {named} is said to claim: {error}") from error
+        _require("claims", claim.broker == said.broker, f"what {named} is said to claim, another has signed")
+        same = (claim.part, claim.from_ms, claim.until_ms) == (r.stream_part, r.from_ms, r.until_ms)
+        _require("claims", same, f"what {named} claims is of another span")
 
     def _check_next(self, answer: Answer) -> None:
         """More follows: behind the last message, and nothing is held back for a proof that will not come."""
