@@ -32,7 +32,7 @@ from validator.net.signed.listener import Limits, SignedListener
 from validator.net.signed.signing import Channel, network_digest
 from validator.ports.message_store import MessageStore
 from validator.protocol.codec.answer import Claim, Request
-from validator.protocol.codec.heartbeat import is_fit_url, write_heartbeat
+from validator.protocol.codec.heartbeat import Heartbeat, is_fit_url, write_heartbeat
 from validator.protocol.codec.received import CANONICAL
 from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.codec.slice_claim import decode_claim, verify_claim
@@ -49,8 +49,16 @@ CLAIMS_S = 2.0
 """So long an answer's end waits for what others say of its span."""
 
 
+def say_as_it_is(heartbeat: Heartbeat) -> Heartbeat:
+    """Of an honest broker."""
+    return heartbeat
+
+
 class Neighbours:
-    """``settles``: this process sums what is stored, and mends; of several that share a folder, one does."""
+    """``perform``, ``say``: what others are answered, and told each second, before it is signed; a development network
+    puts its liar here.
+
+    ``settles``: this process sums what is stored, and mends; of several that share a folder, one does."""
 
     def __init__(
         self,
@@ -80,7 +88,9 @@ class Neighbours:
         self.store: MessageStore = SummedStore(store, self.sums, self._overhear)
         self.book = EvidenceBook(folder / "evidence")
         self.hearing = Hearing(chain.system_part, self.find_others, self.book, now_ms)
-        self._answers = Answers(self.store, self.sums, self._admit, key, self._context, now_ms)
+        answers = Answers(self.store, self.sums, self._admit, key, self._context, now_ms)
+        self.perform: Callable[[str, Address | None, bytes], bytes] = answers.perform
+        self.say: Callable[[Heartbeat], Heartbeat] = say_as_it_is
         self._mending = Mending(self.store, self._admit, asyncio.to_thread, now_ms, self.hearing.hear)
         self._line = HttpLine(
             self._channel,
@@ -121,7 +131,7 @@ class Neighbours:
         """To be mounted before paths with stream ids. Belongs to the running event loop."""
         limits = Limits(allow_nets=self._nets)
         self._listener = SignedListener(
-            DOOR, self.find_others, self._answers.perform, self._key, self._channel, limits, now_ms=self._now_ms
+            DOOR, self.find_others, self.perform, self._key, self._channel, limits, now_ms=self._now_ms
         )
         return [Route(path, self._listener.handle, methods=["GET", "POST"]) for path in wire.REQUEST_BYTES]
 
@@ -137,7 +147,7 @@ class Neighbours:
         own = [n.http_url for n in self._chain.brokers if n.address == self._me]
         urls = [url for url in own if url is not None and is_fit_url(url)]
         heartbeat = await asyncio.to_thread(make_heartbeat, self.sums, self._now_ms(), urls, bundle)
-        await publish(write_heartbeat(heartbeat))
+        await publish(write_heartbeat(self.say(heartbeat)))
 
     def _overhear(self, records: Sequence[Record]) -> None:
         """In the thread that has stored them."""

@@ -19,10 +19,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from validator import log as logs
 from validator.broker import operator
@@ -71,6 +71,12 @@ class Hooks:
     on_published: Callable[[Record], None] | None = None
     routes: Callable[[Admission], Sequence[Route]] | None = None
     """Paths beside the public ones."""
+    interfere: Callable[[Neighbours], None] | None = None
+    """Told of the part that speaks with other brokers, before it does."""
+    arrivals: Callable[[MessageStore], MessageStore] | None = None
+    """Between what is admitted and the store."""
+    app: Callable[[ASGIApp], ASGIApp] | None = None
+    """Between the public paths and the world."""
 
 
 def run_broker(settings: BrokerSettings, hooks: Hooks | None = None) -> None:
@@ -127,8 +133,10 @@ class _Process:
         accounts = Accounts(folder / "accounts.sqlite", unpaid_limit=settings.unpaid_mib << 20)
         context = SigningContext(network.chain_id, network.contracts.report_manager)
         terms = Terms(settings.balance, settings.streamr)
+        if hooks.interfere is not None:
+            hooks.interfere(self._neighbours)
         self._admission = Admission(
-            store,
+            store if hooks.arrivals is None else hooks.arrivals(store),
             chain,
             Limits(
                 message_bytes=max(parameters.message_limit for parameters in network.sets),
@@ -267,10 +275,8 @@ class _Process:
         settings = self._settings
         view = operator.View(self._broker, self._server, self._ingest, self._floor, self._neighbours, time.monotonic())
         certified = [] if self._certified is None else self._certified.routes()
-        apps: list[Any] = [
-            build_app(self._server, [*self._routes, *certified, *self._neighbours.routes()]),
-            operator.create_app(view),
-        ]
+        public: ASGIApp = build_app(self._server, [*self._routes, *certified, *self._neighbours.routes()])
+        apps = [public if self._hooks.app is None else self._hooks.app(public), operator.create_app(view)]
         servers = []
         for app, sock in zip(apps, self._sockets, strict=True):
             host, port = sock.getsockname()[:2]

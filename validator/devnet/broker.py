@@ -7,6 +7,7 @@
                  be queried; "refused" with the reason where it was. ``published_log`` {"time_ms", "kind": "receipt"
                  or "system", "stream", "partition", "form", "line"} per form of a message of its own. ``form`` and
                  ``line`` are those of ``publisher``
+    a lie       with ``lies`` it is the run's liar (``lying``)
     POST /ingest frames of protobuf, judged like the network's: forged copies of a message, which nodes do not carry
 """
 
@@ -25,16 +26,20 @@ from starlette.routing import Route
 from validator import log as logs
 from validator.broker.admission import Admission, Judged
 from validator.broker.config import BrokerSettings
+from validator.broker.neighbours import Neighbours
 from validator.broker.refusal import read_body
-from validator.broker.run import Hooks, run_broker
+from validator.broker.run import Hooks, load_network, run_broker
 from validator.devnet.bus import BusConfig, FaultsConfig, FaultyBus, open_bus
+from validator.devnet.lying import Liar, LyingApp, LyingStore
 from validator.devnet.network import log_form, log_forms, parcel_of
+from validator.devnet.plan import LyingKind
 from validator.devnet.process import LineLog, now_ms, read_config, run
 from validator.net.brokers.pages import read_frames
 from validator.ports.bus import Delivered, MessageBus
 from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
 from validator.protocol.codec.receipt import parse_receipt
 from validator.protocol.codec.received import PROTOBUF
+from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import hash_body
 from validator.protocol.model import Address, Record
@@ -50,6 +55,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     published_log: Path
     bus: BusConfig
     faults: FaultsConfig
+    lies: LyingKind | None = None
 
 
 class Ears:
@@ -121,16 +127,38 @@ def main(config_file: Path) -> None:
     async def open_faulty() -> MessageBus:
         return FaultyBus(await open_bus(config.bus), config.faults)
 
-    run_broker(
-        settings,
-        Hooks(
-            open_bus=open_faulty,
-            on_judged=ears.on_judged,
-            on_kept=ears.on_kept,
-            on_published=ears.on_published,
-            routes=lambda admission: [make_door(admission, ears)],
-        ),
+    hooks = Hooks(
+        open_bus=open_faulty,
+        on_judged=ears.on_judged,
+        on_kept=ears.on_kept,
+        on_published=ears.on_published,
+        routes=lambda admission: [make_door(admission, ears)],
     )
+    if config.lies is not None:
+        make_lying(hooks, config.lies, settings, ears)
+    run_broker(settings, hooks)
+
+
+def make_lying(hooks: Hooks, kind: LyingKind, settings: BrokerSettings, ears: Ears) -> None:
+    """Put a liar into all places where one could lie."""
+    network = load_network(settings)
+    context = SigningContext(network.chain_id, network.contracts.report_manager)
+    liar: Liar
+
+    def interfere(neighbours: Neighbours) -> None:
+        nonlocal liar
+        liar = Liar(kind, settings.signing_key(), context, lambda: sorted(neighbours.find_others()))
+        honest = neighbours.perform
+
+        def perform(path: str, sender: Address | None, body: bytes) -> bytes:
+            return liar.perform(path, body, lambda: honest(path, sender, body), neighbours.store, neighbours.sums)
+
+        neighbours.perform, neighbours.say = perform, liar.say
+
+    hooks.interfere = interfere
+    hooks.arrivals = lambda store: LyingStore(store, liar)
+    hooks.app = lambda app: LyingApp(app, liar)
+    hooks.on_kept = lambda records: ears.on_kept([record for record in records if liar.keeps(record)])
 
 
 if __name__ == "__main__":

@@ -39,6 +39,18 @@ class NetworkChoice(StrEnum):
     SIMULATED = "simulated"
 
 
+class LyingKind(StrEnum):
+    """What ``--lying-broker`` takes: in which way one broker lies (``lying``)."""
+
+    OMITS = "omits"
+    ADDS = "adds"
+    REORDERS = "reorders"
+    TRUNCATES = "truncates"
+    STALE = "stale"
+    WRONG_ROOT = "wrong-root"
+    BORROWS = "borrows"
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options of ``logstore-validator devnet``, in its words."""
@@ -57,6 +69,7 @@ class Options:
     keep: bool = False
     kill_one: bool = False
     network: str = NetworkChoice.AUTO
+    lying_broker: str | None = None
 
     @property
     def window_ms(self) -> int:
@@ -92,6 +105,16 @@ def check_options(options: Options) -> None:
         raise _refusal("flower", f"must be {', '.join(FLOWER_CHOICES[:-1])} or {FLOWER_CHOICES[-1]}")
     if options.network not in set(NetworkChoice):
         raise _refusal("network", f"must be {', '.join(list(NetworkChoice)[:-1])} or {list(NetworkChoice)[-1]}")
+    if options.lying_broker is not None and options.lying_broker not in set(LyingKind):
+        raise _refusal(
+            "lying-broker", f"must be {', '.join(list(LyingKind)[:-1])} or {list(LyingKind)[-1]}", "lying_broker"
+        )
+    if options.lying_broker is not None and options.brokers < 3:
+        raise _refusal(
+            "lying-broker",
+            f"{options.brokers} brokers cannot spare one; use --brokers 3 or more",
+            "lying_broker",
+        )
     if options.kill_one and options.validators < 4:
         raise _refusal(
             "kill-one", f"{options.validators} validators cannot spare one; use --validators 4 or more", "kill_one"
