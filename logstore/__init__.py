@@ -15,6 +15,8 @@
     answers.py           a query's answer by brokers: ``store.query``; as it streams, resumed at another broker
     answer_check.py      what must hold of it, message by message and set by set
     answer_proof.py, answer_export.py, brokers.py    what is proven of it; its forms; whom to ask
+    keys.py              whose key signs
+    publishing.py, chains.py, handing_over.py    messages signed, in chains that survive a restart, to several brokers
     auditing.py          one broker's answer against what a second one holds
     selection.py         the files that hold the messages of a span of time
     query.py, merging.py, export.py    SQL over them, and the messages in one order for other programs
@@ -35,6 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from logstore.keys import Key
     from logstore.store import LogStore
 
 __all__ = ["connect"]
@@ -46,10 +49,13 @@ def connect(
     rpc: Sequence[str] = (),
     gateways: Sequence[str] = (),
     cache: Path | None = None,
+    key: Key | None = None,
 ) -> LogStore:
     """A network as its readers see it; what is left out comes from the environment or the file, as for the command.
 
-    The file may lie at an https address.
+    The file may lie at an https address; where none is named anywhere, a development network that runs on this machine
+    is taken. ``key``: who signs what is published, paid and asked: a file, 0x and hex digits, or an object with
+    ``address`` and ``sign``; see ``logstore.keys``.
 
     Raises:
         ConfigError: no network file, or one that does not parse.
@@ -58,4 +64,4 @@ def connect(
     from logstore.connection import find_sources
     from logstore.store import LogStore
 
-    return LogStore(find_sources(network_file, rpc, gateways, cache))
+    return LogStore(find_sources(network_file, rpc, gateways, cache), key)

@@ -19,7 +19,7 @@ from logstore.errors import Refused
 from logstore.output import count_of
 from logstore.times import format_time
 from validator.protocol.codec.answer import Request
-from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.secp256k1 import Signer, SigningKey
 from validator.protocol.codec.signatures import VALID, verify_batch
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError
@@ -71,7 +71,7 @@ def audit(answer: QueryAnswer, second: Place, address: Address, ask: Ask) -> Aud
 
 
 def audit_brokers(
-    store: LogStore, request: Request, verify: Verify, named: Sequence[str], key: SigningKey | None
+    store: LogStore, request: Request, verify: Verify, named: Sequence[str], key: Signer | None
 ) -> AuditVerdict:
     """The first two that are named, or that the chain names. Raises as ``audit``; ConfigError: fewer than two."""
     from validator.net.mutual import wire

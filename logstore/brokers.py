@@ -20,7 +20,7 @@ from validator.net.brokers.dialects import Tokens
 from validator.net.http.client import Answer, BoundedClient, OpenAnswer
 from validator.net.http.urls import ParsedUrl, check_url
 from validator.protocol.codec.answer import Request, write_text
-from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import Address
@@ -127,9 +127,7 @@ def _check_named(url: str) -> ParsedUrl:
 class Brokers:
     """Several brokers, one question at a time."""
 
-    def __init__(
-        self, places: Sequence[Place], http: Http, context: SigningContext, key: SigningKey | None = None
-    ) -> None:
+    def __init__(self, places: Sequence[Place], http: Http, context: SigningContext, key: Signer | None = None) -> None:
         """``key``: the consumer's, for brokers that answer only who has a balance."""
         self.places = list(places)
         self._http = http

@@ -1,5 +1,6 @@
 """The command line, a thin shell: parse, call, translate errors into one line and an exit status.
 
+    logstore publish STREAM JSON|-          sign messages, and hand them to brokers
     logstore query STREAM --from --to       messages that brokers hold, proven as far as they are certified
     logstore audit STREAM --from --to       whether a broker left out what a second one holds
     logstore bundle list | show | fetch     bundles that the contract accepted, and their files
@@ -31,6 +32,7 @@ from logstore.commands import bundle, network
 from logstore.commands.audit import audit
 from logstore.commands.export import export
 from logstore.commands.prove import prove
+from logstore.commands.publish import publish
 from logstore.commands.query import query
 from logstore.commands.sql import sql
 from logstore.commands.verify import SCHEME, STORAGE_ID, verify
@@ -45,7 +47,7 @@ REFUSED, USAGE, NOT_FETCHED, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
 app = typer.Typer(
     name=PROGRAM,
-    help="Read, query and verify what the Log Store Network has stored.",
+    help="Store, query, verify and prove streams of the Log Store Network.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -53,6 +55,7 @@ app = typer.Typer(
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(network.app, name="network")
 app.command("verify")(verify)
+app.command("publish", context_settings={"ignore_unknown_options": True})(publish)  # -1 is JSON
 app.command("query")(query)
 app.command("audit")(audit)
 for group in (app, bundle.app):

@@ -9,20 +9,29 @@ from logstore.connection import Connection, Sources, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
     from logstore.answers import QueryAnswer
     from logstore.auditing import AuditVerdict
     from logstore.bundles import Bundles
-    from validator.protocol.codec.secp256k1 import SigningKey
+    from logstore.chains import Chains
+    from logstore.keys import Key
+    from logstore.publishing import Published, Publisher
+    from validator.protocol.codec.secp256k1 import Signer
+    from validator.protocol.model import Address
 
 
 class LogStore(Connection):
     """A connection, and what is made of it. One thread."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, key: Key | None = None) -> None:
+        """``key``: who signs what is published, paid and asked; see ``keys``."""
         super().__init__(sources)
+        self._key = key
+        self._chains: dict[Address, Chains] = {}
+        self._publishers: dict[tuple[str, int], Publisher] = {}
         self._database: DuckDBPyConnection | None = None
         """Of the newest query: its relation lives by it."""
 
@@ -30,7 +39,25 @@ class LogStore(Connection):
         """Give connections back; relations of queries end too."""
         if self._database is not None:
             self._database.close()
+        for publisher in self._publishers.values():
+            publisher.close()
+        for chains in self._chains.values():
+            chains.close()
         super().close()
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        """Who signs, if anybody is named: see ``keys``. Raises ConfigError."""
+        from logstore.keys import find_signer
+
+        running = self.sources.running
+        return find_signer(self._key, newcomer=running.key if running else "")
+
+    def signer_of(self, key: Key | None) -> Signer | None:
+        """Of a key that is named for one call, else the connection's. Raises ConfigError."""
+        from logstore.keys import find_signer
+
+        return self.signer if key is None else find_signer(key)
 
     @cached_property
     def bundles(self) -> Bundles:
@@ -48,7 +75,7 @@ class LogStore(Connection):
         partition: int = 0,
         verify: str = "proof",
         brokers: Sequence[str] = (),
-        key: SigningKey | None = None,
+        key: Key | None = None,
     ) -> QueryAnswer:
         """The messages of [start, end) as brokers hold them, checked while they stream; nothing is asked before that.
 
@@ -64,7 +91,45 @@ class LogStore(Connection):
 
         from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
         request = make_request(stream, partition, from_ms, to_ms)
-        return open_answer(self, request, parse_verify_level(verify), brokers, key)
+        return open_answer(self, request, parse_verify_level(verify), brokers, self.signer_of(key))
+
+    def publisher(self, stream: str, *, partition: int = 0, brokers: Sequence[str] = ()) -> Publisher:
+        """For many messages of one partition: see ``publishing``.
+
+        ``brokers``: URLs, instead of those that the chain names.
+
+        Raises:
+            ConfigError: no key, no broker, or the folder of the chains cannot be written.
+            TransientError, RemoteFault: the chain, which names the brokers, cannot be read.
+        """
+        from logstore.brokers import find_places
+        from logstore.chains import Chains
+        from logstore.keys import require_signer
+        from logstore.publishing import Publisher
+        from validator.net.running_network import state_folder
+
+        signer = require_signer(self.signer)
+        if signer.address not in self._chains:
+            folder = state_folder() / "publish" / self.sources.cache.name
+            self._chains[signer.address] = Chains(folder, signer.address)
+        places, http = find_places(self, brokers)
+        return Publisher(stream, partition, signer, self._chains[signer.address], places, http)
+
+    def publish(
+        self, stream: str, content: Any, timestamp: str | int | None = None, *, partition: int = 0
+    ) -> Published:
+        """One message, signed and on a broker's disk when this returns; ``timestamp``: of late data, else the present.
+
+            network.publish("0x…/sensors", {"temperature": 21.5})
+
+        Raises:
+            Refused: no broker takes it; says why.
+            ConfigError, TransientError, RemoteFault: as ``publisher``, or no broker can be reached.
+        """
+        publisher = self._publishers.get((stream, partition))
+        if publisher is None:
+            publisher = self._publishers[stream, partition] = self.publisher(stream, partition=partition)
+        return publisher.publish(content, timestamp)
 
     def audit(
         self,
@@ -74,7 +139,7 @@ class LogStore(Connection):
         *,
         partition: int = 0,
         brokers: Sequence[str] = (),
-        key: SigningKey | None = None,
+        key: Key | None = None,
     ) -> AuditVerdict:
         """What the first broker answers, compared with what the second holds; ``brokers``: these two, or the chain's.
 
@@ -89,7 +154,9 @@ class LogStore(Connection):
         from logstore.times import parse_time
 
         from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
-        return audit_brokers(self, make_request(stream, partition, from_ms, to_ms), Verify.PROOF, brokers, key)
+        return audit_brokers(
+            self, make_request(stream, partition, from_ms, to_ms), Verify.PROOF, brokers, self.signer_of(key)
+        )
 
     def sql(
         self,

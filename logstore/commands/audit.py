@@ -10,14 +10,15 @@ from logstore.commands.options import (
     CacheOption,
     FromOption,
     JsonOption,
+    KeyOption,
     NetworkOption,
+    PartitionOption,
     RpcOption,
     ToOption,
     connected,
     make_output,
     parse_span,
 )
-from logstore.commands.query import KeyOption, PartitionOption, read_key
 from logstore.output import count_of
 
 
@@ -46,8 +47,7 @@ def audit(
 
     from_ms, to_ms = parse_span(from_, to, "-1h")
     output = make_output(as_json)
-    consumer = None if key is None else read_key(key)
-    with connected(network, rpc, None, cache, output) as store, output.busy("comparing"):
-        verdict = store.audit(stream, from_ms or 0, to_ms, partition=partition, brokers=broker or (), key=consumer)
+    with connected(network, rpc, None, cache, output, key) as store, output.busy("comparing"):
+        verdict = store.audit(stream, from_ms or 0, to_ms, partition=partition, brokers=broker or ())
     said = f"0x{verdict.second.hex()} holds nothing that is missing from {count_of(verdict.proof.count, 'message')}"
     output.document(describe(verdict), lambda out: out.line(f"nothing left out: {said}"))

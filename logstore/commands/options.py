@@ -47,10 +47,27 @@ VerifyOption = Annotated[
     ),
 ]
 
+PartitionOption = Annotated[int, typer.Option("--partition", min=0, metavar="N", help="Of the stream.")]
+BrokerOption = Annotated[
+    list[str] | None,
+    typer.Option("--broker", metavar="URL", help="A broker, several times; else those that the chain names."),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key", metavar="FILE", help="Whose key: hex, a keystore, or a remote signer; else LOGSTORE_KEY_FILE."
+    ),
+]
+
 
 @contextmanager
 def connected(
-    network: str | None, rpc: list[str] | None, gateway: list[str] | None, cache: Path | None, output: Output
+    network: str | None,
+    rpc: list[str] | None,
+    gateway: list[str] | None,
+    cache: Path | None,
+    output: Output,
+    key: Path | None = None,
 ) -> Iterator[LogStore]:
     """The network that the options name. Raises ConfigError; TransientError and RemoteFault for a file's address."""
     from logstore.connection import find_sources
@@ -59,7 +76,7 @@ def connected(
     sources = find_sources(network, rpc or (), gateway or (), cache)
     if sources.remark:
         output.note(sources.remark)
-    with LogStore(sources) as store:
+    with LogStore(sources, key) as store:
         yield store
 
 

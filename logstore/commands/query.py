@@ -9,10 +9,13 @@ import typer
 
 from logstore.commands.export import open_target, watched
 from logstore.commands.options import (
+    BrokerOption,
     CacheOption,
     FromOption,
     JsonOption,
+    KeyOption,
     NetworkOption,
+    PartitionOption,
     RpcOption,
     ToOption,
     connected,
@@ -25,17 +28,6 @@ from validator.protocol.errors import ConfigError
 if TYPE_CHECKING:
     from logstore.answer_proof import AnswerProof
     from logstore.output import Output
-    from validator.protocol.codec.secp256k1 import SigningKey
-
-PartitionOption = Annotated[int, typer.Option("--partition", min=0, metavar="N", help="Of the stream.")]
-BrokerOption = Annotated[
-    list[str] | None,
-    typer.Option("--broker", metavar="URL", help="A broker, several times; else those that the chain names."),
-]
-KeyOption = Annotated[
-    Path | None,
-    typer.Option("--key", metavar="FILE", help="The consumer's key in hex, for brokers that want to know who asks."),
-]
 
 
 def query(
@@ -78,12 +70,9 @@ def query(
         raise ConfigError("--json: the messages take standard output; name a file with --output", field="output")
     from_ms, to_ms = parse_span(from_, to, "-1h")
     output = make_output(as_json)
-    consumer = None if key is None else read_key(key)
     with (
-        connected(network, rpc, None, cache, output) as store,
-        store.query(
-            stream, from_ms or 0, to_ms, partition=partition, verify=verify, brokers=broker or (), key=consumer
-        ) as answer,
+        connected(network, rpc, None, cache, output, key) as store,
+        store.query(stream, from_ms or 0, to_ms, partition=partition, verify=verify, brokers=broker or ()) as answer,
         open_target(file, is_text=form in ("ndjson", "csv")) as out,
         watched(output, file),
     ):
@@ -99,15 +88,3 @@ def _say(output: Output, proof: AnswerProof, verdict: Any) -> None:
     output.note(f"{verdict}: {count_of(proof.count, 'message')}; {proof.proves}")
     if proof.leaves_open:
         output.note(f"leaves open: {proof.leaves_open}")
-
-
-def read_key(path: Path) -> SigningKey:
-    """Raises ConfigError, which does not show it."""
-    from validator.net.signer.source import read_secret
-    from validator.protocol.codec.secp256k1 import SigningKey
-
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--key: {path}: {getattr(error, 'strerror', None) or 'not a text'}", field="key") from error
-    return SigningKey(read_secret(text, "--key", ask_password=lambda: typer.prompt("password", hide_input=True)))

@@ -39,7 +39,7 @@ def in_bash(folder: Path, program: str) -> str:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["logstore", ""], {"audit", "bundle", "export", "network", "prove", "query", "sql", "verify"}),
+        (["logstore", ""], {"audit", "bundle", "export", "network", "prove", "publish", "query", "sql", "verify"}),
         (["logstore", "bundle", ""], {"export", "fetch", "list", "show", "sql"}),
         (["logstore", "ver"], {"verify"}),
         (["logstore", "verify", "--off"], {"--offline"}),

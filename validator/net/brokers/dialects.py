@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from validator.net.http.pacing import Pace
 from validator.protocol.codec.login import Login, sign_login, write_login
 from validator.protocol.codec.payload import digest_of_payload
-from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.secp256k1 import Signer, SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.model import Address, SignatureType
 
@@ -123,7 +123,7 @@ class Brokers:
 class Tokens:
     """Authorization headers of ``V1``, one for each broker, made anew when half of its life is over. Thread-safe."""
 
-    def __init__(self, key: SigningKey, context: SigningContext) -> None:
+    def __init__(self, key: Signer, context: SigningContext) -> None:
         self._key = key
         self._context = context
         self._lock = threading.Lock()

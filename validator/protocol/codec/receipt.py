@@ -15,9 +15,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from validator.protocol.codec.secp256k1 import SigningKey, recover_address
-from validator.protocol.codec.typed_data import Domain, Struct, digest
+from validator.protocol.codec.secp256k1 import Signer, recover_address
+from validator.protocol.codec.typed_data import Domain, Struct, payload
 from validator.protocol.errors import InvariantError, MalformedInput
+from validator.protocol.hashing import keccak256
 from validator.protocol.model import Address, ContentType, Digest, EncryptionType, Message, MessageType
 
 SYSTEM_VERSION = 2
@@ -83,7 +84,11 @@ def receipt_domain(chain_id: int, query_manager: Address) -> Domain:
 
 def receipt_digest(receipt: Receipt, chain_id: int, query_manager: Address) -> Digest:
     """What the consumer signs."""
-    return digest(
+    return keccak256(_payload(receipt, chain_id, query_manager))
+
+
+def _payload(receipt: Receipt, chain_id: int, query_manager: Address) -> bytes:
+    return payload(
         receipt_domain(chain_id, query_manager),
         _RECEIPT,
         {
@@ -97,7 +102,7 @@ def receipt_digest(receipt: Receipt, chain_id: int, query_manager: Address) -> D
 
 
 def sign_receipt(
-    key: SigningKey,
+    key: Signer,
     broker: Address,
     epoch: int,
     cumulative_bytes: int,
@@ -108,7 +113,7 @@ def sign_receipt(
 ) -> Receipt:
     """A receipt of the consumer that ``key`` belongs to."""
     unsigned = Receipt(key.address, broker, epoch, cumulative_bytes, max_price)
-    return replace(unsigned, signature=key.sign(receipt_digest(unsigned, chain_id, query_manager)))
+    return replace(unsigned, signature=key.sign_payload(_payload(unsigned, chain_id, query_manager)))
 
 
 def write_receipt(receipt: Receipt) -> bytes:

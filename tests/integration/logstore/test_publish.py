@@ -1,0 +1,175 @@
+"""logstore publish: what it signs is what a real broker on loopback stores, in chains that a restart does not break."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import logstore
+from logstore import cli
+from logstore.errors import Refused
+from tests.broker_parts import STREAM, BrokerParts, a_network, serving
+from tests.builders import a_key
+from tests.integration.logstore.conftest import Ran
+from validator.protocol.codec.message import decode_message
+from validator.protocol.codec.signatures import VALID, verify_message
+from validator.protocol.errors import ConfigError, TransientError
+from validator.protocol.model import ContentType, Message
+from validator.protocol.parameters import format_network
+
+KEY = a_key(4)
+NOBODY = "http://127.0.0.1:65535"
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerParts]:
+    parts = BrokerParts(tmp_path_factory.mktemp("broker"))
+    yield parts
+    parts.close()
+
+
+@pytest.fixture(scope="module")
+def broker(parts: BrokerParts) -> Iterator[str]:
+    with serving(parts.app) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: BrokerParts) -> None:
+    """An empty folder with the network's file and a key."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOGSTORE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("LOGSTORE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("LOGSTORE_NETWORK_FILE", raising=False)
+    Path("network.toml").write_text(format_network(a_network()))
+    Path("my.key").write_text(KEY.secret_hex())
+    parts.now_ms = time.time_ns() // 1_000_000
+    parts.source.barred.clear()
+
+
+def stored(parts: BrokerParts, partition: int = 0, since_ms: int = 0) -> list[Message]:
+    rows = parts.store.scan((STREAM, partition), since_ms, 1 << 50, limit=10_000)
+    return [decode_message(row.canonical) for row in rows]
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> Ran:
+    capsys.readouterr()
+    status = cli.main(["publish", STREAM, *words, "--key", "my.key"])
+    said = capsys.readouterr()
+    return Ran(status, said.out, said.err)
+
+
+def test_what_is_published_is_stored_signed_and_one_chain_over_restarts(parts: BrokerParts, broker: str) -> None:
+    since_ms = parts.now_ms
+    for number in range(2):
+        with (
+            logstore.connect(key="my.key") as network,
+            network.publisher(STREAM, brokers=[broker, NOBODY]) as publisher,
+        ):
+            sent = publisher.publish({"number": number, "text": "ä"})
+            assert (sent.brokers, list(sent.others)) == ((broker,), [NOBODY])
+            publisher.publish(bytes([number]))
+    found = stored(parts, since_ms=since_ms)
+    assert [m.content for m in found] == [
+        '{"number":0,"text":"ä"}'.encode(),
+        b"\0",
+        '{"number":1,"text":"ä"}'.encode(),
+        b"\1",
+    ]
+    assert [m.content_type for m in found] == [ContentType.JSON, ContentType.BINARY] * 2
+    assert [verify_message(m) for m in found] == [VALID] * 4
+    assert {m.publisher_id for m in found} == {KEY.address}
+    assert len({m.msg_chain_id for m in found}) == 1
+    places = [(m.timestamp_ms, m.sequence_number) for m in found]
+    assert [None if m.prev is None else (m.prev.timestamp_ms, m.prev.sequence_number) for m in found] == [
+        None,
+        *places[:-1],
+    ]
+
+
+def test_lines_of_standard_input_keep_their_bytes_and_late_data_its_times(
+    parts: BrokerParts, broker: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = parts.now_ms - 86_400_000
+    lines = [f'{{"at": {late + n}, "value": 1.0}}'.encode() for n in (5, 3, 4)]
+    reading, writing = os.pipe()
+    os.write(writing, b"\n".join(lines[:2]) + b"\n\n" + lines[2])
+    os.close(writing)
+    with os.fdopen(reading) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        ran = run(capsys, "-", "--partition", "2", "--time-field", "at", "--broker", broker, "--json")
+    assert ran.status == 0, ran.err
+    assert (ran.document["messages"], ran.document["brokers"]) == (3, {broker: 3})
+    assert (ran.document["first_ms"], ran.document["last_ms"]) == (late + 3, late + 5)
+    assert [(m.timestamp_ms, m.content) for m in stored(parts, 2)] == [
+        (late + 3, lines[1]),
+        (late + 4, lines[2]),
+        (late + 5, lines[0]),
+    ]
+
+
+def test_one_content_and_what_is_said_of_it(broker: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = run(capsys, "-21.5", "--broker", broker, "--time", "-1h")
+    assert ran.status == 0, ran.err
+    assert ran.out.startswith("published 1 message at 20")
+    assert ran.out.endswith(f"held by {broker}\n")
+
+
+def test_who_may_not_publish_hears_so_in_the_brokers_words(
+    parts: BrokerParts, broker: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts.source.barred.add(a_key(5).address)
+    Path("my.key").write_text(a_key(5).secret_hex())
+    ran = run(capsys, "1", "--broker", broker)
+    assert ran.status == 1, ran.out
+    assert "published" not in ran.out
+    assert f"1 of 1 message not taken by any broker: {broker}: not_permitted" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("{", "--broker", NOBODY), 2, "content: no JSON"),
+        (("1", "--broker", NOBODY, "--time", "soon"), 2, "'soon' is no time"),
+        (("1", "--broker", NOBODY, "--time-field", "at"), 2, "no time in 'at'"),
+        (("1", "--partition", "100", "--broker", NOBODY), 2, "partition: 100"),
+        (("1", "--time", "-1h", "--time-field", "at", "--broker", NOBODY), 2, "not together"),
+    ],
+)
+def test_what_cannot_be_published_has_a_status_and_a_reason(
+    words: tuple[str, ...], status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = run(capsys, *words)
+    assert (ran.status, ran.out) == (status, "")
+    assert said in ran.err
+
+
+def test_refusals_of_a_whole_request_and_nobody_there(
+    parts: BrokerParts, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logstore.handing_over.PAUSE_S", 0.0)
+    with logstore.connect(key=KEY) as network:
+        with pytest.raises(Refused, match="HTTP 404"), network.publisher("0x/none", brokers=[broker]) as publisher:
+            publisher.publish(1)
+        with pytest.raises(TransientError, match="1 of 1 message"):
+            network.publisher(STREAM, brokers=[NOBODY]).publish(1)
+        with pytest.raises(ConfigError, match="no JSON value"):
+            network.publisher(STREAM, brokers=[broker]).publish({"x": float("nan")})
+    with logstore.connect() as network, pytest.raises(ConfigError, match="no key is named"):
+        network.publisher(STREAM, brokers=[broker])
+    assert json.dumps([m.timestamp_ms for m in stored(parts, 1)]) == "[]"
+
+
+def test_a_line_that_is_too_long_is_refused_before_it_is_all_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    from logstore.commands import publish
+
+    monkeypatch.setattr(publish, "MAX_LINE_BYTES", 10)
+    reading, writing = os.pipe()
+    os.write(writing, b"x" * 11)
+    with os.fdopen(reading), os.fdopen(writing, "wb"), pytest.raises(ConfigError, match="a line of more than 10"):
+        list(publish._lines(reading))
