@@ -84,7 +84,9 @@ def devnet(
     validators: Annotated[int, typer.Option(help="How many validators; 1 to 3 bear no fault.")] = _DEFAULTS.validators,
     brokers: Annotated[int, typer.Option(help="How many brokers.")] = _DEFAULTS.brokers,
     consumers: Annotated[int, typer.Option(help="How many consumers that read and pay.")] = _DEFAULTS.consumers,
-    windows: Annotated[int, typer.Option(help="Windows before the closing bundle.")] = _DEFAULTS.windows,
+    windows: Annotated[
+        int, typer.Option(help="Windows before the closing bundle; with --keep, of each epoch.")
+    ] = _DEFAULTS.windows,
     window_seconds: Annotated[
         float, typer.Option(help="Length of a window in seconds, at least 2.")
     ] = _DEFAULTS.window_seconds,
@@ -101,7 +103,10 @@ def devnet(
     flower: Annotated[
         str, typer.Option(metavar="first|all|none", help="For which operators Flower runs.")
     ] = _DEFAULTS.flower,
-    keep: Annotated[bool, typer.Option("--keep", help="Stay up after the summary until interrupted.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Go on until Ctrl-C, for trying it out; nothing is checked at the end.")
+    ] = False,
+    tour: Annotated[bool, typer.Option("--tour", help="With --keep: then take a newcomer through it.")] = False,
     kill_one: Annotated[
         bool, typer.Option("--kill-one", help="Kill one validator in the middle of a bundle and start it again.")
     ] = False,
@@ -129,6 +134,7 @@ def devnet(
         data=data,
         flower=flower,
         keep=keep,
+        tour=tour,
         kill_one=kill_one,
         network=network,
     )

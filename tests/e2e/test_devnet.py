@@ -134,6 +134,26 @@ def test_a_small_network_agrees_archives_settles_and_is_verified(
     assert processes_of(tmp_path / "run") == []
 
 
+@pytest.mark.timeout(RUN_LIMIT_S + 40)
+def test_a_kept_network_goes_from_epoch_to_epoch_until_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGSTORE_STATE_DIR", str(tmp_path / "state"))
+    words = ("--keep", "--window-seconds", "2", "--rate", "10", *SMALLEST)
+    with running_devnet(tmp_path, *words) as process:
+        end = time.monotonic() + RUN_LIMIT_S
+        while "report 2 final" not in (tmp_path / "out").read_text():  # each epoch here has one window, so one report
+            assert process.poll() is None, (tmp_path / "out").read_text()
+            assert time.monotonic() < end, (tmp_path / "out").read_text()
+            time.sleep(0.2)
+        assert (tmp_path / "state" / "devnet.json").is_file()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(END_LIMIT_S) == 0
+    said = (tmp_path / "out").read_text()
+    assert "The network is up, and goes on until Ctrl-C." in said
+    assert said.splitlines()[-1].startswith("devnet: ended after ")
+    assert not (tmp_path / "state" / "devnet.json").exists()
+    assert processes_of(tmp_path / "run") == []
+
+
 def test_ctrl_c_ends_with_130_and_leaves_no_process(tmp_path: Path) -> None:
     with running_devnet(tmp_path, *SMALLEST) as process:
         wait_until_started(process, tmp_path)

@@ -3,7 +3,8 @@
 Flow: refuse what cannot work → servers (EVM node, Redis, gateway) while wallets are made → contracts → brokers →
 members and money on the chain → network.toml, first committee → validators, publishers, consumers, Flower → watch until
 the closing bundle's report is final → collect from the operator listeners → the independent check as a subprocess →
-summary. Exit status: 0 verified, 1 not verified or stuck, 2 a wrong option or environment, 130 after Ctrl-C.
+summary. With ``--keep`` the network goes on instead (``living``). Exit status: 0 verified, 1 not verified or stuck, 2 a
+wrong option or environment, 130 after Ctrl-C.
 
 Decided against (docs/decisions): threads instead of processes (0022), and a summary from the validators' own databases
 (0023).
@@ -24,14 +25,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from validator.devnet.carriers import Carrier, Kind, choose_network, start_carrier
+from validator.devnet.carriers import Kind, choose_network, start_carrier
 from validator.devnet.children import ChildEnded, Children, MemoryWatch, last_words, measure_by_process
 from validator.devnet.collect import Observations, Operators, write_collected
 from validator.devnet.contracts import DevChain
 from validator.devnet.crash import Crash
 from validator.devnet.display import Display, clean
 from validator.devnet.folder import RunFolder, open_folder
-from validator.devnet.newcomer import announce_network, fund_newcomer
+from validator.devnet.living import Living
+from validator.devnet.newcomer import fund_newcomer
 from validator.devnet.plan import (
     CLOSING_WINDOWS,
     STUCK_S,
@@ -40,6 +42,7 @@ from validator.devnet.plan import (
     check_options,
     compute_launch_ms,
     make_key,
+    members_of,
     plan_kill,
     validator_name,
 )
@@ -47,7 +50,6 @@ from validator.devnet.preparation import (
     CHAIN_ID,
     CONSUMER_BALANCE,
     ChainPlan,
-    Stream,
     Wallets,
     begin_network,
     contract_names,
@@ -59,7 +61,6 @@ from validator.devnet.preparation import (
 from validator.devnet.process import now_ms
 from validator.devnet.progress import Progress
 from validator.devnet.roles import (
-    ValidatorProcess,
     child_environment,
     make_validators,
     reserve_brokers,
@@ -74,7 +75,8 @@ from validator.devnet.roles import (
     wait_for_socket,
     write_run_file,
 )
-from validator.devnet.sdk_programs import READY_MS, SdkSide, check_with_sdk, launch_sdk, prepare_sdk, read_published
+from validator.devnet.sdk_programs import READY_MS, check_with_sdk, launch_sdk, prepare_sdk, read_published
+from validator.devnet.stage import Stage
 from validator.devnet.storage import deploy_registries
 from validator.devnet.summary import add_failures, make_summary, render_summary, write_summary
 from validator.net.chain.registries import Registry
@@ -124,23 +126,6 @@ class Binaries:
     redis_server: str
 
 
-@dataclass(slots=True)
-class Stage:
-    """A network that has been set up: everything later steps ask for."""
-
-    network: Network
-    validators: list[ValidatorProcess]
-    rpc_url: str
-    gateway_url: str
-    broker_urls: list[str]
-    streams: tuple[Stream, ...]
-    wallets: Mapping[str, str]
-    contracts: Mapping[str, str]
-    carrier: Carrier
-    sdk: SdkSide | None
-    indexer_url: str = ""
-
-
 class Conductor:
     """One run."""
 
@@ -177,6 +162,8 @@ class Conductor:
 
     def _run(self, stage: Stage, memory: MemoryWatch) -> int:
         self._launch(stage)
+        if self.options.keep:
+            return Living(self.options, self.folder, self.children, self.display, stage).run()
         operators = Operators(
             {validator.name: validator.operator_url for validator in stage.validators},
             self.options.windows + CLOSING_WINDOWS + 1,
@@ -223,8 +210,6 @@ class Conductor:
         for line in render_summary(summary).splitlines():
             self.display.say(line)
         self._write_summary(summary)
-        if self.options.keep:
-            self._keep(stage)
         return 0 if summary["verified"] else 1
 
     # --- set-up -----------------------------------------------------------------------------------
@@ -342,8 +327,7 @@ class Conductor:
     def _watch(self, stage: Stage, operators: Operators, observations: Observations) -> Crash | None:
         """Until the last report is final. Raises Stuck, ChildEnded."""
         genesis_ms = stage.network.genesis_ms
-        members = {f"0x{make_key(self.options.seed, n, 'voting').address.hex()}": n for n in self.names}
-        progress = Progress(self.options, genesis_ms, members)
+        progress = Progress(self.options, genesis_ms, members_of(self.options))
         crash = None
         if self.options.kill_one:
             plan = plan_kill(self.options, genesis_ms)
@@ -442,15 +426,6 @@ class Conductor:
         )
         with suppress(OSError):
             self._write_summary(summary)
-
-    def _keep(self, stage: Stage) -> None:
-        """Stay up until interrupted."""
-        self.display.say("")
-        self.display.say(f"staying up: status page {stage.validators[0].operator_url}/, end with Ctrl-C")
-        with announce_network(self.folder, self.options, [s.id for s in stage.streams], stage.broker_urls):
-            while True:
-                self.children.check()
-                time.sleep(0.5)
 
 
 # --- signals, files -------------------------------------------------------------------------------

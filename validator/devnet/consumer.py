@@ -45,8 +45,8 @@ class StreamConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The consumer's config file. ``epoch``: the one it reads in, which its receipts name. ``max_price`` is base units
-    per MiB as a decimal text, below 2^96.
+    """The consumer's config file. ``epoch_ms``: how long an epoch is, counted from ``start_ms``; receipts name theirs.
+    ``max_price`` is base units per MiB as a decimal text, below 2^96.
     """
 
     key: str
@@ -57,7 +57,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     start_ms: int
     end_ms: int
     log: Path
-    epoch: int = 0
+    epoch_ms: int
     max_price: str = str(1 << 40)
     per_second: float = 2.0
     seed: int = 0
@@ -83,6 +83,7 @@ class Consumer:
         self.log = LineLog(config.log)
         self.read: dict[str, int] = {broker.url: 0 for broker in config.brokers}
         self.paid: dict[str, int] = {broker.url: 0 for broker in config.brokers}
+        self.epoch = 0
 
     def run(self) -> None:
         """Query until end_ms, then hand over what is still owed."""
@@ -93,6 +94,7 @@ class Consumer:
             if due_ms < now_ms() - 1000:
                 continue
             time.sleep(max(0.0, due_ms - now_ms()) / 1000)
+            self._turn_epoch()
             url = config.brokers[number % len(config.brokers)].url
             try:
                 self.query(url)
@@ -130,7 +132,7 @@ class Consumer:
         receipt = sign_receipt(
             self.key,
             self.addresses[url],
-            self.config.epoch,
+            self.epoch,
             owed,
             int(self.config.max_price),
             chain_id=self.config.chain_id,
@@ -141,6 +143,15 @@ class Consumer:
             raise ValueError(f"receipt: status {answer.status_code}")
         self.paid[url] = owed
         self._log("receipt", url, cumulative_bytes=owed, kept=bool(answer.json().get("kept")))
+
+    def _turn_epoch(self) -> None:
+        """A new epoch's receipts count from 0: what the last one's owe is handed over before."""
+        epoch = (now_ms() - self.config.start_ms) // self.config.epoch_ms
+        if epoch > self.epoch:
+            for url in self.read:
+                self._settle(url)
+                self.read[url] = self.paid[url] = 0
+            self.epoch = epoch
 
     def _settle(self, url: str) -> None:
         for _ in range(3):

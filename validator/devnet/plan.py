@@ -2,7 +2,8 @@
 
 A run has two parameter sets. Epoch 0 is the ``--windows`` windows, in bundles of four; its end closes the last of
 them. Epoch 1, the network's last, is the closing bundle: one bundle of one window more, empty but for what was under
-way, whose late set takes every message that came after its own window.
+way, whose late set takes every message that came after its own window. A network that is kept has the first set only:
+each epoch has ``--windows`` windows, and after one comes the next.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ CONFIRMATIONS = 3
 KILL_SPAN_S = 24.0
 """Shorter runs end before a killed validator could come back and vote."""
 STUCK_S = 90.0
+KEPT_MS = 10 * 365 * 86_400_000
+"""How long traffic goes on where the network is kept: longer than anybody looks on."""
 FLOWER_CHOICES = ("first", "all", "none")
 
 
@@ -67,6 +70,7 @@ class Options:
     data: Path | None = None
     flower: str = "first"
     keep: bool = False
+    tour: bool = False
     kill_one: bool = False
     network: str = NetworkChoice.AUTO
     lying_broker: str | None = None
@@ -74,6 +78,16 @@ class Options:
     @property
     def window_ms(self) -> int:
         return round(self.window_seconds * 1000)
+
+    @property
+    def epoch_ms(self) -> int:
+        """Length of an epoch, the closing one excepted."""
+        return self.windows * self.window_ms
+
+    @property
+    def traffic_ms(self) -> int:
+        """How long publishers publish and consumers read."""
+        return KEPT_MS if self.keep else self.epoch_ms
 
 
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -115,6 +129,7 @@ def check_options(options: Options) -> None:
             f"{options.brokers} brokers cannot spare one; use --brokers 3 or more",
             "lying_broker",
         )
+    _check_kept(options)
     if options.kill_one and options.validators < 4:
         raise _refusal(
             "kill-one", f"{options.validators} validators cannot spare one; use --validators 4 or more", "kill_one"
@@ -128,6 +143,16 @@ def check_options(options: Options) -> None:
         )
 
 
+def _check_kept(options: Options) -> None:
+    """What a network that goes on cannot do: nothing is checked at its end, for it has none."""
+    if options.tour and not options.keep:
+        raise _refusal("tour", "needs a network that goes on; add --keep")
+    if options.keep and options.kill_one:
+        raise _refusal("keep", "does not go with --kill-one, which is judged at the run's end", "keep")
+    if options.keep and options.json_file is not None:
+        raise _refusal("keep", "does not go with --json: a network that goes on has no summary", "keep")
+
+
 def _refusal(option: str, reason: str, field: str | None = None) -> ConfigError:
     return ConfigError(f"--{option.replace('_', '-')}: {reason}", field=field or option)
 
@@ -137,6 +162,12 @@ def _refusal(option: str, reason: str, field: str | None = None) -> ConfigError:
 
 def validator_name(index: int) -> str:
     return f"validator-{index + 1}"
+
+
+def members_of(options: Options) -> dict[str, str]:
+    """Node address (0x hex, lower case) to name, of every validator."""
+    names = map(validator_name, range(options.validators))
+    return {f"0x{make_key(options.seed, name, 'voting').address.hex()}": name for name in names}
 
 
 def broker_name(index: int) -> str:
@@ -160,8 +191,8 @@ def make_node_id(seed: int, number: int) -> str:
 # --- parameters -----------------------------------------------------------------------------------
 
 
-def parameter_sets(options: Options) -> tuple[ParameterSet, ParameterSet]:
-    """Epoch 0 with the run's windows, and the closing epoch.
+def parameter_sets(options: Options) -> tuple[ParameterSet, ...]:
+    """Epoch 0 with the run's windows, and the closing epoch; where the network is kept, the first set alone.
 
     ``horizon_ms`` is four windows and two seconds: the network delays a message by at most four windows, so each
     window's last pull lies before the closing bundle's late set.
@@ -192,6 +223,8 @@ def parameter_sets(options: Options) -> tuple[ParameterSet, ParameterSet]:
         bundle_windows=BUNDLE_WINDOWS,
         **common,  # type: ignore[arg-type]  # integers all
     )
+    if options.keep:
+        return (first,)
     closing = ParameterSet(
         first_epoch=1,
         epoch_windows=CLOSING_WINDOWS,

@@ -122,6 +122,21 @@ class Progress:
             )
         ]
 
+    def final_reports(self) -> list[int]:
+        """Numbers of the bundles that are final for anybody, as far as they are shown."""
+        return sorted({read_field(b, "number", int, -1) for s in self.statuses.values() for b in _final(s)})
+
+    def agreed_windows(self) -> list[int]:
+        """Windows, from 0, that anybody has agreed on, as far as they are shown."""
+        return sorted(
+            {
+                self.index_of(read_field(window, "start_ms", int, 0))
+                for status in self.statuses.values()
+                for window in read_items(status, "windows")
+                if window.get("state") in (WindowState.AGREED, WindowState.HELD)
+            }
+        )
+
     def is_done(self, now_s: float) -> bool:
         """All have the last report as final; or a quorum has, and the others had half a minute more."""
         final = self.final_at()
@@ -157,12 +172,14 @@ class Progress:
 
     def headline(self) -> str:
         """Which window it is, and how many are through."""
-        total = self.options.windows
         if self.now_ms < self.genesis_ms:
             return f"first window begins in {(self.genesis_ms - self.now_ms + 999) // 1000} s"
         index = self.index_of(self.now_ms)
+        final = self.final_reports()
+        if self.options.keep:
+            return f"window {index} · {final[-1] + 1 if final else 0} reports final · {len(self.statuses)} validators"
+        total = self.options.windows
         what = f"window {index} of {total}" if index < total else "closing windows"
-        final = sorted({read_field(b, "number", int, -1) for s in self.statuses.values() for b in _final(s)})
         return f"{what} · {len(final)} of {bundle_count(self.options)} reports final · {len(self.statuses)} validators"
 
     def window_rows(self) -> list[list[str]]:

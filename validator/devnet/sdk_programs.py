@@ -120,8 +120,8 @@ def _start_indexer(children: Children, folder: RunFolder, side: SdkSide) -> str:
 def _start_publisher(
     children: Children, folder: RunFolder, options: Options, side: SdkSide, indexer_url: str, genesis_ms: int
 ) -> None:
-    """It ends by itself, with the last window of epoch 0 at the latest."""
-    end_ms = genesis_ms + options.windows * options.window_ms
+    """It ends by itself, with the last message of the others at the latest."""
+    end_ms = genesis_ms + options.traffic_ms
     config = {
         **side.common,
         "theGraphUrl": indexer_url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,9 @@ def a_network(options: Options) -> Network:
         ({"kill_one": True, "validators": 3}, "--kill-one"),
         ({"kill_one": True, "windows": 5}, "--kill-one"),
         ({"kill_one": True, "windows": 11, "window_seconds": 2.0}, "--kill-one"),
+        ({"keep": True, "kill_one": True}, "--keep"),
+        ({"keep": True, "json_file": Path("summary.json")}, "--keep"),
+        ({"tour": True}, "--tour"),
     ],
 )
 def test_what_cannot_work_is_refused_by_its_option(changes: dict[str, object], named: str) -> None:
@@ -68,6 +72,7 @@ def test_what_cannot_work_is_refused_by_its_option(changes: dict[str, object], n
         Options(validators=2, consumers=0, loss=0.0),
         Options(windows=6, kill_one=True),
         Options(windows=12, window_seconds=2.0, kill_one=True),
+        Options(keep=True, tour=True),
     ],
 )
 def test_what_works_is_taken(options: Options) -> None:
@@ -82,6 +87,17 @@ def test_epochs_are_the_windows_and_then_the_closing_bundle() -> None:
     assert last is not None
     assert (last.last, last.start_ms, last.parameters.bundle_windows) == (True, network.genesis_ms + 18_000, 5)
     assert network.epoch(2) is None
+
+
+def test_a_network_that_goes_on_has_one_epoch_after_the_other_and_traffic_in_all() -> None:
+    options = Options(windows=3, window_seconds=2.0, keep=True)
+    network = a_network(options)
+    for number in (0, 1, 2, 100_000):
+        epoch = network.epoch(number)
+        assert epoch is not None
+        assert (epoch.start_ms, epoch.last) == (network.genesis_ms + number * options.epoch_ms, False)
+    assert options.epoch_ms == 6_000
+    assert options.traffic_ms > 100_000 * options.epoch_ms
 
 
 @pytest.mark.parametrize(("windows", "bundles"), [(1, 2), (2, 2), (4, 2), (5, 3), (8, 3), (9, 4)])
