@@ -20,6 +20,7 @@ USAGE = """\
 usage: python3 -m validator.setup COMMAND [ARGS…]
 
   devnet ARGS…      set up, then run a whole network on this machine (ARGS: see `devnet --help`)
+  quickstart ARGS…  the same, but it goes on until Ctrl-C, and you are taken through it: store, query, prove
   test              set up, then run all test stages, two at a time, and print their table
   test ARGS…        set up, then run pytest alone with these words, as in: test -k round
   ci-stages NAME…   set up, then run these test stages only; `ci-stages --list` shows them
@@ -29,6 +30,10 @@ Needs Python 3.11 to 3.13 on Linux and nothing else; all it makes lies in .venv.
 LOGSTORE_REDIS_SERVER_BIN, LOGSTORE_ANVIL_BIN, LOGSTORE_NODE_BIN and LOGSTORE_NPM_BIN name binaries to use instead of
 those found, LOGSTORE_STREAMR_PACKAGES a folder of Streamr's packages. Without Node 20 and npm Streamr is simulated.
 """
+
+NETWORKS = {"devnet": (), "quickstart": ("--keep", "--tour", "--rate", "5", "--flower", "none")}
+"""What runs a network, and its options before the given ones. The tour's is one that a laptop bears for hours."""
+WORDS = (*NETWORKS, "test", "ci-stages", "install")
 
 
 def main(arguments: Sequence[str], started_ms: int) -> int:
@@ -43,15 +48,15 @@ def main(arguments: Sequence[str], started_ms: int) -> int:
         if word == "ci-stages" and rest == ["--list"]:
             sys.stdout.write(stages.describe_stages())
             return 0
-        if word not in ("devnet", "test", "ci-stages", "install"):
+        if word not in WORDS:
             problem = f"unknown command {word!r}" if word else "a command is missing"
-            raise SetupError(problem, "one of devnet, test, ci-stages, install; see --help")
+            raise SetupError(problem, f"one of {', '.join(WORDS)}; see --help")
         if word == "install" and rest:
             raise SetupError(f"install takes no words ({rest[0]!r})", "leave them out")
         chosen = stages.choose_stages(rest) if word == "ci-stages" else stages.STAGES
-        environment.make_ready(for_tests=word != "devnet")
-        if word == "devnet":
-            _become([str(environment.SCRIPT), "devnet", *rest], started_ms)
+        environment.make_ready(for_tests=word not in NETWORKS)
+        if word in NETWORKS:
+            _become([str(environment.SCRIPT), "devnet", *NETWORKS[word], *rest], started_ms)
         if word == "test" and rest:
             _become([*stages.pytest_words(), *rest], started_ms, folder=str(ROOT))
         if word == "install":

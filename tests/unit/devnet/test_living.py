@@ -83,7 +83,7 @@ def test_that_nothing_moves_is_said_once_with_its_reason(
     told.status = {"windows": [{"start_ms": Place.network.genesis_ms, "state": "open", "waits_for": "cut-off"}]}
     network._look(cast(Any, told))
     now_s = time.monotonic()
-    monkeypatch.setattr(living.time, "monotonic", lambda: now_s + STUCK_S + 5)
+    monkeypatch.setattr("validator.devnet.living.time.monotonic", lambda: now_s + STUCK_S + 5)
     for _ in range(3):
         network._look(cast(Any, told))
     assert said.getvalue().count("no state has changed for 95 s: window 0: cut-off (validator-1)") == 1
