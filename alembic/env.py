@@ -9,8 +9,9 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Connection
 
+from validator.store.column_types import Amount, StreamId, Words
 from validator.store.database import open_database, prepare_sqlite
-from validator.store.schema import Amount, StreamId, Words, metadata
+from validator.store.schema import metadata
 
 
 def render_item(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:

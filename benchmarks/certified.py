@@ -21,7 +21,6 @@ from validator.protocol.model import (
     Digest,
     InstanceId,
     InstanceKind,
-    Ledger,
     Manifest,
     Outcome,
     PartitionEntry,
@@ -32,6 +31,7 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.protocol.parameters import Config, Contracts, ParameterSet
+from validator.protocol.report import Ledger
 
 KEYS = tuple(sorted((SigningKey(bytes([n]) * 32) for n in range(1, 5)), key=lambda key: key.address))
 CONTRACTS = Contracts(*(Address(bytes([n]) * 20) for n in range(1, 7)))

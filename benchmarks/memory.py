@@ -40,6 +40,7 @@ from benchmarks.apart import Figures, run_apart
 from benchmarks.certified import BLOCK, CONTRACTS, KEYS, make_config, make_manifest
 from benchmarks.corpus import START_MS, make_lines
 from validator.net.brokers.pages import read_lines
+from validator.protocol.charges import bundle_receipts
 from validator.protocol.codec.bundle_file import verify_bundle_file, write_bundle
 from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.legacy_array import read_legacy_array
@@ -71,7 +72,6 @@ from validator.protocol.model import (
     ChainState,
     InstanceId,
     InstanceKind,
-    Ledger,
     Observation,
     Outcome,
     PartitionEntry,
@@ -80,7 +80,8 @@ from validator.protocol.model import (
     StreamPart,
     Window,
 )
-from validator.protocol.settlement import build_report, bundle_receipts
+from validator.protocol.report import Ledger
+from validator.protocol.settlement import build_report
 from validator.steps import admission
 from validator.steps.kept import Kept
 from validator.steps.peer_sets import FETCHED, _merged, _put_down

@@ -23,7 +23,8 @@ from tests.settlement_network import UNIT_PRICE, Bundle, an_address, settle, the
 from validator.devnet.contracts import WEI
 from validator.net.chain.abi import interface
 from validator.net.chain.jsonrpc import Request
-from validator.protocol.model import BrokerShare, Ledger, Report
+from validator.protocol.model import BrokerShare
+from validator.protocol.report import Ledger, Report
 from validator.protocol.settlement import build_report
 
 OK = 0

@@ -20,7 +20,6 @@ from validator.protocol.model import (
     Digest,
     InstanceId,
     InstanceKind,
-    Ledger,
     Manifest,
     Outcome,
     PartitionEntry,
@@ -32,6 +31,7 @@ from validator.protocol.model import (
     VoteQuorum,
 )
 from validator.protocol.parameters import Config, Contracts, ParameterSet
+from validator.protocol.report import Ledger
 
 WINDOW_MS = 4_000
 MEMBERS = tuple(sorted((a_key(100 + n) for n in range(4)), key=lambda k: k.address))

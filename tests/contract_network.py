@@ -12,18 +12,9 @@ from validator.devnet.contracts import WEI, Deployment, DevChain, NodeSetup, Str
 from validator.protocol.codec.report import pack_signatures, report_digest, report_values, sort_report
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import RemoteFault
-from validator.protocol.model import (
-    NIL,
-    Address,
-    ConsumerLine,
-    Digest,
-    NodeLine,
-    Report,
-    Root,
-    StorageId,
-    StreamLine,
-)
+from validator.protocol.model import NIL, Address, Digest, Root, StorageId
 from validator.protocol.quorum import quorum
+from validator.protocol.report import ConsumerLine, NodeLine, Report, StreamLine
 
 CONFIG = Digest(b"\x0c" * 32)
 BROKER_STAKE = 100 * WEI

@@ -16,21 +16,18 @@ from validator.protocol.model import (
     BrokerShare,
     BundleHeader,
     ChainState,
-    Debt,
     Digest,
     InstanceId,
     InstanceKind,
-    Ledger,
     Node,
     Outcome,
     PartitionEntry,
-    Reading,
-    Report,
     Root,
     StorageId,
     Store,
 )
 from validator.protocol.parameters import ParameterSet
+from validator.protocol.report import Debt, Ledger, Reading, Report
 from validator.protocol.settlement import build_report
 
 SYSTEM = "0x" + "44" * 20 + "/system"

@@ -13,19 +13,15 @@ from validator.protocol.model import (
     BrokerShare,
     BundleHeader,
     ChainState,
-    Debt,
     Digest,
-    InFlight,
     InstanceId,
     InstanceKind,
-    Ledger,
     Node,
-    Reading,
-    Report,
     Root,
     StorageId,
     Store,
 )
+from validator.protocol.report import Debt, InFlight, Ledger, Reading, Report
 from validator.protocol.settlement import build_report
 
 

@@ -19,9 +19,10 @@ from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import hash_body, keccak256
 from validator.protocol.leaves import hash_message, hash_publisher, hash_stream_id
 from validator.protocol.merkle import compute_root_above
-from validator.protocol.model import Block, Digest, Flag, InstanceId, InstanceKind, PartitionEntry, Report
+from validator.protocol.model import Block, Digest, Flag, InstanceId, InstanceKind, PartitionEntry
 from validator.protocol.parameters import Config
 from validator.protocol.proof import BundleStep, EntryProof, WindowStep, verify_entry
+from validator.protocol.report import Report
 
 FIRST_BLOCK_S = GENESIS_MS // 1000 - 100
 NEWEST_BLOCK = 200

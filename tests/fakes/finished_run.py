@@ -28,6 +28,7 @@ from tests.verifier.chain import Chain
 from tests.verifier.folder import Run, read_run
 from tests.verifier.gateway import Gateway
 from tests.verifier.messages import REASON_OF
+from validator.protocol.charges import bundle_receipts
 from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
 from validator.protocol.codec.config import config_digest, encode_config
@@ -53,11 +54,9 @@ from validator.protocol.model import (
     BundleHeader,
     Certified,
     ChainState,
-    Debt,
     Digest,
     InstanceId,
     InstanceKind,
-    Ledger,
     Manifest,
     Message,
     Node,
@@ -65,7 +64,6 @@ from validator.protocol.model import (
     Outcome,
     PartitionEntry,
     Record,
-    Report,
     Root,
     SignatureType,
     Statement,
@@ -74,7 +72,8 @@ from validator.protocol.model import (
     Store,
 )
 from validator.protocol.parameters import Config, Network, ParameterSet, format_network
-from validator.protocol.settlement import build_report, bundle_receipts
+from validator.protocol.report import Debt, Ledger, Report
+from validator.protocol.settlement import build_report
 from validator.steps.scopes import budgets_of
 
 WINDOW_MS = 4_000

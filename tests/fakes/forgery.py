@@ -22,16 +22,8 @@ from tests.fakes.finished_run import (
 from tests.verifier.check import check_run
 from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
-from validator.protocol.model import (
-    Address,
-    InstanceId,
-    InstanceKind,
-    Manifest,
-    NodeLine,
-    Outcome,
-    PartitionEntry,
-    Report,
-)
+from validator.protocol.model import Address, InstanceId, InstanceKind, Manifest, Outcome, PartitionEntry
+from validator.protocol.report import NodeLine, Report
 
 ChangePlan = Callable[[Plan], None]
 ChangeRun = Callable[[FinishedRun], None]

@@ -27,7 +27,7 @@ from validator.net.http.client import Answer
 from validator.ports.queue import Task
 from validator.ports.states import UploadState
 from validator.ports.storage import StorageStatus
-from validator.ports.store import StoredUpload
+from validator.ports.stored import StoredUpload
 from validator.protocol.codec.arweave_text import encode_base64url
 from validator.protocol.model import StorageId
 from validator.protocol.quorum import quorum

@@ -35,7 +35,6 @@ from validator.protocol.model import (
     Message,
     Node,
     Record,
-    Report,
     StorageId,
     Store,
     StreamPart,
@@ -43,6 +42,7 @@ from validator.protocol.model import (
 )
 from validator.protocol.parameters import Contracts, Network, ParameterSet
 from validator.protocol.quorum import quorum
+from validator.protocol.report import Report
 
 START_S = 1_700_000_000
 GENESIS_MS = (START_S + 20) * 1000

@@ -36,8 +36,9 @@ from typing import TypeVar
 
 from tests.verifier.state import State
 from validator.protocol.codec.receipt import Receipt
-from validator.protocol.model import MIB, PPM, Address, BrokerShare, Debt, InFlight, Ledger, Outcome, Reading
+from validator.protocol.model import MIB, PPM, Address, BrokerShare, Outcome
 from validator.protocol.parameters import ParameterSet
+from validator.protocol.report import Debt, InFlight, Ledger, Reading
 
 MOST_LINES = 1024
 """As many lines of a kind as the contract takes."""

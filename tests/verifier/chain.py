@@ -18,16 +18,8 @@ from eth_abi.abi import decode, encode
 import contracts_abi
 from tests.verifier.findings import Unreachable
 from validator.protocol.hashing import keccak256
-from validator.protocol.model import (
-    Address,
-    ConsumerLine,
-    Digest,
-    NodeLine,
-    Report,
-    Root,
-    StorageId,
-    StreamLine,
-)
+from validator.protocol.model import Address, Digest, Root, StorageId
+from validator.protocol.report import ConsumerLine, NodeLine, Report, StreamLine
 
 CONTRACTS = {
     "token": "Token",

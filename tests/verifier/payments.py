@@ -22,7 +22,8 @@ from validator.protocol.codec.ledger_changes import encode_ledger_part, follow_l
 from validator.protocol.codec.manifest import encode_ledger
 from validator.protocol.codec.receipt import Receipt, receipt_of
 from validator.protocol.hashing import hash_object
-from validator.protocol.model import MIB, Address, Ledger
+from validator.protocol.model import MIB, Address
+from validator.protocol.report import Ledger
 
 Key = TypeVar("Key", str, Address)
 

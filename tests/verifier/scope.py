@@ -12,8 +12,9 @@ from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.state import FundedStore, State, States
 from validator.protocol.codec.ledger_changes import follow_ledger
-from validator.protocol.model import MIB, Debt, Flag, InstanceKind, Ledger, Outcome, PartitionEntry, Record, StreamPart
+from validator.protocol.model import MIB, Flag, InstanceKind, Outcome, PartitionEntry, Record, StreamPart
 from validator.protocol.parameters import ParameterSet
+from validator.protocol.report import Debt, Ledger
 
 
 @dataclass(frozen=True, slots=True)

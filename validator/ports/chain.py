@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from validator.protocol.model import Account, Address, Block, ChainState, Digest, Report, Root, StorageId
+from validator.protocol.model import Account, Address, Block, ChainState, Digest, Root, StorageId
+from validator.protocol.report import Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from dataclasses import replace
 from validator.log import get_logger
 from validator.ports.peers import Gossip, HeldVotes
 from validator.ports.queue import Ending, StepResult, Task
-from validator.ports.store import PRUNED, InstanceChange, StaleState, StoredInstance
+from validator.ports.store import PRUNED, StaleState
+from validator.ports.stored import InstanceChange, StoredInstance
 from validator.protocol.codec.outcome import (
     body_digest,
 )

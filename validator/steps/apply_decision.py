@@ -5,7 +5,7 @@ from __future__ import annotations
 from validator.log import get_logger
 from validator.ports.queue import Ending, NotYet, StepResult, Task
 from validator.ports.states import BundleState, WindowState
-from validator.ports.store import StoredBundle
+from validator.ports.stored import StoredBundle
 from validator.protocol.codec.outcome import decode_outcome, set_root
 from validator.protocol.columns import all_pages
 from validator.protocol.consensus.boundary import AgreedWindow, bundle_length

@@ -10,7 +10,7 @@ from validator.log import get_logger
 from validator.ports.peers import Attestation, Gossip
 from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import BundleState, ReportState
-from validator.ports.store import StoredBundle, StoredReport
+from validator.ports.stored import StoredBundle, StoredReport
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.manifest import encode_ledger
 from validator.protocol.codec.report import decode_report, encode_report, report_digest, report_payload

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from validator.log import get_logger
-from validator.ports.store import StoredReport
+from validator.ports.stored import StoredReport
 from validator.protocol.codec.report import pack_signatures
 from validator.protocol.codec.secp256k1 import verify_signature
 from validator.protocol.errors import MalformedInput

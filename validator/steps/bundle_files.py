@@ -9,7 +9,7 @@ from itertools import repeat
 from pathlib import Path
 
 from validator.log import get_logger
-from validator.ports.store import StoredBundle
+from validator.ports.stored import StoredBundle
 from validator.protocol.codec.bundle_file import BundleFile, write_bundle
 from validator.protocol.codec.manifest import (
     decode_manifest,

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from validator.log import get_logger
 from validator.ports.queue import NotYet
 from validator.ports.states import BundleState, WindowState
-from validator.ports.store import CutPoint, Reorganisation
+from validator.ports.stored import CutPoint, Reorganisation
 from validator.protocol.model import Block
 from validator.steps.context import Context
 

@@ -13,7 +13,7 @@ from validator.log import get_logger
 from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.sources import Pull
 from validator.ports.states import WindowState
-from validator.ports.store import StoredWindow
+from validator.ports.stored import StoredWindow
 from validator.protocol.codec.outcome import encode_observation, observation_digest, part_order, set_root
 from validator.protocol.errors import TransientError
 from validator.protocol.model import (

@@ -14,8 +14,9 @@ from validator.ports.queue import Tasks
 from validator.ports.sources import MessageSource
 from validator.ports.storage import BundleReader, BundleStorage
 from validator.ports.store import Store
-from validator.protocol.model import Debt, Digest, InstanceId
+from validator.protocol.model import Digest, InstanceId
 from validator.protocol.parameters import Network
+from validator.protocol.report import Debt
 from validator.steps.asking import Asking
 from validator.steps.claims import Claims
 from validator.steps.cut_points import CutPoints

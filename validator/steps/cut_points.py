@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from validator.ports.chain import Chain
 from validator.ports.clock import Clock
 from validator.ports.queue import NotYet
-from validator.ports.store import Store, StoredBundle
+from validator.ports.store import Store
+from validator.ports.stored import StoredBundle
 from validator.protocol.codec.config import config_digest, encode_config
 from validator.protocol.errors import ConfigError, TransientError
 from validator.protocol.model import (

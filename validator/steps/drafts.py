@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from validator.ports.queue import NotYet
-from validator.ports.store import StoredBundle
+from validator.ports.stored import StoredBundle
+from validator.protocol.charges import bundle_receipts
 from validator.protocol.codec.manifest import (
     decode_ledger,
 )
@@ -21,13 +22,12 @@ from validator.protocol.model import (
     Digest,
     InstanceId,
     InstanceKind,
-    Ledger,
     Outcome,
     Record,
-    Report,
     StorageId,
 )
-from validator.protocol.settlement import build_report, bundle_receipts
+from validator.protocol.report import Ledger, Report
+from validator.protocol.settlement import build_report
 from validator.steps.agreed import load_certified
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle, system_stream

@@ -12,7 +12,7 @@ from __future__ import annotations
 from validator.log import get_logger
 from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import BundleState
-from validator.ports.store import StoredBundle
+from validator.ports.stored import StoredBundle
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.model import InstanceId, InstanceKind
 from validator.steps.agreed import require_outcome

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from validator.log import get_logger
 from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import WindowState
-from validator.ports.store import DamagedSet, StoredWindow
+from validator.ports.stored import DamagedSet, StoredWindow
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.columns import RecordSet
 from validator.protocol.consensus.proposal import Span

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from validator.log import get_logger
 from validator.ports.peers import Gossip
 from validator.ports.queue import Ending, StepResult, Task
-from validator.ports.store import StoredInstance
+from validator.ports.stored import StoredInstance
 from validator.protocol.codec.outcome import body_digest, decode_observation, decode_outcome, set_root
 from validator.protocol.columns import MessageSet, RecordSet
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError

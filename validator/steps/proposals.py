@@ -12,7 +12,7 @@ from itertools import chain
 
 from validator.log import get_logger
 from validator.ports.queue import NotYet
-from validator.ports.store import StoredInstance
+from validator.ports.stored import StoredInstance
 from validator.protocol.codec.outcome import (
     decode_observation,
     decode_outcome,

@@ -13,7 +13,7 @@ from itertools import islice
 from validator.log import get_logger
 from validator.ports.queue import Ending, NotYet, StepResult
 from validator.ports.sources import Broker, Pull
-from validator.ports.store import StoredWindow
+from validator.ports.stored import StoredWindow
 from validator.protocol.codec.outcome import part_order
 from validator.protocol.consensus.proposal import Span
 from validator.protocol.errors import TransientError

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from validator.log import get_logger
 from validator.ports.queue import Ending, StepResult
-from validator.ports.store import Settled
+from validator.ports.stored import Settled
 from validator.protocol.errors import TransientError
 from validator.protocol.parameters import Network
 from validator.steps.context import Context

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from validator.protocol.consensus.proposal import Scope
 from validator.protocol.consensus.window import Budget, partition_budget
 from validator.protocol.errors import ConfigError
-from validator.protocol.model import Block, ChainState, Debt, InstanceId, InstanceKind, StreamPart
+from validator.protocol.model import Block, ChainState, InstanceId, InstanceKind, StreamPart
 from validator.protocol.parameters import Network, ParameterSet
+from validator.protocol.report import Debt
 from validator.steps.context import Context
 from validator.steps.cut_points import require_bundle, system_stream
 from validator.steps.drafts import ledger_after

@@ -7,7 +7,7 @@ from dataclasses import replace
 from validator.log import get_logger
 from validator.ports.queue import Ending, NotYet, StepResult, Task
 from validator.ports.states import BundleState
-from validator.ports.store import StoredBundle
+from validator.ports.stored import StoredBundle
 from validator.protocol.codec.ledger_changes import encode_ledger_part
 from validator.protocol.codec.manifest import encode_manifest, manifest_root
 from validator.protocol.model import (

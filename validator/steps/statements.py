@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from validator.log import get_logger
 from validator.ports.peers import Gossip
-from validator.ports.store import StoredInstance
+from validator.ports.stored import StoredInstance
 from validator.protocol.codec.certificate import verify_quorum
 from validator.protocol.codec.statement import verify_statement
 from validator.protocol.consensus.state import InstanceState, Rules, restore

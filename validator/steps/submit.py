@@ -26,7 +26,7 @@ from validator.log import get_logger
 from validator.ports.chain import AcceptedReport, PreparedTransaction, SendRefusal, TransactionState
 from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import BundleState, ReportState
-from validator.ports.store import StoredBundle, StoredReport
+from validator.ports.stored import StoredBundle, StoredReport
 from validator.protocol.codec.report import decode_report
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import StorageId

@@ -20,7 +20,7 @@ from validator.log import get_logger
 from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import AnnouncedState, BundleState, UploadState
 from validator.ports.storage import is_seeded
-from validator.ports.store import StoredBundle, StoredUpload
+from validator.ports.stored import StoredBundle, StoredUpload
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.errors import RemoteFault, TransientError, UnknownOutcome
 from validator.protocol.quorum import one_honest

@@ -14,7 +14,7 @@ from validator.log import get_logger
 from validator.ports.peers import Gossip, HeldVotes
 from validator.ports.states import AnnouncedState
 from validator.ports.storage import StorageState, StorageStatus
-from validator.ports.store import AnnouncedUpload, StoredBundle
+from validator.ports.stored import AnnouncedUpload, StoredBundle
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.report import report_digest
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError

@@ -26,7 +26,7 @@ from validator.log import get_logger
 from validator.ports.queue import Ending, StepResult, Task
 from validator.ports.states import AnnouncedState, BundleState, UploadState
 from validator.ports.storage import ReaderFailed, StorageState, StorageStatus, is_seeded
-from validator.ports.store import AnnouncedUpload, StoredBundle
+from validator.ports.stored import AnnouncedUpload, StoredBundle
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError, UnknownOutcome, ValidatorError

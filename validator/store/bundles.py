@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 from validator.ports.clock import Clock
 from validator.ports.states import AnnouncedState, BundleState, UploadState
 from validator.ports.storage import PreparedUpload
-from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
+from validator.ports.stored import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec.statement import decode_upload, encode_upload
 from validator.protocol.errors import AlreadyDone, InvariantError
 from validator.protocol.model import Digest, StorageId, UploadAnnouncement

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import delete, select
 
 from validator.ports.clock import Clock
-from validator.ports.store import CutPoint, Reorganisation
+from validator.ports.stored import CutPoint, Reorganisation
 from validator.protocol.codec import cbor
 from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import hash_labelled

@@ -13,7 +13,8 @@ from validator.log import get_logger
 from validator.ports.clock import Clock
 from validator.ports.queue import Task
 from validator.ports.states import BundleState
-from validator.ports.store import Accepted, InstanceChange, InstanceHead, StaleState, StoredInstance
+from validator.ports.store import StaleState
+from validator.ports.stored import Accepted, InstanceChange, InstanceHead, StoredInstance
 from validator.protocol.codec.outcome import body_digest
 from validator.protocol.codec.statement import decode_quorum, encode_quorum
 from validator.protocol.consensus.votes import AHEAD, BEHIND, KNOWN

@@ -10,7 +10,7 @@ from validator.ports.chain import PreparedTransaction
 from validator.ports.clock import Clock
 from validator.ports.peers import Attestation
 from validator.ports.states import ReportState
-from validator.ports.store import StoredReport
+from validator.ports.stored import StoredReport
 from validator.protocol.codec.secp256k1 import verify_signature
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Digest, StorageId

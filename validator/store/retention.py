@@ -14,7 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, f
 
 from validator.ports.clock import Clock
 from validator.ports.states import BundleState
-from validator.ports.store import Settled
+from validator.ports.stored import Settled
 from validator.protocol.model import InstanceId, InstanceKind
 from validator.store import schema
 from validator.store.database import Database

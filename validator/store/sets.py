@@ -17,7 +17,7 @@ from sqlalchemy import delete, select, update
 
 from validator.log import get_logger
 from validator.ports.clock import Clock
-from validator.ports.store import DamagedSet
+from validator.ports.stored import DamagedSet
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.columns import Page, Read
 from validator.protocol.errors import MalformedInput

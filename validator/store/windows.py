@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from validator.ports.clock import Clock
 from validator.ports.states import WindowState
-from validator.ports.store import StoredWindow
+from validator.ports.stored import StoredWindow
 from validator.protocol.errors import InvariantError
 from validator.protocol.model import Address, Digest, StreamPart, Window
 from validator.store import schema

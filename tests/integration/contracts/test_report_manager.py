@@ -15,7 +15,8 @@ from tests.contract_network import CONFIG, ContractNetwork, a_report
 from validator.devnet.contracts import WEI
 from validator.protocol.codec.report import compact_signature, decode_report, pack_signatures, report_values
 from validator.protocol.codec.secp256k1 import SigningKey
-from validator.protocol.model import NIL, Address, Digest, NodeLine, Report, Root, StreamLine
+from validator.protocol.model import NIL, Address, Digest, Root
+from validator.protocol.report import NodeLine, Report, StreamLine
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 LOW = min(a_key(200).address, a_key(201).address)

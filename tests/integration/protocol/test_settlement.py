@@ -22,7 +22,8 @@ from tests.settlement_network import (
 )
 from validator.devnet.contracts import WEI, NodeSetup
 from validator.protocol.hashing import keccak256
-from validator.protocol.model import NIL, Address, Block, BrokerShare, ChainState, Digest, Ledger, Report, Root
+from validator.protocol.model import NIL, Address, Block, BrokerShare, ChainState, Digest, Root
+from validator.protocol.report import Ledger, Report
 from validator.protocol.settlement import build_report
 
 BALANCE = 1_000 * WEI

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, some_parameters
-from validator.ports.store import InstanceChange
+from validator.ports.stored import InstanceChange
 from validator.protocol.codec.certificate import build_quorum
 from validator.protocol.codec.outcome import decode_outcome, encode_observation, encode_outcome, set_root
 from validator.protocol.codec.statement import sign_statement

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tests.fakes.small_network import Member, SmallNetwork
 from validator.ports.peers import Gossip
-from validator.ports.store import StoredInstance
+from validator.ports.stored import StoredInstance
 from validator.protocol.codec.certificate import build_quorum
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.hashing import hash_body

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import some_parameters
 from validator.ports.states import UploadState
-from validator.ports.store import AnnouncedUpload, StoredBundle, StoredUpload
+from validator.ports.stored import AnnouncedUpload, StoredBundle, StoredUpload
 from validator.protocol.codec import manifest
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.outcome import decode_observation, set_root

@@ -16,7 +16,7 @@ from tests.fakes.world import a_header, some_parameters
 from validator.ports.peers import Attestation, Gossip
 from validator.ports.queue import StepResult, Task
 from validator.ports.storage import ReaderFailed, StorageState, StorageStatus
-from validator.ports.store import StoredBundle
+from validator.ports.stored import StoredBundle
 from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.codec.report import decode_report, encode_report

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.builders import a_key
-from validator.ports.store import InstanceChange
+from validator.ports.stored import InstanceChange
 from validator.protocol.codec.statement import SigningContext, sign_statement
 from validator.protocol.errors import ConfigError
 from validator.protocol.model import Address, Block, Digest, InstanceId, InstanceKind, Statement, StatementKind

@@ -9,7 +9,8 @@ import pytest
 from tests.builders import a_key
 from tests.integration.store.worker import CONFIG, CONTEXT, INSTANCE
 from validator.ports.states import BundleState
-from validator.ports.store import InstanceChange, StaleState, StoredBundle, StoredInstance
+from validator.ports.store import StaleState
+from validator.ports.stored import InstanceChange, StoredBundle, StoredInstance
 from validator.protocol.codec.outcome import body_digest, encode_observation, encode_outcome, entries_root
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.errors import InvariantError, MalformedInput

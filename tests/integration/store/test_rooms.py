@@ -15,7 +15,7 @@ from validator.ports.chain import PreparedTransaction
 from validator.ports.peers import Attestation
 from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
 from validator.ports.storage import PreparedUpload
-from validator.ports.store import StoredBundle, StoredReport, StoredUpload, StoredWindow
+from validator.ports.stored import StoredBundle, StoredReport, StoredUpload, StoredWindow
 from validator.protocol.codec.outcome import encode_observation, set_root
 from validator.protocol.consensus.window import make_entries
 from validator.protocol.errors import AlreadyDone, ConfigError, InvariantError

@@ -14,7 +14,7 @@ from tests.integration.store.worker import CONFIG, INSTANCE
 from validator.ports.peers import Attestation
 from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
 from validator.ports.storage import PreparedUpload, Tariff
-from validator.ports.store import StoredBundle, StoredReport, StoredUpload
+from validator.ports.stored import StoredBundle, StoredReport, StoredUpload
 from validator.protocol.codec.outcome import encode_observation, encode_outcome, entries_root, outcome_digest
 from validator.protocol.codec.statement import decode_statement, encode_statement
 from validator.protocol.hashing import EMPTY_ROOT, hash_body, hash_object

@@ -9,7 +9,8 @@ import sys
 import tempfile
 
 from tests.builders import a_key
-from validator.ports.store import InstanceChange, StaleState, StoredInstance
+from validator.ports.store import StaleState
+from validator.ports.stored import InstanceChange, StoredInstance
 from validator.protocol.codec.statement import SigningContext, sign_statement
 from validator.protocol.errors import TransientError
 from validator.protocol.hashing import hash_body

@@ -20,8 +20,9 @@ from tests.verifier.state import States
 from validator.devnet.contracts import WEI
 from validator.protocol.codec.report import expand_compact
 from validator.protocol.codec.secp256k1 import recover_address
-from validator.protocol.model import Report, Root
+from validator.protocol.model import Root
 from validator.protocol.proof import build_message
+from validator.protocol.report import Report
 
 PROVEN = a_bundle((2, 5, 3))
 

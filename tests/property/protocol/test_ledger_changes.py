@@ -14,7 +14,8 @@ from validator.protocol.codec.ledger_changes import (
 )
 from validator.protocol.codec.manifest import decode_ledger, encode_ledger
 from validator.protocol.errors import MalformedInput
-from validator.protocol.model import Address, Debt, InFlight, Ledger, Reading
+from validator.protocol.model import Address
+from validator.protocol.report import Debt, InFlight, Ledger, Reading
 
 addresses = st.sampled_from([Address(bytes([n]) * 20) for n in range(4)])
 streams = st.sampled_from(["a", "b", "～", "\U0001f600", "z" * 40])

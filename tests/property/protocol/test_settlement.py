@@ -36,23 +36,14 @@ from tests.settlement_network import (
     streams_of,
     the_parameters,
 )
+from validator.protocol.charges import split_by_remainder
 from validator.protocol.codec.manifest import decode_ledger, encode_ledger
 from validator.protocol.codec.receipt import Receipt
 from validator.protocol.codec.report import decode_report, encode_report, is_conserved
-from validator.protocol.model import (
-    MIB,
-    PPM,
-    Address,
-    BrokerShare,
-    ChainState,
-    Ledger,
-    Outcome,
-    Reading,
-    Report,
-    StorageId,
-)
+from validator.protocol.model import MIB, PPM, Address, BrokerShare, ChainState, Outcome, StorageId
 from validator.protocol.parameters import ParameterSet
-from validator.protocol.settlement import build_report, split_by_remainder
+from validator.protocol.report import Ledger, Reading, Report
+from validator.protocol.settlement import build_report
 
 STREAMS = ("a", "b", "c", "ö", SYSTEM)
 CONSUMERS = (ALICE, BOB, CAROL)

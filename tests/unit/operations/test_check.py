@@ -22,7 +22,7 @@ from validator.operations.check_network import (
 from validator.operations.evidence import describe_evidence, evidence_data
 from validator.operations.findings import Finding, Level, guarded, ok
 from validator.ports.peers import Handshake
-from validator.ports.store import CutPoint, Reorganisation
+from validator.ports.stored import CutPoint, Reorganisation
 from validator.protocol.codec.config import encode_config
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Address, Block, Digest

@@ -34,27 +34,16 @@ from tests.settlement_network import (
     streams_of,
     the_parameters,
 )
-from validator.protocol import settlement
+from validator.protocol import charges, settlement
+from validator.protocol.charges import bundle_receipts, split_by_remainder
 from validator.protocol.codec.manifest import MAX_LEDGER_BYTES, decode_ledger, encode_ledger, ledger_root
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.receipt import sign_receipt, write_receipt
 from validator.protocol.codec.report import MAX_LINES, decode_report, encode_report, is_conserved
 from validator.protocol.errors import Disagreement, InvariantError
-from validator.protocol.model import (
-    MIB,
-    NIL,
-    Address,
-    BrokerShare,
-    Debt,
-    Digest,
-    InFlight,
-    InstanceId,
-    InstanceKind,
-    Ledger,
-    Reading,
-    Report,
-)
-from validator.protocol.settlement import build_report, bundle_receipts, split_by_remainder
+from validator.protocol.model import MIB, NIL, Address, BrokerShare, Digest, InstanceId, InstanceKind
+from validator.protocol.report import Debt, InFlight, Ledger, Reading, Report
+from validator.protocol.settlement import build_report
 
 # --- streams --------------------------------------------------------------------------------------
 
@@ -388,12 +377,12 @@ def test_a_debt_is_never_more_than_there_can_be_tokens() -> None:
 def test_no_number_of_consumers_makes_a_ledger_that_nobody_can_read() -> None:
     consumers = [an_address(1 << 80 | i) for i in range(60_000)]
     few = the_parameters(report_lines=MAX_LINES)
-    full = {(consumer, ONE): Reading(0, 1 << 62) for consumer in consumers[: settlement.MAX_PAIRS - 1]}
+    full = {(consumer, ONE): Reading(0, 1 << 62) for consumer in consumers[: charges.MAX_PAIRS - 1]}
     receipts = [a_receipt(c, ONE, 5 + i % 2) for i, c in enumerate(consumers[-5:])]
     bundle = Bundle(receipts=receipts, consumers=dict.fromkeys(consumers[-5:], 9), parameters=few)
     report, ledger = settle(bundle, Ledger(cumulative=full))
     assert [line.capture for line in report.consumers] == [6]  # the largest, for which there was room
-    assert ledger.cumulative is not None and len(ledger.cumulative) == settlement.MAX_PAIRS
+    assert ledger.cumulative is not None and len(ledger.cumulative) == charges.MAX_PAIRS
     assert decode_ledger(encode_ledger(ledger)) == replace(ledger)
 
 

@@ -11,7 +11,7 @@ from tests import paths
 from tests.settlement_vectors import read_address, read_ledger, run
 from validator.protocol.codec.manifest import encode_ledger, ledger_root
 from validator.protocol.codec.report import encode_report
-from validator.protocol.model import ConsumerLine, NodeLine, StreamLine
+from validator.protocol.report import ConsumerLine, NodeLine, StreamLine
 
 VECTORS = json.loads((paths.VECTORS / "settlement.json").read_text())
 

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.world import GENESIS_MS, WINDOW_MS, some_network
 from validator.ports.queue import Task
 from validator.ports.states import WindowState
-from validator.ports.store import StoredWindow
+from validator.ports.stored import StoredWindow
 from validator.protocol.model import Window
 from validator.steps.cut_points import CutPoints
 from validator.steps.dispatch import LEASE_MS, MAX_ROWS, MAX_WINDOWS, dispatch_due, open_windows

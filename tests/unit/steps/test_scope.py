@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.fakes.world import CONTRACTS, GENESIS_MS, some_network, some_parameters
 from validator.protocol.consensus.window import Budget
-from validator.protocol.model import MIB, Block, ChainState, Debt, Digest, Store
+from validator.protocol.model import MIB, Block, ChainState, Digest, Store
+from validator.protocol.report import Debt
 from validator.steps.cut_points import system_stream
 from validator.steps.scopes import budgets_of
 

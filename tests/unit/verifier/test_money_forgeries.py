@@ -46,19 +46,8 @@ from validator.protocol.codec.ledger_changes import encode_changes, encode_ledge
 from validator.protocol.codec.manifest import encode_ledger, ledger_root
 from validator.protocol.codec.report import pack_lines, report_digest
 from validator.protocol.hashing import order_committee
-from validator.protocol.model import (
-    Address,
-    ConsumerLine,
-    Debt,
-    Digest,
-    InFlight,
-    Ledger,
-    Manifest,
-    NodeLine,
-    Report,
-    Root,
-    StreamLine,
-)
+from validator.protocol.model import Address, Digest, Manifest, Root
+from validator.protocol.report import ConsumerLine, Debt, InFlight, Ledger, NodeLine, Report, StreamLine
 
 STRANGER = Address(b"\x77" * 20)
 

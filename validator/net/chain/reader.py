@@ -27,7 +27,7 @@ from validator.net.chain.metadata import parse_node_metadata, parse_node_wallet,
 from validator.net.chain.rpc import Rpc
 from validator.net.chain.source import SourceHealth
 from validator.net.chain.store_index import MemoryIndex, StoreIndex, StoreList, parse_store_events
-from validator.net.chain.values import MAX_NUMBER, parse_bytes, parse_quantity
+from validator.net.chain.values import MAX_NUMBER, parse_bytes, parse_first_word, parse_has_code, parse_quantity
 from validator.net.http.pacing import Allowance, Pace
 from validator.ports.chain import AcceptedReport
 from validator.protocol.codec.report import MAX_INDEX
@@ -217,13 +217,13 @@ class ChainReader:
             TransientError: beside the usual, with ``reason`` "foreign": all sources have the block, and each answers
                 this very call with an error of its own.
         """
-        has_code = self.rpc.agree([Request("eth_getCode", (_hex(contract), _at(block)), _parse_has_code)])[0]
+        has_code = self.rpc.agree([Request("eth_getCode", (_hex(contract), _at(block)), parse_has_code)])[0]
         if not has_code:
             return False
         data = ERC1271.encode((digest, signature))
         call = {"to": _hex(contract), "data": "0x" + data.hex(), "gas": hex(ERC1271_GAS)}
         try:
-            answer = self.rpc.agree([Request("eth_call", (call, _at(block)), _parse_first_word)])[0]
+            answer = self.rpc.agree([Request("eth_call", (call, _at(block)), parse_first_word)])[0]
         except TransientError as error:
             said = error.fields.get("sources", {}).values()
             rests = error.fields.get("retry_after_s", 0) > 0
@@ -293,7 +293,7 @@ class ChainReader:
         head = self.fetch_head()
         names = ("token", "node_manager", "store_manager", "query_manager", "report_manager", "stream_registry")
         requests = [
-            Request("eth_getCode", (_hex(getattr(self._contracts, name)), _at(head)), _parse_has_code) for name in names
+            Request("eth_getCode", (_hex(getattr(self._contracts, name)), _at(head)), parse_has_code) for name in names
         ]
         for name, has_code in zip(names, self.rpc.agree(requests), strict=True):
             if not has_code:
@@ -491,11 +491,3 @@ def _field(contract: str) -> str:
 
 def _hex(address: bytes) -> str:
     return "0x" + address.hex()
-
-
-def _parse_first_word(value: Any) -> bytes:
-    return parse_bytes(value, "eth_call")[:32]
-
-
-def _parse_has_code(value: Any) -> bool:
-    return bool(parse_bytes(value, "code"))

@@ -24,8 +24,9 @@ from validator.protocol.codec.report import report_values
 from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.errors import AlreadyDone, MalformedInput, RemoteFault, TransientError, UnknownOutcome
 from validator.protocol.hashing import keccak256
-from validator.protocol.model import Address, Digest, Report
+from validator.protocol.model import Address, Digest
 from validator.protocol.parameters import Contracts
+from validator.protocol.report import Report
 
 GAS_LIMIT_CAP = 16_000_000
 LINE_GAS = 50_000

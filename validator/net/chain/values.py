@@ -48,6 +48,16 @@ def parse_bytes(value: Any, what: str = "data", size: int | None = None) -> byte
     raise MalformedInput(what, f"not hex data of {size} bytes" if size is not None else "not hex data")
 
 
+def parse_first_word(value: Any) -> bytes:
+    """The first 32 bytes that a call returned. Raises MalformedInput."""
+    return parse_bytes(value, "eth_call")[:32]
+
+
+def parse_has_code(value: Any) -> bool:
+    """Whether ``eth_getCode`` found some. Raises MalformedInput."""
+    return bool(parse_bytes(value, "code"))
+
+
 def parse_logs(value: Any, contract: Address, at_most: int) -> list[dict[str, Any]]:
     """The logs of one contract that an ``eth_getLogs`` answered, as they are on the chain. Raises MalformedInput."""
     if not isinstance(value, list) or len(value) > at_most:

@@ -18,7 +18,7 @@ from validator.protocol.codec import cbor
 from validator.protocol.codec.cbor import read_bytes, read_list, read_u63
 from validator.protocol.codec.manifest import LEDGER_KIND, MAX_LEDGER_BYTES, decode_ledger, encode_ledger
 from validator.protocol.errors import MalformedInput, require
-from validator.protocol.model import Ledger
+from validator.protocol.report import Ledger
 
 CHANGES_KIND = "ledger-changes/1"
 WHAT = "ledger changes"

@@ -27,18 +27,8 @@ from validator.protocol.errors import MalformedInput
 from validator.protocol.hashing import hash_object
 from validator.protocol.leaves import bundle_leaf, header_leaf
 from validator.protocol.merkle import compute_root
-from validator.protocol.model import (
-    Address,
-    BundleHeader,
-    Certified,
-    Debt,
-    Digest,
-    InFlight,
-    Ledger,
-    Manifest,
-    Reading,
-    Root,
-)
+from validator.protocol.model import Address, BundleHeader, Certified, Digest, Manifest, Root
+from validator.protocol.report import Debt, InFlight, Ledger, Reading
 
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_MANIFEST_ITEMS = 1 << 16

@@ -24,9 +24,10 @@ from validator.protocol.codec.secp256k1 import is_low_s
 from validator.protocol.codec.typed_data import Domain, Struct, payload
 from validator.protocol.errors import InvariantError, MalformedInput
 from validator.protocol.hashing import keccak256
-from validator.protocol.model import Address, ConsumerLine, Digest, NodeLine, Report, Root, StorageId, StreamLine
+from validator.protocol.model import Address, Digest, Root, StorageId
 from validator.protocol.parameters import MAX_COMMITTEE
 from validator.protocol.quorum import quorum
+from validator.protocol.report import ConsumerLine, NodeLine, Report, StreamLine
 
 KIND = "report/2"
 MAX_REPORT_BYTES = 1 << 20

@@ -18,7 +18,8 @@ from validator.protocol.codec.report import (
     sort_report,
 )
 from validator.protocol.errors import MalformedInput
-from validator.protocol.model import Address, ConsumerLine, Digest, NodeLine, Report, StreamLine
+from validator.protocol.model import Address, Digest
+from validator.protocol.report import ConsumerLine, NodeLine, Report, StreamLine
 
 addresses = st.binary(min_size=20, max_size=20).map(Address)
 amounts = st.integers(0, MAX_AMOUNT)

@@ -21,7 +21,8 @@ from validator.protocol.codec.ledger_changes import (
 )
 from validator.protocol.codec.manifest import MAX_LEDGER_BYTES, decode_ledger, encode_ledger
 from validator.protocol.errors import MalformedInput
-from validator.protocol.model import Address, Debt, InFlight, Ledger, Reading
+from validator.protocol.model import Address
+from validator.protocol.report import Debt, InFlight, Ledger, Reading
 
 VECTORS = json.loads((paths.VECTORS / "manifest.json").read_text())["changes"]
 ONE, TWO, THREE = (Address(bytes([n]) * 20) for n in (1, 2, 3))

@@ -33,20 +33,17 @@ from validator.protocol.model import (
     Address,
     BundleHeader,
     Certified,
-    Debt,
     Digest,
-    InFlight,
     InstanceId,
     InstanceKind,
-    Ledger,
     Manifest,
     Outcome,
     PartitionEntry,
-    Reading,
     Root,
     StatementKind,
     VoteQuorum,
 )
+from validator.protocol.report import Debt, InFlight, Ledger, Reading
 
 VECTORS = json.loads((paths.VECTORS / "manifest.json").read_text())
 HEADER = BundleHeader(Digest(b"\x0c" * 32), 4, Root(b"\x11" * 32), 8_000, 9_000)

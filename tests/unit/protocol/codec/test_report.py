@@ -28,7 +28,8 @@ from validator.protocol.codec.report import (
 )
 from validator.protocol.codec.secp256k1 import HALF_ORDER, recover_address
 from validator.protocol.errors import InvariantError, MalformedInput
-from validator.protocol.model import NIL, Address, Digest, NodeLine, StreamLine
+from validator.protocol.model import NIL, Address, Digest
+from validator.protocol.report import NodeLine, StreamLine
 
 VECTORS = json.loads((paths.VECTORS / "report.json").read_text())["reports"]
 MANAGER = Address(b"\x4d" * 20)
