@@ -16,25 +16,22 @@ from typing import Any
 
 from celery import Celery, uuid
 from celery.signals import setup_logging, worker_init, worker_process_init, worker_ready
-from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
-from tasks.schedule import EmbeddedBeat, beat_schedule
+from tasks.answers import StepTask
+from tasks.configuration import celery_options
+from tasks.schedule import EmbeddedBeat
 from tasks.waiting import Waiting
 from tasks.worker import LastingApp
 from validator import log as logs
 from validator.ports.queue import Task
 from validator.protocol.errors import ConfigError, ValidatorError
+from validator.redis_link import make_redis_link
 from validator.settings import Settings, load_settings
 from validator.steps.pipeline import PIPELINE
 from validator.wiring import Node, load_network, share_metrics
 
 log = logs.get_logger("tasks")
-
-QUEUES = tuple(dict.fromkeys(stage.queue for stage in PIPELINE.values()))
-VISIBILITY_S = 300
-"""Far above any task's time, and above the 60 s that an ETA may lie ahead."""
-ROUTES = {task.value: {"queue": stage.queue} for task, stage in PIPELINE.items()}
 
 
 @lru_cache(maxsize=1)
@@ -42,6 +39,7 @@ def settings() -> Settings:
     try:
         loaded = load_settings()
         load_network(loaded.network_file)
+        make_redis_link(loaded)
         return loaded
     except ConfigError as error:
         raise SystemExit(f"error: {error}") from error
@@ -50,42 +48,9 @@ def settings() -> Settings:
 def make_app() -> Celery:
     """The configured app. Settings and network file are judged here: a fault is one line at any process's start."""
     share_metrics(settings())  # before the tasks, which count, are imported
-    transport = {
-        "visibility_timeout": VISIBILITY_S,
-        "unacked_restore_interval": 5,
-        "unacked_restore_throttle": 1,
-        "socket_timeout": 30,
-        "socket_connect_timeout": 5,
-    }
-    app = LastingApp("logstore", broker=settings().redis_url, include=[f"tasks.{name}" for name in TASK_MODULES])
-    app.conf.update(
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        worker_prefetch_multiplier=1,
-        task_time_limit=120,
-        task_soft_time_limit=100,
-        broker_transport_options=transport,
-        result_backend_transport_options={"visibility_timeout": VISIBILITY_S},
-        visibility_timeout=VISIBILITY_S,
-        worker_soft_shutdown_timeout=5,
-        worker_enable_soft_shutdown_on_idle=False,
-        worker_cancel_long_running_tasks_on_connection_loss=True,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # for ever: Redis may be away for a night
-        task_track_started=True,
-        task_ignore_result=True,
-        task_create_missing_queues=False,
-        task_default_queue="round",
-        task_queues=[Queue(name) for name in QUEUES],
-        task_routes=ROUTES,
-        worker_send_task_events=False,  # a sixth of a worker's time; Flower turns them on while it watches
-        task_send_sent_event=False,
-        worker_hijack_root_logger=False,
-        enable_utc=True,
-        timezone="UTC",
-        beat_schedule=beat_schedule(settings().tick_s),
-        beat_scheduler="tasks.schedule:SteadyScheduler",
-    )
+    link = make_redis_link(settings())
+    app = LastingApp("logstore", broker=link.url, task_cls=StepTask, include=[f"tasks.{name}" for name in TASK_MODULES])
+    app.conf.update(celery_options(link, settings().tick_s))
     if settings().embed_beat:
         app.steps["worker"].add(EmbeddedBeat)
     return app

@@ -9,12 +9,12 @@ from validator.steps.mend import KEY
 
 
 @app.task(name=Task.RETENTION_SWEEP.value)
-def sweep_away() -> dict[str, str]:
+def sweep_away() -> str:
     """Safe to run twice: what is gone is gone, and what is left the next call finds."""
     return run_task(Task.RETENTION_SWEEP, "")
 
 
 @app.task(name=Task.SETS_MEND.value)
-def mend_sets(key: str = KEY) -> dict[str, str]:
+def mend_sets(key: str = KEY) -> str:
     """Safe to run twice: a set is what its root says."""
     return run_task(Task.SETS_MEND, key)

@@ -8,18 +8,18 @@ from validator.ports.queue import Task
 
 
 @app.task(name=Task.REPORT_ATTEST.value)
-def attest_report(number: str) -> dict[str, str]:
+def attest_report(number: str) -> str:
     """Safe to run twice: the report is a pure function, and its signature deterministic."""
     return run_task(Task.REPORT_ATTEST, number)
 
 
 @app.task(name=Task.REPORT_SUBMIT.value)
-def submit_report(number: str) -> dict[str, str]:
+def submit_report(number: str) -> str:
     """Safe to run twice: the transaction is saved with its nonce before it is sent."""
     return run_task(Task.REPORT_SUBMIT, number)
 
 
 @app.task(name=Task.REPORT_WATCH.value)
-def watch_report(number: str) -> dict[str, str]:
+def watch_report(number: str) -> str:
     """Safe to run twice: it only looks."""
     return run_task(Task.REPORT_WATCH, number)

@@ -39,6 +39,9 @@ class SteadyScheduler(Scheduler):
         self._next_s: dict[str, float] = {}
         self._reason = ""
         super().__init__(*args, **kwargs)
+        if not kwargs.get("lazy"):
+            entries = {entry.task: entry.schedule.run_every.total_seconds() for entry in self.schedule.values()}
+            log.info("beat.started", every_s=entries)
 
     def tick(self, **_kwargs: Any) -> float:
         """Queue what is due; seconds until something may be due again."""

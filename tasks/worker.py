@@ -15,13 +15,14 @@ import time
 from functools import cached_property
 from typing import Any
 
+import celery.apps.worker
 from billiard import active_children
 from celery import Celery
 from celery.apps.worker import Worker
 from celery.platforms import EX_FAILURE
 
 from validator.lasting import LastingThread, Watchdog, begin_anew
-from validator.log import get_logger
+from validator.log import get_logger, say_in_a_signal
 
 log = get_logger("tasks")
 
@@ -62,6 +63,14 @@ class LastingWorker(Worker):
         if exitcode == EX_FAILURE and isinstance(error, Exception):
             restart(f"{type(error).__name__}: {error}")
         super().stop(in_sighandler, exitcode)
+
+
+def _say(text: str, *_stream: Any) -> None:
+    """What Celery says while a signal is handled, as an event."""
+    say_in_a_signal("worker.told", text=text)
+
+
+vars(celery.apps.worker)["safe_say"] = _say
 
 
 def restart(reason: str) -> None:

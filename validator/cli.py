@@ -4,6 +4,7 @@
     logstore-validator devnet    a whole network on this machine
     logstore-validator init      from an empty folder to settings, keys and a database; create or migrate the database
     logstore-validator serve     both listeners and the head watcher
+    logstore-validator worker    perform tasks, of all queues or of those that are named; beat and flower go with it
     logstore-validator broker    cache streams and answer queries: a role of its own
     logstore-validator check     whether everything this validator depends on is as it must be
     logstore-validator evidence  double votes that were noticed
@@ -27,6 +28,7 @@ from typing import Annotated
 import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
 
+from validator import fleet
 from validator.devnet.plan import Options
 from validator.devnet.summary import describe_fields
 from validator.operations import commands
@@ -47,6 +49,7 @@ app = typer.Typer(
 )
 
 commands.register(app)
+fleet.register(app)
 
 
 def _show_version(is_asked: bool) -> None:

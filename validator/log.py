@@ -18,7 +18,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 import structlog
@@ -28,6 +28,7 @@ from validator.protocol.errors import ConfigError
 _URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)(?:[^/\s'\"]*@)?([^/\s?#'\"<>]*)[^\s'\"<>]*", re.IGNORECASE)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _WAITING_WARNINGS = 1_000
+_said_as = "json"
 
 WarningSink = Callable[[str, str, Mapping[str, Any]], None]
 """(level, event, fields) of a warning or error."""
@@ -44,6 +45,8 @@ def configure(level: str = "INFO", form: str = "json") -> None:
         raise ConfigError(
             f"LOGSTORE_LOG_LEVEL: {level!r} is none of DEBUG, INFO, WARNING, ERROR", field="LOGSTORE_LOG_LEVEL"
         )
+    global _said_as
+    _said_as = form
     sink = _Sink(sys.stderr)
     renderer: Any = (
         structlog.processors.JSONRenderer()
@@ -76,6 +79,7 @@ def configure(level: str = "INFO", form: str = "json") -> None:
         )
     )
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
+    logging.captureWarnings(True)  # Python's own warnings are events too
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it prints whole URLs
 
 
@@ -106,6 +110,15 @@ class _Sink:
 def _line(event: str, **fields: Any) -> str:
     """An event about logging itself, which takes none of its ways."""
     return json.dumps({"event": event, **fields}) + "\n"
+
+
+def say_in_a_signal(event: str, **fields: Any) -> None:
+    """An event from a signal's handler: takes no lock that what was interrupted may hold, and never raises."""
+    text = _line(event, level="info", **fields)
+    if _said_as != "json":
+        text = f"[info     ] {event} {' '.join(f'{name}={value}' for name, value in fields.items())}\n"
+    with suppress(OSError):
+        os.write(2, text.encode(errors="replace"))
 
 
 def _never_raising(logger_class: Any, sink: _Sink) -> Any:

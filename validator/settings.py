@@ -20,7 +20,7 @@ from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -91,9 +91,24 @@ class Settings(BaseSettings):
         default="sqlite:///data/validator.sqlite",
         description="SQLAlchemy URL: sqlite:///… on a local disk, or postgresql+psycopg://… for fleets",
     )
-    redis_url: str = Field(
-        default="redis://127.0.0.1:6379/0", description="Celery broker; redis+socket:///path?virtual_host=N works"
+    database_password_file: Path | None = Field(
+        default=None, description="file with the password that database_url leaves out"
     )
+    redis_url: str = Field(
+        default="redis://127.0.0.1:6379/0",
+        description="Celery broker: redis://, rediss:// (TLS), redis+socket:///path?virtual_host=N, or Sentinels as "
+        "sentinel://host:26379;sentinel://host:26379",
+    )
+    redis_password_file: Path | None = Field(
+        default=None, description="file with the password that redis_url leaves out"
+    )
+    redis_ca_file: Path | None = Field(
+        default=None, description="PEM certificates that vouch for Redis with rediss://, instead of the public ones"
+    )
+    redis_cert_file: Path | None = Field(
+        default=None, description="PEM certificate and key that this validator shows to Redis"
+    )
+    redis_sentinel_name: str = Field(default="", description="what Sentinels call the Redis that they watch")
     rpc_urls: Words = Field(description="EVM nodes, comma-separated; three of different operators advised")
     gateway_urls: Words = Field(description="Arweave gateways, comma-separated; two or more advised")
     segments_url: str = Field(
@@ -202,7 +217,12 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _known_transport(cls, value: str) -> str:
-        _require_url(value, "redis", "rediss", "redis+socket")
+        urls = value.split(";")
+        for url in urls:
+            if len(urls) > 1:
+                _require_url(url, "sentinel")
+            else:
+                _require_url(url, "redis", "rediss", "redis+socket", "sentinel")
         return value
 
     @field_validator("database_url")
@@ -293,6 +313,18 @@ class Settings(BaseSettings):
             return self.wallet.get_secret_value()
         return None if self.wallet_file is None else read_secret_file(self.wallet_file, f"{variable}_FILE")
 
+    def database_link(self) -> str:
+        """The database's URL with its password in it; never shown.
+
+        Raises:
+            ConfigError: the password's file cannot be read, or the URL has one already.
+        """
+        if self.database_password_file is None:
+            return self.database_url
+        variable = f"{PREFIX}DATABASE_PASSWORD_FILE"
+        password = read_password_file(self.database_password_file, variable)
+        return with_password(self.database_url, password, f"{PREFIX}DATABASE_URL", variable)
+
     def has_secret(self, name: str) -> bool:
         """Whether the key ``name`` is set here, good or not."""
         return getattr(self, f"{name}_key") is not None or getattr(self, f"{name}_key_file") is not None
@@ -346,6 +378,16 @@ def read_secret_file(path: Path, variable: str) -> str:
 def read_password_file(path: Path, variable: str) -> str:
     """The first line of a file that only its owner reads. Raises ConfigError."""
     return read_secret_file(path, variable).split("\n", 1)[0].rstrip("\r")
+
+
+def with_password(url: str, password: str, variable: str, file_variable: str) -> str:
+    """A URL with a password that it did not have. Raises ConfigError where it had one, or has no host."""
+    parts = urlsplit(url)
+    user, _, place = parts.netloc.rpartition("@")
+    if not place or ":" in user:
+        reason = "has a password already" if place else "names no host, so it takes no password"
+        raise ConfigError(f"{variable}: {reason}; {file_variable} is set too", field=variable)
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
 
 
 def load_settings(**said: Any) -> Settings:

@@ -132,7 +132,7 @@ class Node:
 
     @cached_property
     def database(self) -> Database:
-        database = open_database(self.settings.database_url)
+        database = open_database(self.settings.database_link())
         require_head(database)
         return database
 

@@ -137,6 +137,22 @@ def test_init_without_settings_names_the_first_one_that_is_missing(
     assert "LOGSTORE_NETWORK_FILE" in said
 
 
+def test_flower_does_not_start_without_its_login(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for login in ("", "password", "operator:"):
+        monkeypatch.setenv("FLOWER_BASIC_AUTH", login)
+        status, said = run(capsys, "flower")
+        assert (status, said.count("\n")) == (2, 1)
+        assert "FLOWER_BASIC_AUTH" in said
+
+
+def test_a_worker_of_no_such_queue_is_refused_with_the_queues_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    status, said = run(capsys, "worker", "uploads")
+    assert (status, said.count("\n")) == (2, 1)
+    assert "'collect', 'round', 'bundle', 'report'" in said
+
+
 def test_ctrl_c_is_status_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_arguments: object) -> int:
         raise KeyboardInterrupt

@@ -40,7 +40,6 @@ from validator.protocol.parameters import Network
 START_LIMIT_S = 30.0
 CHAIN_BEHIND_S = 600
 """How far in the past the node's clock begins."""
-FLOWER_COLUMNS = "name,args,state,result,received,runtime,worker"
 """What a task was about and the word it ended with: Flower's list is the operations screen."""
 FLOWER_USER = "operator"
 LISTEN_BACKLOG = 128
@@ -330,9 +329,7 @@ class ValidatorProcess:
         children.start(serve, words, environment={**self.environment, **own}, sockets=numbers)
         for listener in listeners:
             listener.close()
-        words = [sys.executable, "-m", "celery", "-A", "tasks.celery", "worker", "-P", "threads", "-c", "8"]
-        words += ["-Q", "collect,round,bundle,report", "--without-gossip", "--without-mingle"]
-        words += ["-n", f"{self.name}@%h", "--loglevel", "WARNING"]
+        words = [sys.executable, "-m", "validator.cli", "worker", "--name", self.name]
         children.start(worker, words, environment={**self.environment, "LOGSTORE_EMBED_BEAT": "1"})
 
     def start_flower(self, children: Children, folder: RunFolder) -> tuple[str, str]:
@@ -340,9 +337,7 @@ class ValidatorProcess:
         port = _free_port()
         password = secrets.token_urlsafe(9)
         own = {"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}"}
-        words = [sys.executable, "-m", "celery", "-A", "tasks.celery", "flower", "--address=127.0.0.1"]
-        words += [f"--port={port}", "--persistent=False", "--max-tasks=5000", "--purge-offline-workers=60"]
-        words += [f"--tasks-columns={FLOWER_COLUMNS}"]
+        words = [sys.executable, "-m", "validator.cli", "flower", "--port", str(port)]
         children.start(f"{self.name}.flower", words, environment={**self.environment, **own})
         write_private(folder.path / "keys" / f"{self.name}.flower", f"{FLOWER_USER}:{password}\n")
         return f"http://127.0.0.1:{port}", password

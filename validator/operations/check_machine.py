@@ -15,6 +15,7 @@ from validator.operations.findings import Finding, fail, ok, warn
 from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.errors import ConfigError, TransientError
 from validator.protocol.model import Address
+from validator.redis_link import make_redis_link
 from validator.settings import Settings
 from validator.store.disk import measure_disk
 from validator.wiring import Node
@@ -120,9 +121,16 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
 def check_redis(settings: Settings) -> Iterator[Finding]:
     """Only that it answers: what it holds may be lost at any time."""
     try:
-        with Connection(settings.redis_url, connect_timeout=REDIS_S) as connection:  # type: ignore[no-untyped-call]
+        link = make_redis_link(settings)
+        options = {**link.options, "socket_timeout": REDIS_S, "socket_connect_timeout": REDIS_S}
+        with Connection(  # type: ignore[no-untyped-call]
+            link.url, connect_timeout=REDIS_S, ssl=link.tls, transport_options=options
+        ) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=REDIS_S)
             connection.default_channel.client.ping()
+    except ConfigError as error:
+        yield fail("redis", str(error))
+        return
     except (OperationalError, KombuError, OSError, ValueError) as error:
         yield fail("redis", f"LOGSTORE_REDIS_URL: {' '.join(str(error).split()) or type(error).__name__}")
         return

@@ -20,7 +20,7 @@ def initialise(settings: Settings, *, restored: bool = False) -> None:
         ConfigError: the database cannot be made, is another network's, or is not the key's.
         TransientError: the chain, asked for its newest block, does not answer.
     """
-    migrate(settings.database_url)
+    migrate(settings.database_link())
     node = Node(settings, NoTasks())
     try:
         meta = node.create_identity(restored=restored)

@@ -143,7 +143,7 @@ def import_votes(node: Node, path: Path) -> Imported:
     """
     interchange = read_interchange(path)
     statements = list(_own_statements(node, interchange))
-    migrate(node.settings.database_url)
+    migrate(node.settings.database_link())
     theirs, id_file = interchange.metadata, node.settings.id_file
     exported = _bytes(theirs.database_id)
     with node.database.write() as connection:

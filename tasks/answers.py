@@ -1,0 +1,98 @@
+"""What whoever asks a worker is told: one sentence where a word is wrong, instead of a trace back.
+
+A task that is called with other words than its own is refused, not failed: running it again would not help. Flower and
+`celery control` ask a pool to grow; not every pool can.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from celery import Task
+from celery.worker.control import control_command, nok, ok
+
+from validator.log import get_logger, spell_controls, trim_urls
+from validator.ports.queue import Ending
+
+log = get_logger("tasks")
+
+MAX_CHANGE = 64
+LONGEST = 1_000
+"""Characters of an answer; Flower shows up to ``StepTask.resultrepr_maxsize``."""
+
+
+class StepTask(Task):
+    """A task of ours: its answer is one line that Flower's column shows whole."""
+
+    resultrepr_maxsize = 2 * LONGEST
+
+    def __call__(self, *words: Any, **named: Any) -> str:
+        try:
+            inspect.signature(self.run).bind(*words, **named)
+        except TypeError as error:
+            return self._refuse(str(error))
+        try:
+            return str(self.run(*words, **named))
+        except WrongKey as error:
+            return self._refuse(str(error))
+
+    def _refuse(self, reason: str) -> str:
+        log.warning("task.refused", task=self.name, reason=reason)
+        return describe_ending(Ending.REFUSED, reason)
+
+
+class WrongKey(ValueError):
+    """A task was given a key that names nothing it could work on."""
+
+
+def describe_ending(name: str, detail: str) -> str:
+    """How a step ended, in one line without credentials or control characters: "agreed", "not yet: …"."""
+    text = spell_controls(" ".join(trim_urls(f"{name}: {detail}" if detail else name).split()))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def grow_pool(state: Any, n: Any = 1, **_options: Any) -> dict[str, str]:
+    """Grow pool by n processes."""
+    return _change_pool(state, "grow", n, lambda n: n)
+
+
+def shrink_pool(state: Any, n: Any = 1, **_options: Any) -> dict[str, str]:
+    """Shrink pool by n processes."""
+    return _change_pool(state, "shrink", n, lambda n: -n)
+
+
+def restart_pool(_state: Any, **_options: Any) -> dict[str, str]:
+    """Refused: a worker is restarted as a process."""
+    return _nok("pools are not restarted here; stop the worker, and whatever supervises it starts it again")
+
+
+def scale_pool(_state: Any, **_options: Any) -> dict[str, str]:
+    """Refused: the size of a pool is said when its worker is started."""
+    return _nok("these workers do not scale by themselves; start them with --children N, or start more of them")
+
+
+def _change_pool(state: Any, verb: str, n: Any, sign: Callable[[int], int]) -> dict[str, str]:
+    pool = state.consumer.pool
+    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_CHANGE:
+        return _nok(f"{verb} by a number from 1 to {MAX_CHANGE}, not by {str(n)[:40]!r}")
+    if not hasattr(pool, verb):
+        kind = type(pool).__module__.rpartition(".")[2]
+        return _nok(f"a pool of kind {kind} does not {verb}; start the worker with --children N")
+    if verb == "shrink" and n >= pool.num_processes:
+        return _nok(f"the pool has {pool.num_processes} processes and must keep one")
+    change = pool.grow if verb == "grow" else pool.shrink
+    change(n)
+    state.consumer._update_prefetch_count(sign(n))
+    return dict(ok(f"pool will {verb} by {n}"))
+
+
+def _nok(reason: str) -> dict[str, str]:
+    return dict(nok(reason))
+
+
+control_command(name="pool_grow", args=[("n", int)], signature="[N=1]")(grow_pool)
+control_command(name="pool_shrink", args=[("n", int)], signature="[N=1]")(shrink_pool)
+control_command(name="pool_restart")(restart_pool)
+control_command(name="autoscale", args=[("max", int), ("min", int)], signature="[max [min]]")(scale_pool)
