@@ -11,11 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests import paths
 from tests.asgi import AsgiClient
 from tests.builders import a_key
+from validator.look import show
 from validator.protocol.errors import TransientError
 from validator.protocol.hashing import hash_body
 from validator.protocol.model import InstanceId, InstanceKind
 from validator.server.operator import create_app
-from validator.server.pages.status import show
 from validator.store.view.status import (
     BrokerView,
     BundleView,

@@ -9,9 +9,9 @@ import pytest
 
 from tests.builders import a_key
 from tests.unit.server.test_operator import STATUS, A, B
+from validator.look import DARK, LIGHT
 from validator.protocol.parameters import Epoch, ParameterSet
 from validator.server.operator import status_data
-from validator.server.pages.look import DARK, LIGHT
 from validator.server.pages.status import render_status
 from validator.server.surroundings import PeerSeen, Surroundings
 from validator.server.verdict import Level, find_causes, judge

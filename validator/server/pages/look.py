@@ -1,7 +1,6 @@
 """How the status page looks and keeps itself up to date: one style for both themes and any width, one small program.
 
-Colour has one meaning each and never stands alone: green is done, amber waits or is degraded, red needs somebody. Each
-text has a contrast of at least 4.5 on its background, in both themes (a test computes it).
+Its colours are those of all our pages (``validator.look``).
 
 Addresses and hashes are whole in the page and cut by the style, so that a click selects, and a copy takes, all of it.
 """
@@ -11,36 +10,13 @@ from __future__ import annotations
 import base64
 import hashlib
 
+from validator.look import DARK, LIGHT, theme_style
+
 REFRESH_MS = 2_000
 
-LIGHT = {
-    "ground": "#ffffff",
-    "text": "#1b1e22",
-    "dim": "#5a626c",
-    "good": "#146c2e",
-    "warn": "#8a4b00",
-    "bad": "#b3141c",
-    "line": "#d5d9de",
-}
-DARK = {
-    "ground": "#15181c",
-    "text": "#e4e7ea",
-    "dim": "#a3abb5",
-    "good": "#5fd38a",
-    "warn": "#f0b35a",
-    "bad": "#ff8d8d",
-    "line": "#353b43",
-}
-
-
-def _variables(colours: dict[str, str]) -> str:
-    return "".join(f"--{name}:{value};" for name, value in colours.items())
-
-
 STYLE = (
-    f":root{{color-scheme:light dark;{_variables(LIGHT)}}}"
-    f"@media(prefers-color-scheme:dark){{:root{{{_variables(DARK)}}}}}"
-    """
+    theme_style(LIGHT, DARK)
+    + """
 body{margin:0;padding:.8em 1em;font:14px/1.4 system-ui,sans-serif;background:var(--ground);color:var(--text)}
 h1{font-size:1.1em;margin:0 0 .3em;overflow-wrap:anywhere}h2{font-size:1.05em;margin:1.2em 0 .2em;
 border-bottom:1px solid var(--line)}h3{font-size:1em;margin:.5em 0 .1em}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import html
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from validator.durations import show_span
+from validator.look import show
 from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
 from validator.protocol.model import Address
 from validator.server.pages.look import SCRIPT, STYLE
@@ -27,7 +26,6 @@ from validator.store.view.status import (
     shown_state,
 )
 
-MAX_TEXT = 200
 SHOWN_WINDOWS = 24
 """Rows of windows on the page; all of them are in status.json."""
 NO_PROGRAM_S = 10
@@ -67,22 +65,6 @@ def render_problem(reason: str) -> str:
     """Shown while the database does not answer; it refreshes itself too."""
     problem = f"<p class='verdict bad'>● {show(reason)}</p>"
     return _document("Log Store validator", f"<h1>Log Store validator</h1>{_live('head', problem)}")
-
-
-def show(text: object, limit: int = MAX_TEXT) -> str:
-    """Text from anywhere as HTML: escaped, cut, and with control characters spelt out as \\x1b or \\u202e."""
-    whole = str(text)
-    spelt = "".join(char if _is_printable(char) else _spell(char) for char in whole[:limit])
-    return html.escape(spelt + ("…" if len(whole) > limit else ""))
-
-
-def _is_printable(char: str) -> bool:
-    return unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn")
-
-
-def _spell(char: str) -> str:
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 # --- the head -------------------------------------------------------------------------------------------
