@@ -99,6 +99,11 @@ class BrokerSettings(BaseSettings):
     streamr: bool = Field(default=True, description="whether Streamr's own interface, without login, is answered")
     unpaid_mib: int = Field(default=0, ge=0, description="MiB after which a consumer must send a receipt; 0: none")
     dialects: Words = Field(default=tuple(era.value for era in Era), description="old paths that are spoken")
+    explorer: bool = Field(default=True, description="whether /explorer shows what is held, to everybody, as pages")
+    explorer_rpc_url: str = Field(
+        default="",
+        description="an EVM node that readers' browsers may ask for the contract's word; none: they ask nobody",
+    )
     chain_every_s: float = Field(default=5.0, gt=0, description="how often registry and nodes are read")
 
     log_level: str = "INFO"
@@ -123,6 +128,13 @@ class BrokerSettings(BaseSettings):
     def _address(cls, value: str) -> str:
         if value and not re.fullmatch("0x[0-9a-fA-F]{40}", value):
             raise ValueError("is not 0x and 40 hex digits")
+        return value
+
+    @field_validator("explorer_rpc_url")
+    @classmethod
+    def _node_url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?", value, re.ASCII):
+            raise ValueError("is not a plain http or https URL")
         return value
 
     @field_validator("role")

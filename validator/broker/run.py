@@ -33,6 +33,8 @@ from validator.broker.chain_view import ChainView
 from validator.broker.config import PREFIX, BrokerSettings
 from validator.broker.core import Broker
 from validator.broker.dialects import Dialects
+from validator.broker.explorer.reading import Parts
+from validator.broker.explorer.routes import Explorer
 from validator.broker.gate import Gate, Terms
 from validator.broker.heartbeat import BEAT_S
 from validator.broker.ingest import Ingest, Told
@@ -157,6 +159,7 @@ class _Process:
         self._certified = self._open_certified(network, folder, store)
         self._server = Server(self._broker, Dialects(self._broker, settings.eras))
         self._ingest: Ingest | None = None
+        self._explorer = self._open_explorer() if settings.explorer else None
         self._routes = [] if hooks.routes is None else hooks.routes(self._admission)
 
     def _open_certified(self, network: Network, folder: Path, store: MessageStore) -> CertifiedLayer | None:
@@ -176,6 +179,18 @@ class _Process:
         )
         self._broker.history = layer.history
         return layer
+
+    def _open_explorer(self) -> Explorer:
+        certified, neighbours = self._certified, self._neighbours
+        parts = Parts(
+            self._broker,
+            None if certified is None else certified.bundles,
+            None if certified is None else certified.history,
+            neighbours.sums,
+            neighbours.hearing,
+            neighbours.book.counts,
+        )
+        return Explorer(parts, self._settings.explorer_rpc_url)
 
     async def run(self) -> None:
         settings, broker = self._settings, self._broker
@@ -275,7 +290,8 @@ class _Process:
         settings = self._settings
         view = operator.View(self._broker, self._server, self._ingest, self._floor, self._neighbours, time.monotonic())
         certified = [] if self._certified is None else self._certified.routes()
-        public: ASGIApp = build_app(self._server, [*self._routes, *certified, *self._neighbours.routes()])
+        shown = [] if self._explorer is None else self._explorer.routes()
+        public: ASGIApp = build_app(self._server, [*self._routes, *shown, *certified, *self._neighbours.routes()])
         apps = [public if self._hooks.app is None else self._hooks.app(public), operator.create_app(view)]
         servers = []
         for app, sock in zip(apps, self._sockets, strict=True):
@@ -308,6 +324,8 @@ class _Process:
 
     def _close(self) -> None:
         self._broker.readers.shutdown(wait=False, cancel_futures=True)
+        if self._explorer is not None:
+            self._explorer.close()
         if self._certified is not None:
             self._certified.close()
         self._broker.accounts.close()
