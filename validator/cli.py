@@ -29,7 +29,7 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
 
 from validator import fleet
-from validator.devnet.plan import Options
+from validator.devnet.plan import LyingKind, Options
 from validator.devnet.summary import describe_fields
 from validator.operations import commands
 from validator.protocol.errors import ConfigError, ValidatorError
@@ -120,6 +120,13 @@ def devnet(
             help="What carries messages: Streamr's own nodes, or a hub; auto: the nodes where Node.js is there.",
         ),
     ] = _DEFAULTS.network,
+    lying_broker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(LyingKind),
+            help="The last broker lies in this way, to consumers and other brokers: the summary says who caught it.",
+        ),
+    ] = None,
 ) -> int:
     """Run a whole network on this machine, on loopback, and check independently what it did."""
     from validator.devnet.conductor import run_devnet
@@ -140,6 +147,7 @@ def devnet(
         tour=tour,
         kill_one=kill_one,
         network=network,
+        lying_broker=lying_broker,
     )
     return run_devnet(options, _started_ms())
 

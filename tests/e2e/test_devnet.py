@@ -99,10 +99,11 @@ def test_a_small_network_agrees_archives_settles_and_is_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, asked = tmp_path / "summary.json", tmp_path / "asked"
+    words = ("--windows", "2", "--network", "real", "--lying-broker", "reorders")
     monkeypatch.setenv("NODE_OPTIONS", f"--require {ROOT / 'tests' / 'loopback_only.cjs'}")
     monkeypatch.setenv("LOOPBACK_LOG", str(asked))
     with (
-        running_devnet(tmp_path, "--windows", "2", "--network", "real", "--json", str(result)) as process,
+        running_devnet(tmp_path, *words, "--json", str(result)) as process,
         watching(lambda: find_descendants([process.pid])) as addresses,
     ):
         status = process.wait(RUN_LIMIT_S)
@@ -127,6 +128,8 @@ def test_a_small_network_agrees_archives_settles_and_is_verified(
     assert summary["sdk"]["published"] > 0
     assert set(summary["sdk"]["resend"]) == {"last", "from", "range"}
     assert all(summary["sdk"]["resend"].values())
+    assert summary["lying"]["consumer"]["field"] == "order"
+    assert any("out-of-order" in lies for lies in summary["lying"]["brokers"].values())
     assert addresses == {IPv4Address("127.0.0.1")}
     assert set(asked.read_text().splitlines()) == {"started"}  # by no Node process, however briefly
     unchecked = [claim for claim, counts in summary["claims"].items() if not counts["checked"]]

@@ -12,10 +12,8 @@ Decided against (docs/decisions): threads instead of processes (0022), and a sum
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -26,14 +24,16 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from validator.devnet.carriers import Kind, choose_network, start_carrier
-from validator.devnet.children import ChildEnded, Children, MemoryWatch, last_words, measure_by_process
+from validator.devnet.children import Children, MemoryWatch, measure_by_process
 from validator.devnet.collect import Observations, Operators, write_collected
 from validator.devnet.contracts import DevChain
 from validator.devnet.crash import Crash
 from validator.devnet.display import Display, clean
 from validator.devnet.folder import RunFolder, open_folder
+from validator.devnet.liar_check import catch_liar
 from validator.devnet.living import Living
 from validator.devnet.newcomer import fund_newcomer
+from validator.devnet.outside_check import check_from_outside
 from validator.devnet.plan import (
     CLOSING_WINDOWS,
     STUCK_S,
@@ -85,11 +85,10 @@ from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, ValidatorError
 from validator.protocol.parameters import ConsumerUrls, Network
 from validator.setup.binaries import ROOT, find_anvil, find_redis_server
-from validator.setup.console import SetupError, die_with_parent, stop_group
+from validator.setup.console import SetupError
 
 LOOK_S = 1.0
 PAUSE_S = 0.2
-CHECK_LIMIT_S = 300.0
 
 
 class Stuck(ValidatorError):
@@ -188,11 +187,14 @@ class Conductor:
                 votes={} if crash is None else crash.statements(),
             )
             sdk = self._check_with_sdk(stage)
+            lying = self._catch_liar(stage)
         finally:
             operators.close()
-        figures = self._check()
-        if sdk is not None:
-            add_failures(figures, sdk.pop("failures"))
+        self.display.change("checking the run from outside")
+        figures = check_from_outside(self.folder)
+        for part in (sdk, lying):
+            if part is not None:
+                add_failures(figures, part.pop("failures"))
         summary = make_summary(
             self.options,
             figures,
@@ -203,6 +205,7 @@ class Conductor:
             memory_pss_bytes=memory.most_bytes,
             network=stage.carrier.describe(),
             sdk=sdk,
+            lying=lying,
             memory_by_process=by_process,
         )
         self.display.end_live()
@@ -232,6 +235,7 @@ class Conductor:
             registries = deploy_registries(chain, owner)
             streams = make_streams(options, owner)
             places = reserve_brokers(options)
+            broker_operators = [place.operator_url for place in places]
             gateway_url = f"http://127.0.0.1:{wait_for_port(children, gateway_port, 'gateway')}"
             wait_for_socket(children, redis)
             validators = make_validators(
@@ -270,7 +274,17 @@ class Conductor:
         say(f"gateway       {gateway_url}")
         say(f"network       {carrier.describe()}")
         return Stage(
-            network, validators, rpc_url, gateway_url, broker_urls, streams, addresses, contracts, carrier, sdk
+            network,
+            validators,
+            rpc_url,
+            gateway_url,
+            broker_urls,
+            broker_operators,
+            streams,
+            addresses,
+            contracts,
+            carrier,
+            sdk,
         )
 
     def _launch(self, stage: Stage) -> None:
@@ -374,35 +388,14 @@ class Conductor:
         environment = child_environment(self.folder)
         return check_with_sdk(self.folder, stage.sdk, stage.indexer_url, messages, environment)
 
-    def _check(self) -> dict[str, Any]:
-        """What the independent check found. Raises ChildEnded where it does not come to an end."""
-        self.display.change("checking the run from outside")
-        result, log = self.folder.path / "verified.json", self.folder.logs / "verifier.log"
-        words = [sys.executable, "-m", "tests.verifier", "--run", str(self.folder.path), "--json", str(result)]
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                cwd=ROOT,
-                env=child_environment(self.folder),
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
-            try:
-                status = process.wait(CHECK_LIMIT_S)
-            except subprocess.TimeoutExpired as error:
-                raise ChildEnded(f"the check has not ended within {CHECK_LIMIT_S:.0f} s", name="verifier") from error
-            finally:
-                stop_group(process)
-        if not result.is_file():
-            raise ChildEnded(f"the check ended with status {status}: {last_words(log)}", name="verifier")
-        figures = json.loads(result.read_text())
-        if not isinstance(figures, dict):
-            raise ChildEnded("the check wrote no figures", name="verifier")
-        figures["verified"] = figures.get("verified") is True and status == 0
-        return figures
+    def _catch_liar(self, stage: Stage) -> dict[str, Any] | None:
+        """A consumer and the other brokers name the broker that lies, where one does."""
+        if self.options.lying_broker is None:
+            return None
+        self.display.change("looking for the broker that lies")
+        streams = [(s.id, n) for s in stage.streams for n in range(s.partitions)]
+        span = (stage.network.genesis_ms, now_ms())
+        return catch_liar(self.folder, self.options, stage.broker_urls, stage.broker_operators, streams, span)
 
     def _write_summary(self, summary: Mapping[str, Any]) -> None:
         write_summary(self.folder.path / "summary.json", summary)

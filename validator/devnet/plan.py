@@ -178,6 +178,11 @@ def consumer_name(index: int) -> str:
     return f"consumer-{index + 1}"
 
 
+def liar_index(options: Options) -> int:
+    """Which broker lies with ``--lying-broker``: the last, since Streamr's SDK has its streams stored by the first."""
+    return options.brokers - 1
+
+
 def make_key(seed: int, name: str, purpose: str) -> SigningKey:
     """The key of one part for one purpose: the same for the same seed. Worth nothing outside this network."""
     return SigningKey(hash_labelled("logstore/devnet/key", str(seed).encode(), name.encode(), purpose.encode()))

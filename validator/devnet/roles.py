@@ -29,7 +29,7 @@ from validator.devnet.carriers import Carrier
 from validator.devnet.children import Child, Children
 from validator.devnet.eras import era_of
 from validator.devnet.folder import DISK_FLOOR_BYTES, RunFolder, write_private
-from validator.devnet.plan import BUNDLE_WINDOWS, GRACE_MS, Options, broker_name, consumer_name, make_key
+from validator.devnet.plan import BUNDLE_WINDOWS, GRACE_MS, Options, broker_name, consumer_name, liar_index, make_key
 from validator.devnet.preparation import Stream, wallet_file
 from validator.devnet.process import now_ms
 from validator.protocol.codec.received import PROTOBUF
@@ -192,6 +192,7 @@ def start_brokers(
                 "loss": options.loss,
                 "max_delay_ms": BUNDLE_WINDOWS * options.window_ms,
             },
+            "lies": options.lying_broker if place.index == liar_index(options) else None,
         }
         start_role(children, folder, "broker", name, config, sockets=sockets)
         place.public.close()

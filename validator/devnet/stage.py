@@ -21,6 +21,7 @@ class Stage:
     rpc_url: str
     gateway_url: str
     broker_urls: list[str]
+    broker_operators: list[str]
     streams: tuple[Stream, ...]
     wallets: Mapping[str, str]
     contracts: Mapping[str, str]

@@ -56,6 +56,11 @@ FIELDS: tuple[tuple[str, str], ...] = (
         "windows_away counts the cut-offs it was away for, back_at_window is the first that began after its return",
     ),
     (
+        "lying",
+        "{broker, kind, consumer: {field, error}, brokers: {broker: {lie: count}}}, only with --lying-broker: as what "
+        "a consumer that asked it has refused its answer, and at what the other brokers caught it",
+    ),
+    (
         "claims",
         "{claim: {checked, failed}}: how often the independent check examined each of its claims; 0 means that the run "
         "had nothing of the kind",
@@ -87,6 +92,7 @@ def make_summary(
     memory_pss_bytes: int,
     network: str,
     sdk: Mapping[str, Any] | None = None,
+    lying: Mapping[str, Any] | None = None,
     memory_by_process: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The figures of the check with what only the conductor knows, in the order of ``FIELDS``."""
@@ -103,6 +109,8 @@ def make_summary(
     }
     if sdk is not None:
         known["sdk"] = dict(sdk)
+    if lying is not None:
+        known["lying"] = dict(lying)
     if memory_by_process is not None:
         known["memory_by_process"] = dict(memory_by_process)
     if killed is not None:
@@ -142,6 +150,7 @@ def render_summary(summary: Mapping[str, Any]) -> str:
         if isinstance(summary.get(name), Mapping):
             lines.append(f"{name:<26}{_pairs(summary[name])}")
     lines += _sdk(summary)
+    lines += _lying(summary)
     for validator, counts in _mapping(summary.get("invalid_rejected")).items():
         lines.append(f"{'refused by ' + clean(str(validator), 14):<26}{_pairs(_mapping(counts))}")
     lines += _table(
@@ -168,6 +177,18 @@ def _sdk(summary: Mapping[str, Any]) -> list[str]:
         return []
     read = _pairs(_mapping(sdk["resend"]))
     return [f"{'Streamr SDK':<26}published {sdk['published']}; read back and verified: {read}; {sdk['rss_mb']} MB"]
+
+
+def _lying(summary: Mapping[str, Any]) -> list[str]:
+    """Who lied, and who named it how."""
+    lying = _mapping(summary.get("lying"))
+    if not lying:
+        return []
+    lines = [f"{clean(str(lying['broker'])) + ' ' + clean(str(lying['kind'])):<26}a consumer refused "]
+    lines[0] += clean(str(_mapping(lying.get("consumer")).get("error", "nothing")), 400)
+    for broker, lies in _mapping(lying.get("brokers")).items():
+        lines.append(f"{'  caught by ' + clean(str(broker)):<26}{_pairs(_mapping(lies))}")
+    return lines
 
 
 def _claims(summary: Mapping[str, Any]) -> list[str]:

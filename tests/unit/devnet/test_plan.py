@@ -50,6 +50,8 @@ def a_network(options: Options) -> Network:
         ({"rate": 0.0}, "--rate"),
         ({"seed": -1}, "--seed"),
         ({"flower": "two"}, "--flower"),
+        ({"lying_broker": "much"}, "--lying-broker"),
+        ({"lying_broker": "omits", "brokers": 2}, "--lying-broker"),
         ({"kill_one": True, "validators": 3}, "--kill-one"),
         ({"kill_one": True, "windows": 5}, "--kill-one"),
         ({"kill_one": True, "windows": 11, "window_seconds": 2.0}, "--kill-one"),

@@ -43,6 +43,14 @@ FIGURES: dict[str, Any] = {
 }
 
 
+LYING = {
+    "broker": "broker-3",
+    "kind": "omits",
+    "consumer": {"field": "answer window", "error": "http://127.0.0.1:1: answer window: \x1b"},
+    "brokers": {"broker-1": {"withheld": 2}, "broker-2": {}},
+}
+
+
 def a_summary(**changes: Any) -> dict[str, Any]:
     return make_summary(
         Options(),
@@ -53,19 +61,30 @@ def a_summary(**changes: Any) -> dict[str, Any]:
         seconds=60.06,
         memory_pss_bytes=1 << 30,
         network="real",
+        lying=changes.get("lying"),
         sdk={"published": 9, "resend": {"last": 2, "from": 8, "range": 4}, "rss_mb": 120},
         memory_by_process={"broker-1": 90 << 20, "broker-1 (node)": 85 << 20},
     )
 
 
 def test_every_field_is_explained_and_in_order() -> None:
-    summary = a_summary(killed={"validator": "validator-2"})
+    summary = a_summary(killed={"validator": "validator-2"}, lying=LYING)
     assert list(summary) == NAMES
     assert all(f"  {name}: " in describe_fields() for name, _ in FIELDS)
 
 
 def test_killed_is_there_only_where_one_was() -> None:
     assert "killed" not in a_summary()
+
+
+def test_a_liar_is_shown_with_who_named_it_how() -> None:
+    assert "lying" not in a_summary()
+    lines = render_summary(a_summary(lying=LYING)).splitlines()
+    (refused,) = [line for line in lines if line.startswith("broker-3 omits            a consumer refused http://")]
+    assert "answer window: " in refused
+    assert "\x1b" not in refused
+    assert "  caught by broker-1      withheld 2" in lines
+    assert "  caught by broker-2      none" in lines
 
 
 def test_only_a_true_verdict_is_verified() -> None:
