@@ -87,7 +87,7 @@ class BrokerParts:
         return write_login(sign_login(login, key, self.context))
 
     def close(self) -> None:
-        self.broker.readers.shutdown()
+        self.broker.close(wait=True)
         self.accounts.close()
         self.store.close()
 

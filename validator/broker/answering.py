@@ -1,7 +1,7 @@
 """Answers as they stream: page after page from a reader's thread, the next read while the last is written.
 
-Two pages are held at most, whatever the size of the query. A reader that stalls is the listener's to end; a broker that
-stalls is the client's to leave, with the cursor of the last message it has.
+Three pages are held at most, whatever the size of the query. A reader that stalls is the listener's to end; a broker
+that stalls is the client's to leave, with the cursor of the last message it has.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Answering:
         self._form = form
         self._consumer = consumer
         self._can_do_without = can_do_without and query.proof is Proof.NONE
-        self._pages = Pages(broker.store, query, broker.history)
+        self._pages = Pages(broker.store, query, broker.history, broker.ahead)
         self._proving: Proving | None = None
         self._tally = Tally()
         self._charged = 0
@@ -104,7 +104,7 @@ class Answering:
                 raise
             log.warning("answer.without_history", reason=str(error))
         self._query = replace(self._query, as_of=None)
-        self._pages, self._tally = Pages(self._broker.store, self._query), Tally()
+        self._pages, self._tally = Pages(self._broker.store, self._query, None, self._broker.ahead), Tally()
         self._proving = Proving(None, self._query, self._form)
         return self._read(self._proving)
 

@@ -26,6 +26,8 @@ from validator.protocol.errors import TransientError
 from validator.protocol.model import Address, Record
 from validator.protocol.parameters import Network
 
+AHEAD = 2
+"""Threads that read the next page of an answer while its last is hashed; they wait for the disk alone."""
 READERS = 4
 """Threads that read the store for answers; ingest has others."""
 P = ParamSpec("P")
@@ -59,6 +61,7 @@ class Broker:
 
     def __post_init__(self) -> None:
         self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        self.ahead = ThreadPoolExecutor(AHEAD, thread_name_prefix="ahead")
         self.system = SystemChain(self.key, self.chain.system_part[0])
         self.context = SigningContext(self.network.chain_id, self.network.contracts.report_manager)
 
@@ -70,6 +73,11 @@ class Broker:
         """Call on a reader's thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.readers, functools.partial(function, *arguments, **named))
+
+    def close(self, *, wait: bool = False) -> None:
+        """Let the threads go; what they read is nobody's any more."""
+        self.readers.shutdown(wait=wait, cancel_futures=True)
+        self.ahead.shutdown(wait=wait, cancel_futures=True)
 
     async def publish_on_system_stream(self, content: bytes) -> bool:
         """Sign, keep and hand to the network; whether that took it. What it did not take, repair brings others."""

@@ -23,35 +23,51 @@ from typing import Any, Protocol
 import msgspec
 
 from validator.broker.query import Query, make_cursor
-from validator.ports.message_store import Columns
+from validator.ports.message_store import Columns, SortKey
 from validator.protocol.codec.answer import Answer, encode_answer, write_text
 from validator.protocol.codec.message import decode_message
-from validator.protocol.model import Flag
+from validator.protocol.codec.quick_reader import read_quickly
+from validator.protocol.model import ContentType, EncryptionType, Flag
 
 FRAMES = "application/vnd.logstore.frames"
 NDJSON = "application/x-ndjson"
 ARROW = "application/vnd.apache.arrow.stream"
 EVENTS = "text/event-stream"
 NAMES = {"frames": FRAMES, "ndjson": NDJSON, "arrow": ARROW, "events": EVENTS}
-MESSAGE_FIELDS = (
-    "stream_id",
-    "partition",
-    "timestamp",
-    "sequence_number",
-    "publisher_id",
-    "msg_chain_id",
-    "previous",
-    "content_type",
-    "encryption_type",
-    "group_key_id",
-    "new_group_key",
-    "content",
-    "content_base64",
-    "signature_type",
-    "signature",
-    "leaf",
-)
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
+
+
+_CONTENT_TYPES = {kind: kind.name.lower() for kind in ContentType}
+_ENCRYPTION_TYPES = {kind: kind.name.lower() for kind in EncryptionType}
+
+
+class Readable(msgspec.Struct, gc=False):
+    """A message as JSON: bytes in hex, but content, which is text where it is UTF-8 and else base64."""
+
+    stream_id: str
+    partition: int
+    timestamp: int
+    sequence_number: int
+    publisher_id: str
+    msg_chain_id: str
+    previous: list[int] | None
+    content_type: str
+    encryption_type: str
+    group_key_id: str | None
+    new_group_key: list[str] | None
+    content: str | None
+    content_base64: str | None
+    signature_type: int
+    signature: str
+    leaf: str
+
+
+MESSAGE_FIELDS = Readable.__struct_fields__
+
+
+class _Line(msgspec.Struct, gc=False):
+    message: Readable
 
 
 class Form(Protocol):
@@ -87,7 +103,7 @@ class Frames:
 
 class Lines:
     def rows(self, page: Columns) -> bytes:
-        return b"".join([_encode({"message": message}) + b"\n" for message in _all_data(page)])
+        return _encoder.encode_lines([_Line(message) for _, message in _readable(page)])
 
     def said(self, name: str, data: bytes) -> bytes:
         return _encode({name: write_text(data)}) + b"\n"
@@ -104,8 +120,8 @@ class Events:
         return b"".join(
             [
                 b"event: message\nid: %b\ndata: %b\n\n"
-                % (write_text(make_cursor(self._query, page.key(place))).encode(), _encode(message))
-                for place, message in enumerate(_all_data(page))
+                % (write_text(make_cursor(self._query, key)).encode(), _encode(message))
+                for key, message in _readable(page)
             ]
         )
 
@@ -135,7 +151,14 @@ class Arrow:
         self._writer = pa.ipc.new_stream(self._sink, self._schema)
 
     def rows(self, page: Columns) -> bytes:
-        batch = self._pa.RecordBatch.from_pylist([_flat(message) for message in _all_data(page)], schema=self._schema)
+        messages = [message for _, message in _readable(page)]
+        columns = []
+        for field in self._schema:
+            values: list[Any] = [getattr(message, field.name) for message in messages]
+            if field.name in ("previous", "new_group_key", "signature_type"):  # nested, or a number without a column
+                values = [None if value is None else _encode(value).decode() for value in values]
+            columns.append(self._pa.array(values, field.type))
+        batch = self._pa.RecordBatch.from_arrays(columns, schema=self._schema)
         self._writer.write_batch(batch)
         return self._drain()
 
@@ -158,42 +181,33 @@ class Arrow:
         return data
 
 
-def _all_data(page: Columns) -> Iterator[dict[str, Any]]:
+def _readable(page: Columns) -> Iterator[tuple[SortKey, Readable]]:
+    """The store's messages were checked before they were stored, so they are read and not checked again."""
     for canonical, leaf in zip(page.messages(), page.leaf_list(), strict=True):
-        yield message_data(canonical, leaf)
-
-
-def message_data(canonical: bytes, leaf: bytes) -> dict[str, Any]:
-    """A message as JSON: bytes in hex, but content, which is text where it is UTF-8 and else base64."""
-    m = decode_message(canonical)
-    key = m.new_group_key
-    content, other = _text_or_base64(m.content)
-    return {
-        "stream_id": m.stream_id,
-        "partition": m.partition,
-        "timestamp": m.timestamp_ms,
-        "sequence_number": m.sequence_number,
-        "publisher_id": "0x" + m.publisher_id.hex(),
-        "msg_chain_id": m.msg_chain_id,
-        "previous": None if m.prev is None else [m.prev.timestamp_ms, m.prev.sequence_number],
-        "content_type": m.content_type.name.lower(),
-        "encryption_type": m.encryption_type.name.lower(),
-        "group_key_id": m.group_key_id,
-        "new_group_key": None if key is None else [key.id, key.data.hex()],
-        "content": content,
-        "content_base64": other,
-        "signature_type": int(m.signature_type),
-        "signature": "0x" + m.signature.hex(),
-        "leaf": leaf.hex(),
-    }
-
-
-def _flat(message: dict[str, Any]) -> dict[str, Any]:
-    """The same with texts for what is nested or a number that no column is for."""
-    for name in ("previous", "new_group_key", "signature_type"):
-        if message[name] is not None:
-            message[name] = _encode(message[name]).decode()
-    return message
+        m = read_quickly(canonical) or decode_message(canonical)
+        key = m.new_group_key
+        content, other = _text_or_base64(m.content)
+        yield (
+            SortKey(m.timestamp_ms, m.sequence_number, m.publisher_id, m.msg_chain_id, leaf),
+            Readable(
+                m.stream_id,
+                m.partition,
+                m.timestamp_ms,
+                m.sequence_number,
+                "0x" + m.publisher_id.hex(),
+                m.msg_chain_id,
+                None if m.prev is None else [m.prev.timestamp_ms, m.prev.sequence_number],
+                _CONTENT_TYPES[m.content_type],
+                _ENCRYPTION_TYPES[m.encryption_type],
+                m.group_key_id,
+                None if key is None else [key.id, key.data.hex()],
+                content,
+                other,
+                int(m.signature_type),
+                "0x" + m.signature.hex(),
+                leaf.hex(),
+            ),
+        )
 
 
 def _text_or_base64(content: bytes) -> tuple[str | None, str | None]:

@@ -5,12 +5,13 @@
     Tally     what was given so far: count, bytes, running root, flags
     Answer    signed at the end (``protocol.codec.answer``)
 
-Memory does not depend on the size of the query: a page, and 32 bytes per 4 096 messages for the root.
+Memory does not depend on the size of the query: a page and the next, and 32 bytes per 4 096 messages for the root.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -58,14 +59,26 @@ class Query:
         return SortKey(c.timestamp_ms, c.sequence_number, c.publisher_id, c.msg_chain_id, c.leaf)
 
 
+_Page = tuple[Columns, list[tuple[Digest, int | None]]]
+
+
 class Pages:
     """The rows of a query, page by page. Synchronous; one thread at a time."""
 
-    def __init__(self, store: MessageStore, query: Query, history: CertifiedHistory | None = None) -> None:
-        """``history``: asked where the query says up to which bundle (``as_of``)."""
+    def __init__(
+        self,
+        store: MessageStore,
+        query: Query,
+        history: CertifiedHistory | None = None,
+        ahead: Executor | None = None,
+    ) -> None:
+        """``history``: asked where the query says up to which bundle (``as_of``). ``ahead``: its threads read the page
+        behind the one that is given; none of them may wait for who reads pages."""
         self._store = store
         self._query = query
         self._history = history if query.as_of is not None else None
+        self._ahead = ahead
+        self._reading: Future[_Page] | None = None
         self.marks: list[tuple[Digest, int | None]] = []
         """Of the last page: rows that are not in the window of their time, and whose late set has them."""
         self._after = query.start
@@ -74,31 +87,43 @@ class Pages:
 
     def following(self) -> Columns:
         """The next page; empty at the end. Raises TransientError."""
-        query = self._query
-        rows = min(self._rows, query.limit - self._given) if query.limit else self._rows
-        if rows <= 0:
+        rows = self._wanted()
+        if not rows:
             return NO_ROWS
-        page = self._read(rows)
+        page, self.marks = self._next(rows)
         if page:
             self._after = page.last_key
             self._rows = min(4 * self._rows, PAGE_ROWS, max(1, PAGE_BYTES * len(page) // len(page.canonical)))
-        self._given += len(page)
+            self._given += len(page)
+            if self._ahead is not None and (rows := self._wanted()):
+                self._reading = self._ahead.submit(self._read, rows, self._after)
         return page
 
     def has_more(self) -> bool:
         """Whether a row follows the last page."""
-        return bool(self._read(1))
+        return bool(self._next(1)[0])
 
-    def _read(self, limit: int) -> Columns:
+    def _wanted(self) -> int:
+        """Rows of the next page at most."""
+        limit = self._query.limit
+        return min(self._rows, limit - self._given) if limit else self._rows
+
+    def _next(self, rows: int) -> _Page:
+        if self._reading is None:
+            return self._read(rows, self._after)
+        reading, self._reading = self._reading, None
+        return reading.result()
+
+    def _read(self, limit: int, after: SortKey | None) -> _Page:
         r, as_of = self._query.request, self._query.as_of
         if self._history is None or as_of is None:
-            return self._store.page(r.stream_part, r.from_ms, r.until_ms, after=self._after, limit=limit)
-        page = self._history.page(r.stream_part, r.from_ms, r.until_ms, as_of, after=self._after, limit=limit)
-        self.marks = [
+            return self._store.page(r.stream_part, r.from_ms, r.until_ms, after=after, limit=limit), []
+        page = self._history.page(r.stream_part, r.from_ms, r.until_ms, as_of, after=after, limit=limit)
+        marks = [
             (page.columns.leaf(place), None if instance is None else instance.number)
             for place, instance in page.exceptions
         ]
-        return page.columns
+        return page.columns, marks
 
     @property
     def last(self) -> SortKey | None:
@@ -119,7 +144,7 @@ class Tally:
     def add(self, page: Columns) -> None:
         self.count += len(page)
         self.signed_bytes += page.signed_bytes
-        self.root.add(page.leaf_list())
+        self.root.add_joined(page.leaves)
         times = page.times_ms
         if times[0] == self._last_ms:
             self._compare(self._last, page.message(0))

@@ -323,7 +323,7 @@ class _Process:
         )
 
     def _close(self) -> None:
-        self._broker.readers.shutdown(wait=False, cancel_futures=True)
+        self._broker.close()
         if self._explorer is not None:
             self._explorer.close()
         if self._certified is not None:

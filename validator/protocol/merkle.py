@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from validator.protocol.hashing import EMPTY_ROOT, hash_node, hash_pairs
+from validator.protocol.hashing import EMPTY_ROOT, hash_joined_pairs, hash_node, hash_pairs
 from validator.protocol.model import Digest, Root
 
 Proof = tuple[Digest, ...]
@@ -223,18 +223,29 @@ class KeptTree:
 class RunningRoot:
     """Root over leaf hashes that come in pieces. A full chunk's root is a node of the tree over all."""
 
-    __slots__ = ("_leaves", "_nodes")
+    __slots__ = ("_nodes", "_waiting")
 
     def __init__(self) -> None:
-        self._leaves: list[bytes] = []
+        self._waiting = bytearray()
         self._nodes: list[bytes] = []
 
     def add(self, leaf_hashes: Iterable[bytes]) -> None:
-        self._leaves += leaf_hashes
-        while len(self._leaves) >= CHUNK_LEAVES:
-            self._nodes.append(compute_root(self._leaves[:CHUNK_LEAVES]))
-            self._leaves = self._leaves[CHUNK_LEAVES:]
+        self.add_joined(b"".join(leaf_hashes))
+
+    def add_joined(self, leaf_hashes: bytes) -> None:
+        """Of 32 bytes each, one behind the other."""
+        waiting = self._waiting
+        waiting += leaf_hashes
+        while len(waiting) >= CHUNK_LEAVES << 5:
+            self._nodes.append(_root_of_joined(bytes(waiting[: CHUNK_LEAVES << 5])))
+            del waiting[: CHUNK_LEAVES << 5]
 
     def root(self) -> Root:
-        nodes = [*self._nodes, compute_root(self._leaves)] if self._leaves else self._nodes
+        nodes = [*self._nodes, _root_of_joined(bytes(self._waiting))] if self._waiting else self._nodes
         return compute_root(nodes)
+
+
+def _root_of_joined(level: bytes) -> Root:
+    while len(level) > 32:
+        level = hash_joined_pairs(level)
+    return Root(level)
