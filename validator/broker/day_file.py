@@ -16,6 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any, TypeVar
@@ -28,9 +29,13 @@ BUSY_S = 10.0
 """How long a writer waits for another process's."""
 CACHE_KIB = 2048
 """Pages in memory, of each connection."""
-CHECKPOINT_PAGES = 4000
+CHECKPOINT_PAGES = 1000
 LOG_BYTES = 64 << 20
 """What is left of a log file that grew beyond it."""
+FILE_PAGE_BYTES = 16_384
+"""Of files that are made from now on: some 25 messages; a quarter of that takes a sixth longer to write."""
+TOGETHER = 32
+"""Rows of one statement: the interpreter's lock changes hands with each."""
 PAGE_BYTES = 4 << 20
 """Canonical bytes of a page in columns at most; no value that a reader handles is longer."""
 POOLED = 4
@@ -45,6 +50,7 @@ CREATE TABLE IF NOT EXISTS messages (
   signed_bytes INTEGER NOT NULL, arrived INTEGER NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS places ON messages (part, timestamp, sequence, publisher, chain, leaf);
 """
+_MARKS = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _KEY = "timestamp, sequence, publisher, chain, leaf"
 _ROW = f"{_KEY}, identity, canonical, signed_bytes, arrived"
 _COLUMNS = """cast(group_concat(canonical, '') AS BLOB), group_concat(length(canonical)),
@@ -79,10 +85,12 @@ class DayFile:
                 connection.execute("BEGIN IMMEDIATE")
                 numbers = self._number_parts(connection, {record.message.stream_part for record in records})
                 made = connection.total_changes - before
-                connection.executemany(
-                    f"INSERT OR IGNORE INTO messages (part, {_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [_values(numbers, record, arrived_ms) for record in records],
-                )
+                for at in range(0, len(records), TOGETHER):
+                    rows = [_values(numbers, record, arrived_ms) for record in records[at : at + TOGETHER]]
+                    marks = ", ".join((_MARKS,) * len(rows))
+                    connection.execute(
+                        f"INSERT OR IGNORE INTO messages (part, {_ROW}) VALUES {marks}", [*chain.from_iterable(rows)]
+                    )
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -241,6 +249,7 @@ def _make(path: Path) -> None:
     fresh.unlink(missing_ok=True)
     connection = sqlite3.connect(fresh, isolation_level=None)
     try:
+        connection.execute(f"PRAGMA page_size={FILE_PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.executescript(_SCHEMA)
     finally:

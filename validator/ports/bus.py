@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from validator.protocol.model import StreamPart
 
@@ -12,8 +11,7 @@ MAX_BATCH = 256
 """Messages that one batch holds at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """One message as the network handed it over: nobody has checked it.
 
     ``data`` is a protobuf StreamMessage (reference: Streamr, protobuf), of whatever content; ``part`` is what the
