@@ -12,6 +12,7 @@ from tasks import programs
 from tasks.programs import Queue
 from validator import log as logs
 from validator.protocol.errors import ConfigError
+from validator.settings import load_settings, read_password_file
 
 log = logs.get_logger("fleet")
 
@@ -55,18 +56,22 @@ def flower(
         Path | None, typer.Option("--db", metavar="FILE", help="Keep what it has seen over a restart.")
     ] = None,
 ) -> int:
-    """Show workers and tasks. Its login is in FLOWER_BASIC_AUTH, as name:password."""
-    user, _, password = os.environ.get(LOGIN, "").partition(":")
+    """Show workers and tasks. Its login, name:password, is in FLOWER_BASIC_AUTH, or FLOWER_BASIC_AUTH_FILE names it."""
+    user, _, password = (login := _read_login()).partition(":")
     if not user or not password:
         raise ConfigError(f"{LOGIN}: not set as name:password; whoever opens Flower can stop workers", field=LOGIN)
+    os.environ[LOGIN] = login
     _configure_log()
     log.info("flower.started", address=address, port=port)
     return programs.run(programs.flower_words(address, port, None if database is None else str(database)))
 
 
+def _read_login() -> str:
+    path = os.environ.get(f"{LOGIN}_FILE", "")
+    return read_password_file(Path(path), f"{LOGIN}_FILE") if path else os.environ.get(LOGIN, "")
+
+
 def _configure_log() -> None:
     """Before anything of Celery's is imported, which says things of its own."""
-    from validator.settings import load_settings
-
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)

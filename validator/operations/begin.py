@@ -1,7 +1,7 @@
 """``logstore-validator init --network …``: from an empty folder to everything that a validator reads, in this folder.
 
     network.toml    fetched or copied, and read: what is no network's file is never written
-    secrets/        keys that are missing, and their password
+    secrets/        keys that are missing and their password, and those of what compose.yaml runs beside us
     .env            every setting with its meaning
 
 What is there stays, byte for byte, and each line says which it was. A network file that differs from the one that is
@@ -11,6 +11,7 @@ named is refused, since everything signed hangs from it.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,7 @@ def begin(source: str, rpc_urls: Sequence[str], gateway_urls: Sequence[str]) -> 
     network, made = _take_network_file(source)
     yield made
     yield from _make_keys()
+    yield from _make_passwords()
     yield _make_env(network, tuple(rpc_urls), tuple(gateway_urls))
 
 
@@ -94,6 +96,20 @@ def _make_keys() -> Iterator[Made]:
             continue
         for key in make_keys(SECRETS, [purpose], partial(read_password_file, password, str(password))):
             yield Made("made", key.where, f"{purpose} key, {key.address}")
+
+
+def _make_passwords() -> Iterator[Made]:
+    """Of what compose.yaml runs beside us. Others leave the files unused."""
+    for name, text, use in (
+        ("postgres", secrets.token_hex(24), "password of the database inside compose.yaml"),
+        ("flower", f"operator:{secrets.token_urlsafe(18)}", "Flower's login"),
+    ):
+        path = SECRETS / name
+        if path.exists():
+            yield Made("kept", str(path))
+            continue
+        write_private(path, f"{text}\n")
+        yield Made("made", str(path), use)
 
 
 def _has_key(purpose: str) -> bool:

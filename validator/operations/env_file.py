@@ -6,7 +6,6 @@ missing and none has another meaning here.
 
 from __future__ import annotations
 
-import secrets
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from validator.settings import PREFIX, Settings
 WIDTH = 118
 HEAD = """\
 Settings of one validator. Read by every command and process that starts in this folder, and by Docker Compose.
-A variable of the environment counts more than a line here. chmod 600: two of the values are passwords.
+A variable of the environment counts more than a line here. chmod 600: URLs of chain nodes often hold a key.
 `logstore-validator check` judges all of it, `check --join` says what is missing before a seat.
 """
 COMPOSE = """\
-Only for compose.yaml: passwords of the database inside and of Flower's page, who owns the key files (mode 600), and
-what the containers are told of keys that they do not hold.
+Only for compose.yaml: who owns the files in secrets/ (mode 600), the public name in the node's URL, for which the
+proxy gets a certificate, and where the files are that containers are given.
 """
 ASKED = ("rpc_urls", "gateway_urls")
 PLACES = ("network_file", "data_dir", "database_url", "redis_url")
@@ -81,9 +80,8 @@ def _setting(name: str, start: Start) -> list[str]:
 
 def _compose(start: Start) -> list[str]:
     lines = [
-        f"POSTGRES_PASSWORD={secrets.token_hex(24)}",
-        f"FLOWER_BASIC_AUTH=operator:{secrets.token_urlsafe(18)}",
         "VALIDATOR_UID=10001",
+        "VALIDATOR_NAME=",
         "PEERS_PORT=7180",
         "COLLECT_CHILDREN=2",
     ]
@@ -94,6 +92,8 @@ def _compose(start: Start) -> list[str]:
         "wallet_file": "WALLET_FILE",
         "key_password_file": "KEY_PASSWORD_FILE",
         "network_file": "NETWORK_FILE",
+        "postgres_password_file": "POSTGRES_PASSWORD_FILE",
+        "flower_login_file": "FLOWER_LOGIN_FILE",
     }
     lines += [f"{variable}=./{start.values[name]}" for name, variable in names.items() if name in start.values]
     return lines
@@ -114,6 +114,8 @@ def describe_values(folder: Path, rpc_urls: tuple[str, ...], gateway_urls: tuple
         "gas_key_file": f"{folder}/gas.json",
         "query_key_file": f"{folder}/query.json",
         "wallet_file": f"{folder}/wallet.json",
+        "postgres_password_file": f"{folder}/postgres",
+        "flower_login_file": f"{folder}/flower",
     }
     if rpc_urls:
         values["rpc_urls"] = ",".join(rpc_urls)

@@ -83,10 +83,10 @@ def test_from_an_empty_folder_to_a_seat(
     begin = ("init", "--network", str(tmp_path / "given.toml"), "--rpc", chain_url, "--gateway", CLOSED)
     status, said, err = operator.types(*begin)
     assert status == 0, err
-    assert [word for word, _ in said] == ["made"] * 7 + ["ok", "next"]
+    assert [word for word, _ in said] == ["made"] * 9 + ["ok", "next"]
     assert said[-1][1] == "logstore-validator check --join"
     before = contents(Path.cwd())
-    assert len(before) == 8  # and the database's id beside the voting key
+    assert len(before) == 10  # and the database's id beside the voting key
     assert [word for word, _ in operator.types(*begin)[1]] == ["kept"] * 7 + ["ok", "next"]
     assert contents(Path.cwd()) == before
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from celery import Celery
 
 from tests import paths, servers
@@ -93,6 +94,15 @@ class Fleet:
             time.sleep(0.1)
         return found
 
+    def health(self, name: str) -> int:
+        """Status of the check that compose.yaml runs in a worker's container."""
+        compose = yaml.safe_load((paths.ROOT / "compose.yaml").read_text())
+        kind, command = compose["services"]["round"]["healthcheck"]["test"]
+        assert kind == "CMD-SHELL"
+        words = ["sh", "-c", command.replace("$$", "$").replace("round@", f"{name}@")]
+        own = {"HOSTNAME": socket.gethostname(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        return subprocess.run(words, env={**self.environment, **own}, capture_output=True, check=False).returncode
+
     def ask(self, command: str, **words: Any) -> str:
         """A control command; what the one worker answers."""
         answers = self.client.control.broadcast(command, arguments=words, reply=True, timeout=20, limit=1)
@@ -116,6 +126,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 def test_a_worker_answers_in_sentences_and_hands_back_what_it_has_when_it_is_told_to_end(fleet: Fleet) -> None:
     fleet.wait(lambda: fleet.client.control.ping(timeout=1), "worker")
+    assert fleet.health("first") == 0
     assert "--children N" in fleet.ask("pool_grow", n=1)
     assert "from 1 to 64" in fleet.ask("pool_grow", n="many")
     for words in ((), ("yesterday",)):
@@ -125,6 +136,7 @@ def test_a_worker_answers_in_sentences_and_hands_back_what_it_has_when_it_is_tol
     assert "the key is a number" in refused[1]["reason"]
     fleet.worker.terminate()
     assert fleet.worker.wait(PATIENCE_S) == 0
+    assert fleet.health("first") != 0
     assert not [event for event in fleet.events("worker") if "Traceback" in json.dumps(event)]
 
 

@@ -55,12 +55,11 @@ def test_what_is_asked_for_stands_there_empty_and_what_is_borrowed_is_said() -> 
     assert "From the network's file" not in rest
 
 
-def test_passwords_are_random_and_long() -> None:
-    first, second = (render_env(Start({})) for _ in range(2))
-    for name in ("POSTGRES_PASSWORD=", "FLOWER_BASIC_AUTH=operator:"):
-        (one,), (other,) = ([line for line in t.splitlines() if line.startswith(name)] for t in (first, second))
-        assert one != other
-        assert len(one) > len(name) + 20
+def test_no_password_stands_in_it_only_the_files_that_hold_them() -> None:
+    text = render_env(Start(describe_values(Path("secrets"), *URLS)))
+    assert "\nPOSTGRES_PASSWORD_FILE=./secrets/postgres\n" in text
+    assert "\nFLOWER_LOGIN_FILE=./secrets/flower\n" in text
+    assert render_env(Start({})) == render_env(Start({}))
 
 
 def test_the_example_of_a_networks_file_names_every_field_once() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tasks.configuration import SOFT_SHUTDOWN_S
 from validator.broker.config import BrokerSettings
+from validator.net.peers.wire import MAX_GOSSIP_BYTES
+from validator.operations.env_file import Start, describe_values, render_env
 from validator.settings import Settings
 from validator.setup.binaries import ROOT
 
@@ -20,7 +24,7 @@ OURS = ("migrate", "serve", "beat", *QUEUES, "flower")
 
 
 def test_the_parts_of_one_validator_are_there() -> None:
-    assert set(SERVICES) == {"postgres", "redis", "prometheus", "broker", *OURS}
+    assert set(SERVICES) == {"postgres", "redis", "prometheus", "proxy", "broker", *OURS}
 
 
 def test_a_broker_runs_only_where_its_profile_is_asked_for_and_needs_no_other_part() -> None:
@@ -42,10 +46,16 @@ def test_it_keeps_to_what_docker_compose_1_29_reads() -> None:
 
 @pytest.mark.parametrize("queue", QUEUES)
 def test_each_queue_has_one_worker_of_its_own(queue: str) -> None:
-    command = SERVICES[queue]["command"]
-    assert command[:4] == ["celery", "-A", "tasks.celery", "worker"]
-    assert command[command.index("-Q") + 1] == queue
-    assert SERVICES[queue]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
+    service = SERVICES[queue]
+    assert service["command"][:3] == ["logstore-validator", "worker", queue]
+    assert int(service["stop_grace_period"].rstrip("s")) > SOFT_SHUTDOWN_S + 10
+    assert f"inspect ping -t 20 -d {queue}@$$HOSTNAME" in service["healthcheck"]["test"][1]
+
+
+def test_what_grows_with_the_load_can_be_had_several_times() -> None:
+    grows = [name for name, service in SERVICES.items() if "deploy" in service]
+    assert grows == ["collect", "round"]
+    assert not any("container_name" in service for service in SERVICES.values())
 
 
 def test_there_is_one_beat_and_no_worker_brings_another() -> None:
@@ -60,7 +70,17 @@ def test_only_the_peers_port_is_public() -> None:
         for port in service.get("ports", ())
         if not port.startswith("127.0.0.1:")
     ]
-    assert public == [("serve", "${PEERS_PORT:-7180}:7180"), ("broker", "${BROKER_PORT:-7171}:7171")]
+    assert public == [("proxy", "80:80"), ("proxy", "443:443"), ("broker", "${BROKER_PORT:-7171}:7171")]
+
+
+def test_peers_reach_the_listener_through_tls_and_the_listener_knows_the_proxy() -> None:
+    text = (ROOT / "deploy/Caddyfile").read_text()
+    assert "reverse_proxy serve:7180" in text
+    assert "max_size 8MiB" in text
+    assert MAX_GOSSIP_BYTES <= 8 << 20
+    front = COMPOSE["networks"]["front"]["ipam"]["config"][0]["subnet"]
+    assert SERVICES["serve"]["environment"]["LOGSTORE_ALLOW_NETS"].split(",")[0] == front
+    assert set(SERVICES["proxy"]["networks"]) & set(SERVICES["serve"]["networks"]) == {"front"}
 
 
 def test_each_key_is_given_to_those_who_need_it_and_nobody_else() -> None:
@@ -73,6 +93,8 @@ def test_each_key_is_given_to_those_who_need_it_and_nobody_else() -> None:
         "voting_key": speaks_to_peers,
         "key_password": ["serve", "broker", *speaks_to_peers[1:]],
         "broker_key": ["broker"],
+        "postgres_password": ["postgres", "migrate", "serve", "beat", *QUEUES, "flower"],
+        "flower_login": ["flower"],
         "gas_key": ["report"],
         "query_key": ["collect"],
         "wallet": ["bundle"],
@@ -83,6 +105,63 @@ def test_nothing_starts_before_the_database_is_migrated() -> None:
     assert SERVICES["migrate"]["restart"] == "no"
     for name in set(OURS) - {"migrate"}:
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+
+
+@pytest.mark.parametrize("name", [*OURS, "broker"])
+def test_our_processes_own_nothing_of_the_machine(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["user"] == "${VALIDATOR_UID:-10001}"
+
+
+def test_whoever_can_be_asked_how_he_is_is_asked() -> None:
+    silent = [name for name, service in SERVICES.items() if "healthcheck" not in service]
+    assert silent == ["migrate", "beat"]  # one ends, and that the other lives is part of serve's readiness
+
+
+REQUIRED = {
+    "NETWORK_FILE", "LOGSTORE_RPC_URLS", "LOGSTORE_GATEWAY_URLS", "VALIDATOR_NAME", "VOTING_KEY_FILE", "GAS_KEY_FILE",
+    "QUERY_KEY_FILE", "WALLET_FILE", "KEY_PASSWORD_FILE", "POSTGRES_PASSWORD_FILE", "FLOWER_LOGIN_FILE",
+}  # fmt: skip
+
+
+def config(values: dict[str, str]) -> tuple[str, set[str]]:
+    """The file as compose fills it in, and the variables for which it refuses (``${NAME:?why}``)."""
+    refused: set[str] = set()
+
+    def fill(found: re.Match[str]) -> str:
+        name, default, why = found.groups()
+        if not values.get(name) and why is not None:
+            refused.add(name)
+        return values.get(name) or default or ""
+
+    return re.sub(r"\$\{([A-Z_]+)(?::-([^}]*)|:\?([^}]+))?\}", fill, TEXT), refused
+
+
+def test_the_configuration_fails_by_name_where_the_network_or_a_secret_is_not_said() -> None:
+    assert config({})[1] == REQUIRED
+    for name in REQUIRED:
+        assert config(dict.fromkeys(REQUIRED - {name}, "x"))[1] == {name}
+
+
+def test_the_env_that_init_writes_is_all_it_wants_but_for_the_public_name() -> None:
+    urls = (("https://a.example", "https://b.example"), ("https://c.example",))
+    lines = render_env(Start(describe_values(Path("secrets"), *urls))).splitlines()
+    values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    filled, refused = config(values)
+    assert refused == {"VALIDATOR_NAME"}
+    made = yaml.safe_load(filled)
+    assert made["secrets"]["voting_key"] == {"file": "./secrets/voting.json"}
+    mounts = [mount for mount in made["services"]["serve"]["volumes"] if isinstance(mount, dict)]
+    assert [mount["source"] for mount in mounts] == ["./network.toml"]
+
+
+def test_a_network_file_that_is_missing_is_no_folder_that_docker_makes() -> None:
+    (mount,) = [mount for mount in SERVICES["serve"]["volumes"] if isinstance(mount, dict)]
+    assert mount["read_only"]
+    assert mount["bind"] == {"create_host_path": False}
 
 
 def test_every_setting_exists() -> None:
@@ -106,8 +185,11 @@ def test_redis_never_evicts_tasks() -> None:
 
 
 def test_images_from_outside_have_a_version() -> None:
-    for name in ("postgres", "redis", "prometheus"):
+    for name in ("postgres", "redis", "prometheus", "proxy"):
         assert re.search(r":v?\d", SERVICES[name]["image"])
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text()
+    assert re.search(r"^ARG PYTHON=3\.\d+\.\d+-", dockerfile, re.MULTILINE)
+    assert re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE) == ["python:${PYTHON}"] * 2
 
 
 def test_prometheus_asks_the_parts_that_tell() -> None:
