@@ -82,7 +82,7 @@ class ExplorerWorld:
         self.sums = SliceSums(str(folder / "sums.sqlite"), core.store, from_ms=GENESIS_MS - 3_600_000)
         while self.sums.settle(NOW_MS):
             pass
-        hearing = Hearing(core.chain.system_part, lambda: (), EvidenceBook(), core.now_ms)
+        hearing = Hearing(core.address, core.chain.system_part, lambda: (), EvidenceBook(), core.now_ms)
         hearing.newest[OTHER] = Heard(a_heartbeat(), NOW_MS - 700, NOW_MS - 700, b"")
         assert isinstance(self.broker.history, History)
         return Parts(core, self.broker.bundles, self.broker.history, self.sums, hearing, LIES)

@@ -62,13 +62,14 @@ class SimulatedBroker:
     def __init__(self, network: SimulatedNetwork, key: SigningKey) -> None:
         self.network = network
         self.key = key
+        self.clock_off_ms = 0
         self.raw = MemoryMessageStore()
         self.sums = SliceSums(":memory:", self.raw, from_ms=START_MS - 3_600_000)
         self.store = SummedStore(self.raw, self.sums)
         self.book = EvidenceBook()
-        self.hearing = Hearing(SYSTEM, lambda: network.urls, self.book, now_ms)
-        self.answers = Answers(self.store, self.sums, self.admit, key, CONTEXT, now_ms)
-        self.mending = Mending(self.store, self.admit, at_once, now_ms, self.hearing.hear)
+        self.hearing = Hearing(key.address, SYSTEM, lambda: network.urls, self.book, self.now_ms)
+        self.answers = Answers(self.store, self.sums, self.admit, key, CONTEXT, self.now_ms)
+        self.mending = Mending(self.store, self.admit, at_once, self.now_ms, self.hearing.hear)
         self.repair = Repair(
             key.address,
             Line(network, key),
@@ -78,7 +79,7 @@ class SimulatedBroker:
             self.hearing,
             self.book,
             lambda: network.urls,
-            now_ms=now_ms,
+            now_ms=self.now_ms,
             run=at_once,
             rng=random.Random(network.rng.random()),
         )
@@ -95,18 +96,21 @@ class SimulatedBroker:
     def address(self) -> Address:
         return self.key.address
 
+    def now_ms(self) -> int:
+        return now_ms() + self.clock_off_ms
+
     def admit(self, records: Sequence[Record]) -> Sequence[StrEnum | None]:
         self.admitted += len(records)
         reasons: list[StrEnum | None] = [
             Reason.BAD_SIGNATURE if self.checks and verify_message(r.message) is not VALID else None for r in records
         ]
         good = [r for r, reason in zip(records, reasons, strict=True) if reason is None]
-        self.store.insert(good, now_ms())
+        self.store.insert(good, self.now_ms())
         return reasons
 
     def receive(self, records: Sequence[Record]) -> None:
         """From the network, or posted."""
-        self.store.insert(records, now_ms())
+        self.store.insert(records, self.now_ms())
         for record in records:
             self.hearing.hear(record)
 
@@ -122,12 +126,12 @@ class SimulatedBroker:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            heartbeat = self.fake_heartbeat(make_heartbeat(self.sums, now_ms(), ("http://127.0.0.1:1",), None))
+            heartbeat = self.fake_heartbeat(make_heartbeat(self.sums, self.now_ms(), ("http://127.0.0.1:1",), None))
             record = make_record(
                 a_message(
                     self.key,
                     stream_id=SYSTEM[0],
-                    timestamp_ms=now_ms(),
+                    timestamp_ms=self.now_ms(),
                     sequence_number=next(self._sequence),
                     content=write_heartbeat(heartbeat),
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ CLOCK_MS = 30_000
 """A broker whose heartbeats lie farther from our clock is shown with the difference."""
 STALE_MS = 60_000
 """A heartbeat is made a moment before it is signed, by one clock; this is more than any machine takes."""
+TWIN_MS = 60_000
 SILENT_MS = 10_000
 """Ten heartbeats; whoever says nothing for so long is shown as silent."""
 
@@ -29,6 +31,10 @@ def make_heartbeat(sums: SliceSums, now_ms: int, urls: Sequence[str], bundle: tu
     first_ms = min(sums.from_ms, until_ms)
     recent_ms = max(until_ms - until_ms % BLOCK_MS - RECENT_MS, first_ms)
     return Heartbeat(tuple(urls), bundle, sums.total(recent_ms, until_ms), sums.total(first_ms, recent_ms))
+
+
+CHAINS = 8
+"""Of a broker that are remembered: each start makes a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +53,45 @@ class Heard:
         return off_ms if abs(off_ms) > CLOCK_MS else 0
 
 
+class Chains:
+    """Chains in which a broker's heartbeats come. A process speaks in one and never in another's: whoever speaks again
+    after another chain has spoken lives beside it, with the same key."""
+
+    def __init__(self) -> None:
+        self._newest: OrderedDict[str, bytes] = OrderedDict()
+
+    def add(self, chain: str, canonical: bytes) -> tuple[bytes, ...]:
+        """The next heartbeat, in the order of time; three that show two processes, or nothing."""
+        before = self._newest.get(chain)
+        spoke = next(reversed(self._newest), chain)
+        shown = () if before is None or spoke == chain else (before, self._newest[spoke], canonical)
+        self._newest[chain] = canonical
+        self._newest.move_to_end(chain)
+        while len(self._newest) > CHAINS:
+            self._newest.popitem(last=False)
+        return shown
+
+
 class Hearing:
     """Belongs to one event loop. ``brokers``: who counts as one now."""
 
     def __init__(
         self,
+        me: Address,
         system_part: StreamPart,
         brokers: Callable[[], Container[Address]],
         book: EvidenceBook,
         now_ms: Callable[[], int],
     ) -> None:
+        self._me = me
         self._system_part = system_part
         self._brokers = brokers
         self._book = book
         self._now_ms = now_ms
         self.newest: dict[Address, Heard] = {}
+        self.twin_ms: int | None = None
+        """When another process was last heard with our own key."""
+        self._chains: dict[Address, Chains] = {}
 
     def hear(self, record: Record) -> None:
         """A message that was checked and stored. Old ones, as repair brings them, are no news."""
@@ -69,6 +99,9 @@ class Hearing:
         if message.stream_part != self._system_part:
             return
         said = heartbeat_of(message)
+        if said is not None and said[0] == self._me:
+            self._hear_own(record)
+            return
         if said is None or said[0] not in self._brokers():
             return
         broker, heartbeat = said
@@ -82,6 +115,20 @@ class Hearing:
                 self._catch(broker, Lie.EQUIVOCATED, detail, *sorted((last.canonical, record.canonical)))
             return
         self.newest[broker] = Heard(heartbeat, message.timestamp_ms, self._now_ms(), record.canonical)
+        words = self._chains.setdefault(broker, Chains()).add(message.msg_chain_id, record.canonical)
+        if words:
+            self._catch(broker, Lie.EQUIVOCATED, "two processes speak with its key", *words)
+
+    def _hear_own(self, record: Record) -> None:
+        """Ours, or another process's that has our key."""
+        if self._chains.setdefault(self._me, Chains()).add(record.message.msg_chain_id, record.canonical):
+            if self.twin_ms is None:
+                log.error("broker.twin", detail="another process speaks with this broker's key: end one of them")
+            self.twin_ms = self._now_ms()
+
+    @property
+    def has_twin(self) -> bool:
+        return self.twin_ms is not None and self._now_ms() - self.twin_ms < TWIN_MS
 
     def _catch(self, broker: Address, lie: Lie, detail: str, *words: bytes) -> None:
         """Once for the same words; and of a lie that goes on every second, so many pieces are enough."""

@@ -87,7 +87,7 @@ class Neighbours:
         self.sums = SliceSums(str(folder / "sums.sqlite"), store, from_ms=from_ms, settles=settles)
         self.store: MessageStore = SummedStore(store, self.sums, self._overhear)
         self.book = EvidenceBook(folder / "evidence")
-        self.hearing = Hearing(chain.system_part, self.find_others, self.book, now_ms)
+        self.hearing = Hearing(key.address, chain.system_part, self.find_others, self.book, now_ms)
         answers = Answers(self.store, self.sums, self._admit, key, self._context, now_ms)
         self.perform: Callable[[str, Address | None, bytes], bytes] = answers.perform
         self.say: Callable[[Heartbeat], Heartbeat] = say_as_it_is

@@ -51,6 +51,10 @@ class View:
         age_s = None if block is None else round(time.time()) - block.timestamp_s
         return {
             "chain": (age_s is not None and age_s < CHAIN_LATE_S, "never read" if age_s is None else f"{age_s} s old"),
+            "key": (
+                not self.neighbours.hearing.has_twin,
+                "another process speaks with it" if self.neighbours.hearing.has_twin else "nobody else speaks with it",
+            ),
             "disk": (self.floor.has_room(), "above its floor" if self.floor.has_room() else "below its floor"),
         }
 

@@ -179,6 +179,26 @@ def test_one_that_hangs_holds_up_nobody() -> None:
     run_virtually(main())
 
 
+@pytest.mark.parametrize("off_ms", [-60_000, 60_000])
+@pytest.mark.parametrize("number", [0, 2], ids=["lowest address", "highest address"])
+def test_a_clock_that_is_off_by_a_minute_is_shown_and_is_no_lie(off_ms: int, number: int) -> None:
+    async def main() -> None:
+        network = SimulatedNetwork(3, 7)
+        for broker in network.brokers.values():
+            broker.loss = 0.1
+        network[number].clock_off_ms = off_ms
+        async with running(network):
+            await publish(network, seconds=100, rate=6)
+            await until_equal(network, 120)
+            for broker in others(network[number]):
+                shown = broker.hearing.newest[network[number].address].clock_off_ms
+                assert abs(shown - off_ms) < 1_000
+            await asyncio.sleep(60)
+        assert_nobody_lied(network)
+
+    run_virtually(main())
+
+
 def test_restarts_and_losses_end_in_the_same_messages_everywhere() -> None:
     async def main() -> None:
         network = SimulatedNetwork(3, 6)
