@@ -7,9 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from validator.keys import ask_password, load_signer, trust_of_signers, variable_of
+from validator.net.chain.account import Account
 from validator.net.chain.reader import ChainReader
 from validator.net.signer.source import open_signer, shown_address
-from validator.operations.staking import Account
 from validator.protocol.errors import ConfigError
 from validator.protocol.model import Address
 from validator.settings import Settings, given_values, load_settings, read_secret_file

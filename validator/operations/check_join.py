@@ -9,13 +9,13 @@ from pathlib import Path
 
 from validator.keys import variable_of
 from validator.net.arweave.storage import ArweaveStorage
+from validator.net.chain.account import show_pol, show_tokens
 from validator.net.chain.metadata import parse_node_metadata, parse_node_wallet
 from validator.net.chain.reader import ChainReader
 from validator.net.http.urls import check_url
 from validator.operations.check_chain import current_parameters, describe_difference, fetch_fees, make_reader
 from validator.operations.check_machine import load_address
 from validator.operations.findings import Finding, Level, fail, guarded, ok, warn
-from validator.operations.staking import show_pol, show_tokens
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.errors import ConfigError, MalformedInput, ValidatorError
 from validator.protocol.model import Address, ChainState

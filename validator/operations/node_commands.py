@@ -1,4 +1,4 @@
-"""``logstore-validator join|leave|stake|delegate|…|deposit``, a thin shell over ``operations.staking``."""
+"""``logstore-validator join|leave|stake|…``, a shell over ``operations.staking`` and ``net.chain.account``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from validator.operations.staking import Account, Call
+    from validator.net.chain.account import Account, Call
     from validator.protocol.model import Address
 
 NetworkFile = Annotated[
@@ -125,9 +125,10 @@ def stake(
     dry_run: DryRun = False,
 ) -> None:
     """Bring tokens of an account into NodeManager; delegate them afterwards. Two transactions: allow, and bring."""
+    from validator.net.chain.account import parse_amount
     from validator.operations import staking
 
-    units = staking.parse_amount(amount)
+    units = parse_amount(amount)
     _perform(_Words(network, rpc, key, password_file, yes, dry_run), lambda account: staking.stake(account, units))
 
 
@@ -195,21 +196,22 @@ def deposit(
     dry_run: DryRun = False,
 ) -> None:
     """Give a query key a balance in QueryManager: brokers answer who can pay. Two transactions: allow, and bring."""
+    from validator.net.chain.account import parse_address, parse_amount
     from validator.operations import staking
     from validator.operations.account import own_address
 
-    units, words = staking.parse_amount(amount), _Words(network, rpc, key, password_file, yes, dry_run)
+    units, words = parse_amount(amount), _Words(network, rpc, key, password_file, yes, dry_run)
 
     def plan(account: Account) -> list[Call]:
         if consumer is None:
             return staking.deposit(account, units, own_address("query", "--for", words.network, words.rpc or []))
-        return staking.deposit(account, units, staking.parse_address(consumer, "--for"))
+        return staking.deposit(account, units, parse_address(consumer, "--for"))
 
     _perform(words, plan)
 
 
 def _perform(words: _Words, plan: Callable[[Account], list[Call]]) -> None:
-    from validator.operations import staking
+    from validator.net.chain.account import explain, run
     from validator.protocol.errors import ConfigError, RemoteFault
 
     def confirm() -> bool:
@@ -221,9 +223,9 @@ def _perform(words: _Words, plan: Callable[[Account], list[Call]]) -> None:
 
     with _opened_account(words) as account:
         try:
-            staking.run(account, plan(account), _tell, confirm, dry_run=words.dry_run)
+            run(account, plan(account), _tell, confirm, dry_run=words.dry_run)
         except RemoteFault as fault:
-            raise RemoteFault(staking.explain(fault)) from fault
+            raise RemoteFault(explain(fault)) from fault
 
 
 def _tell(word: str, text: str) -> None:
@@ -247,15 +249,16 @@ def _opened_account(words: _Words) -> Iterator[Account]:
 
 
 def _units(amount: str) -> int | None:
+    from validator.net.chain.account import parse_amount
     from validator.operations import staking
 
-    return None if amount.strip().lower() == staking.ALL else staking.parse_amount(amount)
+    return None if amount.strip().lower() == staking.ALL else parse_amount(amount)
 
 
 def _node(text: str | None, words: _Words) -> Address:
-    from validator.operations import staking
+    from validator.net.chain.account import parse_address
     from validator.operations.account import own_address
 
     if text is None:
         return own_address("voting", "--node", words.network, words.rpc or [])
-    return staking.parse_address(text, "--node")
+    return parse_address(text, "--node")

@@ -14,10 +14,10 @@ import pytest
 from tests.builders import a_key
 from tests.contract_network import ContractNetwork
 from validator.devnet.contracts import WEI
+from validator.net.chain.account import Account, Call, explain, parse_amount, run, show_tokens
 from validator.net.signer.keystore import make_keystore
 from validator.operations import staking
 from validator.operations.account import open_account
-from validator.operations.staking import Account, Call, parse_amount
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import ConfigError, RemoteFault
 from validator.protocol.model import Digest
@@ -95,7 +95,7 @@ class Told:
 
     def do(self, account: Account, calls: list[Call], *, answer: bool = True, dry_run: bool = False) -> bool:
         tell = lambda word, text: self.lines.append((word, text))  # noqa: E731
-        return staking.run(account, calls, tell, lambda: answer, dry_run=dry_run)
+        return run(account, calls, tell, lambda: answer, dry_run=dry_run)
 
     @property
     def words(self) -> list[str]:
@@ -186,7 +186,7 @@ def test_a_member_that_wants_to_leave_is_told_why_not(network: ContractNetwork, 
     member = account_of(cold, "member")
     with pytest.raises(RemoteFault) as caught:
         Told().do(member, staking.leave(member))
-    assert staking.explain(caught.value) != str(caught.value)
+    assert explain(caught.value) != str(caught.value)
     member.close()
 
 
@@ -202,7 +202,7 @@ def test_a_member_that_wants_to_leave_is_told_why_not(network: ContractNetwork, 
 )
 def test_an_amount_says_its_unit(text: str, units: int) -> None:
     assert parse_amount(text) == units
-    assert parse_amount(staking.show_tokens(units)) == units
+    assert parse_amount(show_tokens(units)) == units
 
 
 @pytest.mark.parametrize(

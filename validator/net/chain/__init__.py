@@ -8,6 +8,7 @@
     reader.py    ``ChainReader``, the port ``Chain``
     transaction.py  EIP-1559 transactions as bytes
     sender.py    ``ChainSender``, the port ``ReportSender``; the only module that signs
+    account.py   one account's calls from a command line: told with their cost, then sent
 
 Comparing comes first: a block is what a majority of sources call by one hash, and all state is read at that hash
 (EIP-1898), so two validators that name the same block have read the same state. With two sources both must agree;
