@@ -16,6 +16,7 @@
     answer_check.py      what must hold of it, message by message and set by set
     answer_proof.py, answer_export.py, brokers.py    what is proven of it; its forms; whom to ask
     keys.py              whose key signs
+    money.py             tokens, what reading and storing are paid from, and streams
     publishing.py, chains.py, handing_over.py    messages signed, in chains that survive a restart, to several brokers
     auditing.py          one broker's answer against what a second one holds
     selection.py         the files that hold the messages of a span of time

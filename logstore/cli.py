@@ -1,5 +1,7 @@
 """The command line, a thin shell: parse, call, translate errors into one line and an exit status.
 
+    logstore mint | stake | withdraw | balance       tokens, and what reading and storing are paid from
+    logstore stream create | permit | show           streams at Streamr's registry
     logstore publish STREAM JSON|-          sign messages, and hand them to brokers
     logstore query STREAM --from --to       messages that brokers hold, proven as far as they are certified
     logstore audit STREAM --from --to       whether a broker left out what a second one holds
@@ -28,7 +30,7 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
 from typer.completion import shell_complete
 
-from logstore.commands import bundle, network
+from logstore.commands import bundle, money, network
 from logstore.commands.audit import audit
 from logstore.commands.export import export
 from logstore.commands.prove import prove
@@ -54,6 +56,9 @@ app = typer.Typer(
 )
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(network.app, name="network")
+app.add_typer(money.app, name="stream")
+for act in (money.mint, money.stake, money.withdraw, money.balance):
+    app.command(act.__name__)(act)
 app.command("verify")(verify)
 app.command("publish", context_settings={"ignore_unknown_options": True})(publish)  # -1 is JSON
 app.command("query")(query)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from logstore.bundles import Bundles
     from logstore.chains import Chains
     from logstore.keys import Key
+    from logstore.money import Balance, Step, StreamInfo
     from logstore.publishing import Published, Publisher
+    from validator.net.chain.account import Account
     from validator.protocol.codec.secp256k1 import Signer
     from validator.protocol.model import Address
 
@@ -43,6 +45,8 @@ class LogStore(Connection):
             publisher.close()
         for chains in self._chains.values():
             chains.close()
+        if "account" in self.__dict__:
+            self.account.close()
         super().close()
 
     @cached_property
@@ -92,6 +96,80 @@ class LogStore(Connection):
         from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
         request = make_request(stream, partition, from_ms, to_ms)
         return open_answer(self, request, parse_verify_level(verify), brokers, self.signer_of(key))
+
+    # --- money and streams ------------------------------------------------------------------------
+
+    @cached_property
+    def account(self) -> Account:
+        """The signer's, at the contracts. Raises ConfigError: no key, no node; TransientError: none answers."""
+        from logstore.money import open_account
+
+        return open_account(self)
+
+    def balance(self) -> Balance:
+        """Coins, tokens, and what reading is paid from."""
+        from logstore.money import fetch_balance
+
+        return fetch_balance(self.account)
+
+    def mint(self, amount: str | int, *, dry_run: bool = False) -> list[Step]:
+        """Buy tokens, "10LSAN" or base units, for the chain's own coin; ``dry_run``: only say what it would cost.
+
+        Raises:
+            ConfigError: no key, no amount, or nothing is sold.
+            RemoteFault: the contract refuses; says why.
+            TransientError, UnknownOutcome: nodes do not answer, or it is not mined in time.
+        """
+        from logstore import money
+
+        return money.perform(self.account, money.mint(self.account, money.units_of(amount)), dry_run=dry_run)
+
+    def stake(
+        self, amount: str | int, stream: str | None = None, *, consumer: str | None = None, dry_run: bool = False
+    ) -> list[Step]:
+        """Pay for a stream's storing, or where none is named for reading, one's own or ``consumer``'s. Raises as
+        ``mint``.
+        """
+        from logstore import money
+
+        calls = money.stake(self.account, money.units_of(amount), stream, consumer)
+        return money.perform(self.account, calls, dry_run=dry_run)
+
+    def withdraw(
+        self, amount: str | int | None = None, stream: str | None = None, *, dry_run: bool = False
+    ) -> list[Step]:
+        """Begin to take an amount out of what ``stake`` paid in; without one, pay out what has waited. Raises as
+        ``mint``.
+        """
+        from logstore import money
+
+        units = None if amount is None else money.units_of(amount)
+        return money.perform(self.account, money.withdraw(self.account, units, stream), dry_run=dry_run)
+
+    def create_stream(self, name: str, partitions: int = 1) -> str:
+        """Register a stream, "/sensors", below the key's address; its id. Raises as ``mint``."""
+        from logstore import money
+
+        stream, calls = money.create_stream(self.account, name, partitions)
+        money.perform(self.account, calls)
+        return stream
+
+    def permit(
+        self, stream: str, user: str = "public", *, publish: bool | None = None, subscribe: bool | None = None
+    ) -> list[Step]:
+        """Let an address, or everybody, publish or subscribe, or no longer; None: as it is. Raises as ``mint``."""
+        from logstore import money
+
+        calls = money.permit(self.account, stream, user, publish=publish, subscribe=subscribe)
+        return money.perform(self.account, calls)
+
+    def stream(self, stream: str) -> StreamInfo:
+        """What registry and StoreManager hold of a stream. Raises ConfigError: there is none of this id."""
+        from logstore.money import fetch_stream
+
+        return fetch_stream(self, stream)
+
+    # --- messages ---------------------------------------------------------------------------------
 
     def publisher(self, stream: str, *, partition: int = 0, brokers: Sequence[str] = ()) -> Publisher:
         """For many messages of one partition: see ``publishing``.

@@ -13,7 +13,7 @@ from validator.devnet.plan import Options, make_key
 from validator.net.running_network import RunningNetwork, announced
 
 NAME = "newcomer"
-COINS_WEI = 100 * WEI
+COINS_WEI = 1_000 * WEI
 
 
 def fund_newcomer(chain: DevChain, options: Options) -> None:

@@ -36,10 +36,14 @@ def in_bash(folder: Path, program: str) -> str:
     ).stdout
 
 
+COMMANDS = {"audit", "balance", "bundle", "export", "mint", "network", "prove", "publish", "query", "sql", "stake"}
+COMMANDS |= {"stream", "verify", "withdraw"}
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["logstore", ""], {"audit", "bundle", "export", "network", "prove", "publish", "query", "sql", "verify"}),
+        (["logstore", ""], COMMANDS),
         (["logstore", "bundle", ""], {"export", "fetch", "list", "show", "sql"}),
         (["logstore", "ver"], {"verify"}),
         (["logstore", "verify", "--off"], {"--offline"}),

@@ -25,7 +25,7 @@ from validator.protocol.parameters import Network
 
 ETHER = 10**18
 MINED_S = 180.0
-LOOK_S = 0.5
+LOOK_S = 0.2
 MAX_TOKENS = (1 << 96) - 1
 """More than a balance of the contracts can be."""
 UNITS = {"lsan": ETHER, "base": 1}
