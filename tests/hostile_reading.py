@@ -14,9 +14,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from tests.bundle_reader import read_records
 from tests.hostile_bundle import KINDS
 from validator.net.sandbox.program import limit
-from validator.protocol.codec.bundle_file import read_manifest, read_records, verify_bundle_file
+from validator.protocol.codec.bundle_file import read_manifest, verify_bundle_file
 from validator.protocol.errors import MalformedInput
 
 

@@ -23,6 +23,7 @@ from tests.builders import GENESIS_MS, a_key, a_stream_id
 from tests.bundle_builder import CHAIN_ID, CONTEXT, CONTRACTS, MEMBERS, certify, make_entries, rows_of
 from tests.fakes.finished_chain import FIRST_BLOCK_S, LAG_S, FakeChain, block_at
 from tests.fakes.finished_gateway import FakeGateway, a_wallet
+from tests.outcomes_in_memory import build_outcome
 from tests.verifier.chain import CONTRACTS as ABI_NAMES
 from tests.verifier.chain import Chain
 from tests.verifier.folder import Run, read_run
@@ -43,7 +44,7 @@ from validator.protocol.codec.report import pack_signatures, report_digest
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.signatures import publish_message, sign_message
 from validator.protocol.codec.statement import encode_statement, sign_statement
-from validator.protocol.consensus.proposal import Scope, build_outcome
+from validator.protocol.consensus.proposal import Scope
 from validator.protocol.consensus.window import unite
 from validator.protocol.hashing import hash_object
 from validator.protocol.model import (

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.builders import a_key
+from tests.compact_signature import expand_compact
 from validator.ports.chain import (
     AcceptedReport,
     PreparedTransaction,
@@ -22,7 +23,7 @@ from validator.ports.sources import Broker, Pull, TakeRecords
 from validator.ports.storage import GatewaySeed, PreparedUpload, StorageState, StorageStatus, StoredTransaction, Tariff
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.protobuf import write_protobuf
-from validator.protocol.codec.report import encode_report, expand_compact, report_digest
+from validator.protocol.codec.report import encode_report, report_digest
 from validator.protocol.codec.secp256k1 import SigningKey, recover_address
 from validator.protocol.codec.signatures import publish_message
 from validator.protocol.errors import Disagreement, MalformedInput, RemoteFault, TransientError

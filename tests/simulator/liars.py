@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.outcomes_in_memory import build_outcome
 from tests.simulator.content import (
     BAD,
     FORGED,
@@ -570,7 +571,7 @@ class Liars:
         block = world.block if offer != "block" else Block(99, hash_body(b"another"), 1)
         scope = proposals.Scope(block, world.scope_of(world.block).budgets)
         union = windows.Union(tuple(records), frozenset())
-        outcome, kept = proposals.build_outcome(instance, scope, union, used, len(book.committee), PARAMETERS)
+        outcome, kept = build_outcome(instance, scope, union, used, len(book.committee), PARAMETERS)
         if offer == "invalid":
             outcome = type(outcome)(
                 outcome.instance,

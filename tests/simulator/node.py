@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from tests.outcomes_in_memory import build_outcome
 from tests.simulator.content import (
     BAD_LEAVES,
     IDENTITY,
@@ -806,7 +807,7 @@ class Node:
         else:
             records = [r for r in records if window_instance_of(r.leaf) == instance]
         united = windows.unite(records, sightings)
-        outcome, kept_records = proposals.build_outcome(instance, scope, united, used, n, PARAMETERS, full_ends)
+        outcome, kept_records = build_outcome(instance, scope, united, used, n, PARAMETERS, full_ends)
         value = make_value(outcome, kept_records, used, n)
         world.values[value.digest] = value
         self.keep_value(value)

@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
+from tests.bundle_reader import read_records
 from tests.verifier.chain import Accepted, Chain
 from tests.verifier.claims import Claim
 from tests.verifier.findings import Findings
@@ -17,7 +18,7 @@ from tests.verifier.gateway import Gateway
 from tests.verifier.state import States
 from validator.protocol.codec.arweave import Transaction
 from validator.protocol.codec.arweave_text import encode_storage_id
-from validator.protocol.codec.bundle_file import bundle_tags, read_records, verify_bundle_file
+from validator.protocol.codec.bundle_file import bundle_tags, verify_bundle_file
 from validator.protocol.codec.certificate import verify_certificate
 from validator.protocol.codec.config import decode_config
 from validator.protocol.codec.statement import SigningContext

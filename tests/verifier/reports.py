@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from tests.compact_signature import expand_compact
 from tests.verifier.bundles import Archived, config_of, quorum_of, signing_context
 from tests.verifier.chain import Accepted, Chain
 from tests.verifier.claims import Claim
@@ -12,7 +13,7 @@ from tests.verifier.findings import Findings
 from tests.verifier.folder import Run
 from tests.verifier.state import States
 from validator.protocol.codec.config import config_digest
-from validator.protocol.codec.report import expand_compact, pack_lines, report_digest
+from validator.protocol.codec.report import pack_lines, report_digest
 from validator.protocol.codec.secp256k1 import recover_address
 from validator.protocol.model import NIL, Address
 

@@ -112,13 +112,9 @@ def build_report(
     _require_balances(receipts, state)
     if header.number in processed or bool(next_committee) != (next_config_digest != NIL):
         raise InvariantError(f"report {header.number} is settled already, or changes half a committee")
-
-    in_flight = tuple(r for r in ledger.in_flight if r.number not in processed)
     bundle = _Bundle(header.number, epoch, windows, late, receipts, state, parameters, system_stream)
-    money = _settle(ledger, in_flight, bundle)
+    money = _settle(ledger, tuple(r for r in ledger.in_flight if r.number not in processed), bundle)
     credit = _compute_credit(money, uploader, bundle)
-    nodes = {**money.nodes, uploader: money.nodes.get(uploader, 0) + credit}
-    indices = {node.address: node.index for node in state.nodes}
     report = Report(
         config_digest=header.config_digest,
         config_count=config_count,
@@ -134,7 +130,7 @@ def build_report(
         ledger_root=ledger_root(money.ledger),
         streams=money.streams,
         consumers=money.consumers,
-        nodes=tuple(NodeLine(indices[node], node, amount) for node, amount in nodes.items() if amount),
+        nodes=_list_nodes(money, uploader, credit, state),
         treasury=money.treasury - credit + money.unearned,
         next_committee=tuple(next_committee),
         next_config_digest=next_config_digest,
@@ -236,6 +232,13 @@ def _compute_credit(money: _Money, uploader: Address, bundle: _Bundle) -> int:
     if uploader not in {node.address for node in bundle.state.nodes}:
         return 0
     return min(money.treasury, money.bytes * money.price * bundle.parameters.upload_ppm // (PPM * MIB))
+
+
+def _list_nodes(money: _Money, uploader: Address, credit: int, state: ChainState) -> tuple[NodeLine, ...]:
+    """Every node that gains or loses something, its uploader's credit included."""
+    indices = {node.address: node.index for node in state.nodes}
+    nodes = {**money.nodes, uploader: money.nodes.get(uploader, 0) + credit}
+    return tuple(NodeLine(indices[node], node, amount) for node, amount in nodes.items() if amount)
 
 
 def compute_price(windows: Sequence[Outcome]) -> int:

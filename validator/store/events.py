@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert
 
 from validator.ports.clock import Clock
 from validator.store import schema
@@ -18,16 +17,6 @@ LEVELS = ("info", "warning", "error")
 MAX_EVENTS = 10_000
 MAX_FIELDS = 4_000
 """Characters kept of an event's fields."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that happened. Level "error" is an alarm: a human must act."""
-
-    at_ms: int
-    level: str
-    event: str
-    fields: Mapping[str, Any]
 
 
 class EventRows:
@@ -48,11 +37,3 @@ class EventRows:
         with self._database.write() as connection:
             key = connection.execute(insert(t).values(**row).returning(t.c.id)).scalar_one()
             connection.execute(delete(t).where(t.c.id <= key - MAX_EVENTS))
-
-    def load_events(self, *, levels: tuple[str, ...] = LEVELS, limit: int = 100) -> list[Event]:
-        """Newest first."""
-        t = schema.events
-        query = select(t).where(t.c.level.in_(levels)).order_by(t.c.id.desc()).limit(limit)
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
-        return [Event(row.at_ms, row.level, row.event, json.loads(row.fields)) for row in rows]

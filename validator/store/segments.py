@@ -199,12 +199,6 @@ class SegmentStore:
             for page in found.pages:
                 yield read_columns(file, part, page, read)
 
-    def load_set(self, set_root: Root) -> Iterator[bytes]:
-        """Canonical messages in canonical order, page by page. Raises DamagedSegment."""
-        for entry in self.load_entries(set_root):
-            for page in self.load_pages(set_root, entry.stream_part):
-                yield from page.canonical()
-
     def load_messages(self, set_root: Root, leaves: Sequence[Digest]) -> list[bytes]:
         """Canonical messages by leaf, in the order asked for; leaves that the set does not hold are left out.
 

@@ -9,11 +9,11 @@ import pytest
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import GENESIS_MS, some_parameters
+from tests.outcomes_in_memory import build_outcome
 from validator.ports.stored import InstanceChange
 from validator.protocol.codec.certificate import build_quorum
 from validator.protocol.codec.outcome import decode_outcome, encode_observation, encode_outcome, set_root
 from validator.protocol.codec.statement import sign_statement
-from validator.protocol.consensus.proposal import build_outcome
 from validator.protocol.consensus.window import make_entries, unite
 from validator.protocol.errors import TransientError
 from validator.protocol.model import (

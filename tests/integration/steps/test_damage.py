@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import some_parameters
+from tests.segments import load_set
 from validator.protocol.codec.outcome import decode_observation
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Root
@@ -71,7 +72,7 @@ def is_whole(member: Member) -> bool:
     if not roots or member.store.sets.damaged(1):
         return False
     try:
-        return all(len(list(fresh.load_set(root))) >= 0 for root in roots)
+        return all(len(list(load_set(fresh, root))) >= 0 for root in roots)
     except DamagedSegment:
         return False
 

@@ -13,12 +13,13 @@ from structlog.testing import capture_logs
 from tests.builders import a_key
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.world import PART, STREAM
+from tests.outcomes_in_memory import build_outcome
 from validator.ports.peers import Gossip
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.outcome import decode_observation, encode_outcome, entries_root, set_root
 from validator.protocol.codec.statement import sign_statement
 from validator.protocol.columns import make_entry
-from validator.protocol.consensus.proposal import Scope, build_outcome
+from validator.protocol.consensus.proposal import Scope
 from validator.protocol.consensus.window import Budget, unite
 from validator.protocol.errors import TransientError
 from validator.protocol.model import (

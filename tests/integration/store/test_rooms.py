@@ -11,6 +11,7 @@ from sqlalchemy import select
 from tests.builders import GENESIS_MS, a_key, a_record, flip_s, some_records
 from tests.integration.store.conftest import NOW_MS, HandClock
 from tests.integration.store.worker import CONFIG, INSTANCE
+from tests.stored_events import load_events
 from validator.ports.chain import PreparedTransaction
 from validator.ports.peers import Attestation
 from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
@@ -474,11 +475,11 @@ def test_events_are_bounded_and_newest_first(store: SqlStore, monkeypatch: pytes
     monkeypatch.setattr(events, "MAX_EVENTS", 3)
     for number in range(5):
         store.events.save_event("error" if number % 2 else "info", "round.stuck", {"n": number, "big": "x" * number})
-    assert [event.fields["n"] for event in store.events.load_events()] == [4, 3, 2]
-    assert [event.fields["n"] for event in store.events.load_events(levels=("error",))] == [3]
+    assert [event.fields["n"] for event in load_events(store.database)] == [4, 3, 2]
+    assert [event.fields["n"] for event in load_events(store.database, levels=("error",))] == [3]
     store.events.save_event("info", "long", {"x": "y" * 10_000})
-    assert len(str(store.events.load_events(limit=1)[0].fields)) < 3_000
-    assert store.events.load_events(limit=1)[0].at_ms == NOW_MS
+    assert len(str(load_events(store.database, limit=1)[0].fields)) < 3_000
+    assert load_events(store.database, limit=1)[0].at_ms == NOW_MS
 
 
 def test_late_numbers_and_window_starts_fit(store: SqlStore) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.compact_signature import expand_compact
 from tests.contract_network import BROKER_STAKE, CONFIG, ContractNetwork
 from tests.proving import a_bundle, a_part
 from tests.verifier.chain import Chain, HttpRpc
@@ -18,7 +19,6 @@ from tests.verifier.proofs import ask_contract
 from tests.verifier.reports import check_amounts, signers_of
 from tests.verifier.state import States
 from validator.devnet.contracts import WEI
-from validator.protocol.codec.report import expand_compact
 from validator.protocol.codec.secp256k1 import recover_address
 from validator.protocol.model import Root
 from validator.protocol.proof import build_message

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from tests.builders import GENESIS_MS, a_key, a_message, a_p256_message, a_stream_id
 from tests.fakes.held_pulls import HeldPull
 from tests.plain_collecting import broker_shares, check_pulls, encode_sightings, union_of
+from tests.segments import load_set
 from validator.ports.sources import PulledRecord
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.codec.protobuf import write_protobuf
@@ -162,7 +163,7 @@ def test_streaming_and_memory_agree(
         store = SegmentStore(f"{folder}/sets")
         saved = store.save_ordered(buffer.merge())
         assert saved.entries == make_entries(union.records)
-        assert list(store.load_set(saved.set_root)) == [r.canonical for r in union.records]
+        assert list(load_set(store, saved.set_root)) == [r.canonical for r in union.records]
         assert saved.info.signed_bytes == sum(r.signed_bytes for r in union.records)
         assert buffer.serve_counts() == encode_sightings(plain)
         assert buffer.shares(pulls, BROKERS, free="") == broker_shares(union.records, plain, pulls, BROKERS)

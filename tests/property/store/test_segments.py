@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_record, a_stream_id
+from tests.segments import load_set
 from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.columns import row_of
@@ -41,7 +42,7 @@ def test_what_is_saved_is_what_is_loaded(chosen: list[int], asked: list[int], bl
         root = set_root(make_entries(records))
         SegmentStore(folder).save(root, records)
         store = SegmentStore(folder)
-        assert list(store.load_set(root)) == [record.canonical for record in ordered]
+        assert list(load_set(store, root)) == [record.canonical for record in ordered]
         wanted = [POOL[n].leaf for n in asked]
         assert [leaf_of_canonical(m) for m in store.load_messages(root, wanted)] == [
             POOL[n].leaf for n in asked if n in set(chosen)

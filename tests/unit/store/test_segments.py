@@ -14,6 +14,7 @@ import pytest
 import zstandard
 
 from tests.builders import GENESIS_MS, a_record, a_stream_id, some_records
+from tests.segments import load_set
 from validator.protocol.codec import cbor
 from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.outcome import set_root
@@ -51,7 +52,7 @@ def test_messages_come_back_in_canonical_order(tmp_path: Path) -> None:
     records = three_parts()
     store, root, _ = saved(tmp_path, records[::-1])
     ordered = sorted(records, key=lambda record: record.order)
-    assert list(store.load_set(root)) == [record.canonical for record in ordered]
+    assert list(load_set(store, root)) == [record.canonical for record in ordered]
     assert {e.stream_part: e.count for e in store.load_entries(root)} == {
         (a_stream_id(), 1): 5,
         (a_stream_id(path="a"), 0): 3,
@@ -64,7 +65,7 @@ def test_messages_come_back_in_canonical_order(tmp_path: Path) -> None:
 def test_the_empty_set_is_a_set(tmp_path: Path) -> None:
     store, root, _ = saved(tmp_path, [])
     assert root == EMPTY_ROOT
-    assert list(store.load_set(root)) == []
+    assert list(load_set(store, root)) == []
     assert store.load_entries(root) == ()
     assert store.load_messages(root, [hash_body(b"x")]) == []
 
@@ -124,7 +125,7 @@ def test_a_file_cut_short_is_damaged(tmp_path: Path, keep: int) -> None:
     _, root, path = saved(tmp_path, three_parts())
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DamagedSegment):
-        list(SegmentStore(str(tmp_path)).load_set(root))
+        list(load_set(SegmentStore(str(tmp_path)), root))
 
 
 def test_any_flipped_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_any_flipped_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
         path.write_bytes(good[:at] + bytes([good[at] ^ 0x40]) + good[at + 1 :])
         store = SegmentStore(str(tmp_path))
         try:
-            messages = list(store.load_set(root))
+            messages = list(load_set(store, root))
         except DamagedSegment:
             outcomes["damaged"] += 1
         else:
@@ -166,7 +167,7 @@ def test_a_block_that_holds_more_than_the_index_names_is_not_unpacked(tmp_path: 
     tracemalloc.start()
     try:
         with pytest.raises(DamagedSegment, match="not the size"):
-            list(SegmentStore(str(tmp_path)).load_set(root))
+            list(load_set(SegmentStore(str(tmp_path)), root))
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
@@ -228,7 +229,7 @@ def test_of_a_damaged_file_is_kept_what_can_be_read(
     assert (set(left.messages) == canonical) is (altered == "nothing")
     store.put_aside(root)
     store.save(root, records)
-    assert sorted(store.load_set(root)) == sorted(canonical)
+    assert sorted(load_set(store, root)) == sorted(canonical)
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EMFILE, errno.EIO])
@@ -278,7 +279,7 @@ def test_sets_live_on_any_file_system_that_fsspec_knows() -> None:
     store = SegmentStore("memory://sets-of-a-test")
     root = root_of(records)
     store.save(root, records)
-    assert sorted(store.load_set(root)) == sorted(record.canonical for record in records)
+    assert sorted(load_set(store, root)) == sorted(record.canonical for record in records)
     assert store.exists(root)
     store.delete(root)
     assert not store.exists(root)

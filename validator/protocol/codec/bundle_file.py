@@ -218,23 +218,6 @@ def read_manifest(path: Path) -> Manifest:
         return read_front(file)[1]
 
 
-def read_records(path: Path, manifest: Manifest) -> Iterator[tuple[InstanceId, Record]]:
-    """Rows in file order with the instance each belongs to; counts, bytes and roots are not compared here.
-
-    ``manifest`` is the caller's: the file's own must be equal to it, certificates apart.
-
-    Raises:
-        MalformedInput: names the column, key, statistic or field that breaks the format.
-    """
-    with path.open("rb") as file:
-        footer, own = read_front(file)
-        check_same_manifest(own, manifest)
-        sets = RowInstances(manifest)
-        for batch in _read_batches(file, footer, manifest):
-            for late, record in read_batch(batch):
-                yield sets.instance_of(late, record), record
-
-
 def verify_bundle_file(path: Path, expected: Manifest | None = None) -> VerifiedBundle:
     """Read a file whole and recompute every entry, outcome and the bundle root.
 

@@ -15,6 +15,8 @@ _MAX_TYPE = 1
 _ADDRESS = b"\x2a\x14"
 _SIGNATURE = b"\x1a\x41"
 
+_Id = tuple[bytes, int, int, int, bytes, bytes, int]
+
 
 def read_plain_protobuf(body: bytes) -> Message | None:
     """The message, unchecked; None where the general reader is needed."""
@@ -25,36 +27,10 @@ def read_plain_protobuf(body: bytes) -> Message | None:
 
 
 def _read(body: bytes) -> Message | None:
-    if body[0] != 0x0A:
+    found = _read_id(body)
+    if found is None:
         return None
-    size, at = _length(body, 1)
-    end = at + size
-    if body[at] != 0x0A:
-        return None
-    size, at = _length(body, at + 1)
-    stream_id = body[at : at + size]
-    at += size
-    partition = sequence = 0
-    if body[at] == 0x10:
-        partition = body[at + 1]
-        at += 2
-    if body[at] != 0x18 or partition > 127:
-        return None
-    timestamp = _time(body, at + 1)
-    at += 7
-    if body[at] == 0x20:
-        sequence, at = _length(body, at + 1)
-    if body[at : at + 2] != _ADDRESS:
-        return None
-    publisher = body[at + 2 : at + 22]
-    at += 22
-    chain = b""
-    if at < end and body[at] == 0x32:
-        size, at = _length(body, at + 1)
-        chain = body[at : at + size]
-        at += size
-    if at != end:
-        return None
+    stream_id, partition, timestamp, sequence, publisher, chain, at = found
     prev = None
     if body[at] == 0x12:
         prev, at = _reference(body, at + 1)
@@ -100,6 +76,41 @@ def _read(body: bytes) -> Message | None:
         SIGNATURE_TYPES[kind],
         signature,
     )
+
+
+def _read_id(body: bytes) -> _Id | None:
+    """Stream id, partition, time, number, publisher, chain, and where the id ends."""
+    if body[0] != 0x0A:
+        return None
+    size, at = _length(body, 1)
+    end = at + size
+    if body[at] != 0x0A:
+        return None
+    size, at = _length(body, at + 1)
+    stream_id = body[at : at + size]
+    at += size
+    partition = sequence = 0
+    if body[at] == 0x10:
+        partition = body[at + 1]
+        at += 2
+    if body[at] != 0x18 or partition > 127:
+        return None
+    timestamp = _time(body, at + 1)
+    at += 7
+    if body[at] == 0x20:
+        sequence, at = _length(body, at + 1)
+    if body[at : at + 2] != _ADDRESS:
+        return None
+    publisher = body[at + 2 : at + 22]
+    at += 22
+    chain = b""
+    if at < end and body[at] == 0x32:
+        size, at = _length(body, at + 1)
+        chain = body[at : at + size]
+        at += size
+    if at != end:
+        return None
+    return stream_id, partition, timestamp, sequence, publisher, chain, at
 
 
 def _length(body: bytes, at: int) -> tuple[int, int]:

@@ -7,6 +7,9 @@ from validator.protocol.codec.kinds import CONTENT_TYPES, ENCRYPTION_TYPES, MESS
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.model import Message, MessageRef, NewGroupKey
 
+_NULL_BYTE = NULL[0]
+_PAIR_BYTE = PAIR[0]
+
 
 def _read_head(data: bytes, at: int) -> tuple[int, int, int]:
     """Major type, argument, offset behind. Lenient: the caller encodes again and compares.
@@ -47,8 +50,24 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
     return data[at : at + size].decode(), at + size
 
 
-_NULL_BYTE = NULL[0]
-_PAIR_BYTE = PAIR[0]
+def _read_reference(data: bytes, at: int) -> tuple[MessageRef | None, int]:
+    if data[at] == _NULL_BYTE:
+        return None, at + 1
+    if data[at] != _PAIR_BYTE:
+        raise IndexError("no reference")
+    timestamp_ms, at = _read_integer(data, at + 1)
+    sequence_number, at = _read_integer(data, at)
+    return MessageRef(timestamp_ms, sequence_number), at
+
+
+def _read_key(data: bytes, at: int) -> tuple[NewGroupKey | None, int]:
+    if data[at] == _NULL_BYTE:
+        return None, at + 1
+    if data[at] != _PAIR_BYTE:
+        raise IndexError("no key")
+    key_id, at = _read_text(data, at + 1)
+    key, at = _read_bytes(data, at)
+    return NewGroupKey(key_id, key), at
 
 
 def read_quickly(data: bytes) -> Message | None:
@@ -65,15 +84,7 @@ def read_quickly(data: bytes) -> Message | None:
         sequence_number, at = _read_integer(data, at)
         publisher_id, at = _read_bytes(data, at)
         msg_chain_id, at = _read_text(data, at)
-        prev = None
-        if data[at] == _PAIR_BYTE:
-            first, at = _read_integer(data, at + 1)
-            second, at = _read_integer(data, at)
-            prev = MessageRef(first, second)
-        elif data[at] == _NULL_BYTE:
-            at += 1
-        else:
-            return None
+        prev, at = _read_reference(data, at)
         message_type = MESSAGE_TYPES[data[at]]
         content_type = CONTENT_TYPES[data[at + 1]]
         encryption_type = ENCRYPTION_TYPES[data[at + 2]]
@@ -83,15 +94,7 @@ def read_quickly(data: bytes) -> Message | None:
             at += 1
         else:
             group_key_id, at = _read_text(data, at)
-        new_group_key = None
-        if data[at] == _PAIR_BYTE:
-            key_id, at = _read_text(data, at + 1)
-            key_data, at = _read_bytes(data, at)
-            new_group_key = NewGroupKey(key_id, key_data)
-        elif data[at] == _NULL_BYTE:
-            at += 1
-        else:
-            return None
+        new_group_key, at = _read_key(data, at)
         content, at = _read_bytes(data, at)
         number, at = _read_integer(data, at)
         signature_type = SIGNATURE_TYPES[number]

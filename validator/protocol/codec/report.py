@@ -175,17 +175,6 @@ def compact_signature(signature: bytes) -> bytes:
     return signature[:32] + bytes([top]) + signature[33:64]
 
 
-def expand_compact(compact: bytes) -> bytes:
-    """Inverse of ``compact_signature``. Raises MalformedInput for a wrong length or high s."""
-    if len(compact) != 64:
-        raise MalformedInput("signature", f"{len(compact)} bytes where 64 belong")
-    v = 27 + (compact[32] >> 7)
-    signature = compact[:32] + bytes([compact[32] & 0x7F]) + compact[33:] + bytes([v])
-    if not is_low_s(signature):
-        raise MalformedInput("signature", "s is in the upper half of the order")
-    return signature
-
-
 def pack_signatures(committee: Sequence[Address], signatures: Mapping[Address, bytes]) -> tuple[int, bytes]:
     """(signer bitmap, compact signatures) for ``submitReport``: the first quorum of members, in ascending order.
 
@@ -257,38 +246,47 @@ def decode_report(data: bytes) -> Report:
         storage_id=StorageId(read_bytes(f[9], 32, "storage_id")),
         uploader=Address(read_bytes(f[10], 20, "uploader")),
         ledger_root=Digest(read_bytes(f[11], 32, "ledger_root")),
-        streams=tuple(
-            StreamLine(
-                _index(x[0], f"streams[{i}].index"),
-                _stream_id(x[1], f"streams[{i}].id"),
-                _amount(x[2], f"streams[{i}].capture"),
-                read_u64(x[3], f"streams[{i}].bytes"),
-            )
-            for i, x in _lines(f[12], 4, "streams")
-        ),
-        consumers=tuple(
-            ConsumerLine(
-                _index(x[0], f"consumers[{i}].index"),
-                Address(read_bytes(x[1], 20, f"consumers[{i}].consumer")),
-                _amount(x[2], f"consumers[{i}].capture"),
-                read_u64(x[3], f"consumers[{i}].bytes"),
-            )
-            for i, x in _lines(f[13], 4, "consumers")
-        ),
-        nodes=tuple(
-            NodeLine(
-                _index(x[0], f"nodes[{i}].index"),
-                Address(read_bytes(x[1], 20, f"nodes[{i}].node")),
-                _signed(x[2], x[3], f"nodes[{i}].amount"),
-            )
-            for i, x in _lines(f[14], 4, "nodes")
-        ),
+        streams=tuple(_stream_line(x, f"streams[{i}]") for i, x in _lines(f[12], 4, "streams")),
+        consumers=tuple(_consumer_line(x, f"consumers[{i}]") for i, x in _lines(f[13], 4, "consumers")),
+        nodes=tuple(_node_line(x, f"nodes[{i}]") for i, x in _lines(f[14], 4, "nodes")),
         treasury=_amount(f[15], "treasury"),
         next_committee=tuple(
             Address(read_bytes(x, 20, f"next_committee[{i}]")) for i, x in enumerate(_list(f[16], "next_committee"))
         ),
         next_config_digest=Digest(read_bytes(f[17], 32, "next_config_digest")),
     )
+    _require_distinct(report)
+    return report
+
+
+def _stream_line(x: Any, what: str) -> StreamLine:
+    return StreamLine(
+        _index(x[0], f"{what}.index"),
+        _stream_id(x[1], f"{what}.id"),
+        _amount(x[2], f"{what}.capture"),
+        read_u64(x[3], f"{what}.bytes"),
+    )
+
+
+def _consumer_line(x: Any, what: str) -> ConsumerLine:
+    return ConsumerLine(
+        _index(x[0], f"{what}.index"),
+        Address(read_bytes(x[1], 20, f"{what}.consumer")),
+        _amount(x[2], f"{what}.capture"),
+        read_u64(x[3], f"{what}.bytes"),
+    )
+
+
+def _node_line(x: Any, what: str) -> NodeLine:
+    return NodeLine(
+        _index(x[0], f"{what}.index"),
+        Address(read_bytes(x[1], 20, f"{what}.node")),
+        _signed(x[2], x[3], f"{what}.amount"),
+    )
+
+
+def _require_distinct(report: Report) -> None:
+    """Raises MalformedInput unless the lists are in the contract's order and name everybody once."""
     for name in ("streams", "consumers", "nodes", "next_committee"):
         keys = [_key(x) for x in getattr(report, name)]
         if any(low >= high for low, high in pairwise(keys)):
@@ -302,7 +300,6 @@ def decode_report(data: bytes) -> Report:
     ):
         if len(set(names)) != len(names):
             raise MalformedInput(name, "a name twice")
-    return report
 
 
 def _key(line: Any) -> Any:

@@ -16,13 +16,12 @@ from validator.protocol.codec.outcome import entries_root, part_order
 from validator.protocol.columns import (
     MessageSet,
     Page,
-    RecordSet,
     Row,
     all_pages,
     contract_signed_rows,
     make_entry,
 )
-from validator.protocol.consensus.window import Budget, Spending, Union, make_entries
+from validator.protocol.consensus.window import Budget, Spending
 from validator.protocol.joining import Survey, lacking
 from validator.protocol.model import (
     Address,
@@ -36,7 +35,6 @@ from validator.protocol.model import (
     Observation,
     Outcome,
     PartitionEntry,
-    Record,
     StreamPart,
     Window,
 )
@@ -227,28 +225,6 @@ class Draft:
             evidence=self._survey.evidence(self._parameters.evidence_limit),
             evidence_count=len(self._survey.equivocations),
         )
-
-
-def build_outcome(
-    instance: InstanceId,
-    scope: Scope,
-    union: Union,
-    used: Mapping[Digest, Observation],
-    n: int,
-    parameters: ParameterSet,
-    full_ends: Callable[[Row], bool] | None = None,
-) -> tuple[Outcome, tuple[Record, ...]]:
-    """The outcome of a union that is in memory, and the records behind its root in canonical order."""
-    draft = Draft(instance, scope, used, n, parameters, full_ends)
-    messages = RecordSet(union.records)
-    varied = {(stream, partition) for stream, partition, _, _ in union.varied}
-    parts = (
-        (part, ((page, part in varied) for page in messages.pages(part)))
-        for part in (entry.stream_part for entry in messages.entries)
-    )
-    by_leaf = {record.leaf: record for record in union.records}
-    kept = tuple(by_leaf[leaf] for page in draft.pages(parts) for leaf in page.list_leaves())
-    return draft.outcome(make_entries(kept)), kept
 
 
 # --- judging --------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_key, a_record, a_stream_id
 from tests.bundle_builder import WINDOW_MS, a_manifest, rows_of
-from validator.protocol.codec.bundle_file import read_records, verify_bundle_file, write_bundle
+from tests.bundle_reader import read_records
+from validator.protocol.codec.bundle_file import verify_bundle_file, write_bundle
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Manifest, MessageRef, Record
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests import paths
 from tests.builders import a_key, flip_s
+from tests.compact_signature import expand_compact
 from tests.contract_network import a_report
 from validator.protocol.codec import cbor
 from validator.protocol.codec.report import (
@@ -18,7 +19,6 @@ from validator.protocol.codec.report import (
     compact_signature,
     decode_report,
     encode_report,
-    expand_compact,
     is_conserved,
     pack_lines,
     pack_signatures,

@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 
 from tests.builders import GENESIS_MS, a_key, a_p256_message, a_record, a_stream_id, some_records
+from tests.outcomes_in_memory import build_outcome
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.outcome import decode_outcome, encode_outcome, entries_root, observation_digest, set_root
 from validator.protocol.columns import RecordSet, Row, make_entry, row_of
@@ -20,7 +21,6 @@ from validator.protocol.consensus.proposal import (
     Seen,
     Span,
     Verdict,
-    build_outcome,
     contract_signed,
     incomplete_parts,
     judge_acceptability,
