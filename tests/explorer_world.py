@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -10,6 +11,7 @@ from tests.broker_parts import BrokerParts
 from tests.builders import GENESIS_MS, a_key, a_record, a_stream_id
 from tests.certified_world import BUNDLE_MS, NETWORK, World
 from validator.broker.evidence import EvidenceBook, Lie
+from validator.broker.explorer.pieces import address
 from validator.broker.explorer.reading import Parts
 from validator.broker.explorer.routes import Explorer
 from validator.broker.heartbeat import Heard, Hearing
@@ -44,6 +46,14 @@ def a_heartbeat() -> Heartbeat:
     return Heartbeat(("https://broker.example",), (BUNDLES - 1, Root(b"\x07" * 32)), recent, kept)
 
 
+def address_of(record: Record) -> str:
+    """Path of a message's page."""
+    m = record.message
+    leaf = record.leaf.hex()
+    path = address("/explorer/message", id=m.stream_id, partition=m.partition, timestamp=m.timestamp_ms, leaf=leaf)
+    return html.unescape(path)
+
+
 class ExplorerWorld:
     """``certified``: records in bundles; ``tail``: records that none holds yet."""
 
@@ -72,9 +82,9 @@ class ExplorerWorld:
     def _make_parts(self, folder: Path) -> Parts:
         self.shell = BrokerParts(folder, streams={STREAM: 2, HOSTILE: 1})
         self.shell.now_ms = NOW_MS
-        for number, address in enumerate((OTHER, SILENT)):
+        for number, other in enumerate((OTHER, SILENT)):
             url = f"https://{'<b>broker</b>' if number else 'broker'}.example"
-            self.shell.source.nodes.append(Node(address, (3 - number) * 10**18, url, None))
+            self.shell.source.nodes.append(Node(other, (3 - number) * 10**18, url, None))
         self.shell.source.height = NOW_MS // 1000 - 2
         self.shell.chain.refresh()
         core = self.shell.broker

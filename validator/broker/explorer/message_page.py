@@ -39,6 +39,7 @@ def message_page(view: MessageView, head: Head, report_manager: Address, rpc_url
     top = (
         f"<p class=crumbs><a href='./'>Streams</a> / <a href='{part_address(view.part)}'>{stream_name(m.stream_id)}</a>"
         f" / partition {m.partition}</p><h1>Message</h1>"
+        f"<p class=lead>{utc(m.timestamp_ms)} · {ago(m.timestamp_ms, head.now_ms)}</p>"
     )
     body = f"<div class=two><div>{_content(m)}{_fields(view, head)}</div><div>{_path(view)}{_words()}</div></div>"
     return f"{top}{_verdict(view)}{body}{_evidence(view, report_manager, rpc_url)}"
@@ -134,7 +135,7 @@ class Step:
 def _path(view: MessageView) -> str:
     steps = [
         Step("signature", "Signature", "by the publisher", "over stream, time, publisher, chain and content"),
-        Step("message", "Message leaf", "hash of its fields", hex_of(view.leaf)),
+        Step("message", "Message leaf", "hash of its fields", f"<code>{hex_of(view.leaf)}</code>"),
     ]
     if view.stored is None:
         steps.append(Step("entry", "Not certified yet", "", "No bundle that is verified here holds this message."))
@@ -189,7 +190,13 @@ def _steps_above(view: MessageView, proof: MessageProof) -> list[Step]:
             f"round {view.certified.certificate.round}",
             f"{signers} of {members} members; {quorum(members)} decide",
         ),
-        Step("bundle", "Bundle root", f"of bundle {number}", hex_of(bundle.root), len(proof.bundle.path)),
+        Step(
+            "bundle",
+            "Bundle root",
+            f"of bundle {number}",
+            f"<code>{hex_of(bundle.root)}</code>",
+            len(proof.bundle.path),
+        ),
         Step(
             "contract",
             "Contract",

@@ -150,19 +150,17 @@ def _partitions(stream_id: str, number: int, chosen: int | None, *, most: int) -
 
 def part_page(view: PartView, head: Head) -> str:
     stream_id, partition = view.part
+    chips = _partitions(stream_id, view.partitions, partition, most=100) if view.partitions > 1 else ""
+    certified = "" if view.certified_ms is None else f" · certified until {at(view.certified_ms)} UTC"
     top = (
         f"<p class=crumbs><a href='./'>Streams</a></p><h1>{stream_name(stream_id)}</h1>"
-        f"<p class=lead>Partition {partition} of {view.partitions}"
-        f"{'' if view.certified_ms is None else f' · certified until {at(view.certified_ms)} UTC'}</p>"
-    )
-    chips = (
-        card("Partitions", _partitions(stream_id, view.partitions, partition, most=100)) if view.partitions > 1 else ""
+        f"<div class=lead>Partition {chips or partition}{certified}</div>"
     )
     spans = _spans(view.rate.span, lambda span: part_address(view.part, span=span, from_=view.from_ms))
-    picture = draw_rate(view.rate, lambda start, _: part_address(view.part, span=view.rate.span, from_=start))
+    picture = draw_rate(view.rate, lambda start: part_address(view.part, span=view.rate.span, from_=start))
     rest = "" if view.rate.is_whole else ", older ones not counted"
     said = f"<p class='label n'>{view.rate.total:,} in {_span_name(view.rate.span)}{rest}</p>"
-    return top + chips + card("Messages a second", picture + said, spans) + _messages(view, head)
+    return top + card("Messages a second", picture + said, spans) + _messages(view, head)
 
 
 def _messages(view: PartView, head: Head) -> str:
@@ -184,7 +182,7 @@ def _messages(view: PartView, head: Head) -> str:
             if lines or descending:
                 lines.append(f"<li class=edge>certified until {at(edge)}")
             edge = None
-        lines.append(_message_line(row, message, head.now_ms, absolute=not descending))
+        lines.append(_message_line(row, message, head.now_ms))
     more = ""
     if view.has_more and view.from_ms is not None:
         more = f"<p class=pages><span class=spread><a href='{_behind(view)}'>Later →</a></span></p>"
@@ -201,6 +199,7 @@ def _time_form(view: PartView) -> str:
     return (
         f"<form action=stream><input type=hidden name=id value='{show_value(stream_id)}'>"
         f"<input type=hidden name=partition value={partition}>"
+        "<span class=label>From, UTC</span>"
         f"<input type=datetime-local name=at step=1 aria-label='From this time on, UTC' value='{chosen}'>"
         "<button>Go</button></form>"
     )
@@ -217,7 +216,7 @@ def _behind(view: PartView) -> str:
     return part_address(view.part, span=view.rate.span, from_=key.timestamp_ms, after=after)
 
 
-def _message_line(row: StoredRow, message: Message, now_ms: int, *, absolute: bool) -> str:
+def _message_line(row: StoredRow, message: Message, now_ms: int) -> str:
     place = address(
         "message",
         id=message.stream_id,
@@ -225,9 +224,7 @@ def _message_line(row: StoredRow, message: Message, now_ms: int, *, absolute: bo
         timestamp=message.timestamp_ms,
         leaf=row.key.leaf.hex(),
     )
-    when = ago(message.timestamp_ms, now_ms)
-    if absolute:
-        when = f"<time datetime='' title='{utc(message.timestamp_ms)}'>{utc(message.timestamp_ms)[11:23]}</time>"
+    when = f"{ago(message.timestamp_ms, now_ms)}<span class='clock dim'>{utc(message.timestamp_ms)[11:23]}</span>"
     publisher = short(format_publisher(message.publisher_id))
     return f"<li><a href='{place}'>{when}<span>{publisher}</span><bdi class=content>{preview(message)}</bdi></a>"
 
@@ -366,17 +363,22 @@ def brokers_page(lines: Sequence[BrokerLine], head: Head) -> str:
             _heard(line, head.now_ms),
             _claims_bundle(line),
             _claims_count(line),
-            f"{line.node.stake / 10**18:,.4g}",
+            _stake(line.node.stake),
         ]
         for line in lines
     ]
     return title + card("", table(["*Broker", "State", "Heartbeat", "#Bundle", "#Messages", "#Stake"], rows))
 
 
+def _stake(units: int) -> str:
+    whole = units / 10**18
+    return f"{whole:,.0f}" if whole >= 1_000 else f"{whole:.4g}" if whole >= 0.001 else "< 0.001"
+
+
 def _state_of(line: BrokerLine) -> str:
     lies = "".join(f"<br><span class=bad>{show(lie)}: {times:,}</span>" for lie, times in line.lies.items())
     if line.is_this:
-        return f"<span class=good><span class=dot></span>this one</span>{lies}"
+        return f"<span class=good><span class=dot></span>this&nbsp;one</span>{lies}"
     if line.is_silent:
         return f"<span class=warn><span class=dot></span>silent</span>{lies}"
     return f"<span class=good><span class=dot></span>heard</span>{lies}"

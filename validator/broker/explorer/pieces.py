@@ -49,7 +49,7 @@ def document(
         f"{imports}{loads}</head><body><a class=skip href='#main'>Skip to the content</a>"
         f"<header><div><a class=brand href='./'>{_BRAND}<span>Log Store <small>{show(head.network)}</small></span></a>"
         f"<nav aria-label=Sections>{nav}</nav>{_chain(head)}</div></header><main id=main>{body}</main>"
-        f"<footer>Served by the broker {short_id(hex_of(head.broker))}. Everything here is its word,"
+        f"<footer>Served by the broker {short_id(hex_of(head.broker))} · Everything here is its word,"
         f" except what your own browser says it has checked.</footer>{runs}</body></html>"
     )
 
@@ -172,7 +172,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     top = "".join(f"<th{kind} scope=col>{name}</th>" for kind, name in columns)
     starts = [f"<td{kind}>" if kind == " class=wide" else f"<td{kind} data-name='{name}'>" for kind, name in columns]
     body = "".join(
-        f"<tr>{''.join(f'{start}{cell}</td>' for start, cell in zip(starts, row, strict=True))}</tr>" for row in rows
+        f"<tr>{''.join(f'{start}<div>{cell}</div></td>' for start, cell in zip(starts, row, strict=True))}</tr>"
+        for row in rows
     )
     return f"<div class=scroll><table class=stack><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
 

@@ -105,7 +105,8 @@ class Explorer:
         ]
 
     async def _begin(self, _request: Request) -> Response:
-        return RedirectResponse(f"{ROOT}/", 302)
+        """Relative, as all links are."""
+        return RedirectResponse("explorer/", 302)
 
     # --- answering
 

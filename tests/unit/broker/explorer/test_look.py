@@ -114,7 +114,7 @@ def test_counting_stops_where_its_budget_is_spent(tmp_path: Path, monkeypatch: p
 
 def test_a_picture_says_in_words_what_it_shows() -> None:
     rate = Rate(Span.MINUTES, GENESIS_MS, 10_000, (0, 5, None, 123))
-    drawn = draw_rate(rate, lambda start, _: f"stream?from={start}")
+    drawn = draw_rate(rate, lambda start: f"stream?from={start}")
     assert "aria-label='Messages over time: 128 from 2023-11-14 22:13:20" in drawn
     assert "<title>2023-11-14 22:13:50 UTC: 123 messages, 12.3 a second</title>" in drawn
     assert f"<a href='stream?from={GENESIS_MS + 30_000}'>" in drawn

@@ -123,7 +123,7 @@ export function checkSignature(m) {
   require(signer !== null, step, "no key can have made it");
   if (m.signatureType === ERC_1271) return { open: `a contract's (ERC-1271), signed by 0x${hex(signer)}: the contract was not asked` };
   require(equal(signer, m.publisherId), step, `made by 0x${hex(signer)}, who is not the publisher`);
-  return { text: `recovered 0x${hex(signer)}, the publisher` };
+  return { text: `recovers to the publisher, 0x${hex(signer)}` };
 }
 
 function isP256(m, digest) {

@@ -17,13 +17,24 @@ function mark(step, state, text) {
   const node = document.querySelector(`[data-step="${step}"]`);
   if (node === null) return;
   node.dataset.state = state;
-  node.querySelector("[data-said]").textContent = text;
+  say(node, text);
+}
+
+// Text, its hashes as such.
+function say(node, text) {
+  const pieces = text.split(/(0x[0-9a-f]{16,})/).map((piece, at) => {
+    if (at % 2 === 0) return piece;
+    const code = document.createElement("code");
+    code.textContent = piece;
+    return code;
+  });
+  node.querySelector("[data-said]").replaceChildren(...pieces);
 }
 
 function conclude(state, title, text) {
   verdict.dataset.state = state;
   verdict.querySelector("[data-title]").textContent = title;
-  verdict.querySelector("[data-said]").textContent = text;
+  say(verdict, text);
   document.body.dataset.checked = state;
 }
 
@@ -122,7 +133,7 @@ function checkPublisher(message, canonical) {
   mark("signature", found.open ? OPEN : GOOD, found.open ?? found.text);
   const leaf = checks.hex(attempt("message", () => checks.messageLeaf(message, canonical)));
   if (leaf !== evidence.leaf) throw new checks.Refusal("message", `its leaf is 0x${leaf}, not the one that was asked for`);
-  mark("message", GOOD, `leaf 0x${leaf}`);
+  mark("message", GOOD, `0x${leaf}`);
   return found.open;
 }
 
@@ -138,7 +149,7 @@ async function checkStored() {
   const entry = attempt("entry", () => checks.entryLeaf(message, stored.entry, leaf));
   mark("entry", GOOD, `message ${stored.entry[0] + 1n} of ${stored.entry[1]}`);
   const outcome = attempt("window", () => checks.windowLeaf(stored.window, entry));
-  mark("window", GOOD, `entry ${stored.window[3] + 1n} of ${stored.window[4]}, outcome 0x${checks.hex(outcome)}`);
+  mark("window", GOOD, `entry ${stored.window[3] + 1n} of ${stored.window[4]}; outcome 0x${checks.hex(outcome)}`);
 
   const config = attempt("certificate", () => checks.readConfig(checks.fromBase64url(evidence.config)));
   const certificate = attempt("certificate", () => checks.readCertificate(checks.fromBase64url(evidence.certificate)));
@@ -149,7 +160,7 @@ async function checkStored() {
   if (root !== checks.hex(stored.root)) {
     throw new checks.Refusal("bundle", `leads to 0x${root}, not to 0x${checks.hex(stored.root)}`);
   }
-  mark("bundle", GOOD, `root 0x${root}`);
+  mark("bundle", GOOD, `0x${root}`);
   const believed = await checkContract(stored, config);
   rewrite(message);
   if (open) return conclude(OPEN, "Not checked to the end", `Signature: ${open}.`);
