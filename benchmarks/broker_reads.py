@@ -1,0 +1,206 @@
+"""Answers of a broker from disk to HTTP, while messages come in that it checks and stores. A part of ``broker``."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import re
+import socket
+import sqlite3
+import statistics
+import time
+from http.client import HTTPConnection
+from multiprocessing.connection import Connection
+from pathlib import Path
+from urllib.parse import quote
+
+import uvicorn
+
+from benchmarks.broker_parts import PART, STREAM, feeding, make_parts, make_records
+from tests.broker_parts import NOW_MS
+from validator.broker.forms import NAMES
+from validator.broker.ingest import Ingest
+from validator.broker.store import DAY_MS, SqliteMessageStore
+from validator.net.http.listening import listener_config
+from validator.net.streamr.bridge import BridgeBus
+from validator.net.streamr.frames import Kind, write_message
+from validator.ports.message_store import SortKey
+from validator.protocol.codec.answer import decode_answer
+from validator.protocol.codec.protobuf import write_protobuf
+
+LIVE_PER_S = 2_000
+LIVE = 40_000
+"""Messages that come in, for twenty seconds; after that reads have the machine to themselves."""
+FIRST_MS = NOW_MS - NOW_MS % DAY_MS
+SHORT = 100_000
+"""Messages of an answer in a form that is made for reading, not for speed."""
+ASKED = 15
+_SPAWN = multiprocessing.get_context("spawn")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+_FILL = """
+WITH RECURSIVE n(ms) AS (SELECT :first UNION ALL SELECT ms + 1 FROM n WHERE ms + 1 < :first + :count)
+INSERT INTO messages (part, timestamp, sequence, publisher, chain, leaf, identity, canonical, signed_bytes, arrived)
+SELECT m.part, n.ms, 0, m.publisher, m.chain, randomblob(32), randomblob(32), CAST(substr(m.canonical, 1, :at)
+  || (SELECT data FROM two WHERE id = n.ms >> 48) || (SELECT data FROM two WHERE id = (n.ms >> 32) & 65535)
+  || (SELECT data FROM two WHERE id = (n.ms >> 16) & 65535) || (SELECT data FROM two WHERE id = n.ms & 65535)
+  || substr(m.canonical, :at + 9) AS BLOB), m.signed_bytes, m.arrived
+FROM n JOIN messages m ON m.rowid = n.ms % :templates + 1
+"""
+
+
+def measure(messages: int, rounds: int, home: Path) -> dict[str, float]:
+    """The consumer is this process, the broker another."""
+    fill(home / "messages", messages)
+    live = make_records(LIVE)
+    frames = b"".join(write_message(Kind.MESSAGE, PART, write_protobuf(record.message)) for record in live)
+    ours, theirs = _SPAWN.Pipe()
+    with feeding(home, frames, LIVE_PER_S) as path:
+        broker = _SPAWN.Process(target=_serve, args=(home, path, theirs), daemon=True)
+        broker.start()
+        try:
+            reads = _Reads(ours.recv(), broker.pid or 0, messages)
+            return reads.measure(rounds, home / "messages")
+        finally:
+            broker.kill()
+            broker.join()
+
+
+def fill(folder: Path, messages: int) -> None:
+    """So many messages of one day, a millisecond apart; written by SQLite, with leaves that are numbers."""
+    store = SqliteMessageStore(folder)
+    templates = make_records(1_000)
+    store.insert(templates, NOW_MS)
+    store.close()
+    (path,) = folder.glob("*.sqlite")
+    first = templates[0]
+    at = first.canonical.index(first.message.timestamp_ms.to_bytes(8, "big"))
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("CREATE TEMP TABLE two (id INTEGER PRIMARY KEY, data BLOB)")
+    connection.executemany("INSERT INTO two VALUES (?, ?)", ((n, n.to_bytes(2, "big")) for n in range(1 << 16)))
+    for start in range(0, messages, 500_000):
+        bounds = {"count": min(500_000, messages - start), "first": FIRST_MS + start, "at": at, "templates": 1_000}
+        connection.execute(_FILL, bounds)
+    connection.close()
+
+
+class _Reads:
+    """One broker that is asked again and again."""
+
+    def __init__(self, port: int, pid: int, held: int) -> None:
+        self._port = port
+        self._pid = pid
+        self._held = held
+
+    def measure(self, rounds: int, folder: Path) -> dict[str, float]:
+        found = self._measure_whole()
+        if not rounds:
+            return found
+        alone = [_scan(folder, self._held)]
+        for name in ("frames", "ndjson", "arrow"):
+            count = self._held if name == "frames" else min(self._held, SHORT)
+            walls, cpus = [], []
+            for _ in range(rounds):
+                before = self._cpu_s()
+                walls.append(self._read_all(NAMES[name], count))
+                cpus.append(self._cpu_s() - before)
+                if name == "frames":
+                    alone.append(_scan(folder, self._held))
+            found |= {f"{name}_s": count / min(walls), f"{name}_per_core_s": count / min(cpus)}
+            if name == "frames":
+                first = [self._first_byte(FIRST_MS + self._held // 2 + n) for n in range(ASKED)]
+                found["first_byte_ms"] = statistics.median(first) * 1000
+        found["scan_alone_s"] = self._held / min(alone)
+        found["frames_of_scan"] = found["frames_s"] / found["scan_alone_s"]
+        return found
+
+    def _measure_whole(self) -> dict[str, float]:
+        """The first answer, all that is held, and peaks: of the broker, and of a consumer that keeps nothing."""
+        pids = {"broker": self._pid, "consumer": os.getpid()}
+        before = {}
+        for name, pid in pids.items():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
+            before[name] = _mib(pid, "VmRSS")
+        cpu = self._cpu_s()
+        wall = self._read_all(NAMES["frames"], self._held)
+        cpu = self._cpu_s() - cpu
+        found: dict[str, float] = {"first_answer_s": self._held / wall, "first_answer_per_core_s": self._held / cpu}
+        for name, pid in pids.items():
+            peak = _mib(pid, "VmHWM")
+            found |= {f"{name}_peak_mib": peak, f"{name}_grew_mib": peak - before[name]}
+        return found
+
+    def _ask(self, form: str, from_ms: int, until_ms: int) -> HTTPConnection:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=120)
+        target = f"/v1/streams/{quote(STREAM, safe='')}/partitions/0/messages?from={from_ms}&to={until_ms}"
+        connection.request("GET", target, headers={"accept": form})
+        return connection
+
+    def _read_all(self, form: str, count: int) -> float:
+        """Seconds; the answer must be whole."""
+        started = time.perf_counter()
+        connection = self._ask(form, FIRST_MS, FIRST_MS + count)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        tail = b""
+        while piece := answer.read(1 << 20):
+            tail = tail[-65_536:] + piece
+        seconds = time.perf_counter() - started
+        connection.close()
+        if form == NAMES["frames"]:
+            found = decode_answer(tail[tail.rindex(b"answer/1") - 2 :])
+            assert found.count == count, (found.count, count)
+        else:
+            assert b"answer" in tail[-16_384:]
+        return seconds
+
+    def _first_byte(self, from_ms: int) -> float:
+        started = time.perf_counter()
+        connection = self._ask(NAMES["frames"], from_ms, NOW_MS)
+        assert connection.getresponse().read(1)
+        seconds = time.perf_counter() - started
+        connection.close()
+        return seconds
+
+    def _cpu_s(self) -> float:
+        words = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / _TICKS
+
+
+def _scan(folder: Path, held: int) -> float:
+    """Seconds that the store alone takes for the same rows, in this process."""
+    store = SqliteMessageStore(folder)
+    after: SortKey | None = None
+    started = time.perf_counter()
+    while page := store.page(PART, FIRST_MS, FIRST_MS + held, after=after, limit=4_096):
+        after = page.last_key
+    seconds = time.perf_counter() - started
+    store.close()
+    return seconds
+
+
+def _mib(pid: int, name: str) -> float:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def _serve(home: Path, bus_path: Path, parent: Connection) -> None:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(16)
+
+    async def run() -> None:
+        parts = make_parts(home)
+        bus = await BridgeBus.open(bus_path)
+        ingest = Ingest(bus, parts.admission, parts.chain, max_parts=10)
+        running = asyncio.create_task(ingest.run())
+        await ingest.follow_registry()
+        config = listener_config(parts.app, "127.0.0.1", listener.getsockname()[1], streams=True)
+        parent.send(listener.getsockname()[1])
+        await uvicorn.Server(config).serve(sockets=[listener])
+        running.cancel()
+
+    asyncio.run(run())
