@@ -36,7 +36,10 @@ PATIENCE_TIMES = 4
 """And the least in times of what it took without."""
 UNBOUNDED_S = 60.0
 """What a test gets on the sound core, where it ends."""
-_OPTIONS = ("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:timeout", "-o", "addopts=")
+_OPTIONS = (
+    *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:timeout", "-o", "addopts="),
+    "--assert=plain",  # that a test fails is all that is asked
+)
 
 
 class Stuck(Exception):
@@ -131,6 +134,8 @@ class Ground:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self._items = {item.nodeid: item for item in session.items}
+        for item in session.items:  # to show where a test failed takes longer than to run it
+            item.repr_failure = lambda *_, **__: "failed"  # type: ignore[method-assign]
         self._run(self)
         self.ran = True
         return True
