@@ -170,6 +170,7 @@ def start_brokers(
             "network_file": folder.path / "network.toml",
             "data_dir": folder.path / name,
             "rpc_urls": rpc_url,
+            "explorer_rpc_url": rpc_url,
             "gateway_urls": gateway_url,
             "key": make_key(options.seed, name, "node").secret_hex(),
             "fd": sockets[0],

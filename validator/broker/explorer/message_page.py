@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from validator.broker.explorer.pages import fields_of
 from validator.broker.explorer.pieces import (
+    address,
     ago,
     card,
     count,
@@ -146,7 +147,15 @@ def _path(view: MessageView) -> str:
         f"<small>{step.remark}</small></h3>{_hops(step.hops)}<p data-said>{step.said}</p></div>"
         for step in steps
     )
-    return card("Proof", f"<ol class=path>{items}</ol>")
+    keep = "" if view.stored is None else f"<a href='{_file_of(view)}' download='message.proof'>Keep as a file</a>"
+    return card("Proof", f"<ol class=path>{items}</ol>", keep)
+
+
+def _file_of(view: MessageView) -> str:
+    """Where ``/v1`` gives the same proof, for ``logstore verify`` and for contracts."""
+    part, m = view.part, view.message
+    path = f"../v1/proofs/{hex_of(view.leaf)}"
+    return address(path, stream=part[0], partition=part[1], timestamp=m.timestamp_ms)
 
 
 def _hops(number: int) -> str:
