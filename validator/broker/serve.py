@@ -185,7 +185,7 @@ class Server:
     async def _summary(self, request: Request, part: StreamPart) -> Response:
         span = read_span(request, part)
         await self._consumer(request)
-        found = await self._broker.read(summarise, self._broker.store, span)
+        found = await self._broker.read(summarise, self._broker, span)
         return JSONResponse(found, headers={"cache-control": "no-store"})
 
     # --- writing

@@ -1,12 +1,17 @@
-"""Count and root of a span, per slice of ten seconds: what a consumer compares before it reads."""
+"""Count and root of a span, per slice of ten seconds: what a consumer compares before it reads.
+
+What is said of the whole is signed (``claim``: ``codec.slice_claim``, base64url), the broker's word like a trailer. The
+slices' roots only help to find where two brokers differ.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from validator.broker.core import Broker
 from validator.broker.refusal import bad
-from validator.ports.message_store import MessageStore
-from validator.protocol.codec.answer import Request
+from validator.protocol.codec.answer import Request, write_text
+from validator.protocol.codec.slice_claim import SliceClaim, encode_claim, sign_claim
 from validator.protocol.merkle import RunningRoot
 from validator.protocol.model import Digest
 
@@ -15,8 +20,9 @@ MAX_SLICES = 8_640
 """A day."""
 
 
-def summarise(store: MessageStore, span: Request) -> dict[str, Any]:
+def summarise(broker: Broker, span: Request) -> dict[str, Any]:
     """Slices that hold anything, in order, and the whole. Raises Refused (400)."""
+    store = broker.store
     if span.until_ms - span.from_ms > MAX_SLICES * SLICE_MS:
         raise bad("to", f"more than {MAX_SLICES} slices of {SLICE_MS // 1000} s after from")
     slices: list[dict[str, Any]] = []
@@ -45,4 +51,14 @@ def summarise(store: MessageStore, span: Request) -> dict[str, Any]:
         whole.add([leaf for _, leaf in page])
         total += len(page)
     end_slice()
-    return {"from": span.from_ms, "to": span.until_ms, "count": total, "root": whole.root().hex(), "slices": slices}
+    claim = SliceClaim(
+        broker.address, span.stream_part, span.from_ms, span.until_ms, total, whole.root(), broker.now_ms()
+    )
+    return {
+        "from": span.from_ms,
+        "to": span.until_ms,
+        "count": total,
+        "root": claim.root.hex(),
+        "claim": write_text(encode_claim(sign_claim(claim, broker.key, broker.context))),
+        "slices": slices,
+    }

@@ -1,4 +1,22 @@
-"""What strangers do to a broker's listener, and what it costs: their own connection, and nobody else's answer."""
+"""What strangers do to a broker's listener, and what it costs: their own connection, and nobody else's answer.
+
+Every fault that a broker must bear, and where it is tried:
+
+| Fault | Where |
+|---|---|
+| down | unit/logstore/test_answers; killed 20 times: test_kills |
+| hanging | unit/broker/test_repair_simulated (hangs) |
+| slow | integration/net/http/test_client (floor of speed, deadlines) |
+| slow reader, slowloris | here |
+| restarted empty | unit/broker/test_repair_simulated (begins empty, restarts) |
+| disk full | test_ingest, test_store |
+| two with one key | unit/broker/test_heartbeat |
+| clock off by a minute | unit/broker/test_repair_simulated, test_serve |
+| 100 000 subscriptions | test_ingest (parts beyond the limit) |
+| one folder, several processes | test_roles |
+| huge and reversed ranges, unknown stream or partition, wrong form, foreign cursor | test_serve (cannot be meant) |
+| lies | unit/devnet/test_lying |
+"""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from validator.protocol.codec.answer import Answer, decode_answer, read_text, ve
 from validator.protocol.codec.message import decode_message, make_record
 from validator.protocol.codec.protobuf import write_frame, write_protobuf
 from validator.protocol.codec.receipt import sign_receipt, write_receipt
+from validator.protocol.codec.slice_claim import MAX_CLAIM_BYTES, decode_claim, verify_claim
 from validator.protocol.merkle import compute_root
 from validator.protocol.model import Record
 
@@ -149,7 +150,7 @@ def test_arrow_and_events_say_the_same_as_lines(client: httpx.Client) -> None:
     assert events[-2].startswith("event: answer")
 
 
-def test_last_and_summary(client: httpx.Client) -> None:
+def test_last_and_summary(client: httpx.Client, parts: BrokerParts) -> None:
     body = client.get(path("last"), params={"count": 7}, headers={"accept": FRAMES}).content
     items, answer = split(body)
     assert items == [record.canonical for record in HELD[-7:]]
@@ -157,6 +158,25 @@ def test_last_and_summary(client: httpx.Client) -> None:
     summary = client.get(path("summary"), params={"from": FIRST_MS, "to": NOW_MS}).json()
     assert summary["count"] == COUNT == sum(part["count"] for part in summary["slices"])
     assert summary["root"] == compute_root([record.leaf for record in HELD]).hex()
+    claim = decode_claim(read_text(summary["claim"], "claim", max_bytes=MAX_CLAIM_BYTES))
+    verify_claim(claim, parts.context)
+    assert (claim.broker, claim.part, claim.from_ms, claim.until_ms) == (BROKER_KEY.address, PART, FIRST_MS, NOW_MS)
+    assert (claim.count, claim.root.hex()) == (COUNT, summary["root"])
+    empty = client.get(path("summary"), params={"from": 1, "to": 2}).json()
+    assert decode_claim(read_text(empty["claim"], "claim", max_bytes=MAX_CLAIM_BYTES)).count == empty["count"] == 0
+
+
+@pytest.mark.parametrize("off_ms", [-60_000, 60_000])
+def test_a_brokers_clock_that_is_off_by_a_minute_refuses_no_token(
+    client: httpx.Client, parts: BrokerParts, off_ms: int
+) -> None:
+    token = parts.token(life_ms=1_000)
+    parts.now_ms += off_ms
+    try:
+        assert client.get(path("last"), headers={"authorization": token}).status_code == 200
+        assert client.get("/v1/head").json()["time"] == NOW_MS + off_ms
+    finally:
+        parts.now_ms -= off_ms
 
 
 def test_an_unchanged_span_is_not_sent_again(client: httpx.Client) -> None:
