@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from eth_account import Account
+from eth_account.messages import encode_typed_data
 
+from tests import paths
 from tests.builders import a_key
 from validator.protocol.codec import cbor
 from validator.protocol.codec.answer import (
@@ -27,6 +31,7 @@ from validator.protocol.codec.answer import (
 from validator.protocol.codec.login import Login, check_login, read_login, sign_login, write_login
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import MalformedInput
+from validator.protocol.hashing import keccak256
 from validator.protocol.model import Address, Digest, Flag, Root
 
 CONTEXT = SigningContext(31337, Address(b"\x09" * 20))
@@ -145,3 +150,29 @@ def test_a_token_that_the_consumer_did_not_sign_is_refused() -> None:
     for header in ("", "Basic eDp5", "LogStore", "LogStore AAAA", "LogStore " + "A" * 1000):
         with pytest.raises(MalformedInput):
             read_login(header)
+
+
+VECTORS = json.loads((paths.VECTORS / "answer.json").read_text())
+
+
+def test_vectors_are_what_is_written() -> None:
+    request, cursor, trailer, login = (VECTORS[name] for name in ("request", "cursor", "trailer", "login"))
+    assert request["digest"] == f"0x{REQUEST.digest().hex()}"
+    assert cursor["canonical"] == f"0x{encode_cursor(CURSOR).hex()}"
+    assert decode_cursor(read_text(cursor["text"], "cursor", max_bytes=2_000), REQUEST) == CURSOR
+    signed = sign_answer(ANSWER, KEY, CONTEXT)
+    assert trailer["canonical"] == f"0x{encode_answer(signed).hex()}"
+    assert trailer["digest"] == f"0x{keccak256(answer_payload(ANSWER, CONTEXT)).hex()}"
+    verify_answer(decode_answer(bytes.fromhex(trailer["canonical"][2:])), CONTEXT)
+    told = read_login(login["header"])
+    check_login(told, CONTEXT, told.broker, told.expiry_ms)
+    assert write_login(sign_login(replace(told, signature=b""), KEY, CONTEXT)) == login["header"]
+
+
+@pytest.mark.parametrize("name", ["trailer", "login"])
+def test_another_implementation_of_typed_data_finds_the_same_signer(name: str) -> None:
+    vector = VECTORS[name]
+    message = encode_typed_data(vector["domain"], vector["types"], vector["message"])
+    digest = keccak256(b"\x19\x01" + message.header + message.body)
+    assert f"0x{digest.hex()}" == vector["digest"]
+    assert Account.recover_message(message, signature=vector["signature"]).lower() == vector["signer"]
