@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from validator.protocol.codec import cbor
@@ -186,8 +187,9 @@ def decode_outcome(data: bytes) -> Outcome:
     return outcome
 
 
+@lru_cache(maxsize=1)
 def _read_outcome(data: bytes) -> tuple[Outcome, bytes]:
-    """With the bytes of its rest."""
+    """With the bytes of its rest. The last one is kept: what is kept by its digest is decoded next, and is large."""
     f = cbor.decode_object(data, OUTCOME, 4, max_bytes=MAX_OUTCOME_BYTES)
     packed = read_blob(f[3], "outcome.rest")
     rest = cbor.decode_object(packed, REST, 7, max_bytes=MAX_OUTCOME_BYTES)

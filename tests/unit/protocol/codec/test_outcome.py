@@ -175,6 +175,12 @@ def test_a_body_that_is_no_outcome_has_the_digest_of_its_bytes() -> None:
     assert body_digest(b"") == hash_object(b"")
 
 
+def test_a_body_that_was_named_by_its_digest_is_not_decoded_again() -> None:
+    body = encode_outcome(an_outcome())
+    body_digest(body)
+    assert decode_outcome(body) is decode_outcome(bytes(bytearray(body)))
+
+
 def test_totals_of_an_outcome_are_those_of_its_entries() -> None:
     outcome = an_outcome()
     assert (outcome.count, outcome.signed_bytes, outcome.canonical_bytes) == (6, 1_800, 2_400)
