@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from logstore.brokers import ANSWER_HEAD
 from logstore.errors import Refused
 from logstore.times import format_time
 from validator.net.chain.bundles import AcceptedBundles
 from validator.protocol.codec import cbor
 from validator.protocol.codec.answer import (
-    ANSWER_FIELDS,
-    ANSWER_KIND,
     Answer,
     Claim,
     Cursor,
@@ -57,7 +56,6 @@ from validator.protocol.parameters import Network
 MAX_HELD = 1 << 15
 """Messages behind a window that is over and not proven: a broker proves after each page of 8 192."""
 SIGNING_THREADS = 2
-_ANSWER = cbor.array_head(1 + ANSWER_FIELDS) + cbor.encode(ANSWER_KIND)
 _PROOF = cbor.array_head(5) + cbor.encode(PROOF)
 _MARKS = cbor.array_head(2) + cbor.encode(MARKS)
 
@@ -191,7 +189,7 @@ class AnswerCheck:
 
     def _read(self, objects: Sequence[bytes]) -> list[Row]:
         said: list[Record | bytes] = [
-            data if data.startswith((_PROOF, _MARKS, _ANSWER)) else record_from_canonical(data) for data in objects
+            data if data.startswith((_PROOF, _MARKS, ANSWER_HEAD)) else record_from_canonical(data) for data in objects
         ]
         self._check_signatures([item for item in said if isinstance(item, Record)])
         rows: list[Row] = []
@@ -200,7 +198,7 @@ class AnswerCheck:
                 raise MalformedInput("trailer", "not the last object")
             if isinstance(item, Record):
                 self._receive(item)
-            elif item.startswith(_ANSWER):
+            elif item.startswith(ANSWER_HEAD):
                 self._end_part(decode_answer(item))
             elif self._complete is None:
                 raise MalformedInput("frame", "a proof that was not asked for")

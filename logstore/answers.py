@@ -13,8 +13,10 @@ goes on at the next, behind the last message that was handed out.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
 
 from logstore.answer_check import AnswerCheck, Row, Verify, find_certified
 from logstore.brokers import Brokers, Place
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from logstore.answer_proof import AnswerProof
+    from logstore.store import LogStore
     from validator.net.chain.bundles import AcceptedBundles
+    from validator.protocol.codec.secp256k1 import Signer
 
 MAX_OBJECT_BYTES = max(MAX_CANONICAL_BYTES, MAX_ANSWER_BYTES, MAX_SET_PROOF_BYTES, MAX_MARKS_BYTES)
 BATCH = 1_000
@@ -53,8 +57,11 @@ class QueryAnswer:
         *,
         pause: Callable[[float], None] = time.sleep,
         close: Callable[[], None] = lambda: None,
+        last: int | None = None,
     ) -> None:
-        """``reports``: what the contract holds; asked with ``Verify.PROOF`` only."""
+        """``reports``: what the contract holds; asked with ``Verify.PROOF`` only. ``last``: no more than so many are
+        handed out, the newest, once all are checked.
+        """
         self.request = request
         self.verify = verify
         self._network = network
@@ -62,6 +69,7 @@ class QueryAnswer:
         self._find_reports = reports
         self._pause = pause
         self._close = close
+        self._newest: deque[Row] | None = None if last is None else deque(maxlen=last)
         self._check: AnswerCheck | None = None
         self._accepted: int | None = None
 
@@ -82,7 +90,16 @@ class QueryAnswer:
                 yield row.record.message
 
     def batches(self) -> Iterator[list[Row]]:
-        """Messages with the sets that they are in, as they come.
+        """Messages with the sets that they are in, as they come. Raises as ``_batches``."""
+        if self._newest is None:
+            yield from self._batches()
+            return
+        for rows in self._batches():
+            self._newest.extend(rows)
+        yield list(self._newest)
+
+    def _batches(self) -> Iterator[list[Row]]:
+        """In order.
 
         Raises:
             Refused: a broker gave what it must not; names it, the field and the reason.
@@ -219,11 +236,22 @@ def make_request(stream: str, partition: int, from_ms: int, until_ms: int) -> Re
     return Request(stream, partition, from_ms, until_ms)
 
 
-def open_answer(store: Any, request: Request, verify: Verify, named: Iterable[str], key: Any) -> QueryAnswer:
-    """Of brokers that are named, or else of those that the chain names."""
+def open_answer(
+    store: LogStore,
+    request: Request,
+    verify: Verify,
+    named: Iterable[str],
+    key: Signer | None,
+    last: int | None = None,
+) -> QueryAnswer:
+    """Of brokers that are named, or else of those that the chain names. ``last``: the newest so many of the request."""
     from logstore.brokers import find_places
 
     places, http = find_places(store, tuple(named))
     context = SigningContext(store.network.chain_id, store.network.contracts.report_manager)
     brokers = Brokers(places, http, context, key)
-    return QueryAnswer(request, verify, store.network, brokers, lambda: store.reports, close=http.close)
+    if last is not None:
+        found = brokers.find_last(request.stream_id, request.partition, last)
+        start = request.until_ms - 1 if found is None else min(found, request.until_ms - 1)
+        request = replace(request, from_ms=start)
+    return QueryAnswer(request, verify, store.network, brokers, lambda: store.reports, close=http.close, last=last)

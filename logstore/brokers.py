@@ -19,10 +19,12 @@ import msgspec
 from validator.net.brokers.dialects import Tokens
 from validator.net.http.client import Answer, BoundedClient, OpenAnswer
 from validator.net.http.urls import ParsedUrl, check_url
-from validator.protocol.codec.answer import Request, write_text
+from validator.protocol.codec import cbor
+from validator.protocol.codec.answer import ANSWER_FIELDS, ANSWER_KIND, Request, write_text
+from validator.protocol.codec.message import decode_message
 from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.codec.statement import SigningContext
-from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError
+from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError, ValidatorError
 from validator.protocol.model import Address
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ MAX_ANSWER_BYTES = 8 << 30
 MAX_HEAD_BYTES = 64 << 10
 ANSWER_S = 900.0
 HEAD_S = 10.0
+LAST_S = 60.0
+MAX_LAST_BYTES = 1 << 30
+ANSWER_HEAD = cbor.array_head(1 + ANSWER_FIELDS) + cbor.encode(ANSWER_KIND)
 FLOOR_AFTER_S = 120.0
 """Who reads slowly is no fault of the broker's."""
 _EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -43,7 +48,17 @@ _EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 class Http(Protocol):
     """The part of ``BoundedClient`` that is used."""
 
-    def fetch(self, method: str, base: ParsedUrl, target: str, *, max_bytes: int, deadline_s: float) -> Answer: ...
+    def fetch(
+        self,
+        method: str,
+        base: ParsedUrl,
+        target: str,
+        *,
+        max_bytes: int,
+        deadline_s: float,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+    ) -> Answer: ...
 
     def stream(
         self,
@@ -153,6 +168,35 @@ class Brokers:
             self._heads[place] = known
         return known
 
+    def find_last(self, stream: str, partition: int, count: int) -> int | None:
+        """Time of the first of the newest ``count`` messages, by the first broker that answers; None: it has none.
+
+        Raises:
+            TransientError, RemoteFault: no broker answers.
+        """
+        failure: ValidatorError = ConfigError("no broker is named", field="broker")
+        target = f"/v1/streams/{quote(stream, safe='')}/partitions/{partition}/last?count={count}"
+        for place in self.places:
+            try:
+                answer = self._http.fetch(
+                    "GET",
+                    place.url,
+                    target,
+                    max_bytes=MAX_LAST_BYTES,
+                    deadline_s=LAST_S,
+                    headers=[("Accept", FRAMES), *self._login(place)],
+                )
+                _require_ok(place, answer.status, answer.body)
+                return _first_time(answer.body)
+            except (TransientError, RemoteFault) as error:
+                failure = error
+        raise failure
+
+    def _login(self, place: Place) -> list[tuple[str, str]]:
+        if self._tokens is None:
+            return []
+        return [("Authorization", self._tokens.of(self.head(place).address))]
+
     @contextmanager
     def ask(self, place: Place, request: Request, as_of: int | None, after: bytes, proof: str) -> Iterator[OpenAnswer]:
         """A broker's answer as it streams. Raises TransientError, RemoteFault; also where it breaks off."""
@@ -160,15 +204,22 @@ class Brokers:
         target = f"/v1/streams/{name}/partitions/{request.partition}/messages?from={request.from_ms}"
         target += f"&to={request.until_ms}&limit={ROWS}&asOf={'none' if as_of is None else as_of}&proof={proof}"
         target += f"&cursor={write_text(after)}" if after else ""
-        headers = [("Accept", FRAMES)]
-        if self._tokens is not None:
-            headers.append(("Authorization", self._tokens.of(self.head(place).address)))
+        headers = [("Accept", FRAMES), *self._login(place)]
         with self._http.stream(
             "GET", place.url, target, max_bytes=MAX_ANSWER_BYTES, deadline_s=ANSWER_S, headers=headers
         ) as answer:
             if answer.status != 200:
                 _require_ok(place, answer.status, b"".join(answer.chunks)[:MAX_HEAD_BYTES])
             yield answer
+
+
+def _first_time(body: bytes) -> int | None:
+    """Of the first message of an answer; None: it has none. Raises MalformedInput."""
+    size = int.from_bytes(body[:4], "big")
+    first = body[4 : 4 + size]
+    if not first or first.startswith(ANSWER_HEAD):
+        return None
+    return decode_message(first).timestamp_ms
 
 
 def _require_ok(place: Place, status: int, body: bytes) -> None:

@@ -1,5 +1,6 @@
 """The command line, a thin shell: parse, call, translate errors into one line and an exit status.
 
+    logstore quickstart                              a tour through a network that runs here
     logstore mint | stake | withdraw | balance       tokens, and what reading and storing are paid from
     logstore stream create | permit | show           streams at Streamr's registry
     logstore publish STREAM JSON|-          sign messages, and hand them to brokers
@@ -36,6 +37,7 @@ from logstore.commands.export import export
 from logstore.commands.prove import prove
 from logstore.commands.publish import publish
 from logstore.commands.query import query
+from logstore.commands.quickstart import quickstart
 from logstore.commands.sql import sql
 from logstore.commands.verify import SCHEME, STORAGE_ID, verify
 from logstore.errors import NotStored, Refused
@@ -63,6 +65,7 @@ app.command("verify")(verify)
 app.command("publish", context_settings={"ignore_unknown_options": True})(publish)  # -1 is JSON
 app.command("query")(query)
 app.command("audit")(audit)
+app.command("quickstart")(quickstart)
 for group in (app, bundle.app):
     group.command("sql")(sql)
     group.command("export")(export)
@@ -96,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     try:
-        status = _invoke(words)
+        status = invoke(words)
         sys.stdout.flush()
         return status
     except NoArgsIsHelpError as error:
@@ -122,8 +125,10 @@ def _run(words: list[str]) -> int:
         return _fail(words, INTERRUPTED, "interrupted", "interrupted")
 
 
-def _invoke(words: list[str]) -> int:
-    """The framework's own ``main`` would end a closed pipe, and Ctrl-C, with statuses and silences of its own."""
+def invoke(words: list[str]) -> int:
+    """Run a command and raise what it raises: the framework's own ``main`` would end a closed pipe, and Ctrl-C, with
+    statuses and silences of its own.
+    """
     command = typer.main.get_command(app)
     asked = os.environ.get(COMPLETION)
     if asked:  # by the shell, with what was typed so far in other variables

@@ -59,6 +59,10 @@ class Output:
     def line(self, text: str = "") -> None:
         self._out.write(f"{text}\n")
 
+    def flush(self) -> None:
+        """So that what is written to both outputs comes in order."""
+        self._out.flush()
+
     def pairs(self, pairs: Sequence[tuple[str, object]]) -> None:
         """Names and values, one a line."""
         width = max(len(name) for name, _ in pairs) + 2

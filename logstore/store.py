@@ -80,8 +80,11 @@ class LogStore(Connection):
         verify: str = "proof",
         brokers: Sequence[str] = (),
         key: Key | None = None,
+        last: int | None = None,
     ) -> QueryAnswer:
         """The messages of [start, end) as brokers hold them, checked while they stream; nothing is asked before that.
+
+        ``last``: the newest so many before ``end``, whatever ``start`` is.
 
         ``verify``: "proof": certified history is complete; "signatures": publishers' and the broker's; "none".
         ``brokers``: URLs, instead of those that the chain names. ``key``: the consumer's, where they want one.
@@ -95,7 +98,7 @@ class LogStore(Connection):
 
         from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
         request = make_request(stream, partition, from_ms, to_ms)
-        return open_answer(self, request, parse_verify_level(verify), brokers, self.signer_of(key))
+        return open_answer(self, request, parse_verify_level(verify), brokers, self.signer_of(key), last)
 
     # --- money and streams ------------------------------------------------------------------------
 

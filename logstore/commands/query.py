@@ -34,6 +34,9 @@ def query(
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
     from_: FromOption = None,
     to: ToOption = None,
+    last: Annotated[
+        int | None, typer.Option("--last", metavar="N", min=1, max=10_000, help="The newest N, instead of --from.")
+    ] = None,
     partition: PartitionOption = 0,
     form: Annotated[
         str, typer.Option("--format", metavar="ndjson|csv|arrow|raw", help="raw: canonical CBOR.")
@@ -68,11 +71,15 @@ def query(
         raise ConfigError(f"--format: {form!r} is none of {', '.join(WRITERS)}", field="format")
     if as_json and file is None:
         raise ConfigError("--json: the messages take standard output; name a file with --output", field="output")
+    if last is not None and (from_ is not None or to is not None):
+        raise ConfigError("--last: not together with --from and --to", field="last")
     from_ms, to_ms = parse_span(from_, to, "-1h")
     output = make_output(as_json)
     with (
         connected(network, rpc, None, cache, output, key) as store,
-        store.query(stream, from_ms or 0, to_ms, partition=partition, verify=verify, brokers=broker or ()) as answer,
+        store.query(
+            stream, from_ms or 0, to_ms, partition=partition, verify=verify, brokers=broker or (), last=last
+        ) as answer,
         open_target(file, is_text=form in ("ndjson", "csv")) as out,
         watched(output, file),
     ):

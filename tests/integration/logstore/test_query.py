@@ -105,6 +105,19 @@ def test_an_answer_is_written_as_it_is_verified_and_says_what_rests_on_whose_wor
     assert "1 message of the tail rest on the word of 0x" in ran.err
 
 
+def test_the_newest_so_many(run: Run, broker: str) -> None:
+    Path("consumer.key").write_text((78).to_bytes(32, "big").hex())
+    words = (STREAM, "--last", "3", "--broker", broker, "--key", Path("consumer.key"))
+    ran = run("query", *words)
+    assert ran.status == 0, ran.err
+    assert [json.loads(line)["sequence_number"] for line in ran.out.splitlines()] == NUMBERS[-3:]
+    assert ran.err.startswith("verified: ")
+    ran = run("query", *words, "--partition", "1")
+    assert ran.status == 0, ran.err
+    ran = run("query", *words, "--from", "-1h")
+    assert (ran.status, ran.out) == (2, "")
+
+
 def test_a_file_and_a_document(run: Run, broker: str, tmp_path: Path) -> None:
     ran = ask(run, broker, "--format", "arrow", "-o", "out.arrow", "--json")
     assert ran.status == 0, ran.err

@@ -37,7 +37,7 @@ def in_bash(folder: Path, program: str) -> str:
 
 
 COMMANDS = {"audit", "balance", "bundle", "export", "mint", "network", "prove", "publish", "query", "sql", "stake"}
-COMMANDS |= {"stream", "verify", "withdraw"}
+COMMANDS |= {"quickstart", "stream", "verify", "withdraw"}
 
 
 @pytest.mark.parametrize(
