@@ -84,8 +84,8 @@ class Loopback:
             raise TransientError(f"{base}: no connection")
         return served
 
-    def fetch(self, method: str, base: ParsedUrl, target: str, *, max_bytes: int, deadline_s: float) -> HttpAnswer:
-        answer = AsgiClient(self._find(base).parts.app).get(target)
+    def fetch(self, method: str, base: ParsedUrl, target: str, **more: Any) -> HttpAnswer:
+        answer = AsgiClient(self._find(base).parts.app).get(target, None, dict(more.get("headers", ())))
         return HttpAnswer(answer.status_code, {}, answer.content)
 
     @contextmanager
