@@ -87,7 +87,7 @@ def test_from_an_empty_folder_to_a_seat(
     assert said[-1][1] == "logstore-validator check --join"
     before = contents(Path.cwd())
     assert len(before) == 10  # and the database's id beside the voting key
-    assert [word for word, _ in operator.types(*begin)[1]] == ["kept"] * 7 + ["ok", "next"]
+    assert [word for word, _ in operator.types(*begin)[1]] == ["kept"] * 9 + ["ok", "next"]
     assert contents(Path.cwd()) == before
 
     status, said, _ = operator.types("check", "--join")
