@@ -6,9 +6,13 @@ Celery takes an address, and what does not fit into one beside it: certificates,
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from kombu.connection import Connection
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 from validator.protocol.errors import ConfigError
 from validator.settings import Settings, read_password_file, with_password
@@ -47,6 +51,22 @@ def make_redis_link(settings: Settings) -> RedisLink:
         password = read_password_file(settings.redis_password_file, "LOGSTORE_REDIS_PASSWORD_FILE")
         urls = [with_password(url, password, "LOGSTORE_REDIS_URL", "LOGSTORE_REDIS_PASSWORD_FILE") for url in urls]
     return RedisLink(";".join(urls), _tls(settings) if scheme == "rediss" else None, options)
+
+
+class RedisAway(Exception):
+    """Redis does not answer, or not as it should."""
+
+
+def count_messages(link: RedisLink, queues: Sequence[str] = ("collect", "round", "bundle", "report")) -> dict[str, int]:
+    """How many messages wait in each queue. Raises RedisAway."""
+    options = {**link.options, "socket_timeout": CONNECT_S}
+    try:
+        with Connection(link.url, ssl=link.tls, transport_options=options) as connection:  # type: ignore[no-untyped-call]
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_S)
+            client = connection.default_channel.client
+            return {queue: int(client.llen(queue)) for queue in queues}
+    except (KombuError, RedisError, OSError, ValueError) as error:
+        raise RedisAway(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _tls(settings: Settings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
     GET /                   one screen of HTML that refreshes itself
     GET /status.json        the same as data; ``limit``: how many windows, at most 10 000
+    GET /participation.json  how this validator took part in the windows since ``since_ms``
     GET /statements.json    own vote statements of ``instance`` (such as window:1700000000000), canonical bytes in hex
     GET /observations.json  observations that the decided outcome of ``instance`` used: the digests it names, and
                             statement and body of those that are kept; canonical bytes in hex
@@ -13,15 +14,15 @@ In JSON, addresses, digests and roots are 0x-hex, storage ids and the wallet bas
 Unix ms. Beside the fields of ``validator.store.view.status.Status``, status.json has ``verdict`` (level: "healthy",
 "degraded" or "not taking part"; text; reasons), ``causes`` (what stands still outside, by its one name, and since
 when), ``seat`` (standing, epoch and its end, members, epoch and time of the next change), ``peers`` (reachable,
-clock_ms, head, error) and ``balances`` (of the keys that this process knows, in base units); they are null or empty
-until the server has looked.
+clock_ms, head, error), ``balances`` (of the keys that this process knows and the node's stake, in base units) and
+``queues`` (messages that wait); they are null or empty until the server has looked.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -31,17 +32,19 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from validator.metrics import CONTENT_TYPE, Sample, render_metrics
-from validator.ports.states import WindowState
+from validator.metrics import CONTENT_TYPE, render_metrics
 from validator.protocol.errors import TransientError
 from validator.protocol.model import InstanceId
+from validator.server.causes import CauseFound, find_causes
 from validator.server.pages.look import SCRIPT_HASH
 from validator.server.pages.status import render_problem, render_status
+from validator.server.samples import samples
 from validator.server.surroundings import PeerSeen, Surroundings
-from validator.server.verdict import find_causes, judge, waits_for
+from validator.server.verdict import judge, waits_for
 from validator.steps.seat import describe_seat
 from validator.store.view.status import (
     Check,
+    ParticipationView,
     RoundView,
     Status,
     UsedObservations,
@@ -66,6 +69,8 @@ class OperatorView(Protocol):
 
     def load_status(self, limit: int = DEFAULT_LIMIT) -> Status: ...
 
+    def load_participation(self, since_ms: int) -> ParticipationView: ...
+
     def load_own_statements(self, instance: InstanceId) -> list[bytes]: ...
 
     def load_used_observations(self, instance: InstanceId) -> UsedObservations | None: ...
@@ -82,6 +87,7 @@ def create_app(view: OperatorView, look_around: Callable[[], Surroundings] = Sur
     routes = {
         "/": answers.page,
         "/status.json": answers.status,
+        "/participation.json": answers.participation,
         "/statements.json": answers.statements,
         "/observations.json": answers.observations,
         "/metrics": answers.metrics,
@@ -110,6 +116,9 @@ class _Answers:
         status = self._view.load_status(_limit(request))
         return JSONResponse(status_data(status, self._view.check_ready(), self._look_around()))
 
+    def participation(self, request: Request) -> Response:
+        return JSONResponse(dataclasses.asdict(self._view.load_participation(_since(request))))
+
     def statements(self, request: Request) -> Response:
         instance = _instance(request)
         return JSONResponse(
@@ -131,7 +140,7 @@ class _Answers:
         )
 
     def metrics(self, _request: Request) -> Response:
-        return Response(render_metrics(lambda: samples(self._view)), media_type=CONTENT_TYPE)
+        return Response(render_metrics(lambda: samples(self._view, self._look_around())), media_type=CONTENT_TYPE)
 
     def healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -162,6 +171,13 @@ def _limit(request: Request) -> int:
     text = request.query_params.get("limit", str(DEFAULT_LIMIT))
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:9]) <= MAX_LIMIT:
         raise _BadParameter("limit", f"must be a number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+def _since(request: Request) -> int:
+    text = request.query_params.get("since_ms", "0")
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise _BadParameter("since_ms", "must be a time in Unix ms")
     return int(text)
 
 
@@ -198,10 +214,11 @@ def status_data(status: Status, checks: Sequence[Check], around: Surroundings) -
     data = {field.name: _plain(field.name, getattr(status, field.name)) for field in dataclasses.fields(status)}
     causes, verdict = find_causes(status), judge(status, checks, around)
     data["verdict"] = {"level": verdict.level.value, "text": verdict.text, "reasons": list(verdict.reasons)}
-    data["causes"] = list(causes)
+    data["causes"] = [str(cause) for cause in causes]
     data["seat"] = _seat_data(around, status.now_ms)
     data["peers"] = [_peer_data(peer) for peer in around.peers]
     data["balances"] = dict(around.balances)
+    data["queues"] = None if around.queues is None else dict(around.queues)
     data["windows"] = [_window_data(window, status, causes) for window in status.windows]
     data["late"] = [{"number": view.instance.number, **_round_data(view)} for view in status.late]
     return data
@@ -234,7 +251,7 @@ def _peer_data(peer: PeerSeen) -> dict[str, Any]:
     }
 
 
-def _window_data(window: WindowView, status: Status, causes: Sequence[str]) -> dict[str, Any]:
+def _window_data(window: WindowView, status: Status, causes: Sequence[CauseFound]) -> dict[str, Any]:
     return {
         "start_ms": window.start_ms,
         "end_ms": window.end_ms,
@@ -273,79 +290,3 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain("", item) for item in value]
     return value
-
-
-# --- metrics --------------------------------------------------------------------------------------------
-
-
-def samples(view: OperatorView) -> Iterator[Sample]:
-    """Gauges of one moment. ``logstore_up`` is 0, and alone, while the database does not answer."""
-    try:
-        status = view.load_status(1)
-    except TransientError:
-        yield Sample("logstore_up", "1 if the database answers", 0)
-        return
-    yield Sample("logstore_up", "1 if the database answers", 1)
-    for name, text, counts in (
-        ("logstore_windows", "Windows by state", status.window_counts),
-        ("logstore_bundles", "Bundles by state", status.bundle_counts),
-        ("logstore_reports", "Reports by state", status.report_counts),
-    ):
-        for state, count in counts.items():
-            yield Sample(name, text, count, {"state": state})
-    for reason, count in status.invalid_rejected.items():
-        yield Sample("logstore_rejected_records", "Distinct records refused, by reason", count, {"reason": reason})
-    for broker in status.brokers:
-        labels = {"broker": "0x" + broker.address.hex()}
-        yield Sample("logstore_broker_served_bytes", "Signed bytes served, newest windows", broker.served, labels)
-        yield Sample("logstore_broker_missed_bytes", "Signed bytes missed, newest windows", broker.missed, labels)
-    yield Sample("logstore_evidence", "Double votes noticed", status.evidence_count)
-    yield Sample("logstore_due", "Rows whose wake time has passed", status.due)
-    yield Sample("logstore_late_candidates", "Valid messages in no agreed set yet", status.late_candidates)
-    yield Sample("logstore_sets", "Sets of messages on disk", status.sets)
-    yield Sample("logstore_set_bytes", "Bytes of the sets on disk", status.set_bytes)
-    yield Sample(
-        "logstore_reorganised_blocks", "Final blocks that the chain has replaced since", status.reorganisations
-    )
-    yield Sample("logstore_damaged_sets", "Sets whose file was damaged, not obtained again yet", status.damaged_sets)
-    yield from _weave_samples(status)
-    ended = [w for w in status.windows if w.end_ms < status.now_ms]
-    waiting = [w for w in ended if shown_state(w) not in (WindowState.AGREED, WindowState.HELD)]
-    oldest = max((status.now_ms - w.end_ms for w in waiting), default=0)
-    yield Sample("logstore_oldest_waiting_seconds", "Time since the end of the oldest undecided window", oldest / 1000)
-    for name, head in (("head", status.head), ("finalised", status.finalised)):
-        if head is not None:
-            yield Sample("logstore_block", "Newest block seen", head.number, {"kind": name})
-            age = (status.now_ms - head.seen_ms) / 1000
-            yield Sample("logstore_block_age_seconds", "Time since a block was seen", age, {"kind": name})
-    for check in view.check_ready():
-        yield Sample("logstore_ready", "1 if a condition of readiness holds", int(check.ok), {"check": check.name})
-
-
-def _weave_samples(status: Status) -> Iterator[Sample]:
-    """Gateways, wallet, and what was paid: a header paid for a bundle that another paid for already is a loss."""
-    for gateway in status.gateways:
-        labels = {"gateway": gateway.host}
-        is_open = int(gateway.state == "open")
-        yield Sample("logstore_gateway_open", "1 while a gateway is left alone after failures", is_open, labels)
-        age = (status.now_ms - gateway.changed_ms) / 1000
-        yield Sample("logstore_gateway_changed_seconds", "Time since that changed", age, labels)
-    if status.wallet is not None:
-        wallet = status.wallet
-        yield Sample("logstore_wallet_winston", "Balance of the Arweave wallet", wallet.balance)
-        yield Sample("logstore_upload_base_winston", "What a header costs without data", wallet.base)
-        yield Sample("logstore_upload_step_winston", "What each chunk begun costs on top", wallet.step)
-        age = (status.now_ms - wallet.seen_ms) / 1000
-        yield Sample("logstore_wallet_age_seconds", "Time since balance and prices were seen", age)
-    paid = status.payments
-    yield Sample("logstore_paid_headers", "Headers in blocks, of all members", paid.headers)
-    yield Sample("logstore_paid_bundles", "Bundles that they are for", paid.bundles)
-    yield Sample("logstore_bundles_paid_twice", "Bundles for which more than one header was paid", paid.twice)
-    yield Sample("logstore_own_paid_winston", "Paid for own uploads", paid.own_winston)
-    yield Sample("logstore_own_paid_messages", "Messages in own uploads", paid.own_messages)
-    yield Sample("logstore_own_paid_bytes", "Bytes in own uploads", paid.own_bytes)
-    if paid.own_messages:
-        each = paid.own_winston / paid.own_messages
-        yield Sample("logstore_own_message_winston", "Paid per message of own uploads", each)
-        each = paid.own_bytes / paid.own_messages
-        yield Sample("logstore_own_message_bytes", "Bytes per message of own uploads", each)

@@ -9,16 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
+from validator.durations import show_span
 from validator.log import get_logger
 from validator.net.signer.source import shown_address
 from validator.protocol.errors import ValidatorError
-from validator.protocol.model import Address
+from validator.protocol.model import Address, ChainState
+from validator.redis_link import RedisAway, RedisLink, count_messages, make_redis_link
+from validator.server.causes import Cause, CauseFound, find_causes
 from validator.steps.seat import Seat, Standing, describe_seat, find_seat, load_newest_state
 from validator.wiring import Node
 
 log = get_logger(__name__)
 
 BALANCES_S = 60.0
+CAUSE_BEGAN = "cause.began"
 ASKED_AT_ONCE = 8
 
 
@@ -35,12 +39,14 @@ class PeerSeen:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """One look. ``balances``: of keys that this process knows, in base units of their coin."""
+    """One look. ``balances``: of keys that this process knows, and the node's stake, in base units of their coin.
+    ``queues``: messages that wait in each, None where Redis does not answer."""
 
     seat: Seat | None = None
     names: Mapping[Address, str] = field(default_factory=dict)
     peers: tuple[PeerSeen, ...] = ()
     balances: Mapping[str, int] = field(default_factory=dict)
+    queues: Mapping[str, int] | None = None
     seen_ms: int = 0
 
     @property
@@ -51,15 +57,20 @@ class Surroundings:
 class Lookout:
     """Looks; ``newest`` is what it saw last. Its own failures are said once each and end nothing."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, count: Callable[[RedisLink], Mapping[str, int]] = count_messages) -> None:
+        self._count = count
         self.newest = Surroundings()
         self._node = node
         self._balances_due_s = 0.0
         self._said = ""
+        self._told: dict[tuple[Cause, str], CauseFound] = {}
 
     def __call__(self, beat: Callable[[], None]) -> None:
         beat()
+        self._tell_causes()
         node = self._node
+        queues = self._measure_queues()
+        self.newest = replace(self.newest, queues=queues, seen_ms=node.clock.now_ms())
         try:
             newest = load_newest_state(node.context)
             seat = find_seat(node.context, node.address, newest, observer=node.settings.observer)
@@ -71,7 +82,7 @@ class Lookout:
         names = {member: urlsplit(urls[member]).netloc for member in urls}
         peers = tuple(self._ask(member for member in seat.members if member != node.address))
         peers = tuple(replace(peer, name=names.get(peer.address, "")) for peer in peers)
-        self.newest = Surroundings(seat, names, peers, self._look_at_balances(), node.clock.now_ms())
+        self.newest = Surroundings(seat, names, peers, self._look_at_balances(newest), queues, node.clock.now_ms())
 
     def _say(self, seat: Seat) -> None:
         """Each change of standing once: a WARNING where it takes no part though it is meant to."""
@@ -94,11 +105,37 @@ class Lookout:
             return PeerSeen(member, "", None, 0, str(error))
         return PeerSeen(member, "", answer.now_ms - self._node.clock.now_ms(), answer.head, "")
 
-    def _look_at_balances(self) -> Mapping[str, int]:
+    def _tell_causes(self) -> None:
+        """Each cause once when it begins, by the name it has everywhere, and once when it has ended."""
+        try:
+            found = {(cause.name, cause.what): cause for cause in find_causes(self._node.view.load_status(1))}
+        except ValidatorError as error:
+            log.debug("causes.unknown", reason=str(error))
+            return
+        for key, cause in found.items():
+            if key not in self._told:
+                log.warning(CAUSE_BEGAN, cause=cause.name.value, text=cause.text, since_ms=cause.since_ms)
+        for key in self._told.keys() - found.keys():
+            told = self._told[key]
+            lasted_ms = self._node.clock.now_ms() - told.since_ms
+            log.info("cause.ended", cause=told.name.value, what=told.what, lasted=show_span(lasted_ms))
+        self._told = found
+
+    def _measure_queues(self) -> Mapping[str, int] | None:
+        try:
+            return self._count(make_redis_link(self._node.settings))
+        except RedisAway as error:
+            log.debug("redis.away", reason=str(error))
+            return None
+
+    def _look_at_balances(self, newest: ChainState | None) -> Mapping[str, int]:
         if time.monotonic() < self._balances_due_s:
             return self.newest.balances
         self._balances_due_s = time.monotonic() + BALANCES_S
         chain, found = self._node.chain, dict(self.newest.balances)
+        if newest is not None:
+            own = [node.stake for node in newest.nodes if node.address == self._node.address]
+            found["stake"] = sum(own)
         fetches = {"gas": chain.fetch_native_balance, "query": chain.fetch_query_balance}
         for purpose, fetch in fetches.items():
             try:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 
 from validator.durations import show_span
+from validator.server.causes import Cause, CauseFound, find_causes
 from validator.server.surroundings import Surroundings
 from validator.steps.seat import Standing, describe_seat
 from validator.store.view.status import Check, Status, WindowView, shown_state
 
-FROZEN_MS = 30_000
-"""So old a newest block means that the chain, or what we read it by, stands still."""
 WAITS_MS = 60_000
 """A window that is undecided so long after its end waits for something."""
 
@@ -35,25 +33,9 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
-def find_causes(status: Status) -> tuple[str, ...]:
-    """What stands still outside, each by its name and since when."""
-    causes = []
-    head = status.head
-    if head is not None:
-        stood_ms = head.timestamp_s * 1000
-        if status.now_ms - stood_ms > FROZEN_MS:
-            age = show_span(status.now_ms - stood_ms)
-            causes.append(f"chain frozen: block {head.number} is the newest since {show_time(stood_ms)}, {age}")
-    for gateway in status.gateways:
-        if gateway.state == "open":
-            since = f"since {show_time(gateway.changed_ms)}, {show_span(status.now_ms - gateway.changed_ms)}"
-            causes.append(f"gateway frozen: {gateway.host} {since}: {gateway.error}")
-    return tuple(causes)
-
-
 def judge(status: Status, checks: Sequence[Check], around: Surroundings) -> Verdict:
     """What an operator asks first."""
-    causes = find_causes(status)
+    causes = tuple(str(cause) for cause in find_causes(status))
     out = [f"{check.name}: {check.detail}" for check in checks if not check.ok]
     seat = around.seat
     if seat is not None and not seat.observer and seat.standing is not Standing.MEMBER:
@@ -71,16 +53,18 @@ def judge(status: Status, checks: Sequence[Check], around: Surroundings) -> Verd
 def _find_weaknesses(status: Status, around: Surroundings) -> list[str]:
     found = [f"peer {peer.name or '0x' + peer.address.hex()} does not answer: {peer.error}" for peer in around.peers
              if peer.clock_ms is None]  # fmt: skip
-    waiting = [w for w in status.windows if _is_overdue(w, status.now_ms)]
+    waiting = [w for w in status.windows if is_overdue(w, status.now_ms)]
     if waiting:
         late = show_span(status.now_ms - waiting[0].end_ms)
         found.append(f"undecided windows: {len(waiting)}, the oldest for {late}")
+    if around.seen_ms and around.queues is None:
+        found.append("Redis does not answer: rounds go on only when beat and workers reach it again")
     if status.damaged_sets:
         found.append(f"damaged sets on disk, not obtained again yet: {status.damaged_sets}")
     return found
 
 
-def _is_overdue(window: WindowView, now_ms: int) -> bool:
+def is_overdue(window: WindowView, now_ms: int) -> bool:
     return now_ms - window.end_ms > WAITS_MS and shown_state(window) not in ("agreed", "held")
 
 
@@ -98,18 +82,14 @@ def _describe_health(status: Status, around: Surroundings) -> str:
     return f"{'observes, ' if seat.observer else ''}{answering}{duty}"
 
 
-def waits_for(window: WindowView, status: Status, causes: Sequence[str]) -> str:
+def waits_for(window: WindowView, status: Status, causes: Sequence[CauseFound]) -> str:
     """Why a window does not move, by the name of the cause where it has one; "" once it is agreed."""
     if shown_state(window) in ("agreed", "held"):
         return ""
     if status.now_ms < window.end_ms:
         return "its end"
-    chain = [cause for cause in causes if cause.startswith("chain frozen")]
+    chain = [str(cause) for cause in causes if cause.name is Cause.CHAIN]
     round_ = window.round
     if round_ is None or (window.state == "open" and not round_.waits_for):
         return chain[0] if chain else "its cut-off: grace, and a block after its end"
     return round_.waits_for
-
-
-def show_time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%H:%M:%S UTC")

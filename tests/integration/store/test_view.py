@@ -185,6 +185,20 @@ def test_a_decision_shows_its_certificate_and_signers(store: SqlStore, view: Sql
     assert (round_.round, round_.waits_for) == (1, "")
 
 
+def test_participation_tells_what_was_decided_from_what_we_said(
+    store: SqlStore, view: SqlView, clock: HandClock
+) -> None:
+    fill(store)
+    clock.at_ms = START + 10_000
+    before = view.load_participation(START)
+    assert (before.windows, before.observed, before.decided) == (2, 1, 0)
+    save(store, loaded(store), certificate=a_quorum(round_=1), said=[a_statement(StatementKind.PREVOTE, W, 2)])
+    after = view.load_participation(START)
+    assert (after.decided, after.signed, after.included, after.disagreed) == (1, 1, 0, 1)
+    assert view.load_status().participation == after
+    assert view.load_participation(START + 5_000).windows == 0
+
+
 def test_old_windows_are_shown_only_while_they_wait(store: SqlStore, view: SqlView) -> None:
     for number in range(10):
         store.windows.open_window(Window(number * 1_000, number * 1_000 + 1_000), 0)

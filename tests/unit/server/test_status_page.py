@@ -11,10 +11,11 @@ from tests.builders import a_key
 from tests.unit.server.test_operator import STATUS, A, B
 from validator.look import DARK, LIGHT
 from validator.protocol.parameters import Epoch, ParameterSet
+from validator.server.causes import find_causes
 from validator.server.operator import status_data
 from validator.server.pages.status import render_status
 from validator.server.surroundings import PeerSeen, Surroundings
-from validator.server.verdict import Level, find_causes, judge
+from validator.server.verdict import Level, judge
 from validator.steps.seat import Seat, Standing
 from validator.store.view.status import Check, GatewayView, HeadView, Status, WindowView
 
@@ -26,6 +27,7 @@ AROUND = Surroundings(
     {B: "b.example", C: "c.example:7180"},
     (PeerSeen(B, "b.example", 40, 12, ""), PeerSeen(C, "c.example:7180", -9_000, 12, "")),
     {"gas": 2 * 10**18},
+    {"round": 0},
     8_000,
 )
 GOOD = [Check("database", True, "writable")]
@@ -104,7 +106,10 @@ def test_a_cause_has_one_name_and_since_when() -> None:
         gateways=(GatewayView("g.example", "open", 5, "HTTP 502", 2_400_000),),
     )
     chain = "chain frozen: block 77 is the newest since 00:48:20 UTC, 1 min 40 s"
-    assert find_causes(frozen) == (chain, "gateway frozen: g.example since 00:40:00 UTC, 10 min 0 s: HTTP 502")
+    assert tuple(map(str, find_causes(frozen))) == (
+        chain,
+        "gateway frozen: g.example since 00:40:00 UTC, 10 min 0 s: HTTP 502",
+    )
     data = status_data(frozen, GOOD, AROUND)
     assert data["windows"][0]["waits_for"] == chain
     assert data["verdict"]["level"] == "degraded"

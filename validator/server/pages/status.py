@@ -10,9 +10,10 @@ from validator.durations import show_span
 from validator.look import show
 from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
 from validator.protocol.model import Address
+from validator.server.causes import CauseFound, find_causes
 from validator.server.pages.look import SCRIPT, STYLE
 from validator.server.surroundings import PeerSeen, Surroundings
-from validator.server.verdict import Level, Verdict, find_causes, judge, waits_for
+from validator.server.verdict import Level, Verdict, judge, waits_for
 from validator.steps.seat import describe_seat
 from validator.store.view.status import (
     BundleView,
@@ -123,7 +124,7 @@ class _Names:
         return f"{show(name)} {_id(_hex(address))}" if name else _id(_hex(address))
 
 
-def _windows(status: Status, causes: Sequence[str], named: _Names) -> str:
+def _windows(status: Status, causes: Sequence[CauseFound], named: _Names) -> str:
     certified = {certificate.instance: certificate for certificate in status.certificates}
     rows = []
     for window in status.windows[-SHOWN_WINDOWS:][::-1]:

@@ -16,14 +16,17 @@ from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import count_by, is_instance
 from validator.store.view.bundles import load_bundles, load_reports
+from validator.store.view.participation import load_participation
 from validator.store.view.parties import count_rejections, load_brokers, load_evidence_views, load_members
 from validator.store.view.readiness import Readiness, load_heads
-from validator.store.view.status import Check, EventView, Status, UsedObservations
+from validator.store.view.status import Check, EventView, ParticipationView, Status, UsedObservations
 from validator.store.view.weave import load_gateways, load_payments, load_wallet
 from validator.store.view.windows import load_instances, load_windows, window_view
 
 SHOWN_WINDOWS = 100
 SHOWN_EVENTS = 20
+NEWEST = 20
+"""Windows over which participation is counted for every screen and scrape."""
 
 
 class SqlView:
@@ -50,6 +53,7 @@ class SqlView:
     def load_status(self, limit: int = SHOWN_WINDOWS) -> Status:
         """Everything for one screen, from one snapshot; ``limit`` windows at most, and as many unfinished ones."""
         now_ms = self._clock.now_ms()
+        is_due = schema.due.c.wake_ms <= now_ms
         with self._database.read() as connection:
             windows = load_windows(connection, limit)
             instances = load_instances(connection, windows, limit)
@@ -61,7 +65,7 @@ class SqlView:
                 observer=self._observer,
                 head=heads.get("head"),
                 finalised=heads.get("finalised"),
-                due=_count(connection, schema.due.c.key, schema.due.c.wake_ms <= now_ms),
+                due=_count(connection, schema.due.c.key, is_due),
                 window_counts=_counts(connection, schema.windows.c.state, list(WindowState)),
                 windows=tuple(window_view(row, instances) for row in windows),
                 late=tuple(r.view for i, r in sorted(instances.items()) if i.kind is InstanceKind.LATE),
@@ -84,7 +88,14 @@ class SqlView:
                 gateways=load_gateways(connection),
                 wallet=load_wallet(connection),
                 payments=load_payments(connection),
+                participation=load_participation(connection, self._address, 0, now_ms, NEWEST),
+                oldest_due_ms=connection.scalar(select(func.min(schema.due.c.wake_ms)).where(is_due)),
             )
+
+    def load_participation(self, since_ms: int) -> ParticipationView:
+        """Over all windows that began at that time or later."""
+        with self._database.read() as connection:
+            return load_participation(connection, self._address, since_ms, self._clock.now_ms())
 
     def load_own_statements(self, instance: InstanceId) -> list[bytes]:
         """Own journaled statements of an instance under all configs, in the order they were made."""

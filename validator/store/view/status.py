@@ -183,6 +183,21 @@ class PaymentsView:
 
 
 @dataclass(frozen=True, slots=True)
+class ParticipationView:
+    """Of ``windows`` that have ended: how many are decided; of these, whose outcome used our observation, whose
+    certificate has our signature, where our last prevote named something else, and which have incomplete entries."""
+
+    windows: int = 0
+    decided: int = 0
+    observed: int = 0
+    included: int = 0
+    signed: int = 0
+    disagreed: int = 0
+    incomplete: int = 0
+    messages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """One screen: the whole validator at one moment."""
 
@@ -215,6 +230,10 @@ class Status:
     gateways: tuple[GatewayView, ...] = ()
     wallet: WalletView | None = None
     payments: PaymentsView = PaymentsView(0, 0, 0, 0, 0, 0)
+    participation: ParticipationView = ParticipationView()
+    """Of the newest windows."""
+    oldest_due_ms: int | None = None
+    """Since when the row that is due the longest is."""
 
 
 @dataclass(frozen=True, slots=True)
