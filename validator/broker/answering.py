@@ -15,6 +15,7 @@ from validator.broker.core import Broker
 from validator.broker.forms import ARROW, EVENTS, FRAMES, Arrow, Events, Form, Frames, Lines
 from validator.broker.proving import Proving
 from validator.broker.query import Pages, Proof, Query, Tally, make_answer
+from validator.broker.reaching import read_page
 from validator.log import get_logger
 from validator.ports.message_store import NO_ROWS, Columns, SortKey
 from validator.protocol.codec.answer import Answer, Claim, sign_answer
@@ -206,7 +207,7 @@ class Following:
 
     def _read(self, until_ms: int) -> Columns:
         r = self._query.request
-        page = self._broker.store.page(r.stream_part, r.from_ms, until_ms, after=self._after, limit=512)
+        page = read_page(self._broker, r.stream_part, r.from_ms, until_ms, after=self._after, limit=512)
         if page:
             self._after = page.last_key
         return page

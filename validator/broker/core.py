@@ -55,6 +55,8 @@ class Broker:
     now_ms: Callable[[], int]
     bus: MessageBus | None = None
     history: CertifiedHistory | None = None
+    retained_from_ms: Callable[[], int] = lambda: 0
+    """From when on this broker keeps messages."""
     ask_others: AskOthers = ask_nobody
     on_published: Callable[[Record], None] | None = None
     boot: str = field(default_factory=lambda: secrets.token_hex(4))

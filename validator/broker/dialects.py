@@ -18,7 +18,7 @@ Sources: reference of the Log Store broker layer, HTTP API; reference of Streamr
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -30,12 +30,14 @@ from starlette.responses import Response, StreamingResponse
 
 from validator.broker.core import Broker
 from validator.broker.old_forms import flat_object, nested_object
+from validator.broker.reaching import read_last, read_page
 from validator.broker.refusal import Refused
-from validator.ports.message_store import SortKey, StoredRow
+from validator.ports.message_store import NO_ROWS, Columns, SortKey
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.codec.limits import MAX_SEQUENCE, MAX_TIMESTAMP_MS
 from validator.protocol.codec.message import decode_message
 from validator.protocol.codec.protobuf import write_frame, write_protobuf
+from validator.protocol.codec.quick_reader import read_quickly
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Digest, Message, StreamPart
 
@@ -76,7 +78,7 @@ class _Page:
     """Messages of one answer that arrays can carry, and where the next one would begin."""
 
     items: list[tuple[Message, bytes]]
-    following: SortKey | None = None
+    following: Message | None = None
 
 
 class Dialects:
@@ -132,8 +134,8 @@ class Dialects:
     async def _answer(self, request: Request, part: StreamPart, kind: str, era: Era, form: str) -> Response:
         if kind == "last":
             count = min(_number(request, "count", 1), MAX_LAST)
-            rows = await self._broker.read(self._broker.store.last, part, count) if count else []
-            return await self._broker.read(self._of_last, rows, era, form)
+            page = await self._broker.read(read_last, self._broker, part, count) if count else NO_ROWS
+            return await self._broker.read(self._of_last, page, era, form)
         wanted = _from(request) if kind == "from" else _range(request)
         if form == "raw" and not era.speaks_arrays:
             return await self._frames(part, wanted)
@@ -143,45 +145,43 @@ class Dialects:
             tag = f'"{self._broker.boot}-{state.count}-{state.newest_arrival_ms}"'
             if request.headers.get("if-none-match") == tag:
                 return Response(status_code=304, headers={"etag": tag})
-        page = await self._broker.read(self._page, part, wanted, era)
-        return await self._broker.read(_body, page, era, form, {"etag": tag} if tag else {})
+        found = await self._broker.read(self._page, part, wanted, era)
+        return await self._broker.read(_body, found, era, form, {"etag": tag} if tag else {})
 
     # --- on a reader's thread
 
-    def _of_last(self, rows: list[StoredRow], era: Era, form: str) -> Response:
+    def _of_last(self, page: Columns, era: Era, form: str) -> Response:
+        messages = _messages(page)
         if form == "raw" and not era.speaks_arrays:
-            return _whole_frames(b"".join(write_frame(write_protobuf(decode_message(row.canonical))) for row in rows))
-        items = [item for row in rows if (item := _readable(row, era)) is not None]
+            return _whole_frames(_frames_of(messages))
+        items = [item for message in messages if (item := _readable(message, era)) is not None]
         return _body(_Page(items), era, form, {})
 
     def _page(self, part: StreamPart, wanted: Range, era: Era) -> _Page:
         items: list[tuple[Message, bytes]] = []
         size = 0
-        for rows in self._rows(part, wanted):
-            for row in rows:
-                item = _readable(row, era)
+        for messages in self._read(part, wanted):
+            for message in messages:
+                item = _readable(message, era)
                 if item is None:
                     continue
                 if len(items) >= self._page_rows or size > PAGE_BYTES:
-                    return _Page(items, row.key)
+                    return _Page(items, message)
                 items.append(item)
                 size += len(item[1])
         return _Page(items)
 
-    def _rows(self, part: StreamPart, wanted: Range) -> Iterator[list[StoredRow]]:
+    def _read(self, part: StreamPart, wanted: Range) -> Iterator[list[Message]]:
         """Pages of the range, filtered."""
         until_ms = min(wanted.to_ms, MAX_TIMESTAMP_MS) + 1
         after: SortKey | None = SortKey(wanted.from_ms, wanted.from_sequence, b"", "", Digest(b""))
-        while rows := self._broker.store.scan(part, wanted.from_ms, until_ms, after=after, limit=SCAN_ROWS):
-            after = rows[-1].key
-            yield [row for row in rows if _matches(row.key, wanted)]
+        while page := read_page(self._broker, part, wanted.from_ms, until_ms, after=after, limit=SCAN_ROWS):
+            after = page.last_key
+            yield [message for message in _messages(page) if _matches(message, wanted)]
 
     async def _frames(self, part: StreamPart, wanted: Range) -> Response:
         """All of the range as frames; with nothing to say it has neither type nor body."""
-        pages = (
-            b"".join([write_frame(write_protobuf(decode_message(row.canonical))) for row in rows])
-            for rows in self._rows(part, wanted)
-        )
+        pages = (_frames_of(messages) for messages in self._read(part, wanted))
         first = await self._broker.read(_next, pages)
         if first is None:
             return Response()
@@ -200,9 +200,17 @@ def _next(pages: Iterator[bytes]) -> bytes | None:
     return next((page for page in pages if page), None)
 
 
-def _readable(row: StoredRow, era: Era) -> tuple[Message, bytes] | None:
+def _messages(page: Columns) -> list[Message]:
+    """The store's messages were checked before they were stored."""
+    return [read_quickly(canonical) or decode_message(canonical) for canonical in page.messages()]
+
+
+def _frames_of(messages: Sequence[Message]) -> bytes:
+    return b"".join([write_frame(write_protobuf(message)) for message in messages])
+
+
+def _readable(message: Message, era: Era) -> tuple[Message, bytes] | None:
     """The message and its line, which arrays have not for everything; other eras need no line."""
-    message = decode_message(row.canonical)
     if not era.speaks_arrays:
         return message, b""
     try:
@@ -211,12 +219,12 @@ def _readable(row: StoredRow, era: Era) -> tuple[Message, bytes] | None:
         return None
 
 
-def _matches(key: SortKey, wanted: Range) -> bool:
-    if key.timestamp_ms == wanted.to_ms and key.sequence_number > wanted.to_sequence:
+def _matches(message: Message, wanted: Range) -> bool:
+    if message.timestamp_ms == wanted.to_ms and message.sequence_number > wanted.to_sequence:
         return False
-    if wanted.publisher_id is not None and key.publisher_id != wanted.publisher_id:
+    if wanted.publisher_id is not None and message.publisher_id != wanted.publisher_id:
         return False
-    return wanted.msg_chain_id is None or key.msg_chain_id == wanted.msg_chain_id
+    return wanted.msg_chain_id is None or message.msg_chain_id == wanted.msg_chain_id
 
 
 # --- bodies -----------------------------------------------------------------------------------------

@@ -154,6 +154,7 @@ class _Process:
         self._neighbours.attach(self._admission)
         gate = Gate(key.address, context, chain, accounts, terms, now_ms=now_ms)
         self._broker = Broker(key, network, store, chain, self._admission, accounts, gate, now_ms)
+        self._broker.retained_from_ms = lambda: now_ms() - settings.retention_days * DAY_MS
         self._broker.on_published = hooks.on_published
         self._broker.ask_others = self._neighbours.ask_others
         self._certified = self._open_certified(network, folder, store)
@@ -174,7 +175,7 @@ class _Process:
             folder,
             store,
             lake_bytes=settings.lake_mib << 20,
-            retained_from_ms=lambda: now_ms() - settings.retention_days * DAY_MS,
+            retained_from_ms=self._broker.retained_from_ms,
             now_ms=now_ms,
         )
         self._broker.history = layer.history

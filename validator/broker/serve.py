@@ -34,10 +34,11 @@ from validator.broker.core import Broker
 from validator.broker.dialects import Dialects
 from validator.broker.forms import EVENTS
 from validator.broker.query import Proof, Query, Tally
+from validator.broker.reaching import read_last
 from validator.broker.refusal import Refused, answer_refused, bad, busy
 from validator.broker.summary import summarise
 from validator.ports.certified import NotVerifiedYet
-from validator.ports.message_store import Columns, StoredRow
+from validator.ports.message_store import NO_ROWS, Columns
 from validator.protocol.codec.answer import Request as Asked
 from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import Address, StreamPart
@@ -166,19 +167,17 @@ class Server:
     async def _last(self, request: Request, part: StreamPart) -> Response:
         count, kind = read_number(request, "count", 1, most=MAX_LAST), read_form(request)
         consumer = await self._consumer(request)
-        rows = await self._broker.read(self._broker.store.last, part, count) if count else []
-        span = Asked(*part, rows[0].key.timestamp_ms if rows else 0, FOREVER_MS)
-        query = Query(span)
-        body = await self._broker.read(self._whole, query, kind, rows)
+        page = await self._broker.read(read_last, self._broker, part, count) if count else NO_ROWS
+        query = Query(Asked(*part, page.times_ms[0] if page else 0, FOREVER_MS))
+        body = await self._broker.read(self._whole, query, kind, page)
         if consumer is not None:
-            self._broker.accounts.charge(consumer, sum(row.signed_bytes for row in rows))
+            self._broker.accounts.charge(consumer, page.signed_bytes)
         return Response(body, media_type=kind, headers={"cache-control": "no-store"})
 
-    def _whole(self, query: Query, kind: str, rows: Sequence[StoredRow]) -> bytes:
+    def _whole(self, query: Query, kind: str, page: Columns) -> bytes:
         form, tally = make_form(kind, query), Tally()
-        if not rows:
+        if not page:
             return form.end(end_answer(self._broker, query, tally, None))
-        page = Columns.of_rows(rows)
         tally.add(page)
         return form.rows(page) + form.end(end_answer(self._broker, query, tally, None))
 
