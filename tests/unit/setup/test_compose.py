@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 from tasks.configuration import SOFT_SHUTDOWN_S
 from validator.broker.config import BrokerSettings
 from validator.net.peers.wire import MAX_GOSSIP_BYTES
+from validator.net.streamr.node_process import HEAP_MB, Node, Peer, Program
 from validator.operations.env_file import Start, describe_values, render_env
 from validator.settings import Settings
 from validator.setup.binaries import ROOT
@@ -24,17 +26,51 @@ OURS = ("migrate", "serve", "beat", *QUEUES, "flower")
 
 
 def test_the_parts_of_one_validator_are_there() -> None:
-    assert set(SERVICES) == {"postgres", "redis", "prometheus", "proxy", "broker", *OURS}
+    assert set(SERVICES) == {"postgres", "redis", "prometheus", "proxy", "broker", "bridge", *OURS}
 
 
 def test_a_broker_runs_only_where_its_profile_is_asked_for_and_needs_no_other_part() -> None:
     broker = SERVICES["broker"]
-    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["broker"]
-    assert broker["profiles"] == ["broker"]
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["broker", "bridge"]
+    assert broker["profiles"] == SERVICES["bridge"]["profiles"] == ["broker"]
     assert broker["command"] == ["logstore-validator", "broker"]
     assert "depends_on" not in broker
     fields = {f"LOGSTORE_BROKER_{name.upper()}" for name in BrokerSettings.model_fields}
     assert set(broker["environment"]) <= fields
+
+
+def test_a_bridge_and_its_broker_meet_at_one_socket() -> None:
+    bridge, broker = SERVICES["bridge"], SERVICES["broker"]
+    folder = "${BRIDGE_FOLDER:-./bridge}:/bridge"
+    assert folder in bridge["volumes"]
+    assert folder in broker["volumes"]
+    example = json.loads((ROOT / "deploy/bridge.example.json").read_text())
+    (node,) = example["nodes"]
+    assert broker["environment"]["LOGSTORE_BROKER_BRIDGE_SOCKETS"] == f"${{BRIDGE_SOCKETS:-{node['socket']}}}"
+    assert node["socket"] in bridge["healthcheck"]["test"][-1]
+    assert bridge["ports"] == [f"${{BRIDGE_PORT:-{node['port']}}}:{node['port']}"]
+    assert not {"secrets", "environment", "depends_on"} & set(bridge)
+
+
+def test_the_example_of_a_bridges_config_is_of_the_form_that_the_program_is_given(tmp_path: Path) -> None:
+    example = json.loads((ROOT / "deploy/bridge.example.json").read_text())
+    peer = Peer("1" * 40, "127.0.0.1", 1)
+    Program("node", Path("/app"), [peer]).write_config(tmp_path / "config.json", [Node(peer, tmp_path / "bus")])
+    given = json.loads((tmp_path / "config.json").read_text())
+    assert example.keys() == given.keys()
+    assert (example["packages"], example["bufferBytes"]) == (given["packages"], given["bufferBytes"])
+    for name in ("entryPoints", "nodes"):
+        assert example[name][0].keys() == given[name][0].keys()
+
+
+def test_the_bridges_image_has_what_its_program_needs() -> None:
+    text = (ROOT / "deploy/bridge.Dockerfile").read_text()
+    assert re.search(r"^ARG NODE=\d+\.\d+\.\d+-", text, re.MULTILINE)
+    copied = [word for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE) for word in line.split()]
+    assert all((ROOT / path).exists() for path in copied)
+    assert {Path(path).name for path in copied} == {"package.json", "package-lock.json", "stubs", "bridge.mjs"}
+    assert f"--max-old-space-size={HEAP_MB}" in text
+    assert SERVICES["bridge"]["volumes"][1]["target"] in text
 
 
 def test_it_keeps_to_what_docker_compose_1_29_reads() -> None:
@@ -70,7 +106,12 @@ def test_only_the_peers_port_is_public() -> None:
         for port in service.get("ports", ())
         if not port.startswith("127.0.0.1:")
     ]
-    assert public == [("proxy", "80:80"), ("proxy", "443:443"), ("broker", "${BROKER_PORT:-7171}:7171")]
+    assert public == [
+        ("proxy", "80:80"),
+        ("proxy", "443:443"),
+        ("broker", "${BROKER_PORT:-7171}:7171"),
+        ("bridge", "${BRIDGE_PORT:-32200}:32200"),
+    ]
 
 
 def test_peers_reach_the_listener_through_tls_and_the_listener_knows_the_proxy() -> None:
@@ -107,7 +148,7 @@ def test_nothing_starts_before_the_database_is_migrated() -> None:
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
-@pytest.mark.parametrize("name", [*OURS, "broker"])
+@pytest.mark.parametrize("name", [*OURS, "broker", "bridge"])
 def test_our_processes_own_nothing_of_the_machine(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"]
