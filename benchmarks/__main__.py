@@ -15,6 +15,7 @@ SUBJECTS = (
     "reports",
     "completeness",
     "broker",
+    "client",
     "repair",
 )
 USAGE = 2

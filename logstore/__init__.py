@@ -13,7 +13,9 @@
     stored_range.py      all messages of a span with their proofs: the file, and what it proves
     proving.py, range_proving.py, rows.py    proofs made from bundles' files
     answers.py           a query's answer by brokers: ``store.query``; as it streams, resumed at another broker
+    following.py, asynchronous.py    messages as they come; the same for programs with an event loop
     answer_check.py      what must hold of it, message by message and set by set
+    columns.py           an answer that nobody verifies, as Arrow columns
     answer_proof.py, answer_export.py, brokers.py    what is proven of it; its forms; whom to ask
     keys.py              whose key signs
     money.py             tokens, what reading and storing are paid from, and streams
@@ -38,10 +40,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from logstore.asynchronous import AsyncNetwork
     from logstore.keys import Key
     from logstore.store import LogStore
 
-__all__ = ["connect"]
+__all__ = ["connect", "connect_async"]
 
 
 def connect(
@@ -66,3 +69,17 @@ def connect(
     from logstore.store import LogStore
 
     return LogStore(find_sources(network_file, rpc, gateways, cache), key)
+
+
+def connect_async(
+    network_file: str | Path | None = None,
+    *,
+    rpc: Sequence[str] = (),
+    gateways: Sequence[str] = (),
+    cache: Path | None = None,
+    key: Key | None = None,
+) -> AsyncNetwork:
+    """As ``connect``, for programs with an event loop: ``async with logstore.connect_async() as network``."""
+    from logstore.asynchronous import AsyncNetwork
+
+    return AsyncNetwork(lambda: connect(network_file, rpc=rpc, gateways=gateways, cache=cache, key=key))

@@ -12,6 +12,7 @@ next part begins behind the last message that was handed out, at whichever broke
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ from validator.protocol.parameters import Network
 
 MAX_HELD = 1 << 15
 """Messages behind a window that is over and not proven: a broker proves after each page of 8 192."""
-SIGNING_THREADS = 2
+SIGNING_THREADS = min(2, len(os.sched_getaffinity(0)))
 _PROOF = cbor.array_head(5) + cbor.encode(PROOF)
 _MARKS = cbor.array_head(2) + cbor.encode(MARKS)
 
@@ -146,6 +147,8 @@ class AnswerCheck:
         """The last message that was handed out."""
         self._held: deque[Row] = deque()
         self._received: Record | None = None
+        self._leaves: list[Digest] = []
+        """Received, and not yet in the part's root."""
         self._marks: dict[Digest, int | None] = {}
         self._windows = deque(certified.windows if certified else ())
         self._proven: dict[InstanceId, int] = {}
@@ -172,6 +175,7 @@ class AnswerCheck:
         """What follows is this broker's, from the cursor on. What another gave and was held is forgotten."""
         self._held.clear()
         self._marks.clear()
+        self._leaves.clear()
         self._received = self._last
         self.parts = [part for part in self.parts if part.count or part.trailer]
         self.parts.append(Part(broker, url, self.cursor))
@@ -186,6 +190,31 @@ class AnswerCheck:
             return self._read(objects)
         except MalformedInput as error:
             raise Refused(self.parts[-1].url, error.field, error.reason) from error
+
+    def pass_page(self, count: int, first: tuple[int, int], is_ordered: bool, last: bytes) -> None:
+        """Messages that nobody verifies, and that were read as ``columns``: only order and span are looked at.
+
+        Raises:
+            Refused: they are not in order, or reach beyond the span.
+        """
+        part = self.parts[-1]
+        try:
+            if part.trailer is not None:
+                raise MalformedInput("trailer", "not the last object")
+            record = record_from_canonical(last)
+            before = self._received
+            if before is not None:
+                m = before.message
+                is_ordered = is_ordered and (m.timestamp_ms, m.sequence_number) <= first
+            if not is_ordered:
+                raise MalformedInput("order", f"messages before {_name(record)} do not come in order")
+            if first[0] < self.request.from_ms or record.message.timestamp_ms >= self.request.until_ms:
+                raise MalformedInput("message.timestamp", f"{_name(record)}: outside the span that was asked for")
+        except MalformedInput as error:
+            raise Refused(part.url, error.field, error.reason) from error
+        part.count += count
+        self.given += count
+        self._received = self._last = record
 
     def _read(self, objects: Sequence[bytes]) -> list[Row]:
         said: list[Record | bytes] = [
@@ -209,6 +238,8 @@ class AnswerCheck:
             else:
                 self._prove(self._complete, decode_set_proof(item))
             self._release(rows)
+        self.parts[-1].root.add(self._leaves)
+        self._leaves.clear()
         return rows
 
     def _check_signatures(self, records: Sequence[Record]) -> None:
@@ -220,21 +251,22 @@ class AnswerCheck:
 
     def _receive(self, record: Record) -> None:
         m, r, part = record.message, self.request, self.parts[-1]
-        if m.stream_part != r.stream_part:
+        if m.stream_id != r.stream_id or m.partition != r.partition:
             raise MalformedInput("message.stream", f"{_name(record)}: of another stream or partition")
-        if not r.from_ms <= m.timestamp_ms < r.until_ms:
+        at_ms, before = m.timestamp_ms, self._received
+        if not r.from_ms <= at_ms < r.until_ms:
             raise MalformedInput("message.timestamp", f"{_name(record)}: outside the span that was asked for")
-        if self._received is not None and record.order <= self._received.order:
-            raise MalformedInput("order", f"{_name(record)}: does not come behind {_name(self._received)}")
+        if before is not None and at_ms <= before.message.timestamp_ms and record.order <= before.order:
+            raise MalformedInput("order", f"{_name(record)}: does not come behind {_name(before)}")
         self._received = record
         part.count += 1
         part.signed_bytes += record.signed_bytes
-        part.root.add((record.leaf,))
+        self._leaves.append(record.leaf)
         self._held.append(Row(record, self._set_of(record)))
 
     def _set_of(self, record: Record) -> InstanceId | None:
         ms = record.message.timestamp_ms
-        late = self._marks.pop(record.leaf, -1)
+        late = self._marks.pop(record.leaf, -1) if self._marks else -1
         if self.certified is None or ms >= self.certified.complete_to or late is None:
             return None
         if late >= 0:
@@ -271,6 +303,8 @@ class AnswerCheck:
 
     def _end_part(self, answer: Answer) -> None:
         part = self.parts[-1]
+        part.root.add(self._leaves)
+        self._leaves.clear()
         if answer.broker != part.broker:
             raise MalformedInput("trailer.broker", f"0x{answer.broker.hex()}, not 0x{part.broker.hex()} that was asked")
         if self.verify is not Verify.NONE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from logstore.csv_text import write_cell
@@ -19,7 +19,8 @@ from validator.protocol.codec.publisher_text import format_publisher
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from logstore.answer_check import Row
+    from logstore.answer_check import AnswerCheck, Row
+    from logstore.answers import QueryAnswer
 
 Batches = Iterable[list["Row"]]
 
@@ -74,24 +75,35 @@ def write_raw(batches: Batches, out: BinaryIO) -> None:
         out.write(b"".join(row.record.canonical for row in rows))
 
 
-def write_arrow(batches: Batches, out: BinaryIO) -> None:
+def write_arrow(batches: Iterable[pa.RecordBatch], out: BinaryIO) -> None:
     """An Arrow stream (IPC)."""
     import pyarrow as pa
 
-    schema = _schema()
-    with pa.ipc.new_stream(out, schema) as writer:
-        for rows in batches:
-            writer.write_batch(_batch(rows, schema))
+    with pa.ipc.new_stream(out, make_schema()) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
 
 
-def read_table(batches: Batches) -> pa.Table:
+def write_parquet(batches: Iterable[pa.RecordBatch], out: BinaryIO) -> int:
+    """A Parquet file; how many messages."""
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    schema = _schema()
-    return pa.Table.from_batches([_batch(rows, schema) for rows in batches], schema=schema)
+    count = 0
+    with pq.ParquetWriter(out, make_schema(), compression="zstd") as writer:
+        waiting: list[pa.RecordBatch] = []
+        for batch in batches:
+            waiting.append(batch)
+            count += batch.num_rows
+            if sum(each.num_rows for each in waiting) >= ROW_GROUP:
+                writer.write_table(pa.Table.from_batches(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting))
+    return count
 
 
-def _schema() -> pa.Schema:
+def make_schema() -> pa.Schema:
     import pyarrow as pa
 
     from logstore.export import MESSAGE_SCHEMA
@@ -99,9 +111,10 @@ def _schema() -> pa.Schema:
     return MESSAGE_SCHEMA.append(pa.field("set", pa.string()))
 
 
-def _batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
+def make_batch(rows: list[Row]) -> pa.RecordBatch:
     import pyarrow as pa
 
+    schema = make_schema()
     messages = [row.record.message for row in rows]
     texts = [decode_text(m.content) for m in messages]
     columns: list[list[Any]] = [
@@ -123,10 +136,65 @@ def _batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=schema)
 
 
+def read_columns(check: AnswerCheck, chunks: Iterable[bytes]) -> Iterator[pa.RecordBatch]:
+    """An answer that nobody verifies, as columns; what has no ordinary message's form is read one by one.
+
+    Raises:
+        Refused: something is not as it must be.
+    """
+    buffer = bytearray()
+    for chunk in chunks:
+        buffer += chunk
+        if len(buffer) >= PIECE_BYTES:
+            data = bytes(buffer)
+            rest = yield from _read_piece(check, data)
+            buffer = bytearray(data[rest:])
+    yield from _read_piece(check, bytes(buffer))
+
+
+def _read_piece(check: AnswerCheck, data: bytes) -> Generator[pa.RecordBatch, None, int]:
+    """Where the last, incomplete frame begins."""
+    import pyarrow as pa
+
+    from logstore.answers import MAX_OBJECT_BYTES
+    from logstore.columns import OtherForm, is_message, read_page, split_frames
+
+    r, schema = check.request, make_schema()
+    starts, ends, rest = split_frames(data, MAX_OBJECT_BYTES)
+    for first in range(0, len(starts), PAGE):
+        some, until = starts[first : first + PAGE], ends[first : first + PAGE]
+        ordinary = len(some)
+        while ordinary and not is_message(data, some[ordinary - 1]):
+            ordinary -= 1
+        try:
+            if not ordinary:
+                raise OtherForm
+            page = read_page(data, some[:ordinary], until[:ordinary], r.stream_id, r.partition)
+        except OtherForm:
+            ordinary = 0
+        else:
+            check.pass_page(page.count, page.first, page.is_ordered, page.last)
+            yield pa.record_batch([*page.columns, pa.nulls(page.count, pa.string())], schema=schema)
+        rows = check.read([data[a:b] for a, b in zip(some[ordinary:], until[ordinary:], strict=True)])
+        if rows:
+            yield make_batch(rows)
+    return rest
+
+
+PAGE = 8_192
+PIECE_BYTES = 4 << 20
+ROW_GROUP = 65_536
 RAW = "raw"
-WRITERS: dict[str, Callable[[Batches, BinaryIO], None]] = {
-    "ndjson": write_ndjson,
-    "csv": write_csv,
-    "arrow": write_arrow,
-    RAW: write_raw,
-}
+ARROW, PARQUET = "arrow", "parquet"
+WRITERS: dict[str, Callable[[Batches, BinaryIO], None]] = {"ndjson": write_ndjson, "csv": write_csv, RAW: write_raw}
+FORMS = (*WRITERS, ARROW, PARQUET)
+
+
+def write_answer(form: str, answer: QueryAnswer, out: BinaryIO) -> None:
+    """All of it in one of ``FORMS``. Raises as ``QueryAnswer.batches``."""
+    if form == PARQUET:
+        write_parquet(answer.arrow_batches(), out)
+    elif form == ARROW:
+        write_arrow(answer.arrow_batches(), out)
+    else:
+        WRITERS[form](answer.batches(), out)

@@ -16,7 +16,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from logstore.answer_check import AnswerCheck, Row, Verify, find_certified
 from logstore.brokers import Brokers, Place
@@ -29,6 +31,8 @@ from validator.protocol.model import Message
 from validator.protocol.parameters import Network
 
 if TYPE_CHECKING:
+    import pandas
+    import polars
     import pyarrow as pa
 
     from logstore.answer_proof import AnswerProof
@@ -42,6 +46,9 @@ BATCH = 1_000
 ROUNDS = 4
 """How often all brokers are asked without a new message before it is given up."""
 PAUSE_S = 0.5
+T = TypeVar("T")
+Read = Callable[[AnswerCheck, Iterable[bytes]], Iterator[T]]
+"""Makes of one broker's answer what is handed out, and has the check see all of it."""
 
 
 class QueryAnswer:
@@ -99,7 +106,10 @@ class QueryAnswer:
         yield list(self._newest)
 
     def _batches(self) -> Iterator[list[Row]]:
-        """In order.
+        return self._read_all(_read_rows)
+
+    def _read_all(self, read: Read[T]) -> Iterator[T]:
+        """What ``read`` makes of one broker's answer after another.
 
         Raises:
             Refused: a broker gave what it must not; names it, the field and the reason.
@@ -119,7 +129,7 @@ class QueryAnswer:
         while not check.is_done:
             before, place = check.given, turns.place
             try:
-                yield from self._ask(check, place)
+                yield from self._ask(check, place, read)
                 turns.worked()
             except (TransientError, RemoteFault) as error:
                 if check.given > before:
@@ -135,11 +145,50 @@ class QueryAnswer:
             raise ConfigError("an answer is proven when it was read to its end", field="answer")
         return summarise(self._check, self._accepted)
 
-    def to_arrow(self) -> pa.Table:
-        """All messages, once all are checked: see ``answer_export`` for the columns. Raises as ``batches``."""
-        from logstore.answer_export import read_table
+    def arrow_batches(self) -> Iterator[pa.RecordBatch]:
+        """Messages as Arrow record batches, as they come: see ``answer_export`` for the columns. Raises as ``batches``.
 
-        return read_table(self.batches())
+        Where nothing is verified no message becomes an object, if numpy is there.
+        """
+        from logstore.answer_export import make_batch, read_columns
+
+        if self.verify is Verify.NONE and self._newest is None and find_spec("numpy") is not None:
+            yield from self._read_all(read_columns)
+        else:
+            yield from (make_batch(rows) for rows in self.batches())
+
+    def to_arrow(self) -> pa.Table:
+        """All messages, once all are checked. Raises as ``batches``."""
+        import pyarrow as pa
+
+        from logstore.answer_export import make_schema
+
+        return pa.Table.from_batches(self.arrow_batches(), schema=make_schema())
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """All messages, once all are checked. Raises as ``batches``; ConfigError: pandas is not installed."""
+        _require("pandas")
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> polars.DataFrame:
+        """All messages, once all are checked. Raises as ``batches``; ConfigError: polars is not installed."""
+        _require("polars")
+        import polars
+
+        frame = polars.from_arrow(self.to_arrow())
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def to_parquet(self, path: str | Path) -> int:
+        """Write a Parquet file, which is there when all of it is checked, or not at all; how many messages.
+
+        Memory does not grow with the answer. Raises as ``batches``; OSError: it cannot be written.
+        """
+        from logstore.answer_export import write_parquet
+        from logstore.files import written_whole
+
+        with written_whole(Path(path)) as file:
+            return write_parquet(self.arrow_batches(), file)
 
     def _begin(self, place: Place) -> AnswerCheck:
         """With the certified history that this broker and the contract both know."""
@@ -154,18 +203,27 @@ class QueryAnswer:
         context = SigningContext(self._network.chain_id, self._network.contracts.report_manager)
         return AnswerCheck(self.request, self.verify, context, as_of, certified)
 
-    def _ask(self, check: AnswerCheck, place: Place) -> Iterator[list[Row]]:
+    def _ask(self, check: AnswerCheck, place: Place, read: Read[T]) -> Iterator[T]:
         """One answer. Raises TransientError where it ends without a trailer."""
         address = self._brokers.head(place).address
         check.begin(address, str(place.url))
         proof = "full" if check.certified is not None else "none"
         with self._brokers.ask(place, self.request, check.as_of, check.cursor, proof) as answer:
-            for objects in split_objects(answer.chunks):
-                rows = check.read(objects)
-                if rows:
-                    yield rows
+            yield from read(check, answer.chunks)
         if check.parts[-1].trailer is None:
             raise TransientError(f"{place.url}: the answer is cut: it has no trailer", url=str(place.url))
+
+
+def _read_rows(check: AnswerCheck, chunks: Iterable[bytes]) -> Iterator[list[Row]]:
+    for objects in split_objects(chunks):
+        rows = check.read(objects)
+        if rows:
+            yield rows
+
+
+def _require(library: str) -> None:
+    if find_spec(library) is None:
+        raise ConfigError(f"{library} is not installed: pip install {library}", field=library)
 
 
 class _Turns:

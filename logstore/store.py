@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from logstore.connection import Connection, Sources, now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from logstore.publishing import Published, Publisher
     from validator.net.chain.account import Account
     from validator.protocol.codec.secp256k1 import Signer
-    from validator.protocol.model import Address
+    from validator.protocol.model import Address, Message
 
 
 class LogStore(Connection):
@@ -211,6 +211,20 @@ class LogStore(Connection):
         if publisher is None:
             publisher = self._publishers[stream, partition] = self.publisher(stream, partition=partition)
         return publisher.publish(content, timestamp)
+
+    def follow(
+        self,
+        stream: str,
+        start: str | int = "now",
+        *,
+        partition: int = 0,
+        verify: str = "signatures",
+        brokers: Sequence[str] = (),
+    ) -> Iterator[Message]:
+        """Messages as they come, without an end: see ``following``. Raises as an answer of ``query``."""
+        from logstore.following import follow
+
+        return follow(self, stream, start, partition=partition, verify=verify, brokers=brokers)
 
     def audit(
         self,

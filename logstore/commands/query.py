@@ -39,7 +39,7 @@ def query(
     ] = None,
     partition: PartitionOption = 0,
     form: Annotated[
-        str, typer.Option("--format", metavar="ndjson|csv|arrow|raw", help="raw: canonical CBOR.")
+        str, typer.Option("--format", metavar="ndjson|csv|arrow|parquet|raw", help="raw: canonical CBOR.")
     ] = "ndjson",
     file: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output.")
@@ -64,11 +64,13 @@ def query(
 
     Example: logstore query 0x…/sensors --from -1h --format csv
     """
-    from logstore.answer_export import WRITERS
+    from logstore.answer_export import FORMS, PARQUET, write_answer
     from logstore.answer_proof import describe
 
-    if form not in WRITERS:
-        raise ConfigError(f"--format: {form!r} is none of {', '.join(WRITERS)}", field="format")
+    if form not in FORMS:
+        raise ConfigError(f"--format: {form!r} is none of {', '.join(FORMS)}", field="format")
+    if form == PARQUET and file is None:
+        raise ConfigError("--format parquet: name a file with --output", field="output")
     if as_json and file is None:
         raise ConfigError("--json: the messages take standard output; name a file with --output", field="output")
     if last is not None and (from_ is not None or to is not None):
@@ -83,7 +85,7 @@ def query(
         open_target(file, is_text=form in ("ndjson", "csv")) as out,
         watched(output, file),
     ):
-        WRITERS[form](answer.batches(), out)
+        write_answer(form, answer, out)
         proof = answer.proof
     if as_json:
         output.document({"file": str(file), "format": form, **describe(proof)}, lambda _: None)

@@ -7,12 +7,15 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 import logstore
 from logstore import cli
 from logstore.errors import Refused
+from logstore.following import SETTLE_MS, follow
 from tests.broker_parts import STREAM, BrokerParts, a_network, serving
 from tests.builders import a_key
 from tests.integration.logstore.conftest import Ran
@@ -90,6 +93,73 @@ def test_what_is_published_is_stored_signed_and_one_chain_over_restarts(parts: B
         None,
         *places[:-1],
     ]
+
+
+def test_what_was_published_is_read_in_every_form(parts: BrokerParts, broker: str, tmp_path: Path) -> None:
+    since_ms = parts.now_ms
+    options: dict[str, Any] = {"verify": "signatures", "brokers": [broker]}
+    with logstore.connect(key=KEY) as network:
+        publisher = network.publisher(STREAM, brokers=[broker])
+        for number in range(3):
+            publisher.publish({"number": number})
+        end = str(parts.now_ms + 60_000)
+        span = (STREAM, str(since_ms), end)
+        table = network.query(*span, **options).to_arrow()
+        contents = table.column("content").to_pylist()[-3:]
+        assert contents == [f'{{"number":{number}}}' for number in range(3)]
+        unverified = network.query(*span, verify="none", brokers=[broker])
+        assert unverified.to_arrow().equals(table)
+        assert unverified.proof.count == table.num_rows
+        assert list(network.query(*span, **options).to_pandas()["content"])[-3:] == contents
+        assert network.query(*span, **options).to_polars()["content"].to_list()[-3:] == contents
+        assert network.query(*span, **options).to_parquet(tmp_path / "out.parquet") == table.num_rows
+        assert parquet.read_table(tmp_path / "out.parquet").column("content").to_pylist()[-3:] == contents
+        newest = network.query(STREAM, end=end, last=2, **options)
+        assert [message.content.decode() for message in newest] == contents[-2:]
+
+
+def test_a_follower_hears_what_comes(parts: BrokerParts, broker: str) -> None:
+    with logstore.connect(key=KEY) as network:
+        publisher = network.publisher(STREAM, brokers=[broker])
+        sent = publisher.publish({"followed": True})
+        now_ms = sent.timestamp_ms
+        looks: list[float] = []
+
+        def look(pause_s: float) -> None:
+            looks.append(pause_s)
+            if len(looks) > 1:
+                raise TransientError("enough")
+
+        found = []
+        with pytest.raises(TransientError, match="enough"):
+            for message in follow(
+                network,
+                STREAM,
+                now_ms,
+                partition=0,
+                verify="signatures",
+                brokers=[broker],
+                pause=look,
+                clock=lambda: now_ms + SETTLE_MS + 1,
+            ):
+                found.append(message.content)
+        assert found == [b'{"followed":true}']
+
+
+async def test_the_same_with_an_event_loop(parts: BrokerParts, broker: str) -> None:
+    since_ms = parts.now_ms
+    async with logstore.connect_async(key=KEY) as network:
+        network._opened._publishers[STREAM, 0] = network._opened.publisher(STREAM, brokers=[broker])
+        await network.publish(STREAM, {"async": 1})
+        end = str(parts.now_ms + 60_000)
+        async with network.query(STREAM, since_ms, end, verify="signatures", brokers=[broker]) as answer:
+            contents = [message.content async for message in answer]
+            assert contents[-1] == b'{"async":1}'
+            assert answer.proof.count == len(contents)
+        async with network.query(STREAM, since_ms, end, verify="none", brokers=[broker]) as answer:
+            assert (await answer.to_arrow()).num_rows == len(contents)
+    with pytest.raises(RuntimeError, match="async with"):
+        await logstore.connect_async().balance()
 
 
 def test_lines_of_standard_input_keep_their_bytes_and_late_data_its_times(

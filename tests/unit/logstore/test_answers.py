@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from logstore.answer_check import Verify
+from logstore.answer_check import Row, Verify
+from logstore.answer_export import make_batch, make_schema
 from logstore.errors import Refused
 from tests.asked_brokers import CONTEXT, END_MS, SPAN, Change, Consumer, everything, fill
 from tests.builders import a_key
@@ -191,3 +193,32 @@ def test_an_answer_is_proven_when_it_was_read_and_is_read_once(world: World, con
     assert table.column("set").null_count == 2
     with pytest.raises(ConfigError):
         list(answer)
+
+
+def test_columns_that_nobody_verifies_are_those_of_the_messages_also_where_an_answer_was_cut(
+    world: World, consumer: Consumer
+) -> None:
+    consumer.add("first", everything(world), cut_behind(63))
+    consumer.add("second", everything(world))
+    found = consumer.query(Verify.NONE).to_arrow()
+    assert found.equals(
+        pa.Table.from_batches([make_batch([Row(record, None) for record in everything(world)])], schema=make_schema())
+    )
+
+
+@pytest.mark.parametrize(
+    ("lie", "field"),
+    [
+        (swap, "order"),
+        (other_request, "trailer.request"),
+        (lambda objects: sign_again(objects, count=3), "trailer.count"),
+        (lambda objects: [*objects, objects[0]], "trailer"),
+    ],
+)
+def test_columns_that_nobody_verifies_are_still_in_order_and_counted(
+    world: World, consumer: Consumer, lie: Change, field: str
+) -> None:
+    consumer.add("liar", everything(world), lie)
+    with pytest.raises(Refused) as refused:
+        consumer.query(Verify.NONE).to_arrow()
+    assert refused.value.fields["field"] == field
