@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -54,6 +55,11 @@ class Stack:
 
     async def run(self, program: str, **more: Any) -> list[dict[str, Any]]:
         """What one program of the SDK says, step by step."""
+        said = await self.run_file(SDK / program, **more)
+        return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+    async def run_file(self, program: Path, **more: Any) -> str:
+        """What a program prints that is given this network."""
         entry, peers = self.streamr.program.entry_points[0], [a_peer() for _ in range(3)]
         contracts = self.chain.deployment.contracts
         config = {
@@ -72,11 +78,11 @@ class Stack:
             "partitions": PARTITIONS,
             **more,
         }
-        path = self.folder / f"{program}.json"
+        path = self.folder / f"{program.name}.json"
         path.write_text(json.dumps(config))
         process = await asyncio.create_subprocess_exec(
             self.streamr.program.node,
-            str(SDK / program),
+            str(program),
             str(path),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -89,7 +95,7 @@ class Stack:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
         assert process.returncode == 0, (out + err).decode()[-3000:]
-        return [json.loads(line) for line in out.decode().splitlines() if line.startswith("{")]
+        return out.decode()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -134,6 +140,7 @@ def _start(
         "BRIDGE_SOCKETS": streamr.sockets[0],
         "STORAGE_REGISTRY": _hex(registries[Registry.STORAGE]),
         "CHAIN_EVERY_S": "0.5",
+        "BALANCE": "false",
     }
     own = {f"LOGSTORE_BROKER_{name}": str(value) for name, value in environment.items()}
     started.enter_context(_running([sys.executable, "-m", "validator.cli", "broker"], log, {**os.environ, **own}))
@@ -236,6 +243,65 @@ async def test_resend_gives_back_every_message_and_the_sdk_verifies_each(
             "range": [one for one in own if one[0] <= middle],
         }[answer["step"]]
         assert answer["messages"] == wanted
+
+
+def recipe_blocks(language: str) -> list[str]:
+    recipe = (ROOT / "docs" / "recipes" / "streamr-sdk-both-ways.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", recipe, re.MULTILINE | re.DOTALL)
+
+
+async def test_what_the_sdk_publishes_we_read_and_what_we_publish_the_sdk_reads(
+    stack: Stack, published: tuple[str, list[Message]]
+) -> None:
+    """The blocks of the recipe, as written but for which network it is."""
+    stream, _ = published
+    query, publish = recipe_blocks("sh")
+    await _run_shell(stack, stream, publish)
+    read = await stack.run_file(_write_recipe(stack.folder), stream=stream)
+    assert f'{_hex(USER.address)} {{"by":"logstore","temperature":19}}' in read.splitlines()
+    async with asyncio.timeout(60):
+        while '"the SDK"' not in (answer := (await _run_shell(stack, stream, query)).replace("\\", "")):
+            await asyncio.sleep(0.2)  # it may still be under way to the broker
+    assert '"by": "logstore"' in answer
+
+
+def _write_recipe(folder: Path) -> Path:
+    """Its two programs as one, whose client is set up for this network."""
+    begin, end = recipe_blocks("js")
+    begin, changed = re.subn(r"const client = new StreamrClient\(.*\)\n", "const client = await connect()\n", begin)
+    assert changed == 1
+    begin = begin.replace("import { StreamrClient } from '@streamr/sdk'\n", "")
+    ours = f"import {{ config, connect }} from {json.dumps(str(SDK / 'client.mjs'))}\n"
+    program = folder / "recipe.mjs"
+    program.write_text(
+        f"{ours}process.env.STREAM = config.stream\n{begin}{end}await client.destroy()\nprocess.exit(0)\n"
+    )
+    return program
+
+
+async def _run_shell(stack: Stack, stream: str, words: str) -> str:
+    """Standard output of a command of the recipe."""
+    key = stack.folder / "user-key"
+    if not key.exists():
+        key.touch(0o600)
+        key.write_text(USER.secret_hex())
+    options = f"--network {stack.folder / 'network.toml'} --rpc {stack.rpc_url} --broker {stack.url}"
+    ours = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "STREAM": stream,
+        "LOGSTORE_KEY_FILE": str(key),
+        "LOGSTORE_CACHE_DIR": str(stack.folder / "cache"),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", f"{words.strip()} {options}"),
+        env={**os.environ, **ours},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(LIMIT_S):
+        out, err = await process.communicate()
+    assert process.returncode == 0, (out + err).decode()[-3000:]
+    return out.decode()
 
 
 async def test_no_node_has_asked_for_anything_beyond_loopback(

@@ -378,10 +378,10 @@ def _stake(units: int) -> str:
 def _state_of(line: BrokerLine) -> str:
     lies = "".join(f"<br><span class=bad>{show(lie)}: {times:,}</span>" for lie, times in line.lies.items())
     if line.is_this:
-        return f"<span class=good><span class=dot></span>this&nbsp;one</span>{lies}"
+        return f"<span class='good state'><span class=dot></span>this one</span>{lies}"
     if line.is_silent:
-        return f"<span class=warn><span class=dot></span>silent</span>{lies}"
-    return f"<span class=good><span class=dot></span>heard</span>{lies}"
+        return f"<span class='warn state'><span class=dot></span>silent</span>{lies}"
+    return f"<span class='good state'><span class=dot></span>heard</span>{lies}"
 
 
 def _heard(line: BrokerLine, now_ms: int) -> str:

@@ -115,7 +115,7 @@ export function checkSignature(m) {
   if (m.signatureType === ML_DSA) return { open: "ML-DSA-87, which this page has no program for" };
   if (m.signatureType === P256) {
     require(isP256(m, sha256(payload)), step, "not made by the publisher's P-256 key");
-    return { text: `P-256, by the key ${hex(m.publisherId)}` };
+    return { text: `made by the publisher's P-256 key, 0x${hex(m.publisherId)}` };
   }
   require(RECOVERED.includes(m.signatureType), step, `of a type that is unknown (${m.signatureType})`);
   const head = utf8.encode(`\x19Ethereum Signed Message:\n${payload.length}`);
