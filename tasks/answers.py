@@ -23,6 +23,10 @@ LONGEST = 1_000
 """Characters of an answer; Flower shows up to ``StepTask.resultrepr_maxsize``."""
 
 
+_put_down: set[str] = set()
+"""Queues of this worker that it takes nothing from for now."""
+
+
 class StepTask(Task):
     """A task of ours: its answer is one line that Flower's column shows whole."""
 
@@ -73,6 +77,24 @@ def scale_pool(_state: Any, **_options: Any) -> dict[str, str]:
     return _nok("these workers do not scale by themselves; start them with --children N, or start more of them")
 
 
+def put_down(state: Any, queue: str = "", **_options: Any) -> dict[str, str]:
+    """Take nothing more from a queue; what is in hand goes on."""
+    if queue not in state.app.amqp.queues.consume_from:
+        return _nok(f"takes nothing from {queue!r}")
+    _put_down.add(queue)
+    state.consumer.call_soon(state.consumer.cancel_task_queue, queue)
+    return dict(ok(f"takes no more from {queue}"))
+
+
+def take_up(state: Any, queue: str = "", **_options: Any) -> dict[str, str]:
+    """Take from a queue again that was put down."""
+    if queue not in _put_down:
+        return _nok(f"has not put down {queue!r}")
+    _put_down.discard(queue)
+    state.consumer.call_soon(state.consumer.add_task_queue, queue)
+    return dict(ok(f"takes from {queue} again"))
+
+
 def _change_pool(state: Any, verb: str, n: Any, sign: Callable[[int], int]) -> dict[str, str]:
     pool = state.consumer.pool
     if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_CHANGE:
@@ -96,3 +118,5 @@ control_command(name="pool_grow", args=[("n", int)], signature="[N=1]")(grow_poo
 control_command(name="pool_shrink", args=[("n", int)], signature="[N=1]")(shrink_pool)
 control_command(name="pool_restart")(restart_pool)
 control_command(name="autoscale", args=[("max", int), ("min", int)], signature="[max [min]]")(scale_pool)
+control_command(name="put_down", args=[("queue", str)], signature="<queue>")(put_down)
+control_command(name="take_up", args=[("queue", str)], signature="<queue>")(take_up)

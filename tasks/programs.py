@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 COLUMNS = "name,args,state,result,received,runtime,worker"
 MEMORY_KIB = 1_500_000
 """Of one child that collects; a new one takes its place after the task in which it grew beyond."""
 FLOWER_TASKS = 5_000
+ANSWER_S = 2.0
+"""So long workers may take to answer a control command."""
 
 
 class Queue(StrEnum):
@@ -76,3 +80,43 @@ def run(words: Sequence[str]) -> int:
     from tasks.celery import app
 
     return int(app.start(argv=list(words)) or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """How many workers answered, and how many tasks they still have in hand."""
+
+    workers: int
+    in_hand: int
+
+
+def drain(queues: Sequence[str], wait_s: float) -> Drained:
+    """Have workers take nothing more from these queues, and wait for what they have in hand."""
+    workers = _tell("put_down", queues)
+    until_s = time.monotonic() + wait_s
+    while True:
+        look = _control().inspect(timeout=ANSWER_S)
+        held = [task for tasks in (look.active() or {}).values() for task in tasks]
+        in_hand = sum(task["delivery_info"]["routing_key"] in queues for task in held)
+        if not in_hand or time.monotonic() >= until_s:
+            return Drained(workers, in_hand)
+
+
+def fill(queues: Sequence[str]) -> int:
+    """Have workers take again from what they put down; how many did."""
+    return _tell("take_up", queues)
+
+
+def _tell(command: str, queues: Sequence[str]) -> int:
+    """How many workers did it for any of the queues."""
+    did: set[str] = set()
+    for queue in queues:
+        answers = _control().broadcast(command, arguments={"queue": queue}, reply=True, timeout=ANSWER_S)
+        did.update(name for answer in answers or () for name, said in answer.items() if "ok" in said)
+    return len(did)
+
+
+def _control() -> Any:
+    from tasks.celery import app
+
+    return app.control

@@ -6,6 +6,7 @@
     logstore-validator serve     both listeners and the head watcher
     logstore-validator worker    perform tasks, of all queues or of those that are named; beat and flower go with it
     logstore-validator broker    cache streams and answer queries: a role of its own
+    logstore-validator status    how it is, and why; beside it window, replay, drain and report-issue
     logstore-validator check     whether everything this validator depends on is as it must be
     logstore-validator evidence  double votes that were noticed
     logstore-validator keys      make, show and take in the keys of a node

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the program's."""
     app.command(epilog="Example: logstore-validator worker collect --children 4")(worker)
     app.command()(beat)
+    app.command(epilog="Example: logstore-validator drain --wait 60")(drain)
     app.command(epilog="Example: FLOWER_BASIC_AUTH=operator:password logstore-validator flower")(flower)
 
 
@@ -47,6 +48,26 @@ def beat() -> int:
     """Look every few seconds for what is due. It keeps no file; a second one only makes ticks come twice."""
     _configure_log()
     return programs.run(programs.beat_words())
+
+
+def drain(
+    queues: Annotated[list[Queue] | None, typer.Argument(metavar="[QUEUE]...", help="Which; default: all.")] = None,
+    wait: Annotated[int, typer.Option(min=0, max=3_600, help="Seconds to wait for tasks in hand.")] = 60,
+    undo: Annotated[bool, typer.Option("--undo", help="Take up work again.")] = False,
+) -> int:
+    """Have all workers of these queues finish what they have in hand and take up nothing more, before an upgrade.
+    Status 1 if something is still in hand. Messages stay in Redis, rows in the database."""
+    from validator import log as logs
+
+    logs.configure("ERROR", "console")
+    chosen = [queue.value for queue in queues or list(Queue)]
+    if undo:
+        typer.echo(f"{programs.fill(chosen)} workers take up {', '.join(chosen)} again")
+        return 0
+    drained = programs.drain(chosen, wait)
+    busy = f", {drained.in_hand} tasks still in hand" if drained.in_hand else ", nothing is in hand"
+    typer.echo(f"{drained.workers} workers take up no more of {', '.join(chosen)}{busy}")
+    return 1 if drained.in_hand else 0
 
 
 def flower(

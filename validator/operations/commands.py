@@ -4,19 +4,15 @@ node's place in the network have modules of their own."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from validator.operations import node_commands
+from validator.operations import node_commands, watching_commands
 from validator.operations.key_commands import keys
+from validator.operations.opened import log_errors_only, opened_node
 from validator.protocol.errors import ConfigError
-
-if TYPE_CHECKING:
-    from validator.wiring import Node
 
 evidence = typer.Typer(help="Double votes that were noticed.", no_args_is_help=True)
 votes = typer.Typer(help="Take all that the voting key has signed to another database.", no_args_is_help=True)
@@ -30,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(votes, name="votes")
     app.add_typer(keys, name="keys")
     node_commands.register(app)
+    watching_commands.register(app)
 
 
 def init(
@@ -93,7 +90,7 @@ def check(
     from validator.operations.check_join import run_join_checks
     from validator.operations.findings import Level
 
-    _log_errors_only()
+    log_errors_only()
     failed = 0
     for finding in run_join_checks() if join else run_checks():
         failed += finding.level is Level.FAIL
@@ -108,7 +105,7 @@ def list_all(
     """List all evidence, newest first."""
     from validator.operations.evidence import describe_evidence, evidence_data, list_evidence
 
-    with _opened_node() as node:
+    with opened_node() as node:
         found = list_evidence(node.database)
     if as_json:
         typer.echo(json.dumps(evidence_data(found), indent=1))
@@ -124,7 +121,7 @@ def export_all(file: Annotated[Path, typer.Argument(help="A new file.")]) -> Non
     """Write all own votes into a file and retire this database: it never votes again."""
     from validator.operations.votes import export_votes
 
-    with _opened_node() as node:
+    with opened_node() as node:
         count = export_votes(node, file)
     typer.echo(f"{count} statements in {file}; this database is retired, stop its processes")
 
@@ -134,30 +131,9 @@ def import_all(file: Annotated[Path, typer.Argument(help="What votes export wrot
     """Take the votes of a retired database into this one; refused where this one knows more."""
     from validator.operations.votes import import_votes
 
-    with _opened_node() as node:
+    with opened_node() as node:
         imported = import_votes(node, file)
     typer.echo(f"{imported.statements} statements, {imported.new} of them new")
-
-
-@contextmanager
-def _opened_node() -> Iterator[Node]:
-    """A node for one command, closed after it."""
-    from validator.settings import load_settings
-    from validator.wiring import Node, NoTasks
-
-    _log_errors_only()
-    node = Node(load_settings(), NoTasks())
-    try:
-        yield node
-    finally:
-        node.close()
-
-
-def _log_errors_only() -> None:
-    """What a command has to say it prints itself."""
-    from validator import log as logs
-
-    logs.configure("ERROR", "console")
 
 
 def _one_line(text: str) -> str:

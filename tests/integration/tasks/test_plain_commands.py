@@ -103,6 +103,18 @@ class Fleet:
         own = {"HOSTNAME": socket.gethostname(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         return subprocess.run(words, env={**self.environment, **own}, capture_output=True, check=False).returncode
 
+    def command(self, *words: str) -> tuple[int, str]:
+        """A command of ours; its status, and what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "validator.cli", *words],
+            cwd=paths.ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, (done.stdout + done.stderr).strip()
+
     def ask(self, command: str, **words: Any) -> str:
         """A control command; what the one worker answers."""
         answers = self.client.control.broadcast(command, arguments=words, reply=True, timeout=20, limit=1)
@@ -129,11 +141,20 @@ def test_a_worker_answers_in_sentences_and_hands_back_what_it_has_when_it_is_tol
     assert fleet.health("first") == 0
     assert "--children N" in fleet.ask("pool_grow", n=1)
     assert "from 1 to 64" in fleet.ask("pool_grow", n="many")
+    assert fleet.command("drain", "bundle", "--wait", "5") == (
+        0,
+        "1 workers take up no more of bundle, nothing is in hand",
+    )
+    fleet.client.send_task(Task.BUNDLE_SEAL.value, args=("tomorrow",), queue="bundle")
+    assert fleet.command("drain", "report", "--wait", "0")[1].startswith("0 workers")
+    assert not fleet.refused("worker")
+    assert fleet.command("drain", "--undo")[1].startswith("1 workers")
+    fleet.wait(lambda: fleet.refused("worker"), "worker")
     for words in ((), ("yesterday",)):
         fleet.client.send_task(Task.BUNDLE_SEAL.value, args=words, queue="bundle")
-    refused = fleet.wait(lambda: (found := fleet.refused("worker")) and len(found) == 2 and found, "worker")
-    assert "missing" in refused[0]["reason"]
-    assert "the key is a number" in refused[1]["reason"]
+    refused = fleet.wait(lambda: (found := fleet.refused("worker")) and len(found) == 3 and found, "worker")
+    assert "missing" in refused[1]["reason"]
+    assert "the key is a number" in refused[2]["reason"]
     fleet.worker.terminate()
     assert fleet.worker.wait(PATIENCE_S) == 0
     assert fleet.health("first") != 0
