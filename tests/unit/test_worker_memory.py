@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -77,3 +78,19 @@ def test_arrow_takes_its_memory_from_the_c_library_in_a_worker() -> None:
     kept = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
     done = subprocess.run([sys.executable, "-c", ask], cwd=paths.ROOT, env=kept, capture_output=True, check=True)
     assert done.stdout == b"system\n"
+
+
+SEAL = """
+import sys
+from tests.builders import a_record
+from validator.protocol.codec.bundle_columns import make_table
+
+assert make_table([(False, a_record()), (True, a_record(content=b"none"))]).num_rows == 2
+print("pandas" in sys.modules)
+"""
+
+
+def test_who_seals_does_not_import_pandas_though_it_is_here() -> None:
+    assert importlib.util.find_spec("pandas")
+    done = subprocess.run([sys.executable, "-c", SEAL], cwd=paths.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
