@@ -68,6 +68,7 @@ class Fleet:
     folder: Path
     hub: Path
     places: list[Place]
+    chain: DevChain
     _forks: subprocess.Popen[str]
 
     def start(self, place: Place) -> None:
@@ -129,7 +130,7 @@ def run_fleet(folder: Path, rpc_url: str, keys: Sequence[SigningKey], roles: Seq
                 pass_fds=sockets,
             )
         )
-        yield Fleet(folder, hub, places, forks)
+        yield Fleet(folder, hub, places, chain, forks)
         forks.kill()
 
 

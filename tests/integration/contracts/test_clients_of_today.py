@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,69 +10,28 @@ from typing import Any
 import pytest
 
 from tests.builders import a_key
+from tests.clients_of_today import FOLDER, describe_chain, hexed, install
 from tests.contract_network import BROKER_STAKE, ContractNetwork
 from validator.devnet.contracts import TOKEN_PRICE_WEI, WEI
-from validator.setup.binaries import VENV, find_node, find_npm
-from validator.setup.console import SetupError
 
 PROGRAM = Path(__file__).with_name("clients_of_today.mjs")
-FOLDER = VENV / "clients_of_today"
-PACKAGE: dict[str, Any] = {
-    "private": True,
-    "dependencies": {"@logsn/client": "0.0.7", "@logsn/contracts": "0.0.3"},
-    # What loads with the client and is not used here: a binary of WebRTC, a compiled database, another network's key
-    # exchange, questions at a terminal.
-    "overrides": dict.fromkeys(
-        ["node-datachannel", "sqlite3", "@lit-protocol/lit-node-client", "inquirer"], "file:./unused"
-    ),
-}
 USER = a_key(5100)
+pytestmark = pytest.mark.timeout(300)  # npm takes its time on a busy machine
 AMOUNTS = {"bought": 5_000_000, "stored": 1_000_000, "queried": 700_000, "delegated": 300_000}
 
 
-def _install() -> tuple[str, dict[str, str]]:
-    """Node, and the environment with which it runs; the packages are there afterwards."""
-    try:
-        npm, node = find_npm(), find_node()
-    except SetupError as error:
-        pytest.skip(f"the clients need npm and Node: {error}")
-    environment = {**os.environ, "PATH": f"{Path(node).parent}{os.pathsep}{os.environ['PATH']}"}
-    installed = FOLDER / "installed.json"
-    if installed.is_file() and json.loads(installed.read_text()) == PACKAGE:
-        return node, environment
-    unused = FOLDER / "unused"
-    unused.mkdir(parents=True, exist_ok=True)
-    (unused / "package.json").write_text('{"name": "unused", "version": "9.9.9", "main": "index.js"}')
-    (unused / "index.js").write_text("module.exports = { cleanup() {}, initLogger() {} }")
-    (FOLDER / "package.json").write_text(json.dumps(PACKAGE))
-    words = [*npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=dev", "--omit=optional"]
-    subprocess.run(words, cwd=FOLDER, check=True, capture_output=True, timeout=200, env=environment)
-    installed.write_text(json.dumps(PACKAGE))
-    return node, environment
-
-
 def _settings(url: str, network: ContractNetwork) -> dict[str, Any]:
-    names = {"tokenManager": "Token", **{f"{n}Manager": f"{n.title()}Manager" for n in ("node", "store", "query")}}
-    addresses = {f"{name}Address": _hexed(network.chain.address_of(contract)) for name, contract in names.items()}
     return {
-        "url": url,
-        "chainId": network.chain.chain_id,
-        "key": USER.secret_hex(),
-        "streamRegistry": _hexed(network.chain.address_of("StreamRegistry")),
+        **describe_chain(url, network.chain, USER),
         "streamId": network.streams[0],
-        "node": _hexed(network.brokers[0].address),
-        "addresses": addresses,
+        "node": hexed(network.brokers[0].address),
         **AMOUNTS,
     }
 
 
-def _hexed(data: bytes) -> str:
-    return "0x" + data.hex()
-
-
 @pytest.fixture(scope="module")
 def answers(anvil: str, deployed: ContractNetwork) -> dict[str, Any]:
-    node, environment = _install()
+    node, environment = install()
     deployed.chain.fund([USER.address])
     deployed.chain.call_rpc("evm_setAutomine", True)
     done = subprocess.run(
@@ -95,7 +53,7 @@ def answers(anvil: str, deployed: ContractNetwork) -> dict[str, Any]:
 def test_users_buy_stake_and_join_with_the_published_clients(
     deployed: ContractNetwork, answers: dict[str, Any]
 ) -> None:
-    token = _hexed(deployed.chain.address_of("Token"))
+    token = hexed(deployed.chain.address_of("Token"))
     wei = AMOUNTS["bought"] * TOKEN_PRICE_WEI
     assert answers["buy"] == {
         "price": str(TOKEN_PRICE_WEI),
@@ -136,4 +94,4 @@ def test_users_read_nodes_as_the_published_contracts_have_them(
     assert found["required"] == str(WEI)
     assert found["treasury"] == "0"
     assert found["supply"] == str(7 * BROKER_STAKE + 2 * AMOUNTS["delegated"])
-    assert found["stakeToken"].lower() == _hexed(deployed.chain.address_of("Token"))
+    assert found["stakeToken"].lower() == hexed(deployed.chain.address_of("Token"))
