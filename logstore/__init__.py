@@ -18,6 +18,7 @@
     columns.py           an answer that nobody verifies, as Arrow columns
     answer_proof.py, answer_export.py, brokers.py    what is proven of it; its forms; whom to ask
     keys.py              whose key signs
+    paying.py            receipts, within a budget
     money.py             tokens, what reading and storing are paid from, and streams
     publishing.py, chains.py, handing_over.py    messages signed, in chains that survive a restart, to several brokers
     auditing.py          one broker's answer against what a second one holds

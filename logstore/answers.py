@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from logstore.answer_proof import AnswerProof
+    from logstore.paying import Payer
     from logstore.store import LogStore
     from validator.net.chain.bundles import AcceptedBundles
     from validator.protocol.codec.secp256k1 import Signer
@@ -65,9 +66,10 @@ class QueryAnswer:
         pause: Callable[[float], None] = time.sleep,
         close: Callable[[], None] = lambda: None,
         last: int | None = None,
+        payer: Payer | None = None,
     ) -> None:
         """``reports``: what the contract holds; asked with ``Verify.PROOF`` only. ``last``: no more than so many are
-        handed out, the newest, once all are checked.
+        handed out, the newest, once all are checked. ``payer``: pays for each part that was read.
         """
         self.request = request
         self.verify = verify
@@ -76,6 +78,9 @@ class QueryAnswer:
         self._find_reports = reports
         self._pause = pause
         self._close = close
+        self._payer = payer
+        self._arrived = 0
+        """Bytes of the part that is read."""
         self._newest: deque[Row] | None = None if last is None else deque(maxlen=last)
         self._check: AnswerCheck | None = None
         self._accepted: int | None = None
@@ -128,8 +133,13 @@ class QueryAnswer:
         check = self._check
         while not check.is_done:
             before, place = check.given, turns.place
+            if self._payer is not None:
+                self._payer.require_left()
             try:
-                yield from self._ask(check, place, read)
+                try:
+                    yield from self._ask(check, place, read)
+                finally:
+                    self._pay(check, place)
                 turns.worked()
             except (TransientError, RemoteFault) as error:
                 if check.given > before:
@@ -203,13 +213,26 @@ class QueryAnswer:
         context = SigningContext(self._network.chain_id, self._network.contracts.report_manager)
         return AnswerCheck(self.request, self.verify, context, as_of, certified)
 
+    def _pay(self, check: AnswerCheck, place: Place) -> None:
+        """For signed bytes of the part, by its trailer or as they were counted; never for more than arrived."""
+        arrived, self._arrived = self._arrived, 0
+        if self._payer is not None and arrived and check.parts:
+            part = check.parts[-1]
+            signed = part.signed_bytes if part.trailer is None else part.trailer.signed_bytes
+            self._brokers.pay(self._payer, place, min(signed, arrived))
+
+    def _counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._arrived += len(chunk)
+            yield chunk
+
     def _ask(self, check: AnswerCheck, place: Place, read: Read[T]) -> Iterator[T]:
         """One answer. Raises TransientError where it ends without a trailer."""
         address = self._brokers.head(place).address
         check.begin(address, str(place.url))
         proof = "full" if check.certified is not None else "none"
         with self._brokers.ask(place, self.request, check.as_of, check.cursor, proof) as answer:
-            yield from read(check, answer.chunks)
+            yield from read(check, self._counted(answer.chunks))
         if check.parts[-1].trailer is None:
             raise TransientError(f"{place.url}: the answer is cut: it has no trailer", url=str(place.url))
 
@@ -301,6 +324,7 @@ def open_answer(
     named: Iterable[str],
     key: Signer | None,
     last: int | None = None,
+    payer: Payer | None = None,
 ) -> QueryAnswer:
     """Of brokers that are named, or else of those that the chain names. ``last``: the newest so many of the request."""
     from logstore.brokers import find_places
@@ -312,4 +336,6 @@ def open_answer(
         found = brokers.find_last(request.stream_id, request.partition, last)
         start = request.until_ms - 1 if found is None else min(found, request.until_ms - 1)
         request = replace(request, from_ms=start)
-    return QueryAnswer(request, verify, store.network, brokers, lambda: store.reports, close=http.close, last=last)
+    return QueryAnswer(
+        request, verify, store.network, brokers, lambda: store.reports, close=http.close, last=last, payer=payer
+    )

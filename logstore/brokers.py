@@ -28,6 +28,7 @@ from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, 
 from validator.protocol.model import Address
 
 if TYPE_CHECKING:
+    from logstore.paying import Payer
     from logstore.store import LogStore
 
 FRAMES = "application/vnd.logstore.frames"
@@ -191,6 +192,10 @@ class Brokers:
             except (TransientError, RemoteFault) as error:
                 failure = error
         raise failure
+
+    def pay(self, payer: Payer, place: Place, read_bytes: int) -> None:
+        """For what was read at this place. Raises as ``Payer.pay``."""
+        payer.pay(self._http, place, self.head(place).address, read_bytes)
 
     def _login(self, place: Place) -> list[tuple[str, str]]:
         if self._tokens is None:

@@ -16,6 +16,10 @@ class NotStored(ValidatorError):
     """Asked for, and not in what the network has stored so far."""
 
 
+class BudgetSpent(ValidatorError):
+    """What may be paid for is read; the rest of the answer would cost more."""
+
+
 def require(holds: bool, subject: str, field: str, reason: str) -> None:
     """Raises Refused unless it holds."""
     if not holds:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from logstore.chains import Chains
     from logstore.keys import Key
     from logstore.money import Balance, Step, StreamInfo
+    from logstore.paying import Payer
     from logstore.publishing import Published, Publisher
     from validator.net.chain.account import Account
     from validator.protocol.codec.secp256k1 import Signer
@@ -81,10 +82,13 @@ class LogStore(Connection):
         brokers: Sequence[str] = (),
         key: Key | None = None,
         last: int | None = None,
+        max_price: str | int | None = None,
+        max_total: str | int | None = None,
     ) -> QueryAnswer:
         """The messages of [start, end) as brokers hold them, checked while they stream; nothing is asked before that.
 
-        ``last``: the newest so many before ``end``, whatever ``start`` is.
+        ``last``: the newest so many before ``end``, whatever ``start`` is. ``max_price`` a MiB and ``max_total``, such
+        as "0.01LSAN" and "1LSAN": what is read is paid for by receipts within this budget, and never beyond.
 
         ``verify``: "proof": certified history is complete; "signatures": publishers' and the broker's; "none".
         ``brokers``: URLs, instead of those that the chain names. ``key``: the consumer's, where they want one.
@@ -98,7 +102,10 @@ class LogStore(Connection):
 
         from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
         request = make_request(stream, partition, from_ms, to_ms)
-        return open_answer(self, request, parse_verify_level(verify), brokers, self.signer_of(key), last)
+        signer, payer = self.signer_of(key), None
+        if max_price is not None or max_total is not None:
+            payer = self._make_payer(signer, max_price, max_total)
+        return open_answer(self, request, parse_verify_level(verify), brokers, signer, last, payer)
 
     # --- money and streams ------------------------------------------------------------------------
 
@@ -211,6 +218,21 @@ class LogStore(Connection):
         if publisher is None:
             publisher = self._publishers[stream, partition] = self.publisher(stream, partition=partition)
         return publisher.publish(content, timestamp)
+
+    def _make_payer(self, signer: Signer | None, max_price: str | int | None, max_total: str | int | None) -> Payer:
+        """Raises ConfigError: no key, or half a budget."""
+        from logstore.keys import require_signer
+        from logstore.money import units_of
+        from logstore.paying import Payer
+        from validator.net.running_network import state_folder
+        from validator.protocol.errors import ConfigError
+
+        if max_price is None or max_total is None:
+            raise ConfigError("budget: name both, max_price of a MiB and max_total", field="max_price")
+        folder = state_folder() / "receipts" / self.sources.cache.name
+        price, total = units_of(max_price), units_of(max_total)
+        signer = require_signer(signer)
+        return Payer(signer, self.network, folder, max_price=price, max_total=total, clock=now_ms)
 
     def follow(
         self,

@@ -47,6 +47,12 @@ def query(
     verify: Annotated[
         str, typer.Option("--verify", metavar="proof|signatures|none", help="How much of the answer is checked.")
     ] = "proof",
+    max_price: Annotated[
+        str | None, typer.Option("--max-price", metavar="AMOUNT", help="Pay by receipts, at most so much a MiB.")
+    ] = None,
+    max_total: Annotated[
+        str | None, typer.Option("--max-total", metavar="AMOUNT", help="And never more than this: 1LSAN, 500base.")
+    ] = None,
     broker: BrokerOption = None,
     key: KeyOption = None,
     network: NetworkOption = None,
@@ -80,7 +86,15 @@ def query(
     with (
         connected(network, rpc, None, cache, output, key) as store,
         store.query(
-            stream, from_ms or 0, to_ms, partition=partition, verify=verify, brokers=broker or (), last=last
+            stream,
+            from_ms or 0,
+            to_ms,
+            partition=partition,
+            verify=verify,
+            brokers=broker or (),
+            last=last,
+            max_price=max_price,
+            max_total=max_total,
         ) as answer,
         open_target(file, is_text=form in ("ndjson", "csv")) as out,
         watched(output, file),
