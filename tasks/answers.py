@@ -7,6 +7,7 @@ A task that is called with other words than its own is refused, not failed: runn
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -41,14 +42,29 @@ class StepTask(Task):
             return str(self.run(*words, **named))
         except WrongKey as error:
             return self._refuse(str(error))
+        except Exception as error:
+            if holds_credentials(error):  # Flower shows the error and its trace to whoever may look
+                log.exception("task.failed", task=self.name)
+                raise TaskFailed(describe_ending(type(error).__name__, str(error))) from None
+            raise
 
     def _refuse(self, reason: str) -> str:
         log.warning("task.refused", task=self.name, reason=reason)
         return describe_ending(Ending.REFUSED, reason)
 
 
+class TaskFailed(Exception):
+    """Stands for an error whose text, or that of its causes, must not be shown; the log has it, without credentials."""
+
+
 class WrongKey(ValueError):
     """A task was given a key that names nothing it could work on."""
+
+
+def holds_credentials(error: BaseException) -> bool:
+    """Whether the trace of an error, its causes included, would show more of a URL than scheme and host."""
+    told = "".join(traceback.format_exception(error))
+    return trim_urls(told) != told
 
 
 def describe_ending(name: str, detail: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.worker.control import Panel
+from structlog.testing import capture_logs
 
-from tasks.answers import LONGEST, StepTask, WrongKey, describe_ending
+from tasks.answers import LONGEST, StepTask, TaskFailed, WrongKey, describe_ending
 from tasks.configuration import QUEUES, SOFT_SHUTDOWN_S, celery_options
 from tasks.keys import require_key
 from tasks.programs import Queue, beat_words, flower_words, worker_words
@@ -20,6 +22,7 @@ from validator.protocol.errors import ConfigError
 from validator.redis_link import RedisLink, make_redis_link
 from validator.settings import Settings
 
+SECRET_URL = "https://user:s3cret@rpc.example/v2/key"
 INSTANCE = "window:1700000000000"
 
 
@@ -123,6 +126,24 @@ def test_each_task_knows_its_key(task: Task, good: str, bad: str) -> None:
     require_key(task, good)
     with pytest.raises(WrongKey, match=task.value):
         require_key(task, bad)
+
+
+def test_a_failed_task_shows_no_credentials_of_its_causes() -> None:
+    app = Celery("test", broker="memory://", task_cls=StepTask)
+
+    @app.task(name="bundle.upload")  # type: ignore[untyped-decorator]
+    def upload(url: str) -> None:
+        try:
+            raise OSError(f"no route to {url}")
+        except OSError as error:
+            raise RuntimeError("not sent") from error
+
+    with pytest.raises(TaskFailed, match="RuntimeError: not sent") as failed, capture_logs() as logs:
+        upload(SECRET_URL)
+    assert "s3cret" not in "".join(traceback.format_exception(failed.value))
+    assert [entry["event"] for entry in logs] == ["task.failed"]
+    with pytest.raises(RuntimeError, match="not sent"):
+        upload("nowhere")
 
 
 def test_an_ending_is_shown_whole_without_credentials_and_bounded() -> None:

@@ -23,7 +23,7 @@ ALERTS = [rule for group in RULES["groups"] for rule in group["rules"] if "alert
 RECORDS = [rule for group in RULES["groups"] for rule in group["rules"] if "record" in rule]
 BOARD = json.loads((paths.ROOT / "deploy/grafana.json").read_text())
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
-BOOK = (paths.ROOT / "docs/operating.md").read_text()
+BOOK = (paths.ROOT / "docs/operating.md").read_text().partition("\n## Ten steps")[0]
 SEEN = replace(AROUND, queues={"round": 3, "collect": 0}, balances={"gas": 3 * 10**18, "stake": 10**21})
 
 
