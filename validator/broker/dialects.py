@@ -95,6 +95,8 @@ class Dialects:
             raise Refused(404, "no such path")
         if len(words) == 5 and words[0] == b"streams" and words[2:4] == [b"storage", b"partitions"]:
             return self._is_stored(words)
+        if len(words) == 5 and words[0] == b"stores" and words[2] == b"partitions" and words[4] == b"ready":
+            return self._is_ready(words)
         era = self._era(words[0], request.headers.get("authorization"))
         stream_id, partition_text, kind = _split_path(words)
         if era is not Era.STREAMR:
@@ -124,12 +126,25 @@ class Dialects:
 
     def _is_stored(self, words: list[bytes]) -> Response:
         """Streamr's question whether a node stores a partition: 200 or 404."""
-        try:
-            stream_id, partition = unquote_to_bytes(words[1]).decode(), int(words[4].decode())
-        except (UnicodeDecodeError, ValueError):
+        found = self._has_part(words[1], words[4])
+        if found is None:
             return Response(f"Path parameter partition not a number: {words[4][:40]!r}", 400)
-        stored = 0 <= partition < self._broker.chain.partitions_of(stream_id)
-        return Response(b"{}" if stored else b"", 200 if stored else 404, media_type="application/json")
+        return Response(b"{}" if found else b"", 200 if found else 404, media_type="application/json")
+
+    def _is_ready(self, words: list[bytes]) -> Response:
+        """What clients of the later node ask, without a login, before they publish: whether anybody would hear it."""
+        found = self._has_part(words[1], words[3])
+        if found is None:
+            raise Refused(400, f'Path parameter "partition" not a number: {words[3][:40].decode("ascii", "replace")}')
+        return Response(msgspec.json.encode({"ready": found}), media_type="application/json")
+
+    def _has_part(self, stream: bytes, partition: bytes) -> bool | None:
+        """Whether it is registered; None for what is no number, or no text."""
+        try:
+            stream_id, number = unquote_to_bytes(stream).decode(), int(partition.decode())
+        except (UnicodeDecodeError, ValueError):
+            return None
+        return 0 <= number < self._broker.chain.partitions_of(stream_id)
 
     async def _answer(self, request: Request, part: StreamPart, kind: str, era: Era, form: str) -> Response:
         if kind == "last":

@@ -97,6 +97,14 @@ def test_streamrs_own_interface_needs_no_login(url: str) -> None:
     assert [m["timestamp"] for m in get(url, "streams", "last").json()] == [HELD[-1].message.timestamp_ms]
 
 
+def test_clients_of_the_later_node_hear_whether_a_partition_is_ready(url: str) -> None:
+    partitions = f"{url}/stores/{quote(STREAM, safe='')}/partitions/"
+    answers = [httpx.get(f"{partitions}{n}/ready?timeout=30000") for n in ("1", "3", "x")]
+    assert [answer.status_code for answer in answers] == [200, 200, 400]
+    assert [answer.json() for answer in answers[:2]] == [{"ready": True}, {"ready": False}]
+    assert answers[2].json()["error"] == 'Path parameter "partition" not a number: x'
+
+
 def test_objects_are_those_of_their_generation(url: str) -> None:
     old = get(url, "streams", "last", login=LOGINS[True]).json()
     assert old["messages"][0]["content"] == {"n": 19}
