@@ -3,6 +3,7 @@
     routes     HTTP: parse, read, render, answer; how many pages at once, what is remembered, what browsers may run
     reading    what a page shows, from the broker's parts; every question is bounded
     counting   messages over time
+    pace       how much of the machine all of this may take
     look, pieces, picture, pages, proof_path, message_page    HTML, without a clock or a socket
     web        what browsers are given: our checks and the libraries below them
 

@@ -9,7 +9,7 @@ from validator.broker.certified import CertifiedBundles, OpenedBundle
 from validator.broker.core import Broker
 from validator.broker.evidence import Lie
 from validator.broker.explorer.counting import BARS, Rate, Span, count_all, count_part
-from validator.broker.heartbeat import Heard, Hearing
+from validator.broker.heartbeat import Heard, Hearing, make_heartbeat
 from validator.broker.history import History
 from validator.broker.slices import SliceSums
 from validator.net.chain.bundles import AcceptedBundle
@@ -266,6 +266,8 @@ def read_brokers(parts: Parts) -> list[BrokerLine]:
     """The staked nodes, by stake. ``hearing`` is another thread's: each question to it is one look-up."""
     heard = {} if parts.hearing is None else dict(parts.hearing.newest)
     own = parts.broker.address
+    if parts.sums is not None:
+        heard[own] = _own_heartbeat(parts, parts.sums)
     lines = [
         BrokerLine(
             node,
@@ -277,3 +279,10 @@ def read_brokers(parts: Parts) -> list[BrokerLine]:
         for node in parts.broker.chain.brokers
     ]
     return sorted(lines, key=lambda line: (-line.node.stake, line.node.address))
+
+
+def _own_heartbeat(parts: Parts, sums: SliceSums) -> Heard:
+    """What this broker says itself, or would say now."""
+    newest = None if parts.bundles is None else parts.bundles.newest()
+    bundle = None if newest is None else (newest.number, newest.root)
+    return Heard(make_heartbeat(sums, parts.now_ms, (), bundle), parts.now_ms, parts.now_ms, b"")

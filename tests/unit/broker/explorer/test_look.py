@@ -19,6 +19,7 @@ from validator.broker.explorer import reading, routes
 from validator.broker.explorer.assets import LIBRARIES, Assets
 from validator.broker.explorer.counting import BARS, Rate, Span, count_all, count_part
 from validator.broker.explorer.look import DARK, LIGHT
+from validator.broker.explorer.pace import Pace
 from validator.broker.explorer.picture import draw_rate
 
 WEB = Path(validator.broker.explorer.__file__).parent / "web"
@@ -123,6 +124,37 @@ def test_a_picture_says_in_words_what_it_shows() -> None:
 
 
 # --- bounds
+
+
+def test_pages_work_a_fifth_of_the_time_however_many_are_asked_for() -> None:
+    now = [100.0]
+
+    def pass_time(seconds: float) -> None:
+        now[0] += seconds
+
+    pace = Pace(lambda: now[0], lambda: now[0], pass_time)
+    for _ in range(20):
+        pace.run(lambda: pass_time(0.01))
+    assert now[0] - 100 == pytest.approx(20 * 0.01 + 19 * 0.04)
+    pass_time(10)
+    begun = now[0]
+    pace.run(lambda: pass_time(0.01))
+    assert now[0] - begun == pytest.approx(0.01)  # nobody waits for what was long ago
+
+
+def test_a_page_that_fails_is_rested_from_too() -> None:
+    now = [0.0]
+    slept: list[float] = []
+    pace = Pace(lambda: now[0], lambda: now[0], slept.append)
+
+    def fail() -> None:
+        now[0] += 1
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        pace.run(fail)
+    pace.run(lambda: None)
+    assert slept == [4.0]
 
 
 async def test_pages_are_made_once_for_all_who_ask_and_not_more_than_so_many_at_once(

@@ -118,7 +118,9 @@ def test_bundles_are_listed_with_their_arweave_ids_and_shown_whole(client: AsgiC
 def test_brokers_are_shown_with_heartbeats_and_what_they_were_caught_at(client: AsgiClient) -> None:
     page = client.get("/explorer/brokers").text
     heard, silent = (page.index(f"0x{address.hex()}") for address in (OTHER, SILENT))
-    assert page.index("this one") > 0
+    own = page[page.index("this one") :]
+    assert f"#{BUNDLES - 1}" in own
+    assert "data-name='Messages'><div>66<br>" in own
     assert "2,600" in page[heard:silent]
     assert "heard" in page[heard:silent]
     assert "withheld: 2" in page[silent:]
