@@ -5,6 +5,7 @@ ingest   a process of its own writes messages into the bridge's socket; every si
 reads    ``broker_reads``: one consumer reads a stream partition, trailer and root included, while 2 000 messages a
          second come in, each checked: wall clock and all of the broker's CPU, each form, its memory, the first byte;
          beside it the store alone, which hands the same rows to nobody
+idle     ``broker_idle``: parts of the real network in which nobody speaks
 old way  how the node before ours answered a query, for the same messages: whole lists of ids and hashes as JSON, from
          each to each, then each message as an array: bytes of the lists, and messages by seconds of CPU
 """
@@ -22,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import broker_reads
+from benchmarks import broker_idle, broker_reads
 from benchmarks.broker_parts import PART, feeding, make_parts, make_records
 from validator.broker.ingest import Ingest
 from validator.net.streamr.bridge import BridgeBus
@@ -40,8 +41,10 @@ GOALS = {
     "frames_s": 200_000,
     "first_byte_ms": 50,
     "broker_grew_mib": 150,
+    "idle_cores": 1,
+    "idle_mib": 900,
 }
-AT_MOST = ("first_byte_ms", "broker_grew_mib")
+AT_MOST = ("first_byte_ms", "broker_grew_mib", "idle_cores", "idle_mib")
 OLD_WAY = {"frames_s": "old_way_per_core_s", "ndjson_s": "old_way_per_core_s", "arrow_s": "old_way_per_core_s"}
 
 
@@ -50,19 +53,30 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--messages", type=int, default=400_000, help="messages of the answer that is read")
     parser.add_argument("--ingested", type=int, default=40_000, help="messages of one round of ingest")
     parser.add_argument("--rounds", type=int, default=3, help="0: nothing but one answer of all, and its memory")
+    parser.add_argument(
+        "--idle-parts", type=int, metavar="N", help="instead: join N parts of the real network, and wait"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args(arguments)
-    records = make_records(options.ingested)
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        if options.ingested and options.rounds:
-            figures |= measure_ingest(records, options.rounds, Path(folder))
-            figures |= measure_old_way(records)
-        figures |= broker_reads.measure(options.messages, options.rounds, Path(folder) / "reads")
+        if options.idle_parts:
+            figures = broker_idle.measure(options.idle_parts, Path(folder))
+        else:
+            figures = measure_speed(options, Path(folder))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     print_figures(figures)
     return OK
+
+
+def measure_speed(options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    if options.ingested and options.rounds:
+        records = make_records(options.ingested)
+        figures |= measure_ingest(records, options.rounds, folder)
+        figures |= measure_old_way(records)
+    return figures | broker_reads.measure(options.messages, options.rounds, folder / "reads")
 
 
 def print_figures(figures: dict[str, float]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import re
 import socket
 import sqlite3
 import statistics
@@ -17,6 +16,7 @@ from urllib.parse import quote
 
 import uvicorn
 
+from benchmarks.broker_idle import cpu_s, mib
 from benchmarks.broker_parts import PART, STREAM, feeding, make_parts, make_records
 from tests.broker_parts import NOW_MS
 from validator.broker.forms import NAMES
@@ -37,7 +37,6 @@ SHORT = 100_000
 """Messages of an answer in a form that is made for reading, not for speed."""
 ASKED = 15
 _SPAWN = multiprocessing.get_context("spawn")
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 _FILL = """
 WITH RECURSIVE n(ms) AS (SELECT :first UNION ALL SELECT ms + 1 FROM n WHERE ms + 1 < :first + :count)
@@ -103,9 +102,9 @@ class _Reads:
             count = self._held if name == "frames" else min(self._held, SHORT)
             walls, cpus = [], []
             for _ in range(rounds):
-                before = self._cpu_s()
+                before = cpu_s(self._pid)
                 walls.append(self._read_all(NAMES[name], count))
-                cpus.append(self._cpu_s() - before)
+                cpus.append(cpu_s(self._pid) - before)
                 if name == "frames":
                     alone.append(_scan(folder, self._held))
             found |= {f"{name}_s": count / min(walls), f"{name}_per_core_s": count / min(cpus)}
@@ -122,13 +121,13 @@ class _Reads:
         before = {}
         for name, pid in pids.items():
             Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
-            before[name] = _mib(pid, "VmRSS")
-        cpu = self._cpu_s()
+            before[name] = mib(pid, "VmRSS")
+        cpu = cpu_s(self._pid)
         wall = self._read_all(NAMES["frames"], self._held)
-        cpu = self._cpu_s() - cpu
+        cpu = cpu_s(self._pid) - cpu
         found: dict[str, float] = {"first_answer_s": self._held / wall, "first_answer_per_core_s": self._held / cpu}
         for name, pid in pids.items():
-            peak = _mib(pid, "VmHWM")
+            peak = mib(pid, "VmHWM")
             found |= {f"{name}_peak_mib": peak, f"{name}_grew_mib": peak - before[name]}
         return found
 
@@ -164,10 +163,6 @@ class _Reads:
         connection.close()
         return seconds
 
-    def _cpu_s(self) -> float:
-        words = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / _TICKS
-
 
 def _scan(folder: Path, held: int) -> float:
     """Seconds that the store alone takes for the same rows, in this process."""
@@ -179,12 +174,6 @@ def _scan(folder: Path, held: int) -> float:
     seconds = time.perf_counter() - started
     store.close()
     return seconds
-
-
-def _mib(pid: int, name: str) -> float:
-    found = re.search(rf"^{name}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) / 1024
 
 
 def _serve(home: Path, bus_path: Path, parent: Connection) -> None:
