@@ -43,7 +43,10 @@ def list_bundles(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List accepted bundles, newest first: the contract's word, nothing is downloaded."""
+    """List accepted bundles, newest first: the contract's word, nothing is downloaded.
+
+    Example: logstore bundle list --from -1d
+    """
     from_ms, to_ms = parse_span(from_, to)
     output = make_output(as_json)
     with connected(network, rpc, None, cache, output) as store:
@@ -103,7 +106,10 @@ def show_bundle(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a bundle holds: its header, and per window and late set each partition of a stream."""
+    """Show what a bundle holds: its header, and per window and late set each partition of a stream.
+
+    Example: logstore bundle show 0
+    """
     from logstore.manifests import describe_manifest, render_manifest
 
     output = make_output(as_json)
@@ -129,7 +135,10 @@ def fetch_bundles(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Download bundles as files bundle-NUMBER.parquet, and verify each against the contract."""
+    """Download bundles as files bundle-NUMBER.parquet, and verify each against the contract.
+
+    Example: logstore bundle fetch 0 -o bundles
+    """
     is_verified = parse_verify(verify)
     if bool(numbers) is (from_ is not None):
         raise ConfigError("name bundles by their numbers, or a span of time with --from", field="numbers")

@@ -53,6 +53,8 @@ def export(
     """Write the messages of a span of time (default: the last hour), in order; their bundles are verified first.
 
     With --json what was written is told as a document, so --output is needed.
+
+    Example: logstore export --from -1d --format csv -o messages.csv
     """
     from logstore.export import FORMATS, export_messages
     from logstore.selection import select_files

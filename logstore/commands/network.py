@@ -36,7 +36,10 @@ def show(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the network: contracts and parameters by its file, committee and accepted bundles by the contract."""
+    """Show the network: contracts and parameters by its file, committee and accepted bundles by the contract.
+
+    Example: logstore network show --json
+    """
     output = make_output(as_json)
     with connected(network, rpc, gateway, cache, output) as store:
         values = describe(store)

@@ -62,6 +62,8 @@ def prove(
 
     Status 0: every time has a message; 3: one has none, in its window or in a later bundle's late set, or the span ends
     behind what is stored.
+
+    Example: logstore prove 0x…/sensors 2026-11-30T12:00:05.250
     """
     from logstore.connection import now_ms
     from logstore.times import parse_time

@@ -56,6 +56,8 @@ def sql(
 
     Columns: stream_id, partition, timestamp, sequence_number, publisher_id, msg_chain_id, content, late, bundle and
     the other fields of a message. One query that only asks, over these messages alone, unless --allow-files is said.
+
+    Example: logstore sql --from -1d "select count(*) from messages"
     """
     from logstore.query import open_messages, run_query
     from logstore.selection import select_files

@@ -53,6 +53,8 @@ def verify(
     """Verify a bundle whole (every row, root and certificate), or a proof of logstore prove, and ask the contract.
 
     Status 0: verified; 1: refused, and what differs is named; 2: wrong words; 3: it could not be fetched or read.
+
+    Example: logstore verify bundle-0.parquet --offline
     """
     asked = Asked(network, rpc, gateway, cache, offline, make_output(as_json))
     roots = [_parse_root(text) for text in root or ()]
