@@ -56,7 +56,7 @@ def measure_tricks(path: Path) -> dict[str, dict[str, float]]:
     bits = [pa.array([value[64] & 1 for value in group.to_pylist()], pa.uint8()) for group in signatures]
     links = _without_links(columns)
     unused = {
-        "row groups of 8192 rows (a query fetches twice as much)": content - _size(regrouped),
+        "row groups of 8192 rows (a query fetches a larger one)": content - _size(regrouped),
         "contents of a whole bundle in one page, at the best (nothing to fetch by range)": best - whole,
         "lengths apart (fastparquet has no DELTA_LENGTH_BYTE_ARRAY)": content
         + signature
