@@ -41,7 +41,7 @@ class Connections:
     """Open connections of a client: reused while fresh, and counted per (address, port) and per address."""
 
     def __init__(self, ssl_context: ssl.SSLContext | None, allow_nets: Sequence[IPNetwork], per_port: int) -> None:
-        self._ssl = ssl_context or trust()
+        self._ssl = ssl_context
         self._per_port = per_port
         self._allow_nets = allow_nets
         self._change = threading.Condition()
@@ -72,6 +72,8 @@ class Connections:
                 if left <= 0:
                     raise TransientError(f"{address}: all connections to this address are in use", address=str(address))
                 self._change.wait(left)
+            if self._ssl is None and base[0] == "https":
+                self._ssl = trust()  # the authorities' file takes 0.1 s to read, which http needs not wait for
             budget = Budget(until)
             http = httpcore.HTTPConnection(
                 httpcore.Origin(base[0].encode(), host_bytes(base[1]), base[2]),
