@@ -6,8 +6,9 @@ Statistics of a verified file were compared with its rows, so they can be truste
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -41,19 +42,52 @@ def scan(
     columns: Sequence[str] = COLUMNS,
 ) -> Iterator[Any]:
     """Batches of rows of a stream (None: any), a partition (None: any), and a span of time, in file order."""
-    try:
-        parquet = pq.ParquetFile(path, pre_buffer=False)
+    for _, batch in Rows(path, part, from_ms, to_ms, columns).scan():
+        yield batch
+
+
+class Place(NamedTuple):
+    """Where a batch lies in a file: its row group, and the batches of that group before it."""
+
+    group: int
+    batch: int
+
+
+BEGIN = Place(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of ``scan``, which can also be read from a place that was noted before."""
+
+    path: Path
+    part: tuple[str | None, int | None]
+    from_ms: int
+    to_ms: int | None
+    columns: Sequence[str]
+
+    def scan(self, start: Place = BEGIN) -> Iterator[tuple[Place, Any]]:
+        """Batches that have rows, from ``start`` on, each with its place."""
+        try:
+            yield from self._scan(start)
+        except (pa.ArrowException, OSError) as error:
+            raise RemoteFault(f"{self.path}: not readable: {str(error).splitlines()[0]}") from error
+
+    def _scan(self, start: Place) -> Iterator[tuple[Place, Any]]:
+        parquet = pq.ParquetFile(self.path, pre_buffer=False)
         if parquet.schema_arrow != SCHEMA:
-            raise RemoteFault(f"{path}: not the columns of a bundle; delete the file, and it is fetched again")
-        groups = [
-            n for n in range(parquet.metadata.num_row_groups) if _may_hold(parquet.metadata.row_group(n), part[0])
-        ]
-        for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False):
-            kept = batch.filter(_mask(batch, part, from_ms, to_ms))
-            if kept.num_rows:
-                yield kept
-    except (pa.ArrowException, OSError) as error:
-        raise RemoteFault(f"{path}: not readable: {str(error).splitlines()[0]}") from error
+            raise RemoteFault(f"{self.path}: not the columns of a bundle; delete the file, and it is fetched again")
+        columns = list(self.columns)
+        for group in range(start.group, parquet.metadata.num_row_groups):
+            if not _may_hold(parquet.metadata.row_group(group), self.part[0]):
+                continue
+            batches = parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False)
+            for number, batch in enumerate(batches):
+                place = Place(group, number)
+                if place >= start:
+                    kept = batch.filter(_mask(batch, self.part, self.from_ms, self.to_ms))
+                    if kept.num_rows:
+                        yield place, kept
 
 
 def _may_hold(group: Any, stream_id: str | None) -> bool:

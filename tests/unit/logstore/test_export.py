@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.ipc
 import pytest
 
+from logstore import merging
 from logstore.export import FIELDS, FORMATS, export_messages
 from logstore.merging import merge
+from logstore.rows import BEGIN, Place
 from logstore.selection import BundleFile
 from logstore.times import format_time
 from tests.builders import GENESIS_MS, a_key, a_message, a_record, a_stream_id
@@ -151,14 +154,43 @@ def test_nothing_is_nothing_in_every_format() -> None:
     assert export("csv", []) == (",".join(FIELDS) + "\r\n").encode()
 
 
-def test_stretches_of_one_source_are_passed_on_whole() -> None:
-    def batches(*times: list[int]) -> Any:
-        for some_times in times:
-            rows = [(False, a_record(timestamp_ms=GENESIS_MS + n)) for n in some_times]
-            yield from make_table(rows).combine_chunks().to_batches()
+class Noted:
+    """Batches with these rows, each a row group; how often and from where they were read."""
 
-    merged = [
+    def __init__(self, *times: list[int]) -> None:
+        self.groups = [
+            make_table([(False, a_record(timestamp_ms=GENESIS_MS + n)) for n in some]).combine_chunks().to_batches()
+            for some in times
+        ]
+        self.starts: list[Place] = []
+
+    def scan(self, start: Place = BEGIN) -> Iterator[tuple[Place, Any]]:
+        self.starts.append(start)
+        for group, batches in enumerate(self.groups):
+            for number, batch in enumerate(batches):
+                if Place(group, number) >= start:
+                    yield Place(group, number), batch
+
+
+def merged(*sources: Noted) -> list[tuple[int, list[int]]]:
+    return [
         (number, [time.value - GENESIS_MS for time in batch.column("timestamp")])
-        for number, batch in merge([batches([1, 2, 5], [6, 7]), batches([]), batches([3, 5, 6], [9])])
+        for number, batch in merge(cast(Any, sources))
     ]
-    assert merged == [(0, [1, 2]), (2, [3]), (0, [5]), (2, [5]), (0, [6]), (2, [6]), (0, [7]), (2, [9])]
+
+
+def test_stretches_of_one_source_are_passed_on_whole() -> None:
+    found = merged(Noted([1, 2, 5], [6, 7]), Noted(), Noted([3, 5, 6], [9]))
+    assert found == [(0, [1, 2]), (2, [3]), (0, [5]), (2, [5]), (0, [6]), (2, [6]), (0, [7]), (2, [9])]
+
+
+def test_few_sources_are_open_at_once_and_each_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = [Noted([1, 11], [21, 31]), Noted([2, 12, 13]), Noted([3, 23], [24])]
+    all_open = merged(*sources)
+    monkeypatch.setattr(merging, "OPEN", 1)
+    again = [Noted([1, 11], [21, 31]), Noted([2, 12, 13]), Noted([3, 23], [24])]
+    assert merged(*again) == all_open
+    assert [time for _, times in all_open for time in times] == [1, 2, 3, 11, 12, 13, 21, 23, 24, 31]
+    first, second = Place(0, 0), Place(1, 0)
+    assert [source.starts for source in sources] == [[first, first]] * 3  # for its first row, and when it was its turn
+    assert again[0].starts == [first, first, first, second, second]
