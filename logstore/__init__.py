@@ -11,7 +11,9 @@
     verification.py  what a file, or a bundle's file with the contract's word, proves; and what it does not
     stored_message.py    one message with its proof: the file, and what it proves
     stored_range.py      all messages of a span with their proofs: the file, and what it proves
-    proving.py, range_proving.py, rows.py    proofs made from bundles' files
+    proofs.py            proofs to hand on: ``store.prove``
+    proving.py, range_proving.py, rows.py    made from bundles' files
+    verdicts.py          whatever a reader holds, verified: ``store.verify``
     answers.py           a query's answer by brokers: ``store.query``; as it streams, resumed at another broker
     following.py, asynchronous.py    messages as they come; the same for programs with an event loop
     answer_check.py      what must hold of it, message by message and set by set

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from logstore.answers import QueryAnswer
     from logstore.auditing import AuditVerdict
     from logstore.money import Balance, Step, StreamInfo
+    from logstore.proofs import Proof
     from logstore.publishing import Published
+    from logstore.verdicts import AnyVerdict
     from validator.protocol.model import Message
 
 P = ParamSpec("P")
@@ -140,6 +142,20 @@ class AsyncNetwork:
     ) -> Published:
         return await self._thread.run(self._opened.publish, stream, content, timestamp, partition=partition)
 
+    async def prove(self, stream: str, time: str | int | None = None, **options: Any) -> list[Proof]:
+        """As ``LogStore.prove``, with its options."""
+        return await self._thread.run(self._opened.prove, stream, time, **options)
+
+    async def verify(self, target: str | Path | bytes | int | Proof, **options: Any) -> AnyVerdict:
+        """As ``LogStore.verify``, with its options."""
+        return await self._thread.run(self._opened.verify, target, **options)
+
+    async def sql(
+        self, query: str, start: str | int = "-1h", end: str | int = "now", *, verify: bool = True
+    ) -> pa.Table:
+        """As ``LogStore.sql``, but all rows at once: a relation belongs to the thread that made it."""
+        return await self._thread.run(lambda: self._opened.sql(query, start, end, verify=verify).to_arrow_table())
+
     async def audit(
         self,
         stream: str,
@@ -167,6 +183,11 @@ class AsyncNetwork:
 
     async def create_stream(self, name: str, partitions: int = 1) -> str:
         return await self._thread.run(self._opened.create_stream, name, partitions)
+
+    async def permit(
+        self, stream: str, user: str = "public", *, publish: bool | None = None, subscribe: bool | None = None
+    ) -> list[Step]:
+        return await self._thread.run(self._opened.permit, stream, user, publish=publish, subscribe=subscribe)
 
     async def stream(self, stream: str) -> StreamInfo:
         return await self._thread.run(self._opened.stream, stream)

@@ -39,8 +39,9 @@ from logstore.commands.publish import publish
 from logstore.commands.query import query
 from logstore.commands.quickstart import quickstart
 from logstore.commands.sql import sql
-from logstore.commands.verify import SCHEME, STORAGE_ID, verify
+from logstore.commands.verify import verify
 from logstore.errors import NotStored, Refused
+from logstore.verdicts import SCHEME, STORAGE_ID
 from validator import __version__
 from validator.protocol.errors import ConfigError, ValidatorError
 

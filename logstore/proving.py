@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from logstore.errors import NotStored
 from logstore.rows import read_part
+from logstore.selection import holds_late, late_reach_ms
+from logstore.times import format_time
 from validator.net.chain.bundles import AcceptedBundle
 from validator.protocol.codec.manifest import bundle_leaves
 from validator.protocol.codec.outcome import outcome_digest
@@ -20,7 +24,13 @@ from validator.protocol.parameters import Network
 from validator.protocol.proof import build_message
 from validator.protocol.proof import verify_message as verify_place
 
+if TYPE_CHECKING:
+    from logstore.output import Output
+    from logstore.store import LogStore
+
 Wanted = Callable[[Record], bool]
+LAST_MS = 1 << 53
+"""Behind all that can be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,39 @@ class OpenBundle:
     manifest: Manifest
 
 
-def prove(
+def find_messages(store: LogStore, output: Output, stream: str, at_ms: int, wanted: Wanted) -> list[StoredMessage]:
+    """The messages of a time, proven. Raises NotStored if there is none."""
+    for number in store.reports.find(at_ms, at_ms + 1):
+        found = list(_prove(store.network, _open(store, number, output), stream, wanted, late=False))
+        if found:
+            return found
+    for opened in _late_bundles(store, output, stream, at_ms):
+        found = list(_prove(store.network, opened, stream, wanted, late=True))
+        if found:
+            return found
+    raise NotStored(
+        f"{stream}: no such message at {format_time(at_ms)} in its window, nor in the late sets of the bundles so far"
+    )
+
+
+def _late_bundles(store: LogStore, output: Output, stream: str, at_ms: int) -> Iterator[OpenBundle]:
+    """Bundles whose late set may hold a message of that time, in order; of the others only manifests are fetched."""
+    reports = store.reports
+    for number in range(reports.find(at_ms, LAST_MS).start, reports.count):
+        (bundle,) = reports.fetch_many(number, number + 1)
+        manifest = store.bundles.fetch_manifest(bundle, output)
+        if bundle.end_ms - late_reach_ms(manifest) > at_ms:
+            return
+        if holds_late(manifest, stream):
+            yield _open(store, number, output)
+
+
+def _open(store: LogStore, number: int, output: Output) -> OpenBundle:
+    (bundle,) = store.reports.fetch_many(number, number + 1)
+    return OpenBundle(bundle, store.bundles.fetch(bundle, output), store.bundles.fetch_manifest(bundle, output))
+
+
+def _prove(
     network: Network, opened: OpenBundle, stream_id: str, wanted: Wanted, *, late: bool
 ) -> Iterator[StoredMessage]:
     """A proof of each message of a stream that is wanted: of the windows, or of the late set."""

@@ -9,6 +9,7 @@ from logstore.connection import Connection, Sources, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
     from typing import Any
 
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from logstore.keys import Key
     from logstore.money import Balance, Step, StreamInfo
     from logstore.paying import Payer
+    from logstore.proofs import Proof
     from logstore.publishing import Published, Publisher
+    from logstore.verdicts import AnyVerdict
     from validator.net.chain.account import Account
     from validator.protocol.codec.secp256k1 import Signer
     from validator.protocol.model import Address, Message
@@ -274,6 +277,69 @@ class LogStore(Connection):
         return audit_brokers(
             self, make_request(stream, partition, from_ms, to_ms), Verify.PROOF, brokers, self.signer_of(key)
         )
+
+    # --- proofs -----------------------------------------------------------------------------------
+
+    def prove(
+        self,
+        stream: str,
+        time: str | int | None = None,
+        *,
+        start: str | int | None = None,
+        end: str | int | None = None,
+        partition: int | None = None,
+        sequence: int | None = None,
+        publisher: str | None = None,
+    ) -> list[Proof]:
+        """A proof of each message of a time, to the ms; or, of [start, end), one proof of all messages of a partition
+        and that there are no others. What is in no bundle yet cannot be proven.
+
+        ``partition``, ``sequence``, ``publisher`` (hex): only these messages of the time; of a span the partition is
+        the one, by default 0.
+
+        Raises:
+            NotStored: no such message, or the span ends behind what is stored.
+            Refused: a bundle's file is not what the contract holds.
+            ConfigError: neither a time nor a span, or both.
+            TransientError, RemoteFault: something could not be fetched.
+        """
+        from logstore.output import Output
+        from logstore.proofs import Choice, parse_publisher, prove_messages, prove_span, require_one_question
+        from logstore.times import parse_time
+
+        output, now = Output(as_json=True), now_ms()
+        choice = Choice(partition, sequence, parse_publisher(publisher))
+        if not require_one_question(time is not None, choice, (start, end)):
+            return prove_messages(self, output, stream, parse_time(str(time), now, "time"), choice)
+        from_ms = 0 if start is None else parse_time(str(start), now, "start")
+        until_ms = now if end is None else parse_time(str(end), now, "end")
+        return [prove_span(self, output, stream, partition or 0, from_ms, until_ms)]
+
+    def verify(
+        self,
+        target: str | Path | bytes | int | Proof,
+        *,
+        offline: bool = False,
+        signatures: bool = False,
+        roots: Sequence[str | bytes] = (),
+    ) -> AnyVerdict:
+        """A verdict on a proof (what ``prove`` gave, its file or bytes) or on a bundle (file, number, Arweave id), with
+        the contract's word: what it ``proves``, and what it ``leaves_open``. What is false is raised, never returned.
+
+        ``offline``: nobody is asked, certificates are checked against the committee that is named. ``roots``: bundle
+        roots that the caller knows. ``signatures``: every message's own in a bundle too.
+
+        Raises:
+            Refused: it does not prove what it says; names the field and the reason.
+            ConfigError: no such file or bundle.
+            TransientError, RemoteFault: the contract or a gateway could not be asked.
+        """
+        from logstore.output import Output
+        from logstore.verdicts import Verifier, parse_root
+
+        known = [parse_root(root) for root in roots]
+        store = None if offline else self
+        return Verifier(self.network, store, Output(as_json=True), known, signatures).verify(target)
 
     def sql(
         self,

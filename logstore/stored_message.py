@@ -7,14 +7,13 @@ adapter.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logstore.errors import Refused, require
 from logstore.times import format_time
 from validator.protocol.codec.publisher_text import format_publisher
 from validator.protocol.codec.signatures import VALID, verify_message
-from validator.protocol.codec.stored_message import MAX_STORED_BYTES, StoredMessage, decode_stored
+from validator.protocol.codec.stored_message import StoredMessage, decode_stored
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Address, Message, SignatureType
 from validator.protocol.parameters import Network
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
     from validator.net.chain.bundles import AcceptedBundle
 
 
-def is_of_kind(path: Path, kind: str) -> bool:
-    """Whether a file says that it is one."""
-    with path.open("rb") as file:
-        return kind.encode() in file.read(32)
+def is_of_kind(data: bytes, kind: str) -> bool:
+    """Whether a file's first bytes say that it is one."""
+    return kind.encode() in data[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +63,27 @@ class MessageVerdict:
         return "whether the contract holds this root: ask it (without --offline), or name the one you trust with --root"
 
 
-def verify_stored(path: Path, network: Network | None, root: bytes | None = None) -> MessageVerdict:
-    """What follows from the file, and from a root that the caller knows.
+def verify_stored(subject: str, data: bytes, network: Network | None, root: bytes | None = None) -> MessageVerdict:
+    """What follows from the file's bytes, and from a root that the caller knows; ``subject``: what errors call it.
 
     Raises:
         Refused: names the field that does not fit.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_STORED_BYTES + 1)
         stored = decode_stored(data)
         message = verify_place(stored.proof, stored.canonical, stored.root if root is None else root)
     except MalformedInput as error:
-        raise Refused(path.name, error.field, error.reason) from error
+        raise Refused(subject, error.field, error.reason) from error
     if network is not None:
-        require_network(path, network, stored.chain_id, stored.report_manager)
+        require_network(subject, network, stored.chain_id, stored.report_manager)
     verdict = MessageVerdict(stored, message, network is not None, root is not None)
     said = verify_message(message)
     if verdict.is_signature_checked:
-        require(said is VALID, path.name, "message.signature", f"not the publisher's: {said.value}")
+        require(said is VALID, subject, "message.signature", f"not the publisher's: {said.value}")
     return verdict
 
 
-def ask_contract(path: Path, verdict: MessageVerdict, reports: Reports) -> MessageVerdict:
+def ask_contract(subject: str, verdict: MessageVerdict, reports: Reports) -> MessageVerdict:
     """The verdict with the contract's word.
 
     Raises:
@@ -96,17 +92,17 @@ def ask_contract(path: Path, verdict: MessageVerdict, reports: Reports) -> Messa
     stored = verdict.stored
     accepted = reports.fetch(stored.number)
     if accepted is None:
-        raise Refused(path.name, "number", f"{stored.number}, where the contract has accepted {reports.count} bundles")
+        raise Refused(subject, "number", f"{stored.number}, where the contract has accepted {reports.count} bundles")
     ours = f"0x{accepted.root.hex()}"
-    require(accepted.root == stored.root, path.name, "root", f"0x{stored.root.hex()}, where the contract holds {ours}")
+    require(accepted.root == stored.root, subject, "root", f"0x{stored.root.hex()}, where the contract holds {ours}")
     return replace(verdict, accepted=accepted)
 
 
-def require_network(path: Path, network: Network, chain_id: int, report_manager: Address) -> None:
+def require_network(subject: str, network: Network, chain_id: int, report_manager: Address) -> None:
     """Raises Refused: a file of another chain, or another contract."""
-    require(chain_id == network.chain_id, path.name, "chain_id", "not that of the network")
+    require(chain_id == network.chain_id, subject, "chain_id", "not that of the network")
     is_ours = report_manager == network.contracts.report_manager
-    require(is_ours, path.name, "report_manager", "not that of the network")
+    require(is_ours, subject, "report_manager", "not that of the network")
 
 
 def describe(verdict: MessageVerdict) -> dict[str, Any]:

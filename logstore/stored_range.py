@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logstore.errors import Refused, require
@@ -155,34 +154,34 @@ class RangeVerdict:
         return "; ".join(said)
 
 
-def verify_stored_range(path: Path, network: Network | None, roots: Iterable[bytes] | None = None) -> RangeVerdict:
-    """What follows from the file, from the network's file, and from roots that the caller knows.
+def verify_stored_range(
+    subject: str, data: bytes, network: Network | None, roots: Iterable[bytes] | None = None
+) -> RangeVerdict:
+    """What follows from the file's bytes, from the network's file, and from roots that the caller knows.
 
     Raises:
         Refused: names the field that does not fit, and the window or late set.
     """
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
     try:
         stored = decode_range(data)
     except MalformedInput as error:
-        raise Refused(path.name, error.field, error.reason) from error
+        raise Refused(subject, error.field, error.reason) from error
     messages: list[Message] = []
     for part in stored.parts:
         try:
             messages += _verify_part(stored, part)
         except MalformedInput as error:
-            raise Refused(path.name, error.field, f"{part.instance}: {error.reason}") from error
-    _require_consistent(path, stored.parts)
+            raise Refused(subject, error.field, f"{part.instance}: {error.reason}") from error
+    _require_consistent(subject, stored.parts)
     if roots is not None:
         known = frozenset(roots)
         for part in stored.parts:
-            require(part.root in known, path.name, "root", f"that of bundle {part.number} is none that you named")
+            require(part.root in known, subject, "root", f"that of bundle {part.number} is none that you named")
     if network is not None:
-        require_network(path, network, stored.chain_id, stored.report_manager)
-        _require_windows(path, stored, network)
+        require_network(subject, network, stored.chain_id, stored.report_manager)
+        _require_windows(subject, stored, network)
     messages.sort(key=lambda m: (m.timestamp_ms, m.sequence_number))
-    by_contracts = _check_signatures(path, messages)
+    by_contracts = _check_signatures(subject, messages)
     return RangeVerdict(stored, tuple(messages), by_contracts, network is not None, roots is not None)
 
 
@@ -199,26 +198,24 @@ def _verify_part(stored: StoredRange, part: RangePart) -> list[Message]:
     )
 
 
-def _require_consistent(path: Path, parts: Sequence[RangePart]) -> None:
+def _require_consistent(subject: str, parts: Sequence[RangePart]) -> None:
     roots: dict[int, Root] = {}
     instances: set[InstanceId] = set()
     for part in parts:
-        require(part.instance not in instances, path.name, "parts", f"{part.instance} comes twice")
+        require(part.instance not in instances, subject, "parts", f"{part.instance} comes twice")
         instances.add(part.instance)
-        require(
-            roots.setdefault(part.number, part.root) == part.root, path.name, "root", f"two for bundle {part.number}"
-        )
+        require(roots.setdefault(part.number, part.root) == part.root, subject, "root", f"two for bundle {part.number}")
 
 
-def _require_windows(path: Path, stored: StoredRange, network: Network) -> None:
+def _require_windows(subject: str, stored: StoredRange, network: Network) -> None:
     """Raises Refused where a window of the span is missing."""
     held = {part.instance for part in stored.parts}
     for window in network.windows_between(stored.from_ms, stored.until_ms):
         instance = InstanceId(InstanceKind.WINDOW, window.start_ms)
-        require(instance in held, path.name, "parts", f"{instance} is left out")
+        require(instance in held, subject, "parts", f"{instance} is left out")
 
 
-def _check_signatures(path: Path, messages: Sequence[Message]) -> int:
+def _check_signatures(subject: str, messages: Sequence[Message]) -> int:
     """How many only a contract can check. Raises Refused, which names the message that its publisher did not sign."""
     by_contracts = 0
     for message, verdict in zip(messages, verify_batch(messages), strict=True):
@@ -226,11 +223,11 @@ def _check_signatures(path: Path, messages: Sequence[Message]) -> int:
         if verdict is Reason.ERC1271_UNKNOWN:
             by_contracts += 1
         else:
-            require(verdict is VALID, path.name, "message.signature", f"{where}: {verdict.value}")
+            require(verdict is VALID, subject, "message.signature", f"{where}: {verdict.value}")
     return by_contracts
 
 
-def ask_contract(path: Path, verdict: RangeVerdict, reports: Reports) -> RangeVerdict:
+def ask_contract(subject: str, verdict: RangeVerdict, reports: Reports) -> RangeVerdict:
     """The verdict with the contract's word.
 
     Raises:
@@ -242,17 +239,17 @@ def ask_contract(path: Path, verdict: RangeVerdict, reports: Reports) -> RangeVe
     for number in verdict.numbers:
         bundle = reports.fetch(number)
         if bundle is None:
-            raise Refused(path.name, "number", f"{number}, where the contract has accepted {reports.count} bundles")
+            raise Refused(subject, "number", f"{number}, where the contract has accepted {reports.count} bundles")
         ours = f"0x{bundle.root.hex()}"
         said = f"of bundle {number} 0x{roots[number].hex()}, where the contract holds {ours}"
-        require(bundle.root == roots[number], path.name, "root", said)
+        require(bundle.root == roots[number], subject, "root", said)
         accepted.append(bundle)
     held = {part.number for part in stored.parts if part.instance.kind is InstanceKind.LATE}
     wanted, is_over = reports.late_numbers(stored.from_ms, stored.until_ms)
     newest = max(held, default=-1)
     for number in wanted:
         is_here = number in held or number > newest >= 0
-        require(is_here, path.name, "parts", f"{InstanceId(InstanceKind.LATE, number)} is left out")
+        require(is_here, subject, "parts", f"{InstanceId(InstanceKind.LATE, number)} is left out")
     missing = [number for number in wanted if number not in held]
     return replace(verdict, accepted=tuple(accepted), newer=_name_newer(missing, is_over))
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,18 +15,13 @@ from logstore.commands.options import (
     RpcOption,
     make_output,
 )
-from logstore.commands.verify_proof import verify_proof
-from logstore.errors import Refused
+from logstore.commands.verify_proof import render_message, render_range
 from logstore.output import Output
-from validator.protocol.errors import ConfigError
+from logstore.verdicts import Verifier, describe_verdict, parse_root
 
 if TYPE_CHECKING:
-    from logstore.store import LogStore
+    from logstore.verdicts import AnyVerdict
     from logstore.verification import Verdict
-
-STORAGE_ID = re.compile(r"[A-Za-z0-9_-]{43}")
-SCHEME = "ar://"
-"""What an Arweave id may begin with; without it an id that begins with a dash looks like an option."""
 
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Ask nobody: certificates are checked against the committee that is named.")
@@ -57,77 +49,28 @@ def verify(
     Example: logstore verify bundle-0.parquet --offline
     """
     asked = Asked(network, rpc, gateway, cache, offline, make_output(as_json))
-    roots = [_parse_root(text) for text in root or ()]
-    path = Path(target)
-    if path.exists() and verify_proof(path, roots, asked):
-        return
-    if len(roots) > 1:
-        raise ConfigError("--root: a bundle has one", field="root")
-    if path.exists():
-        verdict = _verify_path(path, asked, signatures)
-    elif offline:
-        raise ConfigError(f"{target}: no such file, and nothing is fetched with --offline", field="target")
+    roots = [parse_root(text) for text in root or ()]
+    if offline:
+        verdict = Verifier(asked.find_network(), None, asked.output, roots, signatures).verify(target)
     else:
         with asked.connect() as store:
-            verdict = _verify_remote(target, store, asked.output, signatures)
-    if roots:
-        if verdict.root != roots[0]:
-            raise Refused(target, "bundle.root", f"0x{verdict.root.hex()}, not the one that you named")
-        verdict = replace(verdict, is_root_known=True)
-    _show(verdict, asked.output)
+            verdict = Verifier(store.network, store, asked.output, roots, signatures).verify(target)
+    asked.output.document(describe_verdict(verdict), lambda out: _render(out, verdict))
 
 
-def _parse_root(text: str) -> bytes:
-    if not re.fullmatch("(0x)?[0-9a-fA-F]{64}", text):
-        raise ConfigError("--root: not 0x and 64 hex digits", field="root")
-    return bytes.fromhex(text.removeprefix("0x"))
+def _render(output: Output, verdict: AnyVerdict) -> None:
+    from logstore.stored_message import MessageVerdict
+    from logstore.stored_range import RangeVerdict
 
-
-def _verify_path(path: Path, asked: Asked, signatures: bool) -> Verdict:
-    from logstore.verification import ask_contract, verify_file
-
-    if path.is_dir():
-        raise ConfigError(f"{path}: a folder; name a file", field="target")
-    if asked.offline:
-        known = asked.find_network()
-        with asked.output.busy(f"verifying {path.name}"):
-            return verify_file(path, known, signatures=signatures)
-    with asked.connect() as store:
-        reports = store.reports
-        with asked.output.busy(f"verifying {path.name}"):
-            verdict = verify_file(path, store.network, signatures=signatures)
-        return ask_contract(path.name, verdict, reports)
-
-
-def _verify_remote(target: str, store: LogStore, output: Output, signatures: bool) -> Verdict:
-    from logstore.verification import ask_contract
-    from validator.protocol.codec.arweave_text import decode_storage_id
-
-    if target.isascii() and target.isdecimal():
-        bundle = store.reports.fetch(int(target[:18]))
-        if bundle is None:
-            raise ConfigError(f"bundle {target}: the contract has accepted {store.reports.count}", field="target")
-        storage_id = bundle.storage_id
-    elif STORAGE_ID.fullmatch(target.removeprefix(SCHEME)):
-        storage_id = decode_storage_id(target.removeprefix(SCHEME))
+    if isinstance(verdict, MessageVerdict):
+        render_message(output, verdict)
+    elif isinstance(verdict, RangeVerdict):
+        render_range(output, verdict)
     else:
-        raise ConfigError(f"{target}: no such file, and neither an Arweave id nor a bundle's number", field="target")
-    return store.bundles.verify_again(
-        target,
-        storage_id,
-        output,
-        lambda verdict: ask_contract(target, verdict, store.reports),
-        signatures=signatures,
-    )
+        _render_bundle(output, verdict)
 
 
-def _show(verdict: Verdict, output: Output) -> None:
-    from logstore.verification import describe
-
-    output.document(describe(verdict), lambda out: _render(out, verdict))
-
-
-def _render(output: Output, verdict: Verdict) -> None:
+def _render_bundle(output: Output, verdict: Verdict) -> None:
     from logstore.times import format_time
 
     header, accepted = verdict.header, verdict.accepted

@@ -1,14 +1,10 @@
-"""Verdicts on proofs: of one message, and of all messages of a span."""
+"""Verdicts on proofs as people read them: of one message, and of all messages of a span."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logstore.commands.options import Asked
 from logstore.output import Output, shorten
-from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from logstore.stored_message import MessageVerdict
@@ -19,53 +15,7 @@ MAX_SHOWN = 200
 MAX_SHOWN_MESSAGES = 20
 
 
-def verify_proof(path: Path, roots: Sequence[bytes], asked: Asked) -> bool:
-    """Show the verdict on a proof; False: the file is none.
-
-    Raises:
-        Refused: it does not prove what it says.
-    """
-    from logstore import stored_message, stored_range
-    from validator.protocol.codec.stored_message import KIND
-
-    if not path.is_file():
-        return False
-    if stored_message.is_of_kind(path, KIND):
-        _verify_message(path, roots, asked)
-        return True
-    if stored_message.is_of_kind(path, stored_range.KIND):
-        _verify_range(path, roots, asked)
-        return True
-    return False
-
-
-def _verify_message(path: Path, roots: Sequence[bytes], asked: Asked) -> None:
-    from logstore.stored_message import ask_contract, describe, verify_stored
-
-    if len(roots) > 1:
-        raise ConfigError("--root: a message lies in one bundle; name one root", field="root")
-    root = roots[0] if roots else None
-    if asked.offline:
-        verdict = verify_stored(path, asked.find_network(), root)
-    else:
-        with asked.connect() as store:
-            verdict = ask_contract(path, verify_stored(path, store.network, root), store.reports)
-    asked.output.document(describe(verdict), lambda out: _render_message(out, verdict))
-
-
-def _verify_range(path: Path, roots: Sequence[bytes], asked: Asked) -> None:
-    from logstore.stored_range import ask_contract, describe, verify_stored_range
-
-    known = roots or None
-    if asked.offline:
-        verdict = verify_stored_range(path, asked.find_network(), known)
-    else:
-        with asked.connect() as store:
-            verdict = ask_contract(path, verify_stored_range(path, store.network, known), store.reports)
-    asked.output.document(describe(verdict), lambda out: _render_range(out, verdict))
-
-
-def _render_range(output: Output, verdict: RangeVerdict) -> None:
+def render_range(output: Output, verdict: RangeVerdict) -> None:
     from logstore.times import format_time
 
     stored, accepted = verdict.stored, verdict.accepted
@@ -88,7 +38,7 @@ def _render_range(output: Output, verdict: RangeVerdict) -> None:
     output.verified(pairs, verdict.proves, verdict.leaves_open)
 
 
-def _render_message(output: Output, verdict: MessageVerdict) -> None:
+def render_message(output: Output, verdict: MessageVerdict) -> None:
     from logstore.times import format_time
 
     m, stored, accepted = verdict.message, verdict.stored, verdict.accepted

@@ -9,12 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
+import logstore
+from logstore.errors import NotStored, Refused
 from tests.builders import GENESIS_MS, a_key
 from tests.integration.logstore.conftest import Run
 from tests.stored_network import STREAMS, StoredNetwork, a_stored_record
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.signatures import sign_message
 from validator.protocol.codec.stored_message import StoredMessage, decode_stored, encode_stored
+from validator.protocol.errors import ConfigError
 from validator.protocol.model import Address, Digest, Root
 from validator.protocol.parameters import format_network
 
@@ -175,7 +178,7 @@ def test_a_forged_signature_is_refused_though_its_place_is_proven(
     forged = StoredMessage(network.chain_id, network.contracts.report_manager, 0, root, record.canonical, proof)
     path.write_bytes(encode_stored(forged))
     with pytest.raises(ValidatorError, match=r"message\.signature: not the publisher's"):
-        verify_stored(path, network)
+        verify_stored(path.name, path.read_bytes(), network)
     assert run("verify", path, "--offline").status == 1
 
 
@@ -186,3 +189,40 @@ def test_a_proof_of_another_network_is_refused(stored: StoredNetwork, run: Run, 
     file.write_text(format_network(replace(stored.network, contracts=contracts)))
     ran = run("verify", path, "--offline", "--network", file, "--json")
     assert (ran.status, ran.document["field"]) == (1, "report_manager")
+
+
+def test_a_program_proves_and_verifies_messages_and_spans(stored: StoredNetwork, run: Run, tmp_path: Path) -> None:
+    at_ms = GENESIS_MS + 300
+    with logstore.connect() as network:
+        (proof,) = network.prove(STREAMS[0], at_ms, partition=1)
+        (span,) = network.prove(STREAMS[0], start=at_ms, end=at_ms + 1, partition=1)
+        assert [proof.messages, proof.bundles] == [span.messages, span.bundles[:1]]
+        path = proof.save(tmp_path / "proofs")
+        assert [path, path.read_bytes()] == [tmp_path / "proofs" / f"message-{at_ms}-3-p1.proof", proof.data]
+        for held in (proof, proof.data, path, str(path)):
+            verdict = network.verify(held)
+            assert (verdict.leaves_open, "the contract holds" in verdict.proves) == ("", True)
+        assert "is in bundle 0 if the root" in network.verify(proof, offline=True).proves
+        assert "the 1 messages are all" in network.verify(span).proves
+        for bundle in (0, stored.files[0], stored.files[0].read_bytes()):
+            root = f"0x{stored.roots[0].hex()}"
+            assert "contract's committee signed" in network.verify(bundle, roots=[root], signatures=True).proves
+        with pytest.raises(Refused, match="not the one that you named"):
+            network.verify(0, roots=[stored.roots[1]])
+        with pytest.raises(Refused, match=r"proof: proof\.anchor"):
+            network.verify(encode_stored(altered(decode_stored(proof.data))["content"]))
+        with pytest.raises(NotStored):
+            network.prove(STREAMS[0], at_ms + 1)
+        questions: list[dict[str, Any]] = [{}, {"time": at_ms, "start": at_ms}, {"start": at_ms, "sequence": 1}]
+        for question in questions:
+            with pytest.raises(ConfigError):
+                network.prove(STREAMS[0], **question)
+        for nothing in (99, "nothing.parquet", str(tmp_path)):
+            with pytest.raises(ConfigError):
+                network.verify(nothing)
+
+
+async def test_a_program_with_an_event_loop_does_the_same(run: Run) -> None:
+    async with logstore.connect_async() as network:
+        (proof,) = await network.prove(STREAMS[0], GENESIS_MS + 300, partition=1)
+        assert (await network.verify(proof.data)).leaves_open == ""
