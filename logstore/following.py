@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from logstore.answers import make_request, open_answer, parse_verify_level
 from logstore.connection import now_ms
 from logstore.times import parse_time
 from validator.protocol.errors import TransientError
@@ -18,8 +19,10 @@ from validator.protocol.errors import TransientError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from logstore.answer_check import Row
+    from logstore.paying import Payer
     from logstore.store import LogStore
-    from validator.protocol.model import Message
+    from validator.protocol.codec.secp256k1 import Signer
 
 LOOK_S = 1.0
 SETTLE_MS = 2_000
@@ -36,25 +39,30 @@ def follow(
     partition: int,
     verify: str,
     brokers: Sequence[str],
+    key: Signer | None = None,
+    payer: Payer | None = None,
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], int] = now_ms,
-) -> Iterator[Message]:
-    """Raises as ``QueryAnswer.batches``; TransientError only once no broker has answered for a while."""
-    from_ms = parse_time(str(start), clock(), "start")
+) -> Iterator[list[Row]]:
+    """Look by look, where there was something. ``payer``: one budget for all looks.
+
+    Raises as ``QueryAnswer.batches``; TransientError only once no broker has answered for a while.
+    """
+    from_ms, level = parse_time(str(start), clock(), "start"), parse_verify_level(verify)
     failures = 0
     while True:
         until_ms = clock() - SETTLE_MS
         if until_ms > from_ms:
             try:
-                with store.query(
-                    stream, from_ms, until_ms, partition=partition, verify=verify, brokers=brokers
-                ) as answer:
-                    messages = list(answer)
+                request = make_request(stream, partition, from_ms, until_ms)
+                with open_answer(store, request, level, brokers, key, payer=payer) as answer:
+                    rows = [row for batch in answer.batches() for row in batch]
             except TransientError:
                 failures += 1
                 if failures >= TRIES:
                     raise
             else:
                 from_ms, failures = until_ms, 0
-                yield from messages
+                if rows:
+                    yield rows
         pause(LOOK_S)

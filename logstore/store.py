@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
+    from logstore.answer_check import Row
     from logstore.answers import QueryAnswer
     from logstore.auditing import AuditVerdict
     from logstore.bundles import Bundles
@@ -105,9 +106,8 @@ class LogStore(Connection):
 
         from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
         request = make_request(stream, partition, from_ms, to_ms)
-        signer, payer = self.signer_of(key), None
-        if max_price is not None or max_total is not None:
-            payer = self._make_payer(signer, max_price, max_total)
+        signer = self.signer_of(key)
+        payer = self._find_payer(signer, max_price, max_total)
         return open_answer(self, request, parse_verify_level(verify), brokers, signer, last, payer)
 
     # --- money and streams ------------------------------------------------------------------------
@@ -222,8 +222,12 @@ class LogStore(Connection):
             publisher = self._publishers[stream, partition] = self.publisher(stream, partition=partition)
         return publisher.publish(content, timestamp)
 
-    def _make_payer(self, signer: Signer | None, max_price: str | int | None, max_total: str | int | None) -> Payer:
-        """Raises ConfigError: no key, or half a budget."""
+    def _find_payer(
+        self, signer: Signer | None, max_price: str | int | None, max_total: str | int | None
+    ) -> Payer | None:
+        """None: nothing may be paid. Raises ConfigError: no key, or half a budget."""
+        if max_price is None and max_total is None:
+            return None
         from logstore.keys import require_signer
         from logstore.money import units_of
         from logstore.paying import Payer
@@ -245,11 +249,39 @@ class LogStore(Connection):
         partition: int = 0,
         verify: str = "signatures",
         brokers: Sequence[str] = (),
+        max_price: str | int | None = None,
+        max_total: str | int | None = None,
     ) -> Iterator[Message]:
         """Messages as they come, without an end: see ``following``. Raises as an answer of ``query``."""
+        for rows in self.follow_batches(
+            stream,
+            start,
+            partition=partition,
+            verify=verify,
+            brokers=brokers,
+            max_price=max_price,
+            max_total=max_total,
+        ):
+            yield from (row.message for row in rows)
+
+    def follow_batches(
+        self,
+        stream: str,
+        start: str | int = "now",
+        *,
+        partition: int = 0,
+        verify: str = "signatures",
+        brokers: Sequence[str] = (),
+        max_price: str | int | None = None,
+        max_total: str | int | None = None,
+    ) -> Iterator[list[Row]]:
+        """As ``follow``, several at once, with the sets that they are in."""
         from logstore.following import follow
 
-        return follow(self, stream, start, partition=partition, verify=verify, brokers=brokers)
+        payer = self._find_payer(self.signer, max_price, max_total)
+        return follow(
+            self, stream, start, partition=partition, verify=verify, brokers=brokers, key=self.signer, payer=payer
+        )
 
     def audit(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,7 @@ from logstore.output import count_of
 from validator.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
+    from logstore.answer_check import Row
     from logstore.answer_proof import AnswerProof
     from logstore.output import Output
 
@@ -44,9 +46,17 @@ def query(
     file: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output.")
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Messages as they come, from --from (default: now), until Ctrl-C.")
+    ] = False,
     verify: Annotated[
-        str, typer.Option("--verify", metavar="proof|signatures|none", help="How much of the answer is checked.")
-    ] = "proof",
+        str | None,
+        typer.Option(
+            "--verify",
+            metavar="proof|signatures|none",
+            help="How much of the answer is checked. Default: proof; with --follow signatures.",
+        ),
+    ] = None,
     max_price: Annotated[
         str | None, typer.Option("--max-price", metavar="AMOUNT", help="Pay by receipts, at most so much a MiB.")
     ] = None,
@@ -66,6 +76,8 @@ def query(
     word, and which one is said at the end, on standard error. With --json that is a document on standard output, so
     --output is needed. A file is there when all of it is verified, or not at all.
 
+    With --follow messages come as lines of JSON, each a few seconds behind its time, until Ctrl-C, which is status 0.
+
     Status 0: verified; 1: refused, and what differs is named; 2: wrong words; 3: no broker could be reached.
 
     Example: logstore query 0x…/sensors --from -1h --format csv
@@ -77,25 +89,27 @@ def query(
         raise ConfigError(f"--format: {form!r} is none of {', '.join(FORMS)}", field="format")
     if form == PARQUET and file is None:
         raise ConfigError("--format parquet: name a file with --output", field="output")
-    if as_json and file is None:
+    if as_json and file is None and not follow:
         raise ConfigError("--json: the messages take standard output; name a file with --output", field="output")
     if last is not None and (from_ is not None or to is not None):
         raise ConfigError("--last: not together with --from and --to", field="last")
-    from_ms, to_ms = parse_span(from_, to, "-1h")
     output = make_output(as_json)
+    options: dict[str, Any] = {
+        "partition": partition,
+        "brokers": broker or (),
+        "max_price": max_price,
+        "max_total": max_total,
+    }
+    if follow:
+        if form != "ndjson" or any(each is not None for each in (to, last, file)):
+            raise ConfigError("--follow: not together with --to, --last, --output, --format", field="follow")
+        with connected(network, rpc, None, cache, output, key) as store:
+            _follow(store.follow_batches(stream, from_ or "now", verify=verify or "signatures", **options), output)
+        return
+    from_ms, to_ms = parse_span(from_, to, "-1h")
     with (
         connected(network, rpc, None, cache, output, key) as store,
-        store.query(
-            stream,
-            from_ms or 0,
-            to_ms,
-            partition=partition,
-            verify=verify,
-            brokers=broker or (),
-            last=last,
-            max_price=max_price,
-            max_total=max_total,
-        ) as answer,
+        store.query(stream, from_ms or 0, to_ms, verify=verify or "proof", last=last, **options) as answer,
         open_target(file, is_text=form in ("ndjson", "csv")) as out,
         watched(output, file),
     ):
@@ -111,3 +125,21 @@ def _say(output: Output, proof: AnswerProof, verdict: Any) -> None:
     output.note(f"{verdict}: {count_of(proof.count, 'message')}; {proof.proves}")
     if proof.leaves_open:
         output.note(f"leaves open: {proof.leaves_open}")
+
+
+def _follow(batches: Iterator[list[Row]], output: Output) -> None:
+    from logstore.answer_export import write_ndjson
+
+    count = 0
+
+    def counted() -> Iterator[list[Row]]:
+        nonlocal count
+        for rows in batches:
+            yield rows
+            count += len(rows)
+
+    try:
+        with open_target(None, is_text=True) as out:
+            write_ndjson(counted(), out)
+    except KeyboardInterrupt:
+        output.note(f"ended after {count_of(count, 'message')}")

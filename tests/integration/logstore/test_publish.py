@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +22,7 @@ from logstore.following import SETTLE_MS, follow
 from tests.broker_parts import STREAM, BrokerParts, a_network, serving
 from tests.builders import a_key
 from tests.integration.logstore.conftest import Ran
+from tests.paths import ROOT
 from validator.protocol.codec.message import decode_message
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import ConfigError, TransientError
@@ -31,7 +35,7 @@ NOBODY = "http://127.0.0.1:65535"
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerParts]:
-    parts = BrokerParts(tmp_path_factory.mktemp("broker"))
+    parts = BrokerParts(tmp_path_factory.mktemp("broker"), streams={STREAM: 4})
     yield parts
     parts.close()
 
@@ -132,18 +136,46 @@ def test_a_follower_hears_what_comes(parts: BrokerParts, broker: str) -> None:
 
         found = []
         with pytest.raises(TransientError, match="enough"):
-            for message in follow(
+            for rows in follow(
                 network,
                 STREAM,
                 now_ms,
                 partition=0,
                 verify="signatures",
                 brokers=[broker],
+                key=KEY,
                 pause=look,
                 clock=lambda: now_ms + SETTLE_MS + 1,
             ):
-                found.append(message.content)
+                found += [row.message.content for row in rows]
         assert found == [b'{"followed":true}']
+
+
+def test_a_followers_lines_come_as_they_are_stored_and_ctrl_c_is_the_end(broker: str) -> None:
+    words = ["query", STREAM, "--follow", "--from", "-1h", "--broker", broker, "--key", "my.key"]
+    with logstore.connect(key=KEY) as network:
+        publisher = network.publisher(STREAM, partition=3, brokers=[broker])
+        publisher.publish(b"\xff", "-1m")
+        program = subprocess.Popen(
+            [sys.executable, "-m", "logstore", *words, "--partition", "3"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert program.stdout is not None
+        assert json.loads(program.stdout.readline())["content_hex"] == "ff"
+        publisher.publish({"followed": 2})
+        assert json.loads(program.stdout.readline())["content"] == '{"followed":2}'
+    program.send_signal(signal.SIGINT)
+    out, err = program.communicate(timeout=60)
+    assert (program.returncode, out, err) == (0, "", "ended after 2 messages\n")
+
+
+@pytest.mark.parametrize("more", [["--to", "now"], ["--last", "1"], ["-o", "x"], ["--format", "csv"]])
+def test_who_follows_asks_for_no_end(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["query", STREAM, "--follow", *more]) == 2
+    assert "--follow: not together with" in capsys.readouterr().err
 
 
 async def test_the_same_with_an_event_loop(parts: BrokerParts, broker: str) -> None:
