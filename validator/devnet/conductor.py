@@ -84,6 +84,7 @@ from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, ValidatorError
 from validator.protocol.parameters import ConsumerUrls, Network
+from validator.quantities import show_count
 from validator.setup.binaries import ROOT, find_anvil, find_redis_server
 from validator.setup.console import SetupError
 
@@ -270,7 +271,8 @@ class Conductor:
             )
         finally:
             chain.close()
-        say(f"EVM node      {rpc_url} (contracts deployed, {len(streams)} streams, {len(plan.validators)} validators)")
+        there = f"{show_count(len(streams), 'stream')}, {show_count(len(plan.validators), 'validator')}"
+        say(f"EVM node      {rpc_url} (contracts deployed, {there})")
         say(f"gateway       {gateway_url}")
         say(f"network       {carrier.describe()}")
         return Stage(

@@ -21,6 +21,7 @@ from validator.devnet.plan import STUCK_S, Options, members_of
 from validator.devnet.process import now_ms
 from validator.devnet.progress import Progress
 from validator.devnet.stage import Stage
+from validator.quantities import show_count
 from validator.setup.binaries import ROOT
 
 LOOK_S = 1.0
@@ -63,8 +64,8 @@ class Living:
         seconds = max(0, now_ms() - self.stage.network.genesis_ms) // 1000
         windows, reports = (numbers[-1] + 1 if numbers else 0 for numbers in (agreed, final))
         return (
-            f"devnet: ended after {seconds // 60} min {seconds % 60} s: {_count(windows, 'window')} agreed, "
-            f"{_count(reports, 'report')} final; files in {self.folder.path}"
+            f"devnet: ended after {seconds // 60} min {seconds % 60} s: {show_count(windows, 'window')} agreed, "
+            f"{show_count(reports, 'report')} final; files in {self.folder.path}"
         )
 
     def welcome(self) -> list[str]:
@@ -79,7 +80,7 @@ class Living:
             f"  look at messages, proofs   {stage.broker_urls[0]}/explorer",
             f"  look at a validator        {stage.validators[0].operator_url}/",
             *(
-                f"  {'streams' if number == 0 else '':<27}{stream.id}, {_count(stream.partitions, 'partition')}"
+                f"  {'streams' if number == 0 else '':<27}{stream.id}, {show_count(stream.partitions, 'partition')}"
                 for number, stream in enumerate(stage.streams)
             ),
             f"  a key with coins           {self.folder.path / 'keys' / NAME}",
@@ -132,7 +133,3 @@ class Living:
 def _tool(name: str) -> str:
     """How a program of ours is called from the project's folder."""
     return f".venv/bin/{name}" if (ROOT / ".venv" / "bin" / name).is_file() else name
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -17,6 +17,7 @@ from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.errors import ConfigError
 from validator.protocol.hashing import hash_labelled
 from validator.protocol.parameters import ParameterSet
+from validator.quantities import show_count
 
 BUNDLE_WINDOWS = 4
 CLOSING_WINDOWS = BUNDLE_WINDOWS + 1
@@ -126,13 +127,15 @@ def check_options(options: Options) -> None:
     if options.lying_broker is not None and options.brokers < 3:
         raise _refusal(
             "lying-broker",
-            f"{options.brokers} brokers cannot spare one; use --brokers 3 or more",
+            f"{show_count(options.brokers, 'broker')} cannot spare one; use --brokers 3 or more",
             "lying_broker",
         )
     _check_kept(options)
     if options.kill_one and options.validators < 4:
         raise _refusal(
-            "kill-one", f"{options.validators} validators cannot spare one; use --validators 4 or more", "kill_one"
+            "kill-one",
+            f"{show_count(options.validators, 'validator')} cannot spare one; use --validators 4 or more",
+            "kill_one",
         )
     if options.kill_one and options.windows * options.window_seconds < KILL_SPAN_S:
         raise _refusal(

@@ -12,6 +12,7 @@ from typing import Any
 
 from validator.devnet.plan import Options, bundle_count
 from validator.ports.states import BundleState, ReportState, WindowState
+from validator.quantities import show_count
 
 WINDOW_LADDER = (WindowState.OPEN, WindowState.COLLECTED, "observed", WindowState.AGREED, WindowState.HELD)
 REPORT_LADDER = tuple(ReportState)
@@ -175,12 +176,13 @@ class Progress:
         if self.now_ms < self.genesis_ms:
             return f"first window begins in {(self.genesis_ms - self.now_ms + 999) // 1000} s"
         index = self.index_of(self.now_ms)
-        final = self.final_reports()
+        final, here = self.final_reports(), show_count(len(self.statuses), "validator")
         if self.options.keep:
-            return f"window {index} · {final[-1] + 1 if final else 0} reports final · {len(self.statuses)} validators"
+            reports = show_count(final[-1] + 1 if final else 0, "report")
+            return f"window {index} · {reports} final · {here}"
         total = self.options.windows
         what = f"window {index} of {total}" if index < total else "closing windows"
-        return f"{what} · {len(final)} of {bundle_count(self.options)} reports final · {len(self.statuses)} validators"
+        return f"{what} · {len(final)} of {show_count(bundle_count(self.options), 'report')} final · {here}"
 
     def window_rows(self) -> list[list[str]]:
         """Window, leader, round, votes, state per validator."""
@@ -222,7 +224,7 @@ class Progress:
                     if report.get("number") == number:
                         seen = (read_field(report, "state", str, ""), len(read_field(report, "signers", list, [])))
                         reports = max(reports, seen, key=lambda r: (_rank(REPORT_LADDER, r[0]), r[1]))
-            report_text = f"{reports[0]} ({reports[1]} signers)" if reports[0] else ""
+            report_text = f"{reports[0]} ({reports[1]})" if reports[0] else ""
             rows.append([str(number), uploads, report_text, *cells])
         return rows
 

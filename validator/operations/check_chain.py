@@ -17,6 +17,7 @@ from validator.protocol.codec.config import find_epoch
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Address, Block, Digest
 from validator.protocol.parameters import Network, ParameterSet
+from validator.quantities import show_count
 from validator.store import schema
 from validator.wiring import Node
 
@@ -78,7 +79,8 @@ def check_sources(node: Node, reader: ChainReader) -> Iterator[Finding]:
         return
     head, finalised = reader.fetch_head(), reader.fetch_finalised()
     age_s = now_s - head.timestamp_s
-    text = f"chain {network.chain_id}, block {head.number}, {age_s} s old, {len(reader.rpc.hosts)} sources"
+    sources = show_count(len(reader.rpc.hosts), "source")
+    text = f"chain {network.chain_id}, block {head.number}, {age_s} s old, {sources}"
     yield ok("rpc", text) if age_s <= HEAD_AGE_S else warn("rpc", text)
     behind_s, lag_s = head.timestamp_s - finalised.timestamp_s, current_parameters(network).lag_s
     if behind_s > lag_s:
@@ -95,8 +97,8 @@ def check_blocks(node: Node, reader: ChainReader) -> Iterator[Finding]:
         signed = f"; observed or agreed by it: {one.signed}" if one.signed else ""
         yield warn(
             "blocks",
-            f"a reorganisation of at least {one.depth} blocks replaced block {one.number}, 0x{one.stored_hash.hex()} "
-            f"by 0x{one.present_hash.hex()}: finality is too shallow{signed}",
+            f"a reorganisation of at least {show_count(one.depth, 'block')} replaced block {one.number}, "
+            f"0x{one.stored_hash.hex()} by 0x{one.present_hash.hex()}: finality is too shallow{signed}",
         )
     newest = node.store.chain.load_cut_points(0, None, NEWEST)
     for cut, present in zip(newest, reader.fetch_blocks([c.block.number for c in newest]), strict=True):
@@ -118,7 +120,7 @@ def check_contract(node: Node, reader: ChainReader) -> Iterator[Finding]:
     if difference:
         yield fail("contract", difference)
         return
-    yield ok("contract", f"next report {held.next_number}, {len(held.committee)} members")
+    yield ok("contract", f"next report {held.next_number}, {show_count(len(held.committee), 'member')}")
 
 
 def describe_difference(network: Network, reader: ChainReader, held: ContractConfig) -> str:
@@ -158,7 +160,7 @@ def check_gas(node: Node, reader: ChainReader, gas: Address) -> Iterator[Finding
     fees = fetch_fees(node, reader)
     balance = reader.fetch_native_balance(gas)
     left = balance // fees.report_wei
-    text = f"0x{gas.hex()} holds {balance / ETHER:.4f}, {left} reports at today's price"
+    text = f"0x{gas.hex()} holds {balance / ETHER:.4f}, {show_count(left, 'report')} at today's price"
     yield fail("gas", text) if left < 1 else warn("gas", text) if left < FEW_REPORTS else ok("gas", text)
 
 
@@ -174,7 +176,8 @@ def check_voting_balance(node: Node, reader: ChainReader, voting: Address) -> It
     fees = fetch_fees(node, reader)
     balance = reader.fetch_native_balance(voting)
     if balance > FEW_REPORTS * fees.report_wei:
-        yield warn("voting key", f"it holds gas for {balance // fees.report_wei} reports; {FEW_REPORTS} are plenty")
+        reports = show_count(balance // fees.report_wei, "report")
+        yield warn("voting key", f"it holds gas for {reports}; {FEW_REPORTS} are plenty")
 
 
 def fetch_uint(reader: ChainReader, name: str, contract: Address, function: str, account: Address, block: Block) -> int:

@@ -19,6 +19,7 @@ from validator.operations.findings import Finding, Level, fail, guarded, ok, war
 from validator.protocol.codec.arweave_text import encode_storage_id
 from validator.protocol.errors import ConfigError, MalformedInput, ValidatorError
 from validator.protocol.model import Address, ChainState
+from validator.quantities import show_count
 from validator.settings import ENV_FILE, Settings, load_settings
 from validator.steps.seat import Standing, describe_seat, find_seat
 from validator.wiring import Node, NoTasks, load_wallet
@@ -157,7 +158,7 @@ def _check_gas(node: Node, reader: ChainReader) -> Iterator[Finding]:
         return
     balance, fees = reader.fetch_native_balance(address), fetch_fees(node, reader)
     left = balance // fees.report_wei
-    text = f"0x{address.hex()} holds {show_pol(balance)}: {left} reports at today's price"
+    text = f"0x{address.hex()} holds {show_pol(balance)}: {show_count(left, 'report')} at today's price"
     yield ok("gas", text) if left else fail("gas", f"{text}; send it POL")
 
 

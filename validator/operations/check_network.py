@@ -14,6 +14,7 @@ from validator.protocol.codec.config import decode_config, name_difference
 from validator.protocol.errors import ConfigError, MalformedInput, TransientError, ValidatorError
 from validator.protocol.model import Address
 from validator.protocol.parameters import PROTOCOL_VERSIONS
+from validator.quantities import show_count
 from validator.steps.cut_points import EpochConfig
 from validator.steps.seat import Standing, describe_seat, find_seat, load_newest_state
 from validator.wiring import Node, load_wallet
@@ -44,7 +45,7 @@ def check_gateways(node: Node) -> Iterator[Finding]:
     if len(node.settings.gateway_urls) < 2:
         yield warn("gateway", "one only: if it lies or drops data nobody contradicts it; two or more are advised")
     if heights and max(heights.values()) - min(heights.values()) > HEIGHTS_APART:
-        yield warn("gateway", f"heights are {max(heights.values()) - min(heights.values())} blocks apart")
+        yield warn("gateway", f"heights are {show_count(max(heights.values()) - min(heights.values()), 'block')} apart")
 
 
 def check_wallet(node: Node) -> Iterator[Finding]:
@@ -63,8 +64,8 @@ def check_wallet(node: Node) -> Iterator[Finding]:
     if price > cap:
         yield fail("wallet", f"{size} bytes cost {price} winston, LOGSTORE_MAX_REWARD_WINSTON allows {cap}")
     left = max(0, balance // max(1, price) - node.store.bundles.count_open_uploads())
-    text = f"{balance / 10**12:.6f} AR, {left} uploads of {size} bytes; a header costs {tariff.base} winston and "
-    text += f"{tariff.step} for each 256 KiB begun"
+    text = f"{balance / 10**12:.6f} AR, {show_count(left, 'upload')} of {size} bytes; "
+    text += f"a header costs {tariff.base} winston and {tariff.step} for each 256 KiB begun"
     yield fail("wallet", text) if left < 1 else warn("wallet", text) if left < FEW_UPLOADS else ok("wallet", text)
 
 
@@ -136,7 +137,7 @@ def check_membership(node: Node, config: EpochConfig) -> Iterator[Finding]:
     else:
         yield warn("committee", f"{text}; logstore-validator check --join says what is missing")
     if members < 4:
-        yield warn("committee", f"with {members} members not one may be faulty")
+        yield warn("committee", f"with {show_count(members, 'member')} not one may be faulty")
 
 
 def check_peers(node: Node, config: EpochConfig) -> Iterator[Finding]:

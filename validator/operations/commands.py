@@ -13,6 +13,7 @@ from validator.operations import node_commands, watching_commands
 from validator.operations.key_commands import keys
 from validator.operations.opened import log_errors_only, opened_node
 from validator.protocol.errors import ConfigError
+from validator.quantities import show_count
 
 evidence = typer.Typer(help="Double votes that were noticed.", no_args_is_help=True)
 votes = typer.Typer(help="Take all that the voting key has signed to another database.", no_args_is_help=True)
@@ -123,7 +124,7 @@ def export_all(file: Annotated[Path, typer.Argument(help="A new file.")]) -> Non
 
     with opened_node() as node:
         count = export_votes(node, file)
-    typer.echo(f"{count} statements in {file}; this database is retired, stop its processes")
+    typer.echo(f"{show_count(count, 'statement')} in {file}; this database is retired, stop its processes")
 
 
 @votes.command("import")
@@ -133,7 +134,7 @@ def import_all(file: Annotated[Path, typer.Argument(help="What votes export wrot
 
     with opened_node() as node:
         imported = import_votes(node, file)
-    typer.echo(f"{imported.statements} statements, {imported.new} of them new")
+    typer.echo(f"{show_count(imported.statements, 'statement')}, {imported.new} of them new")
 
 
 def _one_line(text: str) -> str:

@@ -6,6 +6,7 @@ from validator.log import get_logger
 from validator.operations.check_chain import describe_difference, make_reader
 from validator.protocol.errors import ConfigError
 from validator.protocol.model import Digest, Window
+from validator.quantities import show_count
 from validator.settings import Settings
 from validator.store.database import migrate
 from validator.wiring import Node, NoTasks
@@ -63,7 +64,7 @@ def compare_with_contract(settings: Settings) -> str:
         raise ConfigError(f"{settings.network_file}: the contract differs: {difference}", field="LOGSTORE_NETWORK_FILE")
     if held.config_digest == Digest(bytes(32)):
         return "the contract answers; it has no committee yet to compare the network's file with"
-    return f"the contract holds what follows from the network's file: {len(held.committee)} members"
+    return f"the contract holds what follows from the network's file: {show_count(len(held.committee), 'member')}"
 
 
 def first_voted_window(node: Node, created_s: int) -> Window | None:

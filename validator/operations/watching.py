@@ -15,6 +15,7 @@ from validator.protocol.codec.message import decode_message
 from validator.protocol.codec.outcome import decode_observation
 from validator.protocol.errors import ConfigError, TransientError
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Observation, StatementKind
+from validator.quantities import show_count
 from validator.settings import Settings
 from validator.steps.reconcile import difference
 from validator.wiring import Node
@@ -84,16 +85,16 @@ def describe_status(told: Told) -> Iterator[str]:
         yield f"{name + 's':<8} {', '.join(counts) or 'none'}"
     queues = data["queues"]
     waiting = "Redis does not answer" if queues is None else ", ".join(f"{n} {name}" for name, n in queues.items())
-    yield f"queues   {waiting}; {data['due']} rows due"
+    yield f"queues   {waiting}; {show_count(data['due'], 'row')} due"
 
 
 def describe_participation(seen: Mapping[str, Any], since: str) -> str:
     """One line: of so many windows so many decided, with our observation, with our signature."""
     parts = (
-        f"since {since}: {seen['windows']} windows, {seen['decided']} decided",
+        f"since {since}: {show_count(seen['windows'], 'window')}, {seen['decided']} decided",
         f"{seen['included']} with our observation, {seen['signed']} with our signature",
         f"{seen['disagreed']} decided otherwise than we voted, {seen['incomplete']} incomplete",
-        f"{seen['messages']} messages",
+        show_count(seen["messages"], "message"),
     )
     return "; ".join(parts)
 
@@ -150,7 +151,7 @@ def compare_window(node: Node, start_ms: int, member: Address) -> Iterator[str]:
     instance = InstanceId(InstanceKind.WINDOW, start_ms)
     seen = _load_observations(node, instance)
     own, theirs = (_require(seen, who, start_ms) for who in (node.address, member))
-    yield f"{own.count} messages here, {theirs.count} at 0x{member.hex()}"
+    yield f"{show_count(own.count, 'message')} here, {theirs.count} at 0x{member.hex()}"
     if own.set_root == theirs.set_root:
         yield "the same messages"
         return

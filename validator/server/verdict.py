@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from validator.durations import show_span
+from validator.quantities import show_count
 from validator.server.causes import Cause, CauseFound, find_causes
 from validator.server.surroundings import Surroundings
 from validator.steps.seat import Standing, describe_seat
@@ -76,7 +77,7 @@ def _describe_health(status: Status, around: Surroundings) -> str:
         return seat.reason
     others = len(around.peers)
     own = int(seat.standing is Standing.MEMBER)
-    answering = f"{around.reachable + own} of {others + own} members"
+    answering = f"{around.reachable + own} of {show_count(others + own, 'member')}"
     ends = [w.end_ms for w in status.windows if w.end_ms > status.now_ms]
     duty = f", next cut-off in {show_span(min(ends) - status.now_ms)}" if ends else ""
     return f"{'observes, ' if seat.observer else ''}{answering}{duty}"

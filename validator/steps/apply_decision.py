@@ -10,6 +10,7 @@ from validator.protocol.codec.outcome import decode_outcome, set_root
 from validator.protocol.columns import all_pages
 from validator.protocol.consensus.boundary import AgreedWindow, bundle_length
 from validator.protocol.model import InstanceId, InstanceKind, Outcome, VoteQuorum
+from validator.quantities import show_count
 from validator.steps.agreed import require_outcome
 from validator.steps.asking import Wanted
 from validator.steps.context import Context
@@ -51,7 +52,7 @@ def apply_decision(context: Context, instance: InstanceId) -> StepResult:
         context.store.due.schedule(Task.BUNDLE_SEAL, str(instance.number), context.clock.now_ms())
         context.tasks.enqueue(Task.BUNDLE_SEAL, str(instance.number))
     context.store.due.done(task, key)
-    return StepResult(Ending.AGREED, f"{outcome.count} messages")
+    return StepResult(Ending.AGREED, show_count(outcome.count, "message"))
 
 
 def close_bundles(context: Context) -> None:

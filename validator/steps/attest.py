@@ -16,6 +16,7 @@ from validator.protocol.codec.manifest import encode_ledger
 from validator.protocol.codec.report import decode_report, encode_report, report_digest, report_payload
 from validator.protocol.hashing import order_committee
 from validator.protocol.quorum import quorum
+from validator.quantities import show_count
 from validator.steps.attestations import signatures_over, valid_signatures
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle
@@ -63,7 +64,7 @@ def attest(context: Context, number: int) -> StepResult:
     if attested:
         _schedule_turn(context, bundle, config)
         return StepResult(Ending.ATTESTED, f"{len(attested)} of {len(known)} storage ids")
-    return StepResult(Ending.SIGNED, f"{len(own)} reports")
+    return StepResult(Ending.SIGNED, show_count(len(own), "report"))
 
 
 def transmit_subject(number: int) -> bytes:

@@ -25,6 +25,7 @@ from validator.protocol.model import (
     Window,
 )
 from validator.protocol.parameters import Epoch, ParameterSet
+from validator.quantities import show_count
 from validator.steps.context import Context
 from validator.steps.cut_points import system_stream
 from validator.steps.identity import FOLLOWS, NOBODY
@@ -96,7 +97,7 @@ def _observe_window(context: Context, window: Window, epoch: Epoch) -> StepResul
         if _freeze(context, window, observation, buffer):
             save_etags(context, window.start_ms, pulls, buffer)
         _open_round(context, window, epoch)
-        return StepResult(Ending.COLLECTED, f"{observation.count} messages")
+        return StepResult(Ending.COLLECTED, show_count(observation.count, "message"))
 
 
 def _decided_without_us(context: Context, window: Window, epoch: Epoch) -> StepResult:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from validator.log import get_logger
 from validator.ports.queue import Ending, StepResult, Task
+from validator.quantities import show_count
 from validator.steps.catchup import schedule_catch_up
 from validator.steps.context import Context
 from validator.steps.mend import schedule_mending
@@ -34,7 +35,7 @@ def dispatch_due(context: Context) -> StepResult:
             context.tasks.enqueue(task, key)
         else:
             log.warning("row.of_no_task", task=task, key=key)
-    return StepResult(Ending.LOOKED, f"{opened} windows opened, {len(rows)} rows due")
+    return StepResult(Ending.LOOKED, f"{show_count(opened, 'window')} opened, {show_count(len(rows), 'row')} due")
 
 
 def open_windows(context: Context, now_ms: int) -> int:

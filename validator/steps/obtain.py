@@ -16,6 +16,7 @@ from validator.protocol.codec.outcome import body_digest, decode_observation, de
 from validator.protocol.columns import MessageSet, RecordSet
 from validator.protocol.errors import MalformedInput, TransientError, ValidatorError
 from validator.protocol.model import Address, Digest, InstanceId, InstanceKind, Root, Statement, StatementKind
+from validator.quantities import show_count
 from validator.steps.asking import Fetch, Wanted
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig
@@ -148,7 +149,7 @@ def _obtain_set(
             log.info("set.not_fetched", instance=str(instance), member=member, reason=str(error))
             reasons.append(str(error))
             continue
-        return StepResult(Ending.OBTAINED, f"{count} messages")
+        return StepResult(Ending.OBTAINED, show_count(count, "message"))
     return StepResult(Ending.NOT_YET, "; ".join(reasons)[:300])
 
 

@@ -18,6 +18,7 @@ from validator.protocol.model import (
     Manifest,
     Root,
 )
+from validator.quantities import show_count
 from validator.steps.agreed import load_certified
 from validator.steps.bundle_files import write_file
 from validator.steps.context import Context
@@ -67,7 +68,7 @@ def seal(context: Context, number: int) -> StepResult:
     log.info("bundle.sealed", bundle=number, messages=file.rows, bytes=file.size, root=root)
     schedule_upload(context, sealed)
     _let_next_follow(context, number)
-    return StepResult(Ending.SEALED, f"{file.rows} messages, {file.size} bytes")
+    return StepResult(Ending.SEALED, f"{show_count(file.rows, 'message')}, {file.size} bytes")
 
 
 def _let_next_follow(context: Context, number: int) -> None:

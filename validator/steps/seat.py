@@ -15,6 +15,7 @@ from validator.protocol.errors import TransientError
 from validator.protocol.model import Address, ChainState
 from validator.protocol.parameters import Epoch, Network
 from validator.protocol.quorum import choose_committee, quorum
+from validator.quantities import show_count
 from validator.steps.context import Context
 
 LOOKED_AHEAD = 2
@@ -109,14 +110,17 @@ def _why_no_seat(network: Network, newest: ChainState | None, own: Address, curr
     if network.epoch(current.number + 1) is None:
         return Standing.FOLLOWER, f"epoch {current.number} is the network's last"
     limit = current.parameters.committee_limit
-    return Standing.FOLLOWER, f"{limit} nodes have more stake, and a committee has no more seats"
+    return (
+        Standing.FOLLOWER,
+        f"{show_count(limit, 'node has', 'nodes have')} more stake, and a committee has no more seats",
+    )
 
 
 def describe_seat(seat: Seat, now_ms: int) -> str:
     """The answer in one line."""
     if seat.epoch is None:
         return seat.reason
-    voters = f"{len(seat.members)} members, quorum {quorum(len(seat.members))}"
+    voters = f"{show_count(len(seat.members), 'member')}, quorum {quorum(len(seat.members))}"
     begun = now_ms >= seat.epoch.start_ms
     running = f"epoch {seat.epoch.number}, {voters}" if begun else f"epoch {seat.epoch.number} has not begun"
     change = ""

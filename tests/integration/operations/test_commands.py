@@ -244,8 +244,8 @@ def test_votes_move_to_another_machine(machine: Machine, network: Network, chain
     other = Machine(tmp_path / "other", network, chain_url)
     assert other.run("init").returncode == 0
     file = str(tmp_path / "votes.json")
-    assert machine.run("votes", "export", file).stdout.startswith("1 statements in")
-    assert other.run("votes", "import", file).stdout == "1 statements, 1 of them new\n"
+    assert machine.run("votes", "export", file).stdout.startswith("1 statement in")
+    assert other.run("votes", "import", file).stdout == "1 statement, 1 of them new\n"
     ended = machine.run("serve")
     assert (ended.returncode, "retired" in ended.stderr) == (2, True)
     assert machine.run("votes", "export", file).returncode == 2

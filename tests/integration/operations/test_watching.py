@@ -180,7 +180,7 @@ def test_two_members_views_of_a_window_are_told_message_by_message(tmp_path: Pat
         network.run_to_held()
         node: Any = SimpleNamespace(context=first.context, address=first.address)
         lines = list(watching.compare_window(node, GENESIS_MS, second.address))
-        assert lines[0] == f"1 messages here, 2 at 0x{second.address.hex()}"
+        assert lines[0] == f"1 message here, 2 at 0x{second.address.hex()}"
         assert lines[1:3] == ["only here: 0", "only there: 1"]
         assert f"  {only.message.timestamp_ms}/" in lines[3]
         assert str(seen.message.timestamp_ms) not in lines[3]

@@ -152,14 +152,14 @@ def test_who_has_no_seat_yet_reads_when_it_joins(a_network: MakeNetwork) -> None
 
     newest = load_newest_state(member.context)
     assert newest is not None
-    assert read(member, newest) == "votes in epoch 0, 1 members, quorum 1"
-    full = "has no seat in epoch 0, 1 members, quorum 1: 1 nodes have more stake, and a committee has no more seats"
+    assert read(member, newest) == "votes in epoch 0, 1 member, quorum 1"
+    full = "has no seat in epoch 0, 1 member, quorum 1: 1 node has more stake, and a committee has no more seats"
     assert read(other, newest) == full
     richer = replace(
         newest, nodes=tuple(replace(n, stake=n.stake + (n.address == other.address)) for n in newest.nodes)
     )
     span = show_span(GENESIS_MS + 4 * WINDOW_MS - now_ms)
-    assert read(other, richer) == f"joins with epoch 1, in {span}; epoch 0, 1 members, quorum 1"
+    assert read(other, richer) == f"joins with epoch 1, in {span}; epoch 0, 1 member, quorum 1"
     assert read(member, richer).endswith(f"; leaves with epoch 1, in {span}")
     gone = replace(newest, nodes=tuple(n for n in newest.nodes if n.address != other.address))
     assert read(other, gone).endswith("it is no staked node: members do not answer it")

@@ -10,6 +10,7 @@ from validator.durations import show_span
 from validator.look import show
 from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
 from validator.protocol.model import Address
+from validator.quantities import show_count
 from validator.server.causes import CauseFound, find_causes
 from validator.server.pages.look import SCRIPT, STYLE
 from validator.server.surroundings import PeerSeen, Surroundings
@@ -165,7 +166,7 @@ def _round_cells(view: RoundView | None, certificate: CertificateView | None, na
     if certificate is not None:
         said = f"{_term('certificate')} of {len(certificate.signers)}"
     else:
-        said = ", ".join(f"{count} {show(kind)}{'s' * (count > 1)}" for kind, count in view.votes.items() if count)
+        said = ", ".join(show_count(count, show(kind)) for kind, count in view.votes.items() if count)
     leader = "" if view.leader is None else named(view.leader)
     return [_number(view.round), show(view.step), leader, said]
 
@@ -239,9 +240,9 @@ def _weave(status: Status) -> str:
         for gateway in status.gateways
     ]
     paid = status.payments
-    lines = [f"{paid.headers} headers paid for {paid.bundles} bundles"]
+    lines = [f"{show_count(paid.headers, 'header')} paid for {show_count(paid.bundles, 'bundle')}"]
     if paid.twice:
-        lines.append(f"<span class=bad>{paid.twice} bundles paid more than once</span>")
+        lines.append(f"<span class=bad>{show_count(paid.twice, 'bundle')} paid more than once</span>")
     if paid.own_messages:
         lines.append(f"own: {paid.own_winston // paid.own_messages} winston a message")
     table = _table(["gateway", "state", "#failures", "since", "after"], rows)
@@ -271,7 +272,7 @@ def _balances(status: Status, around: Surroundings) -> str:
     if wallet is not None:
         each = wallet.base + 64 * wallet.step
         left = wallet.balance // max(1, each)
-        said = f"<td class='text{' warn' if left < FEW else ''}'>{left} uploads of 16 MiB"
+        said = f"<td class='text{' warn' if left < FEW else ''}'>{show_count(left, 'upload')} of 16 MiB"
         rows.append(
             ["wallet", f"<td class=n>{wallet.balance / 10**12:.6f} AR", _id(_storage_id(wallet.wallet_address)), said]
         )
