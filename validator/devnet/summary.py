@@ -9,6 +9,7 @@ from typing import Any
 
 from validator.devnet.display import clean
 from validator.devnet.plan import Options
+from validator.quantities import show_count
 
 FIELDS: tuple[tuple[str, str], ...] = (
     ("validators, brokers", "how many took part"),
@@ -74,6 +75,8 @@ FIELDS: tuple[tuple[str, str], ...] = (
     ("memory_by_process", "{name: bytes}: the same of each process with its children at the end, Node's apart"),
 )
 """Name and meaning of each field of ``--json``."""
+CELL = 66
+"""Characters of a table's cell: a transaction's hash whole, as it is pasted."""
 
 
 def describe_fields() -> str:
@@ -145,7 +148,7 @@ def render_summary(summary: Mapping[str, Any]) -> str:
         "invalid_archived",
     ):
         if name in summary:
-            lines.append(f"{name:<26}{summary[name]}")
+            lines.append(f"{name:<26}{_cell(summary[name])}")
     for name in ("signature_types", "forged_delivered", "receipts", "killed"):
         if isinstance(summary.get(name), Mapping):
             lines.append(f"{name:<26}{_pairs(summary[name])}")
@@ -156,7 +159,7 @@ def render_summary(summary: Mapping[str, Any]) -> str:
     lines += _table(
         "bundle",
         summary.get("bundles"),
-        ("number", "messages", "bytes", "bytes_per_message", "paid", "arweave_id", "uploader"),
+        ("number", "messages", "bytes", "bytes_per_message", "paid", "uploader", "arweave_id"),
     )
     lines += _table("report", summary.get("reports"), ("id", "status", "signers", "gas_used", "tx"))
     lines.append(f"{'seconds_setup, seconds':<26}{summary['seconds_setup']}, {summary['seconds']}")
@@ -166,7 +169,8 @@ def render_summary(summary: Mapping[str, Any]) -> str:
     lines += _claims(summary)
     for failure in summary.get("failures", ()):
         lines.append(f"  {clean(str(failure), 400)}")
-    lines.append("verified" if summary["verified"] else f"not verified: {len(summary.get('failures', ()))} failures")
+    failed = show_count(len(summary.get("failures", ())), "failure")
+    lines.append("verified" if summary["verified"] else f"not verified: {failed}")
     return "\n".join(lines)
 
 
@@ -216,13 +220,18 @@ def _table(title: str, rows: Any, columns: tuple[str, ...]) -> list[str]:
     if not isinstance(rows, list) or not rows:
         return []
     cells = [[title if i == 0 else name for i, name in enumerate(columns)]]
-    cells += [[clean(str(_mapping(row).get(name, "")), 20) for name in columns] for row in rows]
+    cells += [[clean(_cell(_mapping(row).get(name, "")), CELL) for name in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
 def _pairs(data: Mapping[str, Any]) -> str:
-    return ", ".join(f"{clean(str(name))} {clean(str(value))}" for name, value in data.items()) or "none"
+    return ", ".join(f"{clean(str(name))} {clean(_cell(value))}" for name, value in data.items()) or "none"
+
+
+def _cell(value: Any) -> str:
+    """What is not known, or was not, is a dash."""
+    return "-" if value is None else str(value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -80,6 +81,12 @@ def test_the_live_table_shows_foreign_text_without_markup(monkeypatch: pytest.Mo
     assert "[red]n[/red]" in shown
     assert "[link=x]line[/link]\\x07" in shown
     assert "\x1b " not in shown
+
+
+def test_one_of_a_thing_is_said_without_an_s() -> None:
+    progress = a_progress(validators=1, keep=True)
+    progress.take_in({"validator-1": a_status(bundles=[{"number": 0, "state": "final"}])}, GENESIS, 1.0)
+    assert progress.headline() == "window 0 · 1 report final · 1 validator"
 
 
 def test_each_state_of_each_thing_is_said_once() -> None:
@@ -164,5 +171,38 @@ def test_the_bundle_table_shows_upload_and_signers() -> None:
     }
     report = {"number": 0, "state": "attested", "signers": ["a", "b", "c"]}
     progress.take_in({"validator-1": a_status(bundles=[bundle], reports=[report])}, GENESIS, 1.0)
-    row = ["0", "AbCdEfGh by v3", "attested (3 signers)", "verified", "", "", ""]
+    row = ["0", "AbCdEfGh by v3", "attested (3)", "verified", "", "", ""]
     assert progress.bundle_rows() == [row]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("count", [4, 7])
+def test_the_live_table_fits_eighty_columns_in_colour_and_explains_itself(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("COLUMNS", "80"), ("TERM", "xterm-256color")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    members = {f"0x{n:040x}": f"validator-{n}" for n in range(1, count + 1)}
+    progress = Progress(Options(windows=2, validators=count), GENESIS, members)
+    upload = {"storage_id": "AbCdEfGhIj", "by": f"0x{3:040x}", "state": "seeded", "own": False}
+    bundle = {"number": 0, "epoch": 0, "state": "verified", "uploads": [upload]}
+    report = {"number": 0, "state": "submitted", "signers": ["a", "b", "c"]}
+    held = {**a_status()["windows"][0], "start_ms": GENESIS, "state": "held"}
+    collected = {**held, "start_ms": GENESIS + progress.options.window_ms, "state": "collected"}
+    status = a_status(windows=[held, collected], bundles=[bundle], reports=[report])
+    progress.take_in(dict.fromkeys(members.values(), status), GENESIS + 1, 1.0)
+    stream = Terminal()
+    with Display(stream) as display:
+        display.change("window 1 " + "x" * 100)
+        display.show(progress)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert max(map(len, shown.splitlines())) <= 80
+    words = ("held", "collected", "verified") if count == 4 else ("hel held", "col collected", "ver verified")
+    assert all(word in shown for word in (*words, "submitted (3)", "votes: observations", "done", "under way"))
+    assert "\x1b[32m" + words[0][: 4 if count == 4 else 3] in stream.getvalue()
+    assert "\x1b[33m" + words[1][: 9 if count == 4 else 3] in stream.getvalue()

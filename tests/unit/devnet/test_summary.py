@@ -149,3 +149,19 @@ def test_what_the_run_itself_found_wrong_makes_it_not_verified() -> None:
     add_failures(figures, ["resend last of partition 0: 3 messages where the broker has 4"])
     assert figures["verified"] is False
     assert len(figures["failures"]) == 1
+
+
+def test_what_is_not_known_is_a_dash_and_ids_are_whole() -> None:
+    transaction = "0x" + "ab" * 32
+    changes: dict[str, Any] = {
+        "messages_late": None,
+        "reports": [{"id": 0, "status": None, "tx": transaction}],
+        "receipts": {"captured": None},
+        "failures": ["one"],
+        "verified": False,
+    }
+    text = render_summary(a_summary(**changes))
+    assert "None" not in text
+    assert "messages_late             -" in text
+    assert transaction in text
+    assert text.endswith("not verified: 1 failure")
