@@ -48,9 +48,11 @@ def main(arguments: Sequence[str], started_ms: int) -> int:
         if word == "ci-stages" and rest == ["--list"]:
             sys.stdout.write(stages.describe_stages())
             return 0
+        if not word:
+            sys.stderr.write(USAGE)
+            return 2
         if word not in WORDS:
-            problem = f"unknown command {word!r}" if word else "a command is missing"
-            raise SetupError(problem, f"one of {', '.join(WORDS)}; see --help")
+            raise SetupError(f"unknown command {word!r}", f"one of {', '.join(WORDS)}; see --help")
         if word == "install" and rest:
             raise SetupError(f"install takes no words ({rest[0]!r})", "leave them out")
         chosen = stages.choose_stages(rest) if word == "ci-stages" else stages.STAGES

@@ -70,7 +70,7 @@ def test_another_python_is_started_in_place_and_keeps_the_moment_of_the_first_li
     assert os.environ[entry.PICKED] == str(os.getpid())
 
 
-@pytest.mark.parametrize("words", [[], ["dance"], ["install", "now"], ["ci-stages", "naps"]])
+@pytest.mark.parametrize("words", [["dance"], ["install", "now"], ["ci-stages", "naps"]])
 def test_a_wrong_word_is_one_line_and_status_2(words: list[str]) -> None:
     answer = subprocess.run(
         [sys.executable, entry.__file__, *words], capture_output=True, text=True, cwd="/", check=False
