@@ -518,5 +518,5 @@ def test_the_check_imports_nothing_of_the_validator_but_codec_and_trees() -> Non
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     loaded = {".".join(name.split(".")[1:3]) for name in done.stdout.split()}
-    parts = ("codec", "errors", "hashing", "leaves", "merkle", "model", "parameters", "proof", "quorum")
+    parts = ("codec", "errors", "hashing", "leaves", "merkle", "model", "parameters", "proof", "quorum", "report")
     assert loaded == {"protocol", *(f"protocol.{part}" for part in parts)}
