@@ -11,6 +11,8 @@ that hangs blocks nobody. A broker that fails is left alone for longer and longe
 
 A late message, posted to one broker, changes the total of its old slice, and travels the same way. A broker that begins
 empty differs in everything, and fills from all others at once.
+
+Decided against (docs/decisions): telling each other of every message, and agreeing on what is missing (0031).
 """
 
 from __future__ import annotations
