@@ -26,7 +26,8 @@
     auditing.py          one broker's answer against what a second one holds
     selection.py         the files that hold the messages of a span of time
     query.py, merging.py, export.py    SQL over them, and the messages in one order for other programs
-    times.py, output.py, csv_text.py, files.py, errors.py
+    errors.py            all that is raised on purpose, and what to do about it
+    times.py, output.py, csv_text.py, files.py
 
 Trust: none is needed in a gateway, since files are checked against what was signed, and little in a node of the chain,
 since several are compared. Everything hangs from network.toml, which names the contracts; the contract holds the root
@@ -42,12 +43,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from logstore import errors
+
 if TYPE_CHECKING:
     from logstore.asynchronous import AsyncNetwork
     from logstore.keys import Key
     from logstore.store import LogStore
 
-__all__ = ["connect", "connect_async"]
+__all__ = ["connect", "connect_async", "errors"]
 
 
 def connect(
@@ -65,8 +68,8 @@ def connect(
     ``address`` and ``sign``; see ``logstore.keys``.
 
     Raises:
-        ConfigError: no network file, or one that does not parse.
-        TransientError, RemoteFault: the file's address does not answer, or with something else.
+        Usage: no network file, or one that does not parse.
+        Unreachable, Fault: the file's address does not answer, or with something else.
     """
     from logstore.connection import find_sources
     from logstore.store import LogStore

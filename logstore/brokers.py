@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from logstore.errors import Denied
 from validator.net.brokers.dialects import Tokens
 from validator.net.http.client import Answer, BoundedClient, OpenAnswer
 from validator.net.http.urls import ParsedUrl, check_url
@@ -227,8 +228,15 @@ def _first_time(body: bytes) -> int | None:
     return decode_message(first).timestamp_ms
 
 
+def kind_of(status: int) -> type[TransientError | RemoteFault]:
+    """Of an HTTP status that is no success."""
+    if status in (408, 429, 500, 502, 503, 504):
+        return TransientError
+    return Denied if 400 <= status < 500 else RemoteFault
+
+
 def _require_ok(place: Place, status: int, body: bytes) -> None:
-    """Raises TransientError where the same may be answered in a while, else RemoteFault with the broker's reason."""
+    """Raises TransientError where the same may be answered in a while, Denied with the broker's reason, RemoteFault."""
     if status == 200:
         return
     try:
@@ -236,5 +244,4 @@ def _require_ok(place: Place, status: int, body: bytes) -> None:
     except msgspec.MsgspecError:
         said = ""
     said = "".join(c if " " <= c <= "~" else "?" for c in said[:200])
-    kind = TransientError if status in (408, 429, 500, 502, 503, 504) else RemoteFault
-    raise kind(f"{place.url}: HTTP {status}: {said or 'no reason given'}", status=status, url=str(place.url))
+    raise kind_of(status)(f"{place.url}: HTTP {status}: {said or 'no reason given'}", status=status, url=str(place.url))

@@ -14,9 +14,9 @@
     logstore prove STREAM --from --to       all messages of a span, also that there is none, as one file
     logstore network show                   contracts, committee, parameters
 
-Status 0: done, and verified where something was to be verified; 1: refused, with what differs; 2: a wrong word, option
-or file; 3: it could not be fetched, or not be read to its end; 130: Ctrl-C; 141: who reads our output went away. With
---json an error is a document too.
+Status 0: done, and verified where something was to be verified; 1: refused, with what differs, or denied by a broker or
+a contract, in its words; 2: a wrong word, option or file; 3: it could not be fetched, or not be read to its end; 130:
+Ctrl-C; 141: who reads our output went away. With --json an error is a document too, with what helps as ``remedy``.
 """
 
 from __future__ import annotations
@@ -40,15 +40,21 @@ from logstore.commands.query import query
 from logstore.commands.quickstart import quickstart
 from logstore.commands.sql import sql
 from logstore.commands.verify import verify
-from logstore.errors import NotStored, Refused
+from logstore.errors import USAGE, BudgetSpent, Denied, Error, NotStored, Refused, Usage, remedy_of, status_of
 from logstore.verdicts import SCHEME, STORAGE_ID
 from validator import __version__
-from validator.protocol.errors import ConfigError, ValidatorError
 
 PROGRAM = "logstore"
 COMPLETION = "_LOGSTORE_COMPLETE"
 """Set by the functions that --show-completion prints."""
-REFUSED, USAGE, NOT_FETCHED, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+INTERRUPTED, PIPE_CLOSED = 130, 141
+_VERDICTS: tuple[tuple[type[Error], str], ...] = (
+    (Refused, "refused"),
+    (Denied, "denied"),
+    (BudgetSpent, "budget spent"),
+    (Usage, "usage"),
+    (NotStored, "not stored"),
+)
 
 app = typer.Typer(
     name=PROGRAM,
@@ -110,14 +116,8 @@ def _run(words: list[str]) -> int:
         wrong = " ".join(error.format_message().split()).rstrip(".")
         ending = "" if wrong.endswith(("?", "!")) else "."
         return _fail(words, USAGE, "usage", f"{wrong}{ending} See {_command_of(error)} --help.")
-    except Refused as error:
-        return _fail(words, REFUSED, "refused", f"refused: {error}", **error.fields)
-    except ConfigError as error:
-        return _fail(words, USAGE, "usage", str(error))
-    except NotStored as error:
-        return _fail(words, NOT_FETCHED, "not stored", str(error))
-    except ValidatorError as error:
-        return _fail(words, NOT_FETCHED, "not fetched", f"not fetched: {error}")
+    except Error as error:
+        return _fail_for(words, error)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -147,6 +147,18 @@ def invoke(words: list[str]) -> int:
 def _name_id(word: str) -> str:
     """An Arweave id may begin with a dash; no option of ours is as long as an id."""
     return f"{SCHEME}{word}" if word.startswith("-") and STORAGE_ID.fullmatch(word) else word
+
+
+def _fail_for(words: Sequence[str], error: Error) -> int:
+    verdict = next((verdict for kind, verdict in _VERDICTS if isinstance(error, kind)), "not fetched")
+    is_said_by_itself = isinstance(error, Usage | NotStored)
+    text = str(error) if is_said_by_itself else f"{verdict}: {error}"
+    remedy = remedy_of(error)
+    fields = error.fields if isinstance(error, Refused) else {}
+    more = {"remedy": remedy} if remedy else {}
+    if remedy and not isinstance(error, Refused | NotStored):
+        text = f"{text}; {remedy}"
+    return _fail(words, status_of(error), verdict, text, **fields, **more)
 
 
 def _fail(words: Sequence[str], status: int, verdict: str, text: str, **fields: Any) -> int:

@@ -17,8 +17,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from logstore.connection import now_ms
+from logstore.errors import Denied
 from logstore.times import format_time
-from validator.net.chain.account import Account, Call, bring, hex_of, parse_address, parse_amount, show_pol, show_tokens
+from validator.net.chain.account import (
+    Account,
+    Call,
+    bring,
+    explain,
+    hex_of,
+    is_refusal,
+    parse_address,
+    parse_amount,
+    show_pol,
+    show_tokens,
+)
 from validator.net.chain.metadata import parse_partitions
 from validator.protocol.errors import ConfigError, RemoteFault
 
@@ -242,11 +254,9 @@ def perform(account: Account, calls: Sequence[Call], *, dry_run: bool = False) -
     """Send the calls one after the other, each once the one before is mined; or only tell what they would cost.
 
     Raises:
-        RemoteFault: the contract's refusal, in its words; of that call nothing was sent, or it reverted.
+        Denied: the contract's refusal, in its words; of that call nothing was sent, or it reverted.
         TransientError, UnknownOutcome: nodes do not answer, or it is not mined in time.
     """
-    from validator.net.chain.account import explain
-
     steps = []
     for call in calls:
         try:
@@ -259,9 +269,14 @@ def perform(account: Account, calls: Sequence[Call], *, dry_run: bool = False) -
                 continue
             block, gas = account.carry_out(prepared)
         except RemoteFault as fault:
-            raise RemoteFault(f"{call.text}: {explain(fault)}", **fault.fields) from fault
+            raise explained(fault, f"{call.text}: ") from fault
         steps.append(Step(call.text, f"0x{prepared.hash.hex()}", block, gas))
     return steps
+
+
+def explained(fault: RemoteFault, prefix: str = "") -> RemoteFault:
+    """The same in words; as Denied where it is the contract's or the account's refusal, and not a node's fault."""
+    return (Denied if is_refusal(fault) else RemoteFault)(prefix + explain(fault), **fault.fields)
 
 
 def describe_balance(balance: Balance) -> dict[str, Any]:

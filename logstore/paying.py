@@ -16,12 +16,12 @@ from pathlib import Path
 
 import msgspec
 
-from logstore.brokers import Http, Place
-from logstore.errors import BudgetSpent
+from logstore.brokers import Http, Place, kind_of
+from logstore.errors import BudgetSpent, Denied
 from logstore.files import written_whole
 from validator.protocol.codec.receipt import sign_receipt, write_receipt
 from validator.protocol.codec.secp256k1 import Signer
-from validator.protocol.errors import ConfigError, RemoteFault, TransientError
+from validator.protocol.errors import ConfigError, RemoteFault
 from validator.protocol.model import Address
 from validator.protocol.parameters import Network
 
@@ -106,14 +106,14 @@ class Payer:
             body=write_receipt(receipt),
         )
         if answer.status != 200:
-            kind = TransientError if answer.status in (429, 500, 502, 503, 504) else RemoteFault
+            kind = kind_of(answer.status)
             raise kind(f"{place.url}: receipt: HTTP {answer.status}", status=answer.status, url=str(place.url))
         try:
             kept = msgspec.json.decode(answer.body, type=_Kept).kept
         except msgspec.MsgspecError as error:
             raise RemoteFault(f"{place.url}: receipt: {str(error)[:200]}") from error
         if not kept:
-            raise RemoteFault(
+            raise Denied(
                 f"{place.url}: has a receipt over more bytes than {self._path} knows of; keep that file with the key"
             )
 

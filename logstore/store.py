@@ -56,14 +56,14 @@ class LogStore(Connection):
 
     @cached_property
     def signer(self) -> Signer | None:
-        """Who signs, if anybody is named: see ``keys``. Raises ConfigError."""
+        """Who signs, if anybody is named: see ``keys``. Raises Usage."""
         from logstore.keys import find_signer
 
         running = self.sources.running
         return find_signer(self._key, newcomer=running.key if running else "")
 
     def signer_of(self, key: Key | None) -> Signer | None:
-        """Of a key that is named for one call, else the connection's. Raises ConfigError."""
+        """Of a key that is named for one call, else the connection's. Raises Usage."""
         from logstore.keys import find_signer
 
         return self.signer if key is None else find_signer(key)
@@ -98,8 +98,8 @@ class LogStore(Connection):
         ``brokers``: URLs, instead of those that the chain names. ``key``: the consumer's, where they want one.
 
         Raises:
-            ConfigError: a time, level or URL that is none, or no broker to ask.
-            TransientError, RemoteFault: the chain, which names the brokers, cannot be read.
+            Usage: a time, level or URL that is none, or no broker to ask.
+            Unreachable, Fault: the chain, which names the brokers, cannot be read.
         """
         from logstore.answers import make_request, open_answer, parse_verify_level
         from logstore.times import parse_time
@@ -114,7 +114,7 @@ class LogStore(Connection):
 
     @cached_property
     def account(self) -> Account:
-        """The signer's, at the contracts. Raises ConfigError: no key, no node; TransientError: none answers."""
+        """The signer's, at the contracts. Raises Usage: no key, no node; Unreachable: none answers."""
         from logstore.money import open_account
 
         return open_account(self)
@@ -129,9 +129,9 @@ class LogStore(Connection):
         """Buy tokens, "10LSAN" or base units, for the chain's own coin; ``dry_run``: only say what it would cost.
 
         Raises:
-            ConfigError: no key, no amount, or nothing is sold.
-            RemoteFault: the contract refuses; says why.
-            TransientError, UnknownOutcome: nodes do not answer, or it is not mined in time.
+            Usage: no key, no amount, or nothing is sold.
+            Denied: the contract refuses; says why.
+            Unreachable, UnknownOutcome: nodes do not answer, or it is not mined in time.
         """
         from logstore import money
 
@@ -177,7 +177,7 @@ class LogStore(Connection):
         return money.perform(self.account, calls)
 
     def stream(self, stream: str) -> StreamInfo:
-        """What registry and StoreManager hold of a stream. Raises ConfigError: there is none of this id."""
+        """What registry and StoreManager hold of a stream. Raises Usage: there is none of this id."""
         from logstore.money import fetch_stream
 
         return fetch_stream(self, stream)
@@ -190,8 +190,8 @@ class LogStore(Connection):
         ``brokers``: URLs, instead of those that the chain names.
 
         Raises:
-            ConfigError: no key, no broker, or the folder of the chains cannot be written.
-            TransientError, RemoteFault: the chain, which names the brokers, cannot be read.
+            Usage: no key, no broker, or the folder of the chains cannot be written.
+            Unreachable, Fault: the chain, which names the brokers, cannot be read.
         """
         from logstore.brokers import find_places
         from logstore.chains import Chains
@@ -215,7 +215,7 @@ class LogStore(Connection):
 
         Raises:
             Refused: no broker takes it; says why.
-            ConfigError, TransientError, RemoteFault: as ``publisher``, or no broker can be reached.
+            Usage, Unreachable, Fault: as ``publisher``, or no broker can be reached.
         """
         publisher = self._publishers.get((stream, partition))
         if publisher is None:
@@ -225,7 +225,7 @@ class LogStore(Connection):
     def _find_payer(
         self, signer: Signer | None, max_price: str | int | None, max_total: str | int | None
     ) -> Payer | None:
-        """None: nothing may be paid. Raises ConfigError: no key, or half a budget."""
+        """None: nothing may be paid. Raises Usage: no key, or half a budget."""
         if max_price is None and max_total is None:
             return None
         from logstore.keys import require_signer
@@ -297,8 +297,8 @@ class LogStore(Connection):
 
         Raises:
             Refused: the answer is false, or leaves messages out.
-            ConfigError: fewer than two brokers.
-            TransientError, RemoteFault: one of them, or the chain, does not answer.
+            Usage: fewer than two brokers.
+            Unreachable, Fault: one of them, or the chain, does not answer.
         """
         from logstore.answer_check import Verify
         from logstore.answers import make_request
@@ -332,8 +332,8 @@ class LogStore(Connection):
         Raises:
             NotStored: no such message, or the span ends behind what is stored.
             Refused: a bundle's file is not what the contract holds.
-            ConfigError: neither a time nor a span, or both.
-            TransientError, RemoteFault: something could not be fetched.
+            Usage: neither a time nor a span, or both.
+            Unreachable, Fault: something could not be fetched.
         """
         from logstore.output import Output
         from logstore.proofs import Choice, parse_publisher, prove_messages, prove_span, require_one_question
@@ -363,8 +363,8 @@ class LogStore(Connection):
 
         Raises:
             Refused: it does not prove what it says; names the field and the reason.
-            ConfigError: no such file or bundle.
-            TransientError, RemoteFault: the contract or a gateway could not be asked.
+            Usage: no such file or bundle.
+            Unreachable, Fault: the contract or a gateway could not be asked.
         """
         from logstore.output import Output
         from logstore.verdicts import Verifier, parse_root
@@ -388,8 +388,8 @@ class LogStore(Connection):
 
         Raises:
             Refused: a bundle's file is not what the contract holds.
-            ConfigError: a time or query that is none, or DuckDB is not installed.
-            TransientError, RemoteFault: something could not be fetched.
+            Usage: a time or query that is none, or DuckDB is not installed.
+            Unreachable, Fault: something could not be fetched.
         """
         from logstore.output import Output
         from logstore.query import open_messages, start_query

@@ -42,8 +42,9 @@ class Acting:
     output: Output
 
     def perform(self, plan: Callable[[Account], list[Call]], **told: Any) -> None:
-        """Tell, ask, send; a document or a line at the end. Raises as ``net.chain.account.run``."""
-        from validator.net.chain.account import explain, run
+        """Tell, ask, send; a document or a line at the end. Raises as ``money.perform``."""
+        from logstore.money import explained
+        from validator.net.chain.account import run
         from validator.protocol.errors import RemoteFault
 
         lines: list[tuple[str, str]] = []
@@ -60,7 +61,7 @@ class Acting:
             try:
                 done = run(store.account, plan(store.account), tell, confirm, dry_run=self.dry_run)
             except RemoteFault as fault:
-                raise RemoteFault(explain(fault), **fault.fields) from fault
+                raise explained(fault) from fault
         sent = [text for word, text in lines if word == "sent"]
         values = {"done": done, "transactions": sent, "will": [text for word, text in lines if word == "will"], **told}
         self.output.document(values, lambda out: out.line("done" if done else "nothing was sent"))

@@ -9,12 +9,13 @@ import pytest
 
 import logstore
 from logstore import cli
+from logstore.errors import Denied
 from logstore.store import LogStore
 from tests.builders import GENESIS_MS, a_key
 from tests.integration.logstore.conftest import Ran
 from tests.servers import run_anvil
 from validator.devnet.contracts import WEI, DevChain
-from validator.protocol.errors import ConfigError, RemoteFault
+from validator.protocol.errors import ConfigError
 from validator.protocol.parameters import ConsumerUrls, Network, ParameterSet, format_network
 
 ME, FRIEND = a_key(41), a_key(42)
@@ -81,7 +82,7 @@ def test_from_coins_to_a_stored_stream_and_back(network: LogStore) -> None:
     held = network.balance()
     assert held.leaving is not None
     assert (held.reading, held.leaving.amount) == (2 * WEI, WEI)
-    with pytest.raises(RemoteFault, match="of reading out to"):
+    with pytest.raises(Denied, match="of reading out to"):
         network.withdraw()
 
 
@@ -129,7 +130,7 @@ def test_each_command_tells_before_it_acts(
         (("stake", "1LSAN", "--stream", "0x/none", "--yes"), 2, "no such stream"),
         (("stake", "1LSAN", "--for", "me", "--yes"), 2, "is no address"),
         (("withdraw", "--stream", "0x/none", "--yes"), 2, "nothing of 0x/none waits"),
-        (("withdraw", "10000LSAN", "--yes"), 3, "InsufficientBalance"),
+        (("withdraw", "10000LSAN", "--yes"), 1, "denied: the contract would refuse the call: InsufficientBalance"),
         (("stream", "create", "sensors", "--yes"), 2, "no path of a stream"),
         (("stream", "create", f"0x{FRIEND.address.hex()}/x", "--yes"), 2, "of another account"),
         (("stream", "show", "0x/none"), 2, "no such stream"),

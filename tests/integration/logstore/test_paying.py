@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import logstore
-from logstore.errors import BudgetSpent
+from logstore.errors import BudgetSpent, Denied
 from logstore.paying import MIB, Payer
 from logstore.store import LogStore
 from tests.broker_parts import STREAM, BrokerParts, a_network, serving
 from tests.builders import a_key, a_record
-from validator.protocol.errors import ConfigError, RemoteFault
+from validator.protocol.errors import ConfigError
 from validator.protocol.parameters import format_network
 
 NOW_MS = time.time_ns() // 1_000_000
@@ -65,7 +65,7 @@ def ask(network: LogStore, broker: str, **budget: int | str) -> int:
 def test_who_pays_goes_on_reading_and_who_does_not_hears_why(folder: Path, parts: BrokerParts, broker: str) -> None:
     with logstore.connect(folder / "network.toml", key=a_key(61)) as network:
         assert ask(network, broker) == len(RECORDS)
-        with pytest.raises(RemoteFault, match="HTTP 402: unpaid bytes"):
+        with pytest.raises(Denied, match="HTTP 402: unpaid bytes"):
             ask(network, broker)
     budget = {"max_price": PRICE, "max_total": 2_000 * SIGNED}
     for _ in range(3):  # each a program of its own
@@ -93,7 +93,7 @@ def test_a_receipt_that_says_less_than_the_last_is_noticed(folder: Path, broker:
         ask(network, broker, **budget)
         for file in (folder / "state" / "receipts").rglob("*.json"):
             file.unlink()
-        with pytest.raises(RemoteFault, match="keep that file with the key"):
+        with pytest.raises(Denied, match="keep that file with the key"):
             ask(network, broker, **budget)
 
 

@@ -167,10 +167,12 @@ def test_what_cannot_be_asked_has_a_status_and_a_reason(
 
 def test_what_the_broker_refuses_is_said_in_its_words(run: Run, broker: str) -> None:
     ran = run("query", *SPAN, "--broker", broker)
-    assert (ran.status, ran.out) == (3, "")
+    assert (ran.status, ran.out) == (1, "")
+    assert "logstore: denied: http" in ran.err
     assert "HTTP 401: authorization: a login token is needed" in ran.err
+    assert ran.err.endswith("; say who asks: --key FILE, or key= in Python\n")
     ran = ask(run, broker, "--partition", "2")
-    assert (ran.status, ran.out) == (3, "")
+    assert (ran.status, ran.out) == (1, "")
     assert "HTTP 404: partition: the stream has 2" in ran.err
 
 

@@ -18,7 +18,7 @@ from validator.net.chain.abi import interface
 from validator.net.chain.reader import ChainReader
 from validator.net.chain.sender import ChainSender
 from validator.net.chain.transaction import parse_raw
-from validator.ports.chain import PreparedTransaction, TransactionState
+from validator.ports.chain import PreparedTransaction, SendRefusal, TransactionState
 from validator.protocol.errors import ConfigError, RemoteFault, TransientError
 from validator.protocol.model import Address
 from validator.protocol.parameters import Network
@@ -107,7 +107,7 @@ class Account:
             fate = self._sender.fetch_fate([prepared])
             if fate.state == TransactionState.MINED:
                 if not fate.success:
-                    raise RemoteFault(f"the transaction 0x{prepared.hash.hex()} was mined and reverted")
+                    raise RemoteFault(f"the transaction 0x{prepared.hash.hex()} was mined and reverted", revert="mined")
                 return fate.block_number, fate.gas_used
             time.sleep(LOOK_S)
         raise TransientError(f"0x{prepared.hash.hex()} is not mined after {MINED_S:.0f} s; it may be yet: look it up")
@@ -157,6 +157,11 @@ def explain(fault: RemoteFault) -> str:
     """A refusal by its name, and what it means where that helps."""
     name = str(fault.fields.get("revert", "")).partition("(")[0]
     return f"{fault}; {HINTS[name]}" if name in HINTS else str(fault)
+
+
+def is_refusal(fault: RemoteFault) -> bool:
+    """Whether the contract said no, or the account cannot pay, and no node is at fault."""
+    return "revert" in fault.fields or fault.fields.get("reason") in (SendRefusal.FUNDS, "gas")
 
 
 def _decimal(amount: int, digits: int = 18) -> str:
