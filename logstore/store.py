@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 
 class LogStore(Connection):
-    """A connection, and what is made of it. One thread."""
+    """A connection, and what is made of it. One thread.
+
+    What its methods raise is listed in ``logstore.errors``. The examples have a ``stream`` and
+
+        with logstore.connect() as network: ...
+    """
 
     def __init__(self, sources: Sources, key: Key | None = None) -> None:
         """``key``: who signs what is published, paid and asked; see ``keys``."""
@@ -97,6 +102,13 @@ class LogStore(Connection):
         ``verify``: "proof": certified history is complete; "signatures": publishers' and the broker's; "none".
         ``brokers``: URLs, instead of those that the chain names. ``key``: the consumer's, where they want one.
 
+            >>> with network.query(stream, "-1h") as answer:
+            ...     contents = [message.content for message in answer]
+            >>> contents[0]
+            b'{"temperature":21.5}'
+            >>> answer.proof.count == len(contents)
+            True
+
         Raises:
             Usage: a time, level or URL that is none, or no broker to ask.
             Unreachable, Fault: the chain, which names the brokers, cannot be read.
@@ -120,13 +132,22 @@ class LogStore(Connection):
         return open_account(self)
 
     def balance(self) -> Balance:
-        """Coins, tokens, and what reading is paid from."""
+        """Coins, tokens, and what reading is paid from.
+
+        >>> network.balance().tokens > 0
+        True
+        """
         from logstore.money import fetch_balance
 
         return fetch_balance(self.account)
 
     def mint(self, amount: str | int, *, dry_run: bool = False) -> list[Step]:
         """Buy tokens, "10LSAN" or base units, for the chain's own coin; ``dry_run``: only say what it would cost.
+
+            >>> (step,) = network.mint("10LSAN", dry_run=True)
+            >>> (bought,) = network.mint("10LSAN")
+            >>> step.text == bought.text
+            True
 
         Raises:
             Usage: no key, no amount, or nothing is sold.
@@ -142,6 +163,10 @@ class LogStore(Connection):
     ) -> list[Step]:
         """Pay for a stream's storing, or where none is named for reading, one's own or ``consumer``'s. Raises as
         ``mint``.
+
+            >>> [step.text.split()[0] for step in network.stake("4LSAN", stream)]
+            ['allow', 'bring']
+            >>> steps = network.stake("2LSAN")
         """
         from logstore import money
 
@@ -153,6 +178,10 @@ class LogStore(Connection):
     ) -> list[Step]:
         """Begin to take an amount out of what ``stake`` paid in; without one, pay out what has waited. Raises as
         ``mint``.
+
+            >>> steps = network.withdraw("1LSAN")
+            >>> network.balance().leaving is None
+            False
         """
         from logstore import money
 
@@ -160,7 +189,11 @@ class LogStore(Connection):
         return money.perform(self.account, money.withdraw(self.account, units, stream), dry_run=dry_run)
 
     def create_stream(self, name: str, partitions: int = 1) -> str:
-        """Register a stream, "/sensors", below the key's address; its id. Raises as ``mint``."""
+        """Register a stream, "/sensors", below the key's address; its id. Raises as ``mint``.
+
+        >>> network.create_stream("/weather", partitions=2)
+        '0x.../weather'
+        """
         from logstore import money
 
         stream, calls = money.create_stream(self.account, name, partitions)
@@ -170,14 +203,23 @@ class LogStore(Connection):
     def permit(
         self, stream: str, user: str = "public", *, publish: bool | None = None, subscribe: bool | None = None
     ) -> list[Step]:
-        """Let an address, or everybody, publish or subscribe, or no longer; None: as it is. Raises as ``mint``."""
+        """Let an address, or everybody, publish or subscribe, or no longer; None: as it is. Raises as ``mint``.
+
+        >>> steps = network.permit(stream, "public", subscribe=True)
+        >>> network.stream(stream).is_public
+        True
+        """
         from logstore import money
 
         calls = money.permit(self.account, stream, user, publish=publish, subscribe=subscribe)
         return money.perform(self.account, calls)
 
     def stream(self, stream: str) -> StreamInfo:
-        """What registry and StoreManager hold of a stream. Raises Usage: there is none of this id."""
+        """What registry and StoreManager hold of a stream. Raises Usage: there is none of this id.
+
+        >>> network.stream(stream).may_publish
+        True
+        """
         from logstore.money import fetch_stream
 
         return fetch_stream(self, stream)
@@ -188,6 +230,11 @@ class LogStore(Connection):
         """For many messages of one partition: see ``publishing``.
 
         ``brokers``: URLs, instead of those that the chain names.
+
+            >>> with network.publisher(stream) as sensor:
+            ...     sent = [sensor.publish({"number": number}) for number in range(3)]
+            >>> [len(each.brokers) for each in sent]
+            [1, 1, 1]
 
         Raises:
             Usage: no key, no broker, or the folder of the chains cannot be written.
@@ -211,7 +258,10 @@ class LogStore(Connection):
     ) -> Published:
         """One message, signed and on a broker's disk when this returns; ``timestamp``: of late data, else the present.
 
-            network.publish("0x…/sensors", {"temperature": 21.5})
+            >>> sent = network.publish(stream, {"temperature": 21.5})
+            >>> sent.message.content
+            b'{"temperature":21.5}'
+            >>> late = network.publish(stream, {"temperature": 20.0}, "-1d")
 
         Raises:
             Refused: no broker takes it; says why.
@@ -252,7 +302,13 @@ class LogStore(Connection):
         max_price: str | int | None = None,
         max_total: str | int | None = None,
     ) -> Iterator[Message]:
-        """Messages as they come, without an end: see ``following``. Raises as an answer of ``query``."""
+        """Messages as they come, without an end: see ``following``. Raises as an answer of ``query``.
+
+        >>> for message in network.follow(stream, "-1m"):
+        ...     print(message.content)
+        ...     break
+        b'{"temperature":21.5}'
+        """
         for rows in self.follow_batches(
             stream,
             start,
@@ -275,7 +331,11 @@ class LogStore(Connection):
         max_price: str | int | None = None,
         max_total: str | int | None = None,
     ) -> Iterator[list[Row]]:
-        """As ``follow``, several at once, with the sets that they are in."""
+        """As ``follow``, several at once, with the sets that they are in.
+
+        >>> len(next(network.follow_batches(stream, "-1m")))
+        1
+        """
         from logstore.following import follow
 
         payer = self._find_payer(self.signer, max_price, max_total)
@@ -294,6 +354,9 @@ class LogStore(Connection):
         key: Key | None = None,
     ) -> AuditVerdict:
         """What the first broker answers, compared with what the second holds; ``brokers``: these two, or the chain's.
+
+            >>> network.audit(stream, start, end, brokers=[first, second]).lacking
+            0
 
         Raises:
             Refused: the answer is false, or leaves messages out.
@@ -329,6 +392,12 @@ class LogStore(Connection):
         ``partition``, ``sequence``, ``publisher`` (hex): only these messages of the time; of a span the partition is
         the one, by default 0.
 
+            >>> (proof,) = network.prove(stream, "2023-11-14T22:13:20.300")
+            >>> proof.messages[0].content
+            b'{"number":3,"unit":"K"}'
+            >>> path = proof.save("proofs")
+            >>> (span,) = network.prove(stream, start="2023-11-14T22:13:20", end="2023-11-14T22:13:21")
+
         Raises:
             NotStored: no such message, or the span ends behind what is stored.
             Refused: a bundle's file is not what the contract holds.
@@ -361,6 +430,12 @@ class LogStore(Connection):
         ``offline``: nobody is asked, certificates are checked against the committee that is named. ``roots``: bundle
         roots that the caller knows. ``signatures``: every message's own in a bundle too.
 
+            >>> (proof,) = network.prove(stream, "2023-11-14T22:13:20.300")
+            >>> network.verify(proof).proves
+            'this message is in bundle 0, whose root the contract holds, and its publisher signed it'
+            >>> network.verify(0).leaves_open
+            ''
+
         Raises:
             Refused: it does not prove what it says; names the field and the reason.
             Usage: no such file or bundle.
@@ -385,6 +460,9 @@ class LogStore(Connection):
         """The answer of a query over ``messages`` of [start, end): ``.df()``, ``.pl()``, ``.fetchall()``.
 
         ``allow_files``: the query may read and write files of this machine, and reach whatever DuckDB reaches.
+
+            >>> network.sql("select count(*) as messages from messages", "2023-11-14", "2023-11-15").fetchall()
+            [(21,)]
 
         Raises:
             Refused: a bundle's file is not what the contract holds.

@@ -12,6 +12,7 @@ from logstore import cli
 from logstore.errors import Denied
 from logstore.store import LogStore
 from tests.builders import GENESIS_MS, a_key
+from tests.docstring_examples import AT_CONTRACTS, run_examples
 from tests.integration.logstore.conftest import Ran
 from tests.servers import run_anvil
 from validator.devnet.contracts import WEI, DevChain
@@ -84,6 +85,11 @@ def test_from_coins_to_a_stored_stream_and_back(network: LogStore) -> None:
     assert (held.reading, held.leaving.amount) == (2 * WEI, WEI)
     with pytest.raises(Denied, match="of reading out to"):
         network.withdraw()
+
+
+def test_what_the_methods_docstrings_show_of_tokens_and_streams_is_so(network: LogStore) -> None:
+    stream = network.create_stream("/shown")
+    run_examples(AT_CONTRACTS, network=network, stream=stream)
 
 
 def test_who_may_publish_changes_alone(chain: tuple[DevChain, Path], network: LogStore) -> None:

@@ -12,6 +12,7 @@ import pytest
 import logstore
 from logstore.errors import NotStored, Refused
 from tests.builders import GENESIS_MS, a_key
+from tests.docstring_examples import OF_BUNDLES, run_examples
 from tests.integration.logstore.conftest import Run
 from tests.stored_network import STREAMS, StoredNetwork, a_stored_record
 from validator.protocol.codec.message import make_record
@@ -220,6 +221,11 @@ def test_a_program_proves_and_verifies_messages_and_spans(stored: StoredNetwork,
         for nothing in (99, "nothing.parquet", str(tmp_path)):
             with pytest.raises(ConfigError):
                 network.verify(nothing)
+
+
+def test_what_the_methods_docstrings_show_of_bundles_is_so(run: Run) -> None:
+    with logstore.connect() as network:
+        run_examples(OF_BUNDLES, network=network, stream=STREAMS[0])
 
 
 async def test_a_program_with_an_event_loop_does_the_same(run: Run) -> None:

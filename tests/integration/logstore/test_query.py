@@ -17,8 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+import logstore
 from tests.broker_parts import BrokerParts, serving
 from tests.builders import GENESIS_MS, a_key
+from tests.docstring_examples import AUDITED, run_examples
 from tests.fakes.message_store import MemoryMessageStore
 from tests.integration.logstore.conftest import Ran, Run
 from tests.stored_network import LATE, STREAMS, WINDOWS, StoredNetwork, a_stored_record
@@ -210,6 +212,18 @@ def test_an_audit_names_what_the_first_broker_left_out(run: Run, broker: str, se
         assert said["field"] == "messages"
     else:
         assert (said["verdict"], said["messages"], said["lacking"]) == ("verified", len(NUMBERS), 0)
+
+
+def test_what_the_docstring_shows_of_an_audit_is_so(run: Run, broker: str, second: tuple[str, int]) -> None:
+    url, more = second
+    start, end = SPAN[SPAN.index("--from") + 1], SPAN[SPAN.index("--to") + 1]
+    names = {"stream": STREAM, "start": start, "end": end, "first": broker, "second": url}
+    with logstore.connect(key=a_key(78)) as network:
+        if more:
+            with pytest.raises(AssertionError, match="1 message left out"):
+                run_examples(AUDITED, network=network, **names)
+        else:
+            run_examples(AUDITED, network=network, **names)
 
 
 def test_an_audit_needs_two(run: Run, broker: str) -> None:

@@ -18,6 +18,7 @@ from logstore import brokers, cli
 from logstore.store import LogStore
 from tests.broker_parts import STREAM, BrokerParts, a_network, serving
 from tests.builders import a_key
+from tests.docstring_examples import AT_BROKERS, run_examples
 from tests.integration.logstore.conftest import Run
 from tests.paths import ROOT
 from tests.stored_network import STREAMS, WINDOWS, StoredNetwork
@@ -105,6 +106,17 @@ def test_a_dashboard_draws_what_comes(publisher: None) -> None:
     with pytest.raises(Enough):
         run_recipe("live-dashboard", print=note)
     assert lines == ["\r▁   20.0", "\r▁█   22.0", "\r▁█▅   21.0"]
+
+
+def test_what_the_methods_docstrings_show_of_brokers_is_so(
+    publisher: None, parts: BrokerParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no chain, as above."""
+    query = LogStore.query
+    monkeypatch.setattr(LogStore, "query", lambda store, *words: query(store, *words, verify="signatures"))
+    with logstore.connect() as network:
+        network.publish(STREAM, {"temperature": 21.5}, parts.now_ms - 10_000)
+        run_examples(AT_BROKERS, network=network, stream=STREAM)
 
 
 def test_late_data_keeps_its_times_from_a_program_and_from_a_shell(
