@@ -211,6 +211,7 @@ class World:
             Digest(bytes(32)),
             number + 1,
             manifest.header.last_ms,
+            Digest(bytes(32)),
         )
         self.chain.reports[number:] = [said]
 

@@ -54,6 +54,7 @@ CONTRACTS = Contracts(*(Address(bytes([0xC0 + i]) * 20) for i in range(6)))
 PUBLISHER = a_key(9_001)
 CONFIRMATIONS = 3
 MINE_MS = 500
+REPORT_GAS = 100_000
 
 
 def some_parameters(**changed: Any) -> ParameterSet:
@@ -291,6 +292,9 @@ class WorldChain:
     def fetch_report(self, number: int) -> AcceptedReport | None:
         return self.world.accepted.get(number)
 
+    def fetch_gas_used(self, transaction: Digest) -> int | None:
+        return REPORT_GAS if transaction in self.world.sent else None
+
     def fetch_is_valid_signature(self, contract: Address, digest: Digest, signature: bytes, block: Block) -> bool:
         if self.signature_answer is not None:
             return self.signature_answer
@@ -499,7 +503,13 @@ class WorldSender:
         self.world.sent[transaction.hash] = (True, number)
         self.world.reports[report.number] = report
         self.world.accepted[report.number] = AcceptedReport(
-            report.number, report.bundle_root, report.storage_id, self._digest(report), number, report.last_ms
+            report.number,
+            report.bundle_root,
+            report.storage_id,
+            self._digest(report),
+            number,
+            report.last_ms,
+            transaction.hash,
         )
 
     def fetch_fate(self, transactions: Sequence[PreparedTransaction]) -> TransactionFate:
@@ -515,7 +525,7 @@ class WorldSender:
             is_pooled = transaction_hash in self._pool
             return TransactionStatus(TransactionState.PENDING if is_pooled else TransactionState.MISSING)
         success, number = self.world.sent[transaction_hash]
-        return TransactionStatus(TransactionState.MINED, success, number, 100_000)
+        return TransactionStatus(TransactionState.MINED, success, number, REPORT_GAS)
 
     def _check(self, report: Report, bitmap: int, signatures: bytes) -> None:
         if report.number in self.world.accepted:

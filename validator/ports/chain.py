@@ -21,6 +21,8 @@ class AcceptedReport:
     report_digest: Digest
     block_number: int
     last_ms: int
+    transaction: Digest
+    """That carried it, whoever sent it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,9 @@ class Chain(Protocol):
     def fetch_last_report(self, block: Block | None = None) -> AcceptedReport | None: ...
 
     def fetch_report(self, number: int) -> AcceptedReport | None: ...
+
+    def fetch_gas_used(self, transaction: Digest) -> int | None:
+        """Gas of anybody's transaction in a block; None if the sources have no receipt of it."""
 
     def fetch_is_valid_signature(self, contract: Address, digest: Digest, signature: bytes, block: Block) -> bool: ...
 

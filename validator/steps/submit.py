@@ -196,15 +196,12 @@ def _finish(context: Context, bundle: StoredBundle, accepted: AcceptedReport) ->
     if mine is None and reports:
         log.error("report.foreign", report=bundle.number, digest=accepted.report_digest)
     if mine is not None:
-        sent = context.store.reports.load_transactions(bundle.number)
-        transaction, gas_used = (sent[-1].hash, 0) if sent else (None, 0)
-        if sent:
-            try:
-                fate = context.sender.fetch_fate(sent)
-                transaction, gas_used = fate.hash, fate.gas_used
-            except TransientError as error:
-                log.debug("receipt.not_fetched", report=bundle.number, reason=str(error))
-        context.store.reports.save_final(bundle.number, accepted.storage_id, transaction, gas_used)
+        gas_used = None
+        try:
+            gas_used = context.chain.fetch_gas_used(accepted.transaction)
+        except (TransientError, RemoteFault) as error:  # the page lacks a number; the report is final all the same
+            log.debug("receipt.not_fetched", report=bundle.number, reason=str(error))
+        context.store.reports.save_final(bundle.number, accepted.storage_id, accepted.transaction, gas_used)
     context.store.bundles.save_bundle_state(bundle.number, BundleState.FINAL)
     for task in (Task.BUNDLE_UPLOAD, Task.BUNDLE_VERIFY, Task.REPORT_ATTEST, Task.REPORT_SUBMIT):
         context.store.due.done(task, str(bundle.number))

@@ -99,8 +99,8 @@ class ReportRows:
         with self._database.read() as connection:
             return [from_row(PreparedTransaction, row) for row in connection.execute(query)]
 
-    def save_final(self, number: int, storage_id: StorageId, transaction: Digest | None, gas_used: int) -> None:
-        """The contract holds this report in a final block."""
+    def save_final(self, number: int, storage_id: StorageId, transaction: Digest, gas_used: int | None) -> None:
+        """The contract holds this report in a final block; ``transaction``, anybody's, carried it."""
         t = schema.reports
         changes = {"state": ReportState.FINAL, "transaction": transaction, "gas_used": gas_used}
         with self._database.write() as connection:

@@ -9,10 +9,12 @@ import pytest
 
 from tests.fakes.small_network import Member, SmallNetwork
 from tests.fakes.web3signer import web3signer
-from tests.fakes.world import GENESIS_MS
+from tests.fakes.world import GENESIS_MS, REPORT_GAS, WorldChain
 from validator.net.signer.source import open_signer
 from validator.ports.queue import Task
 from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.errors import TransientError
+from validator.protocol.model import Digest
 
 MakeNetwork = Callable[..., SmallNetwork]
 SENDING, MARKING = "WorldSender.send()", "SqlStore.reports.save_report_state('submitted',)"
@@ -54,6 +56,33 @@ def test_of_two_that_sent_one_report_is_accepted_and_both_end(a_network: MakeNet
     network.run_to_final(limit_s=200)
     assert [success for success, _ in network.world.sent.values()].count(True) == 1
     assert len(network.world.accepted) == 1
+
+
+def test_everybody_knows_which_transaction_carried_a_report_and_its_gas(a_network: MakeNetwork) -> None:
+    """Also who has sent none."""
+    network = a_network(4)
+    network.world.publish(100, b'{"i":1}')
+    network.run_to_final(limit_s=200)
+    (accepted,) = network.world.accepted.values()
+    assert [len(member.rows("SELECT 1 FROM transactions")) for member in network.members].count(0) == 3
+    for member in network.members:
+        known = member.rows("SELECT \"transaction\", gas_used FROM reports WHERE state = 'final'")
+        assert known == [(accepted.transaction, REPORT_GAS)]
+
+
+def test_a_report_is_final_although_no_source_has_the_receipt(
+    a_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_self: WorldChain, _transaction: Digest) -> int:
+        raise TransientError("no source answers")
+
+    monkeypatch.setattr(WorldChain, "fetch_gas_used", fail)
+    network = a_network(1)
+    network.world.publish(100, b'{"i":1}')
+    network.run_to_final(limit_s=200)
+    (accepted,) = network.world.accepted.values()
+    known = network.members[0].rows('SELECT state, "transaction", gas_used FROM reports')
+    assert known == [("final", accepted.transaction, None)]
 
 
 def test_a_report_whose_transaction_reverted_is_called_so_and_sent_anew(a_network: MakeNetwork) -> None:

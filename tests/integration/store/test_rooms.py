@@ -333,7 +333,7 @@ def test_after_a_raise_the_account_goes_on_from_the_report_that_was_accepted(sto
         store.reports.save_report(StoredReport(1, storage_id, hash_body(ledger), b"body", ledger, ReportState.DRAFTED))
         clock.at_ms += 10
     assert store.reports.load_ledger(1) == b"after"
-    store.reports.save_final(1, accepted, None, 0)
+    store.reports.save_final(1, accepted, hash_body(b"tx"), None)
     assert store.reports.load_ledger(1) == b"accepted"
 
 

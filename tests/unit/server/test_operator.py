@@ -178,11 +178,13 @@ def test_nothing_is_loaded_from_elsewhere_or_framed(client: AsgiClient) -> None:
     assert "https://" not in client.get("/").text
 
 
-def test_gas_is_said_of_our_own_transactions_only(client: AsgiClient, view: FakeView) -> None:
+def test_gas_that_is_not_known_is_left_open(client: AsgiClient, view: FakeView) -> None:
     assert "<td class=n>210,000</table>" in client.get("/").text
     (report,) = STATUS.reports
     view.status = replace(STATUS, reports=(replace(report, transaction=None, gas_used=0),))
     assert "<td><td class=n></table>" in client.get("/").text
+    view.status = replace(STATUS, reports=(replace(report, gas_used=None),))
+    assert "</code><td class=n></table>" in client.get("/").text
 
 
 def test_data_says_the_same_as_the_page(client: AsgiClient) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from validator.net.chain.abi import interface
 from validator.net.chain.jsonrpc import Request
 from validator.net.chain.rpc import Rpc
-from validator.net.chain.values import MAX_NUMBER, parse_bytes, parse_logs
+from validator.net.chain.values import MAX_NUMBER, parse_bytes, parse_logs, parse_number
 from validator.ports.chain import AcceptedReport
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import Address, Digest, Root, StorageId
@@ -41,6 +41,7 @@ class _Said:
     bundle_root: bytes
     storage_id: bytes
     digest: bytes
+    transaction: bytes
 
 
 def read_record(number: int, values: Sequence[Any]) -> Record:
@@ -86,6 +87,7 @@ def _complete(record: Record, events: Sequence[_Said]) -> AcceptedReport:
                 Digest(said.digest),
                 record.block_number,
                 record.last_ms,
+                Digest(said.transaction),
             )
     raise TransientError(
         f"not yet: the sources' logs lack report {record.number} of block {record.block_number}", reason="unavailable"
@@ -98,5 +100,15 @@ def _parse_events(value: Any, report_manager: Address) -> tuple[_Said, ...]:
         data = parse_bytes(log.get("data"), "log.data")
         if len(data) < 96:
             raise MalformedInput("log.data", "no ReportAccepted")
-        found.append(_Said(data[:32], data[32:64], data[64:96]))
+        transaction = parse_bytes(log.get("transactionHash"), "log.transactionHash", 32)
+        found.append(_Said(data[:32], data[32:64], data[64:96], transaction))
     return tuple(found)
+
+
+def parse_gas_used(value: Any) -> int | None:
+    """Of a receipt; None where there is none. Raises MalformedInput."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise MalformedInput("receipt", "not an object")
+    return parse_number(value.get("gasUsed"), "receipt.gasUsed")

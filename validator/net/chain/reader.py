@@ -20,7 +20,7 @@ from typing import Any
 
 from validator.net.chain.abi import ERC1271, Function, interface
 from validator.net.chain.abilities import examine_sources
-from validator.net.chain.accepted import complete_reports, read_record
+from validator.net.chain.accepted import complete_reports, parse_gas_used, read_record
 from validator.net.chain.blocks import Blocks, block_by_number
 from validator.net.chain.jsonrpc import Request, Reverted
 from validator.net.chain.metadata import parse_node_metadata, parse_node_wallet, parse_partitions
@@ -262,6 +262,12 @@ class ChainReader:
         values = (self._values(answer, "ReportManager.reportOf") for answer in answers)
         records = [read_record(number, each) for number, each in zip(numbers, values, strict=True)]
         return complete_reports(self.rpc, self._contracts, records)
+
+    def fetch_gas_used(self, transaction: Digest) -> int | None:
+        """Gas of anybody's transaction in a block; None if the sources have no receipt of it."""
+        request = Request("eth_getTransactionReceipt", ("0x" + transaction.hex(),), parse_gas_used)
+        gas_used: int | None = self.rpc.agree([request])[0]
+        return gas_used
 
     def fetch_config(self, block: Block | None = None) -> ContractConfig:
         """Config digest, counter, committee and next report number of the contract, at ``block`` or the head."""

@@ -299,12 +299,15 @@ def test_accepted_reports_and_the_config_are_read(network: ContractNetwork, read
     assert reader.fetch_last_report() is None
     assert reader.fetch_report(0) is None
     report = network.next_report()
-    network.submit(report)
+    receipt = network.submit(report)
     accepted = reader.fetch_last_report()
     assert accepted is not None
     assert (accepted.number, accepted.bundle_root, accepted.storage_id) == (0, report.bundle_root, report.storage_id)
     assert (accepted.report_digest, accepted.last_ms) == (network.digest(report), report.last_ms)
     assert accepted.block_number == reader.fetch_head().number
+    assert f"0x{accepted.transaction.hex()}" == receipt["transactionHash"]
+    assert reader.fetch_gas_used(accepted.transaction) == int(receipt["gasUsed"], 16)
+    assert reader.fetch_gas_used(Digest(bytes(32))) is None
     assert reader.fetch_report(0) == accepted
     assert reader.fetch_report(1) is None
     assert reader.fetch_last_report(before) is None
