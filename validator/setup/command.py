@@ -22,7 +22,7 @@ usage: python3 -m validator.setup COMMAND [ARGS…]
   devnet ARGS…      set up, then run a whole network on this machine (ARGS: see `devnet --help`)
   quickstart ARGS…  the same, but it goes on until Ctrl-C, and you are taken through it: store, query, prove
   test              set up, then run all test stages, two at a time, and print their table
-  test ARGS…        set up, then run pytest alone with these words, as in: test -k round
+  test ARGS…        set up, then run pytest alone with these words, as in: test -k round, or test tests/unit
   ci-stages NAME…   set up, then run these test stages only; `ci-stages --list` shows them
   install           set up only, with what tests need
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str], started_ms: int) -> int:
         if word in NETWORKS:
             _become([str(environment.SCRIPT), "devnet", *NETWORKS[word], *rest], started_ms)
         if word == "test" and rest:
-            _become([*stages.pytest_words(), *rest], started_ms, folder=str(ROOT))
+            _become(stages.pytest_words(rest), started_ms, folder=str(ROOT))
         if word == "install":
             return 0
         return stages.run_stages(chosen)

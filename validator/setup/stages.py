@@ -149,9 +149,10 @@ STAGES = tuple(stage for stage in ALL_STAGES if stage.name not in NOT_YET)
 PYTEST_FOLDERS = ("tests/unit", "tests/property", "tests/integration", "tests/e2e")
 
 
-def pytest_words() -> list[str]:
-    """Words that start pytest over all its folders."""
-    return [str(VENV / "bin" / "pytest"), *_folders(*PYTEST_FOLDERS)]
+def pytest_words(given: Sequence[str]) -> list[str]:
+    """Words that start pytest with the given ones: over the paths among them, else over all its folders."""
+    names_paths = any(word.startswith("tests/") and (ROOT / word.partition("::")[0]).exists() for word in given)
+    return [str(VENV / "bin" / "pytest"), *(() if names_paths else _folders(*PYTEST_FOLDERS)), *given]
 
 
 def choose_stages(names: Sequence[str]) -> tuple[Stage, ...]:

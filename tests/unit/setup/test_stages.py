@@ -109,3 +109,20 @@ def test_stages_are_chosen_by_name_and_unknown_names_refused() -> None:
     assert stages.choose_stages([]) == stages.STAGES
     with pytest.raises(SetupError, match="unknown stage 'naps'"):
         stages.choose_stages(["naps"])
+
+
+@pytest.mark.parametrize(
+    ("given", "over"),
+    [
+        (["-k", "docs"], ["tests/unit", "tests/property"]),
+        (["tests/unit/test_one.py::test_it", "-x"], []),
+        (["tests/unit/absent.py"], ["tests/unit", "tests/property"]),
+    ],
+)
+def test_pytest_runs_over_the_paths_that_are_named_else_over_all_folders(
+    given: list[str], over: list[str], tmp_path: Path
+) -> None:
+    for folder in ("tests/unit", "tests/property", "docs"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "tests" / "unit" / "test_one.py").touch()
+    assert stages.pytest_words(given)[1:] == [*over, *given]
