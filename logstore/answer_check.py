@@ -141,6 +141,8 @@ class AnswerCheck:
         self.parts: list[Part] = []
         self.given = self.in_sets = self.by_contracts = 0
         self.is_done = False
+        self.others: dict[Address, int | None] = {}
+        """How many messages of the span other brokers say that they hold; None: they could not be reached."""
         self._context = context
         self._digest = request.digest()
         self._last: Record | None = None
@@ -324,8 +326,7 @@ class AnswerCheck:
             _require("completeTo", same, f"{answer.complete_to}, where the contract says {self.certified.complete_to}")
         if self.verify is not Verify.NONE:
             for claim in answer.claims:
-                if claim.claim:
-                    self._check_claim(claim)
+                self.others[claim.broker] = self._check_claim(claim) if claim.claim else None
         if answer.next:
             self._check_next(answer)
         elif self._complete is not None:
@@ -333,8 +334,8 @@ class AnswerCheck:
         part.trailer = answer
         self.is_done = not answer.next
 
-    def _check_claim(self, said: Claim) -> None:
-        """What another broker says of the span must be that one's word: nobody else's, and of no other span."""
+    def _check_claim(self, said: Claim) -> int:
+        """How many messages another broker holds, which must be that one's word: nobody else's, of no other span."""
         r, named = self.request, f"0x{said.broker.hex()}"
         try:
             claim = decode_claim(said.claim)
@@ -344,6 +345,7 @@ class AnswerCheck:
         _require("claims", claim.broker == said.broker, f"what {named} is said to claim, another has signed")
         same = (claim.part, claim.from_ms, claim.until_ms) == (r.stream_part, r.from_ms, r.until_ms)
         _require("claims", same, f"what {named} claims is of another span")
+        return claim.count
 
     def _check_next(self, answer: Answer) -> None:
         """More follows: behind the last message, and nothing is held back for a proof that will not come."""

@@ -9,7 +9,7 @@ from logstore.answer_check import AnswerCheck, Part, Verify
 from logstore.output import count_of
 from logstore.times import format_time
 from validator.protocol.codec.answer import Request
-from validator.protocol.model import Flag
+from validator.protocol.model import Address, Flag
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,16 @@ class AnswerProof:
     accepted: int | None
     """How many bundles the contract holds; None where it was not asked."""
     parts: tuple[Part, ...]
+    others: tuple[tuple[Address, int | None], ...] = ()
+    """Other brokers, and how many messages of the span they say that they hold, in their own signed words; None: they
+    could not be reached. Where nobody was asked, nobody is named."""
+
+    @property
+    def more(self) -> tuple[tuple[Address, int], ...]:
+        """Those who say that they hold more than was given, and how many more."""
+        return tuple(
+            (broker, held - self.count) for broker, held in self.others if held is not None and held > self.count
+        )
 
     @property
     def proves(self) -> str:
@@ -58,6 +68,11 @@ class AnswerProof:
             )
         if any(part.trailer is None for part in self.parts):
             said.append("a broker's answer was cut, and went on with the next; what it gave has no signed word")
+        for broker, count in self.more:
+            said.append(
+                f"0x{broker.hex()} says that it holds {count_of(count, 'message')} more: compare the two with"
+                " logstore audit"
+            )
         if self.accepted is not None and self.as_of is not None and self.as_of + 1 < self.accepted:
             said.append(f"what bundles {self.as_of + 1} to {self.accepted - 1} hold: the broker does not know them yet")
         if self.certified_to is not None and not self.is_final:
@@ -83,6 +98,7 @@ def summarise(check: AnswerCheck, accepted: int | None) -> AnswerProof:
         c is not None and c.is_final,
         accepted,
         tuple(check.parts),
+        tuple(check.others.items()),
     )
 
 
@@ -118,6 +134,7 @@ def describe(proof: AnswerProof) -> dict[str, Any]:
             }
             for part in proof.parts
         ],
+        "others": [{"broker": f"0x{broker.hex()}", "messages": count} for broker, count in proof.others],
         "proves": proof.proves,
         "leaves_open": proof.leaves_open,
     }

@@ -15,10 +15,12 @@ from logstore.errors import Refused
 from tests.asked_brokers import CONTEXT, END_MS, SPAN, Change, Consumer, everything, fill
 from tests.builders import a_key
 from tests.certified_world import World
-from validator.protocol.codec.answer import Answer, decode_answer, encode_answer, sign_answer
+from validator.protocol.codec.answer import Answer, Claim, decode_answer, encode_answer, sign_answer
 from validator.protocol.codec.message import make_record, record_from_canonical
+from validator.protocol.codec.slice_claim import SliceClaim, encode_claim, sign_claim
 from validator.protocol.errors import ConfigError, TransientError
 from validator.protocol.merkle import RunningRoot
+from validator.protocol.model import Root
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,27 @@ def test_with_less_verification_all_of_it_rests_on_the_brokers_word(
     assert list(answer) == [record.message for record in everything(world)]
     assert answer.proof.certified_to is None
     assert "all of it rests on the word of" in answer.proof.leaves_open
+
+
+@pytest.mark.parametrize("more", [-1, 0, 2])
+def test_what_other_brokers_claim_to_hold_is_said(world: World, consumer: Consumer, more: int) -> None:
+    key, silent = a_key(78), a_key(79)
+    held = len(everything(world)) + more
+    span = (SPAN.stream_part, SPAN.from_ms, SPAN.until_ms)
+    claim = sign_claim(SliceClaim(key.address, *span, held, Root(bytes(32)), END_MS), key, CONTEXT)
+    claims = (Claim(key.address, encode_claim(claim)), Claim(silent.address))
+    consumer.add("whole", everything(world), lambda objects: sign_again(objects, claims=claims))
+    answer = consumer.query()
+    assert len(list(answer)) == len(everything(world))
+    proof = answer.proof
+    assert dict(proof.others) == {key.address: held, silent.address: None}
+    assert proof.more == (((key.address, 2),) if more == 2 else ())
+    assert ("says that it holds 2 messages more" in proof.leaves_open) == (more == 2)
+    foreign = (Claim(silent.address, encode_claim(claim)),)
+    consumer.add("liar", everything(world), lambda objects: sign_again(objects, claims=foreign))
+    del consumer.served["whole.test"]
+    with pytest.raises(Refused, match=r"trailer\.claims"):
+        list(consumer.query())
 
 
 @pytest.mark.parametrize("kept", [0, 1, 30, 61, 62, 63, 64, 100, 125, -1])
