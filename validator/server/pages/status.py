@@ -13,6 +13,7 @@ from validator.protocol.model import Address
 from validator.quantities import show_count
 from validator.server.causes import CauseFound, find_causes
 from validator.server.pages.look import SCRIPT, STYLE
+from validator.server.pages.words import legend, state, term
 from validator.server.surroundings import PeerSeen, Surroundings
 from validator.server.verdict import Level, Verdict, judge, waits_for
 from validator.steps.seat import describe_seat
@@ -59,7 +60,7 @@ def render_status(status: Status, checks: Sequence[Check], around: Surroundings 
     return _document(
         f"{verdict.level.value}: Log Store validator on {show(status.network)}",
         f"<h1>Log Store validator{who} on {show(status.network)}</h1>{_live('head', _head(status, around, verdict))}"
-        f"{_live('groups', body)}{_legend()}",
+        f"{_live('groups', body)}{legend()}",
     )
 
 
@@ -87,13 +88,13 @@ def _countdown(around: Surroundings, status: Status) -> str:
     epoch = None if around.seat is None else around.seat.epoch
     if epoch is None:
         return ""
-    return f"; {_term('epoch')} ends in <b>{show_span(epoch.end_ms - status.now_ms)}</b>"
+    return f"; {term('epoch')} ends in <b>{show_span(epoch.end_ms - status.now_ms)}</b>"
 
 
 def _facts(status: Status, around: Surroundings) -> list[str]:
     """What is counted, in short."""
     facts = [
-        f"{_term('head', 'The newest block that the head watcher saw')} {_block(status.head, status.now_ms)}",
+        f"{term('head')} {_block(status.head, status.now_ms)}",
         f"finalised {_block(status.finalised, status.now_ms)}",
     ]
     if around.peers:
@@ -164,7 +165,7 @@ def _round_cells(view: RoundView | None, certificate: CertificateView | None, na
     if view is None:
         return ["<td class=n>", "", "", ""]
     if certificate is not None:
-        said = f"{_term('certificate')} of {len(certificate.signers)}"
+        said = f"{term('certificate')} of {len(certificate.signers)}"
     else:
         said = ", ".join(show_count(count, show(kind)) for kind, count in view.votes.items() if count)
     leader = "" if view.leader is None else named(view.leader)
@@ -323,54 +324,6 @@ def _events(status: Status) -> str:
     return _section("Warnings and alarms", _table(["time", "level", "event", "fields"], rows))
 
 
-# --- words ----------------------------------------------------------------------------------------------
-
-_HINTS = {
-    "certificate": "a quorum of precommits of one round for one outcome: it decides",
-    "epoch": "run of windows with one committee and one parameter set",
-    "window": "half-open span of time; the unit that is agreed on. Shown by its start, Unix ms",
-    "round": "one attempt to decide, led by one member; the next begins where it fails",
-    "leader": "whose turn it is to propose in a round",
-    "said": "statements of the round that are here: of how many members, by kind; once decided, the certificate",
-    "bundle": "consecutive windows and one late set: one Parquet file, one Arweave transaction",
-    "root": "the one hash above all leaves of the bundle's tree",
-    "observations": "what each one saw of the shown windows",
-    "evidence": "two different signed statements where only one is allowed",
-    "transaction": "that the contract took the report in, whoever sent it; on the chain, 0x",
-    "gas": "used by that transaction, whoever paid for it",
-    "storage id": "the Arweave transaction, base64url as gateways take it",
-    "attested by": "who has signed the report with this storage id",
-    "answers": "at the last handshake, which is made every quarter of a minute",
-    "uploads": "each announced or own transaction of the bundle's file",
-    "bytes missed": "what most brokers served and this one did not",
-}
-_LEGEND = {
-    "green": "done: agreed, verified, final",
-    "amber": "moving, or degraded and still moving",
-    "red": "somebody must look",
-    "open": "the window has not been collected yet",
-    "observed": "what we saw is frozen and signed",
-    "agreed": "its outcome is certain; a certificate says so",
-    "held": "its messages are here too",
-    "sealed": "the bundle's file is written",
-    "posted, seeded, confirmed": "an upload: taken by a gateway, its chunks too, in a block",
-    "verified": "read back whole, and every root and signature checked",
-    "final": "the report is in a final block",
-    **_HINTS,
-}
-
-
-def _term(word: str, hint: str = "") -> str:
-    """A word with its meaning on hover."""
-    text = hint or _HINTS.get(word, "")
-    return f'<abbr title="{show(text)}">{show(word)}</abbr>' if text else show(word)
-
-
-def _legend() -> str:
-    items = "".join(f"<dt>{show(word)}<dd>{show(text)}" for word, text in _LEGEND.items())
-    return f"<details><summary>What the words and colours mean</summary><dl>{items}</dl></details>"
-
-
 # --- pieces ---------------------------------------------------------------------------------------------
 
 
@@ -399,7 +352,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """``heads`` that begin with # are numbers; a cell may bring its own <td>."""
     if not rows:
         return _none()
-    head = "".join(f"<th class=n>{_term(h[1:])}" if h.startswith("#") else f"<th>{_term(h)}" for h in heads)
+    head = "".join(f"<th class=n>{term(h[1:])}" if h.startswith("#") else f"<th>{term(h)}" for h in heads)
     body = "".join("<tr>" + "".join(c if c.startswith("<td") else f"<td>{c}" for c in row) for row in rows)
     return f"<div class=scroll><table><tr>{head}{body}</table></div>"
 
@@ -412,9 +365,8 @@ def _pairs(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {show(name)}" for name, count in counts.items())
 
 
-def _state(state: str) -> str:
-    kind = "good" if state in _GOOD else "bad" if state in _BAD else "warn"
-    return f"<span class={kind}>{show(state)}</span>"
+def _state(word: str) -> str:
+    return state(word, "good" if word in _GOOD else "bad" if word in _BAD else "warn")
 
 
 def _number(value: int | None) -> str:
