@@ -6,9 +6,11 @@ import re
 
 import pytest
 
+from tests.paths import ROOT
 from tests.unit.server.test_operator import STATUS
 from tests.unit.server.test_status_page import AROUND, GOOD
 from validator.ports.states import AnnouncedState, BundleState, ReportState, UploadState, WindowState
+from validator.server.operator import status_data
 from validator.server.pages.status import render_status
 from validator.server.pages.words import COLOURS, HINTS, STATES
 
@@ -36,3 +38,9 @@ def test_states_explain_themselves_under_the_pointer() -> None:
 def test_the_legend_has_every_word_for_who_has_no_pointer() -> None:
     page = render_status(STATUS, GOOD, AROUND)
     assert set(re.findall(r"<dt>([^<]+)<dd>[^<]+", page)) == {*COLOURS, *STATES, *HINTS}
+
+
+def test_every_field_of_status_json_is_documented() -> None:
+    chapter = (ROOT / "docs" / "operating.md").read_text().partition("## The status as data")[2].partition("\n## ")[0]
+    fields = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.+?) \|", chapter, re.MULTILINE)))
+    assert sorted(fields) == sorted(status_data(STATUS, GOOD, AROUND))
