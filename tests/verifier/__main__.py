@@ -34,7 +34,8 @@ def main(arguments: list[str]) -> int:
         print(failure)
     if "claims" in summary:
         print("\n".join(render_claims(summary["claims"], UNKNOWABLE)))
-    print("verified" if summary["verified"] else f"not verified: {len(summary['failures'])} failures")
+    failed = len(summary["failures"])
+    print("verified" if summary["verified"] else f"not verified: {failed} failure{'s' * (failed != 1)}")
     return 0 if summary["verified"] else 1
 
 

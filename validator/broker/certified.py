@@ -199,7 +199,7 @@ class CertifiedBundles:
             self.index.add([bundle])
             self.index.keep_manifest(bundle.number, encode_manifest(manifest))
             self._opened.add(bundle.number, OpenedBundle(bundle, manifest))
-            log.info("certified.verified", number=bundle.number, root=bundle.root.hex(), until_ms=bundle.end_ms)
+            log.info("certified.verified", number=bundle.number, root=bundle.root, until_ms=bundle.end_ms)
             new.append(bundle)
         numbers = self.index.numbers()
         if numbers and numbers[0] > 0:

@@ -394,7 +394,7 @@ def _decide(connection: Connection, stored: StoredInstance, certificate: VoteQuo
     row = connection.execute(select(t).where(is_instance(t, stored.instance, stored.config_digest))).one()
     if row.decided_value is not None:
         if row.decided_value != certificate.value:
-            raise InvariantError(f"{stored.instance} was decided for {row.decided_value.hex()} before")
+            raise InvariantError(f"{stored.instance} was decided for 0x{row.decided_value.hex()} before")
         return
     values = {
         "state": "decided",

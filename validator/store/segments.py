@@ -76,7 +76,7 @@ class SegmentStore:
         try:
             return self.save_ordered(all_pages(RecordSet(records)), expected=set_root).info
         except Disagreement as error:
-            raise InvariantError(f"set {set_root.hex()} does not have this root") from error
+            raise InvariantError(f"set 0x{set_root.hex()} does not have this root") from error
 
     def save_ordered(self, pages: Iterable[Page], *, expected: Root | None = None) -> SavedSet:
         """Write the set of distinct messages whose pages come in canonical order; durable when it returns.

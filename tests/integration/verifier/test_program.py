@@ -98,7 +98,7 @@ def test_a_bad_run_names_each_failure_and_ends_with_status_1(tmp_path: Path) -> 
     assert "reached a broker and is in no bundle" in lines[0]
     assert "  messages complete: 11 checked, 1 FAILED" in lines
     assert figures["failures"] == lines[: lines.index("claims, and how often each was checked:")]
-    assert lines[-1] == f"not verified: {len(figures['failures'])} failures"
+    assert lines[-1] == f"not verified: {len(figures['failures'])} failure{'s' * (len(figures['failures']) > 1)}"
     assert figures["messages_missing"] == 1
 
 
@@ -110,7 +110,7 @@ def test_a_network_that_has_been_stopped_is_said_once(tmp_path: Path) -> None:
     assert status == 1
     reason, verdict = lines
     assert reason.startswith(f"the EVM node at {url} does not answer: ConnectError; a run can be checked only while")
-    assert verdict == "not verified: 1 failures"
+    assert verdict == "not verified: 1 failure"
     assert figures == {"verified": False, "failures": [reason]}
 
 
