@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from logstore.answer_proof import AnswerProof
     from logstore.answers import QueryAnswer
     from logstore.auditing import AuditVerdict
+    from logstore.keys import Key
     from logstore.money import Balance, Step, StreamInfo
     from logstore.proofs import Proof
     from logstore.publishing import Published
@@ -133,9 +134,14 @@ class AsyncNetwork:
         """As ``LogStore.query``, with its options."""
         return AsyncAnswer(self._thread, lambda: self._opened.query(stream, start, end, **options))
 
-    def follow(self, stream: str, start: str | int = "now", **options: Any) -> AsyncIterator[Message]:
-        """As ``LogStore.follow``, with its options."""
-        return self._thread.iterate(lambda: self._opened.follow(stream, start, **options))
+    async def follow(self, stream: str, start: str | int = "now", **options: Any) -> AsyncIterator[Message]:
+        """As ``LogStore.follow``, with its options. Between looks the network is free for other calls."""
+        from logstore.following import LOOK_S
+
+        async for rows in self._thread.iterate(lambda: self._opened.looks(stream, start, **options)):
+            for row in rows:
+                yield row.message
+            await asyncio.sleep(LOOK_S)
 
     async def publish(
         self, stream: str, content: Any, timestamp: str | int | None = None, *, partition: int = 0
@@ -151,10 +157,18 @@ class AsyncNetwork:
         return await self._thread.run(self._opened.verify, target, **options)
 
     async def sql(
-        self, query: str, start: str | int = "-1h", end: str | int = "now", *, verify: bool = True
+        self,
+        query: str,
+        start: str | int = "-1h",
+        end: str | int = "now",
+        *,
+        verify: bool = True,
+        allow_files: bool = False,
     ) -> pa.Table:
         """As ``LogStore.sql``, but all rows at once: a relation belongs to the thread that made it."""
-        return await self._thread.run(lambda: self._opened.sql(query, start, end, verify=verify).to_arrow_table())
+        return await self._thread.run(
+            lambda: self._opened.sql(query, start, end, verify=verify, allow_files=allow_files).to_arrow_table()
+        )
 
     async def audit(
         self,
@@ -164,8 +178,11 @@ class AsyncNetwork:
         *,
         partition: int = 0,
         brokers: Sequence[str] = (),
+        key: Key | None = None,
     ) -> AuditVerdict:
-        return await self._thread.run(self._opened.audit, stream, start, end, partition=partition, brokers=brokers)
+        return await self._thread.run(
+            self._opened.audit, stream, start, end, partition=partition, brokers=brokers, key=key
+        )
 
     async def balance(self) -> Balance:
         return await self._thread.run(self._opened.balance)
@@ -173,8 +190,10 @@ class AsyncNetwork:
     async def mint(self, amount: str | int, *, dry_run: bool = False) -> list[Step]:
         return await self._thread.run(self._opened.mint, amount, dry_run=dry_run)
 
-    async def stake(self, amount: str | int, stream: str | None = None, *, dry_run: bool = False) -> list[Step]:
-        return await self._thread.run(self._opened.stake, amount, stream, dry_run=dry_run)
+    async def stake(
+        self, amount: str | int, stream: str | None = None, *, consumer: str | None = None, dry_run: bool = False
+    ) -> list[Step]:
+        return await self._thread.run(self._opened.stake, amount, stream, consumer=consumer, dry_run=dry_run)
 
     async def withdraw(
         self, amount: str | int | None = None, stream: str | None = None, *, dry_run: bool = False

@@ -31,7 +31,7 @@ TRIES = 60
 """Looks in a row at which no broker answers."""
 
 
-def follow(
+def look_again(
     store: LogStore,
     stream: str,
     start: str | int,
@@ -41,28 +41,45 @@ def follow(
     brokers: Sequence[str],
     key: Signer | None = None,
     payer: Payer | None = None,
-    pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], int] = now_ms,
 ) -> Iterator[list[Row]]:
-    """Look by look, where there was something. ``payer``: one budget for all looks.
+    """What each look has found, often nothing, without an end; whoever iterates waits in between. ``payer``: one budget
+    for all looks.
 
-    Raises as ``QueryAnswer.batches``; TransientError only once no broker has answered for a while.
+    Raises:
+        Usage: a time or level that is none; at once, the rest as an answer of ``query``.
+        Unreachable: no broker has answered for a while.
     """
     from_ms, level = parse_time(str(start), clock(), "start"), parse_verify_level(verify)
+
+    def look(from_ms: int, until_ms: int) -> list[Row]:
+        request = make_request(stream, partition, from_ms, until_ms)
+        with open_answer(store, request, level, brokers, key, payer=payer) as answer:
+            return [row for batch in answer.batches() for row in batch]
+
+    return _repeat(look, from_ms, clock)
+
+
+def _repeat(look: Callable[[int, int], list[Row]], from_ms: int, clock: Callable[[], int]) -> Iterator[list[Row]]:
     failures = 0
     while True:
+        rows: list[Row] = []
         until_ms = clock() - SETTLE_MS
         if until_ms > from_ms:
             try:
-                request = make_request(stream, partition, from_ms, until_ms)
-                with open_answer(store, request, level, brokers, key, payer=payer) as answer:
-                    rows = [row for batch in answer.batches() for row in batch]
+                rows = look(from_ms, until_ms)
             except TransientError:
                 failures += 1
                 if failures >= TRIES:
                     raise
             else:
                 from_ms, failures = until_ms, 0
-                if rows:
-                    yield rows
+        yield rows
+
+
+def pace(looks: Iterator[list[Row]], pause: Callable[[float], None] = time.sleep) -> Iterator[list[Row]]:
+    """Those that have found something, one after the other."""
+    for rows in looks:
+        if rows:
+            yield rows
         pause(LOOK_S)

@@ -309,7 +309,9 @@ class LogStore(Connection):
         ...     break
         b'{"temperature":21.5}'
         """
-        for rows in self.follow_batches(
+        from logstore.following import pace
+
+        looks = self.looks(
             stream,
             start,
             partition=partition,
@@ -317,10 +319,10 @@ class LogStore(Connection):
             brokers=brokers,
             max_price=max_price,
             max_total=max_total,
-        ):
-            yield from (row.message for row in rows)
+        )
+        return (row.message for rows in pace(looks) for row in rows)
 
-    def follow_batches(
+    def looks(
         self,
         stream: str,
         start: str | int = "now",
@@ -331,15 +333,15 @@ class LogStore(Connection):
         max_price: str | int | None = None,
         max_total: str | int | None = None,
     ) -> Iterator[list[Row]]:
-        """As ``follow``, several at once, with the sets that they are in.
+        """As ``follow``, for programs that wait in ways of their own: each step asks once, and may find nothing.
 
-        >>> len(next(network.follow_batches(stream, "-1m")))
+        >>> len(next(network.looks(stream, "-1m")))
         1
         """
-        from logstore.following import follow
+        from logstore.following import look_again
 
         payer = self._find_payer(self.signer, max_price, max_total)
-        return follow(
+        return look_again(
             self, stream, start, partition=partition, verify=verify, brokers=brokers, key=self.signer, payer=payer
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from logstore.store import LogStore
 
-AT_BROKERS = ("follow", "follow_batches", "query", "publish", "publisher")
+AT_BROKERS = ("follow", "looks", "query", "publish", "publisher")
 """Run by tests/integration/logstore/test_recipes.py."""
 OF_BUNDLES = ("prove", "verify", "sql")
 """By test_prove.py."""

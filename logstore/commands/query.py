@@ -104,7 +104,7 @@ def query(
         if form != "ndjson" or any(each is not None for each in (to, last, file)):
             raise ConfigError("--follow: not together with --to, --last, --output, --format", field="follow")
         with connected(network, rpc, None, cache, output, key) as store:
-            _follow(store.follow_batches(stream, from_ or "now", verify=verify or "signatures", **options), output)
+            _follow(store.looks(stream, from_ or "now", verify=verify or "signatures", **options), output)
         return
     from_ms, to_ms = parse_span(from_, to, "-1h")
     with (
@@ -127,14 +127,15 @@ def _say(output: Output, proof: AnswerProof, verdict: Any) -> None:
         output.note(f"leaves open: {proof.leaves_open}")
 
 
-def _follow(batches: Iterator[list[Row]], output: Output) -> None:
+def _follow(looks: Iterator[list[Row]], output: Output) -> None:
     from logstore.answer_export import write_ndjson
+    from logstore.following import pace
 
     count = 0
 
     def counted() -> Iterator[list[Row]]:
         nonlocal count
-        for rows in batches:
+        for rows in pace(looks):
             yield rows
             count += len(rows)
 

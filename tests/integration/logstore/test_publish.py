@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from pyarrow import parquet
 import logstore
 from logstore import cli
 from logstore.errors import Refused
-from logstore.following import SETTLE_MS, follow
+from logstore.following import SETTLE_MS, look_again, pace
 from tests.broker_parts import STREAM, BrokerParts, a_network, serving
 from tests.builders import a_key
 from tests.integration.logstore.conftest import Ran
@@ -135,18 +136,18 @@ def test_a_follower_hears_what_comes(parts: BrokerParts, broker: str) -> None:
                 raise TransientError("enough")
 
         found = []
+        looks_of_broker = look_again(
+            network,
+            STREAM,
+            now_ms,
+            partition=0,
+            verify="signatures",
+            brokers=[broker],
+            key=KEY,
+            clock=lambda: now_ms + SETTLE_MS + 1,
+        )
         with pytest.raises(TransientError, match="enough"):
-            for rows in follow(
-                network,
-                STREAM,
-                now_ms,
-                partition=0,
-                verify="signatures",
-                brokers=[broker],
-                key=KEY,
-                pause=look,
-                clock=lambda: now_ms + SETTLE_MS + 1,
-            ):
+            for rows in pace(looks_of_broker, look):
                 found += [row.message.content for row in rows]
         assert found == [b'{"followed":true}']
 
@@ -192,6 +193,20 @@ async def test_the_same_with_an_event_loop(parts: BrokerParts, broker: str) -> N
             assert (await answer.to_arrow()).num_rows == len(contents)
     with pytest.raises(RuntimeError, match="async with"):
         await logstore.connect_async().balance()
+
+
+async def test_who_follows_a_quiet_stream_may_publish_meanwhile(
+    parts: BrokerParts, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logstore.following.SETTLE_MS", 0)
+    monkeypatch.setattr("logstore.following.LOOK_S", 0.05)
+    async with logstore.connect_async(key=KEY) as network:
+        network._opened._publishers[STREAM, 3] = network._opened.publisher(STREAM, partition=3, brokers=[broker])
+        messages = network.follow(STREAM, time.time_ns() // 1_000_000, partition=3, brokers=[broker])
+        waiting = asyncio.ensure_future(anext(messages))
+        await asyncio.sleep(0)
+        await network.publish(STREAM, {"meanwhile": 1}, partition=3)
+        assert (await waiting).content == b'{"meanwhile":1}'
 
 
 def test_lines_of_standard_input_keep_their_bytes_and_late_data_its_times(
