@@ -76,7 +76,9 @@ def _render_list(output: Output, bundles: list[AcceptedBundle], reports: Reports
     ]
     names = ("bundle", "from", "to", "root", "Arweave id", "block", "final")
     output.table(names, rows, numbers=("bundle", "block"))
-    output.line(f"{len(bundles)} of {found} bundles of that time; the contract has accepted {reports.count}")
+    output.line(
+        f"{len(bundles)} of {count_of(found, 'bundle')} of that time; the contract has accepted {reports.count}"
+    )
 
 
 def describe(bundle: AcceptedBundle) -> dict[str, Any]:

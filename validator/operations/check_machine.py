@@ -80,7 +80,7 @@ def _judge_kind(node: Node, purpose: str, address: Address) -> Finding:
 def check_database(node: Node) -> Iterator[Finding]:
     """At head, this network's, the key's; SQLite on a local disk and in WAL mode."""
     meta = node.require_identity()
-    yield ok("database", f"at head, id 0x{meta.database_id.hex()[:16]}…, begun at block {meta.created_block_number}")
+    yield ok("database", f"at head, id 0x{meta.database_id.hex()}, begun at block {meta.created_block_number}")
     database = node.database
     if not database.is_sqlite:
         return

@@ -146,7 +146,7 @@ def check_peers(node: Node, config: EpochConfig) -> Iterator[Finding]:
     own = node.peer_service.handshake(None)
     with ThreadPoolExecutor(max(1, min(16, len(others)))) as pool:
         for member, answer in zip(others, pool.map(lambda m: _ask(node, m), others), strict=True):
-            name = f"peer 0x{member.hex()[:8]}…"
+            name = f"peer 0x{member.hex()}"
             if isinstance(answer, ValidatorError):
                 yield warn(name, str(answer)) if isinstance(answer, TransientError) else fail(name, str(answer))
             else:

@@ -24,7 +24,7 @@ def describe_evidence(found: Sequence[Evidence]) -> list[str]:
     return [
         f"{datetime.fromtimestamp(e.noticed_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}Z  0x{e.first.signer.hex()}  "
         f"{e.first.instance} round {e.first.round} {e.first.kind.name.lower()}: "
-        f"0x{e.first.value.hex()[:16]}… and 0x{e.second.value.hex()[:16]}…"
+        f"0x{e.first.value.hex()} and 0x{e.second.value.hex()}"
         for e in found
     ]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders import a_key
 from tests.fakes.world import some_network
 from validator.operations import check_chain
 from validator.operations.check_machine import check_keys, file_system_of
@@ -25,9 +26,10 @@ from validator.ports.peers import Handshake
 from validator.ports.stored import CutPoint, Reorganisation
 from validator.protocol.codec.config import encode_config
 from validator.protocol.errors import TransientError
-from validator.protocol.model import Address, Block, Digest
+from validator.protocol.model import Address, Block, Digest, InstanceId, InstanceKind, Statement, StatementKind
 from validator.protocol.parameters import Config, Contracts, ParameterSet, format_network
 from validator.settings import Settings
+from validator.store.statements import Evidence
 from validator.wiring import Node, NoTasks
 
 CONTRACTS = Contracts(*(Address(bytes([0xC0 + i]) * 20) for i in range(6)))
@@ -150,6 +152,16 @@ def test_keys_are_told_apart_and_a_readable_or_doubled_one_is_not_passed_over(tm
 def test_no_evidence_is_an_empty_list() -> None:
     assert describe_evidence([]) == []
     assert evidence_data([]) == []
+
+
+def test_evidence_names_the_two_values_whole_as_they_are_pasted() -> None:
+    instance = InstanceId(InstanceKind.WINDOW, 1_000)
+    one, other = (
+        Statement(StatementKind.PREVOTE, Digest(bytes(32)), instance, 3, Digest(value * 32), a_key(1).address)
+        for value in (b"\x11", b"\x22")
+    )
+    (line,) = describe_evidence([Evidence(one, other, 0)])
+    assert f"0x{a_key(1).address.hex()}  window:1000 round 3 prevote: 0x{'11' * 32} and 0x{'22' * 32}" in line
 
 
 def a_cut_point(number: int) -> CutPoint:
