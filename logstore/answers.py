@@ -317,25 +317,29 @@ def make_request(stream: str, partition: int, from_ms: int, until_ms: int) -> Re
     return Request(stream, partition, from_ms, until_ms)
 
 
-def open_answer(
-    store: LogStore,
-    request: Request,
-    verify: Verify,
-    named: Iterable[str],
-    key: Signer | None,
-    last: int | None = None,
-    payer: Payer | None = None,
-) -> QueryAnswer:
-    """Of brokers that are named, or else of those that the chain names. ``last``: the newest so many of the request."""
+def find_brokers(store: LogStore, named: Iterable[str], key: Signer | None) -> tuple[Brokers, Callable[[], None]]:
+    """Brokers that are named, or else those that the chain names; and what gives their connections back."""
     from logstore.brokers import find_places
 
     places, http = find_places(store, tuple(named))
     context = SigningContext(store.network.chain_id, store.network.contracts.report_manager)
-    brokers = Brokers(places, http, context, key)
+    return Brokers(places, http, context, key), http.close
+
+
+def open_answer(
+    store: LogStore,
+    request: Request,
+    verify: Verify,
+    found: tuple[Brokers, Callable[[], None]],
+    last: int | None = None,
+    payer: Payer | None = None,
+) -> QueryAnswer:
+    """Of brokers that were found, whose connections are given back with the answer's. ``last``: the newest so many."""
+    brokers, close = found
     if last is not None:
-        found = brokers.find_last(request.stream_id, request.partition, last)
-        start = request.until_ms - 1 if found is None else min(found, request.until_ms - 1)
+        first_ms = brokers.find_last(request.stream_id, request.partition, last)
+        start = request.until_ms - 1 if first_ms is None else min(first_ms, request.until_ms - 1)
         request = replace(request, from_ms=start)
     return QueryAnswer(
-        request, verify, store.network, brokers, lambda: store.reports, close=http.close, last=last, payer=payer
+        request, verify, store.network, brokers, lambda: store.reports, close=close, last=last, payer=payer
     )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from logstore.answers import make_request, open_answer, parse_verify_level
+from logstore.answers import find_brokers, make_request, open_answer, parse_verify_level
 from logstore.connection import now_ms
 from logstore.times import parse_time
 from validator.protocol.errors import TransientError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from logstore.answer_check import Row
+    from logstore.brokers import Brokers
     from logstore.paying import Payer
     from logstore.store import LogStore
     from validator.protocol.codec.secp256k1 import Signer
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 LOOK_S = 1.0
 SETTLE_MS = 2_000
 """So far behind the present a look ends."""
+LOOKS = 60
+"""So many by the same list of brokers, which the chain keeps."""
 TRIES = 60
 """Looks in a row at which no broker answers."""
 
@@ -52,29 +55,59 @@ def look_again(
     """
     from_ms, level = parse_time(str(start), clock(), "start"), parse_verify_level(verify)
 
+    asked = _Asked(lambda: find_brokers(store, brokers, key))
+
     def look(from_ms: int, until_ms: int) -> list[Row]:
         request = make_request(stream, partition, from_ms, until_ms)
-        with open_answer(store, request, level, brokers, key, payer=payer) as answer:
-            return [row for batch in answer.batches() for row in batch]
+        answer = open_answer(store, request, level, (asked.find(), lambda: None), payer=payer)
+        return [row for batch in answer.batches() for row in batch]
 
-    return _repeat(look, from_ms, clock)
+    return _repeat(look, asked, from_ms, clock)
 
 
-def _repeat(look: Callable[[int, int], list[Row]], from_ms: int, clock: Callable[[], int]) -> Iterator[list[Row]]:
+class _Asked:
+    """The brokers, with their connections: found anew once in a while, and where none of them has answered."""
+
+    def __init__(self, find: Callable[[], tuple[Brokers, Callable[[], None]]]) -> None:
+        self._find = find
+        self._found: tuple[Brokers, Callable[[], None]] | None = None
+        self._looks = 0
+
+    def find(self) -> Brokers:
+        if self._looks >= LOOKS:
+            self.close()
+        if self._found is None:
+            self._found, self._looks = self._find(), 0
+        self._looks += 1
+        return self._found[0]
+
+    def close(self) -> None:
+        if self._found is not None:
+            self._found[1]()
+            self._found = None
+
+
+def _repeat(
+    look: Callable[[int, int], list[Row]], asked: _Asked, from_ms: int, clock: Callable[[], int]
+) -> Iterator[list[Row]]:
     failures = 0
-    while True:
-        rows: list[Row] = []
-        until_ms = clock() - SETTLE_MS
-        if until_ms > from_ms:
-            try:
-                rows = look(from_ms, until_ms)
-            except TransientError:
-                failures += 1
-                if failures >= TRIES:
-                    raise
-            else:
-                from_ms, failures = until_ms, 0
-        yield rows
+    try:
+        while True:
+            rows: list[Row] = []
+            until_ms = clock() - SETTLE_MS
+            if until_ms > from_ms:
+                try:
+                    rows = look(from_ms, until_ms)
+                except TransientError:
+                    asked.close()
+                    failures += 1
+                    if failures >= TRIES:
+                        raise
+                else:
+                    from_ms, failures = until_ms, 0
+            yield rows
+    finally:
+        asked.close()
 
 
 def pace(looks: Iterator[list[Row]], pause: Callable[[float], None] = time.sleep) -> Iterator[list[Row]]:

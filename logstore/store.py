@@ -113,14 +113,14 @@ class LogStore(Connection):
             Usage: a time, level or URL that is none, or no broker to ask.
             Unreachable, Fault: the chain, which names the brokers, cannot be read.
         """
-        from logstore.answers import make_request, open_answer, parse_verify_level
+        from logstore.answers import find_brokers, make_request, open_answer, parse_verify_level
         from logstore.times import parse_time
 
         from_ms, to_ms = (parse_time(str(text), now_ms(), name) for text, name in ((start, "start"), (end, "end")))
-        request = make_request(stream, partition, from_ms, to_ms)
+        request, level = make_request(stream, partition, from_ms, to_ms), parse_verify_level(verify)
         signer = self.signer_of(key)
         payer = self._find_payer(signer, max_price, max_total)
-        return open_answer(self, request, parse_verify_level(verify), brokers, signer, last, payer)
+        return open_answer(self, request, level, find_brokers(self, brokers, signer), last, payer)
 
     # --- money and streams ------------------------------------------------------------------------
 

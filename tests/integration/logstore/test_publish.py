@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import pytest
 from pyarrow import parquet
 
 import logstore
-from logstore import cli
+from logstore import brokers, cli
 from logstore.errors import Refused
 from logstore.following import SETTLE_MS, look_again, pace
+from logstore.store import LogStore
 from tests.broker_parts import STREAM, BrokerParts, a_network, serving
 from tests.builders import a_key
 from tests.integration.logstore.conftest import Ran
@@ -150,6 +151,25 @@ def test_a_follower_hears_what_comes(parts: BrokerParts, broker: str) -> None:
             for rows in pace(looks_of_broker, look):
                 found += [row.message.content for row in rows]
         assert found == [b'{"followed":true}']
+
+
+def test_a_follower_finds_its_brokers_once_in_a_while_and_where_none_answers(
+    broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[list[str]] = []
+    find = brokers.find_places
+
+    def note(store: LogStore, named: Sequence[str]) -> Any:
+        found.append(list(named))
+        return find(store, [NOBODY] if len(found) == 2 else named)
+
+    monkeypatch.setattr("logstore.brokers.find_places", note)
+    monkeypatch.setattr("logstore.following.LOOKS", 3)
+    monkeypatch.setattr("logstore.answers.PAUSE_S", 0.0)
+    with logstore.connect(key=KEY) as network:
+        looks = network.looks(STREAM, "-1m", partition=3, brokers=[broker])
+        asked = [(next(looks), len(found))[1] for _ in range(7)]
+    assert asked == [1, 1, 1, 2, 3, 3, 3]
 
 
 def test_a_followers_lines_come_as_they_are_stored_and_ctrl_c_is_the_end(broker: str) -> None:
