@@ -78,7 +78,8 @@ def query(
 
     With --follow messages come as lines of JSON, each a few seconds behind its time, until Ctrl-C, which is status 0.
 
-    Status 0: verified; 1: refused, and what differs is named; 2: wrong words; 3: no broker could be reached.
+    Status 0: verified; 1: refused, and what differs is named, or denied by a broker, in its words; 2: wrong words; 3:
+    no broker could be reached.
 
     Example: logstore query 0x…/sensors --from -1h --format csv
     """
