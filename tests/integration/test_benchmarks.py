@@ -68,8 +68,11 @@ def test_a_bundles_file_is_compared_with_plain_forms_and_tells_what_it_left_out(
     assert sizes["bundle, best"] < sizes["bundle, default"] < sizes["NDJSON, gzip -6"] < sizes["NDJSON"]
     assert abs(sum(written["tricks"]["columns"].values()) - sizes["bundle, default"]) < 0.01
     assert 64 < written["tricks"]["columns"]["signature"] < 67
-    fetched = written["reads"]["fetched"]
-    assert fetched["pyarrow, timestamp and content"] < fetched["pyarrow, all columns"] <= written["reads"]["file_bytes"]
+    fetched = {name: found["median"] for name, found in written["reads"]["fetched"].items()}
+    # A file as small as this one is fetched whole, and its footer again.
+    assert (
+        fetched["pyarrow, timestamp and content"] < fetched["pyarrow, all columns"] < 2 * written["reads"]["file_bytes"]
+    )
     assert ("Polars, all columns" in fetched) is not ("skipped: Polars" in done.stdout)
     assert written["speed"]["verified"] > 0
     assert written["memory"]["messages"] > 2_000
@@ -102,10 +105,10 @@ def test_an_unknown_benchmark_is_refused() -> None:
 
 def test_a_broker_is_measured_from_the_socket_to_disk_and_from_disk_to_http(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    done = run("broker", "--messages", "1500", "--held", "3000", "--rounds", "1", "--json", str(figures))
+    done = run("broker", "--messages", "1500", "--ingested", "600", "--rounds", "1", "--json", str(figures))
     assert done.returncode == 0, done.stderr
     written = json.loads(figures.read_text())
-    assert min(written.values()) > 0
+    assert min(figure for name, figure in written.items() if "grew" not in name) > 0
     assert written["ingest_of_checking"] < 1.5
 
 

@@ -114,7 +114,8 @@ ALL_STAGES: tuple[Stage, ...] = (
         (
             (
                 *("pytest", "tests/integration", "--ignore", "tests/integration/contracts"),
-                *("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"),  # long files first, as they are collected
+                # Long files first, as they are collected; three at a time, since the longest wait most of their time.
+                *("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"),
             ),
         ),
         limit_s=2100,

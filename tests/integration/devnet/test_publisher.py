@@ -82,6 +82,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
                 "query_manager": QUERY_MANAGER,
                 "start_ms": start_ms,
                 "end_ms": start_ms + SECONDS * 1000,
+                "epoch_ms": SECONDS * 1000,
                 "per_second": 4,
                 "log": folder / "consumer.log",
             },
@@ -181,9 +182,12 @@ def test_each_broker_holds_what_its_form_can_hold(run: Cast) -> None:
 def test_a_consumer_without_brokers_is_told_so_in_one_line(tmp_path: Path) -> None:
     with run_cast(tmp_path) as cast:
         config = {"key": CONSUMER.secret_hex(), "brokers": [], "streams": [], "chain_id": 1, "start_ms": 0, "end_ms": 1}
+        config["epoch_ms"] = 1
         process = cast.start(
             "validator.devnet.consumer", "c", {**config, "query_manager": QUERY_MANAGER, "log": tmp_path / "log"}
         )
         assert process.stderr is not None
-        assert process.stderr.read().decode().count("\n") == 1
+        said = process.stderr.read().decode()
+        assert "brokers" in said
+        assert said.count("\n") == 1
         assert process.wait(20) == 2
