@@ -17,6 +17,7 @@ from starlette.routing import Route
 from validator.broker.admission import Admission
 from validator.broker.answers import DOOR, Answers
 from validator.broker.chain_view import ChainView
+from validator.broker.claims import Claims
 from validator.broker.evidence import EvidenceBook
 from validator.broker.heartbeat import Hearing, make_heartbeat
 from validator.broker.mending import Mending
@@ -35,18 +36,14 @@ from validator.protocol.codec.answer import Claim, Request
 from validator.protocol.codec.heartbeat import Heartbeat, is_fit_url, write_heartbeat
 from validator.protocol.codec.received import CANONICAL
 from validator.protocol.codec.secp256k1 import Signer
-from validator.protocol.codec.slice_claim import decode_claim, verify_claim
 from validator.protocol.codec.statement import SigningContext
-from validator.protocol.errors import ValidatorError
-from validator.protocol.model import Address, Record, Root, StreamPart
+from validator.protocol.model import Address, Record, Root
 from validator.protocol.parameters import Network
 
 log = get_logger(__name__)
 
 ADMITTED = 1024
 """Messages that are checked at once; live ones come between."""
-CLAIMS_S = 2.0
-"""So long an answer's end waits for what others say of its span."""
 
 
 def say_as_it_is(heartbeat: Heartbeat) -> Heartbeat:
@@ -100,6 +97,7 @@ class Neighbours:
             lambda url: check_url(url, allow_http=allow_http, allow_nets=nets),
             now_ms=now_ms,
         )
+        self._claims = Claims(self._line, self._context)
         self.repair = Repair(
             self._me,
             self._line,
@@ -171,23 +169,7 @@ class Neighbours:
 
     async def ask_others(self, request: Request) -> Sequence[Claim]:
         """Of each other broker its signed claim, or nothing where it does not answer in time."""
-        others = sorted(self.find_others())
-        answers = await asyncio.gather(*(self._ask_claim(broker, request) for broker in others))
-        return [Claim(broker, answer) for broker, answer in zip(others, answers, strict=True)]
-
-    async def _ask_claim(self, broker: Address, request: Request) -> bytes:
-        part: StreamPart = request.stream_part
-        body = wire.encode_range(part, request.from_ms, request.until_ms)
-        try:
-            async with asyncio.timeout(CLAIMS_S):
-                spoken = await self._line.ask(broker, wire.CLAIM, body)
-            claim = decode_claim(spoken.body)
-            verify_claim(claim, self._context)
-        except (ValidatorError, TimeoutError) as error:
-            log.debug("claim.missing", broker=broker, reason=str(error))
-            return b""
-        asked = (broker, part, request.from_ms, request.until_ms)
-        return spoken.body if (claim.broker, claim.part, claim.from_ms, claim.until_ms) == asked else b""
+        return await self._claims.ask(sorted(self.find_others()), request)
 
     # --- what the operator sees
 

@@ -51,8 +51,8 @@ class Living:
                     self._look(operators)
                     if not is_known and self.progress.agreed_windows():
                         is_known = True
-                        self._announce(announced)
-                    self._rest(LOOK_S)
+                        self._announce(announced, operators)
+                    self._rest()
             except KeyboardInterrupt:
                 self.display.end_live()
                 self.display.say(self.closing_line())
@@ -111,7 +111,7 @@ class Living:
             self.display.say(f"no state has changed for {still_s:.0f} s: {waits}")
         self._waits = waits
 
-    def _announce(self, announced: ExitStack) -> None:
+    def _announce(self, announced: ExitStack, operators: Operators) -> None:
         streams = [stream.id for stream in self.stage.streams]
         announced.enter_context(announce_network(self.folder, self.options, streams, self.stage.broker_urls))
         for line in self.welcome():
@@ -119,12 +119,13 @@ class Living:
         if self.options.tour:
             tour = subprocess.Popen([sys.executable, "-m", "logstore", *TOUR], cwd=ROOT)
             while tour.poll() is None:
-                self._rest(PAUSE_S)
+                self._rest()
+                self._look(operators)
             self.display.say("")
             self.display.say("The network goes on; end it with Ctrl-C.")
 
-    def _rest(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
+    def _rest(self) -> None:
+        end = time.monotonic() + LOOK_S
         while time.monotonic() < end:
             self.children.check()
             time.sleep(PAUSE_S)
