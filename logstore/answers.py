@@ -24,9 +24,10 @@ from logstore.answer_check import AnswerCheck, Row, Verify, find_certified
 from logstore.brokers import Brokers, Place
 from validator.protocol.codec.answer import MAX_ANSWER_BYTES, Request
 from validator.protocol.codec.completeness import MAX_MARKS_BYTES, MAX_SET_PROOF_BYTES
+from validator.protocol.codec.frames import LENGTH_BYTES, find_frame_end
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.codec.statement import SigningContext
-from validator.protocol.errors import ConfigError, MalformedInput, RemoteFault, TransientError, ValidatorError
+from validator.protocol.errors import ConfigError, RemoteFault, TransientError, ValidatorError
 from validator.protocol.model import Message
 from validator.protocol.parameters import Network
 
@@ -287,14 +288,9 @@ def split_objects(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
         buffer += chunk
         at = 0
         whole: list[bytes] = []
-        while len(buffer) - at >= 4:
-            size = int.from_bytes(buffer[at : at + 4], "big")
-            if size > MAX_OBJECT_BYTES:
-                raise MalformedInput("frame", f"{size} bytes exceed the limit of {MAX_OBJECT_BYTES}")
-            if len(buffer) - at - 4 < size:
-                break
-            whole.append(bytes(buffer[at + 4 : at + 4 + size]))
-            at += 4 + size
+        while (end := find_frame_end(buffer, at, MAX_OBJECT_BYTES)) is not None:
+            whole.append(bytes(buffer[at + LENGTH_BYTES : end]))
+            at = end
         del buffer[:at]
         for first in range(0, len(whole), BATCH):
             yield whole[first : first + BATCH]

@@ -12,6 +12,7 @@ import msgspec
 
 from logstore.brokers import FRAMES, Place
 from validator.net.http.client import BoundedClient
+from validator.protocol.codec.frames import write_frame
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
 from validator.protocol.model import Record, StreamPart
 
@@ -115,7 +116,7 @@ class Brokers:
 def _post(place: Place, http: BoundedClient, part: StreamPart, records: Sequence[Record]) -> list[_Told]:
     """Raises TransientError, RemoteFault."""
     target = f"/v1/streams/{quote(part[0], safe='')}/partitions/{part[1]}/messages"
-    body = b"".join(len(record.canonical).to_bytes(4, "big") + record.canonical for record in records)
+    body = b"".join(write_frame(record.canonical) for record in records)
     answer = http.fetch(
         "POST",
         place.url,

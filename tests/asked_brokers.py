@@ -20,6 +20,7 @@ from validator.net.http.client import Answer as HttpAnswer
 from validator.net.http.client import OpenAnswer
 from validator.net.http.urls import ParsedUrl, check_url
 from validator.protocol.codec.answer import Request
+from validator.protocol.codec.frames import split_frames, write_frame
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Record
@@ -64,14 +65,6 @@ class Served:
     asked: int = 0
 
 
-def _split(body: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(body):
-        size = int.from_bytes(body[at : at + 4], "big")
-        yield body[at + 4 : at + 4 + size]
-        at += 4 + size
-
-
 class Loopback:
     """What ``Brokers`` asks with, without a socket. Bodies come in pieces that no frame fits."""
 
@@ -95,8 +88,8 @@ class Loopback:
         answer = AsgiClient(served.parts.app).get(target, None, dict(headers))
         body = answer.content
         if answer.status_code == 200 and served.changes:
-            objects = served.changes.pop(0)(list(_split(body)))
-            body = b"".join(len(each).to_bytes(4, "big") + each for each in objects)
+            objects = served.changes.pop(0)(list(split_frames(body, len(body))))
+            body = b"".join(map(write_frame, objects))
         pieces = (body[at : at + 777] for at in range(0, len(body), 777))
         yield OpenAnswer(answer.status_code, {}, pieces, framed=True)
 

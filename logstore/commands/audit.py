@@ -14,6 +14,7 @@ from logstore.commands.options import (
     NetworkOption,
     PartitionOption,
     RpcOption,
+    StreamArgument,
     ToOption,
     connected,
     make_output,
@@ -23,7 +24,7 @@ from logstore.output import count_of
 
 
 def audit(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
+    stream: StreamArgument,
     from_: FromOption = None,
     to: ToOption = None,
     partition: PartitionOption = 0,

@@ -14,6 +14,7 @@ from logstore.commands.options import (
     KeyOption,
     NetworkOption,
     RpcOption,
+    StreamArgument,
     connected,
     make_output,
 )
@@ -193,7 +194,7 @@ def create(
 
 @app.command("permit")
 def permit(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
+    stream: StreamArgument,
     user: Annotated[str, typer.Argument(metavar="ADDRESS|public", help="Who; public: everybody.")],
     publish: Annotated[bool | None, typer.Option("--publish/--no-publish", help="May publish, or no longer.")] = None,
     subscribe: Annotated[
@@ -218,7 +219,7 @@ def permit(
 
 @app.command("show")
 def show(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
+    stream: StreamArgument,
     key: KeyOption = None,
     network: NetworkOption = None,
     rpc: RpcOption = None,

@@ -47,6 +47,7 @@ VerifyOption = Annotated[
     ),
 ]
 
+StreamArgument = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")]
 PartitionOption = Annotated[int, typer.Option("--partition", min=0, metavar="N", help="Of the stream.")]
 BrokerOption = Annotated[
     list[str] | None,

@@ -14,6 +14,7 @@ from logstore.commands.options import (
     JsonOption,
     NetworkOption,
     RpcOption,
+    StreamArgument,
     ToOption,
     connected,
     make_output,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def prove(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
+    stream: StreamArgument,
     timestamps: Annotated[
         list[str] | None, typer.Argument(metavar="[TIMESTAMP]...", help="Times of messages, to the ms.")
     ] = None,

@@ -17,6 +17,7 @@ from logstore.commands.options import (
     NetworkOption,
     PartitionOption,
     RpcOption,
+    StreamArgument,
     connected,
     make_output,
 )
@@ -32,7 +33,7 @@ MAX_LINE_BYTES = 4 << 20
 
 
 def publish(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
+    stream: StreamArgument,
     content: Annotated[str, typer.Argument(metavar="JSON|-", help="One content; - for standard input, one a line.")],
     partition: PartitionOption = 0,
     time: Annotated[

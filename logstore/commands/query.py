@@ -18,6 +18,7 @@ from logstore.commands.options import (
     NetworkOption,
     PartitionOption,
     RpcOption,
+    StreamArgument,
     ToOption,
     connected,
     make_output,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def query(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's id.")],
+    stream: StreamArgument,
     from_: FromOption = None,
     to: ToOption = None,
     last: Annotated[

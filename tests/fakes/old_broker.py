@@ -45,7 +45,8 @@ from validator.devnet.network import log_form, log_forms, parcel_of_line
 from validator.devnet.process import LineLog, listen, now_ms, read_address, read_config, read_key, run, serve
 from validator.devnet.publisher import MessageChain, personal_digest
 from validator.net.brokers.pages import read_frames
-from validator.protocol.codec.protobuf import read_protobuf, write_frame
+from validator.protocol.codec.frames import write_frame
+from validator.protocol.codec.protobuf import read_protobuf
 from validator.protocol.codec.receipt import MAX_RECEIPT_BYTES, parse_receipt
 from validator.protocol.codec.received import ARRAY, PROTOBUF
 from validator.protocol.codec.secp256k1 import recover_address

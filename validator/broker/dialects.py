@@ -33,10 +33,11 @@ from validator.broker.old_forms import flat_object, nested_object
 from validator.broker.reaching import read_last, read_page
 from validator.broker.refusal import Refused
 from validator.ports.message_store import NO_ROWS, Columns, SortKey
+from validator.protocol.codec.frames import write_frame
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.codec.limits import MAX_SEQUENCE, MAX_TIMESTAMP_MS
 from validator.protocol.codec.message import decode_message
-from validator.protocol.codec.protobuf import write_frame, write_protobuf
+from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.codec.quick_reader import read_quickly
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Digest, Message, StreamPart

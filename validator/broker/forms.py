@@ -25,6 +25,7 @@ import msgspec
 from validator.broker.query import Query, make_cursor
 from validator.ports.message_store import Columns, SortKey
 from validator.protocol.codec.answer import Answer, encode_answer, write_text
+from validator.protocol.codec.frames import write_frame
 from validator.protocol.codec.message import decode_message
 from validator.protocol.codec.quick_reader import read_quickly
 from validator.protocol.model import ContentType, EncryptionType, Flag
@@ -94,11 +95,10 @@ class Frames:
 
     def said(self, name: str, data: bytes) -> bytes:
         del name  # the object names itself
-        return len(data).to_bytes(4, "big") + data
+        return write_frame(data)
 
     def end(self, answer: Answer) -> bytes:
-        body = encode_answer(answer)
-        return len(body).to_bytes(4, "big") + body
+        return write_frame(encode_answer(answer))
 
 
 class Lines:

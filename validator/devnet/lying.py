@@ -17,7 +17,7 @@ the same liars.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -41,10 +41,10 @@ from validator.protocol.codec.answer import (
     encode_answer,
     sign_answer,
 )
+from validator.protocol.codec.frames import split_frames, write_frame
 from validator.protocol.codec.heads import KIND
 from validator.protocol.codec.heartbeat import Heartbeat, heartbeat_of
 from validator.protocol.codec.message import make_record, record_from_canonical
-from validator.protocol.codec.protobuf import write_frame
 from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.codec.slice_claim import SliceClaim, encode_claim, sign_claim
 from validator.protocol.codec.statement import SigningContext
@@ -278,17 +278,8 @@ class LyingApp:
         await self._app(scope, receive, hold)
         said = bytes(body)
         if began and began[0]["status"] == 200:
-            said = b"".join(map(write_frame, self._liar.change_answer(list(split_objects(said)))))
+            said = b"".join(map(write_frame, self._liar.change_answer(list(split_frames(said, len(said))))))
         for message in began:
             named = [(name, value) for name, value in message["headers"] if name != b"content-length"]
             await send({**message, "headers": named})
         await send({"type": "http.response.body", "body": said})
-
-
-def split_objects(body: bytes) -> Iterator[bytes]:
-    """Frames of u32 length, as this very program has written them."""
-    at = 0
-    while at < len(body):
-        size = int.from_bytes(body[at : at + 4], "big")
-        yield body[at + 4 : at + 4 + size]
-        at += 4 + size

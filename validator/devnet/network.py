@@ -17,8 +17,9 @@ from random import Random
 import httpx
 
 from validator.devnet.process import LineLog, now_ms
+from validator.protocol.codec.frames import write_frame
 from validator.protocol.codec.legacy_array import read_legacy_array, write_legacy_array
-from validator.protocol.codec.protobuf import write_frame, write_protobuf
+from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.codec.received import ARRAY, PROTOBUF
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Message

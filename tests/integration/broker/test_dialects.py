@@ -19,9 +19,10 @@ from validator.broker.gate import Terms
 from validator.net.brokers.client import BrokerClient
 from validator.net.brokers.dialects import make_logins
 from validator.ports.sources import Broker
+from validator.protocol.codec.frames import write_frame
 from validator.protocol.codec.legacy_array import read_legacy_array
 from validator.protocol.codec.message import make_record
-from validator.protocol.codec.protobuf import read_protobuf, write_frame, write_protobuf
+from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.model import Address, Record, StreamPart, Window
 

@@ -9,8 +9,6 @@ import html
 import json
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -27,6 +25,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.broker_parts import serving
+from tests.browser import BROWSER, PICTURES, run_browser
 from tests.builders import a_key
 from tests.bundle_builder import MEMBERS, certify
 from tests.certified_world import CONFIG
@@ -43,14 +42,7 @@ from validator.protocol.codec.signatures import sign_message
 from validator.protocol.codec.stored_message import StoredMessage
 from validator.protocol.model import Certified, Digest, StreamPart
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-WORDS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic"),
-    *("--no-first-run", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
-)
-PICTURES = "PAGE_PICTURES"
-"""Names a folder in which pictures are kept, for whoever wants to look at them."""
 PHONE = 360
 Stored = Callable[[StoredMessage], StoredMessage]
 Opened = Callable[[OpenedBundle], OpenedBundle]
@@ -270,16 +262,7 @@ def browse(tmp_path_factory: pytest.TempPathFactory, url: str) -> Callable[..., 
     folder = tmp_path_factory.mktemp("browser")
 
     def run(path: str, *words: str) -> str:
-        assert BROWSER is not None
-        done = subprocess.run(
-            [BROWSER, *WORDS, f"--user-data-dir={folder / 'profile'}", *words, url + path],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-            env={**os.environ, "HOME": str(folder)},
-        )
-        return done.stdout
+        return run_browser(folder, url + path, *words)
 
     return run
 

@@ -17,7 +17,8 @@ import pytest
 from tests.broker_fleet import PART, STREAM, Fleet, Place, run_fleet
 from tests.builders import a_key, a_record
 from validator.net.streamr.bridge import BridgeBus
-from validator.protocol.codec.protobuf import write_frame, write_protobuf
+from validator.protocol.codec.frames import write_frame
+from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.model import Digest, Record
 
 KILLS = 20

@@ -14,7 +14,8 @@ import pytest
 from tests.broker_fleet import PART, STREAM, Fleet, run_fleet
 from tests.builders import a_key, a_record
 from validator.net.streamr.bridge import BridgeBus
-from validator.protocol.codec.protobuf import write_frame, write_protobuf
+from validator.protocol.codec.frames import write_frame
+from validator.protocol.codec.protobuf import write_protobuf
 
 PATH = f"/v1/streams/{quote(STREAM, safe='')}/partitions/0"
 COUNT, POSTED = 120, 10

@@ -16,8 +16,9 @@ import pytest
 from tests.broker_parts import BROKER_KEY, CONSUMER, NOW_MS, PART, STREAM, BrokerParts, serving
 from tests.builders import a_key, a_p256_message, a_record
 from validator.protocol.codec.answer import Answer, decode_answer, read_text, verify_answer
+from validator.protocol.codec.frames import write_frame
 from validator.protocol.codec.message import decode_message, make_record
-from validator.protocol.codec.protobuf import write_frame, write_protobuf
+from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.codec.receipt import sign_receipt, write_receipt
 from validator.protocol.codec.slice_claim import MAX_CLAIM_BYTES, decode_claim, verify_claim
 from validator.protocol.merkle import compute_root

@@ -3,42 +3,15 @@
 // Settings: url, chainId, key (of the account that acts), streamId, node, addresses (as @logsn/contracts names them).
 // Prints one JSON object of what the clients answered, integers as decimal strings.
 
-import { createRequire } from 'node:module'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { client, require, settings } from './published_client.mjs'
 
-const require = createRequire(join(process.cwd(), 'package.json'))
-const settings = JSON.parse(readFileSync(0, 'utf8'))
 const { addresses, streamId, node } = settings
-
-// Which contracts a chain has stands in a file of the package; this chain is not in it. The client logs to stdout.
-require('@logsn/contracts/address.json')[settings.chainId] = addresses
-console.log = console.info = console.debug = console.error
-
-const LogStoreClient = require('@logsn/client')
 const contracts = require('@logsn/contracts')
 const { Wallet, providers } = require('ethers')
 
 const provider = new providers.StaticJsonRpcProvider(settings.url)
 provider.pollingInterval = 50
 const wallet = new Wallet(settings.key, provider)
-const chain = { name: 'development', chainId: settings.chainId, rpcs: [{ url: settings.url }] }
-const client = new LogStoreClient({
-    auth: { privateKey: settings.key },
-    metrics: false,
-    logLevel: 'error',
-    contracts: {
-        streamRegistryChainAddress: settings.streamRegistry,
-        streamStorageRegistryChainAddress: settings.streamRegistry,
-        mainChainRPCs: chain,
-        streamRegistryChainRPCs: chain,
-        logStoreNodeManagerChainAddress: addresses.nodeManagerAddress,
-        logStoreStoreManagerChainAddress: addresses.storeManagerAddress,
-        logStoreTokenManagerChainAddress: addresses.tokenManagerAddress,
-        logStoreQueryManagerChainAddress: addresses.queryManagerAddress,
-    },
-})
-
 const nodes = contracts.LogStoreNodeManager__factory.connect(addresses.nodeManagerAddress, wallet)
 const stores = contracts.LogStoreManager__factory.connect(addresses.storeManagerAddress, wallet)
 const queries = contracts.LogStoreQueryManager__factory.connect(addresses.queryManagerAddress, wallet)

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -51,6 +50,7 @@ class Story(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.chain = self.network.chain
+        self.ask_all = self.network.ask_all
         self.snapshot = self.chain.call_rpc("evm_snapshot")
         self.nodes = [key.address for key in self.network.brokers]
         self.joined: Counter[tuple[bytes, bytes]] = Counter()
@@ -182,13 +182,18 @@ class Story(RuleBasedStateMachine):
 
     @invariant()
     def tokens_are_what_the_books_say(self) -> None:
-        held = sum(self.ask_all("Token", "balanceOf", [(hexed(self.chain.address_of(name)),) for name in MANAGERS]))
+        held = sum(
+            self.ask_all("Token", "balanceOf", [(hexed(self.chain.address_of(name)),) for name in MANAGERS])
+        )
         stores, queries = self.ask("StoreManager", "totalSupply"), self.ask("QueryManager", "totalSupply")
         balances, leaving, _ = self.chain.call("StoreManager", "storesOf", self.network.streams)
         assert sum(balances) + sum(leaving) == stores
         everybody = [*self.nodes, *(k.address for k in self.network.validators)]
         keys = [(hexed(n),) for n in everybody]
-        pools = sum(self.ask_all("NodeManager", "nodeStake", keys) + self.ask_all("NodeManager", "nodeLeaving", keys))
+        pools = sum(
+            self.ask_all("NodeManager", "nodeStake", keys)
+            + self.ask_all("NodeManager", "nodeLeaving", keys)
+        )
         free = sum(self.ask_all("NodeManager", "balanceOf", [(hexed(p.address),) for p in PEOPLE]))
         assert held == stores + queries + pools + free + self.ask("NodeManager", "treasurySupply")
 
@@ -255,9 +260,6 @@ class Story(RuleBasedStateMachine):
 
     def ask(self, contract: str, function: str, *arguments: Any) -> int:
         return int(self.chain.call(contract, function, *arguments)[0])
-
-    def ask_all(self, contract: str, function: str, arguments: Sequence[tuple[Any, ...]]) -> list[int]:
-        return [int(v) for (v, *_) in self.chain.call_all([(contract, function, a) for a in arguments])]
 
     def attempt(self, key: SigningKey, contract: str, function: str, *arguments: Any) -> bool:
         """Whether the step could be done; a refusal has one of the names that it may have."""

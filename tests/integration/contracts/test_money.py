@@ -51,27 +51,24 @@ class Books:
         return int(sum(self.stores) + sum(self.consumers) + nodes)
 
     def check(self) -> None:
-        call = self.network.chain.call
+        call, ask_all = self.network.chain.call, self.network.ask_all
         assert sum(self.stores) == call("StoreManager", "totalSupply")[0] <= self.held["StoreManager"]
         assert sum(self.consumers) == call("QueryManager", "totalSupply")[0] <= self.held["QueryManager"]
         assert sum(self.held.values()) == self.claims
         of_nodes = [(node, holder) for node in self.stakes for holder in self.balances]
         of_streams = [(stream, holder) for stream in self.network.streams for holder in self.balances]
-        claims = self._ask("NodeManager", "delegatesOf", [(hexed(h), hexed(n)) for n, h in of_nodes])
-        exits = self._ask("NodeManager", "exitOf", [(hexed(h), hexed(n)) for n, h in of_nodes])
+        claims = ask_all("NodeManager", "delegatesOf", [(hexed(h), hexed(n)) for n, h in of_nodes])
+        exits = ask_all("NodeManager", "exitOf", [(hexed(h), hexed(n)) for n, h in of_nodes])
         holders = len(self.balances)
         for at, (node, stake) in enumerate(self.stakes.items()):
             claimed = sum(claims[at * holders : (at + 1) * holders])
             assert stake - 2 * holders <= claimed <= stake or (claimed == 0 and stake == 0)
             assert self.leaving[node] - holders <= sum(exits[at * holders : (at + 1) * holders]) <= self.leaving[node]
-        claims = self._ask("StoreManager", "storeBalanceOf", [(hexed(h), s) for s, h in of_streams])
-        exits = self._ask("StoreManager", "exitOf", [(hexed(h), s) for s, h in of_streams])
+        claims = ask_all("StoreManager", "storeBalanceOf", [(hexed(h), s) for s, h in of_streams])
+        exits = ask_all("StoreManager", "exitOf", [(hexed(h), s) for s, h in of_streams])
         for at, balance in enumerate(self.stores):
             claimed = sum(claims[at * holders : (at + 1) * holders]) + sum(exits[at * holders : (at + 1) * holders])
             assert claimed <= balance <= claimed + 2 * holders
-
-    def _ask(self, contract: str, function: str, arguments: list[tuple[str, str]]) -> list[int]:
-        return [int(v) for (v, *_) in self.network.chain.call_all([(contract, function, a) for a in arguments])]
 
 
 def _settled_like(before: Books, after: Books, nodes: dict[Address, int]) -> None:

@@ -17,7 +17,8 @@ from tests.broker_fleet import OWNER, STREAM, Fleet, run_fleet
 from tests.builders import a_key, a_record
 from tests.clients_of_today import FOLDER, describe_chain, install
 from validator.devnet.contracts import WEI
-from validator.protocol.codec.protobuf import write_frame, write_protobuf
+from validator.protocol.codec.frames import write_frame
+from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.model import ContentType, Record, SignatureType
 
 PROGRAM = Path(__file__).with_name("query_of_today.mjs")

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import uvicorn
 
+from tests.broker_parts import serving
+from tests.browser import BROWSER, PICTURES, run_browser
 from tests.unit.server.test_operator import FakeView
 from tests.unit.server.test_status_page import AROUND
 from validator.server.operator import create_app
 from validator.store.view.status import Status
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-WORDS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic"),
-    *("--no-first-run", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
-)
-PICTURES = "PAGE_PICTURES"
-"""Names a folder in which pictures are kept, for whoever wants to look at them."""
 Browse = Callable[..., str]
 
 
@@ -40,30 +31,14 @@ class CountingView(FakeView):
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     app = create_app(CountingView(), lambda: AROUND)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-    host, port = server.servers[0].sockets[0].getsockname()
-    yield f"http://{host}:{port}/"
-    server.should_exit = True
-    thread.join(10)
+    with serving(app) as url:
+        yield f"{url}/"
 
 
 @pytest.fixture
 def browse(tmp_path: Path, url: str) -> Browse:
     def run(*words: str) -> str:
-        assert BROWSER is not None
-        done = subprocess.run(
-            [BROWSER, *WORDS, f"--user-data-dir={tmp_path / 'profile'}", *words, url],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-            env={**os.environ, "HOME": str(tmp_path)},
-        )
-        return done.stdout
+        return run_browser(tmp_path, url, *words)
 
     return run
 

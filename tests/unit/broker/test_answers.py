@@ -15,6 +15,7 @@ from tests.builders import GENESIS_MS
 from tests.certified_world import BUNDLE_MS, LATE_REACH_MS, NETWORK, PART, STREAM, Broker, World, a_row
 from validator.protocol.codec.answer import Answer, decode_answer, write_text
 from validator.protocol.codec.completeness import decode_commitment, decode_marks, decode_set_proof
+from validator.protocol.codec.frames import split_frames
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.completeness import CompletenessCheck, SetCommitment
 from validator.protocol.model import Digest, Flag, InstanceId, InstanceKind
@@ -64,11 +65,7 @@ def brokers(world: World) -> Iterator[list[Served]]:
 
 
 def objects(body: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(body):
-        size = int.from_bytes(body[at : at + 4], "big")
-        yield body[at + 4 : at + 4 + size]
-        at += 4 + size
+    return split_frames(body, len(body))
 
 
 class Reader:

@@ -10,6 +10,7 @@ from logstore.answer_check import Row
 from logstore.answer_export import make_batch
 from logstore.columns import OtherForm, read_page, split_frames
 from tests.builders import GENESIS_MS, a_key, a_record
+from validator.protocol.codec.frames import write_frame
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import EncryptionType, MessageRef, Record, SignatureType
 
@@ -18,7 +19,7 @@ EVM = SignatureType.ECDSA_SECP256K1_EVM
 
 
 def framed(records: list[Record]) -> bytes:
-    return b"".join(len(record.canonical).to_bytes(4, "big") + record.canonical for record in records)
+    return b"".join(write_frame(record.canonical) for record in records)
 
 
 def read(records: list[Record]) -> Any:

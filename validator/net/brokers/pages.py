@@ -18,6 +18,7 @@ from validator.net.brokers.ranges import Position
 from validator.protocol.codec import cbor
 from validator.protocol.codec.answer import ANSWER_FIELDS, ANSWER_KIND, MAX_ANSWER_BYTES, Answer, decode_answer
 from validator.protocol.codec.conversion import BOM
+from validator.protocol.codec.frames import LENGTH_BYTES, find_frame_end
 from validator.protocol.codec.heads import PREFIX as MESSAGE_PREFIX
 from validator.protocol.codec.legacy_array import MAX_LINE_BYTES, read_legacy_array
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
@@ -137,14 +138,9 @@ def read_frames(chunks: Iterable[bytes], sink: Sink) -> None:
         buffer += chunk
         at = 0
         whole: list[bytes] = []
-        while len(buffer) - at >= 4:
-            length = int.from_bytes(buffer[at : at + 4], "big")
-            if length > MAX_BODY_BYTES:
-                raise MalformedInput("frame", f"{length} bytes exceed the limit of {MAX_BODY_BYTES}")
-            if len(buffer) - at - 4 < length:
-                break
-            whole.append(bytes(buffer[at + 4 : at + 4 + length]))
-            at += 4 + length
+        while (end := find_frame_end(buffer, at, MAX_BODY_BYTES)) is not None:
+            whole.append(bytes(buffer[at + LENGTH_BYTES : end]))
+            at = end
         del buffer[:at]
         if whole:
             sink(whole, PROTOBUF)
@@ -165,14 +161,9 @@ def read_answer(chunks: Iterable[bytes], sink: Sink) -> Answer:
         buffer += chunk
         at = 0
         whole: list[bytes] = []
-        while len(buffer) - at >= 4:
-            length = int.from_bytes(buffer[at : at + 4], "big")
-            if length > MAX_FRAME_BYTES:
-                raise MalformedInput("frame", f"{length} bytes exceed the limit of {MAX_FRAME_BYTES}")
-            if len(buffer) - at - 4 < length:
-                break
-            body = bytes(buffer[at + 4 : at + 4 + length])
-            at += 4 + length
+        while (end := find_frame_end(buffer, at, MAX_FRAME_BYTES)) is not None:
+            body = bytes(buffer[at + LENGTH_BYTES : end])
+            at = end
             if trailer is not None:
                 raise MalformedInput("trailer", "not the last frame")
             if body.startswith(MESSAGE_PREFIX):

@@ -23,7 +23,6 @@ from validator.protocol.model import ContentType, EncryptionType, Message, Messa
 MAX_BODY_BYTES = MAX_CANONICAL_BYTES
 """Fields of the largest size; a body of unknown fields beyond that is refused unread."""
 
-_FRAME_LENGTH_BYTES = 4
 _MESSAGE = {1: wire.BYTES, 2: wire.BYTES, 3: wire.BYTES, 4: wire.VARINT, 5: wire.BYTES, 6: wire.BYTES, 7: wire.BYTES}
 _MESSAGE_ID = {1: wire.BYTES, 2: wire.VARINT, 3: wire.VARINT, 4: wire.VARINT, 5: wire.BYTES, 6: wire.BYTES}
 _REF = {1: wire.VARINT, 2: wire.VARINT}
@@ -116,11 +115,6 @@ def write_protobuf(message: Message) -> bytes:
     else:
         parts.append(wire.write_bytes(5 + m.message_type, m.content))
     return b"".join(parts)
-
-
-def write_frame(body: bytes) -> bytes:
-    """One length-prefixed message."""
-    return len(body).to_bytes(_FRAME_LENGTH_BYTES, "big") + body
 
 
 _Body = tuple[MessageType, ContentType, EncryptionType, "str | None", "NewGroupKey | None", bytes]

@@ -22,8 +22,9 @@ from validator.net.brokers.client import BrokerClient, Limits
 from validator.net.brokers.pull import PullFault, PullMetrics
 from validator.net.http.urls import IPNetwork
 from validator.ports.sources import Broker
+from validator.protocol.codec.frames import write_frame
 from validator.protocol.codec.legacy_array import read_legacy_array
-from validator.protocol.codec.protobuf import read_protobuf, write_frame, write_protobuf
+from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.signatures import VALID, verify_message
 from validator.protocol.errors import TransientError

@@ -19,8 +19,9 @@ from validator.devnet.eras import Era, era_of
 from validator.devnet.publisher import MessageChain, personal_digest
 from validator.net.brokers.dialects import make_logins
 from validator.net.brokers.pages import read_frames
+from validator.protocol.codec.frames import write_frame
 from validator.protocol.codec.legacy_array import read_legacy_array
-from validator.protocol.codec.protobuf import read_protobuf, write_frame, write_protobuf
+from validator.protocol.codec.protobuf import read_protobuf, write_protobuf
 from validator.protocol.codec.receipt import receipt_of, sign_receipt, write_receipt
 from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.codec.signatures import VALID, verify_message
