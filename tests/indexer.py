@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from web3 import Web3
-
 import contracts_abi
+from tests.recursion import recursion_limit_kept
 from validator.devnet.contracts import DevChain
+
+with recursion_limit_kept():
+    from web3 import Web3
 
 MANAGERS = ("StoreManager", "QueryManager", "NodeManager", "ReportManager")
 LOSS = 1 << 31

@@ -182,18 +182,13 @@ class Story(RuleBasedStateMachine):
 
     @invariant()
     def tokens_are_what_the_books_say(self) -> None:
-        held = sum(
-            self.ask_all("Token", "balanceOf", [(hexed(self.chain.address_of(name)),) for name in MANAGERS])
-        )
+        held = sum(self.ask_all("Token", "balanceOf", [(hexed(self.chain.address_of(name)),) for name in MANAGERS]))
         stores, queries = self.ask("StoreManager", "totalSupply"), self.ask("QueryManager", "totalSupply")
         balances, leaving, _ = self.chain.call("StoreManager", "storesOf", self.network.streams)
         assert sum(balances) + sum(leaving) == stores
         everybody = [*self.nodes, *(k.address for k in self.network.validators)]
         keys = [(hexed(n),) for n in everybody]
-        pools = sum(
-            self.ask_all("NodeManager", "nodeStake", keys)
-            + self.ask_all("NodeManager", "nodeLeaving", keys)
-        )
+        pools = sum(self.ask_all("NodeManager", "nodeStake", keys) + self.ask_all("NodeManager", "nodeLeaving", keys))
         free = sum(self.ask_all("NodeManager", "balanceOf", [(hexed(p.address),) for p in PEOPLE]))
         assert held == stores + queries + pools + free + self.ask("NodeManager", "treasurySupply")
 

@@ -7,10 +7,9 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from eth_account import Account
-from eth_account.messages import encode_typed_data
 
 from tests import paths
+from tests.wallet import Account, encode_typed_data
 from tests.builders import a_key
 from validator.protocol.codec import cbor
 from validator.protocol.codec.answer import (
