@@ -138,8 +138,8 @@ def _follow(looks: Iterator[list[Row]], output: Output) -> None:
     def counted() -> Iterator[list[Row]]:
         nonlocal count
         for rows in pace(looks):
+            count += len(rows)  # before they leave: who has read the last one may end us before we are back
             yield rows
-            count += len(rows)
 
     try:
         with open_target(None, is_text=True) as out:
