@@ -237,11 +237,14 @@ def kind_of(status: int) -> type[TransientError | RemoteFault]:
 
 def _require_ok(place: Place, status: int, body: bytes) -> None:
     """Raises TransientError where the same may be answered in a while, Denied with the broker's reason, RemoteFault."""
-    if status == 200:
-        return
+    if status != 200:
+        raise kind_of(status)(f"{place.url}: HTTP {status}: {reason_of(body)}", status=status, url=str(place.url))
+
+
+def reason_of(body: bytes) -> str:
+    """What a broker says of a status that is no success, safe to print."""
     try:
         said = str(msgspec.json.decode(body, type=dict[str, object]).get("error", ""))
     except msgspec.MsgspecError:
         said = ""
-    said = "".join(c if " " <= c <= "~" else "?" for c in said[:200])
-    raise kind_of(status)(f"{place.url}: HTTP {status}: {said or 'no reason given'}", status=status, url=str(place.url))
+    return "".join(c if " " <= c <= "~" else "?" for c in said[:200]) or "no reason given"

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from logstore.brokers import FRAMES, Place
+from logstore.brokers import FRAMES, Place, reason_of
 from validator.net.http.client import BoundedClient
 from validator.protocol.codec.frames import write_frame
 from validator.protocol.errors import MalformedInput, RemoteFault, TransientError
@@ -128,7 +128,7 @@ def _post(place: Place, http: BoundedClient, part: StreamPart, records: Sequence
     )
     if answer.status != 200:
         kind = TransientError if answer.status in BUSY else RemoteFault
-        raise kind(f"HTTP {answer.status}: {_error_of(answer.body)}", status=answer.status, url=str(place.url))
+        raise kind(f"HTTP {answer.status}: {reason_of(answer.body)}", status=answer.status, url=str(place.url))
     try:
         told = msgspec.json.decode(answer.body, type=_Answer).messages
     except msgspec.MsgspecError as error:
@@ -136,11 +136,3 @@ def _post(place: Place, http: BoundedClient, part: StreamPart, records: Sequence
     if len(told) != len(records):
         raise MalformedInput("answer", f"on {len(told)} messages, where {len(records)} were sent")
     return told
-
-
-def _error_of(body: bytes) -> str:
-    try:
-        said = str(msgspec.json.decode(body, type=dict[str, object]).get("error", ""))
-    except msgspec.MsgspecError:
-        said = ""
-    return "".join(c if c.isprintable() else "?" for c in said[:200]) or "no reason given"

@@ -57,8 +57,6 @@ def drain(
 ) -> int:
     """Have all workers of these queues finish what they have in hand and take up nothing more, before an upgrade.
     Status 1 if something is still in hand. Messages stay in Redis, rows in the database."""
-    from validator import log as logs
-
     logs.configure("ERROR", "console")
     chosen = [queue.value for queue in queues or list(Queue)]
     if undo:

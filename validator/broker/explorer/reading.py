@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from validator.broker.certified import CertifiedBundles, OpenedBundle
 from validator.broker.core import Broker
@@ -222,17 +222,13 @@ def _with_proof(parts: Parts, view: MessageView, stored: StoredMessage) -> Messa
     opened = parts.bundles.describe(stored.number)
     assert opened is not None
     manifest = opened.manifest
-    return MessageView(
-        view.part,
-        view.leaf,
-        view.canonical,
-        view.message,
-        view.arrived_ms,
-        stored,
-        opened.bundle,
-        find_certified(opened, stored.proof.window.instance),
-        decode_config(manifest.config_preimage),
-        manifest.config_preimage,
+    return replace(
+        view,
+        stored=stored,
+        bundle=opened.bundle,
+        certified=find_certified(opened, stored.proof.window.instance),
+        config=decode_config(manifest.config_preimage),
+        preimage=manifest.config_preimage,
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests import paths
-from tests.wallet import Account, encode_typed_data
 from tests.builders import a_key
+from tests.wallet import Account, encode_typed_data
 from validator.protocol.codec import cbor
 from validator.protocol.codec.answer import (
     Answer,
