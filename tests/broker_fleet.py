@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ OWNER = a_key(1)
 STREAM = f"0x{OWNER.address.hex()}/load"
 PART = (STREAM, 0)
 LIMIT_S = 60.0
+ASK_S = 5.0
+"""For one answer: a process that does not run leaves the socket that outlives it silent."""
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Place:
     def ask(self, path: str) -> Any:
         """Of the operator's listener."""
         url = f"http://127.0.0.1:{self.operator.getsockname()[1]}{path}"
-        return httpx.get(url, timeout=LIMIT_S, trust_env=False).json()
+        return httpx.get(url, timeout=ASK_S, trust_env=False).json()
 
     def held(self) -> set[Digest]:
         """Leaves that lie in its day files, whether it runs or not."""
@@ -63,13 +66,14 @@ class Place:
 
 @dataclass
 class Fleet:
-    """Start and end go through one process that forks."""
+    """Start and end go through one process that forks, a command and its answer at a time."""
 
     folder: Path
     hub: Path
     places: list[Place]
     chain: DevChain
     _forks: subprocess.Popen[str]
+    _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, place: Place) -> None:
         """And wait until it has joined what the chain names."""
@@ -82,18 +86,26 @@ class Fleet:
         status: int = self._say({"end": place.pid, "signal": int(number)})["status"]
         return status
 
-    def wait_until(self, holds: Any) -> None:
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        """A process that does not answer yet is asked again until the time is up; then the logs are shown."""
         end = time.monotonic() + LIMIT_S
-        while not holds():
+        while not self._is_so(holds):
             assert time.monotonic() < end, "\n".join(p.read_text()[-2000:] for p in self.folder.glob("*.log"))
             time.sleep(0.05)
+
+    def _is_so(self, holds: Callable[[], bool]) -> bool:
+        try:
+            return holds()
+        except httpx.TransportError:
+            return False
 
     def _say(self, command: dict[str, Any]) -> Any:
         assert self._forks.stdin is not None
         assert self._forks.stdout is not None
-        self._forks.stdin.write(json.dumps(command) + "\n")
-        self._forks.stdin.flush()
-        return json.loads(self._forks.stdout.readline())
+        with self._turn:
+            self._forks.stdin.write(json.dumps(command) + "\n")
+            self._forks.stdin.flush()
+            return json.loads(self._forks.stdout.readline())
 
 
 @contextlib.contextmanager

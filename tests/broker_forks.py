@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ def start(settings: dict[str, Any], log: Path) -> int:
         logs.configure("INFO", "json")
         run_broker(BrokerSettings(**settings))
         status = 0
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
         os._exit(status)
 
