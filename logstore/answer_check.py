@@ -12,7 +12,6 @@ next part begins behind the last message that was handed out, at whichever broke
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from validator.protocol.codec.answer import (
 )
 from validator.protocol.codec.completeness import MARKS, PROOF, decode_marks, decode_set_proof
 from validator.protocol.codec.message import record_from_canonical
-from validator.protocol.codec.signatures import VALID, verify_batch
+from validator.protocol.codec.signatures import VALID, Keys, verify_together
 from validator.protocol.codec.slice_claim import decode_claim, verify_claim
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.completeness import CompletenessCheck, RootOf, SetProof
@@ -56,7 +55,6 @@ from validator.protocol.parameters import Network
 
 MAX_HELD = 1 << 15
 """Messages behind a window that is over and not proven: a broker proves after each page of 8 192."""
-SIGNING_THREADS = min(2, len(os.sched_getaffinity(0)))
 _PROOF = cbor.array_head(5) + cbor.encode(PROOF)
 _MARKS = cbor.array_head(2) + cbor.encode(MARKS)
 
@@ -145,6 +143,7 @@ class AnswerCheck:
         """How many messages of the span other brokers say that they hold; None: they could not be reached."""
         self._context = context
         self._digest = request.digest()
+        self._keys: Keys = {}
         self._last: Record | None = None
         """The last message that was handed out."""
         self._held: deque[Row] = deque()
@@ -247,7 +246,7 @@ class AnswerCheck:
     def _check_signatures(self, records: Sequence[Record]) -> None:
         if self.verify is Verify.NONE or not records:
             return
-        for record, verdict in zip(records, verify_batch(records, threads=SIGNING_THREADS), strict=True):
+        for record, verdict in zip(records, verify_together(records, self._keys), strict=True):
             if verdict is not VALID and verdict is not Reason.ERC1271_UNKNOWN:
                 raise MalformedInput("message.signature", f"{_name(record)}: {verdict.value}")
 

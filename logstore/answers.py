@@ -43,8 +43,10 @@ if TYPE_CHECKING:
     from validator.protocol.codec.secp256k1 import Signer
 
 MAX_OBJECT_BYTES = max(MAX_CANONICAL_BYTES, MAX_ANSWER_BYTES, MAX_SET_PROOF_BYTES, MAX_MARKS_BYTES)
-BATCH = 1_000
-"""Messages whose signatures are checked at once."""
+FIRST_BATCH, BATCH = 256, 4_096
+"""Messages whose signatures are checked at once: few first, since somebody waits, then more, since that is cheaper."""
+WAIT_S = 0.25
+"""So long what has come waits for more."""
 ROUNDS = 4
 """How often all brokers are asked without a new message before it is given up."""
 PAUSE_S = 0.5
@@ -277,23 +279,36 @@ class _Turns:
             self._pause(PAUSE_S * self._failures / len(self._places))
 
 
-def split_objects(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
+def split_objects(chunks: Iterable[bytes], clock: Callable[[], float] = time.monotonic) -> Iterator[list[bytes]]:
     """Frames of u32 length and an object, some at a time. What ends within a frame just ends.
 
     Raises:
         MalformedInput: a frame that is longer than any object.
+        TransientError: as ``chunks`` does, behind all that came whole before it broke off.
     """
     buffer = bytearray()
-    for chunk in chunks:
-        buffer += chunk
-        at = 0
-        whole: list[bytes] = []
-        while (end := find_frame_end(buffer, at, MAX_OBJECT_BYTES)) is not None:
-            whole.append(bytes(buffer[at + LENGTH_BYTES : end]))
-            at = end
-        del buffer[:at]
-        for first in range(0, len(whole), BATCH):
-            yield whole[first : first + BATCH]
+    whole: list[bytes] = []
+    most, began_s = FIRST_BATCH, clock()
+    try:
+        for chunk in chunks:
+            buffer += chunk
+            at = 0
+            while (end := find_frame_end(buffer, at, MAX_OBJECT_BYTES)) is not None:
+                whole.append(bytes(buffer[at + LENGTH_BYTES : end]))
+                at = end
+                if len(whole) == most:
+                    yield whole
+                    whole, most, began_s = [], min(2 * most, BATCH), clock()
+            del buffer[:at]
+            if whole and clock() > began_s + WAIT_S:
+                yield whole
+                whole, began_s = [], clock()
+    except TransientError:
+        if whole:
+            yield whole
+        raise
+    if whole:
+        yield whole
 
 
 def parse_verify_level(text: str) -> Verify:

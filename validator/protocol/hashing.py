@@ -61,6 +61,11 @@ def hash_labelled(label: str, *parts: bytes) -> Digest:
     return Digest(hasher.digest())
 
 
+def draw_bytes(seed: bytes, count: int) -> bytes:
+    """So many bytes that nobody can know before the seed: SHAKE-256."""
+    return hashlib.shake_256(seed).digest(count)
+
+
 keccak256 = cast(Callable[[bytes], Digest], _keccak256)
 """The library's own function: a call around it would show."""
 

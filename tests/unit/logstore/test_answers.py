@@ -11,11 +11,13 @@ import pytest
 
 from logstore.answer_check import Row, Verify
 from logstore.answer_export import make_batch, make_schema
+from logstore.answers import BATCH, FIRST_BATCH, WAIT_S, split_objects
 from logstore.errors import Refused
 from tests.asked_brokers import CONTEXT, END_MS, SPAN, Change, Consumer, everything, fill
 from tests.builders import a_key
 from tests.certified_world import World
 from validator.protocol.codec.answer import Answer, Claim, decode_answer, encode_answer, sign_answer
+from validator.protocol.codec.frames import write_frame
 from validator.protocol.codec.message import make_record, record_from_canonical
 from validator.protocol.codec.slice_claim import SliceClaim, encode_claim, sign_claim
 from validator.protocol.errors import ConfigError, TransientError
@@ -245,3 +247,32 @@ def test_columns_that_nobody_verifies_are_still_in_order_and_counted(
     with pytest.raises(Refused) as refused:
         consumer.query(Verify.NONE).to_arrow()
     assert refused.value.fields["field"] == field
+
+
+def test_few_messages_are_checked_at_once_first_and_more_later() -> None:
+    """Whoever waits sees the first soon; the longer an answer, the cheaper the check of each message."""
+    count = 3 * BATCH
+    chunks = [write_frame(b"%d" % number) for number in range(count)]
+    whole = b"".join(chunks)
+    for cut in (chunks, [whole], [whole[at : at + 7] for at in range(0, len(whole), 7)]):
+        batches = list(split_objects(cut, clock=lambda: 0.0))
+        assert [len(batch) for batch in batches[:3]] == [FIRST_BATCH, 2 * FIRST_BATCH, 4 * FIRST_BATCH]
+        assert max(len(batch) for batch in batches) == BATCH
+        assert [data for batch in batches for data in batch] == [b"%d" % number for number in range(count)]
+
+
+def test_what_has_come_does_not_wait_long_for_more() -> None:
+    times = iter([0.0, WAIT_S / 2, 2 * WAIT_S, 2 * WAIT_S, 2.5 * WAIT_S, 4 * WAIT_S, 4 * WAIT_S])
+    chunks = [write_frame(b"%d" % number) for number in range(4)]
+    assert list(split_objects(chunks, clock=times.__next__)) == [[b"0", b"1"], [b"2", b"3"]]
+
+
+def test_what_came_whole_is_read_before_the_break() -> None:
+    def chunks() -> Iterator[bytes]:
+        yield write_frame(b"whole") + b"\0\0\0\5cut"
+        raise TransientError("gone")
+
+    read = split_objects(chunks())
+    assert next(read) == [b"whole"]
+    with pytest.raises(TransientError, match="gone"):
+        next(read)

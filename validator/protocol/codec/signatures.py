@@ -1,20 +1,19 @@
 """Signature checks, one or many: the verdict is recovery's for every input.
 
-secp256k1 goes straight to libsecp256k1 through coincurve's binding, with its structs allocated once per batch. No
-signature goes unrecovered and no batch equation is used, so there is one path and one rule: 65 bytes, v 27 or 28, and
-the recovered address is the publisher. ERC-1271 is judged in two steps: recovery must give some signer (as Streamr's
-client demands before it asks), then the contract decides, which only the caller can ask. P-256 and ML-DSA-87 go
-through OpenSSL. Source: reference of Streamr, section 6.
+The rule of secp256k1: 65 bytes, v 27 or 28, and the recovered address is the publisher. Validators and brokers recover
+every signature (``recovery``); a reader who keeps the publishers' keys has most of them checked by one equation
+(``signature_equation``), which changes no verdict. ERC-1271 is judged in two steps: recovery must give some signer (as
+Streamr's client demands before it asks), then the contract decides, which only the caller can ask. P-256 and ML-DSA-87
+go through OpenSSL. Source: reference of Streamr, section 6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Final, Literal
 
-from coincurve._libsecp256k1 import ffi, lib
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa
@@ -23,12 +22,12 @@ from msgspec.structs import replace
 
 from validator.protocol.codec.kinds import ERC_1271
 from validator.protocol.codec.payload import digest_of_payload, normalise_signature, signature_payload, signed_digest
+from validator.protocol.codec.recovery import KeyStruct, Signed, check_recovered
 from validator.protocol.codec.secp256k1 import SigningKey
+from validator.protocol.codec.signature_equation import check_together
 from validator.protocol.errors import MalformedInput
-from validator.protocol.hashing import keccak256
 from validator.protocol.model import (
     ContentType,
-    Digest,
     EncryptionType,
     Message,
     MessageRef,
@@ -50,9 +49,6 @@ VALID: Final = Valid.VALID
 Verdict = Literal[Valid.VALID] | Reason
 """VALID, or the reason why not; ERC1271_UNKNOWN means: ask the contract, then ``resolve_erc1271``."""
 
-Signed = tuple[bytes, Digest, bytes]
-"""(signature, digest that it signs, address of 20 bytes)."""
-
 _RECOVERED = frozenset(
     {
         SignatureType.ECDSA_SECP256K1_LEGACY,
@@ -63,9 +59,12 @@ _RECOVERED = frozenset(
     }
 )
 _P256_POINT_FORMS = {33: (2, 3), 65: (4,)}
-_MAX_REMEMBERED = 4096
 _MIN_PER_THREAD = 64
 """Fewer messages are checked before a second thread would have started."""
+
+
+Keys = dict[bytes, KeyStruct]
+"""Publishers' keys, by their addresses, as a reader has recovered them."""
 
 
 def verify_batch(messages: Sequence[Message] | Sequence[Record], threads: int = 1) -> list[Verdict]:
@@ -80,6 +79,13 @@ def verify_batch(messages: Sequence[Message] | Sequence[Record], threads: int = 
     slices = [messages[at : at + step] for at in range(0, len(messages), step)]
     with ThreadPoolExecutor(len(slices), thread_name_prefix="verify") as pool:
         return [verdict for part in pool.map(_verify, slices) for verdict in part]
+
+
+def verify_together(messages: Sequence[Message] | Sequence[Record], keys: Keys) -> list[Verdict]:
+    """``verify_batch`` for who stops at the first forgery: at a third of the cost where thousands come of one
+    publisher. ``keys`` are those of earlier calls, and learns.
+    """
+    return _verify(messages, keys)
 
 
 def verify_message(message: Message) -> Verdict:
@@ -148,7 +154,7 @@ def sign_message(key: SigningKey, message: Message) -> Message:
     return replace(message, signature=key.sign(signed_digest(message)))
 
 
-def _verify(messages: Sequence[Message] | Sequence[Record]) -> list[Verdict]:
+def _verify(messages: Sequence[Message] | Sequence[Record], keys: Keys | None = None) -> list[Verdict]:
     """Secp256k1 signatures in one go, others one by one."""
     verdicts: list[Verdict] = [Reason.BAD_SIGNATURE] * len(messages)
     asked: list[tuple[int, Message]] = []
@@ -169,7 +175,8 @@ def _verify(messages: Sequence[Message] | Sequence[Record]) -> list[Verdict]:
                 continue
             asked.append((number, message))
             signed.append((signature, digest, message.publisher_id))
-    for (number, message), by_publisher in zip(asked, check_recovered(signed), strict=True):
+    checked = check_recovered(signed) if keys is None else check_together(signed, keys)
+    for (number, message), by_publisher in zip(asked, checked, strict=True):
         if by_publisher is None:
             continue
         if message.signature_type is ERC_1271:
@@ -177,45 +184,6 @@ def _verify(messages: Sequence[Message] | Sequence[Record]) -> list[Verdict]:
         elif by_publisher:
             verdicts[number] = VALID
     return verdicts
-
-
-def check_recovered(signed: Iterable[Signed]) -> Iterator[bool | None]:
-    """Whether the address that each signature recovers to is the one given; None: it recovers to nobody.
-
-    The one path of secp256k1. Every signature is recovered. Structs are made once: allocation per message would cost
-    as much as parsing the signature. Only the address of a recovered key is remembered meanwhile, which saves hashing
-    the same key again: equal structs are equal points.
-    """
-    context = lib.secp256k1_context_static
-    parse = lib.secp256k1_ecdsa_recoverable_signature_parse_compact
-    recover = lib.secp256k1_ecdsa_recover
-    serialize = lib.secp256k1_ec_pubkey_serialize
-    signature_struct = ffi.new("secp256k1_ecdsa_recoverable_signature *")
-    key_struct = ffi.new("secp256k1_pubkey *")
-    key_bytes = ffi.new("unsigned char[65]")
-    point = ffi.buffer(key_bytes)
-    length = ffi.new("size_t *")
-    uncompressed = lib.SECP256K1_EC_UNCOMPRESSED
-    raw_key = ffi.buffer(key_struct)
-    remembered: dict[bytes, bytes] = {}
-    for signature, digest, expected in signed:
-        if (
-            len(signature) != 65
-            or not 27 <= signature[64] <= 28
-            or not parse(context, signature_struct, signature, signature[64] - 27)
-            or not recover(context, key_struct, signature_struct, digest)
-        ):
-            yield None
-            continue
-        recovered = raw_key[:]
-        address = remembered.get(recovered)
-        if address is None:
-            length[0] = 65
-            serialize(context, key_bytes, length, key_struct, uncompressed)
-            address = keccak256(point[1:])[12:]
-            if len(remembered) < _MAX_REMEMBERED:
-                remembered[recovered] = address
-        yield address == expected
 
 
 def _verify_other(message: Message) -> Verdict:
@@ -258,6 +226,7 @@ def _verify_ml_dsa(public_key: bytes, signature: bytes, payload: bytes) -> Verdi
 
 __all__ = [
     "VALID",
+    "Keys",
     "Signed",
     "Valid",
     "Verdict",
@@ -268,4 +237,5 @@ __all__ = [
     "sign_message",
     "verify_batch",
     "verify_message",
+    "verify_together",
 ]

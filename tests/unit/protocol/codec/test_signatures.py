@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from validator.protocol.codec.signatures import (
     sign_message,
     verify_batch,
     verify_message,
+    verify_together,
 )
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import (
@@ -38,13 +40,19 @@ RECOVERED = [
 ]
 
 
+@cache
+def the_others() -> list[Message]:
+    return [a_message(content=b'{"i":%d}' % i) for i in range(70)]
+
+
 def every_verdict(message: Message) -> set[Verdict]:
     """What each way of asking says of one message, alone and amid others, as message and as record."""
-    others = [a_message(content=b'{"i":%d}' % i) for i in range(70)]
+    others = the_others()
     verdicts = {
         verify_message(message),
         verify_batch([*others, message, *others], threads=1)[70],
         verify_batch([*others, message, *others], threads=2)[70],
+        verify_together([*others, message, *others, *others], {})[70],
     }
     try:
         record = make_record(message)
