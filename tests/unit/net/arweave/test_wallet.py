@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import pickle
 import traceback
 from collections.abc import Callable
@@ -79,6 +80,10 @@ def flip(text: str) -> str:
         ({"n": flip(JWK["n"])}, "wallet: the numbers are no RSA key"),
         ({"d": flip(JWK["d"])}, "wallet: the numbers are no RSA key"),
         ({"p": JWK["q"]}, "wallet: the numbers are no RSA key"),
+        ({"p": "AQ"}, "wallet: the numbers are no RSA key"),
+        ({"dp": flip(JWK["dp"])}, "wallet: the numbers are no RSA key"),
+        ({"dq": flip(JWK["dq"])}, "wallet: the numbers are no RSA key"),
+        ({"qi": flip(JWK["qi"])}, "wallet: the numbers are no RSA key"),
         ({"qi": None}, "qi: NoneType where"),
         ({"d": 5}, "d: int where"),
     ],
@@ -86,6 +91,18 @@ def flip(text: str) -> str:
 def test_a_jwk_that_is_no_wallet_is_refused_and_named(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(MalformedInput, match=reason):
         ArweaveWallet.from_jwk({**JWK, **change})
+
+
+def test_factors_that_are_no_primes_are_refused_however_well_the_numbers_fit() -> None:
+    p = q = 1
+    while (p * q).bit_length() < 4_096:
+        halves = [rsa.generate_private_key(public_exponent=65_537, key_size=2_048).private_numbers() for _ in range(2)]
+        p, q = (half.p * half.q for half in halves)
+    d = pow(65_537, -1, math.lcm(p - 1, q - 1))
+    numbers = {"n": p * q, "d": d, "p": p, "q": q, "dp": d % (p - 1), "dq": d % (q - 1), "qi": pow(q, -1, p)}
+    encoded = {name: encode_base64url(value.to_bytes((value.bit_length() + 7) // 8)) for name, value in numbers.items()}
+    with pytest.raises(MalformedInput, match="wallet: the numbers are no RSA key"):
+        ArweaveWallet.from_jwk({"kty": "RSA", "e": "AQAB", **encoded})
 
 
 def test_a_wallet_file_that_does_not_work_is_a_setting_to_mend(tmp_path: Path) -> None:
