@@ -12,6 +12,7 @@ from tasks import programs
 from tasks.programs import Queue
 from validator import log as logs
 from validator.protocol.errors import ConfigError
+from validator.quantities import show_count
 from validator.settings import load_settings, read_password_file
 
 log = logs.get_logger("fleet")
@@ -60,12 +61,16 @@ def drain(
     logs.configure("ERROR", "console")
     chosen = [queue.value for queue in queues or list(Queue)]
     if undo:
-        typer.echo(f"{programs.fill(chosen)} workers take up {', '.join(chosen)} again")
+        typer.echo(f"{_say_who(programs.fill(chosen))} up {', '.join(chosen)} again")
         return 0
     drained = programs.drain(chosen, wait)
-    busy = f", {drained.in_hand} tasks still in hand" if drained.in_hand else ", nothing is in hand"
-    typer.echo(f"{drained.workers} workers take up no more of {', '.join(chosen)}{busy}")
+    busy = f", {show_count(drained.in_hand, 'task')} still in hand" if drained.in_hand else ", nothing is in hand"
+    typer.echo(f"{_say_who(drained.workers)} up no more of {', '.join(chosen)}{busy}")
     return 1 if drained.in_hand else 0
+
+
+def _say_who(workers: int) -> str:
+    return f"{show_count(workers, 'worker')} {'takes' if workers == 1 else 'take'}"
 
 
 def flower(

@@ -143,12 +143,12 @@ def test_a_worker_answers_in_sentences_and_hands_back_what_it_has_when_it_is_tol
     assert "from 1 to 64" in fleet.ask("pool_grow", n="many")
     assert fleet.command("drain", "bundle", "--wait", "5") == (
         0,
-        "1 workers take up no more of bundle, nothing is in hand",
+        "1 worker takes up no more of bundle, nothing is in hand",
     )
     fleet.client.send_task(Task.BUNDLE_SEAL.value, args=("tomorrow",), queue="bundle")
     assert fleet.command("drain", "report", "--wait", "0")[1].startswith("0 workers")
     assert not fleet.refused("worker")
-    assert fleet.command("drain", "--undo")[1].startswith("1 workers")
+    assert fleet.command("drain", "--undo")[1].startswith("1 worker takes up")
     fleet.wait(lambda: fleet.refused("worker"), "worker")
     for words in ((), ("yesterday",)):
         fleet.client.send_task(Task.BUNDLE_SEAL.value, args=words, queue="bundle")
