@@ -58,6 +58,8 @@ class Broker:
     retained_from_ms: Callable[[], int] = lambda: 0
     """From when on this broker keeps messages."""
     ask_others: AskOthers = ask_nobody
+    on_signed: Callable[[Record], None] | None = None
+    """Told of a message of its own before anybody can have it, and on a thread of its own."""
     on_published: Callable[[Record], None] | None = None
     boot: str = field(default_factory=lambda: secrets.token_hex(4))
 
@@ -97,5 +99,7 @@ class Broker:
     def _keep_own(self, content: bytes) -> Record:
         now_ms = self.now_ms()
         record = self.system.sign(now_ms, content)
+        if self.on_signed is not None:
+            self.on_signed(record)
         self.store.insert([record], now_ms)
         return record

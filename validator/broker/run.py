@@ -70,6 +70,7 @@ class Hooks:
     open_bus: Callable[[], Awaitable[MessageBus]] | None = None
     on_judged: Told | None = None
     on_kept: Callable[[Sequence[Record]], None] | None = None
+    on_signed: Callable[[Record], None] | None = None
     on_published: Callable[[Record], None] | None = None
     routes: Callable[[Admission], Sequence[Route]] | None = None
     """Paths beside the public ones."""
@@ -155,7 +156,7 @@ class _Process:
         gate = Gate(key.address, context, chain, accounts, terms, now_ms=now_ms)
         self._broker = Broker(key, network, store, chain, self._admission, accounts, gate, now_ms)
         self._broker.retained_from_ms = lambda: now_ms() - settings.retention_days * DAY_MS
-        self._broker.on_published = hooks.on_published
+        self._broker.on_signed, self._broker.on_published = hooks.on_signed, hooks.on_published
         self._broker.ask_others = self._neighbours.ask_others
         self._certified = self._open_certified(network, folder, store)
         self._server = Server(self._broker, Dialects(self._broker, settings.eras))

@@ -86,14 +86,18 @@ class Ears:
             {"time_ms": time_ms, "sha256": hash_body(body).hex(), **log_form(PROTOBUF, body)} for body in bodies
         )
 
-    def on_published(self, record: Record) -> None:
+    def on_signed(self, record: Record) -> None:
+        """What is logged first is logged whatever becomes of this process."""
         m = record.message
         kind = "system" if parse_receipt(m.content, Address(m.publisher_id)) is None else "receipt"
         told = {"time_ms": now_ms(), "kind": kind, "stream": m.stream_id, "partition": m.partition}
         forms = log_forms(parcel_of(m))
         self._published.write_all({**told, **form} for form in forms)
-        own = next(form for form in forms if form["form"] == PROTOBUF)
-        self._deliveries.write({"time_ms": told["time_ms"], "sha256": record.leaf.hex(), **own})
+
+    def on_published(self, record: Record) -> None:
+        """From now on it can be queried here."""
+        own = next(form for form in log_forms(parcel_of(record.message)) if form["form"] == PROTOBUF)
+        self._deliveries.write({"time_ms": now_ms(), "sha256": record.leaf.hex(), **own})
 
 
 def make_door(admission: Admission, ears: Ears) -> Route:
@@ -131,6 +135,7 @@ def main(config_file: Path) -> None:
         open_bus=open_faulty,
         on_judged=ears.on_judged,
         on_kept=ears.on_kept,
+        on_signed=ears.on_signed,
         on_published=ears.on_published,
         routes=lambda admission: [make_door(admission, ears)],
     )
