@@ -30,7 +30,7 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
 
 from validator import fleet
-from validator.devnet.plan import LyingKind, Options
+from validator.devnet.plan import ALL_CHAOS, ChaosKind, LyingKind, Options, parse_chaos
 from validator.devnet.summary import describe_fields
 from validator.operations import commands
 from validator.protocol.errors import ConfigError, ValidatorError
@@ -128,6 +128,14 @@ def devnet(
             help="The last broker lies in this way, to consumers and other brokers: the summary says who caught it.",
         ),
     ] = None,
+    chaos: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND,…",
+            help="What is to go wrong while windows flow, one after the other: "
+            f"{', '.join(ChaosKind)}, or {ALL_CHAOS}. The summary says how long each took to recover from.",
+        ),
+    ] = None,
 ) -> int:
     """Run a whole network on this machine, on loopback, and check independently what it did."""
     from validator.devnet.conductor import run_devnet
@@ -149,6 +157,7 @@ def devnet(
         kill_one=kill_one,
         network=network,
         lying_broker=lying_broker,
+        chaos=parse_chaos(chaos),
     )
     return run_devnet(options, _started_ms())
 

@@ -28,6 +28,8 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
         (["--windows", "0"], "--windows"),
         (["--kill-one", "--validators", "3"], "--kill-one"),
         (["--kill-one", "--windows", "5"], "--kill-one"),
+        (["--chaos", "kill-bus"], "--chaos"),
+        (["--chaos", "clock", "--windows", "1"], "--chaos"),
         (["--flower", "some"], "--flower"),
         (["surplus"], "surplus"),
     ],

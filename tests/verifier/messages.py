@@ -18,7 +18,7 @@ from tests.verifier.bundles import Archived, instances_of
 from tests.verifier.claims import Claim
 from tests.verifier.contents import describe
 from tests.verifier.findings import Findings
-from tests.verifier.folder import Run, read_lines
+from tests.verifier.folder import Run, read_json, read_lines
 from tests.verifier.scope import AgreedWindows, is_cut
 from tests.verifier.state import States
 from validator.protocol.codec.legacy_array import read_legacy_array
@@ -56,6 +56,9 @@ ENOUGH_MESSAGES = 500
 """In so many a network's publishers have signed in every way, whatever chance and loss did."""
 PULLED_BEFORE_CUT_OFF_MS = 2_000
 """A message that was at one broker only this long before a cut-off could have been pulled by f + 1 validators."""
+
+PULL_MS = 5_000
+"""So long after a cut-off validators may still be asking brokers."""
 
 
 @dataclass(slots=True)
@@ -212,6 +215,8 @@ class Timing:
         self._windows = windows
         self._admission = admission
         self._truth = truth
+        collected = read_json(run.folder / "collected.json")
+        self._away = [(str(a["broker"]), int(a["from_ms"]), int(a["to_ms"])) for a in collected.get("brokers_away", ())]
 
     def is_admitted(self, record: Record) -> bool:
         """Whether its own window or the late set of its bundle or a later one may hold it."""
@@ -238,10 +243,18 @@ class Timing:
         return faults
 
     def _is_pulled_by(self, record: Record, cut_off_ms: int) -> bool:
-        """Whether a pull that begins at a cut-off finds it: at all brokers by then, or at one of them well before."""
-        times = self._truth.delivered_ms[record.identity]
-        everywhere = len(times) == len(self._run.brokers) and max(times.values()) <= cut_off_ms
-        return everywhere or min(times.values()) <= cut_off_ms - PULLED_BEFORE_CUT_OFF_MS
+        """Whether a pull that begins at a cut-off finds it: at all brokers by then, or at one of them well before.
+
+        A broker that was hurt on purpose just then tells nobody what it has.
+        """
+        away = {n for n, from_ms, to_ms in self._away if from_ms <= cut_off_ms + PULL_MS and cut_off_ms <= to_ms}
+        delivered = self._truth.delivered_ms[record.identity]
+        times = [time_ms for name, time_ms in delivered.items() if name not in away]
+        there = {broker.name for broker in self._run.brokers} - away
+        if not times:
+            return False
+        everywhere = len(times) == len(there) and max(times) <= cut_off_ms
+        return everywhere or min(times) <= cut_off_ms - PULLED_BEFORE_CUT_OFF_MS
 
     def _is_in_reach(self, record: Record, outcome: Outcome, first: Archived, late: Archived) -> bool:
         """Whether the pulls before a late set find it: of the own bundle's windows once the last of them has ended,

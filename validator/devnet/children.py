@@ -34,6 +34,7 @@ class Child:
     """One process and its log.
 
     ``may_end``: it is expected to end with status 0 by itself. ``is_server``: others talk to it until their end.
+    ``words``, ``environment``: what it was started with.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Child:
     log: Path
     may_end: bool = False
     is_server: bool = False
+    words: Sequence[str] = ()
+    environment: Mapping[str, str] | None = None
 
     @property
     def is_running(self) -> bool:
@@ -92,7 +95,7 @@ class Children:
                 )
             except OSError as error:
                 raise ChildEnded(f"{name} does not start: {error.strerror}", name=name, status=None) from error
-        child = Child(name, process, log, may_end, is_server)
+        child = Child(name, process, log, may_end, is_server, words, environment)
         self.all[name] = child
         return child
 
@@ -126,12 +129,34 @@ class Children:
         for name in names:
             self.all.pop(name).process.wait(STOP_S)
 
+    def end(self, names: Sequence[str], limit_s: float) -> None:
+        """SIGTERM to these children, SIGKILL to whoever is left after a while, and forget them."""
+        for name in names:
+            _signal_group(self.all[name].process, signal.SIGTERM)
+        end = time.monotonic() + limit_s
+        for name in names:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.all[name].process.wait(max(0.0, end - time.monotonic()))
+        self.kill(names)
+
+    def start_again(self, child: Child) -> None:
+        """Start what was killed once more, with the same words; for children that inherit no sockets."""
+        self.start(
+            child.name, child.words, environment=child.environment, may_end=child.may_end, is_server=child.is_server
+        )
+
+    def signal(self, names: Sequence[str], number: signal.Signals) -> None:
+        """A signal to the process groups of these children."""
+        for name in names:
+            _signal_group(self.all[name].process, number)
+
     def stop(self) -> None:
         """SIGTERM to all, servers last, then SIGKILL to whoever is left; returns when all are gone."""
         for is_server, limit_s in ((False, STOP_S), (True, SERVER_STOP_S)):
             ending = [child for child in self.all.values() if child.is_server is is_server]
             for child in ending:
                 _signal_group(child.process, signal.SIGTERM)
+                _signal_group(child.process, signal.SIGCONT)  # who is paused would not hear it
             end = time.monotonic() + limit_s
             for child in ending:
                 with contextlib.suppress(subprocess.TimeoutExpired):

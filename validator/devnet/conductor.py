@@ -24,6 +24,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from validator.devnet.carriers import Kind, choose_network, start_carrier
+from validator.devnet.chaos import Ground, check_chaos, prepare
 from validator.devnet.children import Children, MemoryWatch, measure_by_process
 from validator.devnet.collect import Observations, Operators, write_collected
 from validator.devnet.contracts import DevChain
@@ -60,6 +61,7 @@ from validator.devnet.preparation import (
 )
 from validator.devnet.process import now_ms
 from validator.devnet.progress import Progress
+from validator.devnet.recovery import Chaos
 from validator.devnet.roles import (
     child_environment,
     make_validators,
@@ -103,6 +105,7 @@ def run_devnet(options: Options, started_ms: int) -> int:
         ConfigError: a wrong option or environment, before anything has been started.
     """
     check_options(options)
+    check_chaos(options)
     if not (ROOT / "tests" / "verifier" / "__main__.py").is_file():
         raise ConfigError(
             "devnet: the independent check (tests/verifier) is not here; run devnet from a checkout", field="devnet"
@@ -171,8 +174,11 @@ class Conductor:
         network = stage.network
         signing = SigningContext(network.chain_id, network.contracts.report_manager)
         observations = Observations(operators, signing)
+        progress = Progress(self.options, network.genesis_ms, members_of(self.options))
+        ground = Ground(self.children, self.folder, stage.validators, stage.brokers)
+        chaos = Chaos(self.options.chaos, ground, progress, operators)
         try:
-            crash = self._watch(stage, operators, observations)
+            crash = self._watch(stage, operators, observations, progress, chaos)
             memory.sample()
             memory.end()
             by_process = measure_by_process(self.children)
@@ -186,16 +192,20 @@ class Conductor:
                 self.names,
                 killed=None if crash is None else crash.describe(),
                 votes={} if crash is None else crash.statements(),
+                brokers_away=chaos.brokers_away(),
             )
             sdk = self._check_with_sdk(stage)
             lying = self._catch_liar(stage)
+            hurt = chaos.failures(operators.fetch_statuses(self.names))
         finally:
             operators.close()
+            chaos.close()
         self.display.change("checking the run from outside")
         figures = check_from_outside(self.folder)
         for part in (sdk, lying):
             if part is not None:
                 add_failures(figures, part.pop("failures"))
+        add_failures(figures, hurt)
         summary = make_summary(
             self.options,
             figures,
@@ -207,6 +217,7 @@ class Conductor:
             network=stage.carrier.describe(),
             sdk=sdk,
             lying=lying,
+            chaos=chaos.summarise(),
             memory_by_process=by_process,
         )
         self.display.end_live()
@@ -236,12 +247,12 @@ class Conductor:
             registries = deploy_registries(chain, owner)
             streams = make_streams(options, owner)
             places = reserve_brokers(options)
-            broker_operators = [place.operator_url for place in places]
             gateway_url = f"http://127.0.0.1:{wait_for_port(children, gateway_port, 'gateway')}"
             wait_for_socket(children, redis)
             validators = make_validators(
                 folder, options, self.names, rpc_url=rpc_url, gateway_url=gateway_url, redis=redis
             )
+            prepare(options, folder, validators)
             broker_urls = [place.url for place in places]
             urls = tuple(validator.validator_url for validator in validators)
             addresses = wallets.wait()
@@ -280,8 +291,7 @@ class Conductor:
             validators,
             rpc_url,
             gateway_url,
-            broker_urls,
-            broker_operators,
+            places,
             streams,
             addresses,
             contracts,
@@ -340,13 +350,13 @@ class Conductor:
 
     # --- the run ----------------------------------------------------------------------------------
 
-    def _watch(self, stage: Stage, operators: Operators, observations: Observations) -> Crash | None:
+    def _watch(
+        self, stage: Stage, operators: Operators, observations: Observations, progress: Progress, chaos: Chaos
+    ) -> Crash | None:
         """Until the last report is final. Raises Stuck, ChildEnded."""
-        genesis_ms = stage.network.genesis_ms
-        progress = Progress(self.options, genesis_ms, members_of(self.options))
         crash = None
         if self.options.kill_one:
-            plan = plan_kill(self.options, genesis_ms)
+            plan = plan_kill(self.options, progress.genesis_ms)
             crash = Crash(plan, stage.validators[plan.validator], progress)
         display, next_look = self.display, 0.0
         while True:
@@ -354,6 +364,8 @@ class Conductor:
             if crash is not None:
                 for line in crash.advance(self.children, operators):
                     display.change(line)
+            for line in chaos.advance():
+                display.change(line)
             now_s = time.monotonic()
             if now_s >= next_look:
                 next_look = now_s + LOOK_S
@@ -363,7 +375,7 @@ class Conductor:
                     display.change(line)
                 observations.look(statuses)
                 display.show(progress)
-                has_returned = crash is None or crash.returned_ms is not None
+                has_returned = chaos.is_over and (crash is None or crash.returned_ms is not None)
                 if has_returned and progress.is_done(now_s):
                     display.change("the closing bundle's report is final")
                     return crash
@@ -397,7 +409,8 @@ class Conductor:
         self.display.change("looking for the broker that lies")
         streams = [(s.id, n) for s in stage.streams for n in range(s.partitions)]
         span = (stage.network.genesis_ms, now_ms())
-        return catch_liar(self.folder, self.options, stage.broker_urls, stage.broker_operators, streams, span)
+        operators = [broker.operator_url for broker in stage.brokers]
+        return catch_liar(self.folder, self.options, stage.broker_urls, operators, streams, span)
 
     def _write_summary(self, summary: Mapping[str, Any]) -> None:
         write_summary(self.folder.path / "summary.json", summary)

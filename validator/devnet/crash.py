@@ -9,10 +9,10 @@ from typing import Any
 
 from validator.devnet.children import Children
 from validator.devnet.collect import Operators
+from validator.devnet.places import ValidatorProcess
 from validator.devnet.plan import GRACE_MS, KillPlan
 from validator.devnet.process import now_ms
 from validator.devnet.progress import Progress, read_field, read_items
-from validator.devnet.roles import ValidatorProcess
 from validator.ports.states import UploadState
 
 SETTLED_UPLOADS = (UploadState.VERIFIED, UploadState.DROPPED)

@@ -55,6 +55,41 @@ class LyingKind(StrEnum):
     BORROWS = "borrows"
 
 
+class ChaosKind(StrEnum):
+    """What ``--chaos`` takes: what goes wrong while windows flow (``chaos`` knows what each does)."""
+
+    KILL_WORKER = "kill-worker"
+    KILL_SERVER = "kill-server"
+    KILL_BEAT = "kill-beat"
+    KILL_BROKER = "kill-broker"
+    PAUSE_WORKER = "pause-worker"
+    PAUSE_SERVER = "pause-server"
+    PAUSE_BROKER = "pause-broker"
+    PAUSE_CHAIN = "pause-chain"
+    PAUSE_GATEWAY = "pause-gateway"
+    EMPTY_REDIS = "empty-redis"
+    TWO_BEATS = "two-beats"
+    CLOCK = "clock"
+    DISK_FULL = "disk-full"
+    ROLLING_RESTART = "rolling-restart"
+
+
+ALL_CHAOS = "all"
+
+
+def parse_chaos(text: str | None) -> tuple[ChaosKind, ...]:
+    """Kinds with commas between them, in the order in which they are to happen. Raises ConfigError."""
+    kinds: list[ChaosKind] = []
+    for word in [] if text is None else text.split(","):
+        if word == ALL_CHAOS:
+            kinds += ChaosKind
+        elif word in set(ChaosKind):
+            kinds.append(ChaosKind(word))
+        else:
+            raise _refusal("chaos", f"{word!r} is no kind; known are {', '.join([*ChaosKind, ALL_CHAOS])}")
+    return tuple(kinds)
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options of ``logstore-validator devnet``, in its words."""
@@ -75,6 +110,7 @@ class Options:
     kill_one: bool = False
     network: str = NetworkChoice.AUTO
     lying_broker: str | None = None
+    chaos: tuple[ChaosKind, ...] = ()
 
     @property
     def window_ms(self) -> int:
@@ -152,6 +188,9 @@ def _check_kept(options: Options) -> None:
         raise _refusal("tour", "needs a network that goes on; add --keep")
     if options.keep and options.kill_one:
         raise _refusal("keep", "does not go with --kill-one, which is judged at the run's end", "keep")
+    if options.chaos and (options.keep or options.kill_one):
+        other = "--keep" if options.keep else "--kill-one"
+        raise _refusal("chaos", f"does not go with {other}: it is judged at the run's end, one injury at a time")
     if options.keep and options.json_file is not None:
         raise _refusal("keep", "does not go with --json: a network that goes on has no summary", "keep")
 

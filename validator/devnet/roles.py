@@ -14,14 +14,11 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -29,6 +26,7 @@ from validator.devnet.carriers import Carrier
 from validator.devnet.children import Child, Children
 from validator.devnet.eras import era_of
 from validator.devnet.folder import DISK_FLOOR_BYTES, RunFolder, write_private
+from validator.devnet.places import BrokerPlace, ValidatorProcess, listen, start_role
 from validator.devnet.plan import BUNDLE_WINDOWS, GRACE_MS, Options, broker_name, consumer_name, liar_index, make_key
 from validator.devnet.preparation import Stream, wallet_file
 from validator.devnet.process import now_ms
@@ -41,19 +39,12 @@ START_LIMIT_S = 30.0
 CHAIN_BEHIND_S = 600
 """How far in the past the node's clock begins."""
 """What a task was about and the word it ended with: Flower's list is the operations screen."""
-FLOWER_USER = "operator"
-LISTEN_BACKLOG = 128
 
 
 def child_environment(folder: RunFolder) -> dict[str, str]:
     """Our environment without settings of some other validator; what is temporary lies in the run's folder."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOGSTORE_", "FLOWER_"))}
     return {**kept, "PYTHONUNBUFFERED": "1", "TMPDIR": str(folder.path / "tmp")}
-
-
-def write_config(folder: RunFolder, name: str, config: Mapping[str, Any]) -> Path:
-    """The config file of one process; it may hold keys."""
-    return write_private(folder.path / "configs" / f"{name}.json", json.dumps(config, default=str, indent=1))
 
 
 def wait_for_port(children: Children, path: Path, name: str) -> int:
@@ -126,29 +117,13 @@ def start_gateway(children: Children, folder: RunFolder) -> Path:
 # --- brokers, publishers, consumers ---------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class BrokerPlace:
-    """Where a broker will be: its URLs are told before it runs, since the chain names them."""
-
-    index: int
-    public: socket.socket
-    operator: socket.socket
-
-    @property
-    def name(self) -> str:
-        return broker_name(self.index)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.public.getsockname()[1]}"
-
-    @property
-    def operator_url(self) -> str:
-        return f"http://127.0.0.1:{self.operator.getsockname()[1]}"
-
-
 def reserve_brokers(options: Options) -> list[BrokerPlace]:
-    return [BrokerPlace(index, _listen(), _listen()) for index in range(options.brokers)]
+    places = []
+    for index in range(options.brokers):
+        public, operator = listen(), listen()
+        ports = public.getsockname()[1], operator.getsockname()[1]
+        places.append(BrokerPlace(index, *ports, _held=(public, operator)))
+    return places
 
 
 def start_brokers(
@@ -165,7 +140,6 @@ def start_brokers(
     """All brokers, once network.toml is there; each speaks the old dialect of one generation beside the new one."""
     for place in places:
         name, logs = place.name, folder.logs / place.name
-        sockets = [place.public.fileno(), place.operator.fileno()]
         settings = {
             "network_file": folder.path / "network.toml",
             "data_dir": folder.path / name,
@@ -173,8 +147,6 @@ def start_brokers(
             "explorer_rpc_url": rpc_url,
             "gateway_urls": gateway_url,
             "key": make_key(options.seed, name, "node").secret_hex(),
-            "fd": sockets[0],
-            "operator_fd": sockets[1],
             "allow_nets": "127.0.0.0/8",
             "allow_http": True,
             "disk_floor": str(DISK_FLOOR_BYTES),
@@ -182,7 +154,7 @@ def start_brokers(
             "storage_registry": f"0x{storage_registry.hex()}",
             "dialects": f"{era_of(place.index)},streamr",
         }
-        config = {
+        place.config = {
             "settings": settings,
             "delivery_log": log_for_check(logs / "deliveries.jsonl", options),
             "published_log": log_for_check(logs / "published.jsonl", options),
@@ -195,9 +167,7 @@ def start_brokers(
             },
             "lies": options.lying_broker if place.index == liar_index(options) else None,
         }
-        start_role(children, folder, "broker", name, config, sockets=sockets)
-        place.public.close()
-        place.operator.close()
+        place.start(children, folder)
 
 
 def publisher_port_file(folder: RunFolder) -> Path:
@@ -272,77 +242,7 @@ def log_for_check(path: Path, options: Options) -> Path:
     return Path(os.devnull) if options.keep else path
 
 
-def start_role(
-    children: Children,
-    folder: RunFolder,
-    module: str,
-    name: str,
-    config: Mapping[str, Any],
-    *,
-    may_end: bool = False,
-    sockets: Sequence[int] = (),
-) -> None:
-    path = write_config(folder, name, config)
-    words = [sys.executable, "-m", f"validator.devnet.{module}", "--config", str(path)]
-    children.start(name, words, may_end=may_end, sockets=sockets)
-
-
 # --- validators -----------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class ValidatorProcess:
-    """One validator's place: its ports, held open until its server has inherited them, and its environment."""
-
-    index: int
-    name: str
-    peers_port: int
-    operator_port: int
-    environment: dict[str, str]
-    _held: tuple[socket.socket, ...] = ()
-
-    @property
-    def validator_url(self) -> str:
-        return f"http://127.0.0.1:{self.peers_port}"
-
-    @property
-    def operator_url(self) -> str:
-        return f"http://127.0.0.1:{self.operator_port}"
-
-    @property
-    def process_names(self) -> tuple[str, str]:
-        return (f"{self.name}.serve", f"{self.name}.worker")
-
-    def start_init(self, children: Children) -> str:
-        """Migrate the database; the name of the child to wait for."""
-        name = f"{self.name}.init"
-        words = [sys.executable, "-m", "validator.cli", "init"]
-        children.start(name, words, environment=self.environment, may_end=True)
-        return name
-
-    def start(self, children: Children) -> None:
-        """Start server and worker. The first time on the ports held since set-up, later on the same ones again."""
-        listeners = self._held or (_listen(self.peers_port), _listen(self.operator_port))
-        self._held = ()
-        numbers = [listener.fileno() for listener in listeners]
-        serve, worker = self.process_names
-        own = {"LOGSTORE_PEERS_FD": str(numbers[0]), "LOGSTORE_OPERATOR_FD": str(numbers[1])}
-        words = [sys.executable, "-m", "validator.cli", "serve"]
-        children.start(serve, words, environment={**self.environment, **own}, sockets=numbers)
-        for listener in listeners:
-            listener.close()
-        words = [sys.executable, "-m", "validator.cli", "worker", "--name", self.name]
-        children.start(worker, words, environment={**self.environment, "LOGSTORE_EMBED_BEAT": "1"})
-
-    def start_flower(self, children: Children, folder: RunFolder) -> tuple[str, str]:
-        """Flower for this validator: address and password."""
-        port = _free_port()
-        password = secrets.token_urlsafe(9)
-        own = {"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}"}
-        words = [sys.executable, "-m", "validator.cli", "flower", "--port", str(port)]
-        children.start(f"{self.name}.flower", words, environment={**self.environment, **own})
-        write_private(folder.path / "keys" / f"{self.name}.flower", f"{FLOWER_USER}:{password}\n")
-        return f"http://127.0.0.1:{port}", password
 
 
 def make_validators(
@@ -356,7 +256,7 @@ def make_validators(
         keys = folder.path / "keys"
         for purpose in ("voting", "gas", "query"):
             write_private(keys / f"{name}.{purpose}", make_key(options.seed, name, purpose).secret_hex() + "\n")
-        peers, operator = _listen(), _listen()
+        peers, operator = listen(), listen()
         environment = {
             "LOGSTORE_NETWORK_FILE": str(folder.path / "network.toml"),
             "LOGSTORE_DATA_DIR": str(home),
@@ -376,25 +276,8 @@ def make_validators(
             "LOGSTORE_LOG_LEVEL": os.environ.get("LOGSTORE_LOG_LEVEL", "INFO"),
         }
         ports = peers.getsockname()[1], operator.getsockname()[1]
-        validators.append(ValidatorProcess(index, name, *ports, environment, (peers, operator)))
+        validators.append(ValidatorProcess(index, name, *ports, environment, _held=(peers, operator)))
     return validators
-
-
-def _listen(port: int = 0) -> socket.socket:
-    """A listening socket to hand down. Its protocol is named because asyncio turns Nagle's algorithm off only then."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
-    listener.listen(LISTEN_BACKLOG)
-    return listener
-
-
-def _free_port() -> int:
-    """A port that is free now, for a program that must be told one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 # --- what the check reads -------------------------------------------------------------------------

@@ -23,9 +23,10 @@ from validator.devnet.children import Children
 from validator.devnet.contracts import WEI, DevChain
 from validator.devnet.folder import RunFolder
 from validator.devnet.network import log_forms, parcel_of
+from validator.devnet.places import start_role, write_config
 from validator.devnet.plan import Options, broker_name, make_key
 from validator.devnet.process import LineLog
-from validator.devnet.roles import start_role, wait_for_port, write_config
+from validator.devnet.roles import wait_for_port
 from validator.devnet.storage import register_storage_nodes
 from validator.net.chain.registries import Registry
 from validator.protocol.codec.protobuf import read_protobuf

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from validator.devnet.carriers import Carrier
+from validator.devnet.places import BrokerPlace, ValidatorProcess
 from validator.devnet.preparation import Stream
-from validator.devnet.roles import ValidatorProcess
 from validator.devnet.sdk_programs import SdkSide
 from validator.protocol.parameters import Network
 
@@ -20,11 +20,14 @@ class Stage:
     validators: list[ValidatorProcess]
     rpc_url: str
     gateway_url: str
-    broker_urls: list[str]
-    broker_operators: list[str]
+    brokers: list[BrokerPlace]
     streams: tuple[Stream, ...]
     wallets: Mapping[str, str]
     contracts: Mapping[str, str]
     carrier: Carrier
     sdk: SdkSide | None
     indexer_url: str = ""
+
+    @property
+    def broker_urls(self) -> list[str]:
+        return [broker.url for broker in self.brokers]

@@ -24,6 +24,10 @@ FIELDS: tuple[tuple[str, str], ...] = (
     ("messages_unique_valid", "of these, distinct messages that reached a live broker, by the brokers' delivery logs"),
     ("messages_archived", "of these, distinct messages found in bundles on the gateway"),
     (
+        "messages_lost",
+        "of those published, how many reached no broker, by their logs: nobody but the publisher can know of them",
+    ),
+    (
         "messages_missing",
         "of those that reached a live broker and belong into a window, how many are in no bundle; heartbeats go on "
         "after the last window and belong into none",
@@ -55,6 +59,11 @@ FIELDS: tuple[tuple[str, str], ...] = (
         "killed",
         "{validator, signal, at_window, windows_away, back_at_window}, only with --kill-one; windows count from 0, "
         "windows_away counts the cut-offs it was away for, back_at_window is the first that began after its return",
+    ),
+    (
+        "chaos",
+        "[{kind, whom, what, at_window, seconds, recovered_after_s}], only with --chaos: what was done to whom for how "
+        "long, and how long after its end all was well; null where it never was",
     ),
     (
         "lying",
@@ -96,6 +105,7 @@ def make_summary(
     network: str,
     sdk: Mapping[str, Any] | None = None,
     lying: Mapping[str, Any] | None = None,
+    chaos: Sequence[Mapping[str, Any]] = (),
     memory_by_process: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The figures of the check with what only the conductor knows, in the order of ``FIELDS``."""
@@ -114,6 +124,10 @@ def make_summary(
         known["sdk"] = dict(sdk)
     if lying is not None:
         known["lying"] = dict(lying)
+    if chaos:
+        known["chaos"] = [dict(case) for case in chaos]
+    if "messages_published" in known:
+        known["messages_lost"] = known["messages_published"] - known["messages_unique_valid"]
     if memory_by_process is not None:
         known["memory_by_process"] = dict(memory_by_process)
     if killed is not None:
@@ -141,6 +155,7 @@ def render_summary(summary: Mapping[str, Any]) -> str:
         "rounds_max",
         "messages_published",
         "messages_unique_valid",
+        "messages_lost",
         "messages_archived",
         "messages_missing",
         "messages_late",
@@ -154,6 +169,7 @@ def render_summary(summary: Mapping[str, Any]) -> str:
             lines.append(f"{name:<26}{_pairs(summary[name])}")
     lines += _sdk(summary)
     lines += _lying(summary)
+    lines += _table("chaos", summary.get("chaos"), ("kind", "whom", "what", "at_window", "recovered_after_s"))
     for validator, counts in _mapping(summary.get("invalid_rejected")).items():
         lines.append(f"{'refused by ' + clean(str(validator), 14):<26}{_pairs(_mapping(counts))}")
     lines += _table(

@@ -33,6 +33,7 @@ ANSWERS = {
 }
 
 
+AWAY = {"broker": "broker-2", "from_ms": 5, "to_ms": 9}
 DIGEST = Digest(b"\x01" * 32)
 WINDOW = InstanceId(InstanceKind.WINDOW, 1)
 BODIES = [encode_observation(Observation(WINDOW, Root(bytes(32)), n, n, observer=a_key(n).address)) for n in (1, 2, 3)]
@@ -116,12 +117,13 @@ def test_statements_that_are_no_text_are_dropped(operators: Operators) -> None:
 def test_what_was_collected_is_written_for_the_check(operators: Operators, tmp_path: Path) -> None:
     path = tmp_path / "collected.json"
     killed = {"validator": "good", "signal": "SIGKILL", "at_window": 1, "windows_away": 2, "back_at_window": 5}
-    rejected = write_collected(path, operators, ["good"], killed=killed, votes={"good": ["00ff"]})
+    rejected = write_collected(path, operators, ["good"], killed=killed, votes={"good": ["00ff"]}, brokers_away=[AWAY])
     assert rejected == {"good": {"bad_signature": 4, "odd": 0}}
     assert json.loads(path.read_text()) == {
         "invalid_rejected": rejected,
         "killed": {**killed, "certificates": ["window:1"]},
         "statements": {"good": ["00ff"]},
+        "brokers_away": [AWAY],
     }
 
 

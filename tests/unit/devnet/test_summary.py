@@ -51,6 +51,12 @@ LYING = {
 }
 
 
+CHAOS = [
+    {"kind": "clock", "whom": "validator-2", "what": "put wrong", "at_window": 1, "recovered_after_s": 1.5},
+    {"kind": "disk-full", "whom": "validator-3", "what": "full", "at_window": 3, "recovered_after_s": None},
+]
+
+
 def a_summary(**changes: Any) -> dict[str, Any]:
     return make_summary(
         Options(),
@@ -62,13 +68,14 @@ def a_summary(**changes: Any) -> dict[str, Any]:
         memory_pss_bytes=1 << 30,
         network="real",
         lying=changes.get("lying"),
+        chaos=changes.get("chaos", ()),
         sdk={"published": 9, "resend": {"last": 2, "from": 8, "range": 4}, "rss_mb": 120},
         memory_by_process={"broker-1": 90 << 20, "broker-1 (node)": 85 << 20},
     )
 
 
 def test_every_field_is_explained_and_in_order() -> None:
-    summary = a_summary(killed={"validator": "validator-2"}, lying=LYING)
+    summary = a_summary(killed={"validator": "validator-2"}, lying=LYING, chaos=CHAOS)
     assert list(summary) == NAMES
     assert all(f"  {name}: " in describe_fields() for name, _ in FIELDS)
 
@@ -85,6 +92,22 @@ def test_a_liar_is_shown_with_who_named_it_how() -> None:
     assert "\x1b" not in refused
     assert "  caught by broker-1      withheld 2" in lines
     assert "  caught by broker-2      none" in lines
+
+
+def test_what_went_wrong_on_purpose_is_a_row_with_its_recovery() -> None:
+    assert "chaos" not in a_summary()
+    lines = render_summary(a_summary(chaos=CHAOS)).splitlines()
+    rows = [line.split() for line in lines if line.startswith(("clock", "disk-full"))]
+    assert rows == [
+        ["clock", "validator-2", "put", "wrong", "1", "1.5"],
+        ["disk-full", "validator-3", "full", "3", "-"],
+    ]
+
+
+def test_messages_that_reached_no_broker_are_a_line() -> None:
+    summary = a_summary()
+    assert summary["messages_lost"] == 2
+    assert f"{'messages_lost':<26}2" in render_summary(summary).splitlines()
 
 
 def test_only_a_true_verdict_is_verified() -> None:

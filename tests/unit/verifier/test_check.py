@@ -187,6 +187,28 @@ def come_late(plan: Plan) -> None:
     hold_back(4, 0, 7_500, 9_100)(plan)
 
 
+@pytest.mark.parametrize(
+    ("broker", "span_ms", "is_excused"),
+    [
+        ("broker-0", (8_500, 9_500), True),
+        ("broker-0", (9_001, 9_500), True),
+        ("broker-1", (8_500, 9_500), False),
+        ("broker-0", (2_000, 8_999), False),
+        ("broker-0", (14_001, 15_000), False),
+    ],
+)
+def test_a_message_may_be_late_where_the_only_broker_that_had_it_was_hurt_as_it_was_asked(
+    tmp_path: Path, broker: str, span_ms: tuple[int, int], is_excused: bool
+) -> None:
+    from_ms, to_ms = (GENESIS_MS + ms for ms in span_ms)
+    away = [{"broker": broker, "from_ms": from_ms, "to_ms": to_ms}]
+    found = failures(
+        tmp_path, hold_back(4, 0, 7_000), in_file("collected.json", lambda data: data.update(brokers_away=away))
+    )
+    assert [f for f in found if f.startswith("messages in time")] == ([] if is_excused else found)
+    assert bool(found) is not is_excused
+
+
 def miss_the_own_late_set(plan: Plan) -> None:
     """It came after its bundle was closed, and before its horizon."""
     hold_back(0, 1, 9_900, 10_000)(plan)

@@ -1,0 +1,189 @@
+"""Parts of the network that have a place: ports that stay theirs, and what they are started with, once or again."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from validator.devnet.children import Children
+from validator.devnet.folder import RunFolder, write_private
+from validator.devnet.plan import broker_name
+
+FLOWER_USER = "operator"
+LISTEN_BACKLOG = 128
+
+
+def write_config(folder: RunFolder, name: str, config: Mapping[str, Any]) -> Path:
+    """The config file of one process; it may hold keys."""
+    return write_private(folder.path / "configs" / f"{name}.json", json.dumps(config, default=str, indent=1))
+
+
+def start_role(
+    children: Children,
+    folder: RunFolder,
+    module: str,
+    name: str,
+    config: Mapping[str, Any],
+    *,
+    may_end: bool = False,
+    sockets: Sequence[int] = (),
+) -> None:
+    path = write_config(folder, name, config)
+    words = [sys.executable, "-m", f"validator.devnet.{module}", "--config", str(path)]
+    children.start(name, words, may_end=may_end, sockets=sockets)
+
+
+@dataclass(slots=True)
+class BrokerPlace:
+    """Where a broker will be: its URLs are told before it runs, since the chain names them.
+
+    Its ports are held open until it has inherited them; it may be started again on the same ones.
+    """
+
+    index: int
+    port: int
+    operator_port: int
+    config: dict[str, Any] = field(default_factory=dict)
+    _held: tuple[socket.socket, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return broker_name(self.index)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def operator_url(self) -> str:
+        return f"http://127.0.0.1:{self.operator_port}"
+
+    def start(self, children: Children, folder: RunFolder) -> None:
+        """Start it as ``config`` says. The first time on the ports held since set-up, later on the same ones again."""
+        listeners = self._held or (listen(self.port), listen(self.operator_port))
+        self._held = ()
+        numbers = [listener.fileno() for listener in listeners]
+        self.config["settings"] |= {"fd": numbers[0], "operator_fd": numbers[1]}
+        start_role(children, folder, "broker", self.name, self.config, sockets=numbers)
+        for listener in listeners:
+            listener.close()
+
+
+@dataclass(slots=True)
+class ValidatorProcess:
+    """One validator's place: its ports, held open until its server has inherited them, and its environment."""
+
+    index: int
+    name: str
+    peers_port: int
+    operator_port: int
+    environment: dict[str, str]
+    has_own_beat: bool = False
+    """Beat is a process beside the worker, else a thread in it."""
+    clock_file: Path | None = None
+    """Where its processes read by how many seconds their clock is off."""
+    _held: tuple[socket.socket, ...] = ()
+
+    @property
+    def validator_url(self) -> str:
+        return f"http://127.0.0.1:{self.peers_port}"
+
+    @property
+    def operator_url(self) -> str:
+        return f"http://127.0.0.1:{self.operator_port}"
+
+    @property
+    def server_name(self) -> str:
+        return f"{self.name}.serve"
+
+    @property
+    def worker_name(self) -> str:
+        return f"{self.name}.worker"
+
+    @property
+    def beat_name(self) -> str:
+        return f"{self.name}.beat"
+
+    @property
+    def process_names(self) -> tuple[str, ...]:
+        return (self.server_name, self.worker_name, *([self.beat_name] if self.has_own_beat else []))
+
+    def start_init(self, children: Children) -> str:
+        """Migrate the database; the name of the child to wait for."""
+        name = f"{self.name}.init"
+        self._start(children, name, ["init"], may_end=True)
+        return name
+
+    def start(self, children: Children) -> None:
+        """Start server, worker, and beat where it is a process of its own."""
+        self.start_server(children)
+        self.start_worker(children)
+        if self.has_own_beat:
+            self.start_beat(children, self.beat_name)
+
+    def start_server(self, children: Children) -> None:
+        """The first time on the ports held since set-up, later on the same ones again."""
+        listeners = self._held or (listen(self.peers_port), listen(self.operator_port))
+        self._held = ()
+        numbers = [listener.fileno() for listener in listeners]
+        own = {"LOGSTORE_PEERS_FD": str(numbers[0]), "LOGSTORE_OPERATOR_FD": str(numbers[1])}
+        self._start(children, self.server_name, ["serve"], own, numbers)
+        for listener in listeners:
+            listener.close()
+
+    def start_worker(self, children: Children) -> None:
+        own = {"LOGSTORE_EMBED_BEAT": "0" if self.has_own_beat else "1"}
+        self._start(children, self.worker_name, ["worker", "--name", self.name], own)
+
+    def start_beat(self, children: Children, name: str) -> None:
+        self._start(children, name, ["beat"])
+
+    def _start(
+        self,
+        children: Children,
+        name: str,
+        words: Sequence[str],
+        own: Mapping[str, str] | None = None,
+        sockets: Sequence[int] = (),
+        *,
+        may_end: bool = False,
+    ) -> None:
+        program = ["validator.cli"]
+        if self.clock_file is not None:
+            program = ["validator.devnet.stepped_clock", str(self.clock_file)]
+        environment = {**self.environment, **(own or {})}
+        words = [sys.executable, "-m", *program, *words]
+        children.start(name, words, environment=environment, sockets=sockets, may_end=may_end)
+
+    def start_flower(self, children: Children, folder: RunFolder) -> tuple[str, str]:
+        """Flower for this validator: address and password."""
+        port = _free_port()
+        password = secrets.token_urlsafe(9)
+        own = {"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}"}
+        words = [sys.executable, "-m", "validator.cli", "flower", "--port", str(port)]
+        children.start(f"{self.name}.flower", words, environment={**self.environment, **own})
+        write_private(folder.path / "keys" / f"{self.name}.flower", f"{FLOWER_USER}:{password}\n")
+        return f"http://127.0.0.1:{port}", password
+
+
+def listen(port: int = 0) -> socket.socket:
+    """A listening socket to hand down. Its protocol is named because asyncio turns Nagle's algorithm off only then."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(LISTEN_BACKLOG)
+    return listener
+
+
+def _free_port() -> int:
+    """A port that is free now, for a program that must be told one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
