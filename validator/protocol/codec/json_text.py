@@ -39,6 +39,9 @@ _OUTLINE = bytes(
     for byte in range(256)
 )
 """For a number's outline: digits, exponents, what may follow a number, and the rest."""
+_ROUGH = bytes(ord("0" if byte in b"0123456789+" else "e" if byte in b"eE" else "x") for byte in range(256))
+"""The same in one pass that only replaces, for a first look: a sign for a digit, and no negative exponent, which cannot
+overflow."""
 _MANY_DIGITS = b"0" * (_LONGEST_DOUBLE - 100)
 _LONG_EXPONENT = b"0e000"
 _EXPONENT = re.compile(rb"0e0000*+ ")
@@ -88,6 +91,9 @@ def _is_shallow(content: bytes) -> bool:
 
 def _may_overflow(content: bytes) -> bool:
     """Whether something looks like a number of many digits, or with an exponent of three: nearly nothing does."""
+    rough = content.translate(_ROUGH)
+    if _LONG_EXPONENT not in rough and _MANY_DIGITS not in rough:
+        return False
     outline = (content + _END).translate(_OUTLINE, b"+-")
     return _MANY_DIGITS in outline or (_LONG_EXPONENT in outline and _EXPONENT.search(outline) is not None)
 

@@ -17,6 +17,8 @@ Kind: TypeAlias = "str | list[Kind] | dict[int, tuple[str, Kind]]"
 _CODES = {"i8": 3, "i16": 4, "i32": 5, "i64": 6, "binary": 8}
 _LIST, _STRUCT = 9, 12
 _VARINT_BYTES = 10
+_MORE = 0x80
+"""Set in every byte of a number but its last."""
 _BITS = {"i16": 16, "i32": 32, "i64": 64}
 _INTEGERS = {name: _CODES[name] for name in _BITS}
 
@@ -47,19 +49,27 @@ class ThriftReader:
     def struct(self, kind: Mapping[int, tuple[str, Kind]] | Any, what: str) -> dict[str, Any]:
         """Fields by name; ids must ascend, so none is there twice."""
         values: dict[str, Any] = {}
+        data = self._data
         last = 0
         while header := self._byte():
             number = last + (header >> 4) if header >> 4 else self._integer(16)
             if number <= last:
                 raise MalformedInput(what, "fields out of order, or one twice")
             last = number
-            if number not in kind:
+            field = kind.get(number)
+            if field is None:
                 named = self._refused.get((what, number), f"a field {number}")
                 raise MalformedInput(what, f"has {named}, which a bundle does not have")
-            name, field_kind = kind[number]
+            name, field_kind = field
             code = header & 15
             if isinstance(field_kind, str) and code == _INTEGERS.get(field_kind):  # nearly all of them
-                values[name] = self._integer(_BITS[field_kind])
+                at = self._at
+                first = data[at] if at < len(data) else _MORE
+                if first < _MORE:  # as most are, in one byte
+                    self._at = at + 1
+                    values[name] = (first >> 1) ^ -(first & 1)
+                else:
+                    values[name] = self._integer(_BITS[field_kind])
             else:
                 values[name] = self._field(field_kind, code, f"{what}.{name}")
         return values
@@ -89,7 +99,9 @@ class ThriftReader:
         require(self._items >= 0, what, "too many items")
         code = _STRUCT if isinstance(kind, dict) else _LIST if isinstance(kind, list) else _CODES[kind]
         require(header & 15 == code, what, "a list of another kind")
-        return [self._value(kind, header & 15, what) for _ in range(size)]
+        if isinstance(kind, dict):
+            return [self.struct(kind, what) for _ in range(size)]
+        return [self._value(kind, code, what) for _ in range(size)]
 
     def _integer(self, bits: int) -> int:
         """A zigzag integer."""
