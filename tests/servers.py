@@ -110,11 +110,30 @@ def find_postgres() -> Path:
     return sorted(Path(package.origin).parent.glob("pginstall*/bin/initdb"))[-1].parent
 
 
-@contextlib.contextmanager
-def run_postgres(programs: Path | None = None) -> Iterator[str]:
-    """A PostgreSQL server of its own on a Unix socket; yields the folder of the socket.
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A PostgreSQL cluster that no server runs on yet; its socket will be in ``data``."""
 
-    It refuses to run as root. Root lends it to the user `postgres`, else `nobody`, from a copy where they may read.
+    words: tuple[str, ...]
+    data: Path
+    log: Path
+    user: str | None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A server on it, once it answers."""
+        with running(self.words, self.log, self.user) as child:
+            wait_for_socket(self.data / ".s.PGSQL.5432", child, self.log)
+            _wait_for_answer(self.data, self.log)
+            yield child
+
+
+@contextlib.contextmanager
+def make_cluster(programs: Path | None = None) -> Iterator[Cluster]:
+    """A fresh cluster in a folder of its own.
+
+    PostgreSQL refuses to run as root. Root lends it to the user `postgres`, else `nobody`, from a copy where they may
+    read.
     """
     programs = programs or find_postgres()
     user = _other_user() if os.geteuid() == 0 else None
@@ -137,11 +156,14 @@ def run_postgres(programs: Path | None = None) -> Iterator[str]:
         words = [str(programs / "postgres"), "-D", str(data), "-k", str(data), "-c", "listen_addresses="]
         for setting in ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60"):
             words += ["-c", setting]
-        log = folder / "log"
-        with running(words, log, user) as child:
-            wait_for_socket(data / ".s.PGSQL.5432", child, log)
-            _wait_for_answer(data, log)
-            yield str(data)
+        yield Cluster(tuple(words), data, folder / "log", user)
+
+
+@contextlib.contextmanager
+def run_postgres(programs: Path | None = None) -> Iterator[str]:
+    """A PostgreSQL server of its own on a Unix socket; yields the folder of the socket."""
+    with make_cluster(programs) as cluster, cluster.running():
+        yield str(cluster.data)
 
 
 def _copy_wheel(programs: Path, folder: Path) -> Path:
