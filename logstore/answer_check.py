@@ -13,7 +13,7 @@ next part begins behind the last message that was handed out, at whichever broke
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -87,7 +87,8 @@ class Certified:
 
     as_of: int
     complete_to: int
-    windows: tuple[Window, ...]
+    windows: Callable[[], Iterator[Window]]
+    """From the first on; a span of years has more than memory should hold."""
     late: range
     """Numbers of the bundles whose late sets reach into the span."""
     window_at: Callable[[int], Window | None]
@@ -106,7 +107,10 @@ def find_certified(reports: AcceptedBundles, network: Network, request: Request,
 
     (newest,) = reports.fetch_many(as_of, as_of + 1)
     until_ms = min(request.until_ms, newest.end_ms)
-    windows = tuple(network.windows_between(request.from_ms, until_ms)) if request.from_ms < until_ms else ()
+
+    def windows() -> Iterator[Window]:
+        return network.windows_between(request.from_ms, until_ms) if request.from_ms < until_ms else iter(())
+
     late, _ = reports.late_numbers(request.from_ms, request.until_ms)
     reaching = range(late.start, min(late.stop, as_of + 1))
     return Certified(as_of, newest.end_ms, windows, reaching, network.window_at, root_of, newest.is_final)
@@ -151,13 +155,16 @@ class AnswerCheck:
         self._leaves: list[Digest] = []
         """Received, and not yet in the part's root."""
         self._marks: dict[Digest, int | None] = {}
-        self._windows = deque(certified.windows if certified else ())
-        self._proven: dict[InstanceId, int] = {}
-        """Bundle by set."""
-        sets = [InstanceId(InstanceKind.WINDOW, window.start_ms) for window in self._windows]
-        sets += [InstanceId(InstanceKind.LATE, number) for number in (certified.late if certified else ())]
+        self._windows = certified.windows() if certified else iter(())
+        self._front = next(self._windows, None)
+        """The first window that is not proven."""
+        self._proven: set[InstanceId] = set()
+        """Late sets, and windows behind the front."""
+        self._bundles: set[int] = set()
         self._complete = (
-            CompletenessCheck(request.stream_part, request.from_ms, request.until_ms, sets, certified.root_of)
+            CompletenessCheck(
+                request.stream_part, request.from_ms, request.until_ms, _sets_of(certified), certified.root_of
+            )
             if certified
             else None
         )
@@ -165,7 +172,7 @@ class AnswerCheck:
     @property
     def bundles(self) -> list[int]:
         """Numbers of those whose roots the proofs led to."""
-        return sorted(set(self._proven.values()))
+        return sorted(self._bundles)
 
     @property
     def cursor(self) -> bytes:
@@ -280,9 +287,9 @@ class AnswerCheck:
     def _release(self, rows: list[Row]) -> None:
         while self._held:
             row = self._held[0]
-            if self._windows and row.message.timestamp_ms >= self._windows[0].end_ms:
+            if self._front is not None and row.message.timestamp_ms >= self._front.end_ms:
                 if len(self._held) > MAX_HELD:
-                    raise MalformedInput("proof", f"none of the window at {format_time(self._windows[0].start_ms)}")
+                    raise MalformedInput("proof", f"none of the window at {format_time(self._front.start_ms)}")
                 return
             self._held.popleft()
             if row.instance is not None and self._complete is not None:
@@ -295,12 +302,24 @@ class AnswerCheck:
 
     def _prove(self, complete: CompletenessCheck, said: SetProof) -> None:
         """Of a window that the part before has proven an honest broker speaks once more."""
-        if said.instance in self._proven:
+        if said.instance in self._proven or self._is_before_front(said.instance):
             return
         complete.prove(said)
-        self._proven[said.instance] = said.bundle
-        while self._windows and InstanceId(InstanceKind.WINDOW, self._windows[0].start_ms) in self._proven:
-            self._windows.popleft()
+        self._proven.add(said.instance)
+        self._bundles.add(said.bundle)
+        while self._front is not None and (front := _window_set(self._front)) in self._proven:
+            self._proven.discard(front)
+            self._front = next(self._windows, None)
+
+    def _is_before_front(self, instance: InstanceId) -> bool:
+        """Whether it is one of the windows that were proven in order, which nobody remembers one by one."""
+        certified, ms = self.certified, instance.number
+        if certified is None or instance.kind is not InstanceKind.WINDOW:
+            return False
+        window, first = certified.window_at(ms), next(certified.windows(), None)
+        if first is None or window is None or window.start_ms != ms or ms < first.start_ms:
+            return False
+        return ms < min(self.request.until_ms, certified.complete_to if self._front is None else self._front.start_ms)
 
     def _end_part(self, answer: Answer) -> None:
         part = self.parts[-1]
@@ -348,8 +367,8 @@ class AnswerCheck:
 
     def _check_next(self, answer: Answer) -> None:
         """More follows: behind the last message, and nothing is held back for a proof that will not come."""
-        if self._held:
-            raise MalformedInput("proof", f"none of the window at {format_time(self._windows[0].start_ms)}")
+        if self._held and self._front is not None:
+            raise MalformedInput("proof", f"none of the window at {format_time(self._front.start_ms)}")
         _require("next", answer.count > 0 and answer.next == self.cursor, "not behind the last message")
 
     def _cursor_behind(self, record: Record) -> bytes:
@@ -359,6 +378,17 @@ class AnswerCheck:
                 self.as_of, m.timestamp_ms, m.sequence_number, m.publisher_id, m.msg_chain_id, record.leaf, self._digest
             )
         )
+
+
+def _sets_of(certified: Certified) -> Iterator[InstanceId]:
+    """Late sets first: any row may be in one, where windows come in order."""
+    for number in certified.late:
+        yield InstanceId(InstanceKind.LATE, number)
+    yield from map(_window_set, certified.windows())
+
+
+def _window_set(window: Window) -> InstanceId:
+    return InstanceId(InstanceKind.WINDOW, window.start_ms)
 
 
 def _require(name: str, holds: bool, reason: str) -> None:

@@ -4,14 +4,15 @@ An answer of a stream partition for [from_ms, until_ms) is rows in canonical ord
 window, the late set of a bundle, or none: tail), and one proof for every set that may hold some. Which sets those are
 the checker knows without the answer: windows from the network's file, late sets from the contract, which holds the
 roots of the bundles too. Rows come and go one by one; only leaf hashes are kept until their set is proven, so the
-proofs may follow each set's last row or stand at the end.
+proofs may follow each set's last row or stand at the end. Where they follow, memory does not grow with the span: sets
+are looked up as they come, and a proven one is forgotten.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from itertools import chain
 
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import Digest, InstanceId, InstanceKind, PartitionEntry, StreamPart
@@ -45,12 +46,15 @@ class CompletenessCheck:
     def __init__(
         self, part: StreamPart, from_ms: int, until_ms: int, sets: Iterable[InstanceId], root_of: RootOf
     ) -> None:
-        """``sets``: those that must be proven; others are none of this answer's."""
+        """``sets``: those that must be proven, each once; others are none of this answer's. They are asked for as rows
+        and proofs name them, so those that may come at any time belong before those that come in order.
+        """
         self._part = part
         self._span = (from_ms, until_ms)
         self._root_of = root_of
-        self._leaves: dict[InstanceId, list[Digest]] = {instance: [] for instance in sets}
-        self._proven: dict[InstanceId, PartitionEntry | None] = {}
+        self._coming = iter(sets)
+        self._leaves: dict[InstanceId, list[Digest]] = {}
+        """Of sets that are not proven yet, as far as ``sets`` was read."""
 
     def add(self, instance: InstanceId, timestamp_ms: int, leaf: Digest) -> None:
         """The next row that is said to be in this set; its leaf was made from the message itself.
@@ -58,9 +62,7 @@ class CompletenessCheck:
         Raises:
             MalformedInput: the set is none of this answer's, or proven already; or the row lies outside the span.
         """
-        leaves = self._leaves.get(instance)
-        if leaves is None:
-            self._refuse_set(instance)
+        leaves = self._leaves_of(instance)
         if not self._span[0] <= timestamp_ms < self._span[1]:
             raise MalformedInput(f"answer {instance}", f"a message of {timestamp_ms}, outside the range")
         leaves.append(leaf)
@@ -71,23 +73,25 @@ class CompletenessCheck:
         Raises:
             MalformedInput: a row is missing, was added or altered, or the proof does not lead to the bundle's root.
         """
-        leaves = self._leaves.get(said.instance)
-        if leaves is None:
-            self._refuse_set(said.instance)
+        leaves = self._leaves_of(said.instance)
         entry = verify_set(said, self._part, *self._span, leaves, self._root_of)
         del self._leaves[said.instance]
-        self._proven[said.instance] = entry
         return entry
 
-    def finish(self) -> dict[InstanceId, PartitionEntry | None]:
-        """What was proven. Raises MalformedInput where a set was not."""
-        for instance in self._leaves:
+    def finish(self) -> None:
+        """Raises MalformedInput where a set was not proven."""
+        for instance in chain(self._leaves, self._coming):
             raise MalformedInput(f"answer {instance}", "not proven")
-        return self._proven
 
-    def _refuse_set(self, instance: InstanceId) -> NoReturn:
-        known = "proven already" if instance in self._proven else "none of the sets that reach into the range"
-        raise MalformedInput(f"answer {instance}", known)
+    def _leaves_of(self, instance: InstanceId) -> list[Digest]:
+        while instance not in self._leaves:
+            coming = next(self._coming, None)
+            if coming is None:
+                raise MalformedInput(
+                    f"answer {instance}", "proven already, or none of the sets that reach into the range"
+                )
+            self._leaves[coming] = []
+        return self._leaves[instance]
 
 
 def verify_set(

@@ -193,8 +193,11 @@ class FakeReports(AcceptedBundles):
         return range((from_ms - GENESIS_MS) // self._step_ms, -(-(to_ms - GENESIS_MS) // self._step_ms))
 
     def fetch_many(self, first: int, end: int) -> list[AcceptedBundle]:
-        starts = [GENESIS_MS + number * self._step_ms for number in range(first, end)]
-        return [AcceptedBundle(0, Root(bytes(32)), None, ms, ms + self._step_ms, 1, True) for ms in starts]  # type: ignore[arg-type]
+        starts = [(number, GENESIS_MS + number * self._step_ms) for number in range(first, min(end, self._count))]
+        return [
+            AcceptedBundle(number, Root(bytes(32)), None, ms, ms + self._step_ms, 1, True)  # type: ignore[arg-type]
+            for number, ms in starts
+        ]
 
 
 def test_late_sets_are_looked_through_as_far_as_they_reach_back(stored: StoredNetwork) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,20 +10,20 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from logstore.answer_check import Row, Verify
+from logstore.answer_check import AnswerCheck, Certified, Row, Verify
 from logstore.answer_export import make_batch, make_schema
 from logstore.answers import BATCH, FIRST_BATCH, WAIT_S, split_objects
 from logstore.errors import Refused
 from tests.asked_brokers import CONTEXT, END_MS, SPAN, Change, Consumer, everything, fill
 from tests.builders import a_key
 from tests.certified_world import World
-from validator.protocol.codec.answer import Answer, Claim, decode_answer, encode_answer, sign_answer
+from validator.protocol.codec.answer import Answer, Claim, Request, decode_answer, encode_answer, sign_answer
 from validator.protocol.codec.frames import write_frame
 from validator.protocol.codec.message import make_record, record_from_canonical
 from validator.protocol.codec.slice_claim import SliceClaim, encode_claim, sign_claim
 from validator.protocol.errors import ConfigError, TransientError
 from validator.protocol.merkle import RunningRoot
-from validator.protocol.model import Root
+from validator.protocol.model import Root, Window
 
 
 @pytest.fixture(scope="module")
@@ -276,3 +277,19 @@ def test_what_came_whole_is_read_before_the_break() -> None:
     assert next(read) == [b"whole"]
     with pytest.raises(TransientError, match="gone"):
         next(read)
+
+
+def test_a_span_of_a_century_is_begun_without_its_windows() -> None:
+    made: list[Window] = []
+
+    def windows() -> Iterator[Window]:
+        for start_ms in itertools.count(0, 1_000):
+            made.append(Window(start_ms, start_ms + 1_000))
+            yield made[-1]
+
+    request = Request("0x/s", 0, 0, 100 * 365 * 86_400_000)
+    certified = Certified(0, request.until_ms, windows, range(0), lambda ms: None, lambda number: b"", is_final=True)
+    check = AnswerCheck(request, Verify.PROOF, CONTEXT, 0, certified)
+    check.begin(a_key(77).address, "http://127.0.0.1")
+    assert check.read([]) == []
+    assert made == [Window(0, 1_000)]

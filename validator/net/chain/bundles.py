@@ -89,12 +89,14 @@ class AcceptedBundles:
 
     def late_numbers(self, from_ms: int, until_ms: int) -> tuple[range, bool]:
         """Bundles so far whose late sets reach into [from_ms, until_ms), and whether later ones cannot."""
-        first = self.find(from_ms, until_ms).start
-        for number in range(first, self.count):
-            (bundle,) = self.fetch_many(number, number + 1)
-            epoch = self.network.epoch_at(bundle.first_ms)
-            if epoch is not None and bundle.end_ms - epoch.parameters.late_reach_ms >= until_ms:
-                return range(first, number), True
+        first = number = self.find(from_ms, until_ms).start
+        size = 1
+        while number < self.count:
+            for bundle in self.fetch_many(number, number + size):
+                epoch = self.network.epoch_at(bundle.first_ms)
+                if epoch is not None and bundle.end_ms - epoch.parameters.late_reach_ms >= until_ms:
+                    return range(first, bundle.number), True
+            number, size = number + size, min(2 * size, PAGE)
         return range(first, self.count), False
 
     def _first_that_ends_after(self, ms: int) -> int:
