@@ -1,6 +1,6 @@
 """Messages out of bundles, in one order over all of them (``merging``), column by column.
 
-ndjson    an object a line; content as text, or content_hex where it is none
+ndjson    an object a line (``line_text``); content as text, or content_hex where it is none
 csv       the same fields; content as it is, with ' before a cell that begins with = + - @ (tab, return)
 arrow     an Arrow stream; content as text or null, content_bytes for what is no text
 raw       canonical bytes, a CBOR sequence (RFC 8742): what leaves commit to, for who verifies with his own program
@@ -11,12 +11,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
-from json.encoder import encode_basestring
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from logstore.csv_text import write_cell
+from logstore.line_text import hex_words, join_lines, number_words, repeated_words, text_words, time_words
 from logstore.merging import Part, read_merged
 from logstore.selection import BundleFile
 from logstore.stored_message import decode_text
@@ -76,6 +76,17 @@ MESSAGE_SCHEMA = pa.schema(
 """A message's own columns, whoever was asked for it."""
 _SCHEMA = MESSAGE_SCHEMA.append(pa.field("late", pa.bool_())).append(pa.field("bundle", pa.int64()))
 
+_REPEATED = (
+    "stream_id",
+    "partition",
+    "publisher_id",
+    "msg_chain_id",
+    "encryption_type",
+    "group_key_id",
+    "signature_type",
+    "late",
+)
+"""Columns few of whose values differ."""
 _SAMPLE = 64
 
 Batch = tuple[Any, list[int]]
@@ -116,14 +127,29 @@ def _join_contents(texts: Sequence[bytes | None], others: Sequence[bytes | None]
 
 
 def write_ndjson(batches: Iterable[Batch], out: BinaryIO) -> int:
-    """Lines as ``json.dumps`` has them, put together from the columns' words."""
-    shape = "{{" + ", ".join(f'"{name}": {{}}' for name in FIELDS) + "}}\n"
     count = 0
-    for batch in batches:
-        words = [_map_values(column, _json_word) for column in _read_fields(batch).values()]
-        out.write("".join(map(shape.format, *words)).encode())
-        count += batch[0].num_rows
+    for rows, numbers in batches:
+        words = _find_words(rows, numbers)
+        out.write(join_lines(FIELDS, [words[name] for name in FIELDS]))
+        count += rows.num_rows
     return count
+
+
+def _find_words(rows: Any, numbers: Sequence[int]) -> dict[str, Any]:
+    """Columns of the words of ``FIELDS``."""
+    columns = {name: rows.column(name) for name in COLUMNS}
+    texts, others = _split_contents(columns["content"], columns["content_bytes"])
+    times = plain_column(columns["timestamp"])
+    return {
+        **{name: repeated_words(columns[name]) for name in _REPEATED},
+        "timestamp": time_words(times),
+        "timestamp_ms": number_words(times),
+        "sequence_number": number_words(columns["sequence_number"]),
+        "content": text_words(texts.to_pylist()),
+        "content_hex": hex_words(others),
+        "signature": hex_words(columns["signature"], b"0x"),
+        "bundle": repeated_words(pa.array(numbers, pa.int64())),
+    }
 
 
 def _map_values(values: Sequence[Any], make: Callable[[Any], Any]) -> Iterable[Any]:
@@ -131,12 +157,6 @@ def _map_values(values: Sequence[Any], make: Callable[[Any], Any]) -> Iterable[A
     if len(set(values[:_SAMPLE])) * 2 > len(values[:_SAMPLE]):
         return map(make, values)
     return map({value: make(value) for value in set(values)}.__getitem__, values)
-
-
-def _json_word(value: str | bool | int | None) -> str:
-    if isinstance(value, str):
-        return encode_basestring(value)
-    return "null" if value is None else "true" if value is True else "false" if value is False else str(value)
 
 
 def write_csv(batches: Iterable[Batch], out: BinaryIO) -> int:
