@@ -27,7 +27,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
         (["--window-seconds", "1"], "--window-seconds"),
         (["--windows", "0"], "--windows"),
         (["--kill-one", "--validators", "3"], "--kill-one"),
-        (["--kill-one", "--windows", "5"], "--kill-one"),
+        (["--kill-one", "--windows", "3"], "--kill-one"),
         (["--chaos", "kill-bus"], "--chaos"),
         (["--chaos", "clock", "--windows", "1"], "--chaos"),
         (["--flower", "some"], "--flower"),

@@ -90,7 +90,7 @@ from validator.quantities import show_count
 from validator.setup.binaries import ROOT, find_anvil, find_redis_server
 from validator.setup.console import SetupError
 
-LOOK_S = 1.0
+LOOK_S = 2.0
 PAUSE_S = 0.2
 
 

@@ -98,7 +98,7 @@ class Options:
     brokers: int = 3
     consumers: int = 1
     windows: int = 8
-    window_seconds: float = 4.0
+    window_seconds: float = 6.0
     rate: float = 50.0
     loss: float = 0.05
     seed: int = 1

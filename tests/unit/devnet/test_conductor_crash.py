@@ -12,7 +12,7 @@ from validator.devnet.plan import GRACE_MS, Options, plan_kill
 from validator.devnet.progress import Progress
 
 GENESIS = 1_700_000_000_000
-OPTIONS = Options(kill_one=True)
+OPTIONS = Options(kill_one=True, window_seconds=4.0)
 
 
 class Clock:

@@ -53,7 +53,7 @@ def a_network(options: Options) -> Network:
         ({"lying_broker": "much"}, "--lying-broker"),
         ({"lying_broker": "omits", "brokers": 2}, "--lying-broker"),
         ({"kill_one": True, "validators": 3}, "--kill-one"),
-        ({"kill_one": True, "windows": 5}, "--kill-one"),
+        ({"kill_one": True, "windows": 3}, "--kill-one"),
         ({"kill_one": True, "windows": 11, "window_seconds": 2.0}, "--kill-one"),
         ({"keep": True, "kill_one": True}, "--keep"),
         ({"keep": True, "json_file": Path("summary.json")}, "--keep"),
