@@ -58,25 +58,30 @@ _VERDICTS: tuple[tuple[type[Error], str], ...] = (
 
 app = typer.Typer(
     name=PROGRAM,
-    help="Store, query, verify and prove streams of the Log Store Network.",
+    help="Store, query, verify and prove streams of the Log Store Network. New here? Begin with: logstore quickstart",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+_WITH_DASHES = {"ignore_unknown_options": True}
+"""-1 is JSON, and -1h is a time."""
+app.command("quickstart", short_help="Take a tour: pay, publish, read, audit, prove.")(quickstart)
+app.command("publish", context_settings=_WITH_DASHES, short_help="Sign contents and hand them to brokers.")(publish)
+app.command("query", short_help="Read a stream's messages from brokers, checked.")(query)
+app.command("audit", short_help="Ask a second broker what a first one left out.")(audit)
+app.command("prove", context_settings=_WITH_DASHES, short_help="Write messages with their proofs, as files.")(prove)
+app.command("verify", short_help="Check a proof, or a bundle whole; ask the contract.")(verify)
+for group in (app, bundle.app):
+    group.command("sql", short_help="Ask verified bundles with SQL.")(sql)
+    group.command("export", short_help="Write the messages of verified bundles.")(export)
+app.command("mint", short_help="Buy tokens for the chain's own coin.")(money.mint)
+app.command("stake", short_help="Pay for reading, or for a stream's storing.")(money.stake)
+app.command("balance", short_help="Show coins, tokens, and what is paid from.")(money.balance)
+app.command("withdraw", short_help="Take tokens back out of a balance.")(money.withdraw)
+app.add_typer(money.app, name="stream")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(network.app, name="network")
-app.add_typer(money.app, name="stream")
-for act in (money.mint, money.stake, money.withdraw, money.balance):
-    app.command(act.__name__)(act)
-app.command("verify")(verify)
-app.command("publish", context_settings={"ignore_unknown_options": True})(publish)  # -1 is JSON
-app.command("query")(query)
-app.command("audit")(audit)
-app.command("quickstart")(quickstart)
-for group in (app, bundle.app):
-    group.command("sql")(sql)
-    group.command("export")(export)
-app.command("prove", context_settings={"ignore_unknown_options": True})(prove)  # -1h is a time
 
 
 def _show_version(is_asked: bool) -> None:

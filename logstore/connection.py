@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from logstore.errors import Refused
-from logstore.network_file import load_network_file
+from logstore.network_file import REMEDY, load_network_file
 from validator.net.network_file import THIS_MACHINE
 from validator.net.running_network import RunningNetwork, find_running
 from validator.protocol.errors import ConfigError
@@ -78,6 +78,8 @@ def find_sources(
     folder = cache or _default_cache(environment)
     running = None if has_network(network_file, environment) else find_running(environment)
     source = network_file or environment.get("LOGSTORE_NETWORK_FILE") or (running.network if running else DEFAULT_FILE)
+    if source == DEFAULT_FILE and not Path(source).exists():
+        raise ConfigError(f"no network is named, and none runs on this machine; {REMEDY}", field="network")
     found = load_network_file(source, folder / "networks", offline=offline)
     network, named = found.network, found.network.consumers
     return Sources(

@@ -26,7 +26,7 @@ from validator.protocol.errors import ConfigError, RemoteFault, TransientError
 from validator.protocol.parameters import Network, parse_network
 
 FRESH_S = 300.0
-REMEDY = "name the network's file with --network or in LOGSTORE_NETWORK_FILE, or start one: make devnet ARGS=--keep"
+REMEDY = "name the network's file with --network or in LOGSTORE_NETWORK_FILE, or start a network here: make quickstart"
 
 
 @dataclass(frozen=True, slots=True)

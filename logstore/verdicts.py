@@ -39,6 +39,13 @@ def parse_root(text: str | bytes) -> bytes:
     return bytes.fromhex(text.removeprefix("0x"))
 
 
+def require_there(target: str) -> None:
+    """Whether a word may be a file, an Arweave id or a bundle's number, before anybody is asked. Raises ConfigError."""
+    is_number = target.isascii() and target.isdecimal()
+    if not (is_number or STORAGE_ID.fullmatch(target.removeprefix(SCHEME)) or Path(target).exists()):
+        raise ConfigError(f"{target}: no such file, and neither an Arweave id nor a bundle's number", field="target")
+
+
 @dataclass(frozen=True, slots=True)
 class Verifier:
     """What a verdict may stand on. ``store``: the contract and the gateways; None: nobody is asked."""
@@ -122,6 +129,7 @@ class Verifier:
 
         store = self.store
         self._require_one_root()
+        require_there(target)
         if store is None:
             raise ConfigError(f"{target}: no such file, and nothing is fetched with --offline", field="target")
         if target.isascii() and target.isdecimal():
@@ -129,12 +137,8 @@ class Verifier:
             if bundle is None:
                 raise ConfigError(f"bundle {target}: the contract has accepted {store.reports.count}", field="target")
             storage_id = bundle.storage_id
-        elif STORAGE_ID.fullmatch(target.removeprefix(SCHEME)):
-            storage_id = decode_storage_id(target.removeprefix(SCHEME))
         else:
-            raise ConfigError(
-                f"{target}: no such file, and neither an Arweave id nor a bundle's number", field="target"
-            )
+            storage_id = decode_storage_id(target.removeprefix(SCHEME))
         verdict = store.bundles.verify_again(
             target,
             storage_id,

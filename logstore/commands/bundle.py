@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Bundles that the contract has accepted, and their files.", no_args_is_help=True)
 
 
-@app.command("list")
+@app.command("list", short_help="List accepted bundles, newest first.")
 def list_bundles(
     from_: FromOption = None,
     to: ToOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many of the newest.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="So many of the newest.")] = 20,
     network: NetworkOption = None,
     rpc: RpcOption = None,
     cache: CacheOption = None,
@@ -99,9 +99,9 @@ def describe(bundle: AcceptedBundle) -> dict[str, Any]:
     }
 
 
-@app.command("show")
+@app.command("show", short_help="Show what a bundle holds.")
 def show_bundle(
-    number: Annotated[int, typer.Argument(min=0, help="The bundle's number.")],
+    number: Annotated[int, typer.Argument(min=0, metavar="NUMBER", help="The bundle's number.")],
     network: NetworkOption = None,
     rpc: RpcOption = None,
     gateway: GatewayOption = None,
@@ -122,7 +122,7 @@ def show_bundle(
         output.document(values, lambda out: render_manifest(out, bundle, manifest))
 
 
-@app.command("fetch")
+@app.command("fetch", short_help="Download bundles as files, and verify them.")
 def fetch_bundles(
     numbers: Annotated[
         list[int] | None, typer.Argument(min=0, metavar="[NUMBER]...", help="Or --from and --to.")

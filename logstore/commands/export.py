@@ -36,7 +36,7 @@ def export(
     from_: FromOption = None,
     to: ToOption = None,
     stream: Annotated[str | None, typer.Option(metavar="ID", help="Only of this stream.")] = None,
-    partition: Annotated[int | None, typer.Option(min=0, help="Only of this partition.")] = None,
+    partition: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only of this partition.")] = None,
     form: Annotated[
         str, typer.Option("--format", metavar="ndjson|csv|arrow|raw", help="raw: canonical CBOR.")
     ] = "ndjson",

@@ -169,7 +169,7 @@ def _group() -> None:
     """Streams: register, permit, show."""
 
 
-@app.command("create")
+@app.command("create", short_help="Register a stream at Streamr's registry.")
 def create(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Below the key's address, such as /sensors.")],
     partitions: Annotated[int, typer.Option("--partitions", metavar="N", min=1, max=100, help="1 to 100.")] = 1,
@@ -192,7 +192,7 @@ def create(
     acting.perform(lambda account: money.create_stream(account, path, partitions)[1])
 
 
-@app.command("permit")
+@app.command("permit", short_help="Say who may publish and subscribe.")
 def permit(
     stream: StreamArgument,
     user: Annotated[str, typer.Argument(metavar="ADDRESS|public", help="Who; public: everybody.")],
@@ -217,7 +217,7 @@ def permit(
     acting.perform(lambda account: money.permit(account, stream, user, publish=publish, subscribe=subscribe))
 
 
-@app.command("show")
+@app.command("show", short_help="Show a stream: partitions, balance, permissions.")
 def show(
     stream: StreamArgument,
     key: KeyOption = None,

@@ -28,7 +28,7 @@ def _group() -> None:
     """The network itself."""
 
 
-@app.command("show")
+@app.command("show", short_help="Show contracts, committee and parameters.")
 def show(
     network: NetworkOption = None,
     rpc: RpcOption = None,

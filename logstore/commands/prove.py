@@ -35,9 +35,9 @@ def prove(
     from_: FromOption = None,
     to: ToOption = None,
     partition: Annotated[
-        int | None, typer.Option(min=0, help="Only of this partition; of a span it is the one, by default 0.")
+        int | None, typer.Option("--partition", min=0, metavar="N", help="Only of this one; of a span by default 0.")
     ] = None,
-    sequence: Annotated[int | None, typer.Option(min=0, help="Only with this sequence number.")] = None,
+    sequence: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only with this sequence number.")] = None,
     publisher: Annotated[str | None, typer.Option(metavar="HEX", help="Only of this publisher.")] = None,
     folder: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the files go.")] = Path(),
     network: NetworkOption = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -63,11 +63,12 @@ def publish(
         raise ConfigError("--time: not together with --time-field", field="time")
     output = make_output(as_json)
     told = Told()
+    batches = _batches(content)
     with (
         connected(network, rpc, None, cache, output, key) as store,
         store.publisher(stream, partition=partition, brokers=broker or ()) as publisher,
     ):
-        for batch in _batches(content):
+        for batch in batches:
             for published in publisher.publish_all((raw, _time_of(raw, time, time_field)) for raw in batch):
                 told.add(published)
     output.document(told.describe(stream, partition, publisher), lambda out: out.line(told.say()))
@@ -123,13 +124,17 @@ def _time_of(raw: Raw, time: str | None, field: str | None) -> str | int | None:
     return value
 
 
-def _batches(content: str) -> Iterator[list[Raw]]:
-    """Contents, as many at once as there are. Raises ConfigError, which names the line."""
+def _batches(content: str) -> Iterable[list[Raw]]:
+    """Contents, as many at once as there are. Raises ConfigError, at once for one of the command line."""
     from logstore.publishing import Raw
 
-    if content != "-":
-        yield [Raw(content.encode())]
-        return
+    return _batches_of_input() if content == "-" else [[Raw(content.encode())]]
+
+
+def _batches_of_input() -> Iterator[list[Raw]]:
+    """Raises ConfigError, which names the line."""
+    from logstore.publishing import Raw
+
     number = 0
     for lines in _lines(sys.stdin.fileno()):
         batch = []

@@ -86,9 +86,11 @@ def query(
     """
     from logstore.answer_export import FORMS, PARQUET, write_answer
     from logstore.answer_proof import describe
+    from logstore.answers import parse_verify_level
 
     if form not in FORMS:
         raise ConfigError(f"--format: {form!r} is none of {', '.join(FORMS)}", field="format")
+    level = parse_verify_level(verify or ("signatures" if follow else "proof"))
     if form == PARQUET and file is None:
         raise ConfigError("--format parquet: name a file with --output", field="output")
     if as_json and file is None and not follow:
@@ -106,12 +108,12 @@ def query(
         if form != "ndjson" or any(each is not None for each in (to, last, file)):
             raise ConfigError("--follow: not together with --to, --last, --output, --format", field="follow")
         with connected(network, rpc, None, cache, output, key) as store:
-            _follow(store.looks(stream, from_ or "now", verify=verify or "signatures", **options), output)
+            _follow(store.looks(stream, from_ or "now", verify=level, **options), output)
         return
     from_ms, to_ms = parse_span(from_, to, "-1h")
     with (
         connected(network, rpc, None, cache, output, key) as store,
-        store.query(stream, from_ms or 0, to_ms, verify=verify or "proof", last=last, **options) as answer,
+        store.query(stream, from_ms or 0, to_ms, verify=level, last=last, **options) as answer,
         open_target(file, is_text=form in ("ndjson", "csv")) as out,
         watched(output, file),
     ):

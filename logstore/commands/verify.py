@@ -17,7 +17,7 @@ from logstore.commands.options import (
 )
 from logstore.commands.verify_proof import render_message, render_range
 from logstore.output import Output
-from logstore.verdicts import Verifier, describe_verdict, parse_root
+from logstore.verdicts import Verifier, describe_verdict, parse_root, require_there
 
 if TYPE_CHECKING:
     from logstore.verdicts import AnyVerdict
@@ -49,6 +49,7 @@ def verify(
     Example: logstore verify bundle-0.parquet --offline
     """
     asked = Asked(network, rpc, gateway, cache, offline, make_output(as_json))
+    require_there(target)
     roots = [parse_root(text) for text in root or ()]
     if offline:
         verdict = Verifier(asked.find_network(), None, asked.output, roots, signatures).verify(target)

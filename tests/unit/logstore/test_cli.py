@@ -68,3 +68,19 @@ def test_who_reads_no_further_is_told_nothing(words: list[str]) -> None:
     assert done.returncode == 141
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == (0 if words == ["--help"] else 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["verify", "missing.parquet"], "missing.parquet: no such file"),
+        (["query", "0x…/s", "--verify", "all"], "--verify: 'all' is none of none, signatures, proof"),
+        (["publish", "0x…/s", "{"], "content: no JSON"),
+    ],
+)
+def test_a_wrong_word_is_named_before_any_network_is_asked_for(
+    capsys: pytest.CaptureFixture[str], words: list[str], named: str
+) -> None:
+    status, out, err = run(capsys, *words, "--network", "missing.toml")
+    assert (status, out) == (2, "")
+    assert named in err

@@ -58,7 +58,7 @@ def test_each_network_has_a_cache_folder_of_its_own(tmp_path: Path) -> None:
 def test_without_a_network_file_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert not has_network(None, {})
-    with pytest.raises(ConfigError, match=r"network file network\.toml: No such file.*--network"):
+    with pytest.raises(ConfigError, match=r"no network is named.*--network"):
         find_sources(environment={"LOGSTORE_STATE_DIR": str(tmp_path)})
     a_file(tmp_path)
     assert has_network(None, {})

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 
+from logstore import cli
 from logstore.cli import PROGRAM, app
 
 
@@ -37,3 +38,26 @@ def test_a_commands_help_has_an_example_that_parses(path: str) -> None:
     assert words[: len(shown)] == shown
     context = command.make_context(path, words[len(shown) :])
     assert context.params
+
+
+def groups(command: Any, path: str = PROGRAM) -> Iterator[tuple[str, Any]]:
+    if getattr(command, "commands", None) is not None:
+        yield path, command
+        for name, each in command.commands.items():
+            yield from groups(each, f"{path} {name}")
+
+
+@pytest.mark.parametrize(("path", "group"), list(groups(typer.main.get_command(app))))
+def test_a_list_of_commands_says_all_of_each_on_a_line(path: str, group: Any) -> None:
+    context = group.make_context(path, [], resilient_parsing=True, terminal_width=80)
+    listed = group.get_help(context).partition("Commands:")[2].strip().splitlines()
+    assert len(listed) == len(group.commands)
+    assert not [line for line in listed if line.endswith("...")]
+
+
+def test_help_has_a_short_option_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["query"], ["stream", "create"]):
+        assert cli.main([*words, "-h"]) == 0
+        short = capsys.readouterr().out
+        assert cli.main([*words, "--help"]) == 0
+        assert capsys.readouterr().out == short
