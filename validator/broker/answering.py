@@ -46,14 +46,23 @@ class Answering:
     """One answer of one broker."""
 
     def __init__(
-        self, broker: Broker, query: Query, form: Form, consumer: Address | None, *, can_do_without: bool = False
+        self,
+        broker: Broker,
+        query: Query,
+        form: Form,
+        consumer: Address | None,
+        *,
+        can_do_without: bool = False,
+        tells_of_others: bool = True,
     ) -> None:
-        """``can_do_without``: nobody asked for certified history, so what the store has will do where it fails."""
+        """``can_do_without``: nobody asked for certified history, so what the store has will do where it fails.
+        ``tells_of_others``: the trailer has what other brokers claim to hold of the span."""
         self._broker = broker
         self._query = query
         self._form = form
         self._consumer = consumer
         self._can_do_without = can_do_without and query.proof is Proof.NONE
+        self._tells_of_others = tells_of_others
         self._pages = Pages(broker.store, query, broker.history, broker.ahead)
         self._proving: Proving | None = None
         self._tally = Tally()
@@ -139,6 +148,8 @@ class Answering:
         return end_answer(self._broker, self._query, self._tally, following, claims, self._proving)
 
     async def _ask_others(self) -> Sequence[Claim]:
+        if not self._tells_of_others:
+            return ()
         try:
             async with asyncio.timeout(OTHERS_S):
                 return await self._broker.ask_others(self._query.request)

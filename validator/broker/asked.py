@@ -99,7 +99,8 @@ def read_query(request: HttpRequest, part: StreamPart) -> Query:
 
 
 def wants_no_history(request: HttpRequest) -> bool:
-    """``asOf=none``: what is held, as it is held. Validators pull so: neither bundles nor gateways are in their way."""
+    """``asOf=none``: what this broker holds, as it holds it. Validators pull so: neither bundles, gateways nor other
+    brokers are in their way; they ask every broker themselves."""
     return request.query_params.get("asOf") == "none"
 
 

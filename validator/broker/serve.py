@@ -115,7 +115,8 @@ class Server:
     async def _messages(self, request: Request, part: StreamPart) -> Response:
         asked, kind = read_query(request, part), read_form(request)
         consumer = await self._consumer(request)
-        query = asked if wants_no_history(request) else await self._broker.read(self._certify, asked)
+        is_raw = wants_no_history(request)
+        query = asked if is_raw else await self._broker.read(self._certify, asked)
         if query.as_of is None and query.proof is not Proof.NONE:
             raise bad("proof", "nothing is certified here yet, or not for this cursor; only none")
         tag = await self._tag(request, query)
@@ -127,7 +128,8 @@ class Server:
             following = Following(self._broker, query, consumer)
             return StreamingResponse(self.followers.hold(following.pieces()), media_type=kind, headers=headers)
         self.answers.acquire()
-        answering = Answering(self._broker, query, make_form(kind, query), consumer, can_do_without=asked.as_of is None)
+        form, optional = make_form(kind, query), asked.as_of is None
+        answering = Answering(self._broker, query, form, consumer, can_do_without=optional, tells_of_others=not is_raw)
         try:
             pieces = await answering.begin()
         except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -13,12 +13,13 @@ from tests.asgi import AsgiClient
 from tests.broker_parts import BrokerParts
 from tests.builders import GENESIS_MS
 from tests.certified_world import BUNDLE_MS, LATE_REACH_MS, NETWORK, PART, STREAM, Broker, World, a_row
-from validator.protocol.codec.answer import Answer, decode_answer, write_text
+from validator.broker.core import ask_nobody
+from validator.protocol.codec.answer import Answer, Claim, Request, decode_answer, write_text
 from validator.protocol.codec.completeness import decode_commitment, decode_marks, decode_set_proof
 from validator.protocol.codec.frames import split_frames
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.completeness import CompletenessCheck, SetCommitment
-from validator.protocol.model import Digest, Flag, InstanceId, InstanceKind
+from validator.protocol.model import Address, Digest, Flag, InstanceId, InstanceKind
 
 FRAMES = "application/vnd.logstore.frames"
 END_MS = GENESIS_MS + 2 * BUNDLE_MS
@@ -142,6 +143,23 @@ def test_an_answer_in_parts_from_both_brokers_in_turn_is_proven_as_a_whole(world
     whole = Reader(world, 1)
     whole.read(brokers[1].get(asOf=1, proof="full").content)
     assert [n for n in reader.numbers if n != 800] == whole.numbers
+
+
+def test_only_who_asks_for_more_than_what_is_held_here_is_told_what_others_claim(brokers: list[Served]) -> None:
+    """Validators ask every broker themselves, window by window: nobody asks around for each of their questions."""
+    broker, asked = brokers[0].parts.broker, []
+
+    async def ask_others(request: Request) -> Sequence[Claim]:
+        asked.append(request)
+        return [Claim(Address(b"\x07" * 20), b"")]
+
+    broker.ask_others = ask_others
+    answers = [
+        decode_answer([*objects(brokers[0].get(**of).content)][-1]) for of in ({"asOf": 1}, {}, {"asOf": "none"})
+    ]
+    broker.ask_others = ask_nobody
+    assert [len(answer.claims) for answer in answers] == [1, 1, 0]
+    assert len(asked) == 2
 
 
 def test_a_commitment_names_every_set_and_no_proof(world: World, brokers: list[Served]) -> None:
