@@ -15,6 +15,7 @@ from validator.broker.admission import Limits
 from validator.broker.gate import Terms
 from validator.net.streamr.frames import FrameReader, State, write_state
 from validator.protocol.codec.message import make_record
+from validator.protocol.codec.secp256k1 import SigningKey
 from validator.protocol.model import Record, StreamPart
 
 STREAM = "0x" + "cc" * 20 + "/measured"
@@ -25,18 +26,22 @@ CONTENT_BYTES = 231
 _FORK = multiprocessing.get_context("fork")
 
 
-def make_records(count: int) -> list[Record]:
+def make_keys() -> list[SigningKey]:
+    return [a_key(n + 1) for n in range(PUBLISHERS)]
+
+
+def make_records(count: int, stream_id: str = STREAM) -> list[Record]:
     """Of some publishers, a millisecond apart, the newest a second ago."""
-    keys = [a_key(n + 1) for n in range(PUBLISHERS)]
+    keys = make_keys()
     padding = "x" * (CONTENT_BYTES - 30)
     first_ms = NOW_MS - 1_000 - count
     return [
         make_record(
             a_message(
                 keys[n % PUBLISHERS],
-                stream_id=STREAM,
+                stream_id=stream_id,
                 timestamp_ms=first_ms + n,
-                content=f'{{"number":{n:010},"text":"{padding}"}}'.encode(),
+                content=f'{{"number":{1_000_000_000 + n},"text":"{padding}"}}'.encode(),
             )
         )
         for n in range(count)

@@ -34,7 +34,8 @@ export async function connect() {
     throw failure
 }
 
-function createClient(own) {
+// A client whose node has not joined: enough for whoever only asks storage nodes. "own" is where it would listen.
+export function createClient(own) {
     const { StreamrClient } = require('@streamr/sdk')
     return new StreamrClient({
         environment: 'dev2',
