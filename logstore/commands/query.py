@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from logstore.answer_proof import AnswerProof
     from logstore.output import Output
 
+_FOLLOW_ALONE = "--follow: not together with --to, --last, --output, --format"
+
 
 def query(
     stream: StreamArgument,
@@ -84,17 +86,12 @@ def query(
 
     Example: logstore query 0x…/sensors --from -1h --format csv
     """
-    from logstore.answer_export import FORMS, PARQUET, write_answer
+    from logstore.answer_export import write_answer
     from logstore.answer_proof import describe
     from logstore.answers import parse_verify_level
 
-    if form not in FORMS:
-        raise ConfigError(f"--format: {form!r} is none of {', '.join(FORMS)}", field="format")
+    _require_target(form, file, as_json=as_json, follow=follow)
     level = parse_verify_level(verify or ("signatures" if follow else "proof"))
-    if form == PARQUET and file is None:
-        raise ConfigError("--format parquet: name a file with --output", field="output")
-    if as_json and file is None and not follow:
-        raise ConfigError("--json: the messages take standard output; name a file with --output", field="output")
     if last is not None and (from_ is not None or to is not None):
         raise ConfigError("--last: not together with --from and --to", field="last")
     output = make_output(as_json)
@@ -105,8 +102,8 @@ def query(
         "max_total": max_total,
     }
     if follow:
-        if form != "ndjson" or any(each is not None for each in (to, last, file)):
-            raise ConfigError("--follow: not together with --to, --last, --output, --format", field="follow")
+        if to is not None or last is not None:
+            raise ConfigError(_FOLLOW_ALONE, field="follow")
         with connected(network, rpc, None, cache, output, key) as store:
             _follow(store.looks(stream, from_ or "now", verify=level, **options), output)
         return
@@ -123,6 +120,20 @@ def query(
         output.document({"file": str(file), "format": form, **describe(proof)}, lambda _: None)
     else:
         _say(output, proof, describe(proof)["verdict"])
+
+
+def _require_target(form: str, file: Path | None, *, as_json: bool, follow: bool) -> None:
+    """Raises ConfigError where what is asked for cannot go where it is to go."""
+    from logstore.answer_export import FORMS, PARQUET
+
+    if form not in FORMS:
+        raise ConfigError(f"--format: {form!r} is none of {', '.join(FORMS)}", field="format")
+    if follow and (form != "ndjson" or file is not None):
+        raise ConfigError(_FOLLOW_ALONE, field="follow")
+    if form == PARQUET and file is None:
+        raise ConfigError("--format parquet: name a file with --output", field="output")
+    if as_json and file is None and not follow:
+        raise ConfigError("--json: the messages take standard output; name a file with --output", field="output")
 
 
 def _say(output: Output, proof: AnswerProof, verdict: Any) -> None:
