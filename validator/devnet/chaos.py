@@ -30,6 +30,8 @@ STEP_S = 3600
 STEPPED_S = 8.0
 END_S = 20.0
 """So long a process may take to end when it is told to."""
+MIGRATE_S = 90.0
+"""So long ``init`` may take, where everything else wants the same cores."""
 OVER_S = 10.0
 """What an injury's slot has beside its own time, for recovery."""
 MEMBERS = 4
@@ -168,7 +170,7 @@ def _restart_all(ground: Ground) -> Iterator[float]:
     for validator in ground.validators:
         ground.children.end(validator.process_names, END_S)
         init = validator.start_init(ground.children)
-        ground.children.wait_for([init], END_S)
+        ground.children.wait_for([init], MIGRATE_S)
         validator.start(ground.children)
         yield OVER_S
 
