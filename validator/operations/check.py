@@ -34,6 +34,7 @@ def _check_all(settings: Settings, node: Node) -> Iterator[Finding]:
     yield from guarded("database", partial(check_machine.check_database, node))
     yield from guarded("disk", partial(check_machine.check_disk, settings))
     yield from check_machine.check_redis(settings)
+    yield from guarded("sets", partial(check_machine.check_sets, settings))
     yield from check_network.check_versions(node)
     yield from _check_chain(node)
     yield from guarded("gateway", partial(check_network.check_gateways, node))

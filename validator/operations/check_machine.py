@@ -1,4 +1,4 @@
-"""``check``, the machine's part: keys, database, disk, Redis."""
+"""``check``, the machine's part: keys, database, disk, sets, Redis."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from validator.net.signer.source import KeyKind, kind_of
 from validator.operations.findings import Finding, fail, ok, warn
 from validator.protocol.codec.secp256k1 import Signer
 from validator.protocol.errors import ConfigError, TransientError
+from validator.protocol.hashing import EMPTY_ROOT
 from validator.protocol.model import Address
 from validator.redis_link import make_redis_link
 from validator.settings import Settings
 from validator.store.disk import measure_disk
+from validator.store.segments import SegmentStore
 from validator.wiring import Node
 
 REMOTE_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "sshfs")
@@ -116,6 +118,13 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
         yield warn("disk", text)
     else:
         yield ok("disk", text)
+
+
+def check_sets(settings: Settings) -> Iterator[Finding]:
+    """Where sets are shared by several machines: that the place can be opened, and answers."""
+    if settings.segments_url:
+        SegmentStore(settings.segments_url).exists(EMPTY_ROOT)
+        yield ok("sets", "the place that all machines share answers")
 
 
 def check_redis(settings: Settings) -> Iterator[Finding]:

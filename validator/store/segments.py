@@ -6,7 +6,8 @@ canonical bytes by whoever wrote the file.
 
 What is read was written here, or it is damaged: a file that is gone, cut short, altered, or of a release before columns
 raises ``DamagedSegment``. Where a disk does not let us look (no permission, no folder, no descriptors), nothing is
-known yet: a ``TransientError``.
+known yet: a ``TransientError``. So it is with an object store that does not answer; of one, no listing is remembered,
+since workers on other machines write into it too.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from validator.protocol.codec import cbor
 from validator.protocol.columns import ID_BYTES, Page, RecordSet, all_pages
-from validator.protocol.errors import Disagreement, InvariantError, TransientError
+from validator.protocol.errors import ConfigError, Disagreement, InvariantError, TransientError
 from validator.protocol.model import Digest, PartitionEntry, Record, Root, StreamPart
 from validator.store.segment_format import MAGIC, ColumnPage, DamagedSegment, Index, SavedSet, SegmentInfo
 from validator.store.segment_reader import read_block, read_columns, read_index, unread
@@ -57,8 +58,9 @@ class SegmentStore:
     """Sets as files below an fsspec URL or a local folder. Thread-safe."""
 
     def __init__(self, url: str) -> None:
-        self._fs, self._base = fsspec.core.url_to_fs(url)
+        self._fs, self._base = _open_file_system(url)
         self._local = isinstance(self._fs, LocalFileSystem)
+        self._refusals = _refusals_of(self._fs)
         self._cache: OrderedDict[Root, Index] = OrderedDict()
         self._finders: OrderedDict[Root, _Finder] = OrderedDict()
         self._cache_lock = threading.Lock()
@@ -107,12 +109,16 @@ class SegmentStore:
                 if self._fs.exists(temporary):
                     self._fs.rm(temporary)
                 raise
-        except OSError as error:
-            raise TransientError(f"{name}: cannot write: {error.strerror or error}") from error
+        except self._refusals as error:
+            raise TransientError(f"{name}: cannot write: {_reason(error)}") from error
         return saved
 
     def exists(self, set_root: Root) -> bool:
-        return bool(self._fs.exists(self.path(set_root)))
+        """Raises TransientError where that cannot be told now."""
+        try:
+            return bool(self._fs.exists(self.path(set_root)))
+        except self._refusals as error:
+            raise TransientError(f"set 0x{set_root.hex()}: cannot look: {_reason(error)}") from error
 
     def delete(self, set_root: Root) -> None:
         """Remove the file; one that is gone already is fine."""
@@ -121,8 +127,8 @@ class SegmentStore:
             self._fs.rm(self.path(set_root))
         except FileNotFoundError:
             return
-        except OSError as error:
-            raise TransientError(f"set 0x{set_root.hex()}: cannot delete: {error.strerror or error}") from error
+        except self._refusals as error:
+            raise TransientError(f"set 0x{set_root.hex()}: cannot delete: {_reason(error)}") from error
 
     def glance(self, set_root: Root, size: int) -> None:
         """Look whether the file has its length and its end; one that a power loss cut short or left as zeros has not.
@@ -143,8 +149,8 @@ class SegmentStore:
             self._fs.mv(self.path(set_root), self._aside(set_root))
         except FileNotFoundError:
             return
-        except OSError as error:
-            raise TransientError(f"set 0x{set_root.hex()}: cannot move: {error.strerror or error}") from error
+        except self._refusals as error:
+            raise TransientError(f"set 0x{set_root.hex()}: cannot move: {_reason(error)}") from error
 
     def salvage(self, set_root: Root) -> Salvage:
         """What can still be read of a file that was put aside."""
@@ -163,10 +169,10 @@ class SegmentStore:
 
     def sweep(self, before_s: float, limit: int) -> int:
         """Delete what is older of damaged files and of files that a process died over; returns how many."""
-        if not self._fs.exists(self._base):
-            return 0
         deleted = 0
         try:
+            if not self._fs.exists(self._base):
+                return 0
             names = [name for name in self._fs.ls(self._base, detail=False) if name.endswith(".tmp")]
             aside = f"{self._base}/{_ASIDE}"
             if self._fs.exists(aside):
@@ -177,8 +183,8 @@ class SegmentStore:
                     deleted += 1
         except FileNotFoundError:
             return deleted  # somebody else deletes at the same time
-        except OSError as error:
-            raise TransientError(f"sets: cannot delete: {error.strerror or error}") from error
+        except self._refusals as error:
+            raise TransientError(f"sets: cannot delete: {_reason(error)}") from error
         return deleted
 
     def _aside(self, set_root: Root) -> str:
@@ -300,13 +306,17 @@ class SegmentStore:
             with self._fs.open(self.path(set_root), "rb") as file:
                 yield file
         except FileNotFoundError as error:
-            if not self._fs.exists(self._base):  # not mounted, rather than every file gone
+            if not self._is_there():  # not mounted, rather than every file gone
                 raise TransientError(f"the folder of sets is not there: {self._base}") from error
             raise DamagedSegment(f"set 0x{set_root.hex()}: the file is gone", set_root=set_root.hex()) from error
-        except OSError as error:
-            if error.errno == errno.EIO:  # the medium has lost these bytes
+        except self._refusals as error:
+            if self._local and isinstance(error, OSError) and error.errno == errno.EIO:  # these bytes are lost
                 raise DamagedSegment(f"set 0x{set_root.hex()}: {error.strerror}", set_root=set_root.hex()) from error
-            raise TransientError(f"set 0x{set_root.hex()}: cannot read: {error.strerror or error}") from error
+            raise TransientError(f"set 0x{set_root.hex()}: cannot read: {_reason(error)}") from error
+
+    def _is_there(self) -> bool:
+        """Whether the place of all sets is; an object store has no folders, and a bucket may be empty."""
+        return bool(self._fs.exists(self._base if self._local else self._base.partition("/")[0]))
 
     def _index(self, set_root: Root) -> Index:
         with self._cache_lock:
@@ -321,6 +331,32 @@ class SegmentStore:
             while len(self._cache) > 1 and sum(i.rows for i in self._cache.values()) > CACHED_ROWS:
                 self._cache.popitem(last=False)
         return index
+
+
+def _open_file_system(url: str) -> tuple[Any, str]:
+    """What a URL or path names. Raises ConfigError for a scheme that nothing here, or nothing at all, can open."""
+    try:
+        fs, base = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        scheme = url.partition(":")[0]
+        extra = "pip install 'logstore-validator[s3]'" if scheme in ("s3", "s3a") else str(error)
+        raise ConfigError(f"LOGSTORE_SEGMENTS_URL: {scheme}:// needs more: {extra}", field="segments_url") from error
+    except ValueError as error:
+        raise ConfigError(f"LOGSTORE_SEGMENTS_URL: {error}", field="segments_url") from error
+    return fs, base
+
+
+def _refusals_of(fs: Any) -> tuple[type[Exception], ...]:
+    """What a file system raises where it does not do as it is told; S3's library has errors of its own beside."""
+    if "s3" not in fs.protocol:
+        return (OSError,)
+    from botocore.exceptions import BotoCoreError
+
+    return (OSError, BotoCoreError)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import struct
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +21,7 @@ from validator.protocol.codec.message import leaf_of_canonical
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.columns import row_of
 from validator.protocol.consensus.window import make_entries
-from validator.protocol.errors import InvariantError, TransientError
+from validator.protocol.errors import ConfigError, InvariantError, TransientError
 from validator.protocol.hashing import EMPTY_ROOT, hash_body
 from validator.protocol.model import Digest, Record, Root
 from validator.store import segment_writer, segments
@@ -272,6 +273,24 @@ def test_the_index_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         store.save(roots[-1], records)
         store.load_entries(roots[-1])
     assert list(store._cache) == roots[-1:]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3://bucket/sets", "s3:// needs more: pip install 'logstore-validator[s3]'"),
+        ("gs://bucket/sets", "gs:// needs more: Please install gcsfs"),
+        ("sss://bucket/sets", "Protocol not known: sss"),
+    ],
+)
+def test_a_url_that_nothing_here_can_open_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, url: str, said: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)  # one that was there before
+    with pytest.raises(ConfigError, match=r"^LOGSTORE_SEGMENTS_URL: ") as caught:
+        SegmentStore(url)
+    assert said in str(caught.value)
 
 
 def test_sets_live_on_any_file_system_that_fsspec_knows() -> None:
