@@ -12,6 +12,7 @@ waits for it. So several answers of one network take turns, batch by batch; who 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -136,12 +137,14 @@ class AsyncNetwork:
 
     async def follow(self, stream: str, start: str | int = "now", **options: Any) -> AsyncIterator[Message]:
         """As ``LogStore.follow``, with its options. Between looks the network is free for other calls."""
-        from logstore.following import LOOK_S
+        from logstore.following import rest_s
 
+        began_s = time.monotonic()
         async for rows in self._thread.iterate(lambda: self._opened.looks(stream, start, **options)):
             for row in rows:
                 yield row.message
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(rest_s(rows, began_s, time.monotonic()))
+            began_s = time.monotonic()
 
     async def publish(
         self, stream: str, content: Any, timestamp: str | int | None = None, *, partition: int = 0

@@ -1,8 +1,10 @@
 """A stream's messages as they come, without an end of their own: the newest of it asked for again and again.
 
 Each look is a query of its own, checked as any other, and handed out once it is whole: one that breaks off is taken
-again without loss or duplicate. A look ends a little before the present, so that what is still on
-its way is not passed over; what reaches brokers later than that is in no look, and found by a query of the past.
+again without loss or duplicate. So that a start long ago neither fills memory nor keeps anybody waiting, a look reaches
+only as far as its messages are not too many, and those behind the present follow each other at once. A look ends a
+little before the present, so that what is still on its way is not passed over; what reaches brokers later than that is
+in no look, and found by a query of the past.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 LOOK_S = 1.0
 SETTLE_MS = 2_000
 """So far behind the present a look ends."""
+FIRST_REACH_MS, LEAST_REACH_MS = 60_000, 1_000
+MANY = 20_000
+"""Messages of one look: where there are more the next reaches half as far, where there are few, twice."""
 LOOKS = 60
 """So many by the same list of brokers, which the chain keeps."""
 TRIES = 60
@@ -62,7 +67,7 @@ def look_again(
         answer = open_answer(store, request, level, (asked.find(), lambda: None), payer=payer)
         return [row for batch in answer.batches() for row in batch]
 
-    return _repeat(look, asked, from_ms, clock)
+    return repeat(look, asked.close, from_ms, clock)
 
 
 class _Asked:
@@ -87,32 +92,56 @@ class _Asked:
             self._found = None
 
 
-def _repeat(
-    look: Callable[[int, int], list[Row]], asked: _Asked, from_ms: int, clock: Callable[[], int]
+def repeat(
+    look: Callable[[int, int], list[Row]], forget: Callable[[], None], from_ms: int, clock: Callable[[], int]
 ) -> Iterator[list[Row]]:
-    failures = 0
+    """What looks from ``from_ms`` on find, each behind the one before; one that finds nothing of the past is followed
+    by the next at once. ``forget``: brokers that have not answered. Raises Unreachable after ``TRIES`` in a row.
+    """
+    failures, reach_ms = 0, FIRST_REACH_MS
     try:
         while True:
             rows: list[Row] = []
-            until_ms = clock() - SETTLE_MS
+            present_ms = clock() - SETTLE_MS
+            until_ms = min(present_ms, from_ms + reach_ms)
             if until_ms > from_ms:
                 try:
                     rows = look(from_ms, until_ms)
                 except TransientError:
-                    asked.close()
+                    forget()
                     failures += 1
                     if failures >= TRIES:
                         raise
                 else:
                     from_ms, failures = until_ms, 0
+                    reach_ms = _next_reach(reach_ms, len(rows), is_past=until_ms < present_ms)
+                    if not rows and until_ms < present_ms:
+                        continue
             yield rows
     finally:
-        asked.close()
+        forget()
 
 
-def pace(looks: Iterator[list[Row]], pause: Callable[[float], None] = time.sleep) -> Iterator[list[Row]]:
+def _next_reach(reach_ms: int, count: int, *, is_past: bool) -> int:
+    if count > MANY:
+        return max(reach_ms // 2, LEAST_REACH_MS)
+    return 2 * reach_ms if is_past and count < MANY // 4 else reach_ms
+
+
+def rest_s(rows: list[Row], began_s: float, now_s: float) -> float:
+    """How long to wait before the next look: there is no hurry where this one has found nothing."""
+    return max(0.0, began_s + LOOK_S - now_s) if rows else LOOK_S
+
+
+def pace(
+    looks: Iterator[list[Row]],
+    pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[list[Row]]:
     """Those that have found something, one after the other."""
+    began_s = clock()
     for rows in looks:
         if rows:
             yield rows
-        pause(LOOK_S)
+        pause(rest_s(rows, began_s, clock()))
+        began_s = clock()
