@@ -30,9 +30,9 @@ GROUND = (
     "tests/unit/protocol/test_quorum.py",
 )
 """Where tests of the core are looked for."""
-PATIENCE_S = 1.5
+PATIENCE_S = 0.3
 """The least processor time that a test gets with a mistake planted."""
-PATIENCE_TIMES = 4
+PATIENCE_TIMES = 10
 """And the least in times of what it took without."""
 UNBOUNDED_S = 60.0
 """What a test gets on the sound core, where it ends."""

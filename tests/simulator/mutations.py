@@ -510,7 +510,7 @@ CAUGHT_BY = {
     "timeouts-flat": 0,
     "late-key-clash": 0,
     "late-by-leaf": 191,
-    "horizon-single": 3,
+    "horizon-single": 5,
     "variant-any": 1034,
     "cap-without-prefix": 9,
     "block-from-observation": 15,
@@ -520,7 +520,7 @@ CAUGHT_BY = {
     "observers-twice": 84,
     "epoch-unchecked": 93,
     "evidence-by-signature": 5,
-    "proposal-unjournaled": 3,
+    "proposal-unjournaled": 9,
     "permission-by-arrival": 50,
     "future-window": 17,
 }
