@@ -56,25 +56,27 @@ def test_every_pool_connection_of_sqlite_has_its_pragmas(sqlite: Database) -> No
     assert pragmas(sqlite.writer, 12) == [{**wanted, "query_only": 0}] * 12  # a pooled one keeps them
 
 
-def test_a_writer_of_sqlite_holds_the_lock_before_it_reads(sqlite: Database) -> None:
-    with sqlite.write(), sqlite.read() as reader:
-        assert reader.execute(text("SELECT count(*) FROM due")).scalar() == 0  # readers do not wait
-        other = open_database(str(sqlite.url))
-        with other.writer.connect() as connection:
-            raw = connection.connection.driver_connection
-            assert raw is not None
-            raw.execute("PRAGMA busy_timeout=1")
-            with pytest.raises(DBAPIError, match="locked"):
-                connection.execute(text("SELECT 1"))
-
-
-def test_a_locked_database_is_for_later(sqlite: Database) -> None:
-    blocked = open_database(str(sqlite.url))
-    blocked.writer.dispose()
-    with blocked.writer.connect() as connection:
+def impatient(url: str) -> Database:
+    """A second process's database that waits for nobody's lock."""
+    database = open_database(url)
+    database.writer.dispose()
+    with database.writer.connect() as connection:
         raw = connection.connection.driver_connection
         assert raw is not None
         raw.execute("PRAGMA busy_timeout=1")  # stays with the pooled connection
+    return database
+
+
+def test_a_writer_of_sqlite_holds_the_lock_before_it_reads(sqlite: Database) -> None:
+    other = impatient(str(sqlite.url))
+    with sqlite.write(), sqlite.read() as reader:
+        assert reader.execute(text("SELECT count(*) FROM due")).scalar() == 0  # readers do not wait
+        with pytest.raises(TransientError, match="locked"), other.write():
+            pytest.fail("it may read what the first one is about to change")
+
+
+def test_a_locked_database_is_for_later(sqlite: Database) -> None:
+    blocked = impatient(str(sqlite.url))
     with sqlite.write(), pytest.raises(TransientError, match="locked"), blocked.write():
         pass
 
