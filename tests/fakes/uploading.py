@@ -14,7 +14,7 @@ import signal
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from tests.fakes.small_network import STAGES, Member, SmallNetwork
@@ -37,6 +37,8 @@ AR = 10**12
 IMPATIENT = Limits(
     connect_s=2, read_s=1, request_s=1.5, call_s=3, download_s=3, seed_s=5, attempts=2, first_wait_s=0.01, open_s=0.1
 )
+IN_VAIN = replace(IMPATIENT, request_s=0.1, call_s=0.25, download_s=0.1)
+"""While nothing answers at all: however slow the machine is, the end of these is the only one there can be."""
 BLOCK_MS = 500
 LONG_MS = 14_000
 """Longer than the stage of ten seconds."""
@@ -71,6 +73,11 @@ class MinedStorage(ArweaveStorage):
         self.miner = miner
         self.on_chunk: Callable[[str], None] = lambda _: None
         self.chunks_sent = 0
+
+    def wait_at_most(self, limits: Limits) -> None:
+        """From now on, for each request."""
+        for gateway in self.gateways:
+            gateway.limits = limits
 
     def fetch_status(self, storage_id: StorageId) -> StorageStatus:
         self.miner.tick()
@@ -158,10 +165,15 @@ class Uploading:
         self.network.run(lambda: self.network.clock.now_ms() >= end_ms)
 
     def stop_gateway(self) -> None:
-        """It is stopped for longer than a stage."""
+        """It is stopped for longer than a stage. Who asks it meanwhile waits in vain, so nobody waits long."""
         self.miner.is_stopped = True
+        storages = [s for m in self.network.members if isinstance(s := m.storage, MinedStorage)]
         with self.gateway.stopped():
+            for storage in storages:
+                storage.wait_at_most(IN_VAIN)
             self.let_pass(LONG_MS)
+        for storage in storages:
+            storage.wait_at_most(IMPATIENT)
         self.miner.is_stopped = False
 
     # --- a worker that is a process of its own ---
