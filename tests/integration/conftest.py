@@ -10,11 +10,21 @@ HERE = Path(__file__).resolve().parent
 LONG = (
     "setup/test_first_run.py",
     "steps/test_real_gateway.py",
+    "test_benchmarks.py",
+    "operations/test_commands.py",
     "tasks",
     "steps",
+    "net/sandbox/test_hostile_files.py",
     "net/arweave/test_every_fault.py",
+    "net/chain/test_transactions.py",
+    "logstore/test_sql.py",
+    "logstore/test_readme.py",
+    "logstore/test_status.py",
     "logstore/test_verify.py",
+    "net/chain/test_limits.py",
+    "operations/test_joining.py",
     "store/test_races.py",
+    "store/test_rooms.py",
 )
 """Files and folders by what they take, set-up first, since it waits for the network while others compute."""
 
