@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
@@ -47,19 +48,23 @@ class _Thread:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="logstore")
+        self._is_closed = False
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
 
-    async def iterate(self, make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+    async def iterate(self, make: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
+        """Items as they are made there; who leaves early ends the making, which gives connections back."""
         iterator = await self.run(make)
-        while True:
-            item = await self.run(next, iterator, _END)
-            if item is _END:
-                return
-            yield item
+        try:
+            while (item := await self.run(next, iterator, _END)) is not _END:
+                yield item
+        finally:
+            if isinstance(iterator, Generator) and not self._is_closed:
+                await self.run(iterator.close)
 
     def close(self) -> None:
+        self._is_closed = True
         self._pool.shutdown(wait=False)
 
 
@@ -84,11 +89,12 @@ class AsyncAnswer:
             raise RuntimeError("an answer is read within: async with network.query(…) as answer")
         return self._answer
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
+    async def __aiter__(self) -> AsyncGenerator[Message, None]:
         """Messages in the network's order. Raises as ``QueryAnswer.batches``."""
-        async for rows in self._thread.iterate(self._opened.batches):
-            for row in rows:
-                yield row.record.message
+        async with aclosing(self._thread.iterate(self._opened.batches)) as batches:
+            async for rows in batches:
+                for row in rows:
+                    yield row.record.message
 
     @property
     def proof(self) -> AnswerProof:
@@ -135,16 +141,17 @@ class AsyncNetwork:
         """As ``LogStore.query``, with its options."""
         return AsyncAnswer(self._thread, lambda: self._opened.query(stream, start, end, **options))
 
-    async def follow(self, stream: str, start: str | int = "now", **options: Any) -> AsyncIterator[Message]:
+    async def follow(self, stream: str, start: str | int = "now", **options: Any) -> AsyncGenerator[Message, None]:
         """As ``LogStore.follow``, with its options. Between looks the network is free for other calls."""
         from logstore.following import rest_s
 
         began_s = time.monotonic()
-        async for rows in self._thread.iterate(lambda: self._opened.looks(stream, start, **options)):
-            for row in rows:
-                yield row.message
-            await asyncio.sleep(rest_s(rows, began_s, time.monotonic()))
-            began_s = time.monotonic()
+        async with aclosing(self._thread.iterate(lambda: self._opened.looks(stream, start, **options))) as looks:
+            async for rows in looks:
+                for row in rows:
+                    yield row.message
+                await asyncio.sleep(rest_s(rows, began_s, time.monotonic()))
+                began_s = time.monotonic()
 
     async def publish(
         self, stream: str, content: Any, timestamp: str | int | None = None, *, partition: int = 0
