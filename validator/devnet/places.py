@@ -120,6 +120,12 @@ class ValidatorProcess:
         self._start(children, name, ["init"], may_end=True)
         return name
 
+    def start_drain(self, children: Children, wait_s: float) -> str:
+        """Have the worker finish what costs money and take up nothing more; the name of the child to wait for."""
+        name = f"{self.name}.drain"
+        self._start(children, name, ["drain", "bundle", "report", "--wait", f"{wait_s:.0f}"], may_end=True)
+        return name
+
     def start(self, children: Children) -> None:
         """Start server, worker, and beat where it is a process of its own."""
         self.start_server(children)

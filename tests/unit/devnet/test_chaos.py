@@ -158,9 +158,10 @@ def test_who_is_paused_goes_on() -> None:
         assert did(kind) == [f"SIGSTOP {name}", 15.0, f"SIGCONT {name}"]
 
 
-def test_a_rolling_restart_migrates_before_it_starts() -> None:
-    first = did(ChaosKind.ROLLING_RESTART)[:7]
+def test_a_rolling_restart_drains_and_migrates_before_it_starts() -> None:
+    first = did(ChaosKind.ROLLING_RESTART)[:9]
     assert first == [
+        *("start validator-1.drain: drain", "wait validator-1.drain"),
         *("end validator-1.serve", "end validator-1.worker"),
         *("start validator-1.init: init", "wait validator-1.init"),
         *("start validator-1.serve: serve", "start validator-1.worker: worker", 10.0),
