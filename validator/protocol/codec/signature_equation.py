@@ -13,6 +13,8 @@ One who forges makes us do both, so the equation is for whoever stops at the fir
 
 The left side is Pippenger's: digits of six bits put each R into one of 64 heaps, once for each of 22 digits; a heap is
 one call of libsecp256k1, which adds up points at 0.3 us each. Its public functions are enough for that.
+
+Decided against (docs/decisions): the equation for validators and brokers, verification against the known key (0032).
 """
 
 from __future__ import annotations
