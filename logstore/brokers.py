@@ -110,6 +110,7 @@ def find_places(
         TransientError, RemoteFault: the chain cannot be read.
     """
     if named:
+        named = (named,) if isinstance(named, str) else named
         return [Place(_check_named(url)) for url in named], BoundedClient(
             allow_nets=_EVERYWHERE, floor_after_s=FLOOR_AFTER_S, user_agent="logstore"
         )
@@ -138,7 +139,7 @@ def _check_named(url: str) -> ParsedUrl:
     try:
         return check_url(url, allow_http=True, allow_nets=_EVERYWHERE)
     except MalformedInput as error:
-        raise ConfigError(f"--broker: {error.reason}", field="broker") from error
+        raise ConfigError(f"--broker: {url!r}: {error.reason}", field="broker") from error
 
 
 class Brokers:

@@ -23,6 +23,10 @@ from validator.protocol.hashing import keccak256
 from validator.protocol.model import Address, Digest
 
 MAX_KEY_BYTES = 16 << 10
+NO_KEY = (
+    "no key is named: use --key FILE, or LOGSTORE_KEY_FILE, or key= in Python; a new one is 32 random bytes:"
+    " openssl rand -hex 32 > my.key"
+)
 _HEX = re.compile(r"(0x)?[0-9a-fA-F]{64}", re.ASCII)
 
 
@@ -93,7 +97,7 @@ def find_signer(key: Key | None, environment: Mapping[str, str] = os.environ, ne
 def require_signer(signer: Signer | None) -> Signer:
     """Raises ConfigError, with the remedy, where there is none."""
     if signer is None:
-        raise ConfigError("no key is named: use --key FILE, or LOGSTORE_KEY_FILE, or key= in Python", field="key")
+        raise ConfigError(NO_KEY, field="key")
     return signer
 
 

@@ -285,7 +285,7 @@ class LogStore(Connection):
         from validator.protocol.errors import ConfigError
 
         if max_price is None or max_total is None:
-            raise ConfigError("budget: name both, max_price of a MiB and max_total", field="max_price")
+            raise ConfigError("budget: name both, --max-price of a MiB and --max-total", field="max_price")
         folder = state_folder() / "receipts" / self.sources.cache.name
         price, total = units_of(max_price), units_of(max_total)
         signer = require_signer(signer)

@@ -55,7 +55,9 @@ def quickstart(
     output = make_output(False)
     with connected(network, None, None, None, output, key) as store:
         if store.signer is None:
-            raise ConfigError("no key is named: use --key FILE, or LOGSTORE_KEY_FILE", field="key")
+            from logstore.keys import NO_KEY
+
+            raise ConfigError(NO_KEY, field="key")
         address = store.signer.address
     common = [*(["--network", network] if network else []), *(["--key", str(key)] if key else [])]
     Tour(output, common, address, network, key).take(wait)

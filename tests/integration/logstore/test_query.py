@@ -149,7 +149,7 @@ def test_forms_and_levels(run: Run, broker: str) -> None:
     ("words", "status", "said"),
     [
         ((*SPAN, "--broker", "http://127.0.0.1:65535"), 3, "127.0.0.1:65535"),
-        ((*SPAN, "--broker", "gopher://x"), 2, "--broker: neither https nor http"),
+        ((*SPAN, "--broker", "gopher://x"), 2, "--broker: 'gopher://x': neither https nor http"),
         ((*SPAN,), 2, "no staked node names a broker"),
         ((*SPAN, "--verify", "much"), 2, "--verify: 'much' is none of"),
         ((*SPAN, "--format", "png"), 2, "--format: 'png' is none of"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import logstore
+from logstore.brokers import find_places
 from logstore.connection import find_sources, has_network
 from logstore.store import LogStore
 from tests.builders import GENESIS_MS
@@ -96,3 +97,12 @@ def test_a_network_that_runs_here_is_found_where_nobody_names_another(
         own = find_sources(a_file(tmp_path), environment=environment)
         assert (own.running, own.is_here) == (None, False)
         assert find_sources(environment=environment).running is None, "the file of this folder is meant"
+
+
+def test_one_broker_may_be_named_by_a_text_alone_and_a_wrong_one_is_shown() -> None:
+    """A text is a sequence too, of letters."""
+    places, http = find_places(None, "http://127.0.0.1:7777")  # type: ignore[arg-type]
+    http.close()
+    assert [str(place.url) for place in places] == ["http://127.0.0.1:7777"]
+    with pytest.raises(ConfigError, match="--broker: 'sensors': neither https nor http"):
+        find_places(None, "sensors")  # type: ignore[arg-type]
