@@ -23,6 +23,7 @@ from validator.operations.env_file import Start, describe_values, render_env
 from validator.operations.keys import WALLET, ensure_password_file, make_keys, path_of, write_private
 from validator.protocol.errors import ConfigError
 from validator.protocol.parameters import Network, parse_network
+from validator.quantities import show_count
 from validator.settings import ENV_FILE, read_password_file, read_text_file
 from validator.version import describe_version
 
@@ -58,7 +59,7 @@ def begin(source: str, rpc_urls: Sequence[str], gateway_urls: Sequence[str]) -> 
 def _take_network_file(source: str) -> tuple[Network, Made]:
     data = _read_source(source)
     network = parse_network(data.decode()) if not is_address(source) else parse_network_bytes(*_pinned(source, data))
-    text = f"{network.name}, chain {network.chain_id}, {len(network.sets)} parameter sets"
+    text = f"{network.name}, chain {network.chain_id}, {show_count(len(network.sets), 'parameter set')}"
     if not NETWORK_FILE.exists():
         _write_new(NETWORK_FILE, data)
         return network, Made("made", str(NETWORK_FILE), text)
