@@ -14,8 +14,10 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from heapq import heappop, heappush
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy import Dialect, text
@@ -497,7 +499,16 @@ def replace_time(entry: Entry, at_ms: int) -> Entry:
 
 
 def an_empty_database(folder: Path) -> Path:
-    """A migrated database to copy: migrating takes longer than most tests."""
+    """A migrated database to copy: migrating takes longer than most tests, so a process does it once."""
     path = folder / "empty.sqlite"
-    migrate(f"sqlite:///{path}")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_migrated())
     return path
+
+
+@cache
+def _migrated() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.sqlite"
+        migrate(f"sqlite:///{path}")
+        return path.read_bytes()

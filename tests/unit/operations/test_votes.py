@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from tests.builders import a_key
+from tests.fakes.small_network import an_empty_database
 from validator.operations.votes import export_votes, import_votes
 from validator.protocol.codec.statement import SigningContext, sign_statement
 from validator.protocol.errors import ConfigError, Disagreement, MalformedInput
 from validator.protocol.model import Address, Block, Digest, InstanceId, InstanceKind, Statement, StatementKind
 from validator.protocol.parameters import Contracts, Network, ParameterSet, format_network
 from validator.settings import Settings
-from validator.store.database import migrate
 from validator.store.identity import create_identity, read_id, require_identity, write_id
 from validator.store.statements import journal_vote, load_whole_journal
 from validator.wiring import Node, NoTasks
@@ -48,7 +48,7 @@ def a_node(tmp_path: Path) -> Any:
             rpc_urls=("http://127.0.0.1:1",),
             gateway_urls=("http://127.0.0.1:1",),
         )
-        migrate(settings.database_url)
+        an_empty_database(home).rename(home / "validator.sqlite")
         node = Node(settings, NoTasks())
         create_identity(node.database, settings.id_file, network, Block(1, Digest(bytes(32)), created_s), 1)
         made.append(node)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from tests.fakes.small_network import an_empty_database
 from validator.protocol.model import Block, Digest
 from validator.protocol.parameters import Contracts, Network, ParameterSet
-from validator.store.database import Database, migrate, open_database
+from validator.store.database import Database, open_database
 from validator.store.identity import create_identity
 from validator.store.meta import save_retired
 from validator.store.voting_gate import LOOK_MS, VotingBlock
@@ -29,9 +30,7 @@ class HandClock:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    url = f"sqlite:///{tmp_path}/v.sqlite"
-    migrate(url)
-    database = open_database(url)
+    database = open_database(f"sqlite:///{an_empty_database(tmp_path)}")
     create_identity(database, tmp_path / "id", NETWORK, Block(1, Digest(bytes(32)), 1), 1)
     return database
 
