@@ -98,18 +98,18 @@ def test_what_an_older_release_kept_is_not_packed(a_network: MakeNetwork) -> Non
 
 
 def test_a_flood_of_signatures_shown_for_a_report_keeps_no_honest_one_out(a_network: MakeNetwork) -> None:
-    """All of them genuine: what an honest member signed elsewhere is shown as its attestation, too."""
+    """More than are kept of a signer, all genuine: what an honest member signed elsewhere is shown as its own here."""
     network = a_network(4)
     network.world.publish(100, b'{"i":1}')
     liar, *honest = network.members
     liar.idle = True
     network.run(lambda: all(m.store.bundles.load_bundle(0) is not None for m in honest))
-    for n in range(300):
+    for n in range(100):
         digest = hash_body(b"something else %d" % n)
         shown = [Attestation(0, digest, m.address, m.key.sign(digest)) for m in network.members]
         for victim in honest:
             victim.service.receive(liar.address, Gossip(attestations=tuple(shown)))
-        network.clock.at_ms += 10
+        network.clock.at_ms += 30
     network.run_to_final()
     for member in honest:
         assert member.rows("SELECT count(*) FROM attestations")[0][0] <= 4 * 65
