@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 import celery.apps.worker
+import kombu.transport.redis
 from billiard import active_children
 from celery import Celery
 from celery.apps.worker import Worker
@@ -71,6 +72,23 @@ def _say(text: str, *_stream: Any) -> None:
 
 
 vars(celery.apps.worker)["safe_say"] = _say
+
+
+class Unacknowledged(kombu.transport.redis.QoS):
+    """Puts tasks that are not acknowledged back while there is a connection to do it through.
+
+    Kombu tries it also when it closes a channel of a connection that it has given up: an AttributeError then, which
+    Celery cannot recover from. Nothing is lost: the tasks come back after the visibility timeout, or as what is due.
+    """
+
+    def restore_unacked(self, client: Any = None) -> None:
+        if client is None and self.channel.connection.client is None:
+            self._delivered.clear()
+        else:
+            super().restore_unacked(client)
+
+
+kombu.transport.redis.Channel.QoS = Unacknowledged
 
 
 def restart(reason: str) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import redis
+from kombu.connection import Connection
 
+from tasks.worker import Unacknowledged
 from tests import paths, servers
 from validator.setup.binaries import find_redis_server
 from validator.setup.console import die_with_parent, stop_group
@@ -116,3 +118,17 @@ def test_a_worker_that_is_told_to_end_ends() -> None:
         stand.wait_for_ticks(1)
         stand.worker.terminate()
         assert stand.worker.wait(PATIENCE_S) == 0
+
+
+def test_a_channel_closes_though_its_connection_was_given_up_with_a_task_in_hand(redis_server: servers.Redis) -> None:
+    connection = Connection(redis_server.celery_url)  # type: ignore[no-untyped-call]
+    with connection, connection.SimpleQueue("kept") as queue:  # type: ignore[no-untyped-call]
+        queue.put("task")
+        queue.get(timeout=PATIENCE_S)
+        channel = queue.channel
+        assert isinstance(channel.qos, Unacknowledged)
+        channel._disconnect_pools()
+        channel.connection.client = None
+        channel.close()
+    with Connection(redis_server.celery_url) as connection:  # type: ignore[no-untyped-call]
+        assert len(connection.default_channel.client.hgetall("unacked")) == 1
