@@ -64,8 +64,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_WITH_DASHES = {"ignore_unknown_options": True}
-"""-1 is JSON, and -1h is a time."""
+_WITH_DASHES = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+"""-1 is JSON, and -1h is a time, not -1 and -h."""
 app.command("quickstart", short_help="Take a tour: pay, publish, read, audit, prove.")(quickstart)
 app.command("publish", context_settings=_WITH_DASHES, short_help="Sign contents and hand them to brokers.")(publish)
 app.command("query", short_help="Read a stream's messages from brokers, checked.")(query)

@@ -55,9 +55,15 @@ def test_a_list_of_commands_says_all_of_each_on_a_line(path: str, group: Any) ->
     assert not [line for line in listed if line.endswith("...")]
 
 
-def test_help_has_a_short_option_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_a_short_option_where_no_word_may_begin_with_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([], ["query"], ["stream", "create"]):
         assert cli.main([*words, "-h"]) == 0
         short = capsys.readouterr().out
         assert cli.main([*words, "--help"]) == 0
         assert capsys.readouterr().out == short
+
+
+@pytest.mark.parametrize("words", [["prove", "0xnobody/nothing", "-1h"], ["publish", "0xnobody/nothing", "-1h"]])
+def test_a_word_with_a_dash_is_no_call_for_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, "--network", "nowhere.toml"]) != 0
+    assert "Usage:" not in capsys.readouterr().out
