@@ -25,8 +25,8 @@ LEVELS = ("healthy", "degraded", "not taking part")
 ANSWER_S = 20.0
 ANSWER_BYTES = 64 << 20
 SHOWN_MESSAGES = 1_000
-_SPAN = re.compile(r"-?([0-9]{1,6})\s*(min|h|d|s)", re.ASCII)
-_SECONDS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
+_SPAN = re.compile(r"-?([0-9]{1,6})\s*(m|min|h|d|s)", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,7 @@ def test_each_command_tells_before_it_acts(
     ("words", "status", "said"),
     [
         (("mint", "10"), 2, "no amount; write 100LSAN"),
+        (("mint", "1000000LSAN", "--yes"), 1, "10000000 POL and gas are needed"),
         (("stake", "1LSAN", "--stream", "0x/none", "--yes"), 2, "no such stream"),
         (("stake", "1LSAN", "--for", "me", "--yes"), 2, "is no address"),
         (("withdraw", "--stream", "0x/none", "--yes"), 2, "nothing of 0x/none waits"),

@@ -145,6 +145,7 @@ def test_an_issue_s_archive_has_what_helps_and_no_secret(home: Path, capsys: pyt
     [
         ("1h", NOW_MS - 3_600_000),
         ("-30min", NOW_MS - 1_800_000),
+        ("5m", NOW_MS - 300_000),
         ("7 d", NOW_MS - 7 * 86_400_000),
         ("2023-11-14T22:00", 1_699_999_200_000),
         ("2023-11-14T23:00+01:00", 1_699_999_200_000),

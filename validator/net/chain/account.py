@@ -88,7 +88,12 @@ class Account:
         return tokens
 
     def prepare(self, call: Call) -> tuple[PreparedTransaction, Cost]:
-        """Simulated, priced and signed. Raises RemoteFault with the contract's refusal."""
+        """Simulated, priced and signed. Raises RemoteFault: the contract's refusal, or more coins than there are."""
+        if call.wei and (pol := self.fetch_pol()) < call.wei:  # no node would even estimate its gas
+            raise RemoteFault(
+                f"0x{self.address.hex()} holds {show_pol(pol)}, {show_pol(call.wei)} and gas are needed",
+                reason=SendRefusal.FUNDS,
+            )
         data = interface(call.contract).function(call.function).encode(call.arguments)
         prepared = self._sender.prepare_call(self.address_of(call.contract), data, value=call.wei)
         transaction = parse_raw(prepared.raw)
