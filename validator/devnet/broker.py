@@ -96,8 +96,8 @@ class Ears:
 
     def on_published(self, record: Record) -> None:
         """From now on it can be queried here."""
-        own = next(form for form in log_forms(parcel_of(record.message)) if form["form"] == PROTOBUF)
-        self._deliveries.write({"time_ms": now_ms(), "sha256": record.leaf.hex(), **own})
+        form = log_form(PROTOBUF, write_protobuf(record.message))
+        self._deliveries.write({"time_ms": now_ms(), "sha256": record.leaf.hex(), **form})
 
 
 def make_door(admission: Admission, ears: Ears) -> Route:

@@ -6,17 +6,18 @@ import json
 import secrets
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from validator.devnet.children import Children
 from validator.devnet.folder import RunFolder, write_private
 from validator.devnet.plan import broker_name
+from validator.devnet.process import listen
 
 FLOWER_USER = "operator"
-LISTEN_BACKLOG = 128
 
 
 def write_config(folder: RunFolder, name: str, config: Mapping[str, Any]) -> Path:
@@ -40,17 +41,46 @@ def start_role(
 
 
 @dataclass(slots=True)
-class BrokerPlace:
-    """Where a broker will be: its URLs are told before it runs, since the chain names them.
+class Doors:
+    """Two ports of one process: for everybody, and for its operator. Open before it runs, since others are told them;
+    it inherits the sockets, and whoever is started again has the same ports."""
 
-    Its ports are held open until it has inherited them; it may be started again on the same ones.
-    """
+    public: int
+    operator: int
+    _held: tuple[socket.socket, ...] = ()
+
+    @classmethod
+    def reserve(cls) -> Self:
+        public, operator = listen(), listen()
+        return cls(public.getsockname()[1], operator.getsockname()[1], (public, operator))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.public}"
+
+    @property
+    def operator_url(self) -> str:
+        return f"http://127.0.0.1:{self.operator}"
+
+    @contextmanager
+    def handed_down(self) -> Iterator[list[int]]:
+        """Descriptors, public first, for a child that is started meanwhile."""
+        listeners = self._held or (listen(self.public), listen(self.operator))
+        self._held = ()
+        try:
+            yield [each.fileno() for each in listeners]
+        finally:
+            for each in listeners:
+                each.close()
+
+
+@dataclass(slots=True)
+class BrokerPlace:
+    """Where a broker will be: its URLs are told before it runs, since the chain names them."""
 
     index: int
-    port: int
-    operator_port: int
+    doors: Doors = field(default_factory=Doors.reserve)
     config: dict[str, Any] = field(default_factory=dict)
-    _held: tuple[socket.socket, ...] = ()
 
     @property
     def name(self) -> str:
@@ -58,45 +88,39 @@ class BrokerPlace:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.doors.url
 
     @property
     def operator_url(self) -> str:
-        return f"http://127.0.0.1:{self.operator_port}"
+        return self.doors.operator_url
 
     def start(self, children: Children, folder: RunFolder) -> None:
-        """Start it as ``config`` says. The first time on the ports held since set-up, later on the same ones again."""
-        listeners = self._held or (listen(self.port), listen(self.operator_port))
-        self._held = ()
-        numbers = [listener.fileno() for listener in listeners]
-        self.config["settings"] |= {"fd": numbers[0], "operator_fd": numbers[1]}
-        start_role(children, folder, "broker", self.name, self.config, sockets=numbers)
-        for listener in listeners:
-            listener.close()
+        """Start it as ``config`` says, once or again."""
+        with self.doors.handed_down() as (public, operator):
+            self.config["settings"] |= {"fd": public, "operator_fd": operator}
+            start_role(children, folder, "broker", self.name, self.config, sockets=[public, operator])
 
 
 @dataclass(slots=True)
 class ValidatorProcess:
-    """One validator's place: its ports, held open until its server has inherited them, and its environment."""
+    """One validator's place: its server's ports, and the environment of all its processes."""
 
     index: int
     name: str
-    peers_port: int
-    operator_port: int
+    doors: Doors
     environment: dict[str, str]
     has_own_beat: bool = False
     """Beat is a process beside the worker, else a thread in it."""
     clock_file: Path | None = None
     """Where its processes read by how many seconds their clock is off."""
-    _held: tuple[socket.socket, ...] = ()
 
     @property
     def validator_url(self) -> str:
-        return f"http://127.0.0.1:{self.peers_port}"
+        return self.doors.url
 
     @property
     def operator_url(self) -> str:
-        return f"http://127.0.0.1:{self.operator_port}"
+        return self.doors.operator_url
 
     @property
     def server_name(self) -> str:
@@ -134,14 +158,9 @@ class ValidatorProcess:
             self.start_beat(children, self.beat_name)
 
     def start_server(self, children: Children) -> None:
-        """The first time on the ports held since set-up, later on the same ones again."""
-        listeners = self._held or (listen(self.peers_port), listen(self.operator_port))
-        self._held = ()
-        numbers = [listener.fileno() for listener in listeners]
-        own = {"LOGSTORE_PEERS_FD": str(numbers[0]), "LOGSTORE_OPERATOR_FD": str(numbers[1])}
-        self._start(children, self.server_name, ["serve"], own, numbers)
-        for listener in listeners:
-            listener.close()
+        with self.doors.handed_down() as (peers, operator):
+            own = {"LOGSTORE_PEERS_FD": str(peers), "LOGSTORE_OPERATOR_FD": str(operator)}
+            self._start(children, self.server_name, ["serve"], own, [peers, operator])
 
     def start_worker(self, children: Children) -> None:
         own = {"LOGSTORE_EMBED_BEAT": "0" if self.has_own_beat else "1"}
@@ -176,15 +195,6 @@ class ValidatorProcess:
         children.start(f"{self.name}.flower", words, environment={**self.environment, **own})
         write_private(folder.path / "keys" / f"{self.name}.flower", f"{FLOWER_USER}:{password}\n")
         return f"http://127.0.0.1:{port}", password
-
-
-def listen(port: int = 0) -> socket.socket:
-    """A listening socket to hand down. Its protocol is named because asyncio turns Nagle's algorithm off only then."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
-    listener.listen(LISTEN_BACKLOG)
-    return listener
 
 
 def _free_port() -> int:

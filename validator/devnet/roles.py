@@ -26,7 +26,7 @@ from validator.devnet.carriers import Carrier
 from validator.devnet.children import Child, Children
 from validator.devnet.eras import era_of
 from validator.devnet.folder import DISK_FLOOR_BYTES, RunFolder, write_private
-from validator.devnet.places import BrokerPlace, ValidatorProcess, listen, start_role
+from validator.devnet.places import BrokerPlace, Doors, ValidatorProcess, start_role
 from validator.devnet.plan import BUNDLE_WINDOWS, GRACE_MS, Options, broker_name, consumer_name, liar_index, make_key
 from validator.devnet.preparation import Stream, wallet_file
 from validator.devnet.process import now_ms
@@ -38,7 +38,6 @@ from validator.protocol.parameters import Network
 START_LIMIT_S = 30.0
 CHAIN_BEHIND_S = 600
 """How far in the past the node's clock begins."""
-"""What a task was about and the word it ended with: Flower's list is the operations screen."""
 
 
 def child_environment(folder: RunFolder) -> dict[str, str]:
@@ -118,12 +117,7 @@ def start_gateway(children: Children, folder: RunFolder) -> Path:
 
 
 def reserve_brokers(options: Options) -> list[BrokerPlace]:
-    places = []
-    for index in range(options.brokers):
-        public, operator = listen(), listen()
-        ports = public.getsockname()[1], operator.getsockname()[1]
-        places.append(BrokerPlace(index, *ports, _held=(public, operator)))
-    return places
+    return [BrokerPlace(index) for index in range(options.brokers)]
 
 
 def start_brokers(
@@ -256,7 +250,6 @@ def make_validators(
         keys = folder.path / "keys"
         for purpose in ("voting", "gas", "query"):
             write_private(keys / f"{name}.{purpose}", make_key(options.seed, name, purpose).secret_hex() + "\n")
-        peers, operator = listen(), listen()
         environment = {
             "LOGSTORE_NETWORK_FILE": str(folder.path / "network.toml"),
             "LOGSTORE_DATA_DIR": str(home),
@@ -275,8 +268,7 @@ def make_validators(
             "LOGSTORE_LOG_FORMAT": "json",
             "LOGSTORE_LOG_LEVEL": os.environ.get("LOGSTORE_LOG_LEVEL", "INFO"),
         }
-        ports = peers.getsockname()[1], operator.getsockname()[1]
-        validators.append(ValidatorProcess(index, name, *ports, environment, _held=(peers, operator)))
+        validators.append(ValidatorProcess(index, name, Doors.reserve(), environment))
     return validators
 
 

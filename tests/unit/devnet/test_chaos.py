@@ -15,7 +15,7 @@ from validator.devnet import chaos as injuries
 from validator.devnet import recovery as module
 from validator.devnet.chaos import INJURIES, Ground, check_chaos, needed_s, prepare
 from validator.devnet.children import Child
-from validator.devnet.places import ValidatorProcess
+from validator.devnet.places import Doors, ValidatorProcess
 from validator.devnet.plan import ChaosKind, Options, check_options, parse_chaos
 from validator.devnet.progress import Progress
 from validator.devnet.recovery import LIMIT_S, Chaos, find_ill
@@ -63,7 +63,7 @@ class Broker:
 
 
 def a_ground(turn: int = 0) -> Ground:
-    validators = [ValidatorProcess(n, f"validator-{n + 1}", 0, 0, {}) for n in range(4)]
+    validators = [ValidatorProcess(n, f"validator-{n + 1}", Doors(0, 0), {}) for n in range(4)]
     brokers = cast(Any, [Broker(n) for n in (1, 2, 3)])
     return Ground(cast(Any, Children()), cast(Any, None), validators, brokers, turn)
 
