@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from validator.devnet.children import Children, find_descendants
@@ -38,6 +39,11 @@ MEMBERS = 4
 """One of four may be hurt."""
 
 
+def _choose(validators: Sequence[ValidatorProcess], turn: int) -> ValidatorProcess:
+    """Never the first, whose Flower one looks at."""
+    return validators[1 + turn % (len(validators) - 1)]
+
+
 @dataclass(slots=True)
 class Ground:
     """What an injury may touch. ``turn``: how many came before it, so that not always the same part is hurt."""
@@ -50,8 +56,7 @@ class Ground:
 
     @property
     def validator(self) -> ValidatorProcess:
-        """Never the first, whose Flower one looks at."""
-        return self.validators[1 + self.turn % (len(self.validators) - 1)]
+        return _choose(self.validators, self.turn)
 
     @property
     def broker(self) -> BrokerPlace:
@@ -60,6 +65,8 @@ class Ground:
 
 
 Hurt = Callable[[Ground], Iterator[float]]
+Named = Callable[[Ground], str]
+"""Whom it hurts, before it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,39 +76,30 @@ class Injury:
     what: str
     lasts_s: float
     hurt: Hurt
-    of: Callable[[Ground], str]
-    """Whom it hurts, before it does."""
+    of: Named
+
+
+def _named(name: str) -> Named:
+    return lambda _ground: name
+
+
+_worker: Named = attrgetter("validator.worker_name")
+_server: Named = attrgetter("validator.server_name")
+_beat: Named = attrgetter("validator.beat_name")
+_broker: Named = attrgetter("broker.name")
+_validator: Named = attrgetter("validator.name")
 
 
 # --- processes that are killed --------------------------------------------------------------------
 
 
-def _kill_worker(ground: Ground) -> Iterator[float]:
-    validator = ground.validator
-    ground.children.kill([validator.worker_name])
-    yield KILLED_S
-    validator.start_worker(ground.children)
+def _kill(name_of: Named, start: Callable[[Ground], None]) -> Hurt:
+    def hurt(ground: Ground) -> Iterator[float]:
+        ground.children.kill([name_of(ground)])
+        yield KILLED_S
+        start(ground)
 
-
-def _kill_server(ground: Ground) -> Iterator[float]:
-    validator = ground.validator
-    ground.children.kill([validator.server_name])
-    yield KILLED_S
-    validator.start_server(ground.children)
-
-
-def _kill_beat(ground: Ground) -> Iterator[float]:
-    validator = ground.validator
-    ground.children.kill([validator.beat_name])
-    yield KILLED_S
-    validator.start_beat(ground.children, validator.beat_name)
-
-
-def _kill_broker(ground: Ground) -> Iterator[float]:
-    broker = ground.broker
-    ground.children.kill([broker.name])
-    yield KILLED_S
-    broker.start(ground.children, ground.folder)
+    return hurt
 
 
 def _empty_redis(ground: Ground) -> Iterator[float]:
@@ -114,7 +112,7 @@ def _empty_redis(ground: Ground) -> Iterator[float]:
 # --- processes that stand still -------------------------------------------------------------------
 
 
-def _pause(name_of: Callable[[Ground], str]) -> Hurt:
+def _pause(name_of: Named) -> Hurt:
     def hurt(ground: Ground) -> Iterator[float]:
         name = name_of(ground)
         ground.children.signal([name], signal.SIGSTOP)
@@ -127,8 +125,12 @@ def _pause(name_of: Callable[[Ground], str]) -> Hurt:
 # --- one too many, wrong clocks, full disks, upgrades ---------------------------------------------
 
 
+def _second_beat(ground: Ground) -> str:
+    return f"{ground.validator.beat_name}-2"
+
+
 def _two_beats(ground: Ground) -> Iterator[float]:
-    name = f"{ground.validator.name}.beat-2"
+    name = _second_beat(ground)
     ground.validator.start_beat(ground.children, name)
     yield PAUSED_S
     ground.children.kill([name])
@@ -181,33 +183,21 @@ def _restart_all(ground: Ground) -> Iterator[float]:
 # --- all of them ----------------------------------------------------------------------------------
 
 
-def _worker(ground: Ground) -> str:
-    return ground.validator.worker_name
-
-
-def _server(ground: Ground) -> str:
-    return ground.validator.server_name
-
-
-def _beat(ground: Ground) -> str:
-    return ground.validator.beat_name
-
-
-def _broker(ground: Ground) -> str:
-    return ground.broker.name
-
-
-def _named(name: str) -> Callable[[Ground], str]:
-    return lambda _ground: name
-
-
 _AGAIN = f"SIGKILL, started again after {KILLED_S:.0f} s"
 _STOP = f"SIGSTOP for {PAUSED_S:.0f} s"
 INJURIES: Mapping[ChaosKind, Injury] = {
-    ChaosKind.KILL_WORKER: Injury(_AGAIN, KILLED_S, _kill_worker, _worker),
-    ChaosKind.KILL_SERVER: Injury(_AGAIN, KILLED_S, _kill_server, _server),
-    ChaosKind.KILL_BEAT: Injury(_AGAIN, KILLED_S, _kill_beat, _beat),
-    ChaosKind.KILL_BROKER: Injury(_AGAIN, KILLED_S, _kill_broker, _broker),
+    ChaosKind.KILL_WORKER: Injury(
+        _AGAIN, KILLED_S, _kill(_worker, lambda g: g.validator.start_worker(g.children)), _worker
+    ),
+    ChaosKind.KILL_SERVER: Injury(
+        _AGAIN, KILLED_S, _kill(_server, lambda g: g.validator.start_server(g.children)), _server
+    ),
+    ChaosKind.KILL_BEAT: Injury(
+        _AGAIN, KILLED_S, _kill(_beat, lambda g: g.validator.start_beat(g.children, _beat(g))), _beat
+    ),
+    ChaosKind.KILL_BROKER: Injury(
+        _AGAIN, KILLED_S, _kill(_broker, lambda g: g.broker.start(g.children, g.folder)), _broker
+    ),
     ChaosKind.PAUSE_WORKER: Injury(_STOP, PAUSED_S, _pause(_worker), _worker),
     ChaosKind.PAUSE_SERVER: Injury(_STOP, PAUSED_S, _pause(_server), _server),
     ChaosKind.PAUSE_BROKER: Injury(_STOP, PAUSED_S, _pause(_broker), _broker),
@@ -217,20 +207,15 @@ INJURIES: Mapping[ChaosKind, Injury] = {
         f"SIGKILL, started again empty after {KILLED_S:.0f} s", KILLED_S, _empty_redis, _named("redis")
     ),
     ChaosKind.TWO_BEATS: Injury(
-        f"a second beat for {PAUSED_S:.0f} s, then SIGKILL",
-        PAUSED_S,
-        _two_beats,
-        lambda g: f"{g.validator.name}.beat-2",
+        f"a second beat for {PAUSED_S:.0f} s, then SIGKILL", PAUSED_S, _two_beats, _second_beat
     ),
     ChaosKind.CLOCK: Injury(
         f"an hour ahead, right, an hour behind, {STEPPED_S:.0f} s each",
         3 * STEPPED_S,
         _step_clock,
-        lambda ground: ground.validator.name,
+        _validator,
     ),
-    ChaosKind.DISK_FULL: Injury(
-        f"no byte can be written for {PAUSED_S:.0f} s", PAUSED_S, _fill_disk, lambda ground: ground.validator.name
-    ),
+    ChaosKind.DISK_FULL: Injury(f"no byte can be written for {PAUSED_S:.0f} s", PAUSED_S, _fill_disk, _validator),
     ChaosKind.ROLLING_RESTART: Injury(
         "each validator in turn is drained, ends, migrates, starts",
         MEMBERS * OVER_S,
@@ -243,7 +228,7 @@ INJURIES: Mapping[ChaosKind, Injury] = {
 def prepare(options: Options, folder: RunFolder, validators: Sequence[ValidatorProcess]) -> None:
     """Before anybody starts: a beat of its own and a clock that can be put wrong, for those that need them."""
     for turn, kind in enumerate(options.chaos):
-        validator = validators[1 + turn % (len(validators) - 1)]
+        validator = _choose(validators, turn)
         if kind in (ChaosKind.KILL_BEAT, ChaosKind.TWO_BEATS):
             validator.has_own_beat = True
         if kind is ChaosKind.CLOCK:
