@@ -24,7 +24,7 @@ from logstore.answer_check import AnswerCheck, Row, Verify, find_certified
 from logstore.brokers import Brokers, Place
 from validator.protocol.codec.answer import MAX_ANSWER_BYTES, Request
 from validator.protocol.codec.completeness import MAX_MARKS_BYTES, MAX_SET_PROOF_BYTES
-from validator.protocol.codec.frames import LENGTH_BYTES, find_frame_end
+from validator.protocol.codec.frames import take_frames
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import ConfigError, RemoteFault, TransientError, ValidatorError
@@ -292,14 +292,11 @@ def split_objects(chunks: Iterable[bytes], clock: Callable[[], float] = time.mon
     try:
         for chunk in chunks:
             buffer += chunk
-            at = 0
-            while (end := find_frame_end(buffer, at, MAX_OBJECT_BYTES)) is not None:
-                whole.append(bytes(buffer[at + LENGTH_BYTES : end]))
-                at = end
+            for item in take_frames(buffer, MAX_OBJECT_BYTES):
+                whole.append(item)
                 if len(whole) == most:
                     yield whole
                     whole, most, began_s = [], min(2 * most, BATCH), clock()
-            del buffer[:at]
             if whole and clock() > began_s + WAIT_S:
                 yield whole
                 whole, began_s = [], clock()

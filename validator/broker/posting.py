@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
@@ -12,9 +13,11 @@ from validator.broker.admission import PASSING, Fate, Judged
 from validator.broker.core import Broker
 from validator.broker.forms import FRAMES, NDJSON
 from validator.broker.refusal import Refused, bad, read_body
+from validator.protocol.codec.frames import take_frames
 from validator.protocol.codec.protobuf import MAX_BODY_BYTES
 from validator.protocol.codec.receipt import MAX_RECEIPT_BYTES, parse_receipt, verify_receipt
 from validator.protocol.codec.received import ARRAY, CANONICAL, PROTOBUF
+from validator.protocol.errors import MalformedInput
 from validator.protocol.model import StreamPart
 
 MAX_POST_BYTES = 16 << 20
@@ -57,13 +60,12 @@ def _told(answer: Judged) -> dict[str, Any]:
 def _split_frames(body: bytes) -> list[bytes]:
     """Raises Refused (400)."""
     items: list[bytes] = []
-    at = 0
-    while at < len(body):
-        length = int.from_bytes(body[at : at + 4], "big")
-        if at + 4 > len(body) or length > MAX_BODY_BYTES or at + 4 + length > len(body):
-            raise bad("body", f"frame {len(items)} is cut short or too long")
-        items.append(body[at + 4 : at + 4 + length])
-        at += 4 + length
+    rest = bytearray(body)
+    with suppress(MalformedInput):
+        for item in take_frames(rest, MAX_BODY_BYTES):
+            items.append(item)
+    if rest:
+        raise bad("body", f"frame {len(items)} is cut short or too long")
     return items
 
 

@@ -18,7 +18,7 @@ from validator.net.brokers.ranges import Position
 from validator.protocol.codec import cbor
 from validator.protocol.codec.answer import ANSWER_FIELDS, ANSWER_KIND, MAX_ANSWER_BYTES, Answer, decode_answer
 from validator.protocol.codec.conversion import BOM
-from validator.protocol.codec.frames import LENGTH_BYTES, find_frame_end
+from validator.protocol.codec.frames import take_frames
 from validator.protocol.codec.heads import PREFIX as MESSAGE_PREFIX
 from validator.protocol.codec.legacy_array import MAX_LINE_BYTES, read_legacy_array
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
@@ -136,13 +136,7 @@ def read_frames(chunks: Iterable[bytes], sink: Sink) -> None:
     buffer = bytearray()
     for chunk in chunks:
         buffer += chunk
-        at = 0
-        whole: list[bytes] = []
-        while (end := find_frame_end(buffer, at, MAX_BODY_BYTES)) is not None:
-            whole.append(bytes(buffer[at + LENGTH_BYTES : end]))
-            at = end
-        del buffer[:at]
-        if whole:
+        if whole := list(take_frames(buffer, MAX_BODY_BYTES)):
             sink(whole, PROTOBUF)
     if buffer:
         raise MalformedInput("frame", "the last one is cut short", cut=True)
@@ -159,11 +153,8 @@ def read_answer(chunks: Iterable[bytes], sink: Sink) -> Answer:
     trailer: bytes | None = None
     for chunk in chunks:
         buffer += chunk
-        at = 0
         whole: list[bytes] = []
-        while (end := find_frame_end(buffer, at, MAX_FRAME_BYTES)) is not None:
-            body = bytes(buffer[at + LENGTH_BYTES : end])
-            at = end
+        for body in take_frames(buffer, MAX_FRAME_BYTES):
             if trailer is not None:
                 raise MalformedInput("trailer", "not the last frame")
             if body.startswith(MESSAGE_PREFIX):
@@ -172,7 +163,6 @@ def read_answer(chunks: Iterable[bytes], sink: Sink) -> Answer:
                 trailer = body
             else:
                 raise MalformedInput("frame", "of an unknown kind")
-        del buffer[:at]
         if whole:
             sink(whole, CANONICAL)
     if buffer or trailer is None:

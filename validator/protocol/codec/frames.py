@@ -28,9 +28,19 @@ def find_frame_end(buffer: bytes | bytearray, at: int, most: int) -> int | None:
     return None if len(buffer) - begin < size else begin + size
 
 
-def split_frames(data: bytes, most: int) -> Iterator[bytes]:
-    """The bodies of frames that are there whole; what ends within a frame just ends. Raises as ``find_frame_end``."""
+def take_frames(buffer: bytearray, most: int) -> Iterator[bytes]:
+    """The bodies of the frames that are there whole; at the end they are cut off, and the buffer begins with the rest.
+
+    Raises:
+        MalformedInput: as ``find_frame_end``.
+    """
     at = 0
-    while (end := find_frame_end(data, at, most)) is not None:
-        yield data[at + LENGTH_BYTES : end]
+    while (end := find_frame_end(buffer, at, most)) is not None:
+        yield bytes(buffer[at + LENGTH_BYTES : end])
         at = end
+    del buffer[:at]
+
+
+def split_frames(data: bytes, most: int) -> Iterator[bytes]:
+    """The same of data that are all there; what ends within a frame just ends."""
+    return take_frames(bytearray(data), most)
