@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from validator.broker.core import Broker
+from validator.broker.core import AskOthers, Broker, ask_nobody
 from validator.broker.forms import ARROW, EVENTS, FRAMES, Arrow, Events, Form, Frames, Lines
 from validator.broker.proving import Proving
 from validator.broker.query import Pages, Proof, Query, Tally, make_answer
@@ -53,16 +53,16 @@ class Answering:
         consumer: Address | None,
         *,
         can_do_without: bool = False,
-        tells_of_others: bool = True,
+        ask_others: AskOthers = ask_nobody,
     ) -> None:
         """``can_do_without``: nobody asked for certified history, so what the store has will do where it fails.
-        ``tells_of_others``: the trailer has what other brokers claim to hold of the span."""
+        ``ask_others``: what they claim to hold of the span, for the trailer."""
         self._broker = broker
         self._query = query
         self._form = form
         self._consumer = consumer
         self._can_do_without = can_do_without and query.proof is Proof.NONE
-        self._tells_of_others = tells_of_others
+        self._ask = ask_others
         self._pages = Pages(broker.store, query, broker.history, broker.ahead)
         self._proving: Proving | None = None
         self._tally = Tally()
@@ -148,11 +148,9 @@ class Answering:
         return end_answer(self._broker, self._query, self._tally, following, claims, self._proving)
 
     async def _ask_others(self) -> Sequence[Claim]:
-        if not self._tells_of_others:
-            return ()
         try:
             async with asyncio.timeout(OTHERS_S):
-                return await self._broker.ask_others(self._query.request)
+                return await self._ask(self._query.request)
         except TimeoutError:
             return ()
 

@@ -30,7 +30,7 @@ from validator.broker.asked import (
     require_registered,
     wants_no_history,
 )
-from validator.broker.core import Broker
+from validator.broker.core import Broker, ask_nobody
 from validator.broker.dialects import Dialects
 from validator.broker.forms import EVENTS
 from validator.broker.query import Proof, Query, Tally
@@ -128,8 +128,14 @@ class Server:
             following = Following(self._broker, query, consumer)
             return StreamingResponse(self.followers.hold(following.pieces()), media_type=kind, headers=headers)
         self.answers.acquire()
-        form, optional = make_form(kind, query), asked.as_of is None
-        answering = Answering(self._broker, query, form, consumer, can_do_without=optional, tells_of_others=not is_raw)
+        answering = Answering(
+            self._broker,
+            query,
+            make_form(kind, query),
+            consumer,
+            can_do_without=asked.as_of is None,
+            ask_others=ask_nobody if is_raw else self._broker.ask_others,
+        )
         try:
             pieces = await answering.begin()
         except BaseException:
