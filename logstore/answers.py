@@ -329,7 +329,7 @@ def find_brokers(store: LogStore, named: Iterable[str], key: Signer | None) -> t
     """Brokers that are named, or else those that the chain names; and what gives their connections back."""
     from logstore.brokers import find_places
 
-    places, http = find_places(store, (named,) if isinstance(named, str) else tuple(named))
+    places, http = find_places(store, named)
     context = SigningContext(store.network.chain_id, store.network.contracts.report_manager)
     return Brokers(places, http, context, key), http.close
 

@@ -7,7 +7,7 @@ validator; where the chain itself is on this machine, whatever is here too. Whom
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -101,17 +101,16 @@ class Place:
 
 
 def find_places(
-    store: LogStore, named: Sequence[str], environment: Mapping[str, str] = os.environ
+    store: LogStore, named: Iterable[str], environment: Mapping[str, str] = os.environ
 ) -> tuple[list[Place], BoundedClient]:
-    """Whom to ask, and what to ask with.
+    """Whom to ask, and what to ask with. ``named``: URLs, or one as a text; none: those that the chain names.
 
     Raises:
         ConfigError: a URL that is none, or nobody to ask.
         TransientError, RemoteFault: the chain cannot be read.
     """
-    if named:
-        named = (named,) if isinstance(named, str) else named
-        return [Place(_check_named(url)) for url in named], BoundedClient(
+    if urls := [named] if isinstance(named, str) else list(named):
+        return [Place(_check_named(url)) for url in urls], BoundedClient(
             allow_nets=_EVERYWHERE, floor_after_s=FLOOR_AFTER_S, user_agent="logstore"
         )
     is_here = store.sources.is_here

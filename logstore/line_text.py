@@ -53,11 +53,8 @@ def time_words(times_ms: Any) -> Any:
 
 def text_words(texts: Sequence[str | None]) -> Any:
     """Quoted texts, and null."""
-    lines = _encoder.encode_lines(texts)
-    ends = pa.py_buffer(len(lines).to_bytes(8, "little"))
-    starts = pa.py_buffer(bytes(4) + ends.to_pybytes()[:4])
-    whole = pa.Array.from_buffers(pa.binary(), 1, [None, starts, pa.py_buffer(lines)])
-    return pc.split_pattern(whole, b"\n").values.slice(0, len(texts))
+    lines = binary_array([_encoder.encode_lines(texts)])
+    return pc.split_pattern(lines, b"\n").values.slice(0, len(texts))
 
 
 def hex_words(column: Any, prefix: bytes = b"") -> Any:

@@ -21,7 +21,7 @@ from logstore.commands.options import (
 from logstore.errors import NotStored, Refused
 from logstore.output import count_of
 from logstore.times import format_time
-from validator.protocol.errors import ConfigError, RemoteFault, TransientError, ValidatorError
+from validator.protocol.errors import RemoteFault, TransientError, ValidatorError
 
 if TYPE_CHECKING:
     from logstore.output import Output
@@ -52,13 +52,11 @@ def quickstart(
 
     Example: logstore quickstart
     """
+    from logstore.keys import require_signer
+
     output = make_output(False)
     with connected(network, None, None, None, output, key) as store:
-        if store.signer is None:
-            from logstore.keys import NO_KEY
-
-            raise ConfigError(NO_KEY, field="key")
-        address = store.signer.address
+        address = require_signer(store.signer).address
     common = [*(["--network", network] if network else []), *(["--key", str(key)] if key else [])]
     Tour(output, common, address, network, key).take(wait)
 

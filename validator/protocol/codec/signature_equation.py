@@ -1,4 +1,4 @@
-"""Many secp256k1 signatures checked by one equation: for readers of long answers, at a third of recovery's cost.
+"""Many secp256k1 signatures checked by one equation, for readers of long answers: under half of recovery's cost.
 
 A recoverable signature (r, s, v) of digest m names a point R: r is its x, v says which of the two. It recovers to the
 key Q if and only if R = (m/s) G + (r/s) Q. Where Q is known (recovered once per publisher), so many of these are true
@@ -53,9 +53,10 @@ def check_together(signed: Sequence[Signed], keys: dict[bytes, KeyStruct]) -> li
     alone: list[int] = []
     for number, (signature, _, address) in enumerate(signed):
         group = by_publisher.setdefault(address, [])
-        if not _is_in_range(signature) or (not group and address not in keys):
+        in_range = _is_in_range(signature)
+        if not in_range or (not group and address not in keys):
             alone.append(number)
-        if _is_in_range(signature):
+        if in_range:
             group.append(number)
     _recover(signed, alone, keys, verdicts)
     together: list[int] = []
