@@ -9,27 +9,23 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from benchmarks.broker_parts import make_keys
 from tests.builders import a_key
 from tests.paths import ROOT
 from tests.servers import run_anvil
-from tests.streamr_network import a_peer
+from tests.streamr_network import a_peer, run_indexer
 from validator.devnet.contracts import DevChain, StreamSetup
 from validator.devnet.storage import deploy_registries, register_storage_nodes
 from validator.net.chain.registries import Registry
 from validator.protocol.codec.frames import write_frame
 from validator.protocol.codec.protobuf import write_protobuf
-from validator.protocol.model import Record
+from validator.protocol.model import Address, Record
 from validator.setup.binaries import find_streamr
-from validator.setup.console import die_with_parent
 
 OWNER, BROKER = a_key(201), a_key(202)
 STREAM = f"0x{OWNER.address.hex()}/measured"
@@ -54,21 +50,17 @@ def measure_resend(broker_url: str, records: Sequence[Record], rounds: int) -> f
         chain = DevChain(rpc_url, OWNER)
         started.callback(chain.close)
         found = _set_up(chain, broker_url)
-        registries = {"stream_registry": Registry.STREAMS, "node_registry": Registry.NODES}
-        registries["storage_registry"] = Registry.STORAGE
-        indexer = {"port_file": str(folder / "port"), "rpc_url": rpc_url}
-        indexer |= {name: found[registry] for name, registry in registries.items()}
-        port = _start_indexer(folder, indexer, started)
+        indexer_url = started.enter_context(run_indexer(folder, rpc_url, found))
         peer = a_peer()
         config = {
             "packages": str(packages),
             "key": a_key(203).secret_hex(),
             "chainId": 31337,
             "rpcUrl": rpc_url,
-            "theGraphUrl": f"http://127.0.0.1:{port}",
-            "streamRegistry": found[Registry.STREAMS],
-            "nodeRegistry": found[Registry.NODES],
-            "storageRegistry": found[Registry.STORAGE],
+            "theGraphUrl": indexer_url,
+            "streamRegistry": f"0x{found[Registry.STREAMS].hex()}",
+            "nodeRegistry": f"0x{found[Registry.NODES].hex()}",
+            "storageRegistry": f"0x{found[Registry.STORAGE].hex()}",
             "entryPoints": [],
             "peers": [{"id": peer.id, "host": peer.host, "port": peer.port}],
             "stream": STREAM,
@@ -79,7 +71,7 @@ def measure_resend(broker_url: str, records: Sequence[Record], rounds: int) -> f
         return _read(node, folder, len(records))
 
 
-def _set_up(chain: DevChain, broker_url: str) -> dict[Registry, str]:
+def _set_up(chain: DevChain, broker_url: str) -> Mapping[Registry, Address]:
     """A stream that all publishers may publish to, stored by the broker; where the registries are."""
     chain.deploy()
     registries = deploy_registries(chain, OWNER)
@@ -88,24 +80,7 @@ def _set_up(chain: DevChain, broker_url: str) -> dict[Registry, str]:
     chain.fund([BROKER.address])
     register_storage_nodes(chain, OWNER, [(BROKER, broker_url)], [STREAM])
     chain.start_mining(1)
-    return {registry: f"0x{address.hex()}" for registry, address in registries.items()}
-
-
-def _start_indexer(folder: Path, config: dict[str, Any], started: ExitStack) -> int:
-    path = folder / "indexer.json"
-    path.write_text(json.dumps(config))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "validator.devnet.indexer", "--config", str(path)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        preexec_fn=die_with_parent,
-    )
-    started.callback(process.wait)
-    started.callback(process.terminate)
-    until_s = time.monotonic() + 60
-    while not (folder / "port").exists() and time.monotonic() < until_s:
-        time.sleep(0.05)
-    return int((folder / "port").read_text())
+    return registries
 
 
 def _read(node: str, folder: Path, count: int) -> float:

@@ -1,17 +1,24 @@
-"""A real Streamr network on loopback: an entry point and nodes, some in programs of their own, to be killed."""
+"""A real Streamr network on loopback: an entry point and nodes, some in programs of their own, to be killed; and the
+indexer of its registries, which its SDK asks."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.servers import running
+from validator.net.chain.registries import Registry
 from validator.net.streamr.bridge import BridgeBus
 from validator.net.streamr.node_process import Node, NodeBus, NodeProcess, Peer, Program, make_node_id
+from validator.protocol.model import Address
 from validator.setup.binaries import find_streamr
 
 START_LIMIT_S = 60.0
@@ -65,3 +72,22 @@ async def run_streamr_network() -> AsyncIterator[StreamrNetwork]:
         finally:
             await asyncio.gather(*(bus.close() for bus in network.buses))
             await process.close()
+
+
+@contextmanager
+def run_indexer(folder: Path, rpc_url: str, registries: Mapping[Registry, Address]) -> Iterator[str]:
+    """What stands for The Graph, over these registries; yields its URL."""
+    names = {"stream_registry": Registry.STREAMS, "node_registry": Registry.NODES}
+    names["storage_registry"] = Registry.STORAGE
+    port = folder / "indexer.port"
+    config = {"port_file": str(port), "rpc_url": rpc_url}
+    config |= {name: f"0x{registries[registry].hex()}" for name, registry in names.items()}
+    (folder / "indexer.json").write_text(json.dumps(config))
+    words = [sys.executable, "-m", "validator.devnet.indexer", "--config", str(folder / "indexer.json")]
+    log = folder / "indexer.log"
+    with running(words, log) as child:
+        end = time.monotonic() + START_LIMIT_S
+        while not port.exists():
+            assert child.poll() is None and time.monotonic() < end, log.read_text(errors="replace")
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{int(port.read_text())}"

@@ -22,7 +22,7 @@ import pytest_asyncio
 
 from tests.builders import a_key
 from tests.paths import ROOT
-from tests.streamr_network import StreamrNetwork, a_peer, run_streamr_network
+from tests.streamr_network import StreamrNetwork, a_peer, run_indexer, run_streamr_network
 from validator.devnet.contracts import WEI, DevChain, NodeSetup
 from validator.devnet.storage import deploy_registries, register_storage_nodes
 from validator.net.chain.registries import Registry
@@ -150,17 +150,7 @@ def _start(
     chain.fund([USER.address])
     chain.transact(OWNER, "Token", "mintTokens", _hex(USER.address), 100 * WEI)
     chain.start_mining(1)
-    config = {
-        "port_file": str(folder / "indexer.port"),
-        "rpc_url": rpc_url,
-        "stream_registry": _hex(registries[Registry.STREAMS]),
-        "node_registry": _hex(registries[Registry.NODES]),
-        "storage_registry": _hex(registries[Registry.STORAGE]),
-    }
-    (folder / "indexer.json").write_text(json.dumps(config))
-    words = [sys.executable, "-m", "validator.devnet.indexer", "--config", str(folder / "indexer.json")]
-    started.enter_context(_running(words, log, dict(os.environ)))
-    indexer = f"http://127.0.0.1:{_wait_for(folder / 'indexer.port')}"
+    indexer = started.enter_context(run_indexer(folder, rpc_url, registries))
     return Stack(folder, url, indexer, rpc_url, chain, registries, streamr)
 
 
@@ -182,14 +172,6 @@ def _wait_for_port(log: Path) -> int:
                 return port
         time.sleep(0.05)
     raise AssertionError(log.read_text())
-
-
-def _wait_for(path: Path) -> int:
-    for _ in range(600):
-        if path.exists():
-            return int(path.read_text())
-        time.sleep(0.05)
-    raise AssertionError(f"no {path.name}")
 
 
 def _hex(data: bytes) -> str:
