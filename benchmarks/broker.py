@@ -1,7 +1,8 @@
 """What one broker takes in and gives out: from the network's socket to disk, and from disk to HTTP, on this machine.
 
 ingest   a process of its own writes messages into the bridge's socket; every signature is checked, all is stored.
-         Per core: messages by seconds of CPU. Beside it the signatures alone, in the same rounds
+         Per core: messages by seconds of CPU. Beside it the signatures alone, in the same rounds: recovered one by
+         one, and by the equations that ingest tries
 reads    ``broker_reads``: one consumer reads a stream partition, trailer and root included, while 2 000 messages a
          second come in, each checked: wall clock and all of the broker's CPU, each form, its memory, the first byte;
          beside it the store alone, which hands the same rows to nobody
@@ -25,9 +26,10 @@ from typing import Any
 
 from benchmarks import broker_idle, broker_reads
 from benchmarks.broker_parts import PART, feeding, make_parts, make_records
-from validator.broker.ingest import Ingest
+from validator.broker.ingest import GATHERED, Ingest
 from validator.net.streamr.bridge import BridgeBus
 from validator.net.streamr.frames import Kind, write_message
+from validator.protocol.codec.batch_verifier import BatchVerifier
 from validator.protocol.codec.legacy_array import write_legacy_array
 from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.codec.signatures import verify_batch
@@ -92,19 +94,29 @@ def print_figures(figures: dict[str, float]) -> None:
 
 def measure_ingest(records: Sequence[Record], rounds: int, folder: Path) -> dict[str, float]:
     frames = b"".join(write_message(Kind.MESSAGE, PART, write_protobuf(record.message)) for record in records)
-    checking, whole, wall = [], [], []
+    checking, together, whole, wall = [], [], [], []
     for number in range(rounds):
         checking.append(_cpu(lambda: verify_batch(records)))
+        together.append(_cpu(lambda: _check_together(records)))
         started = time.perf_counter()
         whole.append(_cpu(lambda n=number: asyncio.run(_ingest(frames, len(records), folder / f"ingest-{n}"))))  # type: ignore[misc]
         wall.append(time.perf_counter() - started)
     count = len(records)
     return {
         "checking_per_core_s": count / min(checking),
+        "together_per_core_s": count / min(together),
         "ingest_per_core_s": count / min(whole),
         "ingest_of_checking": statistics.median(a / b for a, b in zip(checking, whole, strict=True)),
+        "ingest_of_together": statistics.median(a / b for a, b in zip(together, whole, strict=True)),
         "ingest_wall_s": count / min(wall),
     }
+
+
+def _check_together(records: Sequence[Record]) -> None:
+    verifier = BatchVerifier()
+    for at in range(0, len(records), GATHERED):
+        verifier.verify(records[at : at + GATHERED])
+    assert not verifier.untrue
 
 
 def _cpu(work: Callable[[], Any]) -> float:

@@ -22,6 +22,7 @@ from validator.broker.chain_view import ChainView
 from validator.broker.rates import Rates
 from validator.log import get_logger
 from validator.ports.message_store import MessageStore
+from validator.protocol.codec.batch_verifier import BatchVerifier
 from validator.protocol.codec.message_rules import reason_of
 from validator.protocol.codec.received import read_received
 from validator.protocol.codec.signatures import VALID, Verdict, verify_batch
@@ -106,6 +107,7 @@ class Admission:
         self._limits = limits
         self._now_ms = now_ms
         self._threads = threads
+        self.verifier = BatchVerifier(threading.Lock())
         self._lock = threading.Lock()
         self._parts = Rates(limits.part_per_s, limits.part_per_s * limits.burst_s)
         self._publishers = Rates(limits.publisher_per_s, limits.publisher_per_s * limits.burst_s)
@@ -189,7 +191,7 @@ class Admission:
         self, read: Sequence[tuple[int, Record]], judged: list[Judged | None], *, paced: bool
     ) -> list[tuple[int, Record]]:
         """Those whose signature holds and whose publisher may publish."""
-        verdicts = verify_batch([record for _, record in read], self._threads)
+        verdicts = verify_batch([record for _, record in read], self._threads, self.verifier.verify)
         signed: list[tuple[int, Record]] = []
         for (number, record), verdict in zip(read, verdicts, strict=True):
             why = self._why_not_signed(record, verdict)

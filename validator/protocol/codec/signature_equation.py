@@ -1,4 +1,4 @@
-"""Many secp256k1 signatures checked by one equation, for readers of long answers: under half of recovery's cost.
+"""Many secp256k1 signatures checked by one equation, for who reads thousands: under half of recovery's cost.
 
 A recoverable signature (r, s, v) of digest m names a point R: r is its x, v says which of the two. It recovers to the
 key Q if and only if R = (m/s) G + (r/s) Q. Where Q is known (recovered once per publisher), so many of these are true
@@ -9,18 +9,19 @@ together, but for one chance in 2^132, if
 holds for numbers a_i that nobody could know when he made the signatures: they are drawn from a hash over all of them.
 Unlike a check against the known key alone, this sees v, and takes a high s as recovery does. Where the sum does not
 hold, or anything is unusual, each signature is recovered (``recovery``), so no signature is ever refused by the sum.
-One who forges makes us do both, so the equation is for whoever stops at the first forgery. Validators recover all.
+One who forges makes us do both: a reader stops at the first forgery, a broker bounds how often (``batch_verifier``),
+validators recover all.
 
 The left side is Pippenger's: digits of six bits put each R into one of 64 heaps, once for each of 22 digits; a heap is
 one call of libsecp256k1, which adds up points at 0.3 us each. Its public functions are enough for that.
 
-Decided against (docs/decisions): the equation for validators and brokers, verification against the known key (0032).
+Decided against (docs/decisions): the equation for validators, verification against the known key (0032).
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from coincurve._libsecp256k1 import ffi, lib
@@ -48,6 +49,14 @@ class _CancelsOut(Exception):
 
 def check_together(signed: Sequence[Signed], keys: dict[bytes, KeyStruct]) -> list[bool | None]:
     """What ``check_recovered`` says of each; ``keys`` are those of earlier batches, and learns."""
+    return check_and_tell(signed, keys)[0]
+
+
+def check_and_tell(
+    signed: Sequence[Signed], keys: dict[bytes, KeyStruct], apart: Collection[bytes] = ()
+) -> tuple[list[bool | None], bool | None]:
+    """The same, and whether the equation was true; None: it was not tried. Publishers ``apart`` are recovered."""
+    is_true: bool | None = None
     verdicts: list[bool | None] = [None] * len(signed)
     by_publisher: dict[bytes, list[int]] = {}
     alone: list[int] = []
@@ -63,14 +72,17 @@ def check_together(signed: Sequence[Signed], keys: dict[bytes, KeyStruct]) -> li
     rest: list[int] = []
     for address, group in by_publisher.items():
         left = group if not alone else [number for number in group if verdicts[number] is None]
-        (together if address in keys and len(left) >= MIN_PER_KEY else rest).extend(left)
-    if len(together) >= MIN_TOGETHER and is_equation_true([signed[number] for number in together], keys):
+        can_be_added = address in keys and address not in apart and len(left) >= MIN_PER_KEY
+        (together if can_be_added else rest).extend(left)
+    if len(together) >= MIN_TOGETHER:
+        is_true = is_equation_true([signed[number] for number in together], keys)
+    if is_true:
         for number in together:
             verdicts[number] = True
     else:
         rest += together
     _recover(signed, rest, keys, verdicts)
-    return verdicts
+    return verdicts, is_true
 
 
 def _recover(

@@ -1,15 +1,15 @@
 """Signature checks, one or many: the verdict is recovery's for every input.
 
-The rule of secp256k1: 65 bytes, v 27 or 28, and the recovered address is the publisher. Validators and brokers recover
-every signature (``recovery``); a reader who keeps the publishers' keys has most of them checked by one equation
-(``signature_equation``), which changes no verdict. ERC-1271 is judged in two steps: recovery must give some signer (as
-Streamr's client demands before it asks), then the contract decides, which only the caller can ask. P-256 and ML-DSA-87
-go through OpenSSL. Source: reference of Streamr, section 6.
+The rule of secp256k1: 65 bytes, v 27 or 28, and the recovered address is the publisher. Validators recover every
+signature (``recovery``); readers and brokers, who keep the publishers' keys, have most of them checked by one equation
+(``signature_equation``, ``batch_verifier``), which changes no verdict. ERC-1271 is judged in two steps: recovery must
+give some signer (as Streamr's client demands before it asks), then the contract decides, which only the caller can ask.
+P-256 and ML-DSA-87 go through OpenSSL. Source: reference of Streamr, section 6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Final, Literal
@@ -65,32 +65,39 @@ _MIN_PER_THREAD = 64
 
 Keys = dict[bytes, KeyStruct]
 """Publishers' keys, by their addresses, as a reader has recovered them."""
+Check = Callable[[Sequence[Signed]], Iterable[bool | None]]
+"""Says of each what ``check_recovered`` says."""
+Verify = Callable[[Sequence[Message] | Sequence[Record]], list[Verdict]]
 
 
-def verify_batch(messages: Sequence[Message] | Sequence[Record], threads: int = 1) -> list[Verdict]:
+def verify_batch(
+    messages: Sequence[Message] | Sequence[Record], threads: int = 1, verify: Verify | None = None
+) -> list[Verdict]:
     """One verdict per message, in order. Records are quicker: their digest is already computed.
 
-    ``threads`` > 1 splits the batch; the curve library runs without the interpreter lock.
+    ``threads`` > 1 splits the batch; the curve library runs without the interpreter lock. ``verify``: another way to
+    the same verdicts.
     """
+    verify = verify or verify_by
     parts = min(threads, len(messages) // _MIN_PER_THREAD)
     if parts <= 1:
-        return _verify(messages)
+        return verify(messages)
     step = -(-len(messages) // parts)
     slices = [messages[at : at + step] for at in range(0, len(messages), step)]
     with ThreadPoolExecutor(len(slices), thread_name_prefix="verify") as pool:
-        return [verdict for part in pool.map(_verify, slices) for verdict in part]
+        return [verdict for part in pool.map(verify, slices) for verdict in part]
 
 
 def verify_together(messages: Sequence[Message] | Sequence[Record], keys: Keys) -> list[Verdict]:
     """``verify_batch`` for who stops at the first forgery: at under half of the cost where thousands come of few
     publishers. ``keys`` are those of earlier calls, and learns.
     """
-    return _verify(messages, keys)
+    return verify_by(messages, lambda signed: check_together(signed, keys))
 
 
 def verify_message(message: Message) -> Verdict:
     """Verdict of one message: exactly what ``verify_batch`` says of it."""
-    return _verify((message,))[0]
+    return verify_by((message,))[0]
 
 
 def resolve_erc1271(message: Message, is_valid: bool | None) -> Verdict:
@@ -154,8 +161,8 @@ def sign_message(key: SigningKey, message: Message) -> Message:
     return replace(message, signature=key.sign(signed_digest(message)))
 
 
-def _verify(messages: Sequence[Message] | Sequence[Record], keys: Keys | None = None) -> list[Verdict]:
-    """Secp256k1 signatures in one go, others one by one."""
+def verify_by(messages: Sequence[Message] | Sequence[Record], check: Check = check_recovered) -> list[Verdict]:
+    """Secp256k1 signatures in one go, by ``check``; others one by one."""
     verdicts: list[Verdict] = [Reason.BAD_SIGNATURE] * len(messages)
     asked: list[tuple[int, Message]] = []
     signed: list[Signed] = []
@@ -175,8 +182,7 @@ def _verify(messages: Sequence[Message] | Sequence[Record], keys: Keys | None = 
                 continue
             asked.append((number, message))
             signed.append((signature, digest, message.publisher_id))
-    checked = check_recovered(signed) if keys is None else check_together(signed, keys)
-    for (number, message), by_publisher in zip(asked, checked, strict=True):
+    for (number, message), by_publisher in zip(asked, check(signed), strict=True):
         if by_publisher is None:
             continue
         if message.signature_type is ERC_1271:
@@ -226,6 +232,7 @@ def _verify_ml_dsa(public_key: bytes, signature: bytes, payload: bytes) -> Verdi
 
 __all__ = [
     "VALID",
+    "Check",
     "Keys",
     "Signed",
     "Valid",
@@ -236,6 +243,7 @@ __all__ = [
     "resolve_erc1271",
     "sign_message",
     "verify_batch",
+    "verify_by",
     "verify_message",
     "verify_together",
 ]
