@@ -109,9 +109,11 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def run_fleet(folder: Path, rpc_url: str, keys: Sequence[SigningKey], roles: Sequence[str] = ()) -> Iterator[Fleet]:
-    """Places for a process per key; those with one key share a folder, and the last of them has the URL on the chain.
-    Nobody is started."""
+def run_fleet(
+    folder: Path, rpc_url: str, keys: Sequence[SigningKey], roles: Sequence[str] = (), database_url: str = ""
+) -> Iterator[Fleet]:
+    """Places for a process per key; those with one key share a folder, or else a database and each has a folder of its
+    own, as on machines of their own. The last of them has the URL on the chain. Nobody is started."""
     chain = DevChain(rpc_url, OWNER)
     with contextlib.ExitStack() as stack:
         stack.callback(chain.close)
@@ -125,6 +127,9 @@ def run_fleet(folder: Path, rpc_url: str, keys: Sequence[SigningKey], roles: Seq
         places = [_make_place(stack, folder, rpc_url, hub, n, key) for n, key in enumerate(keys)]
         for place, role in zip(places, roles, strict=False):
             place.settings["role"] = role
+        for place in places if database_url else ():
+            place.folder = folder / place.name
+            place.settings |= {"database_url": database_url, "data_dir": str(place.folder)}
         urls = {place.key.address: place for place in places}
         chain.register_nodes(
             [NodeSetup(p.key, a_key(900 + n), WEI, http_url=p.url) for n, p in enumerate(urls.values())]

@@ -28,6 +28,7 @@ from validator.settings import (
     load_class,
     read_password_file,
     read_secret_file,
+    with_password,
 )
 
 PREFIX = OTHER_ROLES
@@ -51,6 +52,13 @@ class BrokerSettings(BaseSettings):
     data_dir: Path = Field(
         default=Path("broker-data"), description="folder of the day files and accounts, on a local disk"
     )
+    database_url: str = Field(
+        default="",
+        description="postgresql://user@host/name, where processes on several machines are one broker; none: day files",
+    )
+    database_password_file: Path | None = Field(
+        default=None, description="file with the password that database_url leaves out"
+    )
     rpc_urls: Words = Field(description="EVM nodes, comma-separated; three of different operators advised")
     gateway_urls: Words = Field(
         default=(), description="Arweave gateways to read bundles from; none: nothing is certified, nothing proven"
@@ -62,7 +70,9 @@ class BrokerSettings(BaseSettings):
     storage_registry: str = Field(
         default="", description="Streamr's StreamStorageRegistry, 0x hex: who assigns a stream here hears it is stored"
     )
-    role: str = Field(default="all", description="all, or ingest or serve where several processes share the folder")
+    role: str = Field(
+        default="all", description="all, or ingest or serve where several processes share folder or database"
+    )
     shards: int = Field(default=1, ge=1, le=64, description="files per day; as many may be written at once")
 
     # the node's key: trailers, receipts' messages and heartbeats are signed with it, a hundred times a second
@@ -164,6 +174,14 @@ class BrokerSettings(BaseSettings):
         if word not in LOG_LEVELS:
             raise ValueError(f"is none of {', '.join(LOG_LEVELS)}")
         return word
+
+    def database_link(self) -> str:
+        """The database's URL with its password in it, never shown; empty without one. Raises ConfigError."""
+        if self.database_password_file is None or not self.database_url:
+            return self.database_url
+        variable = f"{PREFIX}DATABASE_PASSWORD_FILE"
+        password = read_password_file(self.database_password_file, variable)
+        return with_password(self.database_url, password, f"{PREFIX}DATABASE_URL", variable)
 
     @property
     def nets(self) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -38,11 +38,11 @@ from validator.broker.explorer.routes import Explorer
 from validator.broker.gate import Gate, Terms
 from validator.broker.heartbeat import BEAT_S
 from validator.broker.ingest import Ingest, Told
-from validator.broker.keeping import DAY_MS, DiskFloor, GuardedStore, sweep
+from validator.broker.keeping import DAY_MS, DiskFloor, sweep
 from validator.broker.neighbours import Neighbours
 from validator.broker.serve import Server, build_app
+from validator.broker.state import open_state
 from validator.broker.storage_node import StorageNode
-from validator.broker.store import SqliteMessageStore
 from validator.lasting import pause_s
 from validator.net.chain.reader import ChainReader
 from validator.net.chain.registries import Registry, StreamrRegistries
@@ -118,11 +118,11 @@ class _Process:
             chain_id=network.chain_id,
         )
         self._floor = DiskFloor(folder, settings.disk_floor)
-        self._days = SqliteMessageStore(folder / "messages", shards=settings.shards)
+        self._state = open_state(settings, key.address, network, self._floor)
         chain = ChainView(self._reader)
         self._neighbours = Neighbours(
             folder,
-            GuardedStore(self._days, self._floor),
+            self._state.messages,
             key,
             network,
             chain,
@@ -332,7 +332,7 @@ class _Process:
             self._certified.close()
         self._broker.accounts.close()
         self._neighbours.close()
-        self._days.close()
+        self._state.close()
         self._reader.close()
 
 

@@ -34,7 +34,7 @@ LISTED_S = 1.0
 """How old a listing of the folder may be."""
 _NAME = re.compile(r"(\d{4,}-\d\d-\d\d)\.(\d+)of(\d+)\.sqlite")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAYS = 2_900_000
+LAST_DAY = 2_900_000
 """The calendar's last day, in the year 9909; later timestamps share it."""
 
 
@@ -118,7 +118,7 @@ class SqliteMessageStore:
     def last(self, part: StreamPart, count: int) -> list[StoredRow]:
         rows: list[StoredRow] = []
         left = PAGE_BYTES
-        for day in reversed(self._days(0, _DAYS * DAY_MS)):
+        for day in reversed(self._days(0, LAST_DAY * DAY_MS)):
             wanted = count - len(rows)
             pages = [file.last(part, wanted, left)[::-1] for file in self._files(part, day)]
             found = _distinct_rows(pages)[-wanted:]
@@ -242,7 +242,7 @@ class SqliteMessageStore:
 
 def day_of(timestamp_ms: int) -> int:
     """UTC days since 1970."""
-    return min(timestamp_ms // DAY_MS, _DAYS)
+    return min(timestamp_ms // DAY_MS, LAST_DAY)
 
 
 def shard_of(part: StreamPart, shards: int) -> int:

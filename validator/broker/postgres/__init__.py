@@ -1,0 +1,1 @@
+"""One broker on several machines: what its processes share lies in one PostgreSQL."""
