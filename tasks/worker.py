@@ -16,11 +16,15 @@ from functools import cached_property
 from typing import Any
 
 import celery.apps.worker
+import celery.concurrency
 import kombu.transport.redis
 from billiard import active_children
 from celery import Celery
 from celery.apps.worker import Worker
+from celery.concurrency.thread import TaskPool
+from celery.exceptions import TaskRevokedError
 from celery.platforms import EX_FAILURE
+from celery.worker import state
 
 from validator.lasting import LastingThread, Watchdog, begin_anew
 from validator.log import get_logger, say_in_a_signal
@@ -59,9 +63,10 @@ class LastingWorker(Worker):
             self._watchdog.start()
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
-        """As told; but an error that Celery could not recover from begins the process anew."""
+        """As told; but an error that Celery could not recover from begins the process anew, unless it is to end."""
         error = sys.exception()
-        if exitcode == EX_FAILURE and isinstance(error, Exception):
+        told = state.should_stop is not None or state.should_terminate is not None
+        if exitcode == EX_FAILURE and isinstance(error, Exception) and not told:
             restart(f"{type(error).__name__}: {error}")
         super().stop(in_sighandler, exitcode)
 
@@ -72,6 +77,26 @@ def _say(text: str, *_stream: Any) -> None:
 
 
 vars(celery.apps.worker)["safe_say"] = _say
+
+
+class Threads(TaskPool):
+    """Celery's pool of threads, for a worker that is told to end while it has tasks in hand.
+
+    A thread cannot be ended: its task's message is in the queue again, and it runs to its end or the process's. Celery
+    takes that for an error it cannot recover from, and a message that came last for another.
+    """
+
+    def terminate_job(self, pid: int, signal: int | None = None) -> None:
+        del pid, signal
+
+    def on_apply(self, *words: Any, **named: Any) -> Any:
+        try:
+            return super().on_apply(*words, **named)
+        except RuntimeError as error:  # the pool is stopped; what is not acknowledged goes back
+            raise TaskRevokedError("the worker ends") from error
+
+
+celery.concurrency.ALIASES["threads"] = f"{Threads.__module__}:{Threads.__qualname__}"
 
 
 class Unacknowledged(kombu.transport.redis.QoS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
 from kombu.connection import Connection
 
 from tasks.worker import Unacknowledged
@@ -33,7 +35,8 @@ class Stand:
         self._redis = ExitStack()
         self.start_redis()
         words = [sys.executable, "-m", "celery", "-A", "tests.integration.tasks.lasting_app", "worker", "-P", pool]
-        environment = {**os.environ, "TICKS": str(self.ticks), "BROKER": f"redis+socket://{self.socket}?virtual_host=0"}
+        self.broker = f"redis+socket://{self.socket}?virtual_host=0"
+        environment = {**os.environ, "TICKS": str(self.ticks), "BROKER": self.broker, "REMAP_SIGTERM": "SIGQUIT"}
         with (folder / "log").open("wb") as log:
             self.worker = subprocess.Popen(
                 [*words, "-c", "2", "--without-gossip", "--without-mingle"],
@@ -64,6 +67,12 @@ class Stand:
     def count(self) -> int:
         return len(self.ticks.read_text().splitlines()) if self.ticks.exists() else 0
 
+    def said(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def said_in_ticks(self, word: str) -> int:
+        return self.ticks.read_text().splitlines().count(word)
+
     def wait_for_ticks(self, more: int) -> None:
         goal = self.count() + more
         self.wait(lambda: self.count() >= goal)
@@ -71,9 +80,8 @@ class Stand:
     def wait(self, condition: Callable[[], bool]) -> None:
         until = time.monotonic() + PATIENCE_S
         while not condition():
-            log = (self.folder / "log").read_text(errors="replace")
-            assert self.worker.poll() is None, log[-4_000:]
-            assert time.monotonic() < until, log[-4_000:]
+            assert self.worker.poll() is None, self.said()[-4_000:]
+            assert time.monotonic() < until, self.said()[-4_000:]
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -113,11 +121,21 @@ def test_a_worker_that_starts_before_redis_waits_for_it() -> None:
         stand.wait_for_ticks(1)
 
 
-def test_a_worker_that_is_told_to_end_ends() -> None:
-    with a_stand("threads") as stand:
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_worker_that_is_told_to_end_while_tasks_hang_ends_and_hands_them_back(pool: str) -> None:
+    with a_stand(pool) as stand:
         stand.wait_for_ticks(1)
-        stand.worker.terminate()
-        assert stand.worker.wait(PATIENCE_S) == 0
+        with Celery(broker=stand.broker) as client, redis.Redis(unix_socket_path=str(stand.socket)) as queues:
+            for _ in range(3):
+                client.send_task("hang", args=[3.0])
+            stand.wait(lambda: stand.said_in_ticks("hangs") == 2)
+            stand.worker.terminate()
+            assert stand.worker.wait(PATIENCE_S) == 0, stand.said()
+            left = [json.loads(message) for message in queues.lrange("celery", 0, -1)]
+            back = sum(message["headers"]["task"] == "hang" for message in left)
+            assert back + stand.said_in_ticks("done") >= 3  # none is lost, one may be done twice
+        assert "begins_anew" not in stand.said()
+        assert "Unrecoverable" not in stand.said()
 
 
 def test_a_channel_closes_though_its_connection_was_given_up_with_a_task_in_hand(redis_server: servers.Redis) -> None:
