@@ -1,14 +1,15 @@
 """What whoever asks a worker is told: one sentence where a word is wrong, instead of a trace back.
 
-A task that is called with other words than its own is refused, not failed: running it again would not help. Flower and
-`celery control` ask a pool to grow; not every pool can.
+A task that is called with other words than its own is refused, not failed: running it again would not help. Named
+words that it does not know are left out: a newer release adds them (``tasks``), and the work is the same without.
+Flower and `celery control` ask a pool to grow; not every pool can.
 """
 
 from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery import Task
@@ -26,6 +27,8 @@ LONGEST = 1_000
 
 _put_down: set[str] = set()
 """Queues of this worker that it takes nothing from for now."""
+_ignored: set[tuple[str, str]] = set()
+"""Tasks and words of a newer release, of which this process has told."""
 
 
 class StepTask(Task):
@@ -34,12 +37,15 @@ class StepTask(Task):
     resultrepr_maxsize = 2 * LONGEST
 
     def __call__(self, *words: Any, **named: Any) -> str:
+        signature = inspect.signature(self.run)
+        known = {word: value for word, value in named.items() if word in signature.parameters}
         try:
-            inspect.signature(self.run).bind(*words, **named)
+            signature.bind(*words, **known)
         except TypeError as error:
             return self._refuse(str(error))
+        self._tell_ignored(named.keys() - known.keys())
         try:
-            return str(self.run(*words, **named))
+            return str(self.run(*words, **known))
         except WrongKey as error:
             return self._refuse(str(error))
         except Exception as error:
@@ -47,6 +53,13 @@ class StepTask(Task):
                 log.exception("task.failed", task=self.name)
                 raise TaskFailed(describe_ending(type(error).__name__, str(error))) from None
             raise
+
+    def _tell_ignored(self, words: Iterable[str]) -> None:
+        """Each word once a process: while a fleet is upgraded every message may have it."""
+        for word in words:
+            if (self.name, word) not in _ignored:
+                _ignored.add((self.name, word))
+                log.info("task.word_ignored", task=self.name, word=word, reason="this release does not know it")
 
     def _refuse(self, reason: str) -> str:
         log.warning("task.refused", task=self.name, reason=reason)

@@ -104,11 +104,11 @@ _node_lock = threading.Lock()
 
 
 def node() -> Node:
-    """This process's node, made at its first task."""
+    """This process's node, made at its first task: the worker, of which it may be a new child, began long before."""
     global _node
     with _node_lock:
         if _node is None:
-            _node = Node(settings(), CeleryTasks(), uploads=True)
+            _node = Node(settings(), CeleryTasks(), uploads=True, has_begun=True)
             _node.show_warnings()
         return _node
 

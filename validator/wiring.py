@@ -83,13 +83,15 @@ class NoTasks:
 class Node:
     """One validator in one process: settings, and every adapter made from them when first needed.
 
-    ``uploads``: whether this process may pay for uploads; only then the Arweave wallet is read.
+    ``uploads``: whether this process may pay for uploads; only then the Arweave wallet is read. ``has_begun``: the
+    process has already found its release's schema in the database (``require_head``).
     """
 
-    def __init__(self, settings: Settings, tasks: Tasks, *, uploads: bool = False) -> None:
+    def __init__(self, settings: Settings, tasks: Tasks, *, uploads: bool = False, has_begun: bool = False) -> None:
         self.settings = settings
         self.tasks = tasks
         self.uploads = uploads
+        self.has_begun = has_begun
         self.clock = SystemClock()
 
     def close(self) -> None:
@@ -133,7 +135,7 @@ class Node:
     @cached_property
     def database(self) -> Database:
         database = open_database(self.settings.database_link())
-        require_head(database)
+        require_head(database, has_begun=self.has_begun)
         return database
 
     @cached_property

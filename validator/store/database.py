@@ -158,8 +158,11 @@ def head_revision() -> str:
     return head
 
 
-def require_head(database: Database) -> None:
+def require_head(database: Database, *, has_begun: bool = False) -> None:
     """Refuse to start on another schema than this release's.
+
+    ``has_begun``: this process, or the one it was forked from, has started; a newer release may have migrated since.
+    Migrations only add, so whoever works goes on.
 
     Raises:
         ConfigError: names both revisions and the remedy.
@@ -171,6 +174,8 @@ def require_head(database: Database) -> None:
         )
     with database.read() as connection:
         current = load_revision(connection)
+    if has_begun and is_newer(current):
+        return
     require_known(current)
     head = head_revision()
     if current != head:
@@ -183,14 +188,23 @@ def require_head(database: Database) -> None:
         )
 
 
+def is_newer(revision: str | None) -> bool:
+    """Whether only a newer release can have made this revision."""
+    return revision is not None and revision not in _known_revisions()
+
+
+@cache
+def _known_revisions() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions())
+
+
 def require_known(revision: str | None) -> None:
     """Refuse a schema that only a newer release can have made: nothing here can bring it back.
 
     Raises:
         ConfigError: names the revision and the remedy.
     """
-    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
-    if revision is not None and revision not in known:
+    if is_newer(revision):
         raise ConfigError(
             f"LOGSTORE_DATABASE_URL: schema is at {revision}, made by a newer release; install that release",
             field="LOGSTORE_DATABASE_URL",

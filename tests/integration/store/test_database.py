@@ -82,7 +82,7 @@ def test_a_locked_database_is_for_later(sqlite: Database) -> None:
 
 
 @pytest.mark.parametrize("word", ["newer0001", "0" * 12])
-def test_a_database_of_a_newer_release_is_refused_by_every_command(url: str, word: str) -> None:
+def test_a_database_of_a_newer_release_is_refused_by_every_command_and_by_nobody_who_works(url: str, word: str) -> None:
     migrate(url)
     database = open_database(url)
     with database.write() as connection:
@@ -91,6 +91,7 @@ def test_a_database_of_a_newer_release_is_refused_by_every_command(url: str, wor
     for refused in (partial(require_head, database), partial(migrate, url)):
         with pytest.raises(ConfigError, match=f"schema is at {word}, made by a newer release; install that"):
             refused()
+    require_head(database, has_begun=True)
     with database.write() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == word
         connection.execute(text("UPDATE alembic_version SET version_num = :word"), {"word": before})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from tests.asgi import AsgiClient
 from tests.builders import a_key
@@ -33,7 +34,7 @@ from validator.protocol.model import (
     Window,
 )
 from validator.server.operator import create_app
-from validator.store.database import downgrade
+from validator.store.database import downgrade, head_revision
 from validator.store.disk import Disk, measure_disk
 from validator.store.facade import SqlStore
 from validator.store.meta import Meta, replace_meta, save_retired
@@ -256,6 +257,11 @@ def test_readiness_follows_database_schema_disk_and_chain(
     with store.database.write() as connection:
         save_retired(connection, 5)  # as an export of the votes does
     assert failing(view) == {"chain", "votes"}
+    with store.database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))  # in the middle of an upgrade
+    assert failing(view) == {"chain", "votes"}
+    with store.database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :head"), {"head": head_revision()})
     store.database.close()
     downgrade(url, "base")
     assert {"database", "migrations"} <= failing(view)

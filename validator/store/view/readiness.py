@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from validator.ports.clock import Clock
 from validator.protocol.errors import ConfigError, ValidatorError
 from validator.store import schema
-from validator.store.database import Database, head_revision, load_revision
+from validator.store.database import Database, head_revision, is_newer, load_revision
 from validator.store.disk import measure_disk
 from validator.store.due import LOOKED
 from validator.store.meta import load_meta
@@ -61,6 +61,8 @@ class Readiness:
     def _compare_revision(self) -> str:
         with self._database.read() as connection:
             current = load_revision(connection)
+        if is_newer(current):
+            return f"schema is at {current}, by a newer release; this one works on until it is replaced"
         if current != head_revision():
             raise ConfigError(f"schema is at {current}, this release needs {head_revision()}")
         return str(current)
