@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import cast
 
 from tiny_keccak import keccak256 as _keccak256
@@ -26,20 +27,17 @@ def hash_node(left: bytes, right: bytes) -> Digest:
     return Digest(sha256(b"\x01" + left + right).digest())
 
 
+def hash_each(items: Iterable[bytes]) -> list[bytes]:
+    """SHA-256 of each; of what runs once for every message, nothing takes as long."""
+    return [hasher.digest() for hasher in map(sha256, items)]
+
+
 def hash_pairs(level: Sequence[bytes]) -> list[bytes]:
     """Nodes over neighbours, from the left; a last one without a neighbour moves up unchanged."""
-    nodes = [sha256(b"\x01" + left + right).digest() for left, right in zip(level[::2], level[1::2], strict=False)]
+    nodes = hash_each(map(b"".join, zip(repeat(b"\x01"), level[::2], level[1::2], strict=False)))
     if len(level) & 1:
         nodes.append(level[-1])
     return nodes
-
-
-def hash_joined_pairs(level: bytes) -> bytes:
-    """The same of hashes that stand one behind the other, 32 bytes each: a fifth less time, and no object for each."""
-    pairs = len(level) >> 6
-    nodes = [sha256(b"\x01" + level[at : at + 64]).digest() for at in range(0, pairs << 6, 64)]
-    nodes.append(level[pairs << 6 :])
-    return b"".join(nodes)
 
 
 def hash_object(canonical: bytes) -> Digest:

@@ -36,9 +36,10 @@ LABEL_BYTES = 16
 _Head = Struct(f">x{LABEL_BYTES}s").pack
 """What is hashed first: 0x00, which makes it a leaf, and the label."""
 
-pack_message = partial(Struct(">17s32sIQI32s32s32s").pack, _Head(b"logstore2message"))
-"""0x00 and the bytes of a message's leaf, from H(stream id), partition, timestamp, sequence number, H(publisher),
-H(content), H(canonical). A C function with a first argument: it runs once for every message there is."""
+_message_front = partial(Struct(">17s32sI").pack, _Head(b"logstore2message"))
+pack_message = Struct(">53sQI32s32s32s").pack
+"""0x00 and the bytes of a message's leaf, from ``message_front``, timestamp, sequence number, H(publisher), H(content),
+H(canonical). A C function: it runs once for every message there is."""
 _pack_entry = partial(Struct(">17s32sI32sQQQB").pack, _Head(b"logstore2entry"))
 _pack_window = partial(Struct(">17sBQ32sQ32s").pack, _Head(b"logstore2window"))
 _pack_header = partial(Struct(">17s32sQ32sQQ").pack, _Head(b"logstore2header"))
@@ -48,6 +49,12 @@ _pack_bundle = partial(Struct(">17sQ32s").pack, _Head(b"logstore2bundle"))
 @lru_cache(maxsize=4096)
 def hash_stream_id(stream_id: str) -> bytes:
     return sha256(stream_id.encode()).digest()
+
+
+@lru_cache(maxsize=4096)
+def message_front(stream_hash: bytes, partition: int) -> bytes:
+    """0x00 and what stands before the timestamp in the leaves of a partition's messages."""
+    return _message_front(stream_hash, partition)
 
 
 @lru_cache(maxsize=4096)
@@ -86,9 +93,8 @@ def hash_message(
     canonical_hash: bytes,
 ) -> Digest:
     """The same from hashes, for who shows a message's place and not the message."""
-    packed = pack_message(
-        stream_hash, partition, timestamp_ms, sequence_number, publisher_hash, content_hash, canonical_hash
-    )
+    front = message_front(stream_hash, partition)
+    packed = pack_message(front, timestamp_ms, sequence_number, publisher_hash, content_hash, canonical_hash)
     return Digest(sha256(packed).digest())
 
 

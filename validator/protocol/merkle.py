@@ -10,8 +10,9 @@ the checker knows from elsewhere, never from the prover. Vectors: tests/vectors/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from struct import unpack
 
-from validator.protocol.hashing import EMPTY_ROOT, hash_joined_pairs, hash_node, hash_pairs
+from validator.protocol.hashing import EMPTY_ROOT, hash_node, hash_pairs
 from validator.protocol.model import Digest, Root
 
 Proof = tuple[Digest, ...]
@@ -245,7 +246,5 @@ class RunningRoot:
         return compute_root(nodes)
 
 
-def _root_of_joined(level: bytes) -> Root:
-    while len(level) > 32:
-        level = hash_joined_pairs(level)
-    return Root(level)
+def _root_of_joined(leaf_hashes: bytes) -> Root:
+    return compute_root(unpack("32s" * (len(leaf_hashes) >> 5), leaf_hashes))

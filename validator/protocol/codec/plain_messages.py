@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import starmap
 from typing import Final
 
 from validator.protocol.codec.heads import (
@@ -21,8 +20,8 @@ from validator.protocol.codec.heads import (
     part_bytes,
     string_bytes,
 )
-from validator.protocol.hashing import sha256
-from validator.protocol.leaves import hash_publisher, hash_stream_id, pack_message
+from validator.protocol.hashing import hash_each
+from validator.protocol.leaves import hash_publisher, hash_stream_id, message_front, pack_message
 from validator.protocol.model import ContentType, EncryptionType, MessageType, SignatureType, StreamPart
 
 EARLIEST_MS = 1 << 32
@@ -60,9 +59,10 @@ class Chain:
     """Canonical bytes before the timestamp."""
     chain_head: bytes
     """Canonical bytes between the sequence number and the previous reference."""
-    stream_hash: bytes
+    leaf_front: bytes
+    """What the leaf has before the timestamp."""
     publisher_hash: bytes
-    """As they stand in the leaf."""
+    """As it stands in the leaf."""
     signed_part: str
     """Signed text before the timestamp."""
     signed_chain: str
@@ -81,7 +81,7 @@ def make_chain(stream_id: str, partition: int, address: bytes, msg_chain_id: str
         msg_chain_id.encode(),
         part_bytes(stream_id, partition),
         chain_bytes(address, msg_chain_id),
-        hash_stream_id(stream_id),
+        message_front(hash_stream_id(stream_id), partition),
         hash_publisher(address),
         signed_part,
         signed_chain,
@@ -130,14 +130,13 @@ def hash_plain(
     canonical: Sequence[bytes],
 ) -> list[bytes]:
     """Leaf hashes of plain messages; one loop for each hash takes a tenth less time than one for all."""
-    columns = zip(
-        [chain.stream_hash for chain in chains],
-        [chain.stream_part[1] for chain in chains],
+    leaves = map(
+        pack_message,
+        [chain.leaf_front for chain in chains],
         timestamps,
         sequences,
         [chain.publisher_hash for chain in chains],
-        [sha256(content).digest() for content in contents],
-        [sha256(item).digest() for item in canonical],
-        strict=True,
+        hash_each(contents),
+        hash_each(canonical),
     )
-    return [leaf.digest() for leaf in map(sha256, starmap(pack_message, columns))]
+    return hash_each(leaves)
