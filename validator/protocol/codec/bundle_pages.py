@@ -7,7 +7,6 @@ longer than its column's values are. With that, what a batch of rows can take is
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -70,8 +69,10 @@ def check_pages(read: Read, chunk: Chunk, what: str) -> int:
             are not the chunk's, or a dictionary with a value that is too long.
     """
     at, end = chunk.start, chunk.start + chunk.compressed_bytes
+    read = _read_ahead(read, at, min(chunk.compressed_bytes, 2 * MAX_HEADER_BYTES))
     unpacked = values = longest = 0
-    counts: Counter[tuple[int, int]] = Counter()
+    has_data = False
+    counts: dict[tuple[int, int], int] = {}
     while at < end:
         page, size = _read_header(read(at, min(end - at, MAX_HEADER_BYTES)), what)
         require(page["packed"] <= end - at - size, what, "a page that ends behind its column")
@@ -81,29 +82,43 @@ def check_pages(read: Read, chunk: Chunk, what: str) -> int:
             require(at == chunk.start != chunk.data_start, what, "a dictionary where none belongs")
             longest = _check_dictionary(read(at + size, page["packed"]), page, chunk, what)
         else:
-            is_first = not any(kind == _DATA for kind, _ in counts)
-            require(not is_first or at == chunk.data_start, what, "its data begins elsewhere")
+            require(has_data or at == chunk.data_start, what, "its data begins elsewhere")
+            has_data = True
             values += _check_data(page, chunk, what)
-        counts[page["type"], page[_OWN[page["type"]]]["encoding"]] += 1
+        kind = page["type"], page[_OWN[page["type"]]]["encoding"]
+        counts[kind] = counts.get(kind, 0) + 1
         at += size + page["packed"]
     require(unpacked == chunk.uncompressed_bytes, what, "its pages are smaller than its footer says")
-    require(values == chunk.values, what, f"its pages have {values} values, not {chunk.values}")
+    require(values == chunk.values, what, "its pages have another number of values than its footer says")
     require(chunk.page_counts in (None, counts), what, "its pages are not those that its footer counts")
     used = {encoding for _, encoding in counts}
     require(used <= chunk.encodings <= used | {_PLAIN, _RLE}, what, "its encodings are not those of its pages")
     return longest
 
 
+def _read_ahead(read: Read, start: int, size: int) -> Read:
+    """``read``, with so many bytes read already: a small column whole, of a large one its dictionary."""
+    known = read(start, size)
+    end = start + len(known)
+
+    def read_on(at: int, size: int) -> bytes:
+        return known[at - start : at - start + size] if at + size <= end else read(at, size)
+
+    return read_on
+
+
 def _read_header(data: bytes, what: str) -> tuple[dict[str, Any], int]:
     """A page's header, and its size."""
-    reader = ThriftReader(data, f"{what} page", max_items=0)
-    page = reader.struct(_PAGE, f"{what} page")
+    where = f"{what} page"
+    reader = ThriftReader(data, where, max_items=0)
+    page = reader.struct(_PAGE, where)
     for name in ("type", "unpacked", "packed"):
-        require(page.get(name, -1) >= 0, f"{what} page", f"without {name}, or a negative one")
-    require(page["type"] in (_DATA, _DICTIONARY), f"{what} page", f"of a type {page['type']}")
+        if page.get(name, -1) < 0:
+            raise MalformedInput(where, f"without {name}, or a negative one")
+    require(page["type"] in _OWN, where, "of another type")
     own = _OWN[page["type"]]
-    require({"dictionary", "data"} & set(page) == {own}, f"{what} page", "with a header of another type")
-    require(page[own].get("values", -1) >= 0, f"{what} page", "without a count, or a negative one")
+    require(own in page and ("dictionary" in page) != ("data" in page), where, "with a header of another type")
+    require(page[own].get("values", -1) >= 0, where, "without a count, or a negative one")
     return page, reader.position
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate, groupby
 from typing import Any, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from validator.protocol.codec.bundle_columns import Row, plain_column, read_batch
+from validator.protocol.codec.bundle_columns import FOLDED, Row, plain_column, read_batch
 from validator.protocol.codec.json_text import are_json
 from validator.protocol.codec.limits import MAX_CONTENT_BYTES, MAX_ID_BYTES, MAX_PARTITION, MAX_TIMESTAMP_MS
 from validator.protocol.codec.payload import HALF_K1
@@ -26,6 +27,7 @@ from validator.protocol.codec.publisher_text import read_publisher
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import StreamPart
 
+_ZERO_DIGITS = integer_array([0])[0]
 SMALL_ROWS = 64
 """So few rows, one of which is not plain, go the general way; more are halved first."""
 _ZERO = ("message_type", "content_type", "encryption_type", "signature_type")
@@ -40,15 +42,17 @@ Order = tuple[bytes, int, int, int, bytes, bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows in file order, column by column: place i of each belongs to row i."""
+    """Rows in file order, column by column: place i of each belongs to row i, but for ``parts`` and ``…_ends``."""
 
-    parts: Sequence[StreamPart]
+    parts: Sequence[tuple[StreamPart, int]]
+    """Each partition that follows another, and where its rows end."""
     timestamps_ms: Sequence[int]
     late: Sequence[bool]
     orders: Sequence[Order]
     leaves: Sequence[bytes]
-    signed_sizes: Sequence[int]
-    canonical_sizes: Sequence[int]
+    signed_ends: Sequence[int]
+    canonical_ends: Sequence[int]
+    """What row i and all before it add up to is at place i + 1, counted from place 0."""
 
 
 def rows_of(rows: Iterable[Row]) -> Rows:
@@ -56,14 +60,23 @@ def rows_of(rows: Iterable[Row]) -> Rows:
     pairs = list(rows)
     records = [record for _, record in pairs]
     return Rows(
-        [r.message.stream_part for r in records],
+        _find_parts(r.message.stream_part for r in records),
         [r.message.timestamp_ms for r in records],
         [late for late, _ in pairs],
         [r.order for r in records],
         [r.leaf for r in records],
-        [r.signed_bytes for r in records],
-        [len(r.canonical) for r in records],
+        list(accumulate((r.signed_bytes for r in records), initial=0)),
+        list(accumulate((len(r.canonical) for r in records), initial=0)),
     )
+
+
+def _find_parts(parts: Iterable[StreamPart]) -> list[tuple[StreamPart, int]]:
+    ends: list[tuple[StreamPart, int]] = []
+    end = 0
+    for part, members in groupby(parts):
+        end += sum(1 for _ in members)
+        ends.append((part, end))
+    return ends
 
 
 def read_rows(batch: Any) -> Iterator[Rows]:
@@ -74,7 +87,7 @@ def read_rows(batch: Any) -> Iterator[Rows]:
     """
     if not batch.num_rows:
         return
-    plain = _read_plain({name: plain_column(batch.column(name)) for name in batch.schema.names})
+    plain = _read_plain(_columns_of(batch))
     if plain is not None:
         yield plain
     elif batch.num_rows <= SMALL_ROWS:
@@ -87,16 +100,21 @@ def read_rows(batch: Any) -> Iterator[Rows]:
 
 def read_canonical(batch: Any) -> Iterator[list[bytes]]:
     """Canonical bytes of the same rows, in pieces, without leaves. Raises MalformedInput."""
-    columns = {name: plain_column(batch.column(name)) for name in batch.schema.names}
+    columns = _columns_of(batch)
     plain = _find_plain(columns) if batch.num_rows else None
     if plain is not None:
-        yield encode_columns(columns, plain.places, plain.chains)
+        yield encode_columns(columns, plain.places, plain.chains).to_pylist()
     elif batch.num_rows <= SMALL_ROWS:
         yield [record.canonical for _, record in read_batch(batch)]
     else:
         half = batch.num_rows // 2
         yield from read_canonical(batch.slice(0, half))
         yield from read_canonical(batch.slice(half))
+
+
+def _columns_of(batch: Any) -> dict[str, Any]:
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    return {name: c if isinstance(c, pa.DictionaryArray) else plain_column(c) for name, c in columns.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +140,19 @@ def _read_plain(columns: dict[str, Any]) -> Rows | None:
     plain = _find_plain(columns)
     if plain is None:
         return None
-    places, distinct, contents = plain.places, plain.chains, plain.contents
-    chains = list(map(distinct.__getitem__, places.to_pylist()))
+    chains = list(map(plain.chains.__getitem__, plain.places.to_pylist()))
     timestamps, sequences = columns["timestamp"].to_pylist(), columns["sequence_number"].to_pylist()
-    canonical = encode_columns(columns, places, distinct)
-    leaves = hash_plain(chains, timestamps, sequences, contents, canonical)
+    canonical = encode_columns(columns, plain.places, plain.chains)
+    leaves = hash_plain(chains, timestamps, sequences, plain.contents, canonical.to_pylist())
+    is_one = len({chain.stream_part for chain in plain.chains}) == 1
     return Rows(
-        [chain.stream_part for chain in chains],
+        [(chains[0].stream_part, len(chains))] if is_one else _find_parts(chain.stream_part for chain in chains),
         timestamps,
         columns["late"].to_pylist(),
         _Orders(chains, timestamps, sequences, leaves),
         leaves,
-        _count_signed(columns, places, distinct),
-        list(map(len, canonical)),
+        _count_signed(columns, plain.places, plain.chains),
+        memoryview(canonical.buffers()[1]).cast("i"),
     )
 
 
@@ -198,7 +216,7 @@ def _range(column: Any) -> tuple[Any, Any]:
 
 def _read_chains(columns: dict[str, Any]) -> tuple[Any, list[Chain]] | None:
     """The place of each row's chain, and the chains; None where one is not plain. Few differ."""
-    texts = [columns[name].dictionary_encode() for name in ("stream_id", "publisher_id", "msg_chain_id")]
+    texts = [_fold(columns[name]) for name in FOLDED]
     names = [text.dictionary.to_pylist() for text in texts]
     keys = columns["partition"].cast(pa.int64())
     for text in texts:  # a batch has too few rows for this to overflow
@@ -216,6 +234,10 @@ def _read_chains(columns: dict[str, Any]) -> tuple[Any, list[Chain]] | None:
     return distinct.indices, chains
 
 
+def _fold(column: Any) -> Any:
+    return column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
+
+
 @lru_cache(maxsize=4096)
 def _read_chain(stream_id: str, partition: int, publisher: str, msg_chain_id: str) -> Chain | None:
     if not 0 < len(stream_id.encode()) <= MAX_ID_BYTES or len(msg_chain_id.encode()) > MAX_ID_BYTES:
@@ -227,22 +249,23 @@ def _read_chain(stream_id: str, partition: int, publisher: str, msg_chain_id: st
     return make_chain(stream_id, partition, publisher_id, msg_chain_id) if len(publisher_id) == _ADDRESS_BYTES else None
 
 
-def _count_signed(columns: dict[str, Any], places: Any, chains: Sequence[Chain]) -> list[int]:
-    """Bytes of the signed texts."""
+def _count_signed(columns: dict[str, Any], places: Any, chains: Sequence[Chain]) -> Sequence[int]:
+    """Bytes of the signed texts, added up."""
     sizes = pc.add(
         integer_array([chain.signed_bytes for chain in chains]).take(places),
         pc.binary_length(columns["content"]),
     )
     for name in ("timestamp", "sequence_number", "prev_timestamp", "prev_sequence_number"):
         sizes = pc.add(sizes, _count_digits(columns[name]))
-    counted: list[int] = sizes.to_pylist()
-    return counted
+    return [0, *pc.cumulative_sum(sizes).to_pylist()]
 
 
 def _count_digits(numbers: Any) -> Any:
     """Decimal digits of each, as they are signed; none where there is no number."""
-    if not numbers.null_count:
-        fewest, most = (len(str(number)) for number in _range(numbers))
-        if fewest == most:
-            return integer_array([most])[0]
-    return pc.binary_length(numbers.cast(pa.string())).fill_null(integer_array([0])[0])
+    if numbers.null_count == len(numbers):
+        return _ZERO_DIGITS
+    fewest, most = (len(str(number)) for number in _range(numbers))
+    if fewest != most:
+        return pc.binary_length(numbers.cast(pa.string())).fill_null(_ZERO_DIGITS)
+    same = integer_array([most])[0]
+    return pc.if_else(pc.is_null(numbers), _ZERO_DIGITS, same) if numbers.null_count else same

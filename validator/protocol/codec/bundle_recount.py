@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from operator import lt
 
 from validator.protocol.codec.bundle_plain import Order, Rows
@@ -61,15 +60,6 @@ class RowInstances:
             start = until
 
 
-def _find_parts(parts: Sequence[StreamPart]) -> Iterator[tuple[StreamPart, int, int]]:
-    """Where the rows of each part lie."""
-    start = 0
-    for part, members in groupby(parts):
-        end = start + len(list(members))
-        yield part, start, end
-        start = end
-
-
 @dataclass(slots=True)
 class _Count:
     """What the rows of one instance and partition add up to so far."""
@@ -98,7 +88,8 @@ class Recount:
 
     def add(self, rows: Rows) -> None:
         """Raises MalformedInput for a row out of order, or one more than its entry has."""
-        runs = list(_find_parts(rows.parts))
+        starts = (0, *(end for _, end in rows.parts))
+        runs = [(part, start, end) for start, (part, end) in zip(starts, rows.parts, strict=False)]
         self._require_order(rows, runs)
         for part, start, end in runs:
             if part != self._part:
@@ -127,8 +118,8 @@ class Recount:
             raise MalformedInput(f"entry {instance} {part[0]}/{part[1]}", "has more rows than its outcome says")
         count.tree.add(rows.leaves[start:end])
         count.rows += end - start
-        count.signed_bytes += sum(rows.signed_sizes[start:end])
-        count.canonical_bytes += sum(rows.canonical_sizes[start:end])
+        count.signed_bytes += rows.signed_ends[end] - rows.signed_ends[start]
+        count.canonical_bytes += rows.canonical_ends[end] - rows.canonical_ends[start]
         self.rows += end - start
 
     def close(self) -> None:

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from validator.protocol.codec.bundle_columns import SCHEMA, plain_column
-from validator.protocol.codec.bundle_schema import COLUMNS, STATISTICS
+from validator.protocol.codec.bundle_schema import STATISTICS, TYPES, Kind
 from validator.protocol.codec.parquet_footer import Chunk
 from validator.protocol.errors import require
+
+_TEXTS = frozenset({Kind.TEXT, Kind.JSON, Kind.BINARY})
 
 
 class Totals:
@@ -27,16 +29,14 @@ class Totals:
 
     def add(self, batch: Any) -> None:
         self.rows += batch.num_rows
-        for name in COLUMNS:
-            column = plain_column(batch.column(name))
+        for (name, kind), column in zip(TYPES.items(), batch.columns, strict=True):
             self._nulls[name] += column.null_count
-            if column.type in (pa.string(), pa.binary()):
+            if kind in _TEXTS:
                 self._bytes[name] += _count_bytes(column)
             if name in STATISTICS:
-                plain = column.cast(pa.binary() if column.type == pa.string() else pa.int64())
-                found = pc.min_max(plain).as_py()
-                self._low[name] = min(self._low.get(name, found["min"]), found["min"])
-                self._high[name] = max(self._high.get(name, found["max"]), found["max"])
+                low, high = _find_bounds(column)
+                self._low[name] = min(self._low.get(name, low), low)
+                self._high[name] = max(self._high.get(name, high), high)
 
     def check(self, chunk: Chunk, what: str) -> None:
         """Raises MalformedInput where a statistic differs from the rows."""
@@ -58,10 +58,23 @@ class Totals:
             require(value in true.get(name, ()), what, f"its {name} differs from the rows")
 
 
+def _find_bounds(column: Any) -> tuple[Any, Any]:
+    """The smallest and the largest value; texts as bytes."""
+    if isinstance(column, pa.DictionaryArray):
+        column = column.dictionary.take(pc.unique(column.indices))
+    if column.type == pa.string():
+        column = column.cast(pa.binary())
+    low, high = pc.min_max(column.cast(pa.int64()) if column.type != pa.binary() else column).values()
+    return low.as_py(), high.as_py()
+
+
 def _count_bytes(column: Any) -> int:
     """Of all texts together."""
     if column.null_count == len(column):
         return 0
+    if isinstance(column, pa.DictionaryArray):
+        return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py())
+    column = plain_column(column)
     if column.null_count:
         return int(pc.sum(pc.binary_length(column)).as_py())
     offsets = memoryview(column.buffers()[1]).cast("i")

@@ -32,30 +32,50 @@ def integer_array(values: Sequence[int]) -> Any:
     return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(array("i", values))])
 
 
-(_REFERENCE, _NULL, _TEXT, _SIGNATURE_HEAD, _NOTHING) = binary_array([PAIR + _LONG, NULL, TEXT, SIGNATURE_HEAD, b""])
+(_REFERENCE, _NO_REFERENCE, _FIRST_TEXT, _SIGNATURE_HEAD, _NOTHING) = binary_array(
+    [PAIR + _LONG, NULL + TEXT, integer_bytes(0) + TEXT, SIGNATURE_HEAD, b""]
+)
 
 
-def encode_columns(columns: dict[str, Any], places: Any, chains: Sequence[Chain]) -> list[bytes]:
-    """Canonical bytes of texts; ``places``: of each row's chain in ``chains``."""
-    before, numbers = columns["prev_timestamp"], columns["prev_sequence_number"]
-    joined: list[bytes] = pc.binary_join_element_wise(
-        binary_array([chain.part_head + _LONG for chain in chains]).take(places),
+def encode_columns(columns: dict[str, Any], places: Any, chains: Sequence[Chain]) -> Any:
+    """Canonical bytes of texts, as an array; ``places``: of each row's chain in ``chains``.
+
+    What is the same in all rows is joined before it is repeated: the library takes as long for a piece as for its row.
+    """
+    sequences = columns["sequence_number"]
+    fronts = [chain.part_head + _LONG for chain in chains]
+    same = _find_same(sequences)
+    number = b"" if same is None else integer_bytes(same)
+    return pc.binary_join_element_wise(
+        binary_array(fronts[:1])[0] if len(set(fronts)) == 1 else binary_array(fronts).take(places),
         _pack_longs(columns["timestamp"]),
-        _map_distinct(columns["sequence_number"], integer_bytes),
-        binary_array([chain.chain_head for chain in chains]).take(places),
-        pc.if_else(pc.is_null(before), _NULL, _REFERENCE) if before.null_count else _REFERENCE,
-        _pack_longs(before),
-        _map_distinct(numbers, integer_bytes),
-        _TEXT,
+        *(() if same is not None else (_map_distinct(sequences, integer_bytes),)),
+        binary_array([number + chain.chain_head for chain in chains]).take(places),
+        *_join_references(columns["prev_timestamp"], columns["prev_sequence_number"]),
         _map_distinct(pc.binary_length(columns["content"]), content_head),
         columns["content"],
         _SIGNATURE_HEAD,
         columns["signature"],
         _NOTHING,
-        null_handling="replace",
-        null_replacement=b"",
-    ).to_pylist()
-    return joined
+    )
+
+
+def _join_references(before: Any, numbers: Any) -> tuple[Any, ...]:
+    """Pieces from the reference to what stands before the content."""
+    missing = pc.is_null(before) if before.null_count else None
+    opening = _REFERENCE if missing is None else pc.if_else(missing, _NO_REFERENCE, _REFERENCE)
+    if _find_same(numbers) == 0:  # as nearly all are
+        closing = _FIRST_TEXT
+    else:
+        closing = _map_distinct(numbers, lambda number: integer_bytes(number) + TEXT)
+    return opening, _pack_longs(before), closing if missing is None else pc.if_else(missing, _NOTHING, closing)
+
+
+def _find_same(numbers: Any) -> int | None:
+    """The number that all are, nulls aside."""
+    found = pc.min_max(numbers).as_py()
+    same: int | None = found["min"]
+    return same if same == found["max"] else None
 
 
 def _pack_longs(column: Any) -> Any:

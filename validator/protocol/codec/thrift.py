@@ -21,6 +21,7 @@ _MORE = 0x80
 """Set in every byte of a number but its last."""
 _BITS = {"i16": 16, "i32": 32, "i64": 64}
 _INTEGERS = {name: _CODES[name] for name in _BITS}
+_LAST_INTEGER = max(_INTEGERS.values())
 
 
 class ThriftReader:
@@ -49,9 +50,14 @@ class ThriftReader:
     def struct(self, kind: Mapping[int, tuple[str, Kind]] | Any, what: str) -> dict[str, Any]:
         """Fields by name; ids must ascend, so none is there twice."""
         values: dict[str, Any] = {}
-        data = self._data
+        data, size = self._data, len(self._data)
         last = 0
-        while header := self._byte():
+        while True:
+            at = self._at
+            header = data[at] if at < size else self._byte()
+            self._at = at + 1
+            if not header:
+                return values
             number = last + (header >> 4) if header >> 4 else self._integer(16)
             if number <= last:
                 raise MalformedInput(what, "fields out of order, or one twice")
@@ -62,9 +68,9 @@ class ThriftReader:
                 raise MalformedInput(what, f"has {named}, which a bundle does not have")
             name, field_kind = field
             code = header & 15
-            if isinstance(field_kind, str) and code == _INTEGERS.get(field_kind):  # nearly all of them
+            if code <= _LAST_INTEGER and type(field_kind) is str and code == _INTEGERS.get(field_kind):  # nearly all
                 at = self._at
-                first = data[at] if at < len(data) else _MORE
+                first = data[at] if at < size else _MORE
                 if first < _MORE:  # as most are, in one byte
                     self._at = at + 1
                     values[name] = (first >> 1) ^ -(first & 1)
@@ -72,7 +78,6 @@ class ThriftReader:
                     values[name] = self._integer(_BITS[field_kind])
             else:
                 values[name] = self._field(field_kind, code, f"{what}.{name}")
-        return values
 
     def _field(self, kind: Kind, code: int, what: str) -> Any:
         if kind == "bool":
@@ -114,13 +119,13 @@ class ThriftReader:
         number = shift = 0
         data, at = self._data, self._at
         for byte in data[at : at + _VARINT_BYTES]:
+            if byte < _MORE:
+                if not byte and shift:
+                    raise MalformedInput(self._what, "an integer that is not minimal")
+                self._at = at + shift // 7 + 1
+                return number | byte << shift
             number |= (byte & 0x7F) << shift
             shift += 7
-            if byte < 0x80:
-                if not byte and shift > 7:
-                    raise MalformedInput(self._what, "an integer that is not minimal")
-                self._at = at + shift // 7
-                return number
         if len(data) - at < _VARINT_BYTES:
             raise MalformedInput(self._what, "cut short")
         raise MalformedInput(self._what, "an integer of more than 64 bits")

@@ -10,12 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.builders import GENESIS_MS, a_key, a_message, a_record, a_stream_id
-from validator.protocol.codec.bundle_columns import SCHEMA, make_table, plain_column, read_batch
+from validator.protocol.codec.bundle_columns import FOLDED_SCHEMA, SCHEMA, make_table, plain_column, read_batch
 from validator.protocol.codec.bundle_plain import SMALL_ROWS, Rows, read_rows, rows_of
 from validator.protocol.codec.message import make_record
 from validator.protocol.codec.payload import HALF_K1
 from validator.protocol.errors import MalformedInput
-from validator.protocol.model import ContentType, EncryptionType, MessageRef, Record
+from validator.protocol.model import ContentType, EncryptionType, MessageRef, Record, StreamPart
 
 EDGES_MS = (0, 1, 9_999, (1 << 32) - 1, 1 << 32, 999_999_999_999, GENESIS_MS, (1 << 53) - 1)
 EDGES = (0, 9, 10, 255, 256, 1023, 1024, 65_536, 2**31 - 1)
@@ -50,9 +50,21 @@ def joined(pieces: list[Rows]) -> list[tuple[Any, ...]]:
         row
         for p in pieces
         for row in zip(
-            p.parts, p.timestamps_ms, p.late, p.orders, p.leaves, p.signed_sizes, p.canonical_sizes, strict=True
+            parts_of(p),
+            p.timestamps_ms,
+            p.late,
+            p.orders,
+            p.leaves,
+            [end - start for start, end in pairwise(p.signed_ends)],
+            [end - start for start, end in pairwise(p.canonical_ends)],
+            strict=True,
         )
     ]
+
+
+def parts_of(rows: Rows) -> list[StreamPart]:
+    starts = [0, *(end for _, end in rows.parts)]
+    return [part for start, (part, end) in zip(starts, rows.parts, strict=False) for _ in range(start, end)]
 
 
 def outcome(read: Any) -> Any:
@@ -64,7 +76,18 @@ def outcome(read: Any) -> Any:
 
 def assert_same(table: Any) -> None:
     (batch,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema=SCHEMA)]
-    assert outcome(lambda: read_rows(batch)) == outcome(lambda: [rows_of(read_batch(batch))])
+    one_by_one = outcome(lambda: [rows_of(read_batch(batch))])
+    assert outcome(lambda: read_rows(batch)) == one_by_one
+    folded = batch.cast(FOLDED_SCHEMA)
+    assert outcome(lambda: read_rows(folded)) == one_by_one
+    halves = [table.slice(at, size).combine_chunks() for at, size in halve(len(table))]
+    joined_again = pa.concat_batches([half.to_batches()[0].cast(FOLDED_SCHEMA) for half in halves] or [folded])
+    assert outcome(lambda: read_rows(joined_again)) == one_by_one
+
+
+def halve(size: int) -> list[tuple[int, int]]:
+    """Where two parts begin, and their sizes; none where one would be empty."""
+    return [(0, size // 2), (size // 2, size - size // 2)] if size > 1 else []
 
 
 @given(rows=st.lists(st.tuples(st.booleans(), records()), max_size=8))
@@ -139,7 +162,7 @@ def test_a_value_that_no_message_has_is_refused_alike(
 def test_plain_rows_come_in_one_piece_and_an_odd_one_leaves_the_others_plain() -> None:
     plain = [(False, a_record(timestamp_ms=GENESIS_MS + n)) for n in range(4 * SMALL_ROWS)]
     (batch,) = make_table(plain).to_batches()
-    assert [len(rows.parts) for rows in read_rows(batch)] == [4 * SMALL_ROWS]
+    assert [len(rows.leaves) for rows in read_rows(batch)] == [4 * SMALL_ROWS]
     odd = [*plain[:-1], (True, a_record(timestamp_ms=GENESIS_MS + 10_000, content=b"text"))]
     (batch,) = make_table(odd).to_batches()
-    assert [len(rows.parts) for rows in read_rows(batch)] == [2 * SMALL_ROWS, SMALL_ROWS, SMALL_ROWS]
+    assert [len(rows.leaves) for rows in read_rows(batch)] == [2 * SMALL_ROWS, SMALL_ROWS, SMALL_ROWS]
