@@ -21,6 +21,8 @@ from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any, TypeVar
 
+import msgspec
+
 from validator.ports.message_store import NO_ROWS, Columns, SortKey, StoredRow
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Digest, Record, StreamPart
@@ -59,6 +61,8 @@ _COLUMNS = """cast(group_concat(canonical, '') AS BLOB), group_concat(length(can
 and in between other threads would have had their turn."""
 _SPAN = "part = ? AND timestamp >= ? AND timestamp < ?"
 _BEHIND = f"part = ? AND ({_KEY}) > (?, ?, ?, ?, ?) AND timestamp < ?"
+_read_numbers = msgspec.json.Decoder(list[int]).decode
+"""A fifth of what ``int`` takes for each."""
 Place = tuple[int, int, bytes, str, Digest]
 T = TypeVar("T")
 
@@ -305,7 +309,7 @@ def _columns(row: tuple[Any, ...]) -> Columns:
 
 
 def _numbers(text: str | int) -> list[int]:
-    return list(map(int, str(text).split(",")))
+    return _read_numbers(f"[{text}]")
 
 
 def _page(cursor: sqlite3.Cursor, limit_bytes: int) -> list[StoredRow]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,34 @@ async def test_all_that_is_delivered_is_stored_once(tmp_path: Path) -> None:
     await run_ingest(parts, [(PART, a_wire(r)) for r in records + records[:50]], on_judged=on_judged)
     assert [row.key.leaf for row in parts.store.scan(PART, 0, NOW_MS, limit=1000)] == [r.leaf for r in records]
     assert (parts.admission.stored, parts.admission.known, len(told)) == (700, 50, 750)
+    parts.close()
+
+
+class OneByOne:
+    """A bus that hands over each message by itself, and behind the first waits until it is judged."""
+
+    def __init__(self, delivered: Sequence[Delivered]) -> None:
+        self._delivered = delivered
+        self._is_judged = threading.Event()
+        self.sizes: list[int] = []
+
+    async def batches(self) -> AsyncIterator[Sequence[Delivered]]:
+        for message in self._delivered:
+            yield [message]
+            await asyncio.to_thread(self._is_judged.wait, 30.0)
+
+    def on_judged(self, delivered: Sequence[Delivered], _judged: Sequence[Judged]) -> None:
+        self.sizes.append(len(delivered))
+        self._is_judged.set()
+
+
+async def test_the_first_message_is_judged_at_once_and_those_close_behind_it_together(tmp_path: Path) -> None:
+    parts = BrokerParts(tmp_path)
+    bus = OneByOne([Delivered(PART, a_wire(a_part_record(n))) for n in range(100)])
+    await Ingest(bus, parts.admission, parts.chain, max_parts=9, on_judged=bus.on_judged).run()  # type: ignore[arg-type]
+    assert parts.admission.stored == sum(bus.sizes) == 100
+    assert bus.sizes[0] == 1
+    assert len(bus.sizes) < 50
     parts.close()
 
 
