@@ -27,6 +27,7 @@ from typing import Any
 from benchmarks import broker_idle, broker_reads
 from benchmarks.broker_parts import PART, feeding, make_parts, make_records
 from validator.broker.ingest import GATHERED, Ingest
+from validator.broker.interpreter import tune_interpreter
 from validator.net.streamr.bridge import BridgeBus
 from validator.net.streamr.frames import Kind, write_message
 from validator.protocol.codec.batch_verifier import BatchVerifier
@@ -130,6 +131,7 @@ async def _ingest(frames: bytes, count: int, folder: Path) -> None:
     with feeding(folder, frames, 0) as path:
         bus = await BridgeBus.open(path)
         ingest = Ingest(bus, parts.admission, parts.chain, max_parts=10)
+        tune_interpreter()
         running = asyncio.create_task(ingest.run())
         await ingest.follow_registry()
         while parts.admission.stored < count:

@@ -21,6 +21,7 @@ from benchmarks.broker_parts import PART, STREAM, feeding, make_parts, make_reco
 from tests.broker_parts import NOW_MS
 from validator.broker.forms import NAMES
 from validator.broker.ingest import Ingest
+from validator.broker.interpreter import tune_interpreter
 from validator.broker.store import DAY_MS, SqliteMessageStore
 from validator.net.http.listening import listener_config
 from validator.net.streamr.bridge import BridgeBus
@@ -187,6 +188,7 @@ def _serve(home: Path, bus_path: Path, parent: Connection) -> None:
         ingest = Ingest(bus, parts.admission, parts.chain, max_parts=10)
         running = asyncio.create_task(ingest.run())
         await ingest.follow_registry()
+        tune_interpreter()
         config = listener_config(parts.app, "127.0.0.1", listener.getsockname()[1], streams=True)
         parent.send(listener.getsockname()[1])
         await uvicorn.Server(config).serve(sockets=[listener])

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from validator.broker.explorer.routes import Explorer
 from validator.broker.gate import Gate, Terms
 from validator.broker.heartbeat import BEAT_S
 from validator.broker.ingest import Ingest, Told
+from validator.broker.interpreter import tune_interpreter
 from validator.broker.keeping import DAY_MS, DiskFloor, sweep
 from validator.broker.neighbours import Neighbours
 from validator.broker.serve import Server, build_app
@@ -62,9 +62,6 @@ from validator.settings import read_text_file
 log = logs.get_logger(__name__)
 
 SAVE_S = 5.0
-SWITCH_S = 0.001
-"""How long a thread keeps the interpreter while others want it: by default 5 ms, for which an answer's next piece waits
-each time that ingest computes."""
 
 
 @dataclass
@@ -88,8 +85,9 @@ class Hooks:
 
 def run_broker(settings: BrokerSettings, hooks: Hooks | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError before anything is opened."""
-    sys.setswitchinterval(SWITCH_S)
-    asyncio.run(_Process(settings, hooks or Hooks()).run())
+    process = _Process(settings, hooks or Hooks())
+    tune_interpreter()
+    asyncio.run(process.run())
 
 
 def now_ms() -> int:
