@@ -5,7 +5,8 @@ ingest   a process of its own writes messages into the bridge's socket; every si
          one, and by the equations that ingest tries
 reads    ``broker_reads``: one consumer reads a stream partition, trailer and root included, while 2 000 messages a
          second come in, each checked: wall clock and all of the broker's CPU, each form, its memory, the first byte;
-         beside it the store alone, which hands the same rows to nobody
+         beside it the store alone, which hands the same rows to nobody, what the consumer alone can take, and the
+         same with ingest in a process of its own
 idle     ``broker_idle``: parts of the real network in which nobody speaks
 old way  how the node before ours answered a query, for the same messages: whole lists of ids and hashes as JSON, from
          each to each, then each message as an array: bytes of the lists, and messages by seconds of CPU
