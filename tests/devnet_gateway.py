@@ -17,9 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests import paths
 from tests.vector_file import b64
-from validator.devnet.gateway.__main__ import listen, make_server
+from validator.devnet.gateway.__main__ import make_server
 from validator.devnet.gateway.routes import Gateway
 from validator.devnet.gateway.weave import Weave
+from validator.devnet.process import listen
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec import arweave, arweave_chunks
 from validator.protocol.codec.arweave import Transaction

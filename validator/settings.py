@@ -151,9 +151,9 @@ class Settings(BaseSettings):
         default="127.0.0.1", description="status page, metrics, health: never public, they ask for no password"
     )
     operator_port: int = Field(default=7181, ge=0, le=65535)
-    peers_fd: int | None = Field(default=None, description="inherited listening socket instead of peers_host and port")
+    peers_fd: int | None = Field(default=None, description="inherited socket, bound, instead of peers_host and port")
     operator_fd: int | None = Field(
-        default=None, description="inherited listening socket instead of operator_host and port"
+        default=None, description="inherited socket, bound, instead of operator_host and port"
     )
 
     # limits of this machine

@@ -85,7 +85,7 @@ class BrokerSettings(BaseSettings):
     port: int = Field(default=7171, ge=0, le=65535)
     operator_host: str = "127.0.0.1"
     operator_port: int = Field(default=7172, ge=0, le=65535)
-    fd: int | None = Field(default=None, description="inherited listening socket instead of host and port")
+    fd: int | None = Field(default=None, description="inherited socket, bound, instead of host and port")
     operator_fd: int | None = Field(default=None, description="the same for the operator's listener")
     allow_nets: Words = Field(
         default=(), description="networks without a limit of connections per address, where other brokers may be too"

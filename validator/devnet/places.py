@@ -15,7 +15,7 @@ from typing import Any, Self
 from validator.devnet.children import Children
 from validator.devnet.folder import RunFolder, write_private
 from validator.devnet.plan import broker_name
-from validator.devnet.process import listen
+from validator.devnet.process import reserve
 
 FLOWER_USER = "operator"
 
@@ -42,8 +42,9 @@ def start_role(
 
 @dataclass(slots=True)
 class Doors:
-    """Two ports of one process: for everybody, and for its operator. Open before it runs, since others are told them;
-    it inherits the sockets, and whoever is started again has the same ports."""
+    """Two ports of one process: for everybody, and for its operator. Its own before it runs, since others are told
+    them; it inherits the sockets, and whoever is started again has the same ports. Until it can answer, connections are
+    refused: in a queue they would hang for as long as it imports."""
 
     public: int
     operator: int
@@ -51,7 +52,7 @@ class Doors:
 
     @classmethod
     def reserve(cls) -> Self:
-        public, operator = listen(), listen()
+        public, operator = reserve(), reserve()
         return cls(public.getsockname()[1], operator.getsockname()[1], (public, operator))
 
     @property
@@ -65,7 +66,7 @@ class Doors:
     @contextmanager
     def handed_down(self) -> Iterator[list[int]]:
         """Descriptors, public first, for a child that is started meanwhile."""
-        listeners = self._held or (listen(self.public), listen(self.operator))
+        listeners = self._held or (reserve(self.public), reserve(self.operator))
         self._held = ()
         try:
             yield [each.fileno() for each in listeners]

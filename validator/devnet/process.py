@@ -78,19 +78,29 @@ def read_address(text: str, field: str) -> Address:
     return Address(value)
 
 
-def listen(port: int = 0) -> socket.socket:
-    """A listening socket on 127.0.0.1. Raises ConfigError if the port is taken.
+def reserve(port: int = 0) -> socket.socket:
+    """A socket on 127.0.0.1 whose port nobody else gets, and that refuses connections until its process listens.
 
+    A port of the kernel's choice is bound without SO_REUSEADDR, or the kernel would give it twice while nobody listens.
     The protocol is named because asyncio switches Nagle's algorithm off only where it is; without, each answer of two
-    packets waits 40 ms for an acknowledgement.
+    packets waits 40 ms for an acknowledgement. Raises ConfigError if the port is taken.
     """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, port != 0)
     try:
-        listener.bind(("127.0.0.1", port))
+        reserved.bind(("127.0.0.1", port))
     except OSError as error:
-        listener.close()
+        reserved.close()
         raise ConfigError(f"port {port}: {error.strerror}", field="port") from error
+    reserved.setsockopt(
+        socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+    )  # what it accepts must not keep it from a fresh start
+    return reserved
+
+
+def listen(port: int = 0) -> socket.socket:
+    """A listening socket on 127.0.0.1. Raises ConfigError if the port is taken."""
+    listener = reserve(port)
     listener.listen(128)
     return listener
 

@@ -85,7 +85,7 @@ def no_ports(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr("validator.devnet.places.listen", lambda _port: Listener())
+    monkeypatch.setattr("validator.devnet.places.reserve", lambda _port: Listener())
 
 
 # --- kinds ----------------------------------------------------------------------------------------

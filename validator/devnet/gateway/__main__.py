@@ -6,9 +6,7 @@ import argparse
 import contextlib
 import json
 import logging
-import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +19,8 @@ from starlette.types import ASGIApp
 from validator.devnet.gateway.faults import AbortableProtocol
 from validator.devnet.gateway.routes import Gateway
 from validator.devnet.gateway.weave import Weave
+from validator.devnet.process import listen, write_port
+from validator.protocol.errors import ConfigError
 
 
 def open_log(path: Path | None) -> Callable[..., None]:
@@ -46,13 +46,6 @@ class LogHandler(logging.Handler):
         self.log("server", level=record.levelname, message=self.format(record))
 
 
-def write_port(path: Path, port: int) -> None:
-    """Write the port in one step, so that a reader sees all of it or nothing."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(f"{port}\n")
-    os.replace(partial, path)
-
-
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="validator.devnet.gateway", description="Arweave gateway for development.")
     parser.add_argument("--port-file", type=Path, required=True, help="where to write the port once it listens")
@@ -61,16 +54,6 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--log", type=Path, default=None, help="file for one JSON line per event")
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: any free one")
     return parser.parse_args(arguments)
-
-
-def listen(port: int) -> socket.socket:
-    """A socket that listens on loopback; 0: any free port. Raises OSError."""
-    # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer takes 40 ms
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
-    listener.listen(128)
-    return listener
 
 
 def make_server(app: ASGIApp) -> uvicorn.Server:
@@ -100,7 +83,7 @@ def main(arguments: list[str]) -> int:
         gateway = Gateway(Weave(options.data), log, options.mine_ms)
         server = make_server(gateway.build_app())
         write_port(options.port_file, listener.getsockname()[1])
-    except OSError as error:
+    except (OSError, ConfigError) as error:
         sys.stderr.write(f"gateway: {error}\n")
         return 2
     with contextlib.suppress(KeyboardInterrupt):
