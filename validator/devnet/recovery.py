@@ -89,15 +89,20 @@ class Chaos:
             return self._look(self.cases[-1])
         if not self._left or now < self._next_ms:
             return []
-        if not self.cases and (reason := self._find_unwell()):
-            self._next_ms = now + 1_000
-            return [] if reason == self._waits_for else self._wait(reason)
+        if not self.cases:
+            return self._wait_until_well(now)
         return self._begin(now)
 
-    def _wait(self, reason: str) -> list[str]:
-        """Nothing is hurt before everybody is up."""
-        self._waits_for = reason
-        return [f"chaos: begins once all is well: {clean(reason)}"]
+    def _wait_until_well(self, now: int) -> list[str]:
+        """Nothing is hurt before everybody is up and has been well for as long as after an injury: what is left of the
+        start would be taken for damage."""
+        self._next_ms = now + 1_000
+        if reason := self._find_unwell():
+            self._well = []
+            is_new, self._waits_for = reason != self._waits_for, reason
+            return [f"chaos: begins once all is well: {clean(reason)}"] if is_new else []
+        self._well.append(now)
+        return self._begin(now) if now - self._well[0] >= WELL_MS else []
 
     def _begin(self, now: int) -> list[str]:
         kind = self._left.pop(0)

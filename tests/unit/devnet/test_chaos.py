@@ -286,27 +286,31 @@ def test_recovery_is_counted_from_the_end_of_the_injury_to_the_first_of_six_good
     operators.unready = {"validator-3": "does not answer yet"}
     assert run_for(chaos, clock, 6.0) == ["chaos: begins once all is well: validator-3: does not answer yet"]
     operators.unready = {}
-    (began,) = run_for(chaos, clock, 1.0)
+    assert run_for(chaos, clock, 3.0) == []
+    operators.unready = {"validator-3": "does not answer yet"}
+    assert run_for(chaos, clock, 2.0) == []  # which was said
+    operators.unready = {}
+    (began,) = run_for(chaos, clock, 7.0)
     operators.unready = {"validator-2": "beat: looked 9 s ago"}
     (ended,) = run_for(chaos, clock, 4.0)
-    assert began == "chaos: kill-worker in window 0: validator-2.worker: SIGKILL, started again after 3 s"
-    assert ended == "chaos: kill-worker ends in window 1: validator-2.worker"
+    assert began == "chaos: kill-worker in window 2: validator-2.worker: SIGKILL, started again after 3 s"
+    assert ended == "chaos: kill-worker ends in window 2: validator-2.worker"
     operators.unready = {}
     (well,) = run_for(chaos, clock, 7.0)
     assert well.startswith("chaos: kill-worker: validator-2.worker: recovered after 2")
     assert not chaos.is_over
     lines = run_for(chaos, clock, 40.0)
-    assert lines[0].startswith("chaos: pause-chain in window 3: anvil: ")
+    assert lines[0].startswith("chaos: pause-chain in window 4: anvil: ")
     assert chaos.is_over
     assert chaos.failures({}) == []
     first, second = chaos.summarise()
-    assert (first["kind"], first["at_window"], first["seconds"]) == ("kill-worker", 0, 3.0)
+    assert (first["kind"], first["at_window"], first["seconds"]) == ("kill-worker", 2, 3.0)
     assert 2.0 <= first["recovered_after_s"] <= 2.6
     assert (second["kind"], second["seconds"]) == ("pause-chain", 15.0)
 
 
 def test_what_does_not_recover_and_votes_twice_fail_the_run(chaos: Chaos, clock: Clock) -> None:
-    assert len(run_for(chaos, clock, 5.0)) == 1
+    assert len(run_for(chaos, clock, 11.0)) == 1
     cast(Any, chaos)._operators.unready = {"validator-4": "database: away"}
     lines = run_for(chaos, clock, 2 * LIMIT_S + 60)
     assert "chaos: kill-worker: validator-2.worker: not recovered: validator-4: database: away" in lines
