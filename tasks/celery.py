@@ -20,7 +20,7 @@ from kombu.exceptions import OperationalError
 
 from tasks.answers import StepTask
 from tasks.configuration import celery_options
-from tasks.schedule import EmbeddedBeat
+from tasks.schedule import EmbeddedBeat, redis_outage
 from tasks.waiting import Waiting
 from tasks.worker import LastingApp
 from validator import log as logs
@@ -81,7 +81,10 @@ class CeleryTasks:
         try:
             app.send_task(str(task), args=arguments, task_id=message, ignore_result=True, **options)
         except OperationalError as error:
-            log.warning("task.not_queued", task=task, key=key, reason=str(error))
+            redis_outage.failed(str(error), "queue")
+            log.debug("task.not_queued", task=task, key=key, reason=str(error))
+        else:
+            redis_outage.worked("queue")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from celery.beat import ScheduleEntry, Scheduler
 
 from validator.lasting import LastingThread
 from validator.log import get_logger
+from validator.outages import Outage
 from validator.ports.queue import Task
 
 log = get_logger("tasks")
@@ -22,6 +23,8 @@ log = get_logger("tasks")
 SWEEP_S = 60.0
 LONGEST_WAIT_S = 1.0
 LOOK_S = 0.1
+redis_outage = Outage("redis")
+"""Of this process: beat, what a task queues and the worker's consumer use the same Redis."""
 
 
 def beat_schedule(tick_s: float) -> dict[str, dict[str, Any]]:
@@ -37,7 +40,6 @@ class SteadyScheduler(Scheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._next_s: dict[str, float] = {}
-        self._reason = ""
         super().__init__(*args, **kwargs)
         if not kwargs.get("lazy"):
             entries = {entry.task: entry.schedule.run_every.total_seconds() for entry in self.schedule.values()}
@@ -60,14 +62,9 @@ class SteadyScheduler(Scheduler):
             self.apply_async(entry, producer=self.producer, advance=False)
         except Exception as error:
             self.close()  # connection and producer are made anew
-            reason = " ".join(str(error).split())
-            if reason != self._reason:
-                log.warning("beat.not_queued", task=entry.task, reason=reason)
-            self._reason = reason
+            redis_outage.failed(str(error), "beat")
         else:
-            if self._reason:
-                log.info("beat.queues_again", task=entry.task)
-            self._reason = ""
+            redis_outage.worked("beat")
 
     def _ensure_connected(self) -> Any:
         return self.connection.ensure_connection(max_retries=1, interval_start=0.1)

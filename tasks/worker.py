@@ -8,24 +8,27 @@ acknowledged late, and the database knows what is due.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 import threading
 import time
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import celery.apps.worker
 import celery.concurrency
 import kombu.transport.redis
 from billiard import active_children
-from celery import Celery
+from celery import Celery, bootsteps
 from celery.apps.worker import Worker
 from celery.concurrency.thread import TaskPool
 from celery.exceptions import TaskRevokedError
 from celery.platforms import EX_FAILURE
 from celery.worker import state
+from celery.worker.consumer import consumer
 
+from tasks.schedule import redis_outage
 from validator.lasting import LastingThread, Watchdog, begin_anew
 from validator.log import get_logger, say_in_a_signal
 
@@ -39,8 +42,22 @@ GIVE_BACK_S = 2.0
 """Looking through the arena takes some 2 ms, in which no thread can allocate."""
 
 
+class Connected(bootsteps.StartStopStep):
+    """The worker's consumer has its connection to Redis, for the first time or again."""
+
+    requires: ClassVar = {"celery.worker.consumer:Connection"}
+
+    def start(self, parent: Any) -> None:
+        del parent
+        redis_outage.worked("consumer")
+
+
 class LastingApp(Celery):
     """Celery whose ``worker`` command runs a ``LastingWorker``."""
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self.steps["consumer"].add(Connected)
 
     @cached_property
     def Worker(self) -> Any:
@@ -77,6 +94,20 @@ def _say(text: str, *_stream: Any) -> None:
 
 
 vars(celery.apps.worker)["safe_say"] = _say
+
+
+class _OncePerOutage(logging.Filter):
+    """Celery's consumer says a line for every try to reach Redis."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        words = record.args if isinstance(record.args, tuple) else ()
+        is_lost = record.msg == consumer.CONNECTION_ERROR or consumer.CONNECTION_RETRY in words
+        if is_lost:
+            redis_outage.failed(str(words[1]), "consumer")
+        return not is_lost
+
+
+logging.getLogger(consumer.__name__).addFilter(_OncePerOutage())
 
 
 class Threads(TaskPool):

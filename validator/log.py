@@ -217,7 +217,7 @@ class _Warnings:
                 if sink is not None:
                     sink(level, event, fields)
             except Exception as error:  # must not log: that would come back here
-                _Sink(sys.stderr).write(f"warning not shown on the status page: {error}\n")
+                _Sink(sys.stderr).write(_line("warning.not_on_page", of=event, reason=trim_urls(str(error))))
             finally:
                 waiting.task_done()
 

@@ -118,7 +118,9 @@ def test_a_screen_that_fails_does_not_stop_the_log(capsys: pytest.CaptureFixture
     log.flush_warnings()
     log.get_logger("x").warning("two")
     log.flush_warnings()
-    assert capsys.readouterr().err.count("not shown on the status page: database write: locked") == 2
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [event["event"] for event in said] == ["one", "warning.not_on_page", "two", "warning.not_on_page"]
+    assert said[1]["reason"] == "database write: locked"
 
 
 class Sink(io.StringIO):

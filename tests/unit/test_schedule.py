@@ -62,7 +62,7 @@ def test_a_tick_never_raises_and_says_once_that_nothing_is_queued(clock: list[fl
         clock[0] += 1
         beat.tick()
     assert beat.sent == ["round.due"]
-    assert [entry["event"] for entry in logs] == ["beat.not_queued", "beat.queues_again"]
+    assert [entry["event"] for entry in logs] == ["redis.away", "redis.back"]
 
 
 def test_an_absence_is_not_made_up_for(clock: list[float]) -> None:

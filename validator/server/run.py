@@ -19,6 +19,7 @@ from validator.lasting import LastingThread, Watchdog
 from validator.net.http.listening import listener_config
 from validator.net.signed.listener import Limits
 from validator.net.signed.signing import network_digest
+from validator.outages import Outage
 from validator.ports.queue import Tasks
 from validator.protocol.errors import ConfigError, TransientError, ValidatorError
 from validator.protocol.model import Address
@@ -26,6 +27,7 @@ from validator.server import operator, peers
 from validator.server.surroundings import Lookout
 from validator.settings import Settings
 from validator.steps.chain_watch import prefetch_states, watch_head
+from validator.store.database import DatabaseUnavailable
 from validator.wiring import Node, share_metrics
 
 log = logs.get_logger(__name__)
@@ -126,11 +128,12 @@ def _listener(fd: int | None, host: str, port: int, variable: str) -> socket.soc
 
 
 class _Watch:
-    """Store the newest blocks, and the state at ``B`` of coming windows while it is recent; says each reason once."""
+    """Store the newest blocks, and the state at ``B`` of coming windows while it is recent; says each fault once."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._reason = ""
+        self._outage = Outage("chain")
+        self._fault = ""
 
     def __call__(self, beat: Callable[[], None]) -> None:
         beat()
@@ -138,13 +141,14 @@ class _Watch:
         try:
             watch_head(self._node.context)
             prefetch_states(self._node.context)
+        except DatabaseUnavailable as error:  # which tells of itself
+            log.debug("chain.not_stored", reason=str(error))
         except TransientError as error:
-            if str(error) != self._reason:
-                log.warning("chain.not_read", reason=str(error))
-            self._reason = str(error)
+            self._outage.failed(str(error))
         except ValidatorError as error:
-            if str(error) != self._reason:
+            if str(error) != self._fault:
                 log.error("chain.fault", reason=str(error))  # noqa: TRY400  (a named fault needs no trace)
-            self._reason = str(error)
+            self._fault = str(error)
         else:
-            self._reason = ""
+            self._fault = ""
+            self._outage.worked()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from validator.durations import show_span
 from validator.log import get_logger
 from validator.net.signer.source import shown_address
+from validator.outages import Outage
 from validator.protocol.errors import ValidatorError
 from validator.protocol.model import Address, ChainState
 from validator.redis_link import RedisAway, RedisLink, count_messages, make_redis_link
@@ -64,6 +65,7 @@ class Lookout:
         self._balances_due_s = 0.0
         self._said = ""
         self._told: dict[tuple[Cause, str], CauseFound] = {}
+        self._outages: dict[Address, Outage] = {}
 
     def __call__(self, beat: Callable[[], None]) -> None:
         beat()
@@ -82,6 +84,7 @@ class Lookout:
         names = {member: urlsplit(urls[member]).netloc for member in urls}
         peers = tuple(self._ask(member for member in seat.members if member != node.address))
         peers = tuple(replace(peer, name=names.get(peer.address, "")) for peer in peers)
+        self.tell_silent(peers)
         self.newest = Surroundings(seat, names, peers, self._look_at_balances(newest), queues, node.clock.now_ms())
 
     def _say(self, seat: Seat) -> None:
@@ -104,6 +107,15 @@ class Lookout:
         except ValidatorError as error:
             return PeerSeen(member, "", None, 0, str(error))
         return PeerSeen(member, "", answer.now_ms - self._node.clock.now_ms(), answer.head, "")
+
+    def tell_silent(self, peers: Iterable[PeerSeen]) -> None:
+        """Each member once when it stops to answer, and once when it answers again."""
+        for peer in peers:
+            outage = self._outages.setdefault(peer.address, Outage("peer", member=peer.address, at=peer.name))
+            if peer.clock_ms is None:
+                outage.failed(peer.error)
+            else:
+                outage.worked()
 
     def _tell_causes(self) -> None:
         """Each cause once when it begins, by the name it has everywhere, and once when it has ended."""

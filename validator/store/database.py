@@ -10,6 +10,7 @@ same reason. Local file systems only for SQLite.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -27,6 +28,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from validator.outages import Outage
 from validator.protocol.errors import ConfigError, TransientError
 
 BUSY_TIMEOUT_MS = 5_000
@@ -45,7 +47,14 @@ class _Begin(NamedTuple):
 
 _LIMITS = f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}; SET LOCAL statement_timeout = 60000; "
 _BEGIN_WRITE = _Begin("BEGIN IMMEDIATE", _LIMITS + "SET LOCAL synchronous_commit = on")
+_AWAY = ("08", "53", "57", "58")
+"""Classes of PostgreSQL's states: connection, resources, operator's intervention, system."""
+_TOOK_TOO_LONG, _READ_ONLY = "57014", "25006"
 _BEGIN_READ = _Begin("BEGIN", _LIMITS + "SET TRANSACTION READ ONLY")
+
+
+class DatabaseUnavailable(TransientError):
+    """It is locked, unreachable or gave up. ``what`` was asked; ``is_away``: it tells of that itself."""
 
 
 class Database:
@@ -56,6 +65,7 @@ class Database:
         self.writer = _create_engine(url, writes=True)
         self.reader = _create_engine(url, writes=False)
         self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._outage = Outage("database")
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -64,7 +74,7 @@ class Database:
         Raises:
             TransientError: the database is locked, unreachable or gave up.
         """
-        with _translated("write"), self.writer.begin() as connection:
+        with self._watched("write"), _translated("write"), self.writer.begin() as connection:
             self._begin(connection, _BEGIN_WRITE)
             yield connection
 
@@ -75,9 +85,21 @@ class Database:
         Raises:
             TransientError: the database is unreachable or gave up.
         """
-        with _translated("read"), self.reader.begin() as connection:
+        with self._watched("read"), _translated("read"), self.reader.begin() as connection:
             self._begin(connection, _BEGIN_READ)
             yield connection
+
+    @contextmanager
+    def _watched(self, way: str) -> Iterator[None]:
+        begun_s = time.monotonic()
+        try:
+            yield
+        except DatabaseUnavailable as error:
+            if error.fields["is_away"]:
+                self._outage.failed(error.message, way)
+            raise
+        else:
+            self._outage.worked(way, begun_s)
 
     def _begin(self, connection: Connection, words: _Begin) -> None:
         """Begin the transaction; on SQLite by the driver alone, since this is asked thousands of times a minute.
@@ -331,7 +353,7 @@ def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
-        raise TransientError(f"database {what}: {error}", what=what) from error
+        raise DatabaseUnavailable(f"database {what}: {error}", what=what, is_away=False) from error
     except (IntegrityError, ProgrammingError, DataError):
         raise
     except (DBAPIError, sqlite3.Error) as error:
@@ -342,7 +364,15 @@ def _translated(what: str) -> Iterator[None]:
                 "one, then run logstore-validator init --restored",
                 field="LOGSTORE_DATABASE_URL",
             ) from error
-        raise TransientError(f"database {what}: {cause}", what=what) from error
+        raise DatabaseUnavailable(f"database {what}: {cause}", what=what, is_away=_is_away(cause)) from error
+
+
+def _is_away(cause: BaseException | None) -> bool:
+    """Whether the database can do nothing, in contrast to one that another transaction keeps waiting."""
+    if isinstance(cause, sqlite3.Error):
+        return _errorcode(cause) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    state = getattr(cause, "sqlstate", None)  # none: the link itself
+    return state is None or state == _READ_ONLY or (state[:2] in _AWAY and state != _TOOK_TOO_LONG)
 
 
 def _errorcode(error: sqlite3.Error) -> int:

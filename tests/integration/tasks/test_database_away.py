@@ -207,10 +207,15 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 def test_the_server_crashes_and_comes_back(stand: Stand) -> None:
     stand.make_due(2)
     stand.crash_server()
-    stand.wait(lambda: "connection refused" in stand.said().lower())
+    stand.wait(lambda: stand.events(OLD, "database.away"))
+    stand.wait(lambda: stand.said().lower().count("connection refused") > 2)
     stand.start_server()
     stand.wait(lambda: stand.is_claimed(2))
     stand.works(3)
+    stand.wait(lambda: stand.events(OLD, "database.back"))
+    (away,) = stand.events(OLD, "database.away")
+    assert away["level"] == "warning"
+    assert away["reason"].startswith("database ")
 
 
 def test_the_database_takes_no_writes_for_a_while(stand: Stand) -> None:

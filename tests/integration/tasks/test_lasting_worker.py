@@ -107,6 +107,9 @@ def test_a_worker_goes_on_after_redis_was_away_and_after_it_refused_writes(pool:
         time.sleep(1.5)
         stand.start_redis()
         stand.wait_for_ticks(2)
+        stand.wait(lambda: "redis.back" in stand.said())
+        assert stand.said().count("redis.away") == 1
+        assert "Cannot connect" not in stand.said()
         stand.refuse_writes(True)
         time.sleep(3)
         stand.refuse_writes(False)

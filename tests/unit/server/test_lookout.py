@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 from tests.unit.server.test_operator import STATUS, FakeView
 from tests.unit.server.test_status_page import CALM
 from validator.protocol.errors import TransientError
+from validator.protocol.model import Address
 from validator.redis_link import RedisAway, RedisLink
-from validator.server.surroundings import Lookout
+from validator.server.surroundings import Lookout, PeerSeen
 from validator.server.verdict import judge
 from validator.settings import Settings
 from validator.store.view.status import HeadView, Status
@@ -85,3 +86,16 @@ def test_a_database_that_does_not_answer_ends_nothing(node: FakeNode) -> None:
     lookout = Lookout(node, no_redis)  # type: ignore[arg-type]
     assert looks(lookout, node, CALM) == []
     assert lookout.newest.seen_ms
+
+
+def test_a_silent_peer_is_told_once_and_that_it_answers_again(node: FakeNode) -> None:
+    lookout = Lookout(node, no_redis)  # type: ignore[arg-type]
+    silent = PeerSeen(Address(b"\1" * 20), "b.example", None, 0, "timed out")
+    answering = replace(silent, clock_ms=3, error="")
+    with capture_logs() as logs:
+        for seen in (answering, silent, silent, answering, answering):
+            lookout.tell_silent([seen])
+    assert [(entry["event"], entry["log_level"], entry["at"]) for entry in logs] == [
+        ("peer.away", "warning", "b.example"),
+        ("peer.back", "info", "b.example"),
+    ]
