@@ -28,6 +28,9 @@ GATHERED = 2048
 GATHER_S = 0.025
 WAITING = 32
 """Batches that wait."""
+JOINED_AT_ONCE = 32
+"""Parts of one request to the network's node, which joins one behind the other: on a busy machine so many are joined
+within the time of a call, and what was joined before a call failed is not asked for again."""
 Told = Callable[[Sequence[Delivered], Sequence[Judged]], None]
 
 
@@ -79,9 +82,11 @@ class Ingest:
             log.error("parts.refused", registered=len(parts), limit=self._max_parts, refused=refused)
         wanted = set(parts[: self._max_parts])
         try:
-            if new := sorted(wanted - self._joined):
-                await self._bus.join(new)
-                self._joined |= set(new)
+            new = sorted(wanted - self._joined)
+            for at in range(0, len(new), JOINED_AT_ONCE):
+                some = new[at : at + JOINED_AT_ONCE]
+                await self._bus.join(some)
+                self._joined |= set(some)
             if gone := sorted(self._joined - wanted):
                 await self._bus.leave(gone)
                 self._joined -= set(gone)

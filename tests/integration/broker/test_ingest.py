@@ -18,6 +18,7 @@ from validator.net.streamr.simulated import SimulatedNetwork
 from validator.ports.bus import Delivered
 from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.codec.received import PROTOBUF
+from validator.protocol.errors import TransientError
 from validator.protocol.model import Reason, Record, SignatureType, StreamPart
 
 
@@ -177,6 +178,31 @@ async def test_parts_beyond_the_limit_are_refused_and_counted(tmp_path: Path) ->
     parts = BrokerParts(tmp_path, streams={f"0x{n:040x}/s": 100 for n in range(1_000)})
     ingest = await run_ingest(parts, [], max_parts=50)
     assert (ingest.joined, ingest.refused_parts) == (50, 100_000 + 1 - 50)
+    parts.close()
+
+
+class BusyNode:
+    """Gives no answer to every second request to join."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[StreamPart]] = []
+
+    async def join(self, parts: Sequence[StreamPart]) -> None:
+        self.asked.append(list(parts))
+        if len(self.asked) % 2 == 0:
+            raise TransientError("no answer within 30 s")
+
+
+async def test_what_a_busy_node_has_joined_is_not_asked_for_again(tmp_path: Path) -> None:
+    parts = BrokerParts(tmp_path, streams={STREAM: 99})
+    bus: Any = BusyNode()
+    ingest = Ingest(bus, parts.admission, parts.chain, max_parts=100)
+    calls = 0
+    while ingest.joined < 100:
+        await ingest.follow_registry()
+        calls += 1
+    assert calls == 4
+    assert sorted(part for asked in bus.asked[::2] for part in asked) == sorted(parts.chain.parts())
     parts.close()
 
 
