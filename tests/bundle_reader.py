@@ -29,4 +29,4 @@ def read_records(path: Path, manifest: Manifest) -> Iterator[tuple[InstanceId, R
     for number, group in enumerate(footer.groups):
         start, end = group_bytes(group)
         for late, record in read_group(len(data), tail, footer, number, data[start:end]):
-            yield sets.instance_of(late, record), record
+            yield sets.instance_of(late, record.message.timestamp_ms), record

@@ -35,7 +35,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, count
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -89,38 +90,48 @@ PAGE_VERSION = "1.0"
 _NUMBERS = {pa.uint8(): "B", pa.int32(): "i", _TIME: "q"}
 """Codes of ``array`` for columns of numbers."""
 
+_FIELDS = Message.__struct_fields__
+_read_fields = attrgetter(*_FIELDS)
+
 Row = tuple[bool, Record]
 """(late, record)."""
 
 
 def make_table(rows: Sequence[Row]) -> Any:
     """An Arrow table of the rows, in their order."""
-    messages = [record.message for _, record in rows]
-    contents = [m.content for m in messages]
+    read = zip(*[_read_fields(record.message) for _, record in rows], strict=True)  # a message's at once: it lies apart
+    columns: dict[str, Sequence[Any]] = dict(zip(_FIELDS, list(read) or [()] * len(_FIELDS), strict=True))
+    publishers = {key: format_publisher(key) for key in set(columns["publisher_id"])}
+    references, keys, contents = columns["prev"], columns["new_group_key"], columns["content"]
     texts = contents if are_json(contents) else [content if is_json(content) else None for content in contents]
-    publishers = {key: format_publisher(key) for key in {m.publisher_id for m in messages}}
-    columns: dict[str, list[Any]] = {
-        "stream_id": [m.stream_id for m in messages],
-        "partition": [m.partition for m in messages],
-        "timestamp": [m.timestamp_ms for m in messages],
-        "sequence_number": [m.sequence_number for m in messages],
-        "publisher_id": [publishers[m.publisher_id] for m in messages],
-        "msg_chain_id": [m.msg_chain_id for m in messages],
-        "prev_timestamp": [None if m.prev is None else m.prev.timestamp_ms for m in messages],
-        "prev_sequence_number": [None if m.prev is None else m.prev.sequence_number for m in messages],
-        "message_type": [m.message_type for m in messages],
-        "content_type": [m.content_type for m in messages],
-        "encryption_type": [m.encryption_type for m in messages],
-        "group_key_id": [m.group_key_id for m in messages],
-        "new_group_key_id": [None if m.new_group_key is None else m.new_group_key.id for m in messages],
-        "new_group_key": [None if m.new_group_key is None else m.new_group_key.data for m in messages],
+    columns |= {
+        "timestamp": columns["timestamp_ms"],
+        "publisher_id": list(map(publishers.__getitem__, columns["publisher_id"])),
+        "prev_timestamp": [None if prev is None else prev.timestamp_ms for prev in references],
+        "prev_sequence_number": [None if prev is None else prev.sequence_number for prev in references],
+        "new_group_key_id": [None if key is None else key.id for key in keys],
+        "new_group_key": [None if key is None else key.data for key in keys],
         "content": texts,
-        "content_bytes": [content if text is None else None for content, text in zip(contents, texts, strict=True)],
-        "signature_type": [m.signature_type for m in messages],
-        "signature": [m.signature for m in messages],
+        "content_bytes": [None] * len(rows) if texts is contents else _where_none(texts, contents),
         "late": [late for late, _ in rows],
     }
-    return pa.Table.from_arrays([_array(columns[name], kind) for name, kind in _TYPES.items()], schema=SCHEMA)
+    arrays = [(_repeated_array if name in DICTIONARY else _array)(columns[name], kind) for name, kind in _TYPES.items()]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _where_none(texts: Sequence[bytes | None], contents: Sequence[bytes]) -> list[bytes | None]:
+    return [content if text is None else None for content, text in zip(contents, texts, strict=True)]
+
+
+def _repeated_array(values: Sequence[Any], kind: Any) -> Any:
+    """The same as ``_array``; of equal values, as most of such a column are, one is put there and repeated."""
+    size = len(values)
+    if size and values.count(values[0]) == size:
+        distinct, places = values[:1], array("i", bytes(4 * size))
+    else:
+        found = dict(zip(dict.fromkeys(values), count(), strict=False))
+        distinct, places = list(found), array("i", map(found.__getitem__, values))
+    return _array(distinct, kind).take(pa.Array.from_buffers(pa.int32(), size, [None, pa.py_buffer(places)]))
 
 
 def _array(values: Sequence[Any], kind: Any) -> Any:

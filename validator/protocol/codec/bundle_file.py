@@ -18,6 +18,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,7 @@ _MANY_GROUPS = 1024
 """A row group is so large that a reader of one fetches some 0.3 MB; in a large bundle larger, for the footer's sake."""
 PAGE_BYTES = 8 << 20
 """More than a row group has, so that a column's chunk is one page: what repeats in it is found."""
+_Member = tuple[InstanceId, Record]
 _LIBRARY_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
@@ -134,9 +137,11 @@ def write_bundle(
                 store_schema=False,
             ) as writer,
         ):
-            for group in _cut_groups(_mark_late(records, manifest), _count_bytes(manifest), limit):
-                recount.add(rows_of(group))
-                writer.write_table(make_table(group), row_group_size=len(group))
+            sets = RowInstances(manifest)
+            for group in _cut_groups(records, _count_bytes(manifest), limit):
+                rows = _mark_late(group, sets)
+                recount.add(rows_of(rows))
+                writer.write_table(make_table(rows), row_group_size=len(rows))
             writer.add_key_value_metadata({MANIFEST_KEY: pack_manifest(encode_manifest(manifest))})
         recount.close()
         with unfinished.open("rb+") as written:
@@ -151,14 +156,17 @@ def write_bundle(
     return BundleFile(path, size, digest, recount.rows)
 
 
-def _mark_late(records: Iterable[tuple[InstanceId, Record]], manifest: Manifest) -> Iterator[Row]:
+def _mark_late(group: Iterable[_Member], sets: RowInstances) -> list[Row]:
     """Rows of the records; a reader must find the instance that was given."""
-    sets = RowInstances(manifest)
-    for instance, record in records:
+    rows: list[Row] = []
+    for instance, members in groupby(group, itemgetter(0)):
+        records = [record for _, record in members]
+        times = [record.message.timestamp_ms for record in records]
         late = instance.kind is InstanceKind.LATE
-        if sets.instance_of(late, record) != instance:
+        if {sets.instance_of(late, time) for time in (min(times), max(times))} != {instance}:  # so are all between
             raise MalformedInput("rows", f"a message of another time than {instance}")
-        yield late, record
+        rows += zip(repeat(late), records)
+    return rows
 
 
 def _count_bytes(manifest: Manifest) -> Counter[StreamPart]:
@@ -170,19 +178,20 @@ def _count_bytes(manifest: Manifest) -> Counter[StreamPart]:
     return sizes
 
 
-def _cut_groups(rows: Iterable[Row], sizes: Counter[StreamPart], limit: int) -> Iterator[list[Row]]:
+def _cut_groups(records: Iterable[_Member], sizes: Counter[StreamPart], limit: int) -> Iterator[list[_Member]]:
     """Row groups of about ``limit`` canonical bytes; ``sizes`` are those of whole partitions.
 
     A partition of more has groups of its own, all of one size, so that their times exclude each other and who asks for
     seconds of it fetches one of them. Partitions of fewer share a group as long as they fit, and none is cut.
     """
-    group: list[Row] = []
+    group: list[_Member] = []
     size, share = 0, limit
-    part: StreamPart | None = None
-    for row in rows:
-        record = row[1]
-        if record.message.stream_part != part:
-            shared, part = sizes[part] if part else 0, record.message.stream_part
+    part: StreamPart = ("", 0)
+    for member in records:
+        record = member[1]
+        message = record.message
+        if message.stream_id != part[0] or message.partition != part[1]:
+            shared, part = sizes[part], message.stream_part
             if group and (shared > limit or size + sizes[part] > limit):
                 yield group
                 group, size = [], 0
@@ -190,7 +199,7 @@ def _cut_groups(rows: Iterable[Row], sizes: Counter[StreamPart], limit: int) -> 
         elif size >= share or len(group) == GROUP_ROWS:
             yield group
             group, size = [], 0
-        group.append(row)
+        group.append(member)
         size += len(record.canonical)
     if group:
         yield group

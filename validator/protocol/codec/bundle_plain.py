@@ -8,10 +8,11 @@ and both give the same of the same rows (tests/property/protocol/codec/test_bund
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, groupby
+from operator import attrgetter
 from typing import Any, overload
 
 import pyarrow as pa
@@ -40,6 +41,11 @@ Order = tuple[bytes, int, int, int, bytes, bytes, bytes]
 """Canonical order, as ``Record.order`` says it."""
 
 
+_read_record = attrgetter(
+    "message.stream_id", "message.partition", "message.timestamp_ms", "leaf", "signed_bytes", "canonical"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Rows in file order, column by column: place i of each belongs to row i, but for ``parts`` and ``…_ends``."""
@@ -59,21 +65,23 @@ def rows_of(rows: Iterable[Row]) -> Rows:
     """The general way."""
     pairs = list(rows)
     records = [record for _, record in pairs]
+    read = zip(*map(_read_record, records), strict=True)
+    stream_ids, partitions, timestamps, leaves, signed_sizes, canonical = list(read) or [()] * 6
     return Rows(
-        _find_parts(r.message.stream_part for r in records),
-        [r.message.timestamp_ms for r in records],
+        _find_parts(stream_ids, partitions),
+        timestamps,
         [late for late, _ in pairs],
-        [r.order for r in records],
-        [r.leaf for r in records],
-        list(accumulate((r.signed_bytes for r in records), initial=0)),
-        list(accumulate((len(r.canonical) for r in records), initial=0)),
+        _Orders(len(records), lambda place: records[place].order),
+        leaves,
+        list(accumulate(signed_sizes, initial=0)),
+        list(accumulate(map(len, canonical), initial=0)),
     )
 
 
-def _find_parts(parts: Iterable[StreamPart]) -> list[tuple[StreamPart, int]]:
+def _find_parts(stream_ids: Sequence[str], partitions: Sequence[int]) -> list[tuple[StreamPart, int]]:
     ends: list[tuple[StreamPart, int]] = []
     end = 0
-    for part, members in groupby(parts):
+    for part, members in groupby(zip(stream_ids, partitions, strict=True)):
         end += sum(1 for _ in members)
         ends.append((part, end))
     return ends
@@ -144,12 +152,14 @@ def _read_plain(columns: dict[str, Any]) -> Rows | None:
     timestamps, sequences = columns["timestamp"].to_pylist(), columns["sequence_number"].to_pylist()
     canonical = encode_columns(columns, plain.places, plain.chains)
     leaves = hash_plain(chains, timestamps, sequences, plain.contents, canonical.to_pylist())
-    is_one = len({chain.stream_part for chain in plain.chains}) == 1
+    parts = [chain.stream_part for chain in plain.chains]
     return Rows(
-        [(chains[0].stream_part, len(chains))] if is_one else _find_parts(chain.stream_part for chain in chains),
+        [(parts[0], len(chains))]
+        if len(set(parts)) == 1
+        else _find_parts(*zip(*[c.stream_part for c in chains], strict=True)),
         timestamps,
         columns["late"].to_pylist(),
-        _Orders(chains, timestamps, sequences, leaves),
+        _Orders(len(leaves), lambda place: _order(chains[place], timestamps[place], sequences[place], leaves[place])),
         leaves,
         _count_signed(columns, plain.places, plain.chains),
         memoryview(canonical.buffers()[1]).cast("i"),
@@ -160,13 +170,11 @@ def _read_plain(columns: dict[str, Any]) -> Rows | None:
 class _Orders(Sequence[Order]):
     """Made when it is asked for: where times ascend, nobody asks."""
 
-    chains: Sequence[Chain]
-    timestamps_ms: Sequence[int]
-    sequence_numbers: Sequence[int]
-    leaves: Sequence[bytes]
+    size: int
+    make: Callable[[int], Order]
 
     def __len__(self) -> int:
-        return len(self.leaves)
+        return self.size
 
     @overload
     def __getitem__(self, place: int) -> Order: ...
@@ -174,10 +182,22 @@ class _Orders(Sequence[Order]):
     def __getitem__(self, place: slice) -> Sequence[Order]: ...
     def __getitem__(self, place: int | slice) -> Order | Sequence[Order]:
         if isinstance(place, slice):
-            return [self[n] for n in range(*place.indices(len(self)))]
-        chain, leaf = self.chains[place], self.leaves[place]
-        time, number = self.timestamps_ms[place], self.sequence_numbers[place]
-        return chain.stream_id, chain.stream_part[1], time, number, chain.publisher_id, chain.msg_chain_id, leaf
+            return list(map(self.make, range(*place.indices(self.size))))
+        if not 0 <= place < self.size:
+            raise IndexError(place)
+        return self.make(place)
+
+
+def _order(chain: Chain, timestamp_ms: int, sequence_number: int, leaf: bytes) -> Order:
+    return (
+        chain.stream_id,
+        chain.stream_part[1],
+        timestamp_ms,
+        sequence_number,
+        chain.publisher_id,
+        chain.msg_chain_id,
+        leaf,
+    )
 
 
 def _are_plain(columns: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from validator.protocol.codec.bundle_plain import Order, Rows
 from validator.protocol.codec.manifest_rules import bundle_end_ms
 from validator.protocol.errors import MalformedInput, require
 from validator.protocol.merkle import RunningRoot
-from validator.protocol.model import InstanceId, Manifest, PartitionEntry, Record, StreamPart
+from validator.protocol.model import InstanceId, Manifest, PartitionEntry, StreamPart
 
 
 class RowInstances:
@@ -23,9 +23,8 @@ class RowInstances:
         self._late = manifest.late.outcome.instance
         self._end_ms = bundle_end_ms(manifest)
 
-    def instance_of(self, late: bool, record: Record) -> InstanceId:
-        """Raises MalformedInput for a time outside the bundle."""
-        time = record.message.timestamp_ms
+    def instance_of(self, late: bool, time: int) -> InstanceId:
+        """That of a row by its timestamp. Raises MalformedInput for a time outside the bundle."""
         self._require_before_end(time)
         return self._late if late else self._windows[self._window_at(time)]
 
