@@ -3,14 +3,16 @@
 The messages are those of ``benchmarks.hour`` (their signatures are random, and not checked: that is the benchmark of
 ``messages``). In one run: bytes a message of the file at its default and at its best level, beside the same messages as
 sorted NDJSON under gzip -6 and zstd -19; what each trick saves that the format uses, or could; CPU time to seal and to
-verify; the bytes that readers fetch for two seconds of one stream. ``--memory`` seals and verifies a GiB of messages
-besides (or so many MiB), each in a process of its own. Readers that are not installed (Polars) are named and left out.
+verify, and beside it the four hashes of a message alone; the bytes that readers fetch for two seconds of one stream.
+``--memory`` seals and verifies a GiB of messages besides (or so many MiB), each in a process of its own. Readers that
+are not installed (Polars) are named and left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
 import sys
 import tempfile
@@ -29,7 +31,7 @@ from benchmarks.certified import certify_records
 from benchmarks.hour import START_MS, STEP_MS, make_messages, make_records, write_line
 from validator.protocol.codec.bundle_file import BEST_LEVEL, DEFAULT_LEVEL, verify_bundle_file, write_bundle
 from validator.protocol.codec.manifest import decode_manifest, encode_manifest
-from validator.protocol.model import Message
+from validator.protocol.model import Message, Record
 
 GOALS = {"default": 0.70, "best": 0.66, "sealed": 50_000, "verified": 200_000, "peak_mib": 512, "read_mb": 0.6}
 
@@ -78,10 +80,21 @@ def measure_files(messages: list[Message], folder: Path, rounds: int) -> tuple[d
     speed = {
         "sealed": len(messages) / _fastest(lambda: seal(DEFAULT_LEVEL, path), rounds),
         "verified": len(messages) / _fastest(lambda: verify_bundle_file(path, manifest), rounds),
+        "hashed": len(messages) / _fastest(lambda: hash_alone(records), rounds),
     }
     sizes["bundle, default"] = path.stat().st_size
     sizes["bundle, best"] = seal(BEST_LEVEL, best)
     return {name: size / len(messages) for name, size in sizes.items()}, speed
+
+
+def hash_alone(records: Sequence[Record]) -> None:
+    """The four hashes of a message: of content, canonical bytes and leaf, and a node of the tree; all else is given."""
+    contents = [record.message.content for record in records]
+    canonical = [record.canonical for record in records]
+    leaf, node = bytes(161), bytes(65)
+    for some in (contents, canonical, repeat(leaf, len(records)), repeat(node, len(records))):
+        for item in some:
+            hashlib.sha256(item).digest()
 
 
 def span_of(messages: list[Message], hours: int = 1) -> tuple[int, int]:
@@ -142,6 +155,8 @@ def print_figures(figures: dict[str, Any]) -> None:
             print(f"{name:70}  {saved:7.2f}")
     print(f"\nsealed    {speed['sealed']:9,.0f} messages a second of CPU time (goal {GOALS['sealed']:,})")
     print(f"verified  {speed['verified']:9,.0f} without signatures (goal {GOALS['verified']:,})")
+    share = speed["verified"] / speed["hashed"]
+    print(f"hashed    {speed['hashed']:9,.0f} by a message's four hashes alone, of which verifying reaches {share:.2f}")
     reads = figures["reads"]
     print(f"\ntwo seconds of one of {reads['streams']} streams, file of {reads['file_bytes'] / 1e6:.1f} MB (goal 0.6)")
     print(f"{'MB fetched':42}  {'median':>7}  {'most':>7}")

@@ -1,8 +1,9 @@
 """Speed and memory of ``logstore export``: ``python -m benchmarks export``.
 
 The messages are those of ``benchmarks.hour``, an hour after the other, each in a bundle of its own, so that every
-stream goes through all files. Each format is written in a process of its own, to nowhere; verifying is the benchmark of
-``bundle``. ``--hours 40`` are two million rows: the peak must be that of four.
+stream goes through all files. The first is sealed, the others are its rows at later times, packed at the lowest level
+(nobody verifies them: that is the benchmark of ``bundle``). Each format is written in a process of its own, to nowhere.
+``--hours 40`` are two million rows: the peak must be that of four.
 """
 
 from __future__ import annotations
@@ -13,17 +14,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from benchmarks.apart import run_apart
 from benchmarks.certified import certify_records
-from benchmarks.hour import START_MS, STEP_MS, make_messages, shift_message
+from benchmarks.hour import START_MS, STEP_MS, make_messages
 from logstore.export import FORMATS, export_messages
 from logstore.selection import BundleFile
 from validator.net.chain.bundles import AcceptedBundle
+from validator.protocol.codec.bundle_columns import DICTIONARY, ENCODINGS, PAGE_VERSION, SCHEMA
 from validator.protocol.codec.bundle_file import DEFAULT_LEVEL, write_bundle
+from validator.protocol.codec.bundle_schema import STATISTICS
 from validator.protocol.codec.manifest_rules import bundle_end_ms
 from validator.protocol.codec.message import make_record
 from validator.protocol.model import Message, Root, StorageId
@@ -44,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     messages = make_messages(options.messages, options.seed)
     figures: dict[str, Any] = {"messages": options.messages * options.hours, "bundles": options.hours, "formats": {}}
     with tempfile.TemporaryDirectory() as folder:
-        files = [write_hour(messages, hour, Path(folder)) for hour in range(options.hours)]
+        files = [seal_hour(messages, Path(folder))]
+        files += [write_later(files[0], hour, len(messages)) for hour in range(1, options.hours)]
         del messages
         for form in FORMATS:
             ran = run_apart(form, lambda form=form: _measure(form, files, options.rounds))  # type: ignore[misc]
@@ -55,15 +64,42 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def write_hour(messages: list[Message], hour: int, folder: Path) -> BundleFile:
-    shift_ms = hour * len(messages) * STEP_MS * 2
-    records = [make_record(shift_message(m, shift_ms)) for m in messages]
-    manifest = certify_records(iter(records), START_MS - 1_000 + shift_ms, len(messages) * STEP_MS + 2_000)
+def seal_hour(messages: list[Message], folder: Path) -> BundleFile:
+    records = list(map(make_record, messages))
+    manifest = certify_records(iter(records), START_MS - 1_000, len(messages) * STEP_MS + 2_000)
     instance = manifest.windows[0].outcome.instance
-    path = folder / f"{hour}.parquet"
+    path = folder / "0.parquet"
     write_bundle(path, manifest, zip(repeat(instance), records), DEFAULT_LEVEL)
     end_ms = bundle_end_ms(manifest)
-    bundle = AcceptedBundle(hour, Root(bytes(32)), StorageId(bytes(32)), instance.number, end_ms, 1, is_final=True)
+    bundle = AcceptedBundle(0, Root(bytes(32)), StorageId(bytes(32)), instance.number, end_ms, 1, is_final=True)
+    return BundleFile(bundle, path)
+
+
+def write_later(first: BundleFile, hour: int, messages: int) -> BundleFile:
+    """The rows of the first file so many hours later, in row groups as large as its own."""
+    shift_ms = hour * messages * STEP_MS * 2
+    path = first.path.with_name(f"{hour}.parquet")
+    source = pq.ParquetFile(first.path, arrow_extensions_enabled=True)
+    with pq.ParquetWriter(
+        path,
+        SCHEMA,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=list(DICTIONARY),
+        column_encoding=ENCODINGS,
+        write_statistics=list(STATISTICS),
+        data_page_version=PAGE_VERSION,
+        store_schema=False,
+    ) as writer:
+        for number in range(source.num_row_groups):
+            table = source.read_row_group(number, use_threads=False)
+            for name in ("timestamp", "prev_timestamp"):
+                field, column = table.schema.field(name), table.column(name)
+                later = pc.add(column.cast(pa.int64()), shift_ms).cast(field.type)
+                table = table.set_column(table.schema.get_field_index(name), field, later)
+            writer.write_table(table, row_group_size=len(table))
+    told = first.bundle
+    bundle = replace(told, number=hour, first_ms=told.first_ms + shift_ms, end_ms=told.end_ms + shift_ms)
     return BundleFile(bundle, path)
 
 
