@@ -7,6 +7,7 @@ reads    ``broker_reads``: one consumer reads a stream partition, trailer and ro
          second come in, each checked: wall clock and all of the broker's CPU, each form, its memory, the first byte;
          beside it the store alone, which hands the same rows to nobody, what the consumer alone can take, and the
          same with ingest in a process of its own
+stores   ``broker_stores``: PostgreSQL beside SQLite, the store alone
 idle     ``broker_idle``: parts of the real network in which nobody speaks
 old way  how the node before ours answered a query, for the same messages: whole lists of ids and hashes as JSON, from
          each to each, then each message as an array: bytes of the lists, and messages by seconds of CPU
@@ -25,7 +26,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import broker_idle, broker_reads
+from benchmarks import broker_idle, broker_reads, broker_stores
 from benchmarks.broker_parts import PART, feeding, make_parts, make_records
 from validator.broker.ingest import GATHERED, Ingest
 from validator.broker.interpreter import tune_interpreter
@@ -60,12 +61,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--idle-parts", type=int, metavar="N", help="instead: join N parts of the real network, and wait"
     )
+    parser.add_argument(
+        "--postgres", type=int, metavar="N", help="instead: N messages into PostgreSQL and into SQLite, and out again"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args(arguments)
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         if options.idle_parts:
             figures = broker_idle.measure(options.idle_parts, Path(folder))
+        elif options.postgres:
+            figures = broker_stores.measure(make_records(options.postgres), options.rounds, Path(folder))
         else:
             figures = measure_speed(options, Path(folder))
     if options.json:

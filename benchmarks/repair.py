@@ -27,6 +27,7 @@ from validator.broker.evidence import Suspicions
 from validator.broker.mending import Mending
 from validator.broker.slices import SliceSums, SummedStore
 from validator.broker.store import SqliteMessageStore
+from validator.broker.sum_book import SqliteSums
 from validator.broker.talk import Progress, Talk
 from validator.net.mutual import wire
 from validator.net.signed import signing
@@ -60,7 +61,7 @@ class Side:
     def __init__(self, folder: Path, key: SigningKey) -> None:
         self.key = key
         self.raw = SqliteMessageStore(folder / "messages")
-        self.sums = SliceSums(str(folder / "sums.sqlite"), self.raw, from_ms=START_MS)
+        self.sums = SliceSums(SqliteSums(str(folder / "sums.sqlite")), self.raw, from_ms=START_MS)
         self.store = SummedStore(self.raw, self.sums)
         self.answers = Answers(self.store, self.sums, self.admit, key, CHANNEL.context, lambda: END_MS)
 

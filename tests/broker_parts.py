@@ -15,7 +15,7 @@ import uvicorn
 
 from tests.builders import a_key
 from tests.fakes.chain_source import FakeChainSource
-from validator.broker.accounts import Accounts
+from validator.broker.accounts import SqliteAccounts
 from validator.broker.admission import Admission, Limits
 from validator.broker.chain_view import ChainView
 from validator.broker.core import Broker
@@ -65,7 +65,7 @@ class BrokerParts:
         self.chain.refresh()
         self.store = SqliteMessageStore(folder / "messages")
         self.network = a_network()
-        self.accounts = Accounts(folder / "accounts.sqlite", unpaid_limit=unpaid_limit)
+        self.accounts = SqliteAccounts(folder / "accounts.sqlite", unpaid_limit=unpaid_limit)
         self.admission = Admission(self.store, self.chain, limits or Limits(), now_ms=self._clock)
         self.context = SigningContext(self.network.chain_id, self.network.contracts.report_manager)
         self.gate = Gate(

@@ -17,6 +17,7 @@ from validator.broker.explorer.routes import Explorer
 from validator.broker.heartbeat import Heard, Hearing
 from validator.broker.history import History
 from validator.broker.slices import SliceSums
+from validator.broker.sum_book import SqliteSums
 from validator.protocol.codec.heartbeat import Heartbeat
 from validator.protocol.model import Node, Record, Root
 from validator.protocol.slices import SLICE_MS, Sum
@@ -89,7 +90,7 @@ class ExplorerWorld:
         self.shell.chain.refresh()
         core = self.shell.broker
         core.store, core.network = self.broker.store, NETWORK
-        self.sums = SliceSums(str(folder / "sums.sqlite"), core.store, from_ms=GENESIS_MS - 3_600_000)
+        self.sums = SliceSums(SqliteSums(str(folder / "sums.sqlite")), core.store, from_ms=GENESIS_MS - 3_600_000)
         while self.sums.settle(NOW_MS):
             pass
         hearing = Hearing(core.address, core.chain.system_part, lambda: (), EvidenceBook(), core.now_ms)

@@ -165,7 +165,8 @@ def devnet(
 @app.command()
 def broker(
     role: Annotated[
-        str | None, typer.Option(metavar="all|ingest|serve", help="Part of the work, where processes share a folder.")
+        str | None,
+        typer.Option(metavar="all|ingest|serve", help="Part of the work, where processes share folder or database."),
     ] = None,
 ) -> None:
     """Run a broker: cache the network's streams and answer queries. Settings begin with LOGSTORE_BROKER_."""

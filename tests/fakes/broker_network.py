@@ -22,6 +22,7 @@ from validator.broker.heartbeat import BEAT_S, Hearing, make_heartbeat
 from validator.broker.mending import Mending
 from validator.broker.repair import Repair
 from validator.broker.slices import SliceSums, SummedStore
+from validator.broker.sum_book import SqliteSums
 from validator.net.mutual import wire
 from validator.net.signed import signing
 from validator.net.signed.client import Spoken
@@ -64,7 +65,7 @@ class SimulatedBroker:
         self.key = key
         self.clock_off_ms = 0
         self.raw = MemoryMessageStore()
-        self.sums = SliceSums(":memory:", self.raw, from_ms=START_MS - 3_600_000)
+        self.sums = SliceSums(SqliteSums(":memory:"), self.raw, from_ms=START_MS - 3_600_000)
         self.store = SummedStore(self.raw, self.sums)
         self.book = EvidenceBook()
         self.hearing = Hearing(key.address, SYSTEM, lambda: network.urls, self.book, self.now_ms)

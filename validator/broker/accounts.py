@@ -28,7 +28,7 @@ class _Account:
     unpaid: int = 0
 
 
-class Accounts:
+class SqliteAccounts:
     """Thread-safe."""
 
     def __init__(self, path: Path, *, unpaid_limit: int) -> None:
@@ -77,7 +77,6 @@ class Accounts:
             self._save()
 
     def count(self) -> int:
-        """Consumers with a receipt."""
         with self._lock:
             self._save()
             found = self._connection.execute("SELECT count(*) FROM accounts WHERE cumulative > 0").fetchone()

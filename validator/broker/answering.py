@@ -84,7 +84,7 @@ class Answering:
         try:
             while (piece := await pending) is not None:
                 self._charge()
-                if self._may_go_on():
+                if await self._may_go_on():
                     pending = asyncio.create_task(self._broker.read(self._step))
                     yield piece
                     continue
@@ -126,8 +126,8 @@ class Answering:
         marks = proving.mark(self._pages.marks)
         return b"".join((marks, self._form.rows(page), proving.passed(page.times_ms[-1])))
 
-    def _may_go_on(self) -> bool:
-        return self._consumer is None or self._broker.accounts.may_read(self._consumer)
+    async def _may_go_on(self) -> bool:
+        return self._consumer is None or await self._broker.read(self._broker.accounts.may_read, self._consumer)
 
     def _charge(self) -> None:
         if self._consumer is not None:
@@ -202,7 +202,7 @@ class Following:
                 yield self._form.rows(page)
                 if self._consumer is not None:
                     self._broker.accounts.charge(self._consumer, page.signed_bytes)
-                    if not self._broker.accounts.may_read(self._consumer):
+                    if not await self._broker.read(self._broker.accounts.may_read, self._consumer):
                         break
                 continue
             if until_ms == r.until_ms:

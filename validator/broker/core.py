@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
-from validator.broker.accounts import Accounts
 from validator.broker.admission import Admission
 from validator.broker.chain_view import ChainView
 from validator.broker.gate import Gate
 from validator.broker.system_messages import SystemChain
+from validator.ports.broker_state import Accounts
 from validator.ports.bus import MessageBus
 from validator.ports.certified import CertifiedHistory
 from validator.ports.message_store import MessageStore
@@ -82,6 +82,11 @@ class Broker:
         """Let the threads go; what they read is nobody's any more."""
         self.readers.shutdown(wait=wait, cancel_futures=True)
         self.ahead.shutdown(wait=wait, cancel_futures=True)
+
+    def begin_chain(self) -> None:
+        """What is published from now on stands in a chain of its own: whoever listens takes a chain that goes on behind
+        another's for a second process with one key, and this one was silent while another spoke."""
+        self.system = SystemChain(self.key, self.chain.system_part[0])
 
     async def publish_on_system_stream(self, content: bytes) -> bool:
         """Sign, keep and hand to the network; whether that took it. What it did not take, repair brings others."""

@@ -14,9 +14,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from validator.log import get_logger
+from validator.ports.broker_state import EvidenceShelf
 from validator.protocol.codec import cbor
 from validator.protocol.codec.cbor import read_blob, read_bytes, read_list, read_u63
-from validator.protocol.errors import MalformedInput
+from validator.protocol.errors import MalformedInput, TransientError
 from validator.protocol.hashing import hash_object
 from validator.protocol.model import Address
 
@@ -121,30 +122,76 @@ class Suspicions:
         return now_ms - first_ms >= CONFIRMED_MS
 
 
-class EvidenceBook:
-    """In memory, and in a folder where there is one. Not thread-safe: it belongs to one event loop."""
+class FolderShelf:
+    """A file of each piece (``ports.broker_state.EvidenceShelf``)."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def names(self) -> set[str]:
+        return {path.name for path in self._folder.glob("*.cbor")}
+
+    def load(self, name: str) -> bytes | None:
+        path = self._folder / name
+        try:
+            return path.read_bytes() if path.stat().st_size <= MAX_EVIDENCE_BYTES else None
+        except OSError as error:
+            log.warning("evidence.not_read", file=name, reason=str(error))
+            return None
+
+    def save(self, name: str, data: bytes) -> None:
+        path = self._folder / name
+        half = path.with_suffix(".half")
+        try:
+            half.write_bytes(data)
+            half.replace(path)
+        except OSError as error:
+            raise TransientError(f"{name}: {error}", reason="disk") from error
+
+    def delete(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)
+
+
+class EvidenceBook:
+    """In memory, and on a shelf where there is one. Not thread-safe: it belongs to one event loop.
+
+    ``write`` is handed what changes the shelf: whoever's shelf may be long in answering does it on a thread.
+    """
+
+    def __init__(
+        self, shelf: EvidenceShelf | None = None, write: Callable[[Callable[[], None]], object] = lambda job: job()
+    ) -> None:
+        self._shelf = shelf
+        self._write = write
         self.counts: Counter[tuple[Address, Lie]] = Counter()
         self._kept: OrderedDict[tuple[Address, Lie], list[Evidence]] = OrderedDict()
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._load(folder)
+        self.learn(self.load_new())
 
-    def _load(self, folder: Path) -> None:
-        """What was kept before this start, the oldest first. What cannot be read stays where it is."""
+    def load_new(self) -> list[Evidence]:
+        """What is on the shelf and not here: kept before this start, or by another process. May be called on a thread.
+
+        What cannot be read stays where it is. Raises TransientError.
+        """
         found: list[Evidence] = []
-        for path in folder.glob("*.cbor"):
+        known = {e.name for kept in list(self._kept.values()) for e in list(kept)}
+        for name in sorted((set() if self._shelf is None else self._shelf.names()) - known):
+            assert self._shelf is not None
             try:
-                if path.stat().st_size <= MAX_EVIDENCE_BYTES:
-                    found.append(decode_evidence(path.read_bytes()))
-            except (OSError, MalformedInput) as error:
-                log.warning("evidence.not_read", file=path.name, reason=str(error))
+                if (data := self._shelf.load(name)) is not None:
+                    found.append(decode_evidence(data))
+            except MalformedInput as error:
+                log.warning("evidence.not_read", file=name, reason=str(error))
+        return found
+
+    def learn(self, found: Sequence[Evidence]) -> None:
+        """The oldest first."""
         for evidence in sorted(found, key=lambda e: e.at_ms):
             key = (evidence.broker, evidence.lie)
             self.counts[key] += 1
-            self._kept.setdefault(key, []).append(evidence)
+            kept = self._kept.setdefault(key, [])
+            kept.append(evidence)
+            del kept[:-KEPT]
 
     def add(self, evidence: Evidence) -> None:
         key = (evidence.broker, evidence.lie)
@@ -152,11 +199,9 @@ class EvidenceBook:
         log.warning("broker.lied", broker=evidence.broker, lie=evidence.lie, detail=evidence.detail)
         kept = self._kept.setdefault(key, [])
         kept.append(evidence)
-        self._save(evidence)
-        for old in kept[:-KEPT]:
-            if self._folder is not None:
-                self._path(old).unlink(missing_ok=True)
+        old = [e.name for e in kept[:-KEPT]]
         del kept[:-KEPT]
+        self._write(lambda: self._save(evidence, old))
 
     def of(self, broker: Address) -> Sequence[Evidence]:
         return [e for (whose, _), kept in self._kept.items() if whose == broker for e in kept]
@@ -165,17 +210,12 @@ class EvidenceBook:
         """All that is kept, the newest first."""
         return sorted((e for kept in self._kept.values() for e in kept), key=lambda e: -e.at_ms)
 
-    def _save(self, evidence: Evidence) -> None:
-        if self._folder is None:
+    def _save(self, evidence: Evidence, old: Sequence[str]) -> None:
+        if self._shelf is None:
             return
-        path = self._path(evidence)
-        half = path.with_suffix(".half")
         try:
-            half.write_bytes(evidence.encode())
-            half.replace(path)
-        except OSError as error:
+            self._shelf.save(evidence.name, evidence.encode())
+            for name in old:
+                self._shelf.delete(name)
+        except (OSError, TransientError) as error:
             log.warning("evidence.not_saved", reason=str(error))
-
-    def _path(self, evidence: Evidence) -> Path:
-        assert self._folder is not None
-        return self._folder / evidence.name

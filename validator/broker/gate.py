@@ -11,9 +11,9 @@ import binascii
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from validator.broker.accounts import Accounts
 from validator.broker.chain_view import ChainView
 from validator.broker.refusal import Refused, busy
+from validator.ports.broker_state import Accounts
 from validator.protocol.codec.login import LEEWAY_MS, Login, check_login, read_login
 from validator.protocol.codec.payload import digest_of_payload
 from validator.protocol.codec.secp256k1 import recover_address
@@ -111,7 +111,7 @@ class Gate:
             raise busy("the balance cannot be read now") from error
 
     def check_debt(self, consumer: Address | None) -> None:
-        """Raises Refused (402) where a consumer has read more than it has signed for."""
+        """May ask a database. Raises Refused (402) where a consumer has read more than it has signed for."""
         if consumer is not None and not self._accounts.may_read(consumer):
             raise Refused(402, "unpaid bytes have reached the limit: send a receipt to /v1/receipts", field="receipt")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from validator.broker.admission import Admission, Judged
+from validator.broker.admission import Admission, Judged, Refusal
 from validator.broker.chain_view import ChainView
 from validator.log import get_logger
 from validator.ports.bus import Delivered, MessageBus
@@ -31,6 +31,8 @@ WAITING = 32
 JOINED_AT_ONCE = 32
 """Parts of one request to the network's node, which joins one behind the other: on a busy machine so many are joined
 within the time of a call, and what was joined before a call failed is not asked for again."""
+AGAIN_S = 1.0
+"""Between attempts to store what a database did not take."""
 Told = Callable[[Sequence[Delivered], Sequence[Judged]], None]
 
 
@@ -45,7 +47,11 @@ class Ingest:
         *,
         max_parts: int,
         on_judged: Told | None = None,
+        patient: bool = False,
     ) -> None:
+        """``patient``: what the store does not take now it takes soon, as a database that is restarted; the bus holds
+        what comes meanwhile."""
+        self._patient = patient
         self._bus = bus
         self._admission = admission
         self._chain = chain
@@ -99,7 +105,10 @@ class Ingest:
                 batches = await self._gather()
             delivered = [message for batch in batches for message in batch]
             try:
-                await asyncio.to_thread(self._judge, delivered)
+                left = await asyncio.to_thread(self._judge, delivered)
+                while left and self._patient:
+                    await asyncio.sleep(AGAIN_S)
+                    left = await asyncio.to_thread(self._judge, left, paced=False)
             except Exception:  # one batch is lost, and repair brings it back; the next is not
                 log.exception("ingest.failed", messages=len(delivered))
             finally:
@@ -119,7 +128,9 @@ class Ingest:
         self._gathered_s = clock()
         return batches
 
-    def _judge(self, delivered: Sequence[Delivered]) -> None:
-        judged = self._admission.admit([(message.part, message.data) for message in delivered], PROTOBUF)
+    def _judge(self, delivered: Sequence[Delivered], *, paced: bool = True) -> list[Delivered]:
+        """What was good, and the store did not take."""
+        judged = self._admission.admit([(message.part, message.data) for message in delivered], PROTOBUF, paced=paced)
         if self._on_judged is not None:
             self._on_judged(delivered, judged)
+        return [message for message, answer in zip(delivered, judged, strict=True) if answer.why is Refusal.DISK]

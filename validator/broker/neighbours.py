@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from starlette.routing import Route
@@ -31,6 +30,7 @@ from validator.net.mutual import wire
 from validator.net.mutual.client import HttpLine
 from validator.net.signed.listener import Limits, SignedListener
 from validator.net.signed.signing import Channel, network_digest
+from validator.ports.broker_state import SumBook
 from validator.ports.message_store import MessageStore
 from validator.protocol.codec.answer import Claim, Request
 from validator.protocol.codec.heartbeat import Heartbeat, is_fit_url, write_heartbeat
@@ -59,8 +59,9 @@ class Neighbours:
 
     def __init__(
         self,
-        folder: Path,
         store: MessageStore,
+        sums: SumBook,
+        book: EvidenceBook,
         key: Signer,
         network: Network,
         chain: ChainView,
@@ -81,9 +82,9 @@ class Neighbours:
         self._nets = nets
         self._loop: asyncio.AbstractEventLoop | None = None
         self._admission: Admission | None = None
-        self.sums = SliceSums(str(folder / "sums.sqlite"), store, from_ms=from_ms, settles=settles)
+        self.sums = SliceSums(sums, store, from_ms=from_ms, settles=settles)
         self.store: MessageStore = SummedStore(store, self.sums, self._overhear)
-        self.book = EvidenceBook(folder / "evidence")
+        self.book = book
         self.hearing = Hearing(key.address, chain.system_part, self.find_others, self.book, now_ms)
         answers = Answers(self.store, self.sums, self._admit, key, self._context, now_ms)
         self.perform: Callable[[str, Address | None, bytes], bytes] = answers.perform
@@ -136,9 +137,12 @@ class Neighbours:
     # --- loops
 
     async def mend(self) -> None:
-        """For ever."""
+        """For ever. Others' heartbeats are heard meanwhile."""
         self._loop = asyncio.get_running_loop()
-        await self.repair.run()
+        try:
+            await self.repair.run()
+        finally:
+            self._loop = None
 
     async def beat(self, publish: Callable[[bytes], Awaitable[bool]], bundle: tuple[int, Root] | None) -> None:
         """Once: say what is held. The caller does so every ``heartbeat.BEAT_S``."""
@@ -150,8 +154,9 @@ class Neighbours:
     def _overhear(self, records: Sequence[Record]) -> None:
         """In the thread that has stored them."""
         said = [r for r in records if r.message.stream_part == self._chain.system_part]
-        if said and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._hear, said)
+        loop = self._loop
+        if said and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._hear, said)
 
     def _hear(self, records: Sequence[Record]) -> None:
         for record in records:

@@ -36,8 +36,15 @@ _HEADERS = {
 
 
 @dataclass(slots=True)
+class Answering:
+    """What was last found of a database: why it does not answer, or nothing."""
+
+    error: str = "never asked"
+
+
+@dataclass(slots=True)
 class View:
-    """All that is shown. ``ingest`` is None in a process that only serves."""
+    """All that is shown. ``ingest`` is None in a process that only serves, ``database`` where files are the store."""
 
     broker: Broker
     server: Server
@@ -45,11 +52,15 @@ class View:
     floor: DiskFloor
     neighbours: Neighbours
     started_s: float
+    database: Answering | None = None
+    leads: Callable[[], bool] = lambda: True
 
     def checks(self) -> dict[str, tuple[bool, str]]:
         block = self.broker.chain.block
         age_s = None if block is None else round(time.time()) - block.timestamp_s
-        return {
+        database = self.database
+        shared = {} if database is None else {"database": (not database.error, database.error or "answers")}
+        return shared | {
             "chain": (age_s is not None and age_s < CHAIN_LATE_S, "never read" if age_s is None else f"{age_s} s old"),
             "key": (
                 not self.neighbours.hearing.has_twin,
@@ -65,6 +76,7 @@ class View:
             "broker": "0x" + self.broker.address.hex(),
             "network": self.broker.network.name,
             "running_s": round(time.monotonic() - self.started_s),
+            "leads": self.leads(),
             "block": None if chain.block is None else chain.block.number,
             "parts": {
                 "registered": len(chain.parts()),

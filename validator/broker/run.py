@@ -2,11 +2,13 @@
 
     chain      registry and nodes every few seconds, and the stream partitions that follow from them
     ingest     while there is a bus
+    lead       sums, repair and heartbeats: in one process of those that share a database
     keeping    retention and accounts
     listeners  public and operator's
 
 Loops outlive what they call (``lasting``'s rule): each goes on after any failure, with a pause, and says so. ``--role``
-splits them where several processes share one folder: ``ingest`` has no public paths, ``serve`` no bus.
+splits them where several processes share one folder, or on several machines one database: ``serve`` has no bus, and
+never leads.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from starlette.types import ASGIApp
 
 from validator import log as logs
 from validator.broker import operator
-from validator.broker.accounts import Accounts
 from validator.broker.admission import Admission, Limits
 from validator.broker.certified_layer import CertifiedLayer
 from validator.broker.chain_view import ChainView
@@ -40,6 +41,7 @@ from validator.broker.heartbeat import BEAT_S
 from validator.broker.ingest import Ingest, Told
 from validator.broker.interpreter import tune_interpreter
 from validator.broker.keeping import DAY_MS, DiskFloor, sweep
+from validator.broker.leading import Leading
 from validator.broker.neighbours import Neighbours
 from validator.broker.serve import Server, build_app
 from validator.broker.state import open_state
@@ -54,7 +56,7 @@ from validator.net.streamr.sharding import ShardedBus
 from validator.ports.bus import MessageBus
 from validator.ports.message_store import MessageStore
 from validator.protocol.codec.statement import SigningContext
-from validator.protocol.errors import ConfigError, ValidatorError
+from validator.protocol.errors import ConfigError, TransientError, ValidatorError
 from validator.protocol.model import Address, Record, StreamPart
 from validator.protocol.parameters import Network, parse_network
 from validator.settings import read_text_file
@@ -62,6 +64,7 @@ from validator.settings import read_text_file
 log = logs.get_logger(__name__)
 
 SAVE_S = 5.0
+PING_S = 1.0
 
 
 @dataclass
@@ -124,8 +127,9 @@ class _Process:
         self._state = open_state(settings, key.address, network, self._floor)
         chain = ChainView(self._reader)
         self._neighbours = Neighbours(
-            folder,
             self._state.messages,
+            self._state.sums,
+            self._state.book,
             key,
             network,
             chain,
@@ -133,10 +137,9 @@ class _Process:
             now_ms=now_ms,
             nets=settings.nets,
             allow_http=settings.allow_http,
-            settles=settings.role != "serve",
+            settles=settings.role != "serve" and not self._state.lead.is_shared,
         )
         store = self._neighbours.store
-        accounts = Accounts(folder / "accounts.sqlite", unpaid_limit=settings.unpaid_mib << 20)
         context = SigningContext(network.chain_id, network.contracts.report_manager)
         terms = Terms(settings.balance, settings.streamr)
         if hooks.interfere is not None:
@@ -156,8 +159,10 @@ class _Process:
         )
         self._admission.on_kept = hooks.on_kept
         self._neighbours.attach(self._admission)
-        gate = Gate(key.address, context, chain, accounts, terms, now_ms=now_ms)
-        self._broker = Broker(key, network, store, chain, self._admission, accounts, gate, now_ms)
+        gate = Gate(key.address, context, chain, self._state.accounts, terms, now_ms=now_ms)
+        self._broker = Broker(key, network, store, chain, self._admission, self._state.accounts, gate, now_ms)
+        self._leading = Leading(self._state.lead, self._broker, self._neighbours)
+        self._database = operator.Answering()
         self._broker.retained_from_ms = lambda: now_ms() - settings.retention_days * DAY_MS
         self._broker.on_signed, self._broker.on_published = hooks.on_signed, hooks.on_published
         self._broker.ask_others = self._neighbours.ask_others
@@ -210,6 +215,7 @@ class _Process:
                     broker.chain,
                     max_parts=settings.max_parts,
                     on_judged=self._hooks.on_judged,
+                    patient=self._state.lead.is_shared,
                 )
             log.info("broker.started", address="0x" + broker.address.hex(), network=broker.network.name)
             loops = [
@@ -217,8 +223,9 @@ class _Process:
                 asyncio.create_task(_lasting("keeping", self._keep, SAVE_S)),
             ]
             if settings.role != "serve":
-                loops.append(asyncio.create_task(_lasting("repair", self._neighbours.mend, 1.0)))
-                loops.append(asyncio.create_task(_lasting("heartbeat", self._beat, BEAT_S)))
+                loops.append(asyncio.create_task(_lasting("lead", self._lead, 1.0)))
+            if self._state.lead.is_shared:
+                loops.append(asyncio.create_task(_lasting("database", self._look_at_database, PING_S)))
             if self._certified is not None:
                 loops.append(asyncio.create_task(_lasting("certified", self._follow_bundles, settings.chain_every_s)))
             if self._ingest is not None:
@@ -273,6 +280,27 @@ class _Process:
         }
         return StreamrRegistries(rpc, addresses)
 
+    async def _lead(self) -> None:
+        await self._leading.run(
+            [
+                lambda: _lasting("repair", self._neighbours.mend, 1.0),
+                lambda: _lasting("heartbeat", self._beat, BEAT_S),
+            ]
+        )
+
+    async def _look_at_database(self) -> None:
+        """Whether it answers, for the operator; and what another process has caught others at."""
+        self._database.error = "does not answer"
+        book = self._state.book
+        try:
+            await asyncio.to_thread(self._state.ping)
+            self._database.error = ""
+            if not self._leading.is_here:
+                book.learn(await asyncio.to_thread(book.load_new))
+        except TransientError as error:
+            self._database.error = str(error)
+            raise
+
     async def _beat(self) -> None:
         """Say what is held, once the chain has told whether this is a broker: others would not listen."""
         broker = self._broker
@@ -283,17 +311,29 @@ class _Process:
 
     async def _follow_bundles(self) -> None:
         assert self._certified is not None
-        while await asyncio.to_thread(self._certified.step):
+        while await asyncio.to_thread(self._certified.step, compares=self._has_lead):
             pass  # more is waiting
 
     async def _keep(self) -> None:
+        """The floor rises in every process; days are dropped by one, where they are shared."""
         await asyncio.to_thread(self._broker.accounts.save)
-        await asyncio.to_thread(sweep, self._neighbours.store, now_ms(), self._settings.retention_days)
+        if self._has_lead:
+            await asyncio.to_thread(sweep, self._neighbours.store, now_ms(), self._settings.retention_days)
+        else:
+            await asyncio.to_thread(self._neighbours.sums.drop_before, self._broker.retained_from_ms())
+
+    @property
+    def _has_lead(self) -> bool:
+        return self._leading.is_here or not self._state.lead.is_shared
 
     async def _listen(self) -> None:
         """Until a signal; answers under way have some seconds to end."""
         settings = self._settings
-        view = operator.View(self._broker, self._server, self._ingest, self._floor, self._neighbours, time.monotonic())
+        database = self._database if self._state.lead.is_shared else None
+        view = operator.View(
+            self._broker, self._server, self._ingest, self._floor, self._neighbours, time.monotonic(), database
+        )
+        view.leads = lambda: self._leading.is_here
         certified = [] if self._certified is None else self._certified.routes()
         shown = [] if self._explorer is None else self._explorer.routes()
         public: ASGIApp = build_app(self._server, [*self._routes, *shown, *certified, *self._neighbours.routes()])
@@ -333,7 +373,8 @@ class _Process:
             self._explorer.close()
         if self._certified is not None:
             self._certified.close()
-        self._broker.accounts.close()
+        with contextlib.suppress(TransientError):
+            self._broker.accounts.close()
         self._neighbours.close()
         self._state.close()
         self._reader.close()

@@ -107,7 +107,7 @@ class Server:
         gate = self._broker.gate
         consumer = gate.consumer_of_token(request.headers.get("authorization"))
         await self._broker.read(gate.check_balance, consumer)
-        gate.check_debt(consumer)
+        await self._broker.read(gate.check_debt, consumer)
         return consumer
 
     # --- reading
@@ -180,6 +180,7 @@ class Server:
         body = await self._broker.read(self._whole, query, kind, page)
         if consumer is not None:
             self._broker.accounts.charge(consumer, page.signed_bytes)
+            await self._broker.read(self._broker.accounts.save)
         return Response(body, media_type=kind, headers={"cache-control": "no-store"})
 
     def _whole(self, query: Query, kind: str, page: Columns) -> bytes:

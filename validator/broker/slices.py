@@ -1,22 +1,23 @@
 """Sums of what the store holds, kept as messages come: nothing is ever computed over all of it when somebody asks.
 
 A slice is summed once, when it closes, by one scan of its keys, and again when something came late. Sums of slices,
-blocks and hours lie in a small SQLite file beside the messages; partitions of slices that were asked for lately, in
-memory. Whatever a process may have left half done is written down before the messages are (``reopen``), so that a kill
-costs a second look at some slices, never a claim that is not so. After a power cut, which may take the last messages
-with it, the newest hour is looked at once more.
+blocks and hours lie in a book (``ports.broker_state.SumBook``), a small SQLite file or the broker's PostgreSQL;
+partitions of slices that were asked for lately, in memory. Whatever a process may have left half done is written down
+before the messages are (``reopen``), or with them by the store itself, so that a kill costs a second look at some
+slices, never a claim that is not so. After a power cut, which may take a file's last messages with it, the newest hour
+is looked at once more.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from validator.broker.passing_store import PassingStore
+from validator.ports.broker_state import SumBook
 from validator.ports.message_store import MessageStore
-from validator.protocol.model import Record, Root, StreamPart
+from validator.protocol.model import Record, StreamPart
 from validator.protocol.slices import (
     HOUR_MS,
     LEVELS_MS,
@@ -25,7 +26,6 @@ from validator.protocol.slices import (
     Sum,
     closed_until,
     cut,
-    empty_total,
     slice_start,
     sum_messages,
     sum_parts,
@@ -37,31 +37,23 @@ LOOKED_HOURS, LOOKED_KEYS = 64, 50_000
 CACHED_TOTALS = 64
 CACHED_PARTS = 20_000
 """Sums of partitions that stay in memory: 4 MB."""
-_SCHEMA = """
-create table if not exists sums (length integer, start integer, count integer, root blob, primary key (length, start))
-    without rowid;
-create table if not exists open (start integer primary key);
-create table if not exists meta (name text primary key, value integer);
-"""
-_FORGET = "delete from sums where length = ? and start = ?"
 
 
 class SliceSums:
     """Thread-safe. ``from_ms``: nothing before it is summed, or claimed.
 
-    Of several processes that share the file one ``settles``; the others say what they have changed, and read.
+    Of several processes that share the book one ``settles``; the others say what they have changed, and read.
     """
 
-    def __init__(self, path: str, store: MessageStore, *, from_ms: int = 0, settles: bool = True) -> None:
+    def __init__(self, book: SumBook, store: MessageStore, *, from_ms: int = 0, settles: bool = True) -> None:
+        self._book = book
         self._store = store
         self._settles = settles
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("pragma journal_mode = wal")
-        self._db.execute("pragma synchronous = normal")
-        self._db.executescript(_SCHEMA)
         self._floor_ms = slice_start(from_ms + SLICE_MS - 1)
         self._dirty: defaultdict[int, set[StreamPart]] = defaultdict(set)
+        self._seen: defaultdict[int, set[int]] = defaultdict(set)
+        """Numbers of the marks behind what is dirty, where the store makes them."""
         self._busy: Counter[int] = Counter()
         self._parts: OrderedDict[int, dict[StreamPart, PartSum]] = OrderedDict()
         self._totals: OrderedDict[tuple[int, int], Sum] = OrderedDict()
@@ -71,34 +63,44 @@ class SliceSums:
 
     def close(self) -> None:
         with self._lock:
-            self._db.close()
+            self._book.close()
+
+    def settle_from_now(self, settles: bool) -> None:
+        """This process is the one that settles, or is no longer; what it remembers may be another's past."""
+        with self._lock:
+            self._settles = settles
+            for remembered in (self._dirty, self._seen, self._parts, self._totals):
+                remembered.clear()
+            self._unlooked = None
 
     # --- what changes
 
     def reopen(self, touched: Iterable[tuple[int, StreamPart]]) -> None:
         """Messages of these slices are about to be stored; they are summed after ``done``."""
+        if self._book.keeps_marks:
+            return
         with self._lock:
             starts = {start for start, _ in touched}
-            fresh = [(start,) for start in starts if start not in self._dirty or not self._settles]
+            fresh = [start for start in starts if start not in self._dirty or not self._settles]
             for start, part in touched:
                 self._dirty[start].add(part)
             self._busy.update(starts)
-            self._db.executemany("insert or ignore into open values (?)", fresh)
+            self._book.mark(fresh)
 
     def done(self, touched: Iterable[tuple[int, StreamPart]]) -> None:
+        if self._book.keeps_marks:
+            return
         with self._lock:
             starts = {start for start, _ in touched}
             self._busy -= Counter(starts)
             if not self._settles:
                 self._dirty.clear()
-                self._db.executemany("insert or ignore into open values (?)", [(start,) for start in starts])
+                self._book.mark(starts)
 
     def settle(self, now_ms: int, *, most: int = 256) -> int:
         """Sum slices that are closed and have changed, newest first, at most so many. Returns how many are left."""
         until_ms = closed_until(now_ms)
-        with self._lock:
-            for (start,) in self._db.execute("select start from open").fetchall():
-                self._dirty.setdefault(start, set())  # by another process, or before a start
+        self._read_marks()
         keys = 0
         for _ in range(LOOKED_HOURS):
             found = self._look(until_ms)
@@ -112,8 +114,20 @@ class SliceSums:
         with self._lock:
             return max(0, len(waiting) - most) + len(self._unlooked or ())
 
+    def _read_marks(self) -> None:
+        """What was stored by another process, or before a start."""
+        marks = self._book.marks()
+        with self._lock:
+            for mark in marks:
+                changed = self._dirty[mark.start_ms]
+                if mark.part is not None:
+                    changed.add(mark.part)
+                    self._seen[mark.start_ms].add(mark.number)
+
     def freshen(self, from_ms: int, until_ms: int) -> None:
         """Sum what has changed in a range of closed slices now: what is answered next is of one moment."""
+        if self._settles and self._book.keeps_marks:
+            self._read_marks()
         with self._lock:
             waiting = [s for s in self._dirty if self._settles and from_ms <= s < until_ms and not self._busy[s]]
         for start in waiting:
@@ -125,10 +139,11 @@ class SliceSums:
             self._floor_ms = max(self._floor_ms, slice_start(ms + SLICE_MS - 1))
             self._totals.clear()
             # a block or an hour that the floor cuts is summed anew when it is asked for
-            self._db.execute("delete from sums where start < ?", (self._floor_ms,))
-            self._db.execute("delete from open where start < ?", (self._floor_ms,))
+            if self._settles or not self._book.keeps_marks:
+                self._book.drop_before(self._floor_ms)
             for start in [s for s in self._dirty if s < self._floor_ms]:
                 del self._dirty[start]
+                self._seen.pop(start, None)
 
     def _look(self, until_ms: int) -> int | None:
         """Find slices with messages in an hour that nobody has looked at since the start, the newest first.
@@ -153,35 +168,41 @@ class SliceSums:
                 self._dirty[first].add(part)
             self._unlooked[:1] = [(start, begin)] if start < begin else []
             if not self._unlooked:
-                self._db.execute("insert or replace into meta values ('looked_from', ?)", (self._floor_ms,))
+                self._book.note_looked_from(self._floor_ms)
         return keys
 
     def _plan(self, until_ms: int) -> list[tuple[int, int]]:
         """What to look at after a start: the newest hour that was summed and what follows it; what never was."""
-        (newest,) = self._db.execute("select max(start) from sums where length = ?", (SLICE_MS,)).fetchone()
-        looked = self._db.execute("select value from meta where name = 'looked_from'").fetchone()
-        begin = max(self._floor_ms, slice_start(max(0, (newest or 0) - HOUR_MS)))
-        spans = [(begin, until_ms), (self._floor_ms, min(begin, until_ms if looked is None else looked[0]))]
+        looked = self._book.looked_from()
+        begin = until_ms
+        if not self._book.keeps_marks:
+            newest = self._book.newest_slice()
+            begin = max(self._floor_ms, slice_start(max(0, (newest or 0) - HOUR_MS)))
+        spans = [(begin, until_ms), (self._floor_ms, min(begin, until_ms if looked is None else looked))]
         return [(start, end) for start, end in spans if start < end]
 
     def _settle_slice(self, start: int) -> None:
         with self._lock:
             changed = self._dirty.pop(start, None)
+            seen = self._seen.pop(start, set())
             known = self._parts.get(start)
         if changed is None:
             return
+        if known is None and self._book.keeps_marks and not self._book.load([(start, SLICE_MS)]):
+            known = {}  # whatever is there is marked
         scanned = self._store.parts() if known is None or not changed else changed
         sums = {**(known or {}), **{part: self._sum_part(part, start) for part in scanned}}
         held = {part: s for part, s in sums.items() if s.count}
+        above = [(start - start % length, length) for length in LEVELS_MS[1:]]
         with self._lock:
             if start >= self._floor_ms:
-                self._cache(start, held)
-                self._write(sum_parts(start, held.values()))
                 self._totals.clear()
-                for length in LEVELS_MS[1:]:
-                    self._db.execute(_FORGET, (length, start - start % length))
+                if self._book.settle(sum_parts(start, held.values()), seen, above):
+                    self._cache(start, held)
+                else:
+                    self._parts.pop(start, None)
             if start not in self._dirty:  # nothing has come since
-                self._db.execute("delete from open where start = ?", (start,))
+                self._book.unmark(start)
 
     def _sum_part(self, part: StreamPart, start: int) -> PartSum:
         pages = self._store.keys(part, start, start + SLICE_MS)
@@ -216,7 +237,14 @@ class SliceSums:
     def below(self, from_ms: int, until_ms: int) -> list[Sum]:
         """The nodes that cover a range of whole slices, without empty ones. Raises MalformedInput."""
         with self._lock:
-            return [s for s in (self._node(*node) for node in cut(from_ms, until_ms)) if s.count]
+            nodes = cut(from_ms, until_ms)
+            known = dict(self._book.load(nodes))
+            missing = [node for node in nodes if node not in known and node[1] > SLICE_MS]
+            for start, length in sorted(self._book.filled(missing)) if missing else ():
+                known[start, length] = made = self.total(start, start + length)
+                if self._settles or not self._book.keeps_marks:
+                    self._book.write(made)
+            return [known[node] for node in nodes if node in known and known[node].count]
 
     def parts(self, start: int) -> list[PartSum]:
         """What a slice has of each partition."""
@@ -231,31 +259,6 @@ class SliceSums:
                 if start not in self._dirty:
                     self._cache(start, known)
         return sorted(known.values())
-
-    def _node(self, start: int, length: int) -> Sum:
-        key = (length, start)
-        row = self._db.execute("select count, root from sums where length = ? and start = ?", key).fetchone()
-        if row is not None:
-            return Sum(start, length, row[0], Root(row[1]))
-        if length == SLICE_MS or not self._has(start, length):
-            return empty_total(start, start + length)
-        node = self.total(start, start + length)
-        self._write(node)
-        return node
-
-    def _has(self, start: int, length: int) -> bool:
-        found = self._db.execute(
-            "select 1 from sums where length = ? and start >= ? and start < ? limit 1",
-            (SLICE_MS, start, start + length),
-        )
-        return found.fetchone() is not None
-
-    def _write(self, node: Sum) -> None:
-        key = (node.length_ms, node.start_ms)
-        if node.count:
-            self._db.execute("insert or replace into sums values (?, ?, ?, ?)", (*key, node.count, node.root))
-        else:
-            self._db.execute(_FORGET, key)
 
 
 class SummedStore(PassingStore):

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from msgspec.structs import replace
 
 from tests import message_store_port as port
@@ -24,6 +24,7 @@ from validator.protocol.model import Address, Record
 
 OWNER = Address(b"\x01" * 20)
 ML_DSA_87_BYTES = 2592
+SLOW = [HealthCheck.too_slow]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def _records(count: int, *, first: int = 0, size: int = 20) -> list[Record]:
 
 
 def test_pages_of_a_span_are_the_sorted_list_of_it(database: Database) -> None:
-    @settings(max_examples=5, deadline=None)
+    @settings(max_examples=5, deadline=None, suppress_health_check=SLOW)
     @given(batches=port.batches, span=port.spans, limit=port.limits)
     def check(batches: list[list[Record]], span: tuple[int, int], limit: int) -> None:
         port.check_spans(_empty(database), batches, span, limit)
@@ -66,7 +67,7 @@ def test_pages_of_a_span_are_the_sorted_list_of_it(database: Database) -> None:
 
 
 def test_last_and_fetch_are_those_of_the_list(database: Database) -> None:
-    @settings(max_examples=4, deadline=None)
+    @settings(max_examples=4, deadline=None, suppress_health_check=SLOW)
     @given(batches=port.batches, count=port.counts, asked=port.some)
     def check(batches: list[list[Record]], count: int, asked: list[Record]) -> None:
         port.check_choices(_empty(database), batches, count, asked)

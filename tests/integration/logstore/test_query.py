@@ -28,6 +28,7 @@ from validator.broker.answers import DOOR, Answers
 from validator.broker.certified_layer import CertifiedLayer
 from validator.broker.gate import Gate, Terms
 from validator.broker.slices import SliceSums
+from validator.broker.sum_book import SqliteSums
 from validator.net.chain.reader import ChainReader
 from validator.net.mutual import wire
 from validator.net.signed.listener import Limits, SignedListener
@@ -184,7 +185,7 @@ def second(request: pytest.FixtureRequest, stored: StoredNetwork) -> Iterator[tu
     network, key = stored.network, a_key(79)
     context = SigningContext(network.chain_id, network.contracts.report_manager)
     raw = MemoryMessageStore()
-    sums = SliceSums(":memory:", raw, from_ms=GENESIS_MS)
+    sums = SliceSums(SqliteSums(":memory:"), raw, from_ms=GENESIS_MS)
     more = [a_stored_record(31_000, 91)][: request.param]
     raw.insert([*EVERYTHING, *more], GENESIS_MS)
     answers = Answers(raw, sums, lambda records: [None for _ in records], key, context, lambda: GENESIS_MS + 60_000)

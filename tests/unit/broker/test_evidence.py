@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.asgi import AsgiClient
-from validator.broker.evidence import KEPT, Evidence, EvidenceBook, Lie, decode_evidence
+from validator.broker.evidence import KEPT, Evidence, EvidenceBook, FolderShelf, Lie, decode_evidence
 from validator.broker.operator import create_app
 from validator.protocol.codec import cbor
 from validator.protocol.errors import MalformedInput
@@ -23,12 +23,12 @@ def a_piece(number: int, lie: Lie = Lie.FORGED) -> Evidence:
 
 
 def test_a_restart_finds_the_newest_of_each_lie_and_counts_on(tmp_path: Path) -> None:
-    book = EvidenceBook(tmp_path)
+    book = EvidenceBook(FolderShelf(tmp_path))
     for number in range(KEPT + 4):
         book.add(a_piece(number))
     book.add(a_piece(99, Lie.WITHHELD))
     (tmp_path / "torn.cbor").write_bytes(a_piece(1).encode()[:-1])
-    again = EvidenceBook(tmp_path)
+    again = EvidenceBook(FolderShelf(tmp_path))
     assert list(again.all()) == list(book.all()) == [a_piece(99, Lie.WITHHELD), *map(a_piece, range(KEPT + 3, 3, -1))]
     assert again.counts == {(LIAR, Lie.FORGED): KEPT, (LIAR, Lie.WITHHELD): 1}
     again.add(a_piece(200))
@@ -56,7 +56,7 @@ def test_what_is_no_evidence_is_refused_by_its_field(at: int, value: Any, field:
 
 
 def test_the_operator_hands_evidence_on(tmp_path: Path) -> None:
-    book = EvidenceBook(tmp_path)
+    book = EvidenceBook(FolderShelf(tmp_path))
     book.add(a_piece(1))
     view: Any = SimpleNamespace(neighbours=SimpleNamespace(book=book))
     client = AsgiClient(create_app(view))

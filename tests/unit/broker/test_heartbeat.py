@@ -12,6 +12,7 @@ from tests.fakes.message_store import MemoryMessageStore
 from validator.broker.evidence import KEPT, EvidenceBook, Lie
 from validator.broker.heartbeat import STALE_MS, TWIN_MS, Hearing, make_heartbeat
 from validator.broker.slices import SliceSums
+from validator.broker.sum_book import SqliteSums
 from validator.protocol.codec.heartbeat import write_heartbeat
 from validator.protocol.codec.message import make_record
 from validator.protocol.model import Record
@@ -35,7 +36,7 @@ def hear() -> Callable[..., Hearing]:
 
 
 def a_beat(at_s: float, chain: str, key: object = OTHER, claimed_s: float | None = None) -> Record:
-    sums = SliceSums(":memory:", MemoryMessageStore(), from_ms=START_MS - 600_000)
+    sums = SliceSums(SqliteSums(":memory:"), MemoryMessageStore(), from_ms=START_MS - 600_000)
     at_ms = START_MS + round(at_s * 1000)
     claimed_ms = at_ms if claimed_s is None else START_MS + round(claimed_s * 1000)
     content = write_heartbeat(make_heartbeat(sums, claimed_ms, (), None))

@@ -18,7 +18,7 @@ from tests.certified_world import World
 from tests.fakes.broker_network import CHANNEL, SimulatedBroker, SimulatedNetwork, now_ms, running
 from tests.fakes.broker_network import CONTEXT as MUTUAL
 from tests.fakes.virtual_time import run_virtually
-from validator.broker.evidence import EvidenceBook, Lie
+from validator.broker.evidence import EvidenceBook, FolderShelf, Lie
 from validator.devnet.lying import CAUGHT, Liar
 from validator.devnet.plan import LyingKind
 from validator.net.signed.client import decode_spoken
@@ -83,7 +83,7 @@ def test_brokers_catch_each_kind_by_name_and_keep_the_words(kind: LyingKind, tmp
         liar, *honest = network.brokers.values()
         for number, broker in enumerate(honest):
             broker.loss = 0.05
-            broker.book = EvidenceBook(tmp_path / str(number))
+            broker.book = EvidenceBook(FolderShelf(tmp_path / str(number)))
             broker.hearing._book = broker.repair._book = broker.book
         put_in(kind, liar)
         async with running(network):
@@ -97,7 +97,7 @@ def test_brokers_catch_each_kind_by_name_and_keep_the_words(kind: LyingKind, tmp
                 await asyncio.sleep(1)
         for number, broker in enumerate(honest):
             assert {address for address, _ in broker.lies()} == {liar.address}
-            again = EvidenceBook(tmp_path / str(number))
+            again = EvidenceBook(FolderShelf(tmp_path / str(number)))
             assert list(again.all()) == list(broker.book.all()) != []
             for evidence in again.of(liar.address):
                 assert evidence.words

@@ -134,6 +134,7 @@ def test_each_key_is_given_to_those_who_need_it_and_nobody_else() -> None:
         "voting_key": speaks_to_peers,
         "key_password": ["serve", "broker", *speaks_to_peers[1:]],
         "broker_key": ["broker"],
+        "broker_database_password": ["broker"],
         "postgres_password": ["postgres", "migrate", "serve", "beat", *QUEUES, "flower"],
         "flower_login": ["flower"],
         "gas_key": ["report"],

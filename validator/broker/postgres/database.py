@@ -60,6 +60,11 @@ class Database:
     def close(self) -> None:
         self._pool.close(timeout=2.0)
 
+    def ping(self) -> None:
+        """Raises TransientError."""
+        with self.use() as cursor:
+            cursor.execute("SELECT 1")
+
     @contextmanager
     def use(self) -> Iterator[Cursor]:
         """For statements that are committed each by itself. Raises TransientError."""

@@ -5,8 +5,8 @@ timestamp, sequence number), which an index has in order; the rest of a sort key
 largest public keys fill one alone), is sorted among the few rows that share a place. Pages are cut by key and by their
 bytes, in the server: no cursor is open behind an answer, and neither side holds more than a page.
 
-What comes in is one statement for some thousand rows, sorted, so that two processes that take in the same messages
-wait for each other in one order and never in a circle.
+What comes in is one statement for some thousand rows, with the marks at their slices (``sums``). Rows are sorted, so
+that two processes that take in the same messages wait for each other in one order and never in a circle.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from validator.broker.store import DAY_MS, FETCH_LEAVES, KEYS_PAGE, LAST_DAY, PA
 from validator.ports.message_store import NO_ROWS, Columns, RangeState, SortKey, StoredRow
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Digest, Record, StreamPart
+from validator.protocol.slices import SLICE_MS
 
 TOGETHER = 2048
 TOGETHER_BYTES = 8 << 20
@@ -45,7 +46,9 @@ WITH made AS (
   ON CONFLICT DO NOTHING RETURNING part, timestamp),
 known AS (
   INSERT INTO day_parts SELECT DISTINCT least(timestamp / 86400000, 2900000), part FROM made ORDER BY 1, 2
-  ON CONFLICT DO NOTHING)
+  ON CONFLICT DO NOTHING),
+marks AS (
+  INSERT INTO touched (start, part) SELECT DISTINCT timestamp - mod(timestamp, %b::bigint), part FROM made)
 SELECT count(*) FROM made
 """
 _COLUMNS = """string_agg(canonical, ''), string_agg(int4send(octet_length(canonical)), ''),
@@ -75,7 +78,7 @@ class PostgresMessageStore:
         for attempt in range(ATTEMPTS):
             try:
                 with self._database.use() as cursor:
-                    return int(_one(cursor.execute(_INSERT, (arrived_ms, *columns)))[0])
+                    return int(_one(cursor.execute(_INSERT, (arrived_ms, *columns, SLICE_MS)))[0])
             except psycopg.errors.CheckViolation:  # no partition for a row
                 self._make_days({day_of(timestamp) for timestamp in columns[2]})
             except TransientError as error:

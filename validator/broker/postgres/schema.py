@@ -32,7 +32,18 @@ CREATE TABLE messages (
 ALTER TABLE messages ALTER canonical SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX places ON messages (part, timestamp, sequence, leaf) INCLUDE (arrived);
 """
-STEPS = (_FIRST,)
+_SHARED = """
+CREATE TABLE touched (
+  id bigint GENERATED ALWAYS AS IDENTITY, start bigint NOT NULL, part int NOT NULL, PRIMARY KEY (start, id));
+CREATE TABLE sums (
+  length bigint NOT NULL, start bigint NOT NULL, count bigint NOT NULL, root bytea NOT NULL,
+  PRIMARY KEY (length, start));
+ALTER TABLE broker_owner ADD looked_from bigint;
+CREATE TABLE accounts (
+  consumer bytea PRIMARY KEY, epoch bigint NOT NULL, cumulative bigint NOT NULL, unpaid bigint NOT NULL);
+CREATE TABLE evidence (name text PRIMARY KEY, data bytea NOT NULL);
+"""
+STEPS = (_FIRST, _SHARED)
 """Never changed once released: what a later release needs is a step of its own."""
 
 

@@ -18,6 +18,7 @@ from tests.builders import GENESIS_MS, a_key, a_stream_id, some_records
 from tests.fakes.message_store import MemoryMessageStore
 from validator.broker.answers import DOOR, Answers
 from validator.broker.slices import SliceSums, SummedStore
+from validator.broker.sum_book import SqliteSums
 from validator.net.http.client import BoundedClient
 from validator.net.http.urls import check_url
 from validator.net.mutual import wire
@@ -57,7 +58,7 @@ def served() -> Iterator[Served]:
     """A broker with 400 messages in two slices, and lines to it."""
     held = some_records(COUNT // 2, timestamp_ms=START_MS) + some_records(COUNT // 2, timestamp_ms=START_MS + SLICE_MS)
     raw = MemoryMessageStore()
-    sums = SliceSums(":memory:", raw, from_ms=START_MS)
+    sums = SliceSums(SqliteSums(":memory:"), raw, from_ms=START_MS)
     store = SummedStore(raw, sums)
     store.insert(held, START_MS)
     sums.settle(START_MS + 10 * SLICE_MS)
