@@ -12,7 +12,8 @@ or an adapter cannot hide itself here.
     DIR/logs/publisher/{published,forged}.jsonl, DIR/logs/<broker>/{deliveries,published}.jsonl
     DIR/collected.json  invalid_rejected {validator: {reason: count}}, statements {validator: [hex]},
                         killed {validator, windows_away, back_at_window, killed_ms, back_ms, certificates} or null,
-                        brokers_away [{broker, from_ms, to_ms}]: who was hurt on purpose and when; may be left out
+                        brokers_away [{broker, from_ms, to_ms}] and chain_away [{from_ms, to_ms}]: who was hurt on
+                        purpose and when; may be left out
     DIR/observations.jsonl  {"statement", "body"} of each observation that outcomes used, canonical bytes in hex
 
 What was collected from validators can only make the check fail. ``claims`` names every promise, and what nobody can

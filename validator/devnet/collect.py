@@ -182,9 +182,10 @@ def write_collected(
     killed: Mapping[str, Any] | None,
     votes: Mapping[str, Any],
     brokers_away: Sequence[Mapping[str, Any]] = (),
+    chain_away: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, dict[str, int]]:
     """collected.json: refused records per validator, the killed one with its certificates and votes,
-    and when a broker was away.
+    and when a broker or the chain was away.
 
     Returns the refused records. Raises TransientError, RemoteFault: a validator does not say.
     """
@@ -196,6 +197,12 @@ def write_collected(
         rejected[name] = {reason: read_field(counts, reason, int, 0) for reason in sorted(counts)}
         certificates[name] = [read_field(c, "instance", str, "") for c in read_items(status, "certificates")]
     told = None if killed is None else {**killed, "certificates": certificates[killed["validator"]]}
-    collected = {"invalid_rejected": rejected, "killed": told, "statements": votes, "brokers_away": list(brokers_away)}
+    collected = {
+        "invalid_rejected": rejected,
+        "killed": told,
+        "statements": votes,
+        "brokers_away": list(brokers_away),
+        "chain_away": list(chain_away),
+    }
     path.write_text(json.dumps(collected, indent=1))
     return rejected

@@ -193,6 +193,7 @@ class Conductor:
                 killed=None if crash is None else crash.describe(),
                 votes={} if crash is None else crash.statements(),
                 brokers_away=chaos.brokers_away(),
+                chain_away=chaos.chain_away(),
             )
             sdk = self._check_with_sdk(stage)
             lying = self._catch_liar(stage)

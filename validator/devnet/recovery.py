@@ -191,6 +191,14 @@ class Chaos:
             if case.whom in names
         ]
 
+    def chain_away(self) -> list[dict[str, Any]]:
+        """The same of the chain: meanwhile no broker can say whether a message may be kept."""
+        return [
+            {"from_ms": case.began_ms, "to_ms": case.recovered_ms or now_ms()}
+            for case in self.cases
+            if case.kind is ChaosKind.PAUSE_CHAIN
+        ]
+
     def failures(self, statuses: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Injuries that nothing recovered from, and double votes: whatever is hurt, nobody votes twice."""
         found = [

@@ -117,13 +117,22 @@ def test_statements_that_are_no_text_are_dropped(operators: Operators) -> None:
 def test_what_was_collected_is_written_for_the_check(operators: Operators, tmp_path: Path) -> None:
     path = tmp_path / "collected.json"
     killed = {"validator": "good", "signal": "SIGKILL", "at_window": 1, "windows_away": 2, "back_at_window": 5}
-    rejected = write_collected(path, operators, ["good"], killed=killed, votes={"good": ["00ff"]}, brokers_away=[AWAY])
+    rejected = write_collected(
+        path,
+        operators,
+        ["good"],
+        killed=killed,
+        votes={"good": ["00ff"]},
+        brokers_away=[AWAY],
+        chain_away=[{"from_ms": 1, "to_ms": 2}],
+    )
     assert rejected == {"good": {"bad_signature": 4, "odd": 0}}
     assert json.loads(path.read_text()) == {
         "invalid_rejected": rejected,
         "killed": {**killed, "certificates": ["window:1"]},
         "statements": {"good": ["00ff"]},
         "brokers_away": [AWAY],
+        "chain_away": [{"from_ms": 1, "to_ms": 2}],
     }
 
 

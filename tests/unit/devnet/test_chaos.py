@@ -307,6 +307,8 @@ def test_recovery_is_counted_from_the_end_of_the_injury_to_the_first_of_six_good
     assert (first["kind"], first["at_window"], first["seconds"]) == ("kill-worker", 2, 3.0)
     assert 2.0 <= first["recovered_after_s"] <= 2.6
     assert (second["kind"], second["seconds"]) == ("pause-chain", 15.0)
+    (away,) = chaos.chain_away()
+    assert away["to_ms"] - away["from_ms"] >= 15_000
 
 
 def test_what_does_not_recover_and_votes_twice_fail_the_run(chaos: Chaos, clock: Clock) -> None:

@@ -446,6 +446,27 @@ def test_a_broker_that_kept_a_forged_message_or_refused_a_valid_one_is_named(tmp
     assert any("a forged message (" in f and f.endswith(") is kept") for f in found)
 
 
+@pytest.mark.parametrize(
+    ("reason", "off_ms", "is_excused"),
+    [("chain_unknown", 0, True), ("chain_unknown", 1, False), ("part_rate", 0, False)],
+)
+def test_what_nobody_could_judge_while_the_chain_was_made_to_stand_still_may_be_refused(
+    tmp_path: Path, reason: str, off_ms: int, is_excused: bool
+) -> None:
+    def alter(run: FinishedRun) -> None:
+        path = run.folder / "logs" / "broker-0" / "deliveries.jsonl"
+        entries = [json.loads(line) for line in path.read_text().splitlines()]
+        entry = next(entry for entry in entries if "refused" not in entry)
+        entry["refused"] = reason
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        collected = run.folder / "collected.json"
+        away = {"from_ms": entry["time_ms"] - 1_000, "to_ms": entry["time_ms"] - off_ms}
+        collected.write_text(json.dumps({**json.loads(collected.read_text()), "chain_away": [away]}))
+
+    found = [f for f in failures(tmp_path, change_run=alter) if f.startswith("refused messages: ")]
+    assert (found == []) is is_excused
+
+
 def test_the_return_of_a_killed_validator_is_verified(tmp_path: Path) -> None:
     plan = a_plan()
     killed_first(plan)
