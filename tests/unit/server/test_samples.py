@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 
@@ -65,6 +66,15 @@ def test_without_redis_a_validator_is_degraded_and_before_the_first_look_nothing
     away = told(CALM, replace(SEEN, queues=None))
     assert (away[("logstore_redis_up",)], away[("logstore_verdict",)]) == (0, 1)
     assert ("logstore_redis_up",) not in told(CALM, Surroundings())
+
+
+def test_every_expression_is_one_that_prometheus_reads() -> None:
+    asked = [rule["expr"] for rule in ALERTS + RECORDS]
+    asked += [target["expr"] for panel in PANELS for target in panel["targets"]]
+    for expression in asked:
+        promql_parser.parse(expression)
+    with pytest.raises(ValueError, match="unclosed"):
+        promql_parser.parse("sum(logstore_up")
 
 
 @pytest.mark.parametrize("source", ["alerts", "dashboard"])
