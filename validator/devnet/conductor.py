@@ -60,7 +60,7 @@ from validator.devnet.preparation import (
     mint_winston,
 )
 from validator.devnet.process import now_ms
-from validator.devnet.progress import Progress
+from validator.devnet.progress import LOOK_S, PAUSE_S, Progress
 from validator.devnet.recovery import Chaos
 from validator.devnet.roles import (
     child_environment,
@@ -89,9 +89,6 @@ from validator.protocol.parameters import ConsumerUrls, Network
 from validator.quantities import show_count
 from validator.setup.binaries import ROOT, find_anvil, find_redis_server
 from validator.setup.console import SetupError
-
-LOOK_S = 2.0
-PAUSE_S = 0.2
 
 
 class Stuck(ValidatorError):

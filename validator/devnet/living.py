@@ -19,13 +19,11 @@ from validator.devnet.folder import RunFolder
 from validator.devnet.newcomer import NAME, announce_network
 from validator.devnet.plan import STUCK_S, Options, members_of
 from validator.devnet.process import now_ms
-from validator.devnet.progress import Progress
+from validator.devnet.progress import LOOK_S, PAUSE_S, Progress
 from validator.devnet.stage import Stage
 from validator.quantities import show_count
 from validator.setup.binaries import ROOT
 
-LOOK_S = 1.0
-PAUSE_S = 0.2
 TOUR = ("quickstart",)
 
 

@@ -16,6 +16,10 @@ from validator.quantities import show_count
 
 WINDOW_LADDER = (WindowState.OPEN, WindowState.COLLECTED, "observed", WindowState.AGREED, WindowState.HELD)
 REPORT_LADDER = tuple(ReportState)
+LOOK_S = 2.0
+"""So often a run looks at its validators."""
+PAUSE_S = 0.2
+"""So often it looks at its children meanwhile."""
 BEHIND_S = 30.0
 """How long the others are waited for once a quorum has the last report as final."""
 
