@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -136,6 +137,29 @@ def test_two_that_take_in_the_same_messages_at_once_keep_each_once(database: Dat
         thread.join()
     assert sum(new) == 400
     assert stores[0].state(PART, 0, NOON_MS + DAY_MS).count == 400
+
+
+def test_what_is_asked_of_a_day_without_statistics_reads_no_more_than_the_answer(database: Database) -> None:
+    store = _empty(database)
+    store.insert([record for day in range(4) for record in _records(100, first=day * DAY_MS)], 1)
+    number = store._number(PART)
+    assert number is not None
+    where, bounds = adapter._bounds(number, 0, NOON_MS + 9 * DAY_MS, store.last(PART, 150)[0].key)
+    page = adapter._page(adapter._ROW, adapter._ROW, where, adapter._KEY), (*bounds, 20, 1 << 20)
+    newest = adapter._page(adapter._ROW, adapter._ROW, "part = %s", adapter._NEWEST_FIRST), (number, 20, 1 << 20)
+    keys = [row.key for row in store.last(PART, 20)]
+    fetch = adapter._FETCH, ([key.timestamp_ms for key in keys], [key.leaf for key in keys], number)
+    for query, values in (page, newest, fetch):
+        with database.use() as cursor:
+            plan = cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + query, values).fetchone()
+        assert plan is not None
+        assert _rows_read(plan[0][0]["Plan"]) <= 3 * 20
+
+
+def _rows_read(node: dict[str, Any]) -> int:
+    """Of all days together, those that an index gave and a condition refused too."""
+    own = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) if "Index Name" in node else 0
+    return int(own * max(1, node["Actual Loops"])) + sum(_rows_read(below) for below in node.get("Plans", ()))
 
 
 def test_a_database_belongs_to_one_broker_of_one_network(database: Database) -> None:

@@ -3,7 +3,8 @@
 The server lets the lock go when the session ends: at once where the process is killed, and within a quarter of a minute
 where its machine is gone, since the server is told to probe this session. Whoever lost the lock and does not know it
 yet cannot do harm: everything that only one may do goes through the database first (a heartbeat is stored before it is
-sent), and a new holder waits a moment before it speaks.
+sent), and a new holder waits a moment before it speaks. A process that is stopped and not dead keeps the lock: whoever
+watches its listener has to end it.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ class PostgresSums:
         """``settle`` does."""
 
     def load(self, nodes: Sequence[Node]) -> Mapping[Node, Sum]:
-        query = f"""SELECT s.start, s.length, s.count, s.root FROM {_NODES}
-          JOIN sums s ON s.length = n.length AND s.start = n.start"""
+        query = f"""SELECT n.start, n.length, found.count, found.root FROM {_NODES}, LATERAL (
+          SELECT count, root FROM sums s WHERE s.length = n.length AND s.start = n.start OFFSET 0) AS found"""
         with self._database.use() as cursor:
             found = cursor.execute(query, _columns(nodes)).fetchall()
         return {(start, length): Sum(start, length, count, Root(root)) for start, length, count, root in found}
@@ -111,6 +111,5 @@ def _write(cursor: Cursor, node: Sum) -> None:
 
 
 def _forget(cursor: Cursor, nodes: Sequence[Node]) -> None:
-    cursor.execute(
-        f"DELETE FROM sums s USING {_NODES} WHERE s.length = n.length AND s.start = n.start", _columns(nodes)
-    )
+    for start, length in nodes:
+        cursor.execute("DELETE FROM sums WHERE length = %b AND start = %b", (length, start))
