@@ -65,6 +65,8 @@ log = logs.get_logger(__name__)
 
 SAVE_S = 5.0
 PING_S = 1.0
+SILENT_S = 3.0
+"""After so long a database that has said nothing is away."""
 
 
 @dataclass
@@ -290,10 +292,12 @@ class _Process:
 
     async def _look_at_database(self) -> None:
         """Whether it answers, for the operator; and what another process has caught others at."""
-        self._database.error = "does not answer"
         book = self._state.book
+        asked = asyncio.ensure_future(asyncio.to_thread(self._state.ping))
         try:
-            await asyncio.to_thread(self._state.ping)
+            if not (await asyncio.wait({asked}, timeout=SILENT_S))[0]:
+                self._database.error = "does not answer"
+            await asked
             self._database.error = ""
             if not self._leading.is_here:
                 book.learn(await asyncio.to_thread(book.load_new))

@@ -180,7 +180,7 @@ class Server:
         body = await self._broker.read(self._whole, query, kind, page)
         if consumer is not None:
             self._broker.accounts.charge(consumer, page.signed_bytes)
-            await self._broker.read(self._broker.accounts.save)
+            await self._broker.read(self._broker.accounts.may_read, consumer)  # so that other machines know of it
         return Response(body, media_type=kind, headers={"cache-control": "no-store"})
 
     def _whole(self, query: Query, kind: str, page: Columns) -> bytes:
