@@ -131,17 +131,30 @@ celery.concurrency.ALIASES["threads"] = f"{Threads.__module__}:{Threads.__qualna
 
 
 class Unacknowledged(kombu.transport.redis.QoS):
-    """Puts tasks that are not acknowledged back while there is a connection to do it through.
+    """Puts tasks that are not acknowledged back, and acknowledges, while there is a connection to do it through.
 
-    Kombu tries it also when it closes a channel of a connection that it has given up: an AttributeError then, which
-    Celery cannot recover from. Nothing is lost: the tasks come back after the visibility timeout, or as what is due.
+    Kombu tries it also when it closes a channel of a connection that it has given up, or when a task ends that came
+    through one: an AttributeError then, which Celery cannot recover from. Nothing is lost: the tasks come back after
+    the visibility timeout, or as what is due, and each is safe to run twice.
     """
 
     def restore_unacked(self, client: Any = None) -> None:
-        if client is None and self.channel.connection.client is None:
+        if client is None and self._is_given_up():
             self._delivered.clear()
         else:
             super().restore_unacked(client)
+
+    def ack(self, delivery_tag: str) -> None:
+        if not self._is_given_up():
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        if not self._is_given_up():
+            super().reject(delivery_tag, requeue=requeue)
+
+    def _is_given_up(self) -> bool:
+        connection = self.channel.connection
+        return connection is None or connection.client is None
 
 
 kombu.transport.redis.Channel.QoS = Unacknowledged

@@ -145,11 +145,14 @@ def test_a_channel_closes_though_its_connection_was_given_up_with_a_task_in_hand
     connection = Connection(redis_server.celery_url)  # type: ignore[no-untyped-call]
     with connection, connection.SimpleQueue("kept") as queue:  # type: ignore[no-untyped-call]
         queue.put("task")
-        queue.get(timeout=PATIENCE_S)
+        in_hand = queue.get(timeout=PATIENCE_S)
         channel = queue.channel
         assert isinstance(channel.qos, Unacknowledged)
         channel._disconnect_pools()
         channel.connection.client = None
+        in_hand.ack()
         channel.close()
+        channel.qos.ack(in_hand.delivery_tag)
+        channel.qos.reject(in_hand.delivery_tag, requeue=True)
     with Connection(redis_server.celery_url) as connection:  # type: ignore[no-untyped-call]
         assert len(connection.default_channel.client.hgetall("unacked")) == 1
