@@ -102,11 +102,12 @@ def read_link(url: str) -> str:
 
 def _bound(connection: Connection) -> None:
     """Limits of every statement; and the planner's way, which is known: it has no statistics of a day that has just
-    begun, and would sort a whole day for a page of it."""
+    begun, and would sort a whole day for a page of it. What is switched off counts as dear, for which plans would be
+    compiled, at a second each."""
     connection.execute(
         f"SET statement_timeout = '{STATEMENT_S}s'; SET lock_timeout = '{LOCK_S}s'; SET synchronous_commit = on;"
         f"SET idle_in_transaction_session_timeout = '{STATEMENT_S}s';"
-        "SET enable_sort = off; SET enable_seqscan = off; SET enable_bitmapscan = off"
+        "SET enable_sort = off; SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off"
     )
 
 
