@@ -21,8 +21,8 @@ from logstore.times import format_time
 from validator.net.chain.bundles import AcceptedBundle
 from validator.net.sandbox import Sandbox
 from validator.protocol.codec.arweave_text import encode_storage_id
+from validator.protocol.codec.bundle import VerifiedBundle, bundle_tags
 from validator.protocol.codec.bundle_columns import read_batch
-from validator.protocol.codec.bundle_file import VerifiedBundle, bundle_tags
 from validator.protocol.codec.config import decode_config, name_difference
 from validator.protocol.codec.manifest_rules import bundle_end_ms
 from validator.protocol.codec.signatures import VALID, verify_batch

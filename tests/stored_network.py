@@ -21,7 +21,8 @@ from validator.devnet.contracts import DevChain
 from validator.net.arweave.storage import ArweaveStorage
 from validator.net.arweave.wallet import ArweaveWallet
 from validator.protocol.codec.arweave_text import encode_base64url, encode_storage_id
-from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
+from validator.protocol.codec.bundle import bundle_tags
+from validator.protocol.codec.bundle_file import write_bundle
 from validator.protocol.codec.config import config_digest
 from validator.protocol.codec.manifest import manifest_root
 from validator.protocol.codec.statement import SigningContext

@@ -31,7 +31,8 @@ from tests.verifier.gateway import Gateway
 from tests.verifier.messages import REASON_OF
 from validator.protocol.charges import bundle_receipts
 from validator.protocol.codec.arweave_text import encode_base64url
-from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
+from validator.protocol.codec.bundle import bundle_tags
+from validator.protocol.codec.bundle_file import write_bundle
 from validator.protocol.codec.config import config_digest, encode_config
 from validator.protocol.codec.ledger_changes import encode_ledger_part
 from validator.protocol.codec.legacy_array import write_legacy_array

@@ -38,7 +38,8 @@ from validator.net.sandbox import Sandbox
 from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.ports.queue import Task
 from validator.ports.storage import ReaderFailed
-from validator.protocol.codec.bundle_file import VerifiedBundle, verify_bundle_file
+from validator.protocol.codec.bundle import VerifiedBundle
+from validator.protocol.codec.bundle_file import verify_bundle_file
 from validator.protocol.codec.manifest_rules import check_same_manifest
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.codec.secp256k1 import SigningKey

@@ -18,7 +18,8 @@ from tests.verifier.gateway import Gateway
 from tests.verifier.state import States
 from validator.protocol.codec.arweave import Transaction
 from validator.protocol.codec.arweave_text import encode_storage_id
-from validator.protocol.codec.bundle_file import bundle_tags, verify_bundle_file
+from validator.protocol.codec.bundle import bundle_tags
+from validator.protocol.codec.bundle_file import verify_bundle_file
 from validator.protocol.codec.certificate import verify_certificate
 from validator.protocol.codec.config import decode_config
 from validator.protocol.codec.statement import SigningContext

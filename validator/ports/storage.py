@@ -6,14 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from validator.protocol.codec.arweave_chunks import CHUNK_BYTES
+from validator.protocol.codec.bundle import BundleFile, VerifiedBundle
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Digest, Manifest, StorageId
-
-if TYPE_CHECKING:
-    from validator.protocol.codec.bundle_file import VerifiedBundle  # brings pyarrow
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from validator.log import get_logger
 from validator.ports.stored import StoredBundle
-from validator.protocol.codec.bundle_file import BundleFile, write_bundle
+from validator.protocol.codec.bundle import BundleFile
+from validator.protocol.codec.bundle_file import write_bundle
 from validator.protocol.codec.manifest import (
     decode_manifest,
 )

@@ -21,7 +21,7 @@ from validator.ports.queue import Task
 from validator.ports.states import AnnouncedState
 from validator.ports.storage import PreparedUpload, StoredTransaction
 from validator.ports.stored import AnnouncedUpload, StoredBundle, StoredUpload
-from validator.protocol.codec.bundle_file import bundle_tags
+from validator.protocol.codec.bundle import bundle_tags
 from validator.protocol.codec.bundle_front import max_file_bytes
 from validator.protocol.codec.certificate import verify_certificate
 from validator.protocol.codec.manifest import decode_manifest

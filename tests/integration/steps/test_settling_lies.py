@@ -17,7 +17,8 @@ from validator.ports.peers import Attestation, Gossip
 from validator.ports.queue import StepResult, Task
 from validator.ports.storage import ReaderFailed, StorageState, StorageStatus
 from validator.ports.stored import StoredBundle
-from validator.protocol.codec.bundle_file import bundle_tags, write_bundle
+from validator.protocol.codec.bundle import bundle_tags
+from validator.protocol.codec.bundle_file import write_bundle
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.codec.report import decode_report, encode_report
 from validator.protocol.codec.statement import sign_statement, sign_upload

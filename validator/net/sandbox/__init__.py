@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from validator.ports.storage import ReaderFailed
-from validator.protocol.codec.bundle_file import VerifiedBundle
+from validator.protocol.codec.bundle import VerifiedBundle
 from validator.protocol.codec.manifest import decode_manifest, manifest_root
 from validator.protocol.codec.manifest_rules import check_same_manifest
 from validator.protocol.errors import MalformedInput

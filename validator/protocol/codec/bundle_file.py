@@ -17,7 +17,6 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby, repeat
 from operator import itemgetter
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from validator.protocol.codec.bundle import BundleFile, VerifiedBundle
 from validator.protocol.codec.bundle_columns import (
     DICTIONARY,
     ENCODINGS,
@@ -52,14 +52,11 @@ from validator.protocol.codec.bundle_recount import Recount, RowInstances
 from validator.protocol.codec.bundle_schema import COLUMNS, STATISTICS
 from validator.protocol.codec.bundle_statistics import Totals
 from validator.protocol.codec.manifest import encode_manifest, manifest_root
-from validator.protocol.codec.manifest_rules import CODEC_VERSION, canonical_bytes, check_manifest, check_same_manifest
+from validator.protocol.codec.manifest_rules import canonical_bytes, check_manifest, check_same_manifest
 from validator.protocol.codec.parquet_footer import MAX_ITEMS, Footer
-from validator.protocol.codec.statement import SigningContext
 from validator.protocol.errors import InvariantError, MalformedInput, require
-from validator.protocol.model import BundleHeader, Digest, InstanceId, InstanceKind, Manifest, Record, Root, StreamPart
+from validator.protocol.model import Digest, InstanceId, InstanceKind, Manifest, Record, StreamPart
 
-CONTENT_TYPE = "application/vnd.apache.parquet"
-APP_NAME = "LogStore"
 BATCH_BYTES = 4 << 20
 MAX_BATCH_ROWS = 2048
 REPEATED_BYTES = 8 << 20
@@ -79,25 +76,6 @@ PAGE_BYTES = 8 << 20
 """More than a row group has, so that a column's chunk is one page: what repeats in it is found."""
 _Member = tuple[InstanceId, Record]
 _LIBRARY_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
-
-
-@dataclass(frozen=True, slots=True)
-class BundleFile:
-    """A file as written: its SHA-256, size in bytes, and rows."""
-
-    path: Path
-    size: int
-    sha256: Digest
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedBundle:
-    """A file whose rows give every root of its manifest, and whose certificates are valid."""
-
-    manifest: Manifest
-    root: Root
-    rows: int
 
 
 def write_bundle(
@@ -203,24 +181,6 @@ def _cut_groups(records: Iterable[_Member], sizes: Counter[StreamPart], limit: i
         size += len(record.canonical)
     if group:
         yield group
-
-
-def bundle_tags(header: BundleHeader, root: Root, network: SigningContext, end_ms: int) -> tuple[tuple[str, str], ...]:
-    """The tags of a bundle's transaction, exactly and in this order.
-
-    ``end_ms``: end of the last window. The version is that of the format, so validators of different releases agree.
-    """
-    return (
-        ("App-Name", APP_NAME),
-        ("App-Version", str(CODEC_VERSION)),
-        ("Content-Type", CONTENT_TYPE),
-        ("Network", f"{network.chain_id}:0x{network.report_manager.hex()}"),
-        ("Bundle-Number", str(header.number)),
-        ("Window-From", str(header.first_ms)),
-        ("Window-To", str(end_ms)),
-        ("Bundle-Root", root.hex()),
-        ("Prev-Bundle-Root", header.previous_root.hex()),
-    )
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -28,8 +28,9 @@ from tests.builders import (
 from tests.bundle_builder import CONTEXT, MEMBERS, WINDOW_MS, a_manifest, an_outcome, certify, rows_of, with_certificate
 from tests.bundle_reader import read_records
 from tests.hostile_bundle import DICTIONARY_PAGE, MIN_VALUE, STATISTICS, take_apart
+from validator.protocol.codec.bundle import bundle_tags
 from validator.protocol.codec.bundle_columns import SCHEMA
-from validator.protocol.codec.bundle_file import bundle_tags, read_manifest, verify_bundle_file, write_bundle
+from validator.protocol.codec.bundle_file import read_manifest, verify_bundle_file, write_bundle
 from validator.protocol.codec.bundle_front import MANIFEST_KEY, pack_manifest
 from validator.protocol.codec.manifest import encode_manifest, manifest_root
 from validator.protocol.codec.manifest_rules import check_same_manifest
