@@ -45,6 +45,7 @@ from validator.settings import Settings, read_text_file
 from validator.steps.context import Context, make_context
 from validator.steps.identity import Identity, Origin
 from validator.steps.peer_service import LocalPeerService
+from validator.store.bundle_writer import ChildWriter
 from validator.store.database import Database, open_database, require_head
 from validator.store.facade import SqlStore
 from validator.store.identity import create_identity, renew_identity, require_identity, require_votes_of
@@ -194,6 +195,7 @@ class Node:
             source=lazy(self._source),
             peers=self.peers,
             storage=self._storage(),
+            writer=ChildWriter(self.store.sets, settings.sets_url),
             reader=Sandbox(),
             sender=lazy(self._sender),
             data_dir=settings.data_dir,

@@ -38,7 +38,8 @@ from validator.net.sandbox import Sandbox
 from validator.ports.peers import Gossip, Handshake, HeldVotes
 from validator.ports.queue import Task
 from validator.ports.storage import ReaderFailed
-from validator.protocol.codec.bundle import VerifiedBundle
+from validator.ports.store import Sets
+from validator.protocol.codec.bundle import BundleFile, VerifiedBundle
 from validator.protocol.codec.bundle_file import verify_bundle_file
 from validator.protocol.codec.manifest_rules import check_same_manifest
 from validator.protocol.codec.outcome import set_root
@@ -69,6 +70,7 @@ from validator.steps.context import Context, make_context
 from validator.steps.identity import Identity
 from validator.steps.peer_service import LocalPeerService
 from validator.steps.pipeline import PIPELINE, perform
+from validator.store.bundle_program import write_from_sets
 from validator.store.database import Database, migrate, open_database
 from validator.store.facade import SqlStore
 from validator.store.segments import SegmentStore
@@ -233,6 +235,20 @@ class Reader:
 
 
 @dataclass
+class Writer:
+    """The port ``BundleWriter``: writes here, since a child for each file takes most of a second."""
+
+    sets: Sets
+
+    def write(self, path: Path, manifest: Manifest) -> BundleFile:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return write_from_sets(path, manifest, self.sets.iterate)
+        except OSError as error:
+            raise TransientError(f"{path}: cannot write: {error.strerror or error}") from error
+
+
+@dataclass
 class Member:
     """One validator: what outlives its process, and the context of the process that runs now."""
 
@@ -295,6 +311,7 @@ class Member:
             source=mortal(self.source),
             peers=mortal(DirectPeers(self.address, self.network)),
             storage=mortal(self.storage),
+            writer=Writer(mortal(store.sets)),
             reader=self.reader,
             sender=mortal(self.sender),
             data_dir=self.folder,

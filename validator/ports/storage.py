@@ -172,6 +172,18 @@ class ReaderFailed(TransientError):
     """The reader came to no verdict: neither good nor bad. The same bytes may be read another time."""
 
 
+class BundleWriter(Protocol):
+    """Writes the files of bundles from the sets that are held here."""
+
+    def write(self, path: Path, manifest: Manifest) -> BundleFile:
+        """Write the whole file; it appears complete and synced, or not at all.
+
+        Raises:
+            TransientError: a set is not here, or not here again; the disk is full or refuses; the writer did not come
+                to its end.
+        """
+
+
 class BundleReader(Protocol):
     """Reads files that anybody may have written, whatever happens to who reads them."""
 

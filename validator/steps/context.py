@@ -12,7 +12,7 @@ from validator.ports.clock import Clock
 from validator.ports.peers import Peers
 from validator.ports.queue import Tasks
 from validator.ports.sources import MessageSource
-from validator.ports.storage import BundleReader, BundleStorage
+from validator.ports.storage import BundleReader, BundleStorage, BundleWriter
 from validator.ports.store import Store
 from validator.protocol.model import Digest, InstanceId
 from validator.protocol.parameters import Network
@@ -43,6 +43,7 @@ class Context:
     source: MessageSource
     peers: Peers
     storage: BundleStorage
+    writer: BundleWriter
     reader: BundleReader
     sender: ReportSender
 
@@ -70,6 +71,7 @@ def make_context(
     source: MessageSource,
     peers: Peers,
     storage: BundleStorage,
+    writer: BundleWriter,
     reader: BundleReader,
     sender: ReportSender,
     workers: ThreadPoolExecutor | None = None,
@@ -87,6 +89,7 @@ def make_context(
         source=source,
         peers=peers,
         storage=storage,
+        writer=writer,
         reader=reader,
         sender=sender,
         cut_points=CutPoints(network, clock, store, chain),

@@ -20,7 +20,6 @@ from validator.protocol.model import (
 )
 from validator.quantities import show_count
 from validator.steps.agreed import load_certified
-from validator.steps.bundle_files import write_file
 from validator.steps.context import Context
 from validator.steps.cut_points import EpochConfig, require_bundle
 from validator.steps.drafts import ledger_after
@@ -49,7 +48,7 @@ def seal(context: Context, number: int) -> StepResult:
     config = context.cut_points.epoch_config(bundle.epoch)
     manifest = build_manifest(context, bundle, config)
     path = context.data_dir / "bundles" / f"{number}.parquet"
-    file = write_file(context, path, manifest)
+    file = context.writer.write(path, manifest)
     root = manifest_root(manifest)
     now_ms = context.clock.now_ms()
     sealed = replace(

@@ -39,7 +39,7 @@ from validator.protocol.model import (
     Manifest,
     UploadAnnouncement,
 )
-from validator.steps.bundle_files import require_file, write_file
+from validator.steps.bundle_files import require_file
 from validator.steps.context import Context
 
 log = get_logger(__name__)
@@ -226,7 +226,7 @@ def file_for(
             return None
         path = path.with_name(f"{bundle.number}-{announcement.storage_id.hex()[:16]}.parquet")
         if not path.exists():
-            write_file(context, path, manifest)
+            context.writer.write(path, manifest)
         if context.storage.compute_data_root(path) != transaction.data_root:
             path.unlink()
             return None

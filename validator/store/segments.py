@@ -31,8 +31,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from validator.protocol.codec import cbor
+from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.columns import ID_BYTES, Page, RecordSet, all_pages
-from validator.protocol.errors import ConfigError, Disagreement, InvariantError, TransientError
+from validator.protocol.errors import ConfigError, Disagreement, InvariantError, MalformedInput, TransientError
 from validator.protocol.model import Digest, PartitionEntry, Record, Root, StreamPart
 from validator.store.segment_format import MAGIC, ColumnPage, DamagedSegment, Index, SavedSet, SegmentInfo
 from validator.store.segment_reader import read_block, read_columns, read_index, unread
@@ -377,3 +378,15 @@ class _Finder:
             page = bisect_right(self.starts, number) - 1
             yield page, number - self.starts[page]
             at += 1
+
+
+def records_of(page: Page) -> Iterator[Record]:
+    """The messages of a page. Raises DamagedSegment: one is not that of which its columns are."""
+    for leaf, data in zip(page.list_leaves(), page.canonical(), strict=True):
+        try:
+            record = record_from_canonical(data)
+        except MalformedInput as error:
+            raise DamagedSegment(f"a message of {page.stream_part[0]}: {error}") from error
+        if record.leaf != leaf:
+            raise DamagedSegment(f"a message of {page.stream_part[0]} was altered")
+        yield record

@@ -26,7 +26,7 @@ from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import insert_new
 from validator.store.segment_format import DamagedSegment, SegmentInfo
-from validator.store.segments import SegmentStore
+from validator.store.segments import SegmentStore, records_of
 
 log = get_logger(__name__)
 
@@ -101,7 +101,7 @@ class SetRows:
                 continue
             for page in self.load_pages(set_root, entry.stream_part):
                 with self._watched(set_root):
-                    yield from _records_of(page)
+                    yield from records_of(page)
 
     def load_entries(self, set_root: Root) -> tuple[PartitionEntry, ...] | None:
         """Entries with flags zero; None if the set is not here."""
@@ -209,15 +209,3 @@ class StoredSet:
     def pages(self, part: StreamPart) -> Iterator[Page]:
         """Raises DamagedSegment."""
         return self._rows.load_pages(self._set_root, part) if part in self._parts else iter(())
-
-
-def _records_of(page: Page) -> Iterator[Record]:
-    """Raises DamagedSegment: a message is not the one that its columns are of."""
-    for leaf, data in zip(page.list_leaves(), page.canonical(), strict=True):
-        try:
-            record = record_from_canonical(data)
-        except MalformedInput as error:
-            raise DamagedSegment(f"a message of {page.stream_part[0]}: {error}") from error
-        if record.leaf != leaf:
-            raise DamagedSegment(f"a message of {page.stream_part[0]} was altered")
-        yield record

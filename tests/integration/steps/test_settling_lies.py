@@ -25,12 +25,12 @@ from validator.protocol.codec.statement import sign_statement, sign_upload
 from validator.protocol.hashing import hash_body, order_committee
 from validator.protocol.model import Address, Certified, Node, Root, Statement, StorageId, UploadAnnouncement
 from validator.steps.attestations import packed_signatures, valid_signatures
-from validator.steps.bundle_files import bundle_records
 from validator.steps.context import Context
 from validator.steps.cut_points import bind_wallets
 from validator.steps.peer_service import LocalPeerService
 from validator.steps.pipeline import Stage
 from validator.steps.uploads import announced_uploads, tags_of, upload_subject
+from validator.store.bundle_program import bundle_records
 
 MakeNetwork = Callable[..., SmallNetwork]
 
@@ -302,7 +302,7 @@ def test_a_file_with_other_certificates_is_made_again_to_complete_its_upload(a_n
 
     other = replace(manifest, windows=tuple(certify(c) for c in manifest.windows), late=certify(manifest.late))
     path = dead.folder / "another.parquet"
-    write_bundle(path, other, bundle_records(dead.context, other))
+    write_bundle(path, other, bundle_records(other, dead.context.store.sets.iterate))
     assert path.read_bytes() != Path(bundle.path).read_bytes()
     prepared = dead.storage.prepare(path, tags_of(dead.context, bundle))
     certificates = tuple(c.certificate for c in (*other.windows, other.late))

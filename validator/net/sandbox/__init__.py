@@ -11,14 +11,10 @@ what the agreed manifest names, the same on all machines, so what honest members
 from __future__ import annotations
 
 import base64
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from validator.child import ChildFailed, run_program
 from validator.ports.storage import ReaderFailed
 from validator.protocol.codec.bundle import VerifiedBundle
 from validator.protocol.codec.manifest import decode_manifest, manifest_root
@@ -32,7 +28,6 @@ BYTES_PER_S = 1 << 20
 """Beyond the default, a second for so many canonical bytes; a slow machine reads tens of times as many."""
 BYTES_PER_ROW = 512
 """Beyond the default, memory for one row's leaf and its place in the tree."""
-MAX_STDERR_BYTES = 2_000
 _PROGRAM = f"{__name__}.program"
 
 
@@ -67,39 +62,11 @@ class Sandbox:
 
 def _read(path: Path, timeout_s: float, memory_bytes: int) -> tuple[Manifest, int]:
     """What the child says of the file: its manifest and number of rows."""
-    command = [sys.executable, "-P", "-m", _PROGRAM, "--memory", str(memory_bytes)]
-    command += ["--seconds", str(int(timeout_s) + 1), str(path.resolve())]
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaint:
-        try:
-            status = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=complaint,
-                env=_environment(),
-                timeout=timeout_s,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired as error:
-            raise ReaderFailed(f"bundle: not read within {timeout_s} s", path=str(path)) from error
-        output.seek(0)
-        complaint.seek(0)
-        answer = output.read()
-        said = complaint.read(MAX_STDERR_BYTES).decode(errors="replace")
-    if status < 0:
-        raise ReaderFailed(f"bundle: its reader ended by signal {-status}", path=str(path))
-    if status not in (0, 1):
-        raise ReaderFailed(f"bundle: its reader ended with status {status}: {said.strip()[-300:]}", path=str(path))
+    limits = ["--memory", str(memory_bytes), "--seconds", str(int(timeout_s) + 1)]
     try:
-        values = json.loads(answer)
-    except ValueError as error:
-        raise ReaderFailed("bundle: its reader was cut short", path=str(path)) from error
+        values = run_program(_PROGRAM, [*limits, str(path.resolve())], timeout_s=timeout_s).values
+    except ChildFailed as error:
+        raise ReaderFailed(f"bundle: its reader {error}", path=str(path)) from error
     if "error" in values:
         raise MalformedInput(str(values["error"]["field"]), str(values["error"]["reason"]))
     return decode_manifest(base64.b64decode(values["manifest"])), values["rows"]
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of ours but where modules lie; one malloc arena, since each maps 64 MiB ahead."""
-    paths = os.pathsep.join(p for p in sys.path if p)
-    return {"PYTHONPATH": paths, "MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}

@@ -71,7 +71,7 @@ def test_a_reading_that_needs_more_memory_than_it_may_use_is_tried_again_later(t
 
 
 def test_a_reading_that_outlasts_its_deadline_is_tried_again_later(path: Path) -> None:
-    with pytest.raises(TransientError, match="not read within"):
+    with pytest.raises(TransientError, match="did not end within"):
         Sandbox(timeout_s=0.001).verify(path)
 
 
