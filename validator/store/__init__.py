@@ -1,8 +1,9 @@
 """The database and the segments: everything a validator must not forget.
 
 What it owns: tables (schema.py) on SQLite or PostgreSQL, the files of sets (segments.py; what they hold:
-segment_format.py), and the read side of the operator's screen (view). ``SqlStore`` fulfils the port ``Store``, one
-class per room; every method is one transaction of milliseconds, never open across a network call or a sleep.
+segment_format.py), files of bundles made of them (bundle_writer.py, in a child process), and the read side of the
+operator's screen (view). ``SqlStore`` fulfils the port ``Store``, one class per room; every method is one transaction
+of milliseconds, never open across a network call or a sleep.
 
 Persist, then speak: ``InstanceRows.save_instance`` writes own votes and the state they follow from in one
 transaction, on condition of the state's version and under a unique key, so neither a second worker nor a crash can
