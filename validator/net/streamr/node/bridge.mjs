@@ -19,6 +19,8 @@ const MAX_MESSAGE_BYTES = 1 << 20
 const MAX_FRAME_BYTES = MAX_MESSAGE_BYTES + (64 << 10)
 const MAX_PARTITION = 99
 const ENTRY_POINT_TRIES = 5
+// So long the first join waits for a first connection: parts joined before there is one stay lonely for minutes.
+const CONNECTED_WITHIN_MS = 25_000
 const MESSAGE_OVERHEAD_BYTES = 256 // what a buffered message costs beside its bytes
 
 const config = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'))
@@ -69,7 +71,8 @@ async function startNode(own) {
             tlsCertificate: certificate && { certFileName: certificate.cert, privateKeyFileName: certificate.key },
             iceServers: [],
             webrtcAllowPrivateAddresses: true,
-            maxMessageSize: MAX_MESSAGE_BYTES
+            maxMessageSize: MAX_MESSAGE_BYTES,
+            networkConnectivityTimeout: CONNECTED_WITHIN_MS // its own is 10 s
         },
         networkNode: { acceptProxyConnections: false }
     })
