@@ -21,7 +21,7 @@ from tests.streamr_network import run_streamr_network
 from validator.broker.ingest import Ingest
 from validator.net.streamr.node_process import NodeBus
 from validator.ports.bus import MessageBus
-from validator.protocol.errors import TransientError
+from validator.protocol.errors import RemoteFault, TransientError
 from validator.protocol.model import StreamPart
 
 WATCHED_S = 20.0
@@ -50,10 +50,19 @@ async def _join(bus: MessageBus, parts: Sequence[StreamPart], end_s: float) -> i
     joined = 0
     while joined < len(parts) and time.monotonic() < end_s:
         some = parts[joined : joined + JOINED_AT_ONCE]
-        with contextlib.suppress(TransientError):
+        with contextlib.suppress(TransientError, RemoteFault):  # a call's time is over, or nobody is reached yet
             await bus.join(some)
             joined += len(some)
     return joined
+
+
+async def _meet(bus: NodeBus, other: NodeBus, part: Sequence[StreamPart]) -> None:
+    """Until both are in the network: parts that a node joins before it reaches anybody stay lonely for long."""
+    end_s = time.monotonic() + MOST_S
+    for each in (bus, other):
+        await _join(each, part, end_s)
+    while await _count_lonely(bus) != 0 and time.monotonic() < end_s:
+        await asyncio.sleep(1.0)
 
 
 async def _settle(bus: NodeBus, pid: int, end_s: float) -> int | None:
@@ -72,9 +81,10 @@ async def _measure(count: int, folder: Path) -> dict[str, float]:
     streams = {f"0x{'cc' * 20}/idle/{number:05}": 1 for number in range(count)}
     parts = BrokerParts(folder, streams=streams)
     async with run_streamr_network() as network:
-        bus, other = await network.launch(), await network.open(0)
+        bus, other = await network.launch(), await network.launch()  # a program each, and the entry point's is idle
         ingest = Ingest(bus, parts.admission, parts.chain, max_parts=count)
         running = asyncio.create_task(ingest.run())
+        await _meet(bus, other, parts.chain.parts()[:1])
         began = time.monotonic()
         theirs = await _join(other, parts.chain.parts()[:count], began + MOST_S)
         while ingest.joined < count and time.monotonic() < began + 2 * MOST_S:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ def feeding(folder: Path, frames: bytes, per_s: int) -> Any:
 
 
 def _feed(path: Path, frames: bytes, per_s: int) -> None:
+    """A node that is heard once, until who hears it has heard enough."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path) + ".new")
     listener.listen(1)
@@ -81,15 +82,19 @@ def _feed(path: Path, frames: bytes, per_s: int) -> None:
         for _kind, _body in reader.feed(connection.recv(1 << 16)):
             connection.sendall(write_state(State()))
             asked = True
+    with suppress(BrokenPipeError):
+        _say(connection, frames, per_s)
+    time.sleep(3_600)
+
+
+def _say(connection: socket.socket, frames: bytes, per_s: int) -> None:
     if not per_s:
         connection.sendall(frames)
-    else:
-        pieces = list(_split(frames))
-        started = time.monotonic()
-        for number, piece in enumerate(pieces):
-            time.sleep(max(0.0, started + number / per_s - time.monotonic()))
-            connection.sendall(piece)
-    time.sleep(3_600)
+        return
+    started = time.monotonic()
+    for number, piece in enumerate(list(_split(frames))):
+        time.sleep(max(0.0, started + number / per_s - time.monotonic()))
+        connection.sendall(piece)
 
 
 def _split(frames: bytes) -> Any:
