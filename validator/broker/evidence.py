@@ -173,10 +173,11 @@ class EvidenceBook:
 
         What cannot be read stays where it is. Raises TransientError.
         """
+        if self._shelf is None:
+            return []
         found: list[Evidence] = []
         known = {e.name for kept in list(self._kept.values()) for e in list(kept)}
-        for name in sorted((set() if self._shelf is None else self._shelf.names()) - known):
-            assert self._shelf is not None
+        for name in sorted(self._shelf.names() - known):
             try:
                 if (data := self._shelf.load(name)) is not None:
                     found.append(decode_evidence(data))

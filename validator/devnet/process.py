@@ -92,9 +92,8 @@ def reserve(port: int = 0) -> socket.socket:
     except OSError as error:
         reserved.close()
         raise ConfigError(f"port {port}: {error.strerror}", field="port") from error
-    reserved.setsockopt(
-        socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-    )  # what it accepts must not keep it from a fresh start
+    # what it accepts must not keep it from a fresh start
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return reserved
 
 

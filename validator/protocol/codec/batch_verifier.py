@@ -70,10 +70,9 @@ class BatchVerifier:
             self._come += len(signed)
             is_paused = self._come <= self._paused_until
             apart = {address for address in publishers if self._apart.get(address, 0) >= self._come}
-            known = {address: self._keys[address] for address in publishers if address in self._keys}
+            keys = {address: self._keys[address] for address in publishers if address in self._keys}
         if is_paused:
             return list(check_recovered(signed))
-        keys = dict(known)
         verdicts, is_true = check_and_tell(signed, keys, apart)
         forged = _misused(signed, verdicts, keys) if is_true is False else []
         with self._lock:
