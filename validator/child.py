@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 MAX_STDERR_BYTES = 2_000
@@ -23,14 +22,6 @@ class ChildFailed(Exception):
     """It came to no answer: killed, crashed, out of time or memory, or it says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The line that the child wrote, and its status: 0 or 1, as the program means them."""
-
-    status: int
-    values: Any
-
-
 def run_program(
     module: str,
     arguments: Sequence[str],
@@ -38,8 +29,8 @@ def run_program(
     timeout_s: float,
     given: bytes = b"",
     environment: Mapping[str, str] | None = None,
-) -> Answer:
-    """Run ``python -m module`` with ``given`` on its standard input.
+) -> Any:
+    """Run ``python -m module`` with ``given`` on its standard input; what it answers with status 0 or 1.
 
     ``environment``: what it finds there beside the place of our modules; without it, nothing else.
 
@@ -68,7 +59,7 @@ def run_program(
     if status not in (0, 1):
         raise ChildFailed(f"ended with status {status}: {said.strip()[-300:]}")
     try:
-        return Answer(status, json.loads(answer))
+        return json.loads(answer)
     except ValueError as error:
         raise ChildFailed("was cut short") from error
 

@@ -40,7 +40,7 @@ from validator.ports.queue import Task
 from validator.ports.storage import ReaderFailed
 from validator.ports.store import Sets
 from validator.protocol.codec.bundle import BundleFile, VerifiedBundle
-from validator.protocol.codec.bundle_file import verify_bundle_file
+from validator.protocol.codec.bundle_file import verify_bundle_file, write_bundle
 from validator.protocol.codec.manifest_rules import check_same_manifest
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.codec.secp256k1 import SigningKey
@@ -70,7 +70,7 @@ from validator.steps.context import Context, make_context
 from validator.steps.identity import Identity
 from validator.steps.peer_service import LocalPeerService
 from validator.steps.pipeline import PIPELINE, perform
-from validator.store.bundle_program import write_from_sets
+from validator.store.bundle_program import bundle_records
 from validator.store.database import Database, migrate, open_database
 from validator.store.facade import SqlStore
 from validator.store.segments import SegmentStore
@@ -243,7 +243,7 @@ class Writer:
     def write(self, path: Path, manifest: Manifest) -> BundleFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return write_from_sets(path, manifest, self.sets.iterate)
+            return write_bundle(path, manifest, bundle_records(manifest, self.sets.iterate))
         except OSError as error:
             raise TransientError(f"{path}: cannot write: {error.strerror or error}") from error
 

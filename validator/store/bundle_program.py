@@ -1,6 +1,6 @@
 """The child of ``store.bundle_writer``: writes one bundle's file from the files of its sets.
 
-    python -m validator.store.bundle_program SETS-URL PATH < MANIFEST
+    SETS_URL=… python -m validator.store.bundle_program PATH < MANIFEST
 
 The answer is one line of JSON: size, SHA-256 and rows of what was written (status 0), or why it was not (status 1).
 """
@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import heapq
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from validator.protocol.codec.bundle import BundleFile
 from validator.protocol.codec.bundle_file import write_bundle
 from validator.protocol.codec.manifest import decode_manifest
 from validator.protocol.codec.outcome import set_root
 from validator.protocol.errors import InvariantError, TransientError
 from validator.protocol.model import InstanceId, Manifest, Record, Root
 from validator.store.segment_format import DamagedSegment
-from validator.store.segments import SegmentStore, records_of
+from validator.store.segments import SETS_URL, SegmentStore
 
 
 class DamagedSet(Exception):
@@ -35,14 +35,14 @@ class DamagedSet(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     """Status 2: wrong arguments."""
-    if len(arguments) != 2:
-        sys.stderr.write(f"usage: {__spec__.name} SETS-URL PATH\n")
+    if len(arguments) != 1 or SETS_URL not in os.environ:
+        sys.stderr.write(f"usage: SETS_URL=… {__spec__.name} PATH\n")
         return 2
-    url, path = arguments
     answer: dict[str, Any]
     try:
-        segments = SegmentStore(url)
-        file = write_from_sets(Path(path), decode_manifest(sys.stdin.buffer.read()), lambda root: _read(segments, root))
+        segments = SegmentStore(os.environ[SETS_URL])
+        manifest = decode_manifest(sys.stdin.buffer.read())
+        file = write_bundle(Path(arguments[0]), manifest, bundle_records(manifest, lambda root: _read(segments, root)))
         answer = {"size": file.size, "sha256": file.sha256.hex(), "rows": file.rows}
     except DamagedSet as error:
         answer = {"damaged": error.set_root.hex(), "reason": str(error)}
@@ -52,16 +52,6 @@ def main(arguments: Sequence[str]) -> int:
         answer = {"reason": str(error.strerror or error) if isinstance(error, OSError) else str(error)}
     sys.stdout.write(json.dumps(answer) + "\n")
     return 0 if "sha256" in answer else 1
-
-
-def write_from_sets(path: Path, manifest: Manifest, read: Callable[[Root], Iterator[Record]]) -> BundleFile:
-    """Write a bundle's file; ``read`` gives the records of a set in canonical order.
-
-    Raises:
-        OSError: the disk is full or refuses.
-        InvariantError: the sets do not give the manifest's entries.
-    """
-    return write_bundle(path, manifest, bundle_records(manifest, read))
 
 
 def bundle_records(manifest: Manifest, read: Callable[[Root], Iterator[Record]]) -> Iterator[tuple[InstanceId, Record]]:
@@ -76,9 +66,7 @@ def bundle_records(manifest: Manifest, read: Callable[[Root], Iterator[Record]])
 def _read(segments: SegmentStore, root: Root) -> Iterator[Record]:
     """Raises DamagedSet."""
     try:
-        for entry in segments.load_entries(root):
-            for page in segments.load_pages(root, entry.stream_part):
-                yield from records_of(page)
+        yield from segments.iterate(root)
     except DamagedSegment as error:
         raise DamagedSet(root, str(error)) from error
 

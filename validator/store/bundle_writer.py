@@ -17,6 +17,7 @@ from validator.protocol.codec.manifest import encode_manifest
 from validator.protocol.codec.manifest_rules import canonical_bytes
 from validator.protocol.errors import InvariantError, TransientError
 from validator.protocol.model import Digest, Manifest, Root
+from validator.store.segments import SETS_URL
 from validator.store.sets import SetRows
 
 LEAST_S = 300.0
@@ -41,11 +42,11 @@ class ChildWriter:
         try:
             values = run_program(
                 _PROGRAM,
-                [self._url, str(path.resolve())],
+                [str(path.resolve())],
                 given=encode_manifest(manifest),
                 timeout_s=LEAST_S + canonical_bytes(manifest) / BYTES_PER_S,
-                environment=foreign_environment(),
-            ).values
+                environment=foreign_environment() | {SETS_URL: self._url},
+            )
         except ChildFailed as error:
             raise TransientError(f"{path}: its writer {error}") from error
         if "sha256" not in values:

@@ -22,7 +22,7 @@ import uuid
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
@@ -44,6 +44,9 @@ CACHED_ROWS = 20_000
 CACHED_LEAVES = 4_000_000
 """Messages whose leaves can be found without a search through their set, over all sets; 8 bytes each."""
 
+SETS_URL = "SETS_URL"
+"""Where a child finds the URL in its environment: arguments can be read by anybody on the machine, and a URL may have a
+password in it."""
 _ASIDE = "damaged"
 
 
@@ -205,6 +208,16 @@ class SegmentStore:
         with self._open(set_root) as file:
             for page in found.pages:
                 yield read_columns(file, part, page, read)
+
+    def iterate(self, set_root: Root, parts: Collection[StreamPart] | None = None) -> Iterator[Record]:
+        """Records in canonical order, of all partitions or of some, one by one: a set need not fit in memory.
+
+        Raises DamagedSegment: not here, or not what was saved; each record has the leaf of its place.
+        """
+        for entry in self.load_entries(set_root):
+            if parts is None or entry.stream_part in parts:
+                for page in self.load_pages(set_root, entry.stream_part):
+                    yield from _records_of(page)
 
     def load_messages(self, set_root: Root, leaves: Sequence[Digest]) -> list[bytes]:
         """Canonical messages by leaf, in the order asked for; leaves that the set does not hold are left out.
@@ -380,7 +393,7 @@ class _Finder:
             at += 1
 
 
-def records_of(page: Page) -> Iterator[Record]:
+def _records_of(page: Page) -> Iterator[Record]:
     """The messages of a page. Raises DamagedSegment: one is not that of which its columns are."""
     for leaf, data in zip(page.list_leaves(), page.canonical(), strict=True):
         try:

@@ -26,7 +26,7 @@ from validator.store import schema
 from validator.store.database import Database
 from validator.store.rows import insert_new
 from validator.store.segment_format import DamagedSegment, SegmentInfo
-from validator.store.segments import SegmentStore, records_of
+from validator.store.segments import SegmentStore
 
 log = get_logger(__name__)
 
@@ -96,12 +96,8 @@ class SetRows:
 
         Raises DamagedSegment: not here, or not what was saved; each record has the leaf of its place.
         """
-        for entry in self.open_set(set_root).entries:
-            if parts is not None and entry.stream_part not in parts:
-                continue
-            for page in self.load_pages(set_root, entry.stream_part):
-                with self._watched(set_root):
-                    yield from records_of(page)
+        with self._watched(set_root):
+            yield from self._segments.iterate(set_root, parts)
 
     def load_entries(self, set_root: Root) -> tuple[PartitionEntry, ...] | None:
         """Entries with flags zero; None if the set is not here."""

@@ -64,7 +64,7 @@ def _read(path: Path, timeout_s: float, memory_bytes: int) -> tuple[Manifest, in
     """What the child says of the file: its manifest and number of rows."""
     limits = ["--memory", str(memory_bytes), "--seconds", str(int(timeout_s) + 1)]
     try:
-        values = run_program(_PROGRAM, [*limits, str(path.resolve())], timeout_s=timeout_s).values
+        values = run_program(_PROGRAM, [*limits, str(path.resolve())], timeout_s=timeout_s)
     except ChildFailed as error:
         raise ReaderFailed(f"bundle: its reader {error}", path=str(path)) from error
     if "error" in values:
