@@ -335,9 +335,15 @@ class _Process:
         settings = self._settings
         database = self._database if self._state.lead.is_shared else None
         view = operator.View(
-            self._broker, self._server, self._ingest, self._floor, self._neighbours, time.monotonic(), database
+            self._broker,
+            self._server,
+            self._ingest,
+            self._floor,
+            self._neighbours,
+            time.monotonic(),
+            database,
+            leads=lambda: self._leading.is_here,
         )
-        view.leads = lambda: self._leading.is_here
         certified = [] if self._certified is None else self._certified.routes()
         shown = [] if self._explorer is None else self._explorer.routes()
         public: ASGIApp = build_app(self._server, [*self._routes, *shown, *certified, *self._neighbours.routes()])
