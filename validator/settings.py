@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from validator.protocol.errors import ConfigError
@@ -63,8 +63,38 @@ DEFAULT_FLOOR_BYTES = 5 << 30
 DEFAULT_FLOOR_PERCENT = 10
 _SIZE = re.compile(r"([0-9]{1,20})\s*([A-Z]*)", re.IGNORECASE | re.ASCII)
 
-Words = Annotated[tuple[str, ...], NoDecode]
+
+def _split_words(value: Any) -> Any:
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+def _require_networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for word in value:
+        try:
+            ip_network(word)
+        except ValueError as error:
+            raise ValueError(f"{word!r} is no network ({error}); write one such as 10.0.0.0/8") from error
+    return value
+
+
+def _require_floor(value: str) -> str:
+    floor_bytes(value, 1)
+    return value
+
+
+def _read_level(value: Any) -> Any:
+    word = value.upper() if isinstance(value, str) else value
+    if word not in LOG_LEVELS:
+        raise ValueError(f"is none of {', '.join(LOG_LEVELS)}")
+    return word
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_split_words), NoDecode]
 """A comma-separated list."""
+Networks = Annotated[Words, AfterValidator(_require_networks)]
+Floor = Annotated[str, AfterValidator(_require_floor)]
+"""See ``floor_bytes``."""
+LogLevel = Annotated[str, BeforeValidator(_read_level)]
 
 
 class Settings(BaseSettings):
@@ -157,7 +187,7 @@ class Settings(BaseSettings):
     )
 
     # limits of this machine
-    allow_nets: Words = Field(
+    allow_nets: Networks = Field(
         default=(),
         description="private networks that broker and peer URLs, or a TLS proxy of ours, may lie in, e.g. 10.0.0.0/8",
     )
@@ -166,7 +196,7 @@ class Settings(BaseSettings):
         description="PEM certificates trusted beside the public ones for broker and peer URLs; for private networks",
     )
     allow_http: bool = Field(default=False, description="accept http:// in metadata; development networks only")
-    disk_floor: str = Field(
+    disk_floor: Floor = Field(
         default="",
         description="free disk below which voting stops: bytes, 5GiB (KiB, MiB, TiB), or 7%; empty: 10 % or 5 GiB",
     )
@@ -193,17 +223,12 @@ class Settings(BaseSettings):
         le=10**6,
         description="least tip per gas in gwei; empty: 30 on Polygon and Amoy, whose nodes drop less, 1 elsewhere",
     )
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json lines, or console for people")
     observer: bool = Field(
         default=False,
         description="follow, verify and serve, sign nothing; members answer it only if it is a staked node",
     )
-
-    @field_validator("rpc_urls", "gateway_urls", "allow_nets", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
     @field_validator("rpc_urls", "gateway_urls")
     @classmethod
@@ -231,30 +256,6 @@ class Settings(BaseSettings):
         if not value.startswith("sqlite:"):
             _require_url(value, "postgresql", "postgresql+psycopg")
         return value
-
-    @field_validator("allow_nets")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for word in value:
-            try:
-                ip_network(word)
-            except ValueError as error:
-                raise ValueError(f"{word!r} is no network ({error}); write one such as 10.0.0.0/8") from error
-        return value
-
-    @field_validator("disk_floor")
-    @classmethod
-    def _size(cls, value: str) -> str:
-        floor_bytes(value, 1)
-        return value
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _level(cls, value: Any) -> Any:
-        word = value.upper() if isinstance(value, str) else value
-        if word not in LOG_LEVELS:
-            raise ValueError(f"is none of {', '.join(LOG_LEVELS)}")
-        return word
 
     @property
     def nets(self) -> tuple[IPv4Network | IPv6Network, ...]:

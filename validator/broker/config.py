@@ -20,10 +20,11 @@ from validator.protocol.errors import ConfigError
 from validator.settings import (
     ENV_ENCODING,
     ENV_FILE,
-    LOG_LEVELS,
     OTHER_ROLES,
+    Floor,
+    LogLevel,
+    Networks,
     Words,
-    floor_bytes,
     given_values,
     load_class,
     read_password_file,
@@ -87,7 +88,7 @@ class BrokerSettings(BaseSettings):
     operator_port: int = Field(default=7172, ge=0, le=65535)
     fd: int | None = Field(default=None, description="inherited socket, bound, instead of host and port")
     operator_fd: int | None = Field(default=None, description="the same for the operator's listener")
-    allow_nets: Words = Field(
+    allow_nets: Networks = Field(
         default=(), description="networks without a limit of connections per address, where other brokers may be too"
     )
     allow_http: bool = Field(default=False, description="accept http:// of other brokers; development networks only")
@@ -97,7 +98,7 @@ class BrokerSettings(BaseSettings):
 
     # what is kept
     retention_days: int = Field(default=30, ge=1, le=36_500, description="older days are deleted")
-    disk_floor: str = Field(default="", description="free bytes or percent below which nothing is taken in any more")
+    disk_floor: Floor = Field(default="", description="free bytes or percent below which nothing is taken in any more")
     future_s: float = Field(default=300.0, ge=0, description="how far ahead of our clock a message may be")
     part_per_s: float = Field(default=5_000.0, gt=0, description="messages a second of one stream partition")
     publisher_per_s: float = Field(default=5_000.0, gt=0, description="messages a second of one publisher")
@@ -116,13 +117,8 @@ class BrokerSettings(BaseSettings):
     )
     chain_every_s: float = Field(default=5.0, gt=0, description="how often registry and nodes are read")
 
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     log_format: str = Field(default="json", pattern="^(json|console)$")
-
-    @field_validator("rpc_urls", "gateway_urls", "bridge_sockets", "allow_nets", "dialects", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
     @field_validator("dialects")
     @classmethod
@@ -153,27 +149,6 @@ class BrokerSettings(BaseSettings):
         if value not in ROLES:
             raise ValueError(f"is none of {', '.join(ROLES)}")
         return value
-
-    @field_validator("allow_nets")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for word in value:
-            ip_network(word)
-        return value
-
-    @field_validator("disk_floor")
-    @classmethod
-    def _size(cls, value: str) -> str:
-        floor_bytes(value, 1)
-        return value
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _level(cls, value: Any) -> Any:
-        word = value.upper() if isinstance(value, str) else value
-        if word not in LOG_LEVELS:
-            raise ValueError(f"is none of {', '.join(LOG_LEVELS)}")
-        return word
 
     def database_link(self) -> str:
         """The database's URL with its password in it, never shown; empty without one. Raises ConfigError."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,13 +49,13 @@ from validator.lasting import pause_s
 from validator.net.chain.reader import ChainReader
 from validator.net.chain.registries import Registry, StreamrRegistries
 from validator.net.chain.rpc import Rpc
-from validator.net.http.listening import EXCHANGE_S, listener_config
+from validator.net.http.listening import EXCHANGE_S, listen, listener_config
 from validator.net.streamr.bridge import BridgeBus
 from validator.net.streamr.sharding import ShardedBus
 from validator.ports.bus import MessageBus
 from validator.ports.message_store import MessageStore
 from validator.protocol.codec.statement import SigningContext
-from validator.protocol.errors import ConfigError, TransientError, ValidatorError
+from validator.protocol.errors import TransientError, ValidatorError
 from validator.protocol.model import Address, Record, StreamPart
 from validator.protocol.parameters import Network, parse_network
 from validator.settings import read_text_file
@@ -411,19 +410,3 @@ async def _lasting(name: str, body: Callable[[], Awaitable[None]], every_s: floa
             failures += 1
             log.exception("loop.failed", loop=name, failures=failures)
         await asyncio.sleep(pause_s(failures) if failures else every_s)
-
-
-def listen(fd: int | None, host: str, port: int, variable: str) -> socket.socket:
-    """A listening socket, inherited or new. Raises ConfigError."""
-    if fd is not None:
-        return socket.socket(fileno=fd)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"{variable}: cannot listen on {host}:{port}: {error.strerror}", field=variable) from error
-    listener.listen(512)
-    return listener

@@ -16,12 +16,12 @@ import uvicorn
 from validator import log as logs
 from validator import metrics
 from validator.lasting import LastingThread, Watchdog
-from validator.net.http.listening import listener_config
+from validator.net.http.listening import listen, listener_config
 from validator.net.signed.listener import Limits
 from validator.net.signed.signing import network_digest
 from validator.outages import Outage
 from validator.ports.queue import Tasks
-from validator.protocol.errors import ConfigError, TransientError, ValidatorError
+from validator.protocol.errors import TransientError, ValidatorError
 from validator.protocol.model import Address
 from validator.server import operator, peers
 from validator.server.surroundings import Lookout
@@ -47,8 +47,8 @@ def serve(settings: Settings, tasks: Tasks) -> None:
     share_metrics(settings)
     metrics.clear_ended(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     sockets = {
-        "peers": _listener(settings.peers_fd, settings.peers_host, settings.peers_port, "LOGSTORE_PEERS_PORT"),
-        "operator": _listener(
+        "peers": listen(settings.peers_fd, settings.peers_host, settings.peers_port, "LOGSTORE_PEERS_PORT"),
+        "operator": listen(
             settings.operator_fd, settings.operator_host, settings.operator_port, "LOGSTORE_OPERATOR_PORT"
         ),
     }
@@ -110,21 +110,6 @@ async def _run(apps: dict[str, Any], sockets: dict[str, socket.socket], settings
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await asyncio.gather(*(server.serve(sockets=[sockets[name]]) for name, server in servers.items()))
-
-
-def _listener(fd: int | None, host: str, port: int, variable: str) -> socket.socket:
-    if fd is not None:
-        return socket.socket(fileno=fd)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"{variable}: cannot listen on {host}:{port}: {error.strerror}", field=variable) from error
-    listener.listen(128)
-    return listener
 
 
 class _Watch:

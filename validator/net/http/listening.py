@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from validator.net.http.urls import IPNetwork, is_allowed_net
+from validator.protocol.errors import ConfigError
 
 CONNECTIONS = 100
 CONNECTIONS_PER_ADDRESS = 20
@@ -28,6 +29,24 @@ GRACEFUL_S = 10
 """What answers under way have left when the process is told to end."""
 KEEP_ALIVE_S = 20
 """Longer than our clients keep an idle connection, so that they never send into one that is being closed."""
+BACKLOG = 512
+"""Connections that wait to be accepted."""
+
+
+def listen(fd: int | None, host: str, port: int, variable: str) -> socket.socket:
+    """A listening socket, inherited or new. Raises ConfigError, which names the setting."""
+    if fd is not None:
+        return socket.socket(fileno=fd)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"{variable}: cannot listen on {host}:{port}: {error.strerror}", field=variable) from error
+    listener.listen(BACKLOG)
+    return listener
 
 
 def listener_config(
