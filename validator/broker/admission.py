@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -34,6 +35,8 @@ log = get_logger(__name__)
 
 SHOWN_S = 10.0
 """At most one refused message of each reason is logged in so many seconds."""
+FEW = 64
+"""So many do not wait until a larger batch is read and checked."""
 
 
 class Refusal(StrEnum):
@@ -90,7 +93,11 @@ class _Door:
 
 
 class Admission:
-    """Thread-safe: several threads may admit batches at once. Duplicates among them cost only time."""
+    """Thread-safe: several threads may admit batches at once. Duplicates among them cost only time.
+
+    Of large batches one is read and checked at a time, while others wait for the chain or the store: two threads that
+    compute take the interpreter from each other at every call of the curve library, and both are done no sooner.
+    """
 
     def __init__(
         self,
@@ -108,6 +115,7 @@ class Admission:
         self._now_ms = now_ms
         self._threads = threads
         self.verifier = BatchVerifier(threading.Lock())
+        self._computing = threading.Lock()
         self._lock = threading.Lock()
         self._parts = Rates(limits.part_per_s, limits.part_per_s * limits.burst_s)
         self._publishers = Rates(limits.publisher_per_s, limits.publisher_per_s * limits.burst_s)
@@ -129,21 +137,12 @@ class Admission:
         ``paced``: rates count; not where we chose ourselves what to fetch, and when.
         """
         judged: list[Judged | None] = [None] * len(items)
-        read: list[tuple[int, Record]] = []
         now_ms = self._now_ms()
         doors = self._open_doors(Counter([part for part, _ in items]), paced=paced)
-        for number, (part, data) in enumerate(items):
-            door = doors[part]
-            if door.why is not None or not door.left:
-                judged[number] = Judged(Fate.REFUSED, door.why or Refusal.PART_RATE, f"{part[0][:256]}#{part[1]}")
-                continue
-            door.left -= 1
-            answer = self._read(part, data, form, now_ms)
-            if isinstance(answer, Record):
-                read.append((number, answer))
-            else:
-                judged[number] = answer
-        good = self._check(read, judged, paced=paced)
+        with self._computing if len(items) > FEW else nullcontext():
+            read = self._read_all(items, form, doors, judged, now_ms)
+            verdicts = verify_batch([record for _, record in read], self._threads, self.verifier.verify)
+        good = self._check(read, verdicts, judged, paced=paced)
         new = self._keep(good, judged, now_ms, tell_known=tell_known)
         found = [answer for answer in judged if answer is not None]
         self._count(items, found, new)
@@ -159,6 +158,29 @@ class Admission:
                 if door.why is None:
                     door.left = self._parts.spend(part, counts[part]) if paced else counts[part]
         return doors
+
+    def _read_all(
+        self,
+        items: Sequence[tuple[StreamPart, bytes]],
+        form: str,
+        doors: dict[StreamPart, _Door],
+        judged: list[Judged | None],
+        now_ms: int,
+    ) -> list[tuple[int, Record]]:
+        """Those that may be kept, if their signatures hold."""
+        read: list[tuple[int, Record]] = []
+        for number, (part, data) in enumerate(items):
+            door = doors[part]
+            if door.why is not None or not door.left:
+                judged[number] = Judged(Fate.REFUSED, door.why or Refusal.PART_RATE, f"{part[0][:256]}#{part[1]}")
+                continue
+            door.left -= 1
+            answer = self._read(part, data, form, now_ms)
+            if isinstance(answer, Record):
+                read.append((number, answer))
+            else:
+                judged[number] = answer
+        return read
 
     def _read(self, part: StreamPart, data: bytes, form: str, now_ms: int) -> Record | Judged:
         limits = self._limits
@@ -188,10 +210,14 @@ class Admission:
     # --- all at once
 
     def _check(
-        self, read: Sequence[tuple[int, Record]], judged: list[Judged | None], *, paced: bool
+        self,
+        read: Sequence[tuple[int, Record]],
+        verdicts: Sequence[Verdict],
+        judged: list[Judged | None],
+        *,
+        paced: bool,
     ) -> list[tuple[int, Record]]:
         """Those whose signature holds and whose publisher may publish."""
-        verdicts = verify_batch([record for _, record in read], self._threads, self.verifier.verify)
         signed: list[tuple[int, Record]] = []
         for (number, record), verdict in zip(read, verdicts, strict=True):
             why = self._why_not_signed(record, verdict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import pytest
 
 from tests.broker_parts import NOW_MS, PART, STREAM, BrokerParts
 from tests.builders import a_key, a_record, flip_s
-from validator.broker.admission import Fate, Judged, Limits, Refusal
+from validator.broker.admission import FEW, Fate, Judged, Limits, Refusal
 from validator.broker.ingest import Ingest
 from validator.net.streamr.simulated import SimulatedNetwork
 from validator.ports.bus import Delivered
 from validator.protocol.codec.protobuf import write_protobuf
 from validator.protocol.codec.received import PROTOBUF
+from validator.protocol.codec.signatures import Verdict, Verify
 from validator.protocol.errors import TransientError
-from validator.protocol.model import Reason, Record, SignatureType, StreamPart
+from validator.protocol.model import Message, Reason, Record, SignatureType, StreamPart
 
 
 def a_part_record(number: int, **fields: Any) -> Record:
@@ -171,6 +173,43 @@ def test_a_disk_that_is_full_refuses_and_nothing_else_stops(tmp_path: Path, monk
     monkeypatch.setattr(floor, "_floor", "0%")
     monkeypatch.setattr(floor, "_looked_s", -10.0)
     assert parts.admission.admit([(PART, a_wire(a_part_record(1)))], PROTOBUF)[0].fate is Fate.STORED
+    parts.close()
+
+
+class Meeting:
+    """A way to check signatures that tells whether several threads do it at once."""
+
+    def __init__(self, verify: Verify, wait_s: float) -> None:
+        self._verify = verify
+        self._wait_s = wait_s
+        self._both = threading.Barrier(2)
+        self.inside = threading.Event()
+        self.met = 0
+
+    def verify(self, messages: Sequence[Message] | Sequence[Record]) -> list[Verdict]:
+        self.inside.set()
+        try:
+            self._both.wait(self._wait_s)
+            self.met += 1
+        except threading.BrokenBarrierError:
+            pass
+        return self._verify(messages)
+
+
+@pytest.mark.parametrize(("second", "wait_s", "met"), [(FEW + 1, 0.3, 0), (FEW, 30.0, 2)])
+def test_of_large_batches_one_is_checked_at_a_time_and_a_small_one_waits_for_none(
+    tmp_path: Path, second: int, wait_s: float, met: int
+) -> None:
+    parts = BrokerParts(tmp_path)
+    items = [(PART, a_wire(a_part_record(n))) for n in range(FEW + 1)]
+    meeting = Meeting(parts.admission.verifier.verify, wait_s)
+    parts.admission.verifier.verify = meeting.verify  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(parts.admission.admit, items, PROTOBUF)
+        assert meeting.inside.wait(30.0)
+        judged = parts.admission.admit(items[:second], PROTOBUF)
+        assert not [answer for answer in first.result() + judged if answer.why is not None]
+    assert (meeting.met, parts.admission.stored) == (met, FEW + 1)
     parts.close()
 
 
