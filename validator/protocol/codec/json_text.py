@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -64,13 +64,27 @@ def are_json(contents: Sequence[bytes]) -> bool:
     """Whether all of them are JSON; told at once where none is deep or has large numbers."""
     joined = _END.join(contents)  # no character and no number lies across an end
     openers = joined.translate(None, _NO_OPENERS).split(_END)
-    if len(openers) > len(contents) or len(max(openers, key=len)) > MAX_DEPTH or _may_overflow(joined):
+    if len(openers) > len(contents) or len(max(openers, key=len)) > MAX_DEPTH:
         return all(map(is_json, contents))
     try:
         deque(map(_scan, contents), maxlen=0)
     except (msgspec.DecodeError, RecursionError):
         return False
-    return joined.isascii() or _is_utf8(joined)
+    if not joined.isascii() and not _is_utf8(joined):
+        return False
+    return all(not _may_overflow(content) or _is_finite(content) for content in _find_suspects(joined))
+
+
+def _find_suspects(joined: bytes) -> Iterator[bytes]:
+    """Contents in which at first sight a number may be large: few, and most of these are texts in hex."""
+    rough = joined.translate(_ROUGH)
+    for pattern in (_LONG_EXPONENT, _MANY_DIGITS):
+        at = rough.find(pattern)
+        while at >= 0:
+            end = joined.find(_END, at)
+            end = len(joined) if end < 0 else end
+            yield joined[joined.rfind(_END, 0, at) + 1 : end]
+            at = rough.find(pattern, end)
 
 
 def _is_utf8(content: bytes) -> bool:

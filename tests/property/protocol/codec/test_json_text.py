@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from validator.protocol.codec.json_text import is_json
+from validator.protocol.codec.json_text import are_json, is_json
 
 PIECES = st.sampled_from(
     [
@@ -52,3 +52,36 @@ def test_what_counts_as_json_is_read_by_python_and_duckdb(database: duckdb.DuckD
 @given(value=VALUES, indent=st.none() | st.integers(0, 3), escape=st.booleans())
 def test_what_programs_write_counts_as_json(value: object, indent: int | None, escape: bool) -> None:
     assert is_json(json.dumps(value, indent=indent, ensure_ascii=escape).encode())
+
+
+CONTENTS = st.sampled_from(
+    [
+        b"{}",
+        b"[1e999]",
+        b'{"a":1E+0400}',
+        b"1e308",
+        b'"1e999"',
+        b'["0e000", 1e-999]',
+        b"9" * 308,
+        b"9" * 310,
+        b'"%b"' % (b"9" * 400),
+        b"[" * 40 + b"]" * 40,
+        b"[" * 65 + b"]" * 65,
+        b"",
+        b"1",
+        b"e000",
+        b'"\xff"',
+        '"ä"'.encode(),
+        b"\0",
+        b"[1",
+        b"2]",
+    ]
+)
+
+
+@given(contents=st.lists(CONTENTS, max_size=5) | st.lists(VALUES.map(lambda value: json.dumps(value).encode())))
+@example([b"1", b"e999"])
+@example([b'"0e000"', b"[1e999]", b"{}"])
+@example([b'"0e000"', b"[0e000]", b'"1e999"'])
+def test_many_contents_are_json_if_each_is(contents: list[bytes]) -> None:
+    assert are_json(contents) == all(map(is_json, contents))
