@@ -32,7 +32,7 @@ from validator.protocol.codec.answer import (
     encode_cursor,
     verify_answer,
 )
-from validator.protocol.codec.completeness import MARKS, PROOF, decode_marks, decode_set_proof
+from validator.protocol.codec.completeness import CLIMB, MARKS, PROOF, decode_climb, decode_marks, decode_set_proof
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.codec.signatures import VALID, Keys, verify_together
 from validator.protocol.codec.slice_claim import decode_claim, verify_claim
@@ -55,7 +55,8 @@ from validator.protocol.parameters import Network
 
 MAX_HELD = 1 << 15
 """Messages behind a window that is over and not proven: a broker proves after each page of 8 192."""
-_PROOF = cbor.array_head(5) + cbor.encode(PROOF)
+_PROOF = cbor.array_head(9) + cbor.encode(PROOF)
+_CLIMB = cbor.array_head(6) + cbor.encode(CLIMB)
 _MARKS = cbor.array_head(2) + cbor.encode(MARKS)
 
 
@@ -155,6 +156,7 @@ class AnswerCheck:
         self._leaves: list[Digest] = []
         """Received, and not yet in the part's root."""
         self._marks: dict[Digest, int | None] = {}
+        self._climb_is_unused = False
         self._windows = certified.windows() if certified else iter(())
         self._front = next(self._windows, None)
         """The first window that is not proven."""
@@ -184,6 +186,7 @@ class AnswerCheck:
         self._held.clear()
         self._marks.clear()
         self._leaves.clear()
+        self._climb_is_unused = False
         self._received = self._last
         self.parts = [part for part in self.parts if part.count or part.trailer]
         self.parts.append(Part(broker, url, self.cursor))
@@ -226,7 +229,8 @@ class AnswerCheck:
 
     def _read(self, objects: Sequence[bytes]) -> list[Row]:
         said: list[Record | bytes] = [
-            data if data.startswith((_PROOF, _MARKS, ANSWER_HEAD)) else record_from_canonical(data) for data in objects
+            data if data.startswith((_PROOF, _CLIMB, _MARKS, ANSWER_HEAD)) else record_from_canonical(data)
+            for data in objects
         ]
         self._check_signatures([item for item in said if isinstance(item, Record)])
         rows: list[Row] = []
@@ -243,8 +247,13 @@ class AnswerCheck:
                 self._marks.update(decode_marks(item))
                 if len(self._marks) > MAX_HELD:
                     raise MalformedInput("marks", "of messages that do not come")
+            elif item.startswith(_CLIMB):
+                if self._climb_is_unused:
+                    raise MalformedInput("climb", "of sets that are not proven")
+                self._complete.climb(decode_climb(item))
+                self._climb_is_unused = True
             else:
-                self._prove(self._complete, decode_set_proof(item))
+                self._prove(self._complete, decode_set_proof(item, self.request.from_ms, self.request.until_ms))
             self._release(rows)
         self.parts[-1].root.add(self._leaves)
         self._leaves.clear()
@@ -293,7 +302,8 @@ class AnswerCheck:
                 return
             self._held.popleft()
             if row.instance is not None and self._complete is not None:
-                self._complete.add(row.instance, row.message.timestamp_ms, row.record.leaf)
+                m = row.message
+                self._complete.add(row.instance, m.timestamp_ms, row.record.leaf, m.publisher_id)
                 self.in_sets += 1
             self.given += 1
             self.by_contracts += row.message.signature_type is SignatureType.ERC_1271
@@ -302,6 +312,7 @@ class AnswerCheck:
 
     def _prove(self, complete: CompletenessCheck, said: SetProof) -> None:
         """Of a window that the part before has proven an honest broker speaks once more."""
+        self._climb_is_unused = False
         if said.instance in self._proven or self._is_before_front(said.instance):
             return
         complete.prove(said)

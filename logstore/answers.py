@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from logstore.answer_check import AnswerCheck, Row, Verify, find_certified
 from logstore.brokers import Brokers, Place
 from validator.protocol.codec.answer import MAX_ANSWER_BYTES, Request
-from validator.protocol.codec.completeness import MAX_MARKS_BYTES, MAX_SET_PROOF_BYTES
+from validator.protocol.codec.completeness import MAX_CLIMB_BYTES, MAX_MARKS_BYTES, MAX_SET_PROOF_BYTES
 from validator.protocol.codec.frames import take_frames
 from validator.protocol.codec.limits import MAX_CANONICAL_BYTES
 from validator.protocol.codec.statement import SigningContext
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from validator.net.chain.bundles import AcceptedBundles
     from validator.protocol.codec.secp256k1 import Signer
 
-MAX_OBJECT_BYTES = max(MAX_CANONICAL_BYTES, MAX_ANSWER_BYTES, MAX_SET_PROOF_BYTES, MAX_MARKS_BYTES)
+MAX_OBJECT_BYTES = max(MAX_CANONICAL_BYTES, MAX_ANSWER_BYTES, MAX_SET_PROOF_BYTES, MAX_CLIMB_BYTES, MAX_MARKS_BYTES)
 FIRST_BATCH, BATCH = 256, 4_096
 """Messages whose signatures are checked at once: few first, since somebody waits, then more, since that is cheaper."""
 WAIT_S = 0.25

@@ -16,7 +16,9 @@ from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
 from validator.ports.message_store import SortKey, StoredRow
+from validator.protocol.completeness import without_publishers
 from validator.protocol.errors import TransientError
+from validator.protocol.leaves import hash_publisher
 from validator.protocol.merkle import KEPT_LEAVES, KeptTree, compute_root, inclusion_proof
 from validator.protocol.merkle import Proof as Path
 from validator.protocol.model import Digest, PartitionEntry
@@ -53,7 +55,9 @@ class RowsChanged(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class RangeShown:
-    """What a range proof shows of an entry: from leaf ``start`` on, one neighbour on either side, and the path."""
+    """What a range proof shows of an entry: from leaf ``start`` on, one neighbour on either side, and the path.
+
+    A neighbour's publisher is left out where the message beside it has the same (``protocol.completeness``)."""
 
     start: int
     before: Neighbour | None
@@ -90,7 +94,11 @@ class EntryTree:
         path = self._tree.range_proof(start, stop, chunk.leaves) if self.count else ()
         before = _neighbour(chunk.row(first - 1)) if first else None
         after = _neighbour(chunk.row(end)) if end < self.count else None
-        return RangeShown(start, before, after, path)
+        first_publisher, last_publisher = (
+            Digest(hash_publisher(chunk.row(index).key.publisher_id)) if first < end else None
+            for index in (first, end - 1)
+        )
+        return RangeShown(start, *without_publishers(before, after, first_publisher, last_publisher), path)
 
     def show_message(self, rows: EntryRows, key: SortKey) -> tuple[int, StoredRow, Path] | None:
         """Index, row and path of the message at this place; None where the entry has none. Raises as ``show_range``."""

@@ -1,11 +1,11 @@
 """The forms of an answer at ``/v1``. Each turns pages into bytes, and ends with the trailer.
 
     frames    application/vnd.logstore.frames: u32 length, then one canonical object: ``message/1`` each, where asked
-              for ``set-marks/1`` before messages and ``set-proof/1`` or ``set-commitment/1`` behind a set's last, and
-              last ``answer/1``. Canonical bytes, since root and proofs are over them and our own clients need no other;
-              who wants protobuf asks at the old paths.
-    ndjson    application/x-ndjson: a line each, ``{"message": …}``; ``{"marks": …}``, ``{"proof": …}`` and
-              ``{"commitment": …}`` are such objects in base64url; last ``{"answer": …}``
+              for ``set-marks/1`` before messages, ``set-proof/2`` or ``set-commitment/1`` behind a set's last and
+              ``set-climb/1`` before proofs of one bundle, last ``answer/1``. Canonical bytes, since root and proofs are
+              over them and our own clients need no other; who wants protobuf asks at the old paths.
+    ndjson    application/x-ndjson: a line each, ``{"message": …}``; ``{"marks": …}``, ``{"climb": …}``,
+              ``{"proof": …}`` and ``{"commitment": …}`` are such objects in base64url; last ``{"answer": …}``
     arrow     application/vnd.apache.arrow.stream: record batches with the columns of ``ndjson``; marks and the like as
               metadata of batches without rows, and last one whose metadata has ``answer``: canonical bytes
     events    text/event-stream: ``message`` events whose id is a cursor, last ``answer``

@@ -23,8 +23,9 @@ from validator.ports.certified import CertifiedSet, MarkedPage, MarkedRow
 from validator.ports.message_store import Columns, MessageStore, SortKey, StoredRow
 from validator.protocol.codec.outcome import outcome_digest
 from validator.protocol.codec.stored_message import StoredMessage
-from validator.protocol.completeness import SetProof
+from validator.protocol.completeness import SetClimb, SetProof
 from validator.protocol.errors import TransientError
+from validator.protocol.merkle import range_proof
 from validator.protocol.model import Digest, InstanceId, InstanceKind, StreamPart
 from validator.protocol.proof import (
     BundleStep,
@@ -267,6 +268,13 @@ class History:
                     raise
         step = entry_step(entry, shown.start, shown.path)
         return SetProof(found.bundle, found.instance, RangeProof(step, shown.before, shown.after, window, bundle))
+
+    def climb(self, found: Sequence[CertifiedSet]) -> SetClimb:
+        opened = self._bundles.open(self._bundles.require(found[0].bundle))
+        leaves, digests = opened.leaves, [outcome_digest(opened.outcomes[each.instance]) for each in found]
+        index = leaves.index(digests[0])
+        path = range_proof(leaves, index, index + len(digests))
+        return SetClimb(found[0].bundle, index, len(leaves), tuple(digests), path)
 
     def prove_message(self, part: StreamPart, timestamp_ms: int, leaf: Digest, as_of: int) -> StoredMessage | None:
         """The message with its proof up to the contract's root, as ``logstore verify`` reads it; None: in no set.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from validator.ports.message_store import Columns, SortKey, StoredRow
-from validator.protocol.completeness import SetProof
+from validator.protocol.completeness import SetClimb, SetProof
 from validator.protocol.errors import TransientError
 from validator.protocol.model import Flag, InstanceId, PartitionEntry, StreamPart
 
@@ -105,3 +105,6 @@ class CertifiedHistory(Protocol):
 
     def prove(self, found: CertifiedSet, part: StreamPart, from_ms: int, until_ms: int) -> SetProof:
         """That the rows marked with one of ``sets`` are all that it has in the span."""
+
+    def climb(self, found: Sequence[CertifiedSet]) -> SetClimb:
+        """From windows that stand one behind the other in one bundle up to its root."""

@@ -91,7 +91,8 @@ class Neighbour:
 
     timestamp_ms: int
     sequence_number: int
-    publisher_hash: Digest
+    publisher_hash: Digest | None
+    """None: that of the message beside it in the range, for whoever reads the range to put in (``completeness``)."""
     content_hash: Digest
     canonical_hash: Digest
 
@@ -314,6 +315,24 @@ def verify_range_of_leaves(
     Raises:
         MalformedInput: one does not belong there, one is missing, or the proof does not lead to the anchor.
     """
+    entry, reached = climb_range(proof, instance, part, from_ms, until_ms, leaves)
+    _require_anchor(reached, anchor)
+    return entry
+
+
+def climb_range(
+    proof: RangeProof,
+    instance: InstanceId,
+    part: StreamPart,
+    from_ms: int,
+    until_ms: int,
+    leaves: Sequence[bytes],
+) -> tuple[PartitionEntry, bytes]:
+    """The entry that these leaf hashes are all of in [from_ms, until_ms), and the anchor that this leads to.
+
+    Raises:
+        MalformedInput: one does not belong there, or the proof does not fit them.
+    """
     _require_instance(proof.window, instance)
     step, stream_hash = proof.entry, hash_stream_id(part[0])
     shown = list(leaves)
@@ -330,12 +349,16 @@ def verify_range_of_leaves(
     elif step.index + len(shown) != step.count:
         _refuse("after", "left out, and the range does not end where the entry does")
     entry = _entry_above(part, step, _root_around(shown, step.index, step.count, step.path, "entry"))
-    _require_anchor(_climb(entry, proof.window, proof.bundle), anchor)
-    return entry
+    return entry, _climb(entry, proof.window, proof.bundle)
 
 
 def verify_absence(proof: AbsenceProof, instance: InstanceId, part: StreamPart, anchor: bytes) -> None:
     """Raises MalformedInput unless ``instance`` has no entry for the stream partition."""
+    _require_anchor(climb_absence(proof, instance, part), anchor)
+
+
+def climb_absence(proof: AbsenceProof, instance: InstanceId, part: StreamPart) -> bytes:
+    """The anchor under which ``instance`` has no entry for the stream partition. Raises MalformedInput."""
     step = proof.window
     _require_instance(step, instance)
     shown = [entry for entry in (proof.before, proof.after) if entry is not None]
@@ -348,7 +371,7 @@ def verify_absence(proof: AbsenceProof, instance: InstanceId, part: StreamPart, 
     if proof.after is not None and not part_order(part) < entry_order(proof.after):
         _refuse("after", "does not sort behind the stream partition")
     root = _root_around([entry_leaf(e, e.flags) for e in shown], step.index, step.entries, step.path, "window")
-    _require_anchor(_climb_bundle(_digest_above(step, root), proof.bundle), anchor)
+    return _climb_bundle(_digest_above(step, root), proof.bundle)
 
 
 def _entry_above(part: StreamPart, step: EntryStep, root: Root | None) -> PartitionEntry:
@@ -389,6 +412,8 @@ def _root_around(leaves: Sequence[bytes], index: int, size: int, path: Path, wha
 
 def _neighbour_leaf(neighbour: Neighbour, stream_hash: bytes, partition: int) -> Digest:
     n = neighbour
+    if n.publisher_hash is None:
+        _refuse("publisher_hash", "left out, and there is no message beside it")
     return hash_message(
         stream_hash, partition, n.timestamp_ms, n.sequence_number, n.publisher_hash, n.content_hash, n.canonical_hash
     )

@@ -29,14 +29,14 @@ def _certified(broker: Broker, from_ms: int, until_ms: int, as_of: int, limit: i
     consumer = CompletenessCheck(PART, from_ms, until_ms, sets, broker.world.root_of)
     for row, instance in marked:
         if instance is not None:
-            consumer.add(instance, row.key.timestamp_ms, row.key.leaf)
+            consumer.add(instance, row.key.timestamp_ms, row.key.leaf, row.key.publisher_id)
     proofs = list(broker.prove(PART, from_ms, until_ms, as_of))
     for said in proofs:
         consumer.prove(said)
     consumer.finish()
     return b"".join(
         [m.row.canonical + str(m.instance).encode() for m in marked if m.instance is not None]
-        + [encode_set_proof(said) for said in proofs]
+        + [encode_set_proof(said, from_ms, until_ms) for said in proofs]
     )
 
 

@@ -13,9 +13,10 @@ from tests.asgi import AsgiClient
 from tests.broker_parts import BrokerParts
 from tests.builders import GENESIS_MS
 from tests.certified_world import BUNDLE_MS, LATE_REACH_MS, NETWORK, PART, STREAM, Broker, World, a_row
+from validator.broker import proving
 from validator.broker.core import ask_nobody
 from validator.protocol.codec.answer import Answer, Claim, Request, decode_answer, write_text
-from validator.protocol.codec.completeness import decode_commitment, decode_marks, decode_set_proof
+from validator.protocol.codec.completeness import decode_climb, decode_commitment, decode_marks, decode_set_proof
 from validator.protocol.codec.frames import split_frames
 from validator.protocol.codec.message import record_from_canonical
 from validator.protocol.completeness import CompletenessCheck, SetCommitment
@@ -83,6 +84,8 @@ class Reader:
             if GENESIS_MS + (number + 1) * BUNDLE_MS - LATE_REACH_MS < until_ms
         ]
         self.check = CompletenessCheck(PART, from_ms, until_ms, sets, world.root_of)
+        self.span = (from_ms, until_ms)
+        self.climbs = 0
         self.numbers: list[int] = []
         self.certified = b""
         self.tail: list[int] = []
@@ -93,8 +96,11 @@ class Reader:
         for item in items:
             if item[1:].startswith(b"\x6bset-marks/1"):
                 marks |= decode_marks(item)
-            elif item[1:].startswith(b"\x6bset-proof/1"):
-                self.check.prove(decode_set_proof(item))
+            elif item[1:].startswith(b"\x6bset-climb/1"):
+                self.check.climb(decode_climb(item))
+                self.climbs += 1
+            elif item[1:].startswith(b"\x6bset-proof/2"):
+                self.check.prove(decode_set_proof(item, *self.span))
                 self.certified += item
             else:
                 self._read_message(item, marks)
@@ -113,7 +119,7 @@ class Reader:
         instance = (
             InstanceId(InstanceKind.WINDOW, window.start_ms) if late == -1 else InstanceId(InstanceKind.LATE, late)
         )
-        self.check.add(instance, ms, record.leaf)
+        self.check.add(instance, ms, record.leaf, record.message.publisher_id)
         self.certified += canonical
 
 
@@ -126,9 +132,28 @@ def test_whole_answers_of_two_brokers_are_proven_and_alike_where_they_are_certif
             answer = reader.read(served.get(asOf=as_of, proof="full").content)
             assert (answer.as_of, answer.complete_to, answer.next) == (as_of, reader.complete_to, b"")
             reader.check.finish()
+            assert reader.climbs == as_of + 1, "one for both windows of a bundle"
         assert readers[0].certified == readers[1].certified
         tails = [[700, 800, 701, 1], []] if as_of == 0 else [[800], []]
         assert [reader.tail for reader in readers] == tails
+
+
+def test_the_way_up_is_said_with_the_proof_of_a_window_alone(world: World, brokers: list[Served]) -> None:
+    reader = Reader(world, 0, GENESIS_MS + 100, GENESIS_MS + 2_000)
+    asked = {"from_": GENESIS_MS + 100, "to": GENESIS_MS + 2_000, "asOf": 0}
+    reader.read(brokers[0].get(proof="full", **asked).content)
+    reader.check.finish()
+    assert reader.climbs == 0
+
+
+def test_windows_beyond_those_of_one_climb_have_a_climb_of_their_own(
+    world: World, brokers: list[Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proving, "CLIMBED", 1)
+    reader = Reader(world, 1)
+    reader.read(brokers[0].get(asOf=1, proof="full").content)
+    reader.check.finish()
+    assert reader.climbs == 2, "the last window of each bundle is alone then"
 
 
 def test_an_answer_in_parts_from_both_brokers_in_turn_is_proven_as_a_whole(world: World, brokers: list[Served]) -> None:
@@ -172,7 +197,7 @@ def test_a_commitment_names_every_set_and_no_proof(world: World, brokers: list[S
     ]
     assert said[: len(expected)] == expected
     assert [s.instance for s in said[len(expected) :]] == [InstanceId(InstanceKind.LATE, n) for n in range(2)]
-    assert not any(item[1:].startswith(b"\x6bset-proof/1") for item in items)
+    assert not any(item[1:].startswith((b"\x6bset-proof/2", b"\x6bset-climb/1")) for item in items)
 
 
 def test_without_proof_an_answer_says_up_to_where_it_is_certified(brokers: list[Served]) -> None:

@@ -60,8 +60,10 @@ def check(broker: Broker, from_ms: int, until_ms: int, as_of: int, part: StreamP
     certified = [marked for marked in rows if marked.instance is not None]
     for row, instance in certified:
         assert instance is not None
-        consumer.add(instance, row.key.timestamp_ms, row.key.leaf)
-    proofs = [encode_set_proof(said) for said in _proven(broker, consumer, part, from_ms, until_ms, as_of)]
+        consumer.add(instance, row.key.timestamp_ms, row.key.leaf, row.key.publisher_id)
+    proofs = [
+        encode_set_proof(said, from_ms, until_ms) for said in _proven(broker, consumer, part, from_ms, until_ms, as_of)
+    ]
     consumer.finish()
     assert all(len(proof) < 1_024 < MAX_SET_PROOF_BYTES for proof in proofs)
     return b"".join([m.row.canonical for m in certified] + proofs)
@@ -174,6 +176,6 @@ def test_a_row_that_a_broker_adds_or_leaves_out_fails_the_consumers_check(world:
     for wrong in (rows[1:], rows[:-1], [*rows, rows[-1]]):
         consumer = CompletenessCheck(PART, *span, [said.instance], world.root_of)
         for row, _ in wrong:
-            consumer.add(said.instance, row.key.timestamp_ms, row.key.leaf)
+            consumer.add(said.instance, row.key.timestamp_ms, row.key.leaf, row.key.publisher_id)
         with pytest.raises(MalformedInput, match=r"answer window:.*proof"):
             consumer.prove(said)

@@ -46,11 +46,11 @@ def encode_proof(proof: Proof) -> bytes:
     """Canonical bytes, at most ``MAX_PROOF_BYTES``."""
     match proof:
         case MessageProof(entry, window, bundle):
-            return cbor.encode_object("message-proof/1", _pack_entry(entry), _pack_window(window), _pack_bundle(bundle))
+            return cbor.encode_object("message-proof/1", _pack_entry(entry), _pack_window(window), pack_bundle(bundle))
         case EntryProof(window, bundle):
-            return cbor.encode_object("entry-proof/1", _pack_window(window), _pack_bundle(bundle))
+            return cbor.encode_object("entry-proof/1", _pack_window(window), pack_bundle(bundle))
         case WindowProof(bundle):
-            return cbor.encode_object("window-proof/1", _pack_bundle(bundle))
+            return cbor.encode_object("window-proof/1", pack_bundle(bundle))
         case RangeProof(entry, before, after, window, bundle):
             return cbor.encode_object(
                 "range-proof/1",
@@ -58,7 +58,7 @@ def encode_proof(proof: Proof) -> bytes:
                 _pack_neighbour(before),
                 _pack_neighbour(after),
                 _pack_window(window),
-                _pack_bundle(bundle),
+                pack_bundle(bundle),
             )
         case AbsenceProof(window, left, right, bundle):
             return cbor.encode_object(
@@ -66,7 +66,7 @@ def encode_proof(proof: Proof) -> bytes:
                 _pack_window(window),
                 None if left is None else entry_fields(left),
                 None if right is None else entry_fields(right),
-                _pack_bundle(bundle),
+                pack_bundle(bundle),
             )
 
 
@@ -83,11 +83,11 @@ def decode_proof(data: bytes) -> Proof:
     read_list(f, f"proof of kind {kind}", _SIZES[kind])
     match kind:
         case "message-proof/1":
-            return MessageProof(_read_entry_step(f[0]), _read_window(f[1]), _read_bundle(f[2]))
+            return MessageProof(_read_entry_step(f[0]), _read_window(f[1]), read_bundle(f[2]))
         case "entry-proof/1":
-            return EntryProof(_read_window(f[0]), _read_bundle(f[1]))
+            return EntryProof(_read_window(f[0]), read_bundle(f[1]))
         case "window-proof/1":
-            step = _read_bundle(f[0])
+            step = read_bundle(f[0])
             if step is None:
                 raise MalformedInput("proof.bundle", "left out of a window's proof")
             return WindowProof(step)
@@ -96,19 +96,19 @@ def decode_proof(data: bytes) -> Proof:
                 None if item is None else _unpack_neighbour(item, f"proof.{name}")
                 for item, name in ((f[1], "before"), (f[2], "after"))
             )
-            return RangeProof(_read_entry_step(f[0]), before, after, _read_window(f[3]), _read_bundle(f[4]))
+            return RangeProof(_read_entry_step(f[0]), before, after, _read_window(f[3]), read_bundle(f[4]))
         case _:
             left, right = (
                 None if item is None else read_entry(item, f"proof.{name}")
                 for item, name in ((f[1], "before"), (f[2], "after"))
             )
-            return AbsenceProof(_read_window(f[0]), left, right, _read_bundle(f[3]))
+            return AbsenceProof(_read_window(f[0]), left, right, read_bundle(f[3]))
 
 
 _SIZES = {"message-proof/1": 3, "entry-proof/1": 2, "window-proof/1": 1, "range-proof/1": 5, "absence-proof/1": 4}
 
 
-def _pack_bundle(step: BundleStep | None) -> list[Any] | None:
+def pack_bundle(step: BundleStep | None) -> list[Any] | None:
     return None if step is None else [step.index, step.leaves, b"".join(step.path)]
 
 
@@ -122,17 +122,19 @@ def _pack_entry(s: EntryStep) -> list[Any]:
 
 
 def _pack_neighbour(n: Neighbour | None) -> list[Any] | None:
-    return (
-        None if n is None else [n.timestamp_ms, n.sequence_number, n.publisher_hash, n.content_hash, n.canonical_hash]
-    )
+    if n is None:
+        return None
+    if n.publisher_hash is None:
+        raise InvariantError("a proof that stands alone leaves no hash out")
+    return [n.timestamp_ms, n.sequence_number, n.publisher_hash, n.content_hash, n.canonical_hash]
 
 
-def _read_bundle(item: Any) -> BundleStep | None:
+def read_bundle(item: Any) -> BundleStep | None:
     if item is None:
         return None
     f = read_list(item, "proof.bundle", 3)
     return BundleStep(
-        read_u64(f[0], "proof.bundle.index"), read_u64(f[1], "proof.bundle.leaves"), _read_path(f[2], "proof.bundle")
+        read_u64(f[0], "proof.bundle.index"), read_u64(f[1], "proof.bundle.leaves"), read_path(f[2], "proof.bundle")
     )
 
 
@@ -143,7 +145,7 @@ def _read_window(item: Any) -> WindowStep:
         Digest(read_bytes(f[2], 32, "proof.window.rest_hash")),
         read_u64(f[3], "proof.window.index"),
         read_u64(f[4], "proof.window.entries"),
-        _read_path(f[5], "proof.window"),
+        read_path(f[5], "proof.window"),
     )
 
 
@@ -154,23 +156,29 @@ def _read_entry_step(item: Any) -> EntryStep:
         for value, name in zip(f, ("index", "count", "signed_bytes", "canonical_bytes"), strict=False)
     )
     return EntryStep(
-        index, count, signed, canonical, read_flags(f[4], "proof.entry.flags"), _read_path(f[5], "proof.entry")
+        index, count, signed, canonical, read_flags(f[4], "proof.entry.flags"), read_path(f[5], "proof.entry")
     )
 
 
 def _unpack_neighbour(item: Any, what: str) -> Neighbour:
     f = read_list(item, what, 5)
-    sequence_number = read_u64(f[1], f"{what}.sequence_number")
-    if sequence_number >> 32:
-        raise MalformedInput(f"{what}.sequence_number", "does not fit the four bytes of a leaf")
+    sequence_number = read_sequence_number(f[1], what)
     publisher, content, canonical = (Digest(read_bytes(value, 32, f"{what}.hashes")) for value in f[2:])
     return Neighbour(read_u64(f[0], f"{what}.timestamp_ms"), sequence_number, publisher, content, canonical)
 
 
-def _read_path(value: Any, what: str) -> Path:
+def read_sequence_number(value: Any, what: str) -> int:
+    number = read_u64(value, f"{what}.sequence_number")
+    if number >> 32:
+        raise MalformedInput(f"{what}.sequence_number", "does not fit the four bytes of a leaf")
+    return number
+
+
+def read_path(value: Any, what: str, most: int = MAX_PATH) -> Path:
+    """At most so many hashes from one byte string. Raises MalformedInput."""
     data = read_blob(value, f"{what}.path")
-    if len(data) % 32 or len(data) > 32 * MAX_PATH:
-        raise MalformedInput(f"{what}.path", f"{len(data)} bytes, not up to {MAX_PATH} hashes of 32")
+    if len(data) % 32 or len(data) > 32 * most:
+        raise MalformedInput(f"{what}.path", f"{len(data)} bytes, not up to {most} hashes of 32")
     return tuple(Digest(data[at : at + 32]) for at in range(0, len(data), 32))
 
 
