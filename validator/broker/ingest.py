@@ -29,8 +29,7 @@ GATHER_S = 0.025
 WAITING = 32
 """Batches that wait."""
 JOINED_AT_ONCE = 32
-"""Parts of one request to the network's node, which joins one behind the other: on a busy machine so many are joined
-within the time of a call, and what was joined before a call failed is not asked for again."""
+"""Parts of one request to the network's node: what it took over before a call failed is not asked for again."""
 AGAIN_S = 1.0
 """Between attempts to store what a database did not take."""
 Told = Callable[[Sequence[Delivered], Sequence[Judged]], None]

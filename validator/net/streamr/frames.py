@@ -3,7 +3,7 @@
     | u32 length of what follows | u8 kind | body |        big-endian
 
     kind            from   body
-     1 JOIN         bus    parts                           answered by STATE
+     1 JOIN         bus    parts, each joined when its turn comes; answered by STATE
      2 LEAVE        bus    parts                           answered by STATE
      3 PUBLISH      bus    one part, then the message's bytes
      4 INFO         bus    empty                           answered by STATE
@@ -60,12 +60,16 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """What a node says of itself: its id, the parts of this connection, those of them where it knows no neighbour, the
-    bytes that wait for this connection, and what the request before this answer could not have."""
+    """What a node says of itself: its id, the parts of this connection, those of them whose turn to be joined has not
+    come, those (and of these all) where it knows no neighbour, the bytes that wait for this connection, and what the
+    request before this answer could not have. ``overhearing`` counts listeners that are shown every message, since
+    the program does not know which part's they are: 0 with the packages that are locked."""
 
     node: str = ""
     parts: int = 0
+    waiting: int = 0
     lonely: int = 0
+    overhearing: int = 0
     buffered: int = 0
     refused: list[Refused] = msgspec.field(default_factory=list)
 

@@ -101,7 +101,7 @@ class SimulatedBus:
 
     def state(self) -> State:
         lonely = sum(not self._network.count_others(self, part) for part in self._parts)
-        return State("simulated", len(self._parts), lonely, self.inbox.bytes)
+        return State("simulated", len(self._parts), lonely=lonely, buffered=self.inbox.bytes)
 
     async def close(self) -> None:
         self._closed = True

@@ -107,6 +107,30 @@ async def test_a_slow_reader_loses_messages_that_are_counted_and_then_hears_agai
     assert bus.dropped() + len(read) <= count
 
 
+async def test_more_parts_than_are_joined_at_once_wait_for_their_turn_and_hold_nothing_up(
+    network: StreamrNetwork,
+) -> None:
+    bus, other = await network.launch(), await network.open(0)
+    parts = sorted(a_part() for _ in range(40))
+    first, last, gone = parts[0], parts[-1], parts[-2]
+    await bus.join(parts)
+    assert (await bus.info()).parts == len(parts)
+    await bus.leave([gone])
+    await other.join([first, last])
+    await other.wait_neighbours()
+    async with asyncio.timeout(ARRIVAL_LIMIT_S):
+        while (await bus.info()).waiting:
+            await asyncio.sleep(0.05)
+    for part in (first, last):
+        (data,) = some_messages(part, 1)
+        await other.publish(part, data)
+        assert await read_messages(bus, 1) == [(part, data)]
+    state = await bus.info()
+    assert (state.parts, state.waiting) == (len(parts) - 1, 0)
+    assert state.lonely == len(parts) - 3
+    assert state.overhearing == 0  # whose each listener is, is known: a message is not shown to forty
+
+
 async def test_a_node_that_does_not_start_is_an_error(network: StreamrNetwork) -> None:
     with pytest.raises(ConfigError, match="does not start"):
         await network.launch(replace(network.program, node="/nowhere/node"))

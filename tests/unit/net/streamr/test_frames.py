@@ -71,7 +71,7 @@ def test_a_part_that_is_none_is_refused(body: bytes) -> None:
 
 
 def test_states_come_back_and_other_json_is_refused() -> None:
-    state = State("ab" * 20, 3, 1, 77, [Refused("0x00/a", 1, "full")])
+    state = State("ab" * 20, parts=3, waiting=1, lonely=2, buffered=77, refused=[Refused("0x00/a", 1, "full")])
     ((kind, body),) = FrameReader().feed(write_state(state))
     assert (kind, read_state(body)) == (Kind.STATE, state)
     for wrong in (b"", b"[]", b'{"parts":"many"}'):

@@ -13,6 +13,7 @@
 import { createRequire } from 'node:module'
 import fs from 'node:fs'
 import net from 'node:net'
+import { Parts } from './parts.mjs'
 
 const KIND = { JOIN: 1, LEAVE: 2, PUBLISH: 3, INFO: 4, MESSAGE: 17, DROPPED: 18, ERROR: 19, STATE: 20 }
 const MAX_MESSAGE_BYTES = 1 << 20
@@ -27,7 +28,7 @@ const config = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'))
 const require = createRequire(`${config.packages}/`)
 process.env.LOG_LEVEL ??= 'warn'
 listenOnLoopbackOnly()
-const { createNetworkNode, StreamMessage } = require('@streamr/trackerless-network')
+const { NetworkNode, NetworkStack, StreamMessage } = require('@streamr/trackerless-network')
 
 if (isPipe(0)) process.stdin.resume().on('end', () => process.exit(0)).on('error', () => process.exit(0))
 process.on('SIGTERM', () => process.exit(0))
@@ -63,7 +64,7 @@ async function startNode(own) {
     })
     // The library asks each entry point once where we are reached, and gives it a second: a busy machine needs more.
     const entryPoints = Array(ENTRY_POINT_TRIES).fill(config.entryPoints.map(describe)).flat()
-    const node = createNetworkNode({
+    const stack = new NetworkStack({
         layer0: {
             entryPoints,
             peerDescriptor: describe(own), // without one, the library asks the world where it is
@@ -76,26 +77,27 @@ async function startNode(own) {
         },
         networkNode: { acceptProxyConnections: false }
     })
+    const node = new NetworkNode(stack)
+    const parts = await Parts.of(node, stack)
     await node.start(false) // entry points join by themselves, others with their first part
-    return node
+    return { node, parts }
 }
 
 // --- the socket ---------------------------------------------------------------------------------
 
-async function serve(path, node) {
+async function serve(path, { node, parts }) {
     const clients = new Set()
-    const users = new Map() // stream part id -> how many clients have joined it
     node.addMessageListener((message) => {
         const { streamId, streamPartition } = message.messageId
         const id = `${streamId}#${streamPartition}`
-        if (!users.has(id)) return
+        if (!parts.has(id)) return
         const head = writePart(streamId, streamPartition)
         const data = StreamMessage.toBinary(message)
         for (const client of clients) if (client.parts.has(id)) client.deliver(head, data)
     })
     fs.rmSync(path, { force: true })
     const server = net.createServer((socket) => {
-        const client = new Client(socket, node, users)
+        const client = new Client(socket, node, parts)
         clients.add(client)
         socket.on('close', () => {
             clients.delete(client)
@@ -106,10 +108,10 @@ async function serve(path, node) {
 }
 
 class Client {
-    constructor(socket, node, users) {
+    constructor(socket, node, joined) {
         this.socket = socket
         this.node = node
-        this.users = users
+        this.joined = joined // by the node, for all clients
         this.parts = new Set()
         this.dropped = 0
         this.told = 0
@@ -171,17 +173,12 @@ class Client {
 
     async join(id) {
         if (this.parts.has(id)) return
-        await this.node.join(id)
+        await this.joined.join(id)
         this.parts.add(id)
-        this.users.set(id, (this.users.get(id) ?? 0) + 1)
     }
 
     async leave(id) {
-        if (!this.parts.delete(id)) return
-        const left = this.users.get(id) - 1
-        if (left > 0) return void this.users.set(id, left)
-        this.users.delete(id)
-        await this.node.leave(id)
+        if (this.parts.delete(id)) await this.joined.leave(id)
     }
 
     async publish(body) {
@@ -195,6 +192,7 @@ class Client {
         if (message.messageId === undefined || message.body.oneofKind === undefined) {
             return this.complain('publish: a message without an id or a body')
         }
+        this.joined.expect(`${message.messageId.streamId}#${message.messageId.streamPartition}`)
         try {
             await this.node.broadcast(message)
         } catch (error) {
@@ -241,8 +239,13 @@ class Client {
 
     state(refused) {
         let lonely = 0
-        for (const id of this.parts) if (this.node.getNeighbors(id).length === 0) lonely += 1
-        return { node: this.node.getNodeId(), parts: this.parts.size, lonely, buffered: this.socket.writableLength, refused }
+        let waiting = 0
+        for (const id of this.parts) {
+            if (this.joined.isWaiting(id)) waiting += 1
+            if (this.node.getNeighbors(id).length === 0) lonely += 1
+        }
+        const counts = { parts: this.parts.size, waiting, lonely, overhearing: this.joined.countOverhearing() }
+        return { node: this.node.getNodeId(), ...counts, buffered: this.socket.writableLength, refused }
     }
 
     end() {
