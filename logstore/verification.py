@@ -102,7 +102,7 @@ def verify_file(path: Path, network: Network | None, *, signatures: bool = False
         ReaderFailed: it was not read to its end.
     """
     try:
-        bundle = Sandbox(READ_LIMIT_S, READ_MEMORY_BYTES).verify(path)
+        bundle = Sandbox(READ_LIMIT_S, READ_MEMORY_BYTES, len(os.sched_getaffinity(0))).verify(path)
         config = decode_config(bundle.manifest.config_preimage)
     except MalformedInput as error:
         raise Refused(path.name, error.field, error.reason) from error

@@ -36,11 +36,13 @@ class Sandbox:
     """The port ``BundleReader``: ``verify_bundle_file`` in a process of its own.
 
     ``memory_bytes``: what reading may map, beside interpreter and libraries. It and the time are more for a large
-    expected manifest.
+    expected manifest. ``processes``: which share a large file, each with that memory; a machine of validators has one
+    file beside another, a consumer's waits for one.
     """
 
     timeout_s: float = DEFAULT_TIMEOUT_S
     memory_bytes: int = DEFAULT_MEMORY_BYTES
+    processes: int = 1
 
     def verify(self, path: Path, expected: Manifest | None = None) -> VerifiedBundle:
         """Read the file whole.
@@ -54,15 +56,15 @@ class Sandbox:
             entries = [e for c in (*expected.windows, expected.late) for e in c.outcome.entries]
             timeout_s += sum(e.canonical_bytes for e in entries) / BYTES_PER_S
             memory_bytes += sum(e.count for e in entries) * BYTES_PER_ROW
-        manifest, rows = _read(path, timeout_s, memory_bytes)
+        manifest, rows = _read(path, timeout_s, memory_bytes, self.processes)
         if expected is not None:
             check_same_manifest(manifest, expected)
         return VerifiedBundle(manifest, manifest_root(manifest), rows)
 
 
-def _read(path: Path, timeout_s: float, memory_bytes: int) -> tuple[Manifest, int]:
+def _read(path: Path, timeout_s: float, memory_bytes: int, processes: int) -> tuple[Manifest, int]:
     """What the child says of the file: its manifest and number of rows."""
-    limits = ["--memory", str(memory_bytes), "--seconds", str(int(timeout_s) + 1)]
+    limits = ["--memory", str(memory_bytes), "--seconds", str(int(timeout_s) + 1), "--processes", str(processes)]
     try:
         values = run_program(_PROGRAM, [*limits, str(path.resolve())], timeout_s=timeout_s)
     except ChildFailed as error:

@@ -1,6 +1,6 @@
 """The child of ``net.sandbox``: verifies one bundle file under limits of its own; what it found is one line of JSON.
 
-    python -m validator.net.sandbox.program [--memory BYTES] [--seconds CPU] PATH
+    python -m validator.net.sandbox.program [--memory BYTES] [--seconds CPU] [--processes N] PATH
 
 Status 0: verified; 1: wrong, and what is wrong is named. Any other says that it was not read: 2 for wrong arguments, 3
 where it cannot be read, 4 for too little memory.
@@ -16,27 +16,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from validator.protocol.codec.bundle_file import verify_bundle_file
+from validator.net.sandbox.sharing import verify_shared
 from validator.protocol.codec.manifest import encode_manifest
 from validator.protocol.errors import MalformedInput
 
 
 def main(arguments: Sequence[str]) -> int:
-    """``--memory`` is what may be mapped beyond what is mapped at the start; the manifest comes back in base64."""
+    """``--memory`` is what may be mapped beyond what is mapped at the start, by each process; the manifest comes
+    back in base64."""
     options = list(arguments)
-    limits = {"--memory": 0, "--seconds": 0}
+    limits = {"--memory": 0, "--seconds": 0, "--processes": 1}
     for name in limits:
         if name in options:
             at = options.index(name)
             limits[name] = int(options[at + 1])
             del options[at : at + 2]
     if len(options) != 1:
-        sys.stderr.write(f"usage: {__spec__.name} [--memory BYTES] [--seconds CPU] PATH\n")
+        sys.stderr.write(f"usage: {__spec__.name} [--memory BYTES] [--seconds CPU] [--processes N] PATH\n")
         return 2
     limit(limits["--memory"], limits["--seconds"])
     answer: dict[str, Any]
     try:
-        bundle = verify_bundle_file(Path(options[0]))
+        bundle = verify_shared(Path(options[0]), limits["--processes"])
         answer = {"rows": bundle.rows, "manifest": base64.b64encode(encode_manifest(bundle.manifest)).decode()}
     except MalformedInput as error:
         answer = {"error": {"field": error.field, "reason": error.reason}}

@@ -6,7 +6,7 @@ bytes. Reading a file is reading hostile input, in this order: size, footer (bou
 layout, manifest, certificates, pages, then rows in batches, each entry recounted against its certified outcome.
 
 Beside it: ``bundle_front`` (what stands before and behind the rows), ``bundle_pages``, ``bundle_statistics``,
-``bundle_recount``, ``manifest_rules``. Source: design, section 8.
+``bundle_recount``, ``bundle_shares``, ``manifest_rules``. Source: design, section 8.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from validator.protocol.codec.bundle_pages import Read, check_pages
 from validator.protocol.codec.bundle_plain import read_rows, rows_of
 from validator.protocol.codec.bundle_recount import Recount, RowInstances
 from validator.protocol.codec.bundle_schema import COLUMNS, STATISTICS
+from validator.protocol.codec.bundle_shares import Share, plan_shares
 from validator.protocol.codec.bundle_statistics import Totals
 from validator.protocol.codec.manifest import encode_manifest, manifest_root
 from validator.protocol.codec.manifest_rules import canonical_bytes, check_manifest, check_same_manifest
@@ -199,27 +200,40 @@ def verify_bundle_file(path: Path, expected: Manifest | None = None) -> Verified
         MalformedInput: names what differs.
     """
     with path.open("rb", buffering=0) as file:
-        footer, manifest = read_front(file)
-        if expected is not None:
-            check_same_manifest(manifest, expected)
-        check_manifest(manifest)
-        recount = Recount(manifest)
-        for batch in _join_batches(_read_batches(file, footer, manifest)):
-            for rows in read_rows(batch):
-                recount.add(rows)
-        recount.close()
-    return VerifiedBundle(manifest, manifest_root(manifest), recount.rows)
+        footer, manifest = verify_front(file, expected)
+        [share] = plan_shares(footer, manifest, 1)
+        rows = verify_share(file, footer, manifest, share)
+    return VerifiedBundle(manifest, manifest_root(manifest), rows)
 
 
-def _read_batches(file: Any, footer: Footer, manifest: Manifest) -> Iterator[Any]:
-    """All rows in bounded batches, behind a walk over their pages; statistics are compared with the rows."""
+def verify_front(file: Any, expected: Manifest | None = None) -> tuple[Footer, Manifest]:
+    """What ``verify_bundle_file`` does before the first row. Raises MalformedInput."""
+    footer, manifest = read_front(file)
+    if expected is not None:
+        check_same_manifest(manifest, expected)
+    check_manifest(manifest)
+    return footer, manifest
+
+
+def verify_share(file: Any, footer: Footer, manifest: Manifest, share: Share) -> int:
+    """What it does with rows, for those of a share (``bundle_shares``): how many. Raises MalformedInput."""
+    recount = Recount(manifest, share.parts)
+    for batch in _join_batches(_read_batches(file, footer, manifest, share.groups)):
+        for rows in read_rows(batch):
+            recount.add(rows)
+    recount.close()
+    return recount.rows
+
+
+def _read_batches(file: Any, footer: Footer, manifest: Manifest, groups: Iterable[int]) -> Iterator[Any]:
+    """The rows of row groups in bounded batches, behind a walk over their pages; statistics are compared with them."""
 
     def read(at: int, size: int) -> bytes:
         return os.pread(file.fileno(), size, at)
 
     most = BATCH_BYTES * footer.rows // max(1, canonical_bytes(manifest))
     parquet = _open_parquet(file)
-    for number in range(len(footer.groups)):
+    for number in groups:
         yield from _read_group(parquet, read, footer, number, most)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import lt
 
@@ -72,14 +72,15 @@ class _Count:
 class Recount:
     """Adds up rows in canonical order and compares each entry as soon as its partition is over."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, parts: Collection[StreamPart] | None = None) -> None:
+        """``parts``: whose rows come, all others have none here; without it, those of the manifest."""
         self.rows = 0
         self._sets = RowInstances(manifest)
         self._expected: dict[tuple[InstanceId, StreamPart], PartitionEntry] = {
             (certified.outcome.instance, entry.stream_part): entry
             for certified in (*manifest.windows, manifest.late)
             for entry in certified.outcome.entries
-            if entry.count
+            if entry.count and (parts is None or entry.stream_part in parts)
         }
         self._part: StreamPart | None = None
         self._counts: dict[InstanceId, _Count] = {}

@@ -39,8 +39,11 @@ def path(tmp_path: Path, records: list[Record], manifest: Manifest) -> Path:
     return tmp_path / "bundle"
 
 
-def test_the_childs_verdict_is_that_of_a_reading_in_this_process(path: Path, manifest: Manifest) -> None:
-    assert Sandbox(30, 512 << 20).verify(path, manifest) == verify_bundle_file(path)
+@pytest.mark.parametrize("processes", [1, 3])
+def test_the_childs_verdict_is_that_of_a_reading_in_this_process(
+    path: Path, manifest: Manifest, processes: int
+) -> None:
+    assert Sandbox(30, 512 << 20, processes).verify(path, manifest) == verify_bundle_file(path)
 
 
 def test_a_child_waits_for_no_library_that_it_does_not_use(path: Path) -> None:
