@@ -25,7 +25,7 @@ from validator.log import get_logger
 from validator.ports.message_store import MessageStore
 from validator.protocol.codec.batch_verifier import BatchVerifier
 from validator.protocol.codec.message_rules import reason_of
-from validator.protocol.codec.received import read_received
+from validator.protocol.codec.received import read_all_received
 from validator.protocol.codec.signatures import VALID, Verdict, verify_batch
 from validator.protocol.errors import MalformedInput, TransientError
 from validator.protocol.hashing import hash_body
@@ -168,36 +168,36 @@ class Admission:
         now_ms: int,
     ) -> list[tuple[int, Record]]:
         """Those that may be kept, if their signatures hold."""
-        read: list[tuple[int, Record]] = []
-        for number, (part, data) in enumerate(items):
+        passed: list[int] = []
+        for number, (part, _) in enumerate(items):
             door = doors[part]
             if door.why is not None or not door.left:
                 judged[number] = Judged(Fate.REFUSED, door.why or Refusal.PART_RATE, f"{part[0][:256]}#{part[1]}")
                 continue
             door.left -= 1
-            answer = self._read(part, data, form, now_ms)
-            if isinstance(answer, Record):
+            passed.append(number)
+        answers = read_all_received(form, [items[number][1] for number in passed], self._limits.message_bytes)
+        read: list[tuple[int, Record]] = []
+        for number, answer in zip(passed, answers, strict=True):
+            why_not = self._why_not_read(items[number][0], answer, now_ms)
+            if why_not is not None:
+                judged[number] = why_not
+            elif isinstance(answer, Record):
                 read.append((number, answer))
-            else:
-                judged[number] = answer
         return read
 
-    def _read(self, part: StreamPart, data: bytes, form: str, now_ms: int) -> Record | Judged:
+    def _why_not_read(self, part: StreamPart, answer: Record | MalformedInput, now_ms: int) -> Judged | None:
+        if isinstance(answer, MalformedInput):
+            return Judged(Fate.REFUSED, reason_of(answer), answer.message)
         limits = self._limits
-        try:
-            record = read_received(form, data, limits.message_bytes)
-        except MalformedInput as error:
-            return Judged(Fate.REFUSED, reason_of(error), error.message)
-        m = record.message
+        m = answer.message
         if m.stream_part != part:
             return Judged(Fate.REFUSED, Reason.WRONG_STREAM, f"{m.stream_id}#{m.partition}")
         if m.timestamp_ms < now_ms - limits.past_ms:
             return Judged(Fate.REFUSED, Refusal.TOO_OLD, str(m.timestamp_ms))
         if m.timestamp_ms > now_ms + limits.future_ms:
             return Judged(Fate.REFUSED, Refusal.IN_THE_FUTURE, str(m.timestamp_ms))
-        if record.leaf in self._recent:
-            return Judged(Fate.KNOWN, leaf=record.leaf)
-        return record
+        return Judged(Fate.KNOWN, leaf=answer.leaf) if answer.leaf in self._recent else None
 
     def _why_not_part(self, part: StreamPart) -> Why | None:
         partitions = self._chain.partitions_of(part[0])

@@ -1,8 +1,9 @@
 """Plain messages put together column by column: their canonical bytes and leaves, without an object for each.
 
 Plain are nearly all messages of a window: type 0 over a text or a ciphertext, low s, no rotated key, a time after
-February 1970. Whoever calls this has seen to it; ``plain_arrays`` reads them from brokers, ``bundle_plain`` from the
-rows of a bundle's file. What comes out is what ``message.record_of_read`` makes of the same message.
+February 1970. Whoever calls this has seen to it; ``plain_arrays`` reads them from brokers, ``plain_protobuf`` from the
+network (there also of type 1), ``bundle_plain`` from the rows of a bundle's file. What comes out is what
+``message.record_of_read`` makes of the same message.
 """
 
 from __future__ import annotations
@@ -31,8 +32,14 @@ TEXT: Final = ENUMERATIONS[MessageType.MESSAGE, ContentType.JSON, EncryptionType
 _timestamp: Final = struct.Struct(">BQ").pack
 _reference: Final = struct.Struct(">BBQ").pack
 _PAIR, _LONG = 0x82, 0x1B
-SIGNATURE_HEAD: Final = integer_bytes(SignatureType.ECDSA_SECP256K1_LEGACY) + string_bytes(bytes(65))[:-65]
-"""Between content and signature."""
+
+
+def signature_head(kind: SignatureType) -> bytes:
+    """Between content and a signature of 65 bytes."""
+    return integer_bytes(kind) + string_bytes(bytes(65))[:-65]
+
+
+SIGNATURE_HEAD: Final = signature_head(SignatureType.ECDSA_SECP256K1_LEGACY)
 _SEQUENCES: Final = tuple(map(integer_bytes, range(1024)))
 
 _CONTENT_HEADS: Final = tuple(string_bytes(bytes(size))[: -size or None] for size in range(4096))
@@ -98,8 +105,9 @@ def encode_plain(
     middles: Iterable[bytes],
     contents: Sequence[bytes],
     signatures: Sequence[bytes],
+    before_signature: bytes = SIGNATURE_HEAD,
 ) -> list[bytes]:
-    """Canonical bytes; ``middles`` are what stands between reference and content."""
+    """Canonical bytes; ``middles`` stand between reference and content, ``before_signature`` behind the content."""
     return [
         b"".join(
             (
@@ -112,7 +120,7 @@ def encode_plain(
                 middle,
                 _CONTENT_HEADS[len(content)] if len(content) < 4096 else content_head(len(content)),
                 content,
-                SIGNATURE_HEAD,
+                before_signature,
                 signature,
             )
         )

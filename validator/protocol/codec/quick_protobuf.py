@@ -27,7 +27,7 @@ def read_plain_protobuf(body: bytes) -> Message | None:
 
 
 def _read(body: bytes) -> Message | None:
-    found = _read_id(body)
+    found = read_id(body)
     if found is None:
         return None
     stream_id, partition, timestamp, sequence, publisher, chain, at = found
@@ -78,7 +78,7 @@ def _read(body: bytes) -> Message | None:
     )
 
 
-def _read_id(body: bytes) -> _Id | None:
+def read_id(body: bytes) -> _Id | None:
     """Stream id, partition, time, number, publisher, chain, and where the id ends."""
     if body[0] != 0x0A:
         return None

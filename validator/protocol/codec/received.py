@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from validator.protocol.codec.legacy_array import read_legacy_array
 from validator.protocol.codec.message import record_from_canonical, record_of_read
+from validator.protocol.codec.plain_protobuf import read_plain_protobuf
 from validator.protocol.codec.protobuf import read_protobuf
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import MessageType, Reason, Record
@@ -33,3 +36,16 @@ def read_received(form: str, data: bytes, message_limit: int) -> Record:
         reason = f"{size} canonical or signed bytes"
         raise MalformedInput("message", reason, verdict=Reason.TOO_LARGE)
     return record
+
+
+def read_all_received(form: str, bodies: Sequence[bytes], message_limit: int) -> list[Record | MalformedInput]:
+    """``read_received`` of each, or what it raises; of most protobuf messages in half of its time."""
+    quick = read_plain_protobuf(bodies, message_limit) if form == PROTOBUF else [None] * len(bodies)
+    return [record or _read_or_refuse(form, body, message_limit) for record, body in zip(quick, bodies, strict=True)]
+
+
+def _read_or_refuse(form: str, data: bytes, message_limit: int) -> Record | MalformedInput:
+    try:
+        return read_received(form, data, message_limit)
+    except MalformedInput as error:
+        return error
