@@ -123,6 +123,7 @@ ALL_STAGES: tuple[Stage, ...] = (
         wants_packages=True,
         may_skip=(
             "tests.integration.broker.test_explorer_in_browser",
+            "tests.integration.broker.test_streamr_sdk",
             "tests.integration.net.arweave.test_arlocal",
             "tests.integration.net.arweave.test_port",
             "tests.integration.readers.test_hyparquet",

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ import pytest
 import pytest_asyncio
 
 from tests.builders import a_key
+from tests.native_sqlite import HOOK, MODULE, what_is_missing
 from tests.paths import ROOT
 from tests.streamr_network import StreamrNetwork, a_peer, run_indexer, run_streamr_network
 from validator.devnet.contracts import WEI, DevChain, NodeSetup
@@ -28,12 +30,14 @@ from validator.devnet.storage import deploy_registries, register_storage_nodes
 from validator.net.chain.registries import Registry
 from validator.protocol.codec.protobuf import read_protobuf
 from validator.protocol.codec.signatures import VALID, verify_message
-from validator.protocol.model import Address, Message
+from validator.protocol.model import Address, EncryptionType, Message
 from validator.protocol.parameters import Network, ParameterSet, format_network
 from validator.setup.console import die_with_parent
 
-OWNER, BROKER, STAKER, USER = a_key(1), a_key(2), a_key(3), a_key(4)
+OWNER, BROKER, STAKER, USER, FRIEND = a_key(1), a_key(2), a_key(3), a_key(4), a_key(5)
 COUNT = 20
+SECRETS = 6
+PLACES = 6
 PARTITIONS = 2
 LIMIT_S = 90.0
 SDK = ROOT / "validator" / "devnet" / "sdk"
@@ -53,14 +57,16 @@ class Stack:
     registries: Mapping[Registry, Address]
     streamr: StreamrNetwork
 
-    async def run(self, program: str, **more: Any) -> list[dict[str, Any]]:
+    async def run(
+        self, program: Path, environment: Mapping[str, str] = MappingProxyType({}), **more: Any
+    ) -> list[dict[str, Any]]:
         """What one program of the SDK says, step by step."""
-        said = await self.run_file(SDK / program, **more)
+        said = await self.run_file(program, environment, **more)
         return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
 
-    async def run_file(self, program: Path, **more: Any) -> str:
+    async def run_file(self, program: Path, environment: Mapping[str, str] = MappingProxyType({}), **more: Any) -> str:
         """What a program prints that is given this network."""
-        entry, peers = self.streamr.program.entry_points[0], [a_peer() for _ in range(3)]
+        entry, peers = self.streamr.program.entry_points[0], [a_peer() for _ in range(PLACES)]
         contracts = self.chain.deployment.contracts
         config = {
             "packages": str(self.streamr.program.packages),
@@ -84,6 +90,7 @@ class Stack:
             self.streamr.program.node,
             str(program),
             str(path),
+            env={**os.environ, **environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -104,6 +111,7 @@ async def stack(anvil: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NODE_OPTIONS", f"--require {ROOT / 'tests' / 'loopback_only.cjs'}")
         patch.setenv("LOOPBACK_LOG", str(folder / "asked"))
+        patch.setenv("XDG_DATA_HOME", str(folder / "home"))  # else the SDK keeps its keys in this user's home
         async for stack in _run(folder, anvil):
             yield stack
 
@@ -183,7 +191,7 @@ async def published(stack: Stack) -> tuple[str, list[Message]]:
     """The stream that the SDK has made, and what it has published there."""
     now_ms = int(time.time() * 1000)
     steps = await stack.run(
-        "publish.mjs",
+        SDK / "publish.mjs",
         path="/measurements",
         storageNode=_hex(BROKER.address),
         stake=str(WEI),
@@ -212,7 +220,7 @@ async def test_resend_gives_back_every_message_and_the_sdk_verifies_each(
     await _wait_until_stored(stack, stream, messages)
     times = [message.timestamp_ms for message in messages]
     middle = times[COUNT // 2]
-    answers = await stack.run("check.mjs", stream=stream, fromMs=min(times), toMs=middle, last=COUNT // 4)
+    answers = await stack.run(SDK / "check.mjs", stream=stream, fromMs=min(times), toMs=middle, last=COUNT // 4)
     assert [(answer["partition"], answer["step"]) for answer in answers] == [
         (number, kind) for number in range(PARTITIONS) for kind in ("last", "from", "range")
     ]
@@ -225,6 +233,42 @@ async def test_resend_gives_back_every_message_and_the_sdk_verifies_each(
             "range": [one for one in own if one[0] <= middle],
         }[answer["step"]]
         assert answer["messages"] == wanted
+
+
+@pytest.mark.parametrize("keys", ["webassembly", "native"])
+async def test_a_private_stream_is_stored_as_it_was_encrypted_and_read_by_whom_it_is_for(
+    stack: Stack, keys: str
+) -> None:
+    """Where the SDK keeps group keys: in our SQLite of WebAssembly, or in the module that it names itself."""
+    environment = {}
+    if keys == "native":
+        missing = what_is_missing()
+        if missing is not None:
+            pytest.skip(missing)
+        environment = {"NODE_OPTIONS": f"{os.environ['NODE_OPTIONS']} --require {HOOK}", "SQLITE3_MODULE": str(MODULE)}
+    environment["XDG_DATA_HOME"] = str(stack.folder / keys)
+    steps = await stack.run(
+        Path(__file__).with_name("private_stream.mjs"),
+        environment,
+        path=f"/secrets-{keys}",
+        storageNode=_hex(BROKER.address),
+        stake=str(WEI),
+        count=SECRETS,
+        friendKey="0x" + FRIEND.secret_hex().removeprefix("0x"),
+    )
+    stream = steps[0]["stream"]
+    assert Path(steps[0]["keysIn"]).is_relative_to(MODULE.resolve()) == (keys == "native")
+    messages = [read_protobuf(base64.b64decode(step["data"])) for step in steps if step["step"] == "published"]
+    assert [verify_message(message) for message in messages] == [VALID] * SECRETS
+    assert {message.encryption_type for message in messages} == {EncryptionType.AES}
+    read = {step["step"]: step["contents"] for step in steps if "contents" in step}
+    sent = [{"number": number, "secret": "grüße"} for number in range(SECRETS)]
+    assert read == {"last": sent[-2:], "from": sent[2:], "range": sent[1:4]}
+    assert {path.name for path in (stack.folder / keys).rglob("*.db")} == {"GroupKeys.db"}
+    held = await _ask_broker(stack, stream, 0)
+    assert [one["encryptionType"] for one in held] == [EncryptionType.AES] * SECRETS
+    assert [bytes.fromhex(one["content"]) for one in held] == [message.content for message in messages]
+    assert not any(b"secret" in message.content for message in messages)
 
 
 def recipe_blocks(language: str) -> list[str]:
@@ -297,16 +341,23 @@ async def test_no_node_has_asked_for_anything_beyond_loopback(
 
 async def _wait_until_stored(stack: Stack, stream: str, messages: list[Message]) -> None:
     """The last messages may still be under way to the broker."""
-    async with httpx.AsyncClient(base_url=stack.url) as client, asyncio.timeout(30):
+    async with asyncio.timeout(30):
         while True:
             held = 0
             for number in range(PARTITIONS):
-                path = f"/streams/{stream.replace('/', '%2F')}/data/partitions/{number}/from"
-                answer = await client.get(path, params={"fromTimestamp": 0, "format": "object"})
-                held += len(answer.json()) if answer.status_code == 200 and answer.content else 0
+                held += len(await _ask_broker(stack, stream, number))
             if held >= len(messages):
                 return
             await asyncio.sleep(0.1)
+
+
+async def _ask_broker(stack: Stack, stream: str, partition: int) -> list[dict[str, Any]]:
+    """What it holds of a partition, as Streamr's storage interface says it."""
+    path = f"/streams/{stream.replace('/', '%2F')}/data/partitions/{partition}/from"
+    async with httpx.AsyncClient(base_url=stack.url) as client:
+        answer = await client.get(path, params={"fromTimestamp": 0, "format": "object"})
+    said: list[dict[str, Any]] = answer.json() if answer.status_code == 200 and answer.content else []
+    return said
 
 
 def _identity(message: Message) -> list[Any]:

@@ -19,10 +19,10 @@ const entryPoints = config.entryPoints.map((one) => ({ ...peer(one), type: 'node
 
 // A client whose node has joined the network, at the first of our places where that goes. The SDK asks each entry point
 // once where we are reached and gives it a second to answer; a busy machine needs more, and a place is not given back.
-export async function connect() {
+export async function connect(key = config.key, places = config.peers) {
     let failure
-    for (const own of config.peers) {
-        const client = createClient(own)
+    for (const own of places) {
+        const client = createClient(own, key)
         try {
             await client.connect()
             return client
@@ -35,11 +35,11 @@ export async function connect() {
 }
 
 // A client whose node has not joined: enough for whoever only asks storage nodes. "own" is where it would listen.
-export function createClient(own) {
+export function createClient(own, key = config.key) {
     const { StreamrClient } = require('@streamr/sdk')
     return new StreamrClient({
         environment: 'dev2',
-        auth: { privateKey: config.key },
+        auth: { privateKey: key },
         logLevel: 'warn',
         metrics: false,
         contracts: {
