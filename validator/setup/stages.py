@@ -85,6 +85,7 @@ ALL_STAGES: tuple[Stage, ...] = (
         (
             ("python", "-m", "tests.conformance", "streamr", "tests/vectors/streamr.jsonl"),
             ("python", "-m", "tests.conformance", "leaves", "tests/vectors/leaves.json"),
+            ("python", "-m", "tests.conformance", "completeness", "tests/vectors/completeness.json"),
             ("python", "-m", "tests.conformance", "arweave", "tests/vectors/arweave.json"),
             ("python", "-m", "tests.conformance", "ans104", "tests/vectors/ans104.json"),
             ("python", "-m", "tests.conformance", "negentropy_reference"),

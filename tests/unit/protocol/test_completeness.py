@@ -6,9 +6,12 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from tests.conformance.__main__ import main as run_conformance
+from tests.conformance.completeness import make_vectors
 from tests.paths import VECTORS
 from tests.proving import START_MS, STEP_MS, Proven, a_bundle, a_part, altered
 from validator.protocol.codec import cbor
@@ -280,20 +283,17 @@ def test_what_is_no_proof_of_a_set_is_refused_by_field() -> None:
 
 
 def test_the_bytes_are_those_of_the_vectors() -> None:
-    proven, said, _ = an_answer()
-    publisher = next(iter(proven.records[PART])).message.publisher_id
-    assert isinstance(said.proof, RangeProof)
-    neighbours = without_publishers(said.proof.before, said.proof.after, *[Digest(hash_publisher(publisher))] * 2)
-    short = replace(said.proof, before=neighbours[0], after=neighbours[1], bundle=None)
-    absent = SetProof(BUNDLE, said.instance, build_absence(proven.outcome, NOBODYS, proven.bundle))
-    written = {
-        "range": encode_set_proof(said, *SPAN),
-        "range_in_climb": encode_set_proof(replace(said, proof=short), *SPAN),
-        "absence": encode_set_proof(absent, *SPAN),
-        "climb": encode_climb(a_climb(proven)),
-        "commitment": encode_commitment(SetCommitment(BUNDLE, said.instance, proven.outcome.entries[1])),
-        "marks": encode_marks([(proven.bundle[1], BUNDLE), (proven.bundle[2], None)]),
-    }
-    vectors = json.loads((VECTORS / "completeness.json").read_text())
-    assert {name: data.hex() for name, data in written.items()} == vectors["objects"]
-    assert tuple(vectors["span"]) == SPAN
+    assert make_vectors() == json.loads((VECTORS / "completeness.json").read_text())
+    assert run_conformance(["completeness", str(VECTORS / "completeness.json")]) == 0
+
+
+@pytest.mark.parametrize("name", ["proof", "climb", "proof_under_climb", "absence"])
+def test_a_vector_of_which_one_byte_differs_is_noticed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    vectors = make_vectors()
+    (case,) = (case for case in vectors["objects"] if case["name"] == name)
+    case["bytes"] = case["bytes"][:-2] + f"{int(case['bytes'][-2:], 16) ^ 1:02x}"
+    (tmp_path / "forged.json").write_text(json.dumps(vectors))
+    assert run_conformance(["completeness", str(tmp_path / "forged.json")]) == 1
+    assert "objects/" in capsys.readouterr().out

@@ -16,7 +16,8 @@
                                                                           in no set
 
 Paths and digests are one byte string of hashes of 32 bytes. A proof stands in an answer, which both sides know: the
-partition and the span are not said again, and it is read with them. One that stands alone is ``codec.proof``.
+partition and the span are not said again, and it is read with them. One that stands alone is ``codec.proof``. Vectors:
+tests/vectors/completeness.json.
 """
 
 from __future__ import annotations
