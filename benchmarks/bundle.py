@@ -3,9 +3,10 @@
 The messages are those of ``benchmarks.hour`` (their signatures are random, and not checked: that is the benchmark of
 ``messages``). In one run: bytes a message of the file at its default and at its best level, beside the same messages as
 sorted NDJSON under gzip -6 and zstd -19; what each trick saves that the format uses, or could; CPU time to seal and to
-verify, and beside it the four hashes of a message alone; the bytes that readers fetch for two seconds of one stream.
-``--memory`` seals and verifies a GiB of messages besides (or so many MiB), each in a process of its own. Readers that
-are not installed (Polars) are named and left out.
+verify, and beside it the four hashes of a message alone; what verifying takes by the wall in a child, its start
+included, with one process and with all cores, as ``logstore verify`` does; the bytes that readers fetch for two seconds
+of one stream. ``--memory`` seals and verifies a GiB of messages besides (or so many MiB), each in a process of its own.
+Readers that are not installed (Polars) are named and left out.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import argparse
 import gzip
 import hashlib
 import json
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from benchmarks.bundle_reads import measure_reads
 from benchmarks.bundle_tricks import measure_tricks
 from benchmarks.certified import certify_records
 from benchmarks.hour import START_MS, STEP_MS, make_messages, make_records, write_line
+from validator.net.sandbox import Sandbox
 from validator.protocol.codec.bundle_file import BEST_LEVEL, DEFAULT_LEVEL, verify_bundle_file, write_bundle
 from validator.protocol.codec.manifest import decode_manifest, encode_manifest
 from validator.protocol.model import Message, Record
@@ -50,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         figures: dict[str, Any] = {"messages": len(messages)}
         figures["bytes"], figures["speed"] = measure_files(messages, Path(folder), options.rounds)
+        figures["wall"] = measure_wall(Path(folder) / "default.parquet", len(messages), options.rounds)
         figures["tricks"] = measure_tricks(Path(folder) / "default.parquet")
         figures["reads"] = measure_reads(Path(folder) / "default.parquet")
         if options.memory:
@@ -87,6 +92,16 @@ def measure_files(messages: list[Message], folder: Path, rounds: int) -> tuple[d
     return {name: size / len(messages) for name, size in sizes.items()}, speed
 
 
+def measure_wall(path: Path, messages: int, rounds: int) -> dict[int, float]:
+    """Messages a second that one process and as many as there are cores verify, by their number."""
+
+    def verify(processes: int) -> None:
+        Sandbox(processes=processes).verify(path)
+
+    numbers = sorted({1, len(os.sched_getaffinity(0))})
+    return {n: messages / _fastest(partial(verify, n), rounds, time.perf_counter) for n in numbers}
+
+
 def hash_alone(records: Sequence[Record]) -> None:
     """The four hashes of a message: of content, canonical bytes and leaf, and a node of the tree; all else is given."""
     contents = [record.message.content for record in records]
@@ -103,12 +118,12 @@ def span_of(messages: list[Message], hours: int = 1) -> tuple[int, int]:
     return start_ms, len(messages) * STEP_MS * (2 * hours - 1) + 2_000
 
 
-def _fastest(work: Callable[[], object], rounds: int) -> float:
+def _fastest(work: Callable[[], object], rounds: int, clock: Callable[[], float] = time.process_time) -> float:
     seconds = []
     for _ in range(rounds):
-        began = time.process_time()
+        began = clock()
         work()
-        seconds.append(time.process_time() - began)
+        seconds.append(clock() - began)
     return min(seconds)
 
 
@@ -157,6 +172,8 @@ def print_figures(figures: dict[str, Any]) -> None:
     print(f"verified  {speed['verified']:9,.0f} without signatures (goal {GOALS['verified']:,})")
     share = speed["verified"] / speed["hashed"]
     print(f"hashed    {speed['hashed']:9,.0f} by a message's four hashes alone, of which verifying reaches {share:.2f}")
+    for processes, rate in figures["wall"].items():
+        print(f"verified  {rate:9,.0f} by the wall, in a child of {processes} process{'es' if processes > 1 else ''}")
     reads = figures["reads"]
     print(f"\ntwo seconds of one of {reads['streams']} streams, file of {reads['file_bytes'] / 1e6:.1f} MB (goal 0.6)")
     print(f"{'MB fetched':42}  {'median':>7}  {'most':>7}")

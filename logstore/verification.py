@@ -34,6 +34,8 @@ from validator.protocol.parameters import Config, Network
 READ_LIMIT_S = 1_800.0
 READ_MEMORY_BYTES = 2 << 30
 """A reader's own machine; a file that needs more was not read, which is no verdict."""
+MOST_PROCESSES = 16
+"""Together they take less than 512 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def verify_file(path: Path, network: Network | None, *, signatures: bool = False
         ReaderFailed: it was not read to its end.
     """
     try:
-        bundle = Sandbox(READ_LIMIT_S, READ_MEMORY_BYTES, len(os.sched_getaffinity(0))).verify(path)
+        processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
+        bundle = Sandbox(READ_LIMIT_S, READ_MEMORY_BYTES, processes).verify(path)
         config = decode_config(bundle.manifest.config_preimage)
     except MalformedInput as error:
         raise Refused(path.name, error.field, error.reason) from error

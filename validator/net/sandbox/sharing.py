@@ -32,7 +32,7 @@ def verify_shared(path: Path, processes: int, least_rows: int = SHARE_ROWS) -> V
     """As ``verify_bundle_file``, by at most so many processes, each of which reads ``least_rows`` or more."""
     with path.open("rb", buffering=0) as file:
         footer, manifest = verify_front(file)
-        shares = plan_shares(footer, manifest, max(1, min(processes, footer.rows // least_rows)))
+        shares = plan_shares(manifest, max(1, min(processes, footer.rows // least_rows)))
         if len(shares) > 1 and all_end_well([partial(_verify, file, footer, manifest, share) for share in shares]):
             return VerifiedBundle(manifest, manifest_root(manifest), footer.rows)
     return verify_bundle_file(path)

@@ -50,7 +50,7 @@ from validator.protocol.codec.bundle_pages import Read, check_pages
 from validator.protocol.codec.bundle_plain import read_rows, rows_of
 from validator.protocol.codec.bundle_recount import Recount, RowInstances
 from validator.protocol.codec.bundle_schema import COLUMNS, STATISTICS
-from validator.protocol.codec.bundle_shares import Share, plan_shares
+from validator.protocol.codec.bundle_shares import Share
 from validator.protocol.codec.bundle_statistics import Totals
 from validator.protocol.codec.manifest import encode_manifest, manifest_root
 from validator.protocol.codec.manifest_rules import canonical_bytes, check_manifest, check_same_manifest
@@ -201,8 +201,7 @@ def verify_bundle_file(path: Path, expected: Manifest | None = None) -> Verified
     """
     with path.open("rb", buffering=0) as file:
         footer, manifest = verify_front(file, expected)
-        [share] = plan_shares(footer, manifest, 1)
-        rows = verify_share(file, footer, manifest, share)
+        rows = verify_share(file, footer, manifest)
     return VerifiedBundle(manifest, manifest_root(manifest), rows)
 
 
@@ -215,26 +214,35 @@ def verify_front(file: Any, expected: Manifest | None = None) -> tuple[Footer, M
     return footer, manifest
 
 
-def verify_share(file: Any, footer: Footer, manifest: Manifest, share: Share) -> int:
-    """What it does with rows, for those of a share (``bundle_shares``): how many. Raises MalformedInput."""
-    recount = Recount(manifest, share.parts)
-    for batch in _join_batches(_read_batches(file, footer, manifest, share.groups)):
+def verify_share(file: Any, footer: Footer, manifest: Manifest, share: Share | None = None) -> int:
+    """What it does with rows, all or those of a share (``bundle_shares``); how many. Raises MalformedInput."""
+    recount = Recount(manifest, None if share is None else share.entries)
+    first, end = (0, footer.rows) if share is None else (share.first, share.end)
+    for batch in _join_batches(_read_batches(file, footer, manifest, first, end)):
         for rows in read_rows(batch):
             recount.add(rows)
     recount.close()
     return recount.rows
 
 
-def _read_batches(file: Any, footer: Footer, manifest: Manifest, groups: Iterable[int]) -> Iterator[Any]:
-    """The rows of row groups in bounded batches, behind a walk over their pages; statistics are compared with them."""
+def _read_batches(file: Any, footer: Footer, manifest: Manifest, first: int, end: int) -> Iterator[Any]:
+    """Rows [first, end) in bounded batches, behind a walk over their pages; statistics are compared with the rows."""
 
     def read(at: int, size: int) -> bytes:
         return os.pread(file.fileno(), size, at)
 
     most = BATCH_BYTES * footer.rows // max(1, canonical_bytes(manifest))
     parquet = _open_parquet(file)
-    for number in groups:
-        yield from _read_group(parquet, read, footer, number, most)
+    at = 0
+    for number, group in enumerate(footer.groups):
+        if at < end and first < at + group.rows:
+            before = at
+            for batch in _read_group(parquet, read, footer, number, most):
+                low, high = max(0, first - before), min(batch.num_rows, end - before)
+                if low < high:
+                    yield batch.slice(low, high - low)
+                before += batch.num_rows
+        at += group.rows
 
 
 def _join_batches(batches: Iterator[Any]) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from operator import lt
 
 from validator.protocol.codec.bundle_plain import Order, Rows
+from validator.protocol.codec.bundle_shares import Entry
 from validator.protocol.codec.manifest_rules import bundle_end_ms
 from validator.protocol.errors import MalformedInput, require
 from validator.protocol.merkle import RunningRoot
@@ -72,15 +73,15 @@ class _Count:
 class Recount:
     """Adds up rows in canonical order and compares each entry as soon as its partition is over."""
 
-    def __init__(self, manifest: Manifest, parts: Collection[StreamPart] | None = None) -> None:
-        """``parts``: whose rows come, all others have none here; without it, those of the manifest."""
+    def __init__(self, manifest: Manifest, entries: Collection[Entry] | None = None) -> None:
+        """``entries``: whose rows come, all others have none here; without it, those of the manifest."""
         self.rows = 0
         self._sets = RowInstances(manifest)
-        self._expected: dict[tuple[InstanceId, StreamPart], PartitionEntry] = {
+        self._expected: dict[Entry, PartitionEntry] = {
             (certified.outcome.instance, entry.stream_part): entry
             for certified in (*manifest.windows, manifest.late)
             for entry in certified.outcome.entries
-            if entry.count and (parts is None or entry.stream_part in parts)
+            if entry.count and (entries is None or (certified.outcome.instance, entry.stream_part) in entries)
         }
         self._part: StreamPart | None = None
         self._counts: dict[InstanceId, _Count] = {}

@@ -1,47 +1,59 @@
-"""Shares of a bundle's rows that can be recounted apart: row groups between which a partition ends and the next begins.
+"""Shares of a bundle's rows that can be recounted apart: rows of whole entries, and no other.
 
-A manifest says of every partition how many rows it has, and they come in canonical order: so it says which row is whose
-before any is read. A share that has exactly the rows of its own partitions, in order, fits behind the one before it,
-and nothing has to be compared across seams. Small partitions share row groups and large ones have groups of their own
-(``bundle_file``), so nearly every partition ends where a group does; one is never in two shares, however large it is.
+A manifest says how many rows each entry has, and rows come in canonical order: by partition, and in it by time, thus by
+window. So it says which row is whose before any is read, but for a partition with late messages, whose times lie among
+those of its windows: it is never in two shares. A share that has exactly the rows of its own entries, in order, fits
+behind the one before it, and nothing has to be compared across seams.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 
 from validator.protocol.codec.outcome import part_order
-from validator.protocol.codec.parquet_footer import Footer
-from validator.protocol.model import Manifest, StreamPart
+from validator.protocol.model import InstanceId, Manifest, StreamPart
+
+Entry = tuple[InstanceId, StreamPart]
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Consecutive row groups, by number, and the partitions whose rows they must hold, all of them and no other."""
+    """Rows [first, end) of a file, and the entries whose rows they must be."""
 
-    groups: range
-    parts: frozenset[StreamPart]
+    first: int
+    end: int
+    entries: frozenset[Entry]
 
 
-def plan_shares(footer: Footer, manifest: Manifest, most: int) -> list[Share]:
-    """All rows of a file whose layout is sound, in at most so many shares of about equally many rows."""
-    rows: Counter[StreamPart] = Counter()
+def plan_shares(manifest: Manifest, most: int) -> list[Share]:
+    """All rows of a sound manifest's file in at most so many shares, of about equally many rows."""
+    blocks = _list_blocks(manifest)
+    rows = sum(size for size, _ in blocks)
+    shares: list[Share] = []
+    first = end = 0
+    entries: list[Entry] = []
+    for size, members in blocks:
+        end += size
+        entries += members
+        if (end - first) * (most - len(shares)) >= rows - first:
+            shares.append(Share(first, end, frozenset(entries)))
+            first, entries = end, []
+    return shares
+
+
+def _list_blocks(manifest: Manifest) -> list[tuple[int, list[Entry]]]:
+    """Entries between which a share may end, in the order of their rows, and how many rows."""
+    parts: dict[StreamPart, list[tuple[int, Entry]]] = defaultdict(list)
     for certified in (*manifest.windows, manifest.late):
         for entry in certified.outcome.entries:
-            rows[entry.stream_part] += entry.count
-    parts = sorted(rows, key=part_order)
-    ends: dict[int, int] = {}  # by the row before which partitions end: how many
-    end = 0
-    for number, part in enumerate(parts, 1):
-        end += rows[part]
-        ends[end] = number
-    shares: list[Share] = []
-    start = at = first_group = first_part = 0
-    for number, group in enumerate(footer.groups, 1):
-        at += group.rows
-        is_fair = (at - start) * (most - len(shares)) >= footer.rows - start
-        if at < footer.rows and is_fair and at in ends:
-            shares.append(Share(range(first_group, number), frozenset(parts[first_part : ends[at]])))
-            start, first_group, first_part = at, number, ends[at]
-    return [*shares, Share(range(first_group, len(footer.groups)), frozenset(parts[first_part:]))]
+            parts[entry.stream_part].append((entry.count, (certified.outcome.instance, entry.stream_part)))
+    late = manifest.late.outcome.instance
+    blocks: list[tuple[int, list[Entry]]] = []
+    for part in sorted(parts, key=part_order):
+        found = parts[part]
+        if found[-1][1][0] == late:
+            blocks.append((sum(size for size, _ in found), [entry for _, entry in found]))
+        else:
+            blocks += [(size, [entry]) for size, entry in found]
+    return blocks
