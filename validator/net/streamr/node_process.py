@@ -22,6 +22,9 @@ PROGRAM = Path(__file__).parent / "node" / "bridge.mjs"
 NODE_ID_BYTES = 20
 HEAP_MB = 512
 """What V8 may hold: a thousand parts take about 600 MB resident, of which most is not heap."""
+YOUNG_MB = 8
+"""The space in which V8 makes what is new. A smaller one is full sooner, and more is copied out of it: with 4 a bridge
+takes 9 % more CPU, with 16 it takes 7 % less and 16 MB more."""
 STOP_LIMIT_S = 5.0
 RESTART_PAUSES_S = (0.2, 1.0, 5.0, 15.0)
 """Between an end and the next start; the last one repeats."""
@@ -66,7 +69,8 @@ class Program:
 
     def words(self, config_file: Path) -> list[str]:
         """The command line; standard input must be a pipe that ends with whoever started it."""
-        return [self.node, f"--max-old-space-size={HEAP_MB}", "--max-semi-space-size=4", str(PROGRAM), str(config_file)]
+        memory = [f"--max-old-space-size={HEAP_MB}", f"--max-semi-space-size={YOUNG_MB}"]
+        return [self.node, *memory, str(PROGRAM), str(config_file)]
 
     def write_config(self, config_file: Path, nodes: Sequence[Node]) -> None:
         """Raises OSError."""
