@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
 from typing import cast
 
 from tiny_keccak import keccak256 as _keccak256
@@ -44,9 +43,15 @@ def hash_each(items: Iterable[bytes]) -> list[bytes]:
 
 def hash_pairs(level: Sequence[bytes]) -> list[bytes]:
     """Nodes over neighbours, from the left; a last one without a neighbour moves up unchanged."""
-    nodes = hash_each(map(b"".join, zip(repeat(b"\x01"), level[::2], level[1::2], strict=False)))
+    new = sha256(b"\x01").copy
+    nodes: list[bytes] = []
+    keep = nodes.append
+    for left, right in zip(level[::2], level[1::2], strict=False):
+        hasher = new()
+        hasher.update(left + right)
+        keep(hasher.digest())
     if len(level) & 1:
-        nodes.append(level[-1])
+        keep(level[-1])
     return nodes
 
 
