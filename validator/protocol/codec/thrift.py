@@ -76,14 +76,11 @@ class ThriftReader:
                     values[name] = (first >> 1) ^ -(first & 1)
                 else:
                     values[name] = self._integer(_BITS[field_kind])
+            elif field_kind == "bool":
+                require(code in (1, 2), f"{what}.{name}", "not a truth value")
+                values[name] = code == 1
             else:
-                values[name] = self._field(field_kind, code, f"{what}.{name}")
-
-    def _field(self, kind: Kind, code: int, what: str) -> Any:
-        if kind == "bool":
-            require(code in (1, 2), what, "not a truth value")
-            return code == 1
-        return self._value(kind, code, what)
+                values[name] = self._value(field_kind, code, f"{what}.{name}")
 
     def _value(self, kind: Kind, code: int, what: str) -> Any:
         if isinstance(kind, dict):
@@ -106,6 +103,8 @@ class ThriftReader:
         require(header & 15 == code, what, "a list of another kind")
         if isinstance(kind, dict):
             return [self.struct(kind, what) for _ in range(size)]
+        if isinstance(kind, str) and kind in _BITS:
+            return [self._integer(_BITS[kind]) for _ in range(size)]
         return [self._value(kind, code, what) for _ in range(size)]
 
     def _integer(self, bits: int) -> int:
@@ -116,8 +115,11 @@ class ThriftReader:
         return (number >> 1) ^ -(number & 1)
 
     def _varint(self) -> int:
-        number = shift = 0
         data, at = self._data, self._at
+        if at < len(data) and data[at] < _MORE:  # one byte
+            self._at = at + 1
+            return data[at]
+        number = shift = 0
         for byte in data[at : at + _VARINT_BYTES]:
             if byte < _MORE:
                 if not byte and shift:
