@@ -1,6 +1,7 @@
 """Several buses as one: each part lives on one of them, always the same while their number is.
 
-A bridge takes about a thousand parts before its process is slow; more parts want more bridges.
+A bridge is one thread. A thousand parts with a neighbour each take half of it when nobody speaks, and those with more
+neighbours more, so more parts want more bridges.
 """
 
 from __future__ import annotations
