@@ -1,5 +1,7 @@
 """Reading foreign bundle files in a child process (``program``), with a limit on memory and a deadline.
 
+A consumer's child shares a large file among several (``sharing``).
+
 A Parquet page of a few kilobytes can expand to gigabytes whatever its footer says, and the library that reads it is
 large: what goes wrong there ends the child, not the worker.
 
