@@ -23,6 +23,7 @@ from validator.protocol.model import StreamPart
 log = get_logger(__name__)
 
 WORKERS = 2
+"""One reads and checks (``Admission`` sees to it) while the other waits for chain or store."""
 GATHERED = 2048
 """Messages judged at a time, where so many wait."""
 GATHER_S = 0.025
