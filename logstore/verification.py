@@ -104,7 +104,7 @@ def verify_file(path: Path, network: Network | None, *, signatures: bool = False
         ReaderFailed: it was not read to its end.
     """
     try:
-        processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
+        processes = min(MOST_PROCESSES, os.cpu_count() or 1)
         bundle = Sandbox(READ_LIMIT_S, READ_MEMORY_BYTES, processes).verify(path)
         config = decode_config(bundle.manifest.config_preimage)
     except MalformedInput as error:
