@@ -1,7 +1,8 @@
 """Several buses as one: each part lives on one of them, always the same while their number is.
 
 A bridge is one thread. A thousand parts with a neighbour each take half of it when nobody speaks, and those with more
-neighbours more, so more parts want more bridges.
+neighbours more, so more parts want more bridges. Where the machine gives it less than it needs, answers take longer
+than the library's five seconds, and parts lose their neighbours until it has caught up.
 """
 
 from __future__ import annotations
