@@ -59,14 +59,14 @@ content, content."""
 
 
 def read_plain_protobuf(bodies: Sequence[bytes], limit: int) -> list[Record | None]:
-    """``record_of_read(read_protobuf(body))`` of each that is plain, and whose canonical and signed bytes are no more
-    than ``limit``; else None. Raises nothing.
+    """``record_of_read(read_protobuf(body))`` of each that is plain, and whose canonical bytes, of which there are more
+    than signed ones, are no more than ``limit``; else None. Raises nothing.
     """
     records: list[Record | None] = [None] * len(bodies)
     texts, others = _pick(bodies)
     for kind, rows in (LEGACY, texts), (EVM, others):
         for row, record in zip(rows, _make_records(kind, rows) if rows else (), strict=True):
-            if len(record.canonical) <= limit and record.signed_bytes <= limit and _is_in_order(record.message):
+            if len(record.canonical) <= limit and _is_in_order(record.message):
                 records[row[0]] = record
     return records
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders import a_key, a_message, flip_s
+from validator.protocol.codec.limits import MAX_ID_BYTES, MAX_PARTITION
 from validator.protocol.codec.message import record_of_read
 from validator.protocol.codec.plain_protobuf import read_plain_protobuf
 from validator.protocol.codec.protobuf import read_any_protobuf, write_protobuf
@@ -161,6 +162,34 @@ def test_what_the_rules_refuse_or_rewrite_is_left_to_them() -> None:
     assert all(changed != body for changed in bodies)
     assert read_those_plain(bodies) == []
     assert read_generally(high) == read_generally(body)  # the twin with low s
+
+
+def test_what_is_out_of_bounds_is_left_to_the_rules() -> None:
+    stream, chain = b"s" * MAX_ID_BYTES, b"c" * MAX_ID_BYTES
+    first, last = (
+        write_protobuf(
+            a_message(
+                timestamp_ms=BROADCAST_MS, stream_id=stream.decode(), msg_chain_id=chain.decode(), partition=partition
+            )
+        )
+        for partition in (0, MAX_PARTITION)
+    )
+    assert read_those_plain([first, last]) == [0, 1]
+    size, longer = b"\x80\x02", b"\x81\x02"  # 256 and 257
+    for altered in (
+        alter_id(last, b"\x10" + bytes([MAX_PARTITION]), b"\x10" + bytes([MAX_PARTITION + 1])),
+        alter_id(first, size + stream, longer + b"s" + stream),
+        alter_id(last, b"\x0a" + size + stream, b""),
+        alter_id(first, size + chain, longer + b"c" + chain),
+    ):
+        assert (read_those_plain([altered]), read_generally(altered)) == ([], None)
+
+
+def alter_id(body: bytes, old: bytes, new: bytes) -> bytes:
+    """The message with other bytes in its id, whose length takes two bytes."""
+    assert body.count(old) == 1
+    size = (body[1] & 127 | body[2] << 7) + len(new) - len(old)
+    return body[:1] + bytes([size & 127 | 128, size >> 7]) + body[3:].replace(old, new)
 
 
 def test_a_message_that_follows_itself_is_left_to_the_rules() -> None:
