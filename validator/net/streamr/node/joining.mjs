@@ -59,6 +59,7 @@ export class Joining {
                 this.waiting.delete(id)
             } catch (error) {
                 console.error(`joining ${id}: ${error.message}`)
+                if (this.waiting.delete(id)) this.waiting.add(id) // behind the others, who may fare better
                 await rest(this.pace.againMs)
             }
         }
