@@ -60,6 +60,8 @@ def main(arguments: Sequence[str], started_ms: int) -> int:
             raise SetupError(f"unknown command {word!r}", f"one of {', '.join(WORDS)}; see --help")
         if word == "install" and rest:
             raise SetupError(f"install takes no words ({rest[0]!r})", "leave them out")
+        if word not in NETWORKS:  # tests try Ctrl-C, also where a shell has started them in the background
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         chosen = stages.choose_stages(rest) if word == "ci-stages" else stages.STAGES
         environment.make_ready(for_tests=word not in NETWORKS)
         if word in NETWORKS:
