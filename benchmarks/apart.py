@@ -9,7 +9,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 
@@ -52,3 +55,17 @@ def run_apart(step: str, work: Callable[[], dict[str, Any]]) -> Figures:
         raise SystemExit(f"{step} failed")
     figures: Figures = pickle.loads(data)
     return figures
+
+
+def run_fresh(work: Callable[..., dict[str, Any]], *arguments: Any) -> Figures:
+    """The same in a new interpreter, which has nothing of this one's memory. ``work`` is a function of a module."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_measure, work, arguments).result()
+
+
+def _measure(work: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> Figures:
+    began = time.monotonic()
+    told = work(*arguments)
+    seconds = time.monotonic() - began
+    (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return Figures(work.__name__, round(int(peak.split()[1]) / 1024), seconds, told)

@@ -5,8 +5,8 @@ The messages are those of ``benchmarks.hour`` (their signatures are random, and 
 sorted NDJSON under gzip -6 and zstd -19; what each trick saves that the format uses, or could; CPU time to seal and to
 verify, and beside it the four hashes of a message alone; what verifying takes by the wall in a child, its start
 included, with one process and with all cores, as ``logstore verify`` does; the bytes that readers fetch for two seconds
-of one stream. ``--memory`` seals and verifies a GiB of messages besides (or so many MiB), each in a process of its own.
-Readers that are not installed (Polars) are named and left out.
+of one stream. ``--memory`` seals and verifies a GiB of messages besides (or so many MiB), each in an interpreter of its
+own. Readers that are not installed (Polars) are named and left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 
 import zstandard
 
-from benchmarks.apart import run_apart
+from benchmarks.apart import run_fresh
 from benchmarks.bundle_reads import measure_reads
 from benchmarks.bundle_tricks import measure_tricks
 from benchmarks.certified import certify_records
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         figures["tricks"] = measure_tricks(Path(folder) / "default.parquet")
         figures["reads"] = measure_reads(Path(folder) / "default.parquet")
         if options.memory:
-            figures["memory"] = measure_memory(messages, Path(folder), options.memory << 20)
+            figures["memory"] = measure_memory(messages, options.seed, Path(folder), options.memory << 20)
     print_figures(figures)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
@@ -127,22 +127,13 @@ def _fastest(work: Callable[[], object], rounds: int, clock: Callable[[], float]
     return min(seconds)
 
 
-def measure_memory(messages: list[Message], folder: Path, size: int) -> dict[str, float]:
-    """Peaks of sealing and verifying so many canonical bytes; records are made as they are asked for."""
+def measure_memory(messages: list[Message], seed: int, folder: Path, size: int) -> dict[str, float]:
+    """Peaks of sealing and verifying so many canonical bytes, each in an interpreter of its own."""
     hours = -(-size // sum(len(record.canonical) for record in make_records(messages)))
     path, stored = folder / "large.parquet", folder / "manifest"
     stored.write_bytes(encode_manifest(certify_records(make_records(messages, hours), *span_of(messages, hours))))
-
-    def seal() -> dict[str, Any]:
-        manifest = decode_manifest(stored.read_bytes())
-        instance = manifest.windows[0].outcome.instance
-        written = write_bundle(path, manifest, zip(repeat(instance), make_records(messages, hours)))
-        return {"rows": written.rows, "bytes": written.size}
-
-    def verify() -> dict[str, Any]:
-        return {"rows": verify_bundle_file(path, decode_manifest(stored.read_bytes())).rows}
-
-    sealed, verified = run_apart("seal", seal), run_apart("verify", verify)
+    sealed = run_fresh(seal_hours, path, stored, len(messages), seed, hours)
+    verified = run_fresh(verify_hours, path, stored)
     return {
         "mib": size >> 20,
         "messages": sealed.told["rows"],
@@ -152,6 +143,18 @@ def measure_memory(messages: list[Message], folder: Path, size: int) -> dict[str
         "seal_s": round(sealed.seconds, 1),
         "verify_s": round(verified.seconds, 1),
     }
+
+
+def seal_hours(path: Path, stored: Path, count: int, seed: int, hours: int) -> dict[str, Any]:
+    """A bundle of the same messages hour after hour; records are made as they are asked for."""
+    manifest = decode_manifest(stored.read_bytes())
+    records = make_records(make_messages(count, seed), hours)
+    written = write_bundle(path, manifest, zip(repeat(manifest.windows[0].outcome.instance), records))
+    return {"rows": written.rows, "bytes": written.size}
+
+
+def verify_hours(path: Path, stored: Path) -> dict[str, Any]:
+    return {"rows": verify_bundle_file(path, decode_manifest(stored.read_bytes())).rows}
 
 
 def print_figures(figures: dict[str, Any]) -> None:
