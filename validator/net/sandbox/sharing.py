@@ -2,7 +2,7 @@
 
 They are forked behind the checks of footer, manifest and certificates, so they cost some milliseconds, have the limits
 of the child that they come from, and end with it. All they say is that their share holds. Where one does not, whatever
-the reason or without any, the whole is read again by one process: a refusal is the same, however many read.
+the reason or without any, all rows are read again by one process: a refusal is the same, however many read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from validator.protocol.codec.bundle import VerifiedBundle
-from validator.protocol.codec.bundle_file import verify_bundle_file, verify_front, verify_share
+from validator.protocol.codec.bundle_file import verify_front, verify_share
 from validator.protocol.codec.bundle_shares import Share, plan_shares
 from validator.protocol.codec.manifest import manifest_root
 from validator.protocol.codec.parquet_footer import Footer
@@ -33,9 +33,9 @@ def verify_shared(path: Path, processes: int, least_rows: int = SHARE_ROWS) -> V
     with path.open("rb", buffering=0) as file:
         footer, manifest = verify_front(file)
         shares = plan_shares(manifest, max(1, min(processes, footer.rows // least_rows)))
-        if len(shares) > 1 and all_end_well([partial(_verify, file, footer, manifest, share) for share in shares]):
-            return VerifiedBundle(manifest, manifest_root(manifest), footer.rows)
-    return verify_bundle_file(path)
+        if len(shares) < 2 or not all_end_well([partial(_verify, file, footer, manifest, share) for share in shares]):
+            verify_share(file, footer, manifest)
+    return VerifiedBundle(manifest, manifest_root(manifest), footer.rows)
 
 
 def _verify(file: Any, footer: Footer, manifest: Manifest, share: Share) -> None:
