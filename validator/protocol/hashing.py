@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Sequence
+from operator import add
 from typing import cast
 
 from tiny_keccak import keccak256 as _keccak256
@@ -27,11 +28,22 @@ def hash_node(left: bytes, right: bytes) -> Digest:
 
 
 def hash_each(items: Iterable[bytes]) -> list[bytes]:
-    """SHA-256 of each; of what runs once for every message, nothing takes as long.
+    """SHA-256 of each; of what runs once for every message, nothing takes as long."""
+    return _hash_behind(b"", items)
 
-    A copy of one hasher begins faster than a new one, for which OpenSSL looks up what SHA-256 is.
-    """
-    new = sha256().copy
+
+def hash_pairs(level: Sequence[bytes]) -> list[bytes]:
+    """Nodes over neighbours, from the left; a last one without a neighbour moves up unchanged."""
+    nodes = _hash_behind(b"\x01", map(add, level[::2], level[1::2]))
+    if len(level) & 1:
+        nodes.append(level[-1])
+    return nodes
+
+
+def _hash_behind(front: bytes, items: Iterable[bytes]) -> list[bytes]:
+    """SHA-256 of ``front`` and each. A copy of one hasher begins faster than a new one, for which OpenSSL looks up what
+    SHA-256 is."""
+    new = sha256(front).copy
     hashes: list[bytes] = []
     keep = hashes.append
     for item in items:
@@ -39,20 +51,6 @@ def hash_each(items: Iterable[bytes]) -> list[bytes]:
         hasher.update(item)
         keep(hasher.digest())
     return hashes
-
-
-def hash_pairs(level: Sequence[bytes]) -> list[bytes]:
-    """Nodes over neighbours, from the left; a last one without a neighbour moves up unchanged."""
-    new = sha256(b"\x01").copy
-    nodes: list[bytes] = []
-    keep = nodes.append
-    for left, right in zip(level[::2], level[1::2], strict=False):
-        hasher = new()
-        hasher.update(left + right)
-        keep(hasher.digest())
-    if len(level) & 1:
-        keep(level[-1])
-    return nodes
 
 
 def hash_object(canonical: bytes) -> Digest:
