@@ -91,6 +91,18 @@ def test_a_test_that_may_be_skipped_is_named_and_counts_neither_way(
     assert _last_line(capsys) == "0 passed, 1 failed"
 
 
+def test_a_single_test_may_be_skipped_and_none_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    skipping = (
+        "import pytest\n@pytest.mark.parametrize('at', ['far', 'near'])\ndef test_b(at): pytest.skip('not there')\n"
+    )
+    (tmp_path / "test_it.py").write_text(f"{skipping}def test_a(): pass\n")
+    may = Stage("unit", (("pytest", "test_it.py"),), limit_s=60, kind=Kind.PYTEST, may_skip=("test_it::test_b[far]",))
+    assert stages.run_stages([may]) == 1
+    said = capsys.readouterr().out
+    assert "skipped by name: test_it::test_b[far]\n" in said
+    assert said.endswith("1 passed, 1 failed\n")
+
+
 def test_stages_that_want_system_packages_wait_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = tmp_path / "ready"
     monkeypatch.setenv(stages.PACKAGES_READY, str(ready))
