@@ -8,7 +8,6 @@ so it only runs while its tests do.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -20,13 +19,13 @@ from pathlib import Path
 
 import httpx
 
-from validator.setup.binaries import VENV, find_node, find_npm
+from tests.npm_sqlite import database_of, install_compiled
+from validator.setup.binaries import VENV, find_node
 from validator.setup.console import SetupError
 
 VERSION = "1.1.66"
 FOLDER = VENV / "arlocal"
 PROGRAM = FOLDER / "node_modules" / "arlocal" / "bin" / "index.js"
-DATABASE = FOLDER / "node_modules" / "sqlite3" / "build" / "Release" / "node_sqlite3.node"
 PACKAGE = {
     "private": True,
     "dependencies": {"arlocal": VERSION},
@@ -36,12 +35,8 @@ START_LIMIT_S = 60.0
 
 
 def install() -> None:
-    """Fetch it with npm; of all install scripts only the database's is run. Raises: SetupError, CalledProcessError."""
-    npm = find_npm()
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "package.json").write_text(json.dumps(PACKAGE))
-    for words in (["install", "--ignore-scripts", "--no-audit", "--no-fund"], ["rebuild", "sqlite3"]):
-        subprocess.run([*npm, *words], cwd=FOLDER, check=True)
+    """Fetch it with npm. Raises: SetupError, CalledProcessError."""
+    install_compiled(FOLDER, PACKAGE)
 
 
 def what_is_missing() -> str | None:
@@ -50,7 +45,8 @@ def what_is_missing() -> str | None:
         find_node()
     except SetupError as error:
         return str(error)
-    return None if PROGRAM.is_file() and DATABASE.is_file() else "arlocal is not installed: python -m tests.arlocal"
+    is_there = PROGRAM.is_file() and database_of(FOLDER).is_file()
+    return None if is_there else "arlocal is not installed: python -m tests.arlocal"
 
 
 @contextmanager
