@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.broker_parts import BrokerParts
 from tests.streamr_network import run_streamr_network
-from validator.broker.ingest import Ingest
+from validator.broker.ingest import JOINED_AT_ONCE, Ingest
 from validator.net.streamr.frames import State
 from validator.net.streamr.node_process import NodeBus
 from validator.ports.bus import MessageBus
@@ -36,7 +36,6 @@ AFTER_JOIN_S = 65.0
 """So long the node looks for others of a part that it has joined, six times."""
 MOST_S = 600.0
 """For joins, and again for neighbours: a node on a busy machine gets what it gets, and the figures say so."""
-JOINED_AT_ONCE = 32
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import zstandard
 
-from benchmarks.apart import run_fresh
+from benchmarks.apart import run_apart
 from benchmarks.bundle_reads import measure_reads
 from benchmarks.bundle_tricks import measure_tricks
 from benchmarks.certified import certify_records
@@ -132,8 +132,8 @@ def measure_memory(messages: list[Message], seed: int, folder: Path, size: int) 
     hours = -(-size // sum(len(record.canonical) for record in make_records(messages)))
     path, stored = folder / "large.parquet", folder / "manifest"
     stored.write_bytes(encode_manifest(certify_records(make_records(messages, hours), *span_of(messages, hours))))
-    sealed = run_fresh(seal_hours, path, stored, len(messages), seed, hours)
-    verified = run_fresh(verify_hours, path, stored)
+    sealed = run_apart(seal_hours, path, stored, len(messages), seed, hours)
+    verified = run_apart(verify_hours, path, stored)
     return {
         "mib": size >> 20,
         "messages": sealed.told["rows"],

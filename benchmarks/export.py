@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         files += [write_later(files[0], hour, len(messages)) for hour in range(1, options.hours)]
         del messages
         for form in FORMATS:
-            ran = run_apart(form, lambda form=form: _measure(form, files, options.rounds))  # type: ignore[misc]
+            ran = run_apart(_measure, form, files, options.rounds)
             figures["formats"][form] = {**ran.told, "peak_mib": ran.peak_mib}
     print_figures(figures)
     if options.json:

@@ -16,9 +16,9 @@ proposed holds all. Everything else is what a validator's steps do, on a databas
     verify    read it back
     report    receipts, ledger, report
 
-Each step runs in a process of its own, forked from one that holds nothing, and hands on files alone: so the figure is
-the step's own peak (the child's highest resident size, the interpreter's own 60 MiB included), not that of a step
-before it. ``--json`` writes the figures to a file. Status 1: a step took more than a GiB.
+Each step runs in an interpreter of its own, and hands on files alone: so the figure is the step's own peak (its highest
+resident size, interpreter and libraries included), not that of a step before it. ``--json`` writes the figures to a
+file. Status 1: a step took more than a GiB.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Bench:
         self.config = make_config(window_ms)
 
     def open(self) -> SqlStore:
-        """Opened in each step: a database is not taken through a fork."""
+        """Opened in each step, which is a process of its own."""
         return SqlStore(
             open_database(f"sqlite:///{self.folder}/validator.db"), SegmentStore(f"{self.folder}/sets"), Clock()
         )
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str]) -> int:
         bench = Bench(Path(folder), options.messages)
         print(f"{'step':8}  {'peak MiB':>8}  {'seconds':>8}")
         for step in (collect, observe, fetch, propose, obtain, judge, decide, seal, verify, report):
-            figures = run_apart(step.__name__, partial(step, bench, known))
+            figures = run_apart(step, bench, known)
             known |= figures.told
             found.append(figures)
             shown = ", ".join(f"{k} {v}" for k, v in figures.told.items() if isinstance(v, int | float))
