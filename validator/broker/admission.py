@@ -96,7 +96,7 @@ class Admission:
     """Thread-safe: several threads may admit batches at once. Duplicates among them cost only time.
 
     Of large batches one is read and checked at a time, while others wait for the chain or the store: two threads that
-    compute take the interpreter from each other at every call of the curve library, and both are done no sooner.
+    compute cost a message a third more, and are done no sooner.
     """
 
     def __init__(

@@ -76,9 +76,8 @@ class Proving:
 
     def _find_next(self) -> CertifiedSet | None:
         if not self._group:
-            for _, group in self._groups:
-                self._group.extend(group)
-                break
+            _, group = next(self._groups, (None, ()))
+            self._group.extend(group)
         return self._group[0] if self._group else None
 
     def _say(self, found: CertifiedSet) -> bytes:

@@ -58,7 +58,7 @@ _Row = tuple[int, _ChainText, bytes, int, bytes | None, int, bytes, ContentType,
 content, content."""
 
 
-def read_plain_protobuf(bodies: Sequence[bytes], limit: int) -> list[Record | None]:
+def read_plain_bodies(bodies: Sequence[bytes], limit: int) -> list[Record | None]:
     """``record_of_read(read_protobuf(body))`` of each that is plain, and whose canonical bytes, of which there are more
     than signed ones, are no more than ``limit``; else None. Raises nothing.
     """

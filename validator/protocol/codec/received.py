@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from validator.protocol.codec.legacy_array import read_legacy_array
 from validator.protocol.codec.message import record_from_canonical, record_of_read
-from validator.protocol.codec.plain_protobuf import read_plain_protobuf
+from validator.protocol.codec.plain_protobuf import read_plain_bodies
 from validator.protocol.codec.protobuf import read_protobuf
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import MessageType, Reason, Record
@@ -40,7 +40,7 @@ def read_received(form: str, data: bytes, message_limit: int) -> Record:
 
 def read_all_received(form: str, bodies: Sequence[bytes], message_limit: int) -> list[Record | MalformedInput]:
     """``read_received`` of each, or what it raises; of most protobuf messages in half of its time."""
-    quick = read_plain_protobuf(bodies, message_limit) if form == PROTOBUF else [None] * len(bodies)
+    quick = read_plain_bodies(bodies, message_limit) if form == PROTOBUF else [None] * len(bodies)
     return [record or _read_or_refuse(form, body, message_limit) for record, body in zip(quick, bodies, strict=True)]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.builders import a_key, a_message, flip_s
 from validator.protocol.codec.limits import MAX_ID_BYTES, MAX_PARTITION
 from validator.protocol.codec.message import record_of_read
-from validator.protocol.codec.plain_protobuf import read_plain_protobuf
+from validator.protocol.codec.plain_protobuf import read_plain_bodies
 from validator.protocol.codec.protobuf import read_any_protobuf, write_protobuf
 from validator.protocol.errors import MalformedInput
 from validator.protocol.model import (
@@ -70,7 +70,7 @@ def read_generally(body: bytes) -> Record | None:
 
 def read_those_plain(bodies: list[bytes], limit: int = LIMIT) -> list[int]:
     """Numbers of the plain ones: each equals what the general way makes of it."""
-    plain = read_plain_protobuf(bodies, limit)
+    plain = read_plain_bodies(bodies, limit)
     assert len(plain) == len(bodies)
     for record, body in zip(plain, bodies, strict=True):
         assert record is None or record == read_generally(body)

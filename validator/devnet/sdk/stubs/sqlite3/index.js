@@ -49,6 +49,7 @@ function call(done, database, act) {
     } catch (problem) {
         error = Object.assign(new Error(problem.message), { code: 'SQLITE_ERROR' })
     }
+    if (error !== null && done === undefined) throw error // nobody else would hear of it
     setImmediate(() => done?.call(database, error, result))
 }
 
